@@ -1,0 +1,50 @@
+//! Durations as people write them: `500ms`, `90s`, `2m`, `1h 30m`.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use jiff::fmt::friendly::{Designator, SpanParser, SpanPrinter};
+
+/// Parses a duration in jiff's friendly format, units up to hours.
+///
+/// # Errors
+/// One sentence that shows how a duration is written.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    SpanParser::new()
+        .parse_duration(text.trim())
+        .ok()
+        .and_then(|duration: SignedDuration| Duration::try_from(duration).ok())
+        .ok_or_else(|| {
+            format!("`{text}` is no duration; write it like \"500ms\", \"90s\" or \"2m\"")
+        })
+}
+
+/// Prints a duration the way that [`parse`] reads it: `1m 30s`.
+pub fn print(duration: Duration) -> String {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    SpanPrinter::new()
+        .designator(Designator::Compact)
+        .duration_to_string(&duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_printed() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("2m", 120_000),
+            ("1h 30m", 5_400_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "5", "-5s", "2 weeks ago", "1mo", "soon", "5s ago"] {
+            assert!(parse(text).is_err(), "{text}: {:?}", parse(text));
+        }
+        assert_eq!(print(Duration::from_secs(90)), "1m 30s");
+    }
+}

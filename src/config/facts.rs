@@ -1,0 +1,212 @@
+//! What `${…}` stands for, looked up when it is needed.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use std::{env, io};
+
+use super::template::{Fact, Part, Template};
+use crate::event;
+use crate::secrets;
+use crate::sys::{files, host};
+use crate::trigger::Trigger;
+
+/// The facts of one run, or of a look at the configuration.
+///
+/// The machine's own facts are looked up once; `env`, `file`, `json` and `credential` are read anew each time.
+pub struct Facts {
+    trigger: Trigger,
+    run: String,
+    progress: Mutex<(event::Result, Vec<String>)>,
+    hostname: OnceLock<String>,
+}
+
+impl Facts {
+    /// Facts of the run `run`.
+    pub fn new(trigger: Trigger, run: impl Into<String>) -> Self {
+        let progress = Mutex::new((event::Result::Ok, Vec::new()));
+        Facts {
+            trigger,
+            run: run.into(),
+            progress,
+            hostname: OnceLock::new(),
+        }
+    }
+
+    /// Says how the run went so far.
+    pub fn set_progress(&self, result: event::Result, failed: Vec<String>) {
+        *self
+            .progress
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = (result, failed);
+    }
+
+    /// `template` with its facts put in. Credentials are hidden from every output from then on.
+    ///
+    /// # Errors
+    /// The first fact that cannot be had, and why. The sentence holds no value.
+    pub fn render(&self, template: &Template) -> Result<String, String> {
+        let mut text = String::new();
+        for part in template.parts() {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Fact(fact) => {
+                    let value = self
+                        .look_up(fact)
+                        .map_err(|cause| format!("{fact} cannot be had: {cause}"))?;
+                    text.push_str(&value);
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    fn look_up(&self, fact: &Fact) -> Result<String, String> {
+        let progress = || {
+            self.progress
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+        };
+        match fact {
+            Fact::Hostname => match self.hostname.get() {
+                Some(hostname) => Ok(hostname.clone()),
+                None => host::hostname()
+                    .map(|name| self.hostname.get_or_init(|| name).clone())
+                    .map_err(cause),
+            },
+            Fact::MachineId => host::machine_id().map_err(cause),
+            Fact::BootId => host::boot_id().map_err(cause),
+            Fact::Ip(None) => host::default_address()
+                .map(|it| it.to_string())
+                .map_err(cause),
+            Fact::Ip(Some(interface)) => host::interface_address(interface)
+                .map(|it| it.to_string())
+                .map_err(cause),
+            Fact::Trigger => Ok(self.trigger.to_string()),
+            Fact::Run => Ok(self.run.clone()),
+            Fact::Result => Ok(progress().0.as_str().to_owned()),
+            Fact::Failed => Ok(progress().1.join(",")),
+            Fact::Env(name) => env::var(name).map_err(|_| "not set".to_owned()),
+            Fact::File(path) => files::read(path)
+                .map(|text| text.trim_end().to_owned())
+                .map_err(cause),
+            Fact::Json(path, pointer) => json_value(path, pointer),
+            Fact::Credential(name) => {
+                let secret = credential(name)?;
+                secrets::hide(&secret);
+                Ok(secret)
+            }
+        }
+    }
+}
+
+fn cause(error: io::Error) -> String {
+    error.to_string()
+}
+
+fn json_value(path: &Path, pointer: &str) -> Result<String, String> {
+    let text = files::read(path).map_err(cause)?;
+    let document: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        format!(
+            "no JSON at line {}, column {}",
+            error.line(),
+            error.column()
+        )
+    })?;
+    match document.pointer(pointer) {
+        Some(serde_json::Value::String(text)) => Ok(text.clone()),
+        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
+            Ok(value.to_string())
+        }
+        Some(_) => Err("the value there is no string, number or boolean".to_owned()),
+        None => Err("nothing is there".to_owned()),
+    }
+}
+
+/// A credential without the white space at its end, from where systemd puts it or would look for it: see systemd.exec(5), LoadCredential=.
+fn credential(name: &str) -> Result<String, String> {
+    let directory = env::var_os("CREDENTIALS_DIRECTORY")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    // In ExecStop= the variable is unset on systemd 257, while the directory is still there.
+    let places = [
+        "/run/credentials/farewell.service",
+        "/etc/credstore",
+        "/run/credstore",
+        "/usr/lib/credstore",
+    ];
+    for place in directory.into_iter().chain(places.map(PathBuf::from)) {
+        let path = place.join(name);
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+            Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => {
+                let mode = metadata.permissions().mode() & 0o777;
+                return Err(format!(
+                    "{} can be read by others (mode {mode:04o}): chmod 600",
+                    path.display()
+                ));
+            }
+            Ok(_) => {
+                let text =
+                    files::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                return Ok(text.trim_end().to_owned());
+            }
+        }
+    }
+    Err(format!(
+        "no file `{name}` in $CREDENTIALS_DIRECTORY, /run/credentials/farewell.service or a credential store \
+         (/etc/credstore, /run/credstore, /usr/lib/credstore)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(text: &str) -> Result<String, String> {
+        let facts = Facts::new(Trigger::Reboot, "r1");
+        facts.set_progress(event::Result::Failed, vec!["a".into(), "b".into()]);
+        facts.render(&Template::parse(text).expect("a template"))
+    }
+
+    #[test]
+    fn facts_are_put_in() {
+        assert_eq!(
+            render("${trigger} ${run} ${result} ${failed}").as_deref(),
+            Ok("reboot r1 failed a,b")
+        );
+        assert_eq!(
+            render("${hostname}").as_deref(),
+            Ok(host::hostname().expect("a name").as_str())
+        );
+        assert!(render("${boot-id}").is_ok_and(|id| id.len() == 36));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_named() {
+        let message = render("x${env:FAREWELL_NOT_SET}").expect_err("not set");
+        assert_eq!(message, "${env:FAREWELL_NOT_SET} cannot be had: not set");
+        assert!(
+            render("${file:/no/such}")
+                .expect_err("no file")
+                .contains("No such file")
+        );
+        assert!(
+            render("${credential:no-such}")
+                .expect_err("no file")
+                .contains("no file `no-such`")
+        );
+    }
+
+    #[test]
+    fn values_of_a_json_file_are_found_by_pointer() {
+        let path = env::temp_dir().join(format!("farewell-facts-{}.json", std::process::id()));
+        std::fs::write(&path, r#"{"v1":{"region":"eu","zone":3,"list":[]}}"#).expect("written");
+        let at = |pointer: &str| render(&format!("${{json:{}#{pointer}}}", path.display()));
+        assert_eq!(at("/v1/region").as_deref(), Ok("eu"));
+        assert_eq!(at("/v1/zone").as_deref(), Ok("3"));
+        assert!(at("/v1/list").is_err() && at("/v2").is_err());
+        std::fs::remove_file(&path).expect("removed");
+    }
+}

@@ -1,0 +1,10 @@
+//! From files to typed shapes: fragments, tables, facts. Nothing is decided here.
+
+pub mod duration;
+pub mod facts;
+pub mod fragments;
+pub mod problem;
+pub mod section;
+pub mod suggestion;
+pub mod template;
+pub mod toml;

@@ -1,0 +1,239 @@
+//! Strings with facts in them: `web-${hostname}`.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Something that `${…}` can stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The host's name.
+    Hostname,
+    /// machine-id(5).
+    MachineId,
+    /// The kernel's id of this boot.
+    BootId,
+    /// The source address of the default route, or an interface's first address.
+    Ip(Option<String>),
+    /// Why the run takes place.
+    Trigger,
+    /// The run's id.
+    Run,
+    /// How the run went so far: ok, failed or cut-short.
+    Result,
+    /// The names of the steps that failed so far, separated by commas.
+    Failed,
+    /// A variable of the environment.
+    Env(String),
+    /// A file's content, without white space at its end.
+    File(PathBuf),
+    /// The value at a JSON pointer (RFC 6901) in a file.
+    Json(PathBuf, String),
+    /// A credential, which is never shown.
+    Credential(String),
+}
+
+impl Fact {
+    fn parse(text: &str) -> std::result::Result<Fact, String> {
+        const SIMPLE: [(&str, Fact); 8] = [
+            ("hostname", Fact::Hostname),
+            ("machine-id", Fact::MachineId),
+            ("boot-id", Fact::BootId),
+            ("ip", Fact::Ip(None)),
+            ("trigger", Fact::Trigger),
+            ("run", Fact::Run),
+            ("result", Fact::Result),
+            ("failed", Fact::Failed),
+        ];
+        if let Some((_, fact)) = SIMPLE.iter().find(|(name, _)| *name == text) {
+            return Ok(fact.clone());
+        }
+        let (kind, argument) = text.split_once(':').unwrap_or((text, ""));
+        let missing = |what: &str| Err(format!("${{{kind}:…}} needs {what} after the colon"));
+        match kind {
+            "ip" | "env" | "file" | "credential" if argument.is_empty() => missing("a name"),
+            "ip" => Ok(Fact::Ip(Some(argument.to_owned()))),
+            "env" => Ok(Fact::Env(argument.to_owned())),
+            "file" if argument.starts_with('/') => Ok(Fact::File(argument.into())),
+            "file" => Err(format!("the path in ${{{text}}} must be absolute")),
+            "json" => match argument.split_once('#') {
+                Some((path, pointer))
+                    if path.starts_with('/')
+                        && (pointer.is_empty() || pointer.starts_with('/')) =>
+                {
+                    Ok(Fact::Json(path.into(), pointer.to_owned()))
+                }
+                _ => missing("PATH#/POINTER, with an absolute path,"),
+            },
+            "credential" if argument.contains('/') || argument == "." || argument == ".." => {
+                Err(format!("`{argument}` is no name of a credential"))
+            }
+            "credential" => Ok(Fact::Credential(argument.to_owned())),
+            _ => {
+                let known = SIMPLE.iter().map(|(name, _)| *name).chain([
+                    "env",
+                    "file",
+                    "json",
+                    "credential",
+                ]);
+                Err(format!(
+                    "unknown fact ${{{text}}}{}",
+                    super::suggestion::did_you_mean(kind, known)
+                ))
+            }
+        }
+    }
+
+    /// Whether it is known only while a run lasts.
+    pub fn is_of_run(&self) -> bool {
+        matches!(
+            self,
+            Fact::Trigger | Fact::Run | Fact::Result | Fact::Failed
+        )
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fact::Hostname => out.write_str("${hostname}"),
+            Fact::MachineId => out.write_str("${machine-id}"),
+            Fact::BootId => out.write_str("${boot-id}"),
+            Fact::Ip(None) => out.write_str("${ip}"),
+            Fact::Ip(Some(interface)) => write!(out, "${{ip:{interface}}}"),
+            Fact::Trigger => out.write_str("${trigger}"),
+            Fact::Run => out.write_str("${run}"),
+            Fact::Result => out.write_str("${result}"),
+            Fact::Failed => out.write_str("${failed}"),
+            Fact::Env(name) => write!(out, "${{env:{name}}}"),
+            Fact::File(path) => write!(out, "${{file:{}}}", path.display()),
+            Fact::Json(path, pointer) => write!(out, "${{json:{}#{pointer}}}", path.display()),
+            Fact::Credential(name) => write!(out, "${{credential:{name}}}"),
+        }
+    }
+}
+
+/// A piece of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Text as it is.
+    Literal(String),
+    /// A fact to be put in.
+    Fact(Fact),
+}
+
+/// A string with facts in it, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+impl Template {
+    /// Parses `text`; `$${` is a literal `${`.
+    ///
+    /// # Errors
+    /// Every fact in it that is unknown or unfinished, in one sentence each.
+    pub fn parse(text: &str) -> std::result::Result<Template, Vec<String>> {
+        let (mut parts, mut problems, mut literal, mut rest) =
+            (Vec::new(), Vec::new(), String::new(), text);
+        while let Some(at) = rest.find('$') {
+            literal.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some(after) = rest.strip_prefix("$${") {
+                literal.push_str("${");
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("${") {
+                let Some(end) = after.find('}') else {
+                    problems
+                        .push("`${` without its `}` (write `$${` for a literal one)".to_owned());
+                    rest = "";
+                    break;
+                };
+                match Fact::parse(&after[..end]) {
+                    Ok(fact) => {
+                        if !literal.is_empty() {
+                            parts.push(Part::Literal(std::mem::take(&mut literal)));
+                        }
+                        parts.push(Part::Fact(fact));
+                    }
+                    Err(problem) => problems.push(problem),
+                }
+                rest = &after[end + 1..];
+            } else {
+                literal.push('$');
+                rest = &rest[1..];
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Literal(literal));
+        }
+        if problems.is_empty() {
+            Ok(Template { parts })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Its pieces in order.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// The facts in it.
+    pub fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Fact(fact) => Some(fact),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// Whether a credential is in it.
+    pub fn is_secret(&self) -> bool {
+        self.facts().any(|fact| matches!(fact, Fact::Credential(_)))
+    }
+
+    /// The text, when there are no facts in it.
+    pub fn literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_found_and_dollars_kept() {
+        let template =
+            Template::parse("a-${hostname}-$5-$${x}-${json:/run/i.json#/a/b}").expect("good");
+        assert_eq!(
+            template.parts(),
+            [
+                Part::Literal("a-".into()),
+                Part::Fact(Fact::Hostname),
+                Part::Literal("-$5-${x}-".into()),
+                Part::Fact(Fact::Json("/run/i.json".into(), "/a/b".into())),
+            ]
+        );
+        assert_eq!(
+            Template::parse("plain").expect("good").literal(),
+            Some("plain")
+        );
+        assert_eq!(Template::parse("").expect("good").literal(), Some(""));
+    }
+
+    #[test]
+    fn every_wrong_fact_is_told() {
+        let problems = Template::parse("${hostnme} ${env:} ${file:x} ${credential:../x} ${open")
+            .expect_err("bad");
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert!(
+            problems[0].contains("did you mean `hostname`?"),
+            "{problems:?}"
+        );
+    }
+}

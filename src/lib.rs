@@ -1,0 +1,35 @@
+//! farewell runs a machine's last duties.
+//!
+//! The modules stand in floor order: each one imports only from those above it in this list, and members of a folder
+//! do not know each other. `tests/floors.rs` holds the house to it.
+
+// Words that everybody uses.
+pub mod failure;
+
+pub mod secrets;
+
+pub mod deadline;
+
+pub mod trigger;
+
+pub mod event;
+
+// Doors to the world.
+pub mod sys;
+
+// The configuration, as it is written.
+pub mod config;
+
+// What a step does: the contracts, and below them their members and tables.
+pub mod step;
+
+pub mod registry;
+
+pub mod registries;
+
+pub mod steps;
+
+// What a run tells, and to whom.
+pub mod progress;
+
+pub mod reporter;

@@ -1,0 +1,22 @@
+//! The contract of a registry that a member leaves.
+
+use crate::config::section::Section;
+use crate::failure::Failure;
+use crate::step::{Effect, Scope};
+
+/// A configured entry in a registry.
+pub trait Registration: Send + Sync {
+    /// Takes the entry out and asks again whether it is gone. An entry that was gone before is [`Effect::AlreadyDone`].
+    ///
+    /// # Errors
+    /// Whether a "not found" means gone or a wrong address is each registry's own decision.
+    fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+}
+
+/// A kind of registry: its name in the configuration and how its keys are read.
+pub struct Registry {
+    /// The word after `registry =`.
+    pub name: &'static str,
+    /// Reads the registry's own keys, as [`crate::step::Kind::read`] does.
+    pub read: fn(&Section<'_>) -> Option<Box<dyn Registration>>,
+}

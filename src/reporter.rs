@@ -1,0 +1,103 @@
+//! The contract of a reporter, and the threads that keep reporters from delaying a run.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::event::Event;
+
+/// What a reporter hears.
+pub enum News<'a> {
+    /// Something happened.
+    Event(&'a Event),
+    /// Some time has passed; the time since the run's start.
+    Tick(Duration),
+}
+
+/// Shows a run to somebody. It lives on a thread of its own, and nobody waits for what it does with the news.
+pub trait Reporter: Send {
+    /// Hears the next news.
+    fn hear(&mut self, news: News<'_>);
+}
+
+/// A reporter at work on its thread.
+struct Desk {
+    events: Sender<Arc<Event>>,
+    thread: JoinHandle<()>,
+}
+
+/// The reporters of a run.
+#[derive(Default)]
+pub struct Newsroom {
+    desks: Vec<Desk>,
+}
+
+impl Newsroom {
+    /// Puts a reporter to work. It hears a tick whenever `every` has passed, or none.
+    ///
+    /// # Errors
+    /// When the system has no thread left for it; the run goes on without it.
+    pub fn add(
+        &mut self,
+        name: &str,
+        started: Instant,
+        every: Option<Duration>,
+        mut reporter: Box<dyn Reporter>,
+    ) -> std::io::Result<()> {
+        let (events, inbox) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || listen(&inbox, started, every, reporter.as_mut()))?;
+        self.desks.push(Desk { events, thread });
+        Ok(())
+    }
+
+    /// Tells every reporter.
+    pub fn tell(&self, event: Event) {
+        let event = Arc::new(event);
+        for desk in &self.desks {
+            // A reporter that panicked is gone; the run does not care.
+            let _ = desk.events.send(event.clone());
+        }
+    }
+
+    /// Lets the reporters finish what they have heard, for at most `patience`; who is stuck is left behind.
+    pub fn close(self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let threads: Vec<JoinHandle<()>> = self.desks.into_iter().map(|desk| desk.thread).collect();
+        for thread in threads {
+            // There is no join with a time limit. A thread that has dropped its receiver ends within microseconds.
+            while !thread.is_finished() && Instant::now() < end {
+                thread::sleep(Duration::from_micros(200));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn listen(
+    inbox: &Receiver<Arc<Event>>,
+    started: Instant,
+    every: Option<Duration>,
+    reporter: &mut dyn Reporter,
+) {
+    let mut next = every.map(|every| Instant::now() + every);
+    loop {
+        let heard = match next {
+            Some(next) => inbox.recv_timeout(next.saturating_duration_since(Instant::now())),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match heard {
+            Ok(event) => reporter.hear(News::Event(&event)),
+            Err(RecvTimeoutError::Timeout) => {
+                reporter.hear(News::Tick(started.elapsed()));
+                next = every.map(|every| Instant::now() + every);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The contract of a step's kind: how it is read from the configuration, and what one attempt of it does.
+
+use std::time::Duration;
+
+use crate::config::facts::Facts;
+use crate::config::section::Section;
+use crate::deadline::{Deadline, Reason};
+use crate::event::Stream;
+use crate::failure::Failure;
+use crate::sys::cancel::Cancel;
+use crate::sys::http::Http;
+
+/// What a successful attempt saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The effect that was asked for.
+    Done,
+    /// That there was nothing left to do.
+    AlreadyDone,
+}
+
+/// What steps tell while they run.
+pub trait Voice: Sync {
+    /// What the step waits for, as a noun: "3 connections on port 8080". Told again whenever it changes.
+    fn waiting(&self, what: &str);
+    /// A line that a child wrote.
+    fn output(&self, stream: Stream, line: &str);
+    /// Something worth telling of a step that ends well.
+    fn remark(&self, remark: &str);
+}
+
+/// Everything that one attempt may use.
+pub struct Scope<'a> {
+    /// When the attempt must have ended, whatever its peer does. The runner does not wait for it any longer.
+    pub deadline: Deadline,
+    /// The limit of one request, for kinds that make many in one attempt.
+    pub attempt_timeout: Duration,
+    /// Turned when the run is told to stop.
+    pub cancel: &'a Cancel,
+    /// What `${…}` stands for.
+    pub facts: &'a Facts,
+    /// The door to HTTP, with its connections.
+    pub http: &'a Http,
+    /// Where progress goes.
+    pub voice: &'a dyn Voice,
+}
+
+impl Scope<'_> {
+    /// The deadline of one request that begins now.
+    pub fn request(&self) -> Deadline {
+        self.deadline
+            .earlier(Deadline::after(self.attempt_timeout, Reason::Attempt))
+    }
+}
+
+/// A configured step, ready to be attempted any number of times.
+pub trait Action: Send + Sync {
+    /// Makes one attempt, and returns when its effect was seen or it failed, at the latest at `scope.deadline`.
+    ///
+    /// # Errors
+    /// The failure says whether another attempt may succeed.
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+}
+
+/// How a kind uses its time, which decides the defaults of `attempts` and `attempt-timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// One attempt that may take the whole timeout, unless the configuration asks for more (a command).
+    Once,
+    /// Attempts of a part of the timeout each, until one succeeds (a request).
+    Retried,
+    /// One attempt that lasts until its condition holds; `attempt-timeout` is for each look at it (a wait).
+    Polled,
+}
+
+/// What the configuration of a step's kind comes to.
+pub struct Blueprint {
+    /// What an attempt does.
+    pub action: Box<dyn Action>,
+    /// How it uses its time.
+    pub pace: Pace,
+}
+
+/// A kind of step: its name in the configuration and how its keys are read.
+pub struct Kind {
+    /// The word after `kind =`.
+    pub name: &'static str,
+    /// Reads the kind's own keys and finishes the section (the keys that every step has were read before). Everything
+    /// that is wrong is reported to the section; `None` when nothing came of it.
+    pub read: fn(&Section<'_>) -> Option<Blueprint>,
+}

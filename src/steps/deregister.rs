@@ -1,0 +1,40 @@
+//! `deregister`: leaves a registry, then verifies that it has left.
+
+use crate::config::section::Section;
+use crate::failure::Failure;
+use crate::registries::REGISTRIES;
+use crate::registry::Registration;
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+
+/// The kind's entry in the table.
+pub const KIND: Kind = Kind {
+    name: "deregister",
+    read,
+};
+
+struct Deregister {
+    registration: Box<dyn Registration>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let choices: Vec<_> = REGISTRIES
+        .iter()
+        .map(|registry| (registry.name, registry.read))
+        .collect();
+    let read = section.required("registry", |section, key| {
+        section.choice(key, "registry", &choices)
+    })?;
+    let action =
+        read(section).map(|registration| Box::new(Deregister { registration }) as Box<dyn Action>);
+    section.finish();
+    Some(Blueprint {
+        action: action?,
+        pace: Pace::Retried,
+    })
+}
+
+impl Action for Deregister {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        self.registration.leave(scope)
+    }
+}

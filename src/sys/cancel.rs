@@ -1,0 +1,112 @@
+//! Telling waiting threads to stop, in a form that `poll(2)` can wait for.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::deadline::Deadline;
+
+/// A switch that is turned once; any number of threads can wait for it, or for it and something else.
+#[derive(Debug)]
+pub struct Cancel {
+    switch: UnixStream,
+    waiting: UnixStream,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Its time is over.
+    Elapsed,
+    /// Somebody turned the switch.
+    Cancelled,
+}
+
+impl Cancel {
+    /// A switch that is not turned.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let (switch, waiting) = UnixStream::pair()?;
+        Ok(Cancel { switch, waiting })
+    }
+
+    /// Turns the switch: every wait ends now, and every later one at once.
+    pub fn cancel(&self) {
+        // Fails only where it was shut down before, which is what is wanted.
+        let _ = self.switch.shutdown(Shutdown::Write);
+    }
+
+    /// Whether the switch was turned.
+    pub fn is_cancelled(&self) -> bool {
+        self.wait_millis(0) == Waited::Cancelled
+    }
+
+    /// Waits for `time`, or until the switch is turned.
+    pub fn sleep(&self, time: Duration) -> Waited {
+        self.sleep_until(Deadline::after(time, crate::deadline::Reason::Attempt))
+    }
+
+    /// Waits until `deadline`, or until the switch is turned.
+    pub fn sleep_until(&self, deadline: Deadline) -> Waited {
+        loop {
+            let Some(left) = deadline.left() else {
+                return self.wait_millis(0);
+            };
+            if self.wait_millis(millis(left)) == Waited::Cancelled {
+                return Waited::Cancelled;
+            }
+        }
+    }
+
+    fn wait_millis(&self, timeout: i32) -> Waited {
+        let mut polled = [PollFd::new(self.waiting.as_fd(), PollFlags::POLLIN)];
+        match poll(
+            &mut polled,
+            PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(ready) if ready > 0 => Waited::Cancelled,
+            _ => Waited::Elapsed,
+        }
+    }
+}
+
+impl AsFd for Cancel {
+    /// Readable once the switch is turned. Nothing must be read from it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.waiting.as_fd()
+    }
+}
+
+/// `left` for `poll(2)`, which counts whole milliseconds: rounded up, since a wait must not end early and spin.
+pub fn millis(left: Duration) -> i32 {
+    i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turned_switch_ends_every_wait() {
+        let cancel = Cancel::new().expect("two descriptors");
+        assert_eq!(cancel.sleep(Duration::from_millis(1)), Waited::Elapsed);
+        assert!(!cancel.is_cancelled());
+        std::thread::scope(|threads| {
+            let waits: Vec<_> = (0..3)
+                .map(|_| threads.spawn(|| cancel.sleep(Duration::from_secs(60))))
+                .collect();
+            cancel.cancel();
+            cancel.cancel();
+            for wait in waits {
+                assert_eq!(wait.join().expect("no panic"), Waited::Cancelled);
+            }
+        });
+        assert!(cancel.is_cancelled());
+    }
+}

@@ -1,0 +1,100 @@
+//! Who this machine is.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrLike as _;
+
+/// The host's name, as the kernel knows it.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn hostname() -> io::Result<String> {
+    line("/proc/sys/kernel/hostname")
+}
+
+/// The id of this installation, see machine-id(5).
+///
+/// # Errors
+/// When there is none, as in a fresh image.
+pub fn machine_id() -> io::Result<String> {
+    let id = line("/etc/machine-id")?;
+    if id.is_empty() || id == "uninitialized" {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "/etc/machine-id is not initialised",
+        ));
+    }
+    Ok(id)
+}
+
+/// The kernel's id of this boot; see random(4).
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn boot_id() -> io::Result<String> {
+    line("/proc/sys/kernel/random/boot_id")
+}
+
+fn line(path: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(Path::new(path))?.trim().to_owned())
+}
+
+/// The source address of the default route: what the kernel would put into a packet to the outside. None is sent.
+///
+/// # Errors
+/// When there is no default route.
+pub fn default_address() -> io::Result<IpAddr> {
+    // Addresses that are kept for documentation (RFC 5737, RFC 3849): no closer route than the default one has them.
+    let towards = |from: &str, to: &str| {
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.connect((to, 9))?;
+        socket.local_addr().map(|address| address.ip())
+    };
+    towards("0.0.0.0", "192.0.2.1").or_else(|_| towards("::", "2001:db8::1"))
+}
+
+/// The first address of an interface, IPv4 before IPv6, link-local ones last.
+///
+/// # Errors
+/// When there is no such interface, or it has no address.
+pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
+    let mut addresses: Vec<IpAddr> = getifaddrs()?
+        .filter(|entry| entry.interface_name == interface)
+        .filter_map(|entry| entry.address)
+        .filter(|address| address.len() > 0)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+        })
+        .collect();
+    addresses.sort_by_key(|address| match address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(address) if address.is_unicast_link_local() => 2,
+        IpAddr::V6(_) => 1,
+    });
+    let nothing = || {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("interface {interface} has no address"),
+        )
+    };
+    addresses.into_iter().next().ok_or_else(nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_interface_has_its_address() {
+        assert_eq!(
+            interface_address("lo").expect("lo is up"),
+            IpAddr::from([127, 0, 0, 1])
+        );
+        assert!(interface_address("no-such-interface").is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! Doors to the world. Each foreign crate is named in one of them, and its errors stop there.
+
+pub mod cancel;
+pub mod files;
+pub mod host;
+pub mod http;
