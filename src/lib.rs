@@ -29,6 +29,9 @@ pub mod registries;
 
 pub mod steps;
 
+// The configuration, as it will be run.
+pub mod plan;
+
 // What a run tells, and to whom.
 pub mod progress;
 

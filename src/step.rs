@@ -79,6 +79,8 @@ pub struct Blueprint {
     pub action: Box<dyn Action>,
     /// How it uses its time.
     pub pace: Pace,
+    /// What it may still need to end once it is cancelled, for its children say. Zero: it can be left behind at once.
+    pub grace: Duration,
 }
 
 /// A kind of step: its name in the configuration and how its keys are read.

@@ -1,1 +1,119 @@
+//! The files that a configuration consists of, and their order.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::problem::{Problem, Severity};
+use super::toml::{self, Table};
+use crate::sys::files;
+
+/// One file of the configuration.
+#[derive(Clone, Debug)]
+pub struct Fragment {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is in it, as far as it could be understood.
+    pub table: Table,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// This file alone, without drop-ins.
+    File(PathBuf),
+    /// The installed configuration.
+    Installed {
+        /// The main file, which may be missing.
+        main: PathBuf,
+        /// Directories of drop-ins, `*.toml`, the weakest first: a file replaces one of the same name in a weaker one.
+        drop_ins: Vec<PathBuf>,
+    },
+}
+
+impl Source {
+    /// The configuration of this machine.
+    pub fn installed() -> Source {
+        let places = ["/usr/lib/farewell", "/run/farewell", "/etc/farewell"];
+        Source::Installed {
+            main: "/etc/farewell/farewell.toml".into(),
+            drop_ins: places
+                .iter()
+                .map(|place| Path::new(place).join("conf.d"))
+                .collect(),
+        }
+    }
+
+    /// Reads every file in the order in which their steps follow one another, and tells every file that cannot be
+    /// read and every syntax error.
+    pub fn load(&self) -> (Vec<Fragment>, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let mut fragments = Vec::new();
+        let mut add = |path: &Path, may_be_missing: bool, problems: &mut Vec<Problem>| {
+            match files::read(path) {
+                Ok(text) => {
+                    let (table, errors) = toml::parse(&text);
+                    problems.extend(
+                        errors
+                            .into_iter()
+                            .map(|(line, message)| problem(path, line, message)),
+                    );
+                    fragments.push(Fragment {
+                        path: path.to_owned(),
+                        table,
+                    });
+                }
+                Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => problems.push(problem(path, 0, format!("cannot be read: {error}"))),
+            }
+        };
+        match self {
+            Source::File(path) => add(path, false, &mut problems),
+            Source::Installed { main, drop_ins } => {
+                add(main, true, &mut problems);
+                for path in drop_in_files(drop_ins, &mut problems) {
+                    add(&path, false, &mut problems);
+                }
+            }
+        }
+        (fragments, problems)
+    }
+}
+
+/// The drop-ins that count, sorted by name. An empty one, or a link to /dev/null, masks what it replaces.
+fn drop_in_files(directories: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut files = BTreeMap::new();
+    for directory in directories {
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                problems.push(problem(directory, 0, format!("cannot be read: {error}")));
+                continue;
+            }
+        };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().unwrap_or_default().to_owned();
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            if !hidden
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "toml")
+            {
+                files.insert(name, path);
+            }
+        }
+    }
+    files.into_values().collect()
+}
+
+fn problem(path: &Path, line: usize, message: impl Into<String>) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        file: path.to_owned(),
+        line,
+        step: None,
+        key: None,
+        message: message.into(),
+    }
+}

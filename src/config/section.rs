@@ -187,6 +187,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Counts a key as asked for that is read elsewhere.
+    pub fn know(&self, key: &'static str) {
+        self.asked.borrow_mut().push(key);
+    }
+
     /// Reads a key that must be there.
     pub fn required<T>(
         &self,

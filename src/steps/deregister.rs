@@ -1,5 +1,7 @@
 //! `deregister`: leaves a registry, then verifies that it has left.
 
+use std::time::Duration;
+
 use crate::config::section::Section;
 use crate::failure::Failure;
 use crate::registries::REGISTRIES;
@@ -30,6 +32,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     Some(Blueprint {
         action: action?,
         pace: Pace::Retried,
+        grace: Duration::ZERO,
     })
 }
 

@@ -1,0 +1,151 @@
+//! The one gate between a configuration and everything that uses it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::head::{Head, Restart};
+use super::order;
+use super::sequence::{Drafts, Step};
+use crate::config::duration;
+use crate::config::facts::Facts;
+use crate::config::fragments::Source;
+use crate::config::problem::{Problem, Severity};
+use crate::config::section::Check;
+use crate::trigger::Trigger;
+
+/// A sequence that can be run.
+pub struct Plan {
+    /// The steps, each one after those that it waits for.
+    pub steps: Vec<Step>,
+    head: Head,
+}
+
+impl Plan {
+    /// What the whole sequence may take on this trigger.
+    pub fn budget(&self, trigger: Trigger) -> Duration {
+        self.head.budget(trigger)
+    }
+
+    /// What of the budget is kept for `always` steps.
+    pub fn reserve(&self, trigger: Trigger) -> Duration {
+        self.head
+            .reserve(trigger, self.steps.iter().any(|step| step.always))
+    }
+
+    /// What a restart of farewell's own unit is.
+    pub fn restart(&self) -> Restart {
+        self.head.restart
+    }
+
+    /// What the steps take when each one needs all its time.
+    pub fn worst_case(&self, trigger: Trigger) -> Duration {
+        order::worst_case(&self.steps, trigger)
+    }
+}
+
+/// What came through the gate.
+pub struct Passage {
+    /// The plan; `None` when there is an error among the problems.
+    pub plan: Option<Plan>,
+    /// Everything that is wrong, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    checks: Vec<(PathBuf, Option<String>, Check)>,
+}
+
+impl Passage {
+    /// Reads and validates a configuration. `facts` are those that the plan itself needs (in names and durations), or
+    /// `None` on a build machine.
+    pub fn through(source: &Source, facts: Option<&Facts>) -> Passage {
+        let (fragments, mut problems) = source.load();
+        let head = Head::read(&fragments, &mut problems);
+        let drafts = Drafts::read(&fragments, facts, &mut problems);
+        let checks = drafts.checks;
+        let steps = order::arrange(drafts.steps, &mut problems);
+        let plan = Plan { steps, head };
+        plan.check_time(&mut problems);
+        let files: Vec<PathBuf> = fragments
+            .into_iter()
+            .map(|fragment| fragment.path)
+            .collect();
+        let place = |problem: &Problem| files.iter().position(|file| *file == problem.file);
+        problems.sort_by_key(|problem| (place(problem), problem.line));
+        let sound = problems
+            .iter()
+            .all(|problem| problem.severity == Severity::Warning);
+        Passage {
+            plan: sound.then_some(plan),
+            problems,
+            files,
+            checks,
+        }
+    }
+
+    /// Looks at every value that depends on facts, as they are now, and adds what is wrong with them.
+    pub fn look_at_facts(&mut self, facts: &Facts) {
+        for (file, step, check) in &self.checks {
+            if let Some((line, key, message)) = check.look(facts) {
+                self.problems.push(Problem {
+                    severity: Severity::Error,
+                    file: file.clone(),
+                    line,
+                    step: step.clone(),
+                    key: Some(key),
+                    message,
+                });
+            }
+        }
+    }
+
+    /// How many of the problems are errors.
+    pub fn errors(&self) -> usize {
+        self.problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .count()
+    }
+}
+
+impl Plan {
+    fn check_time(&self, problems: &mut Vec<Problem>) {
+        if let Some((trigger, reserve)) = self.head.overdrawn() {
+            let (file, line) = self.head.reserve_at().clone();
+            let (reserve, budget) = (
+                duration::print(reserve),
+                duration::print(self.budget(trigger)),
+            );
+            let message = format!(
+                "{reserve} leave nothing of the budget of {budget} (on {trigger}) for the steps"
+            );
+            problems.push(Problem {
+                severity: Severity::Error,
+                file,
+                line,
+                step: None,
+                key: Some("reserve".into()),
+                message,
+            });
+        }
+        let over = |trigger: &Trigger| self.worst_case(*trigger) > self.budget(*trigger);
+        if let Some(trigger) = Trigger::ALL.into_iter().find(over) {
+            let (file, line) = self.head.budget_at().clone();
+            let (worst, budget) = (
+                duration::print(self.worst_case(trigger)),
+                duration::print(self.budget(trigger)),
+            );
+            let message = format!(
+                "the steps may take {worst} on {trigger} when each needs all its time, more than the budget of \
+                 {budget}: the last ones would be cut short"
+            );
+            problems.push(Problem {
+                severity: Severity::Warning,
+                file,
+                line,
+                step: None,
+                key: Some("budget".into()),
+                message,
+            });
+        }
+    }
+}

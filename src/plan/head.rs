@@ -1,0 +1,170 @@
+//! `[farewell]`: what holds for the whole sequence.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::duration;
+use crate::config::fragments::Fragment;
+use crate::config::problem::Problem;
+use crate::config::section::{Reading, Section};
+use crate::config::toml::Value;
+use crate::trigger::Trigger;
+
+/// The budget where the configuration gives none.
+pub const BUDGET: Duration = Duration::from_secs(90);
+
+/// The longest budget of a machine that goes down: systemd itself ends every shutdown after 30 minutes (systemd's
+/// poweroff.target, JobTimeoutSec=), and other units need their time too.
+pub const LONGEST: Duration = Duration::from_secs(25 * 60);
+
+/// What a restart of farewell's own unit, or a package upgrade, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// No farewell.
+    Skip,
+    /// A farewell with trigger stop.
+    Run,
+}
+
+/// The values of `[farewell]`.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// `budget`, by trigger (as `default` or a trigger's word).
+    budgets: Vec<(&'static str, Duration)>,
+    /// `reserve`; by default a tenth of the budget where there are `always` steps, else 0.
+    reserve: Option<Duration>,
+    /// `restart` (skip).
+    pub restart: Restart,
+    /// Where `budget` and `reserve` stand, for problems.
+    budget_at: (PathBuf, usize),
+    reserve_at: (PathBuf, usize),
+}
+
+impl Head {
+    /// Reads `[farewell]` of every fragment; a key in a later one wins.
+    pub fn read(fragments: &[Fragment], problems: &mut Vec<Problem>) -> Head {
+        let somewhere = (
+            fragments
+                .first()
+                .map(|it| it.path.clone())
+                .unwrap_or_default(),
+            0,
+        );
+        let mut head = Head {
+            budgets: Vec::new(),
+            reserve: None,
+            restart: Restart::Skip,
+            budget_at: somewhere.clone(),
+            reserve_at: somewhere,
+        };
+        for fragment in fragments {
+            let reading = Reading::new(&fragment.path, None, None);
+            match fragment.table.get("farewell") {
+                Some((_, line, located)) => match &located.value {
+                    Value::Table(table) => {
+                        head.apply(fragment, &Section::new(&reading, table, *line))
+                    }
+                    other => reading.problem(
+                        *line,
+                        Some("farewell".into()),
+                        format!("expected a table, found {}", other.noun()),
+                    ),
+                },
+                None => continue,
+            }
+            problems.extend(reading.finish().0);
+        }
+        head
+    }
+
+    fn apply(&mut self, fragment: &Fragment, section: &Section<'_>) {
+        const NAMES: [&str; 7] = [
+            "default",
+            "poweroff",
+            "halt",
+            "reboot",
+            "kexec",
+            "soft-reboot",
+            "stop",
+        ];
+        if let Some(budgets) = section.durations("budget", &NAMES) {
+            self.budget_at = (fragment.path.clone(), section.line_of("budget"));
+            for (name, _, budget) in &budgets {
+                let key = if budgets.len() == 1 && *name == "default" {
+                    "budget".into()
+                } else {
+                    format!("budget.{name}")
+                };
+                if budget.is_zero() {
+                    section.problem(&key, "must be longer than 0s");
+                }
+                if *budget > LONGEST && *name != "stop" {
+                    let longest = duration::print(LONGEST);
+                    section.problem(
+                        &key,
+                        format!(
+                            "{} is more than the {longest} that a machine that goes down has (systemd ends a shutdown \
+                             after 30m); only `stop` may take longer",
+                            duration::print(*budget)
+                        ),
+                    );
+                }
+            }
+            self.budgets = budgets
+                .into_iter()
+                .map(|(name, _, budget)| (name, budget))
+                .collect();
+        }
+        if let Some(reserve) = section.duration("reserve") {
+            self.reserve = Some(reserve);
+            self.reserve_at = (fragment.path.clone(), section.line_of("reserve"));
+        }
+        let choices = [("skip", Restart::Skip), ("run", Restart::Run)];
+        if let Some(restart) = section.choice("restart", "value", &choices) {
+            self.restart = restart;
+        }
+        section.finish();
+    }
+
+    /// What the whole sequence may take.
+    pub fn budget(&self, trigger: Trigger) -> Duration {
+        let named = |name: &str| {
+            self.budgets
+                .iter()
+                .find(|(it, _)| *it == name)
+                .map(|(_, budget)| *budget)
+        };
+        named(trigger.as_str())
+            .or_else(|| named("default"))
+            .unwrap_or(BUDGET)
+    }
+
+    /// What of the budget is kept for `always` steps.
+    pub fn reserve(&self, trigger: Trigger, has_always: bool) -> Duration {
+        let tenth = if has_always {
+            self.budget(trigger) / 10
+        } else {
+            Duration::ZERO
+        };
+        self.reserve.unwrap_or(tenth)
+    }
+
+    /// The trigger whose budget leaves nothing beside the reserve, if there is one.
+    pub fn overdrawn(&self) -> Option<(Trigger, Duration)> {
+        let reserve = self.reserve?;
+        Trigger::ALL
+            .into_iter()
+            .find(|trigger| reserve >= self.budget(*trigger))
+            .map(|trigger| (trigger, reserve))
+    }
+
+    /// File and line of `budget`.
+    pub fn budget_at(&self) -> &(PathBuf, usize) {
+        &self.budget_at
+    }
+
+    /// File and line of `reserve`.
+    pub fn reserve_at(&self) -> &(PathBuf, usize) {
+        &self.reserve_at
+    }
+}

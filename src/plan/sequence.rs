@@ -1,0 +1,328 @@
+//! `[[step]]`: what every step has, whatever its kind.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::facts::Facts;
+use crate::config::fragments::Fragment;
+use crate::config::problem::Problem;
+use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
+use crate::config::toml::{Located, Table, Value};
+use crate::step::{Action, Pace};
+use crate::steps::KINDS;
+use crate::trigger::Trigger;
+
+/// A step's time where the configuration gives none.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The shortest `attempt-timeout` that is chosen by itself.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// What a failure of a step means for those that have not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing: a failed step never costs the others theirs.
+    Continue,
+    /// They are cancelled, except those marked `always`.
+    Stop,
+}
+
+/// A step of the plan. Other steps are named by their index in it.
+pub struct Step {
+    /// Its unique name.
+    pub name: String,
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// The steps that must have ended before it begins.
+    pub after: Vec<usize>,
+    /// What it may take in all.
+    pub timeout: Duration,
+    /// What one attempt may take.
+    pub attempt_timeout: Duration,
+    /// How many attempts are made at most; `None`: as many as the time allows.
+    pub attempts: Option<u32>,
+    /// What its failure means for the others.
+    pub on_failure: OnFailure,
+    /// The triggers that it runs on.
+    pub when: Vec<Trigger>,
+    /// The path that must exist for it to run.
+    pub if_path: Option<Field<PathBuf>>,
+    /// The unit that must be loaded and not inactive for it to run.
+    pub if_unit: Option<Field<String>>,
+    /// Whether it runs even after a stop, or when only the reserve is left.
+    pub always: bool,
+    /// Units that must still run while it runs.
+    pub needs: Vec<String>,
+    /// What an attempt does.
+    pub action: Arc<dyn Action>,
+    /// How it uses its time.
+    pub pace: Pace,
+    /// What it may still need to end once it is cancelled.
+    pub grace: Duration,
+}
+
+/// A step as it was read, before its place among the others is known.
+pub struct Draft {
+    /// Its name, where it has a usable one.
+    pub name: String,
+    /// The step; `None` when its own keys are wrong.
+    pub step: Option<Step>,
+    /// The names in `after`; `None` where the key is absent.
+    pub after: Option<Vec<String>>,
+    /// The names in `before`.
+    pub before: Vec<String>,
+    /// The file it stands in.
+    pub file: PathBuf,
+    /// The lines of the step itself, of `after` and of `before`.
+    pub lines: [usize; 3],
+}
+
+/// What the steps of the fragments come to.
+#[derive(Default)]
+pub struct Drafts {
+    /// In the order of the plan's text: files follow one another, and a step that replaces another one has its place.
+    pub steps: Vec<Draft>,
+    /// Looks that `check` takes when the facts are known, with the file and step that they belong to.
+    pub checks: Vec<(PathBuf, Option<String>, Check)>,
+}
+
+impl Drafts {
+    /// Reads every step of every fragment.
+    pub fn read(
+        fragments: &[Fragment],
+        facts: Option<&Facts>,
+        problems: &mut Vec<Problem>,
+    ) -> Drafts {
+        let mut drafts = Drafts::default();
+        for fragment in fragments {
+            let first = drafts.steps.len();
+            let tables = tables(fragment, problems);
+            for (number, (line, table)) in tables.into_iter().enumerate() {
+                let label = label(table, number + 1);
+                let reading = Reading::new(&fragment.path, Some(label.clone()), facts);
+                let draft = draft(&Section::new(&reading, table, line), &fragment.path);
+                drafts.place(draft, first, &reading);
+                let (found, checks) = reading.finish();
+                problems.extend(found);
+                let belongs = |check| (fragment.path.clone(), Some(label.clone()), check);
+                drafts.checks.extend(checks.into_iter().map(belongs));
+            }
+        }
+        drafts
+    }
+
+    /// `first`: where the steps of this file begin.
+    fn place(&mut self, draft: Option<Draft>, first: usize, reading: &Reading<'_>) {
+        let Some(draft) = draft else { return };
+        match self.steps.iter().position(|other| other.name == draft.name) {
+            None => self.steps.push(draft),
+            Some(at) if at < first && self.steps[at].file != draft.file => self.steps[at] = draft,
+            Some(at) => {
+                let other = self.steps[at].lines[0];
+                let message = format!("there is another step of this name in line {other}");
+                reading.problem(draft.lines[0], Some("name".into()), message);
+            }
+        }
+    }
+}
+
+/// How a step is called in problems: by its name where it has one that can be read, else by its number in the file.
+fn label(table: &Table, number: usize) -> String {
+    match table.get("name") {
+        Some((
+            _,
+            _,
+            Located {
+                value: Value::Text(name),
+                ..
+            },
+        )) => format!("\"{name}\""),
+        _ => number.to_string(),
+    }
+}
+
+/// The `[[step]]` tables of a file with their lines. Other tables at its top are told as problems.
+fn tables<'a>(fragment: &'a Fragment, problems: &mut Vec<Problem>) -> Vec<(usize, &'a Table)> {
+    let reading = Reading::new(&fragment.path, None, None);
+    let top = Section::new(&reading, &fragment.table, 0);
+    top.know("farewell");
+    top.know("step");
+    top.finish();
+    let mut tables = Vec::new();
+    if let Some((_, line, located)) = fragment.table.get("step") {
+        let items = match &located.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(located),
+        };
+        for item in items {
+            match &item.value {
+                Value::Table(table)
+                    if items.len() > 1 || matches!(located.value, Value::List(_)) =>
+                {
+                    tables.push((item.line, table));
+                }
+                _ => reading.problem(
+                    *line,
+                    Some("step".into()),
+                    "a step is written as [[step]], in double brackets",
+                ),
+            }
+        }
+    }
+    problems.extend(reading.finish().0);
+    tables
+}
+
+fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
+    let name = section.required("name", |section, key| section.word(key));
+    if let Some(name) = &name {
+        check_name(section, name);
+    }
+    let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.name, kind)).collect();
+    let common = Common::read(section);
+    let kind = section.required("kind", |section, key| section.choice(key, "kind", &kinds));
+    // Without its kind nobody knows which other keys are right, so they are not looked at.
+    let blueprint = kind.and_then(|kind| (kind.read)(section));
+    let step = name
+        .clone()
+        .zip(kind)
+        .zip(blueprint)
+        .map(|((name, kind), blueprint)| {
+            let attempts = common
+                .attempts
+                .or((blueprint.pace == Pace::Once).then_some(1));
+            let whole = blueprint.pace == Pace::Once && attempts == Some(1);
+            let third = if whole {
+                common.timeout
+            } else {
+                (common.timeout / 3).max(SHORTEST_ATTEMPT)
+            };
+            Step {
+                name,
+                kind: kind.name,
+                after: Vec::new(),
+                timeout: common.timeout,
+                attempt_timeout: common.attempt_timeout.unwrap_or(third),
+                attempts,
+                on_failure: common.on_failure,
+                when: common.when,
+                if_path: common.if_path,
+                if_unit: common.if_unit,
+                always: common.always,
+                needs: common.needs,
+                action: blueprint.action.into(),
+                pace: blueprint.pace,
+                grace: blueprint.grace,
+            }
+        });
+    Some(Draft {
+        name: name?,
+        step,
+        after: common.after,
+        before: common.before,
+        file: file.to_owned(),
+        lines: [
+            section.line(),
+            section.line_of("after"),
+            section.line_of("before"),
+        ],
+    })
+}
+
+/// Names appear in journal fields, in records and on command lines, so they are plain words.
+fn check_name(section: &Section<'_>, name: &str) {
+    let plain = |character: char| character.is_alphanumeric() || "-_.:@".contains(character);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        section.problem(
+            "name",
+            "a name is 1 to 64 letters, digits, `-`, `_`, `.`, `:` or `@`",
+        );
+    }
+}
+
+/// The keys that every step has.
+struct Common {
+    after: Option<Vec<String>>,
+    before: Vec<String>,
+    timeout: Duration,
+    attempt_timeout: Option<Duration>,
+    attempts: Option<u32>,
+    on_failure: OnFailure,
+    when: Vec<Trigger>,
+    if_path: Option<Field<PathBuf>>,
+    if_unit: Option<Field<String>>,
+    always: bool,
+    needs: Vec<String>,
+}
+
+impl Common {
+    fn read(section: &Section<'_>) -> Common {
+        let positive = |key| {
+            let duration = section.duration(key)?;
+            if duration.is_zero() {
+                section.problem(key, "must be longer than 0s");
+            }
+            Some(duration).filter(|duration| !duration.is_zero())
+        };
+        let triggers = Trigger::ALL.map(|trigger| (trigger.as_str(), trigger));
+        let on_failure = [("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
+        let common = Common {
+            after: section.words("after"),
+            before: section.words("before").unwrap_or_default(),
+            timeout: positive("timeout").unwrap_or(TIMEOUT),
+            attempt_timeout: positive("attempt-timeout"),
+            attempts: section
+                .integer("attempts", 1..=1_000_000)
+                .and_then(|it| u32::try_from(it).ok()),
+            on_failure: section
+                .choice("on-failure", "value", &on_failure)
+                .unwrap_or(OnFailure::Continue),
+            when: section
+                .choices("when", "trigger", &triggers)
+                .unwrap_or_else(|| Trigger::ALL.to_vec()),
+            if_path: section.text("if-path", section::path, Secrecy::Public),
+            if_unit: section.text("if-unit", unit, Secrecy::Public),
+            always: section.boolean("always").unwrap_or(false),
+            needs: section.words("needs").unwrap_or_default(),
+        };
+        if common
+            .attempt_timeout
+            .is_some_and(|attempt| attempt > common.timeout)
+        {
+            section.problem("attempt-timeout", "is longer than the step's timeout");
+        }
+        for problem in common.needs.iter().filter_map(|need| unit(need).err()) {
+            section.problem("needs", problem);
+        }
+        common
+    }
+}
+
+/// The name of a systemd unit, with its suffix; see systemd.unit(5).
+fn unit(name: &str) -> Result<String, String> {
+    const SUFFIXES: [&str; 11] = [
+        "service",
+        "socket",
+        "device",
+        "mount",
+        "automount",
+        "swap",
+        "target",
+        "path",
+        "timer",
+        "slice",
+        "scope",
+    ];
+    let good = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
+    match name.rsplit_once('.') {
+        Some((prefix, suffix))
+            if !prefix.is_empty() && SUFFIXES.contains(&suffix) && name.chars().all(good) =>
+        {
+            Ok(name.to_owned())
+        }
+        _ => Err(format!(
+            "`{name}` is no name of a unit; write it with its suffix, like app.service"
+        )),
+    }
+}
