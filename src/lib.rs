@@ -32,7 +32,13 @@ pub mod steps;
 // The configuration, as it will be run.
 pub mod plan;
 
+pub mod run;
+
 // What a run tells, and to whom.
 pub mod progress;
 
+pub mod history;
+
 pub mod reporter;
+
+pub mod reporters;

@@ -1,0 +1,5 @@
+//! Past runs: the lines of a record, the directory of records, and the lock of the run in progress.
+
+pub mod line;
+pub mod past;
+pub mod store;

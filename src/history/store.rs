@@ -1,0 +1,191 @@
+//! The state directory: records, and the lock that lets one run in at a time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::clock;
+use crate::sys::lock::{self, Locked};
+
+/// How many records are kept.
+pub const KEPT: usize = 100;
+
+/// The state directory of a process.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+/// Who runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    /// The run's id.
+    pub run: String,
+    /// The process.
+    pub pid: i32,
+    /// Whether systemd started it; else a person did.
+    pub by_systemd: bool,
+}
+
+/// The lock of the state directory, and its release when dropped.
+pub struct Held {
+    _lock: Locked,
+}
+
+/// What became of the wish to run.
+pub enum Admission {
+    /// The lock is ours.
+    Admitted(Held),
+    /// Another run has it; what it says of itself, unless it says nothing.
+    Occupied(Option<Holder>),
+}
+
+/// A new id for a run: the time, so that ids sort by it, and four letters against runs of the same second.
+pub fn new_id(now: SystemTime) -> String {
+    let letters: String = (0..4).map(|_| fastrand::lowercase()).collect();
+    format!("{}-{letters}", clock::compact(now))
+}
+
+impl Store {
+    /// The directory given with `--state`, else `$STATE_DIRECTORY` (systemd.exec(5)), else `/var/lib/farewell` for
+    /// root and `$XDG_STATE_HOME/farewell` for a plain user.
+    pub fn locate(given: Option<PathBuf>, is_root: bool) -> Store {
+        let variable = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let home = || {
+            variable("HOME")
+                .unwrap_or_else(|| "/".into())
+                .join(".local/state")
+        };
+        // systemd separates several directories with colons; the first is ours.
+        let from_systemd = variable("STATE_DIRECTORY").map(|path| {
+            match path.to_str().and_then(|it| it.split_once(':')) {
+                Some((first, _)) => PathBuf::from(first),
+                None => path,
+            }
+        });
+        let directory = given.or(from_systemd).unwrap_or_else(|| {
+            if is_root {
+                "/var/lib/farewell".into()
+            } else {
+                variable("XDG_STATE_HOME")
+                    .unwrap_or_else(home)
+                    .join("farewell")
+            }
+        });
+        Store { directory }
+    }
+
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.directory.join("runs")
+    }
+
+    /// Asks to be the one run of this directory.
+    ///
+    /// # Errors
+    /// When the directory or the lock cannot be made.
+    pub fn enter(&self, holder: &Holder) -> io::Result<Admission> {
+        fs::create_dir_all(&self.directory)?;
+        let path = self.directory.join("run.lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path)?;
+        match lock::try_lock(file)? {
+            Ok(mut lock) => {
+                // Who runs is good to know, and no reason not to run where the disk is full.
+                let _ = write_holder(lock.file(), holder);
+                Ok(Admission::Admitted(Held { _lock: lock }))
+            }
+            Err(mut file) => Ok(Admission::Occupied(read_holder(&mut file))),
+        }
+    }
+
+    /// The run in progress.
+    pub fn holder(&self) -> Option<Holder> {
+        let file = OpenOptions::new()
+            .read(true)
+            .open(self.directory.join("run.lock"))
+            .ok()?;
+        let mut file = lock::is_locked(file)?;
+        read_holder(&mut file)
+    }
+
+    /// Creates the record of a run.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(&self, run: &str) -> io::Result<File> {
+        fs::create_dir_all(self.runs())?;
+        OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(self.path(run))
+    }
+
+    /// Where the record of a run is.
+    pub fn path(&self, run: &str) -> PathBuf {
+        self.runs().join(format!("{run}.jsonl"))
+    }
+
+    /// The ids of the runs with a record, oldest first.
+    ///
+    /// # Errors
+    /// What the system says; a directory that does not exist holds no records.
+    pub fn ids(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.runs()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let id = |entry: io::Result<fs::DirEntry>| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            name.strip_suffix(".jsonl").map(str::to_owned)
+        };
+        let mut ids: Vec<String> = entries.filter_map(id).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Removes the oldest records beyond those that are kept.
+    ///
+    /// # Errors
+    /// The first that could not be removed; the others are all the same.
+    pub fn prune(&self) -> io::Result<()> {
+        let ids = self.ids()?;
+        let old = ids.len().saturating_sub(KEPT);
+        let removed: Vec<_> = ids[..old]
+            .iter()
+            .map(|id| fs::remove_file(self.path(id)))
+            .collect();
+        removed.into_iter().collect()
+    }
+}
+
+fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_vec(holder).map_err(io::Error::other)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}

@@ -1,0 +1,3 @@
+//! Those to whom a run is told.
+
+pub mod record;

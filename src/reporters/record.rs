@@ -1,0 +1,189 @@
+//! The record: one event a line, written as it happens, synced in groups by a thread of its own.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::event::{Event, Happening};
+use crate::history::line::Writer;
+use crate::history::store::Store;
+use crate::reporter::{News, Reporter};
+
+/// How long lines wait for each other before they are synced.
+const GROUP: Duration = Duration::from_millis(50);
+
+/// How far the record has been written, for those who must not begin before it says that they do.
+#[derive(Default)]
+pub struct Written {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    events: u64,
+    /// Set when somebody waited in vain: the disk is slow or gone, and nobody waits for it any more until it is back.
+    behind: bool,
+}
+
+impl Written {
+    /// Waits until the first `events` events are written, for at most `patience`.
+    pub fn wait_for(&self, events: u64, patience: Duration) {
+        let end = Instant::now() + patience;
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        while state.events < events && !state.behind {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.behind = true;
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+    }
+
+    fn advance(&self) {
+        let mut state = self
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.events += 1;
+        state.behind = false;
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+/// Writes the record of one run.
+pub struct Record {
+    store: Store,
+    writer: Writer,
+    file: Option<File>,
+    /// Lines that the disk has not taken yet. The record stays a true prefix: nothing is written before them.
+    backlog: Vec<u8>,
+    written: Arc<Written>,
+    sync: Option<Syncing>,
+    complain: Box<dyn FnMut(String) + Send>,
+    complained: bool,
+}
+
+struct Syncing {
+    wake: Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Record {
+    /// A record in `store`, made when the run begins. `complain` hears once, in a sentence, when there is none.
+    pub fn new(
+        store: Store,
+        written: Arc<Written>,
+        complain: Box<dyn FnMut(String) + Send>,
+    ) -> Record {
+        Record {
+            store,
+            writer: Writer::default(),
+            file: None,
+            backlog: Vec::new(),
+            written,
+            sync: None,
+            complain,
+            complained: false,
+        }
+    }
+
+    fn open(&mut self, run: &str) -> io::Result<()> {
+        let file = self.store.create(run)?;
+        let (wake, woken) = mpsc::channel();
+        let synced = file.try_clone()?;
+        let thread = thread::Builder::new()
+            .name("sync".into())
+            .stack_size(64 << 10)
+            .spawn(move || sync_in_groups(&synced, &woken))?;
+        self.file = Some(file);
+        self.sync = Some(Syncing { wake, thread });
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        while !self.backlog.is_empty() {
+            match file.write(&self.backlog) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => drop(self.backlog.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, error: &io::Error, what: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            (self.complain)(format!(
+                "{}: {what}: {error}",
+                self.store.directory().display()
+            ));
+        }
+    }
+}
+
+impl Reporter for Record {
+    fn hear(&mut self, news: News<'_>) {
+        let News::Event(event) = news else { return };
+        let Event { happening, .. } = event;
+        if let Happening::RunStarted { run, .. } = happening {
+            if let Err(error) = self.open(run) {
+                self.complain(&error, "this run leaves no record");
+            }
+        }
+        if self.file.is_some() {
+            if let Some(line) = self.writer.line(event) {
+                self.backlog.extend(line);
+            }
+            if let Err(error) = self.write() {
+                self.complain(&error, "the record of this run stays behind");
+            }
+        }
+        self.written.advance();
+        if let Some(sync) = &self.sync {
+            // It ends only when this sender is gone.
+            let _ = sync.wake.send(());
+        }
+        if matches!(happening, Happening::RunFinished { .. }) {
+            if let Some(Syncing { wake, thread }) = self.sync.take() {
+                drop(wake);
+                // A panic there costs the sync and nothing else.
+                let _ = thread.join();
+            }
+            if let Err(error) = self.store.prune() {
+                log::warn!(
+                    "{}: old records cannot be removed: {error}",
+                    self.store.directory().display()
+                );
+            }
+        }
+    }
+}
+
+fn sync_in_groups(file: &File, woken: &Receiver<()>) {
+    while woken.recv().is_ok() {
+        let end = Instant::now() + GROUP;
+        let mut last = false;
+        while !last {
+            match woken.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(_) => last = true,
+            }
+        }
+        // Where it fails, the write before it or the next one fails too, and that is told.
+        let _ = file.sync_data();
+    }
+}

@@ -1,0 +1,285 @@
+//! One step on its thread: its conditions, its attempts and the pauses between them.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::condition;
+use super::runner::{Audience, Errand};
+use crate::deadline::{Deadline, Reason};
+use crate::event::{Happening, State, Stream};
+use crate::failure::{Failure, Word};
+use crate::plan::sequence::Step;
+use crate::step::{Action, Effect, Pace, Scope, Voice};
+use crate::sys::cancel::{Cancel, Waited};
+
+/// The first pause between two attempts; each one is twice as long as the one before, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is too short for another attempt.
+const TOO_SHORT: Duration = Duration::from_millis(100);
+
+/// How a step ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Its last state.
+    pub state: State,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Why it was skipped or cancelled, or a remark.
+    pub reason: Option<String>,
+    /// The limit that ended it, if one did.
+    pub reached: Option<Reason>,
+}
+
+impl Ending {
+    /// A step that was not begun.
+    pub fn without_begin(state: State, reason: impl Into<String>) -> Ending {
+        Ending {
+            state,
+            attempts: 0,
+            failure: None,
+            reason: Some(reason.into()),
+            reached: None,
+        }
+    }
+
+    /// A step whose last attempt failed.
+    pub fn failed(attempts: u32, failure: Failure) -> Ending {
+        let state = if failure.word == Word::TimedOut {
+            State::TimedOut
+        } else {
+            State::Failed
+        };
+        Ending {
+            state,
+            attempts,
+            failure: Some(failure),
+            reason: None,
+            reached: None,
+        }
+    }
+
+    /// A step that ran when its time, or the run's, was over.
+    pub fn timed_out(attempts: u32, reached: Reason, failure: Failure) -> Ending {
+        Ending {
+            reached: Some(reached),
+            ..Ending::failed(
+                attempts,
+                Failure {
+                    word: Word::TimedOut,
+                    ..failure
+                },
+            )
+        }
+    }
+}
+
+/// Runs a step from its conditions to its end, at the latest at `deadline`.
+pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
+    let step = &errand.plan.steps[index];
+    match condition::unmet(step, &errand.facts, deadline, cancel) {
+        Ok(None) => {}
+        Ok(Some(reason)) => return Ending::without_begin(State::Skipped, reason),
+        Err(failure) => return Ending::failed(0, failure),
+    }
+    errand.audience.hear(Happening::StepStarted {
+        step: index,
+        left: deadline.left().unwrap_or_default(),
+    });
+    let speaker = Speaker {
+        audience: errand.audience.as_ref(),
+        step: index,
+        remark: Mutex::default(),
+    };
+    let mut pause = FIRST_PAUSE;
+    let mut attempt = 1;
+    loop {
+        let limit = match step.pace {
+            Pace::Polled => deadline,
+            Pace::Once | Pace::Retried => {
+                deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt))
+            }
+        };
+        let scope = Scope {
+            deadline: limit,
+            attempt_timeout: step.attempt_timeout,
+            cancel,
+            facts: &errand.facts,
+            http: &errand.http,
+            voice: &speaker,
+        };
+        let failure = match guarded(step.action.as_ref(), &scope) {
+            Ok(effect) => return speaker.success(effect, attempt),
+            Err(failure) => failure,
+        };
+        if cancel.is_cancelled() {
+            return told_to_stop(attempt, failure);
+        }
+        if failure.word == Word::TimedOut && limit.reason() != Reason::Attempt {
+            return at_the_deadline(step, deadline, attempt, failure);
+        }
+        if !failure.passing || step.attempts.is_some_and(|attempts| attempt >= attempts) {
+            return Ending::failed(attempt, failure);
+        }
+        let Some(left) = deadline.left().filter(|left| *left > TOO_SHORT) else {
+            return at_the_deadline(step, deadline, attempt, failure);
+        };
+        // Half of what is left at most: the last attempts come close to the deadline instead of far before it.
+        let again = pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left / 2);
+        errand.audience.hear(Happening::AttemptFailed {
+            step: index,
+            attempt,
+            failure: failure.clone(),
+            again,
+        });
+        if cancel.sleep(again) == Waited::Cancelled {
+            return told_to_stop(attempt, failure);
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        attempt += 1;
+    }
+}
+
+fn told_to_stop(attempts: u32, failure: Failure) -> Ending {
+    let reason = format!("the run was told to stop; last: {failure}");
+    Ending {
+        attempts,
+        ..Ending::without_begin(State::Cancelled, reason)
+    }
+}
+
+/// The step's time is over. What its last attempt said keeps its word where only the step's own timeout was reached;
+/// a step that runs when the run's time ends is `timed-out` whatever it said.
+fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Failure) -> Ending {
+    if deadline.reason() == Reason::Timeout && failure.word != Word::TimedOut {
+        return Ending::failed(attempts, failure);
+    }
+    let what = match deadline.reason() {
+        Reason::Timeout => format!(
+            "timeout of {}",
+            crate::config::duration::print(step.timeout)
+        ),
+        other => other.noun().to_owned(),
+    };
+    let cause = format!("{} (the {what} was reached)", failure.cause);
+    Ending::timed_out(attempts, deadline.reason(), Failure { cause, ..failure })
+}
+
+/// What a step says, told to the audience under the step's index.
+struct Speaker<'a> {
+    audience: &'a dyn Audience,
+    step: usize,
+    remark: Mutex<Option<String>>,
+}
+
+impl Speaker<'_> {
+    fn success(self, effect: Effect, attempts: u32) -> Ending {
+        let state = match effect {
+            Effect::Done => State::Done,
+            Effect::AlreadyDone => State::AlreadyDone,
+        };
+        let reason = self
+            .remark
+            .into_inner()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        Ending {
+            state,
+            attempts,
+            failure: None,
+            reason,
+            reached: None,
+        }
+    }
+}
+
+impl Voice for Speaker<'_> {
+    fn waiting(&self, what: &str) {
+        self.audience.hear(Happening::Waiting {
+            step: self.step,
+            what: what.to_owned(),
+        });
+    }
+
+    fn output(&self, stream: Stream, line: &str) {
+        self.audience.hear(Happening::Output {
+            step: self.step,
+            stream,
+            line: line.to_owned(),
+        });
+    }
+
+    fn remark(&self, remark: &str) {
+        *self
+            .remark
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(remark.to_owned());
+    }
+}
+
+thread_local! {
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the panics of steps from standard error: they become failures. Called once per process.
+pub fn catch_panics() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        // Without a backtrace, which would cost more time than many a step.
+        if PLACE.with_borrow(Option::is_some) {
+            let place = info
+                .location()
+                .map_or_else(String::new, |location| format!(" at {location}"));
+            PLACE.set(Some(place));
+        } else {
+            usual(info);
+        }
+    }));
+}
+
+/// One attempt, of which a panic is a failure like any other.
+fn guarded(action: &dyn Action, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    PLACE.set(Some(String::new()));
+    let attempt = panic::catch_unwind(AssertUnwindSafe(|| action.attempt(scope)));
+    let place = PLACE.take().unwrap_or_default();
+    attempt.unwrap_or_else(|payload| {
+        let cause = format!(
+            "a defect in farewell, please report it: {}{place}",
+            message(payload.as_ref())
+        );
+        Err(Failure::new(Word::Panic, "", cause))
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// Runs [`perform`] on a thread of its own and hands its ending to `then`.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn spawn(
+    errand: &Arc<Errand>,
+    index: usize,
+    deadline: Deadline,
+    cancel: Arc<Cancel>,
+    then: impl FnOnce(Ending, Instant) + Send + 'static,
+) -> std::io::Result<()> {
+    let errand = errand.clone();
+    std::thread::Builder::new()
+        .name(format!("step-{index}"))
+        .stack_size(512 << 10)
+        .spawn(move || {
+            let ending = perform(&errand, index, deadline, &cancel);
+            then(ending, Instant::now());
+        })?;
+    Ok(())
+}

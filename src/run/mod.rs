@@ -1,0 +1,5 @@
+//! Walks a plan under its deadlines and tells what happens. Knows no file, bus or format.
+
+mod attempts;
+mod condition;
+pub mod runner;
