@@ -42,3 +42,10 @@ pub mod history;
 pub mod reporter;
 
 pub mod reporters;
+
+pub mod broadcast;
+
+// The command line.
+pub mod cli;
+
+pub mod app;

@@ -3,3 +3,4 @@
 pub mod line;
 pub mod past;
 pub mod store;
+pub mod summary;

@@ -8,26 +8,38 @@ use std::time::Duration;
 /// The largest file that is read; facts and credentials are small.
 const LIMIT: u64 = 1 << 20;
 
-/// How long a read may take. A file on a dead network mount blocks for ever, and the thread that reads it is left behind.
+/// How long a read may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Does what may block for ever, as any access to a dead network mount does, on a thread that is left behind after
+/// `patience`.
+///
+/// # Errors
+/// Those of `access`; `TimedOut` when it has not ended by then.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    access: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("file".into())
+        .stack_size(64 << 10)
+        .spawn(move || {
+            // The receiver is gone only when it no longer waits.
+            let _ = sender.send(access());
+        })?;
+    receiver
+        .recv_timeout(patience)
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
+}
 
 /// Reads a small text file.
 ///
 /// # Errors
 /// What the system says; `TimedOut` when it says nothing for 5 s; `InvalidData` for a file over 1 MiB or not in UTF-8.
 pub fn read(path: &Path) -> io::Result<String> {
-    let (sender, receiver) = mpsc::channel();
-    let owned: PathBuf = path.to_owned();
-    std::thread::Builder::new()
-        .name("file".into())
-        .stack_size(64 << 10)
-        .spawn(move || {
-            // The receiver is gone only when it no longer waits.
-            let _ = sender.send(read_now(&owned));
-        })?;
-    receiver
-        .recv_timeout(PATIENCE)
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
+    let path: PathBuf = path.to_owned();
+    within(PATIENCE, move || read_now(&path))
 }
 
 fn read_now(path: &Path) -> io::Result<String> {

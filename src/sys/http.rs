@@ -1,4 +1,5 @@
 //! Placeholder.
 
 /// Placeholder.
+#[derive(Default)]
 pub struct Http;

@@ -6,3 +6,4 @@ pub mod files;
 pub mod host;
 pub mod http;
 pub mod lock;
+pub mod signals;

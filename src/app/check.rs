@@ -1,0 +1,45 @@
+//! `farewell check`: every problem of a configuration.
+
+use super::{complain, count, print, source};
+use crate::cli::{Options, exit};
+use crate::config::facts::Facts;
+use crate::config::fragments::Source;
+use crate::plan::gate::Passage;
+use crate::trigger::Trigger;
+
+/// Reads the configuration, looks at every fact in it unless `image` is set, and prints every problem.
+pub fn check(options: &Options, image: bool) -> u8 {
+    let source = source(options);
+    let facts = Facts::new(Trigger::Stop, "check");
+    let mut passage = Passage::through(&source, (!image).then_some(&facts));
+    if !image {
+        passage.look_at_facts(&facts);
+    }
+    passage
+        .problems
+        .iter()
+        .for_each(|problem| complain(&problem.to_string()));
+    let errors = passage.errors();
+    let warnings = passage.problems.len() - errors;
+    let files = match (&source, passage.files.len()) {
+        (Source::Installed { main, .. }, 0) => {
+            format!("no configuration ({} does not exist)", main.display())
+        }
+        (_, files) => count(files, "file"),
+    };
+    let found = match (errors, warnings) {
+        (0, 0) => "no problems".to_owned(),
+        (0, warnings) => count(warnings, "warning"),
+        (errors, 0) => count(errors, "error"),
+        (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
+    };
+    let steps = match &passage.plan {
+        Some(plan) if plan.steps.is_empty() => {
+            "the sequence is empty: farewell run would do nothing; ".to_owned()
+        }
+        Some(plan) => format!("{}; ", count(plan.steps.len(), "step")),
+        None => String::new(),
+    };
+    print(&format!("farewell check: {files}; {steps}{found}\n"));
+    if errors > 0 { exit::CONFIG } else { exit::OK }
+}

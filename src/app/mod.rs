@@ -1,0 +1,74 @@
+//! One function a verb: wires configuration, plan, run and observers.
+
+mod check;
+mod plan;
+mod report;
+mod run;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Options, Verb, exit};
+use crate::config::fragments::Source;
+use crate::history::store::Store;
+use crate::sys::signals;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // The budget is spent from here on.
+    let begun = Instant::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are no errors, and go to standard output.
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::OK
+            };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let options = &cli.options;
+    ExitCode::from(match cli.verb {
+        Verb::Check { image } => check::check(options, image),
+        Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
+        Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
+        Verb::Status { follow, json } => report::status(options, follow, json),
+        Verb::Report { run, list, json } => report::report(options, run.as_deref(), list, json),
+    })
+}
+
+fn source(options: &Options) -> Source {
+    options
+        .config
+        .clone()
+        .map_or_else(Source::installed, Source::File)
+}
+
+fn store(options: &Options) -> Store {
+    Store::locate(options.state.clone(), signals::is_root())
+}
+
+/// Prints to standard output. A reader that went away, as `head` does, is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Prints a message for the operator to standard error.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", crate::secrets::mask(text));
+}
+
+/// `1 step`, `2 steps`.
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}

@@ -1,0 +1,216 @@
+//! `farewell plan`: the steps as they would run.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{complain, print, source};
+use crate::cli::{Options, exit};
+use crate::config::duration;
+use crate::config::facts::Facts;
+use crate::history::line::usec;
+use crate::plan::gate::{Passage, Plan};
+use crate::plan::sequence::{OnFailure, Step};
+use crate::trigger::Trigger;
+
+/// Prints the plan for a trigger.
+pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
+    let trigger = Trigger::parse(trigger).unwrap_or(Trigger::Stop);
+    let facts = Facts::new(trigger, "plan");
+    let passage = Passage::through(&source(options), Some(&facts));
+    passage
+        .problems
+        .iter()
+        .for_each(|problem| complain(&problem.to_string()));
+    let Some(plan) = &passage.plan else {
+        return exit::CONFIG;
+    };
+    let outlook = Outlook::of(plan, trigger);
+    if as_json {
+        print(&format!("{:#}\n", outlook.json(plan, trigger)));
+    } else {
+        print(&outlook.text(plan, trigger));
+    }
+    exit::OK
+}
+
+/// What can be said of a run before it takes place.
+struct Outlook {
+    budget: Duration,
+    reserve: Duration,
+    worst_case: Duration,
+    /// For each step, when it begins at the latest and when it must have ended, from the run's start.
+    spans: Vec<(Duration, Duration)>,
+    /// For each step, those that may run at the same time.
+    beside: Vec<Vec<usize>>,
+    /// The units that farewell.service is ordered after.
+    units: Vec<String>,
+}
+
+impl Outlook {
+    fn of(plan: &Plan, trigger: Trigger) -> Outlook {
+        let (budget, reserve) = (plan.budget(trigger), plan.reserve(trigger));
+        let mut spans: Vec<(Duration, Duration)> = Vec::new();
+        for step in &plan.steps {
+            let limit = if step.always {
+                budget
+            } else {
+                budget.saturating_sub(reserve)
+            };
+            let begin = step
+                .after
+                .iter()
+                .map(|before| spans[*before].1)
+                .max()
+                .unwrap_or_default()
+                .min(limit);
+            let time = if step.when.contains(&trigger) {
+                step.timeout
+            } else {
+                Duration::ZERO
+            };
+            spans.push((begin, (begin + time).min(limit)));
+        }
+        let mut units: Vec<String> = plan
+            .steps
+            .iter()
+            .flat_map(|step| step.needs.clone())
+            .collect();
+        units.sort();
+        units.dedup();
+        let beside = beside(&plan.steps, trigger);
+        Outlook {
+            budget,
+            reserve,
+            worst_case: plan.worst_case(trigger),
+            spans,
+            beside,
+            units,
+        }
+    }
+
+    fn text(&self, plan: &Plan, trigger: Trigger) -> String {
+        let print = duration::print;
+        let mut text = format!("farewell plan on {trigger}: budget {}", print(self.budget));
+        if !self.reserve.is_zero() {
+            text += &format!(
+                ", of which {} are the reserve of `always` steps",
+                print(self.reserve)
+            );
+        }
+        text += &format!("; worst case {}\n", print(self.worst_case));
+        if plan.steps.is_empty() {
+            text += "the sequence is empty: farewell run would do nothing\n";
+        }
+        let width =
+            |what: fn(&Step) -> usize| plan.steps.iter().map(what).max().unwrap_or_default();
+        let (names, kinds) = (
+            width(|step| step.name.chars().count()),
+            width(|step| step.kind.len()),
+        );
+        let name = |index: &usize| plan.steps[*index].name.as_str();
+        let list = |indices: &[usize]| indices.iter().map(name).collect::<Vec<_>>().join(", ");
+        for (index, step) in plan.steps.iter().enumerate() {
+            text += &format!(
+                "\n{:>4}  {:names$}  {:kinds$}  ",
+                index + 1,
+                step.name,
+                step.kind
+            );
+            if !step.when.contains(&trigger) {
+                text += &format!("skipped: not on {trigger}");
+                continue;
+            }
+            let (begin, end) = self.spans[index];
+            text += &match step.after.as_slice() {
+                [] => "at once".to_owned(),
+                after => format!("after {}", list(after)),
+            };
+            text += &format!(
+                "; up to {}; begins by {}, ends by {}",
+                print(step.timeout),
+                print(begin),
+                print(end)
+            );
+            if !self.beside[index].is_empty() {
+                text += &format!("; beside {}", list(&self.beside[index]));
+            }
+            if step.always {
+                text += "; always";
+            }
+            if step.on_failure == OnFailure::Stop {
+                text += "; its failure stops the others";
+            }
+            for (key, condition) in [
+                ("if-path", &step.if_path.is_some()),
+                ("if-unit", &step.if_unit.is_some()),
+            ] {
+                if *condition {
+                    text += &format!("; only where its {key} says so");
+                }
+            }
+        }
+        text += "\n";
+        if !self.units.is_empty() {
+            text += &format!(
+                "\nfarewell.service is ordered after {}\n",
+                self.units.join(", ")
+            );
+        }
+        text
+    }
+
+    fn json(&self, plan: &Plan, trigger: Trigger) -> serde_json::Value {
+        let names = |indices: &[usize]| {
+            indices
+                .iter()
+                .map(|it| plan.steps[*it].name.clone())
+                .collect::<Vec<_>>()
+        };
+        let steps = plan.steps.iter().zip(&self.spans).zip(&self.beside).map(|((step, (begin, end)), beside)| {
+            json!({
+                "name": step.name,
+                "kind": step.kind,
+                "runs": step.when.contains(&trigger),
+                "after": names(&step.after),
+                "beside": names(beside),
+                "timeout_usec": usec(step.timeout),
+                "attempt_timeout_usec": usec(step.attempt_timeout),
+                "attempts": step.attempts,
+                "begins_by_usec": usec(*begin),
+                "ends_by_usec": usec(*end),
+                "always": step.always,
+                "on_failure": if step.on_failure == OnFailure::Stop { "stop" } else { "continue" },
+                "conditional": step.if_path.is_some() || step.if_unit.is_some(),
+            })
+        });
+        json!({
+            "trigger": trigger.as_str(),
+            "budget_usec": usec(self.budget),
+            "reserve_usec": usec(self.reserve),
+            "worst_case_usec": usec(self.worst_case),
+            "steps": steps.collect::<Vec<_>>(),
+            "ordered_after": self.units,
+        })
+    }
+}
+
+/// For each step, the others that run on this trigger and that it neither waits for nor is waited for by.
+fn beside(steps: &[Step], trigger: Trigger) -> Vec<Vec<usize>> {
+    let mut before: Vec<Vec<bool>> = Vec::new();
+    for step in steps {
+        let mut all = vec![false; steps.len()];
+        for earlier in &step.after {
+            all[*earlier] = true;
+            for (mark, earlier) in all.iter_mut().zip(&before[*earlier]) {
+                *mark |= earlier;
+            }
+        }
+        before.push(all);
+    }
+    let runs = |index: usize| steps[index].when.contains(&trigger);
+    let free = |a: usize, b: usize| a != b && runs(a) && runs(b) && !before[a][b] && !before[b][a];
+    (0..steps.len())
+        .map(|a| (0..steps.len()).filter(|b| free(a, *b)).collect())
+        .collect()
+}

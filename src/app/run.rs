@@ -1,0 +1,215 @@
+//! `farewell run`: one run from its trigger to its record.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::{complain, source, store};
+use crate::broadcast::Broadcast;
+use crate::cli::{Options, exit};
+use crate::config::facts::Facts;
+use crate::event::{self, Happening, StepName};
+use crate::history::store::{self as records, Admission, Held, Holder, Store};
+use crate::plan::gate::{Passage, Plan};
+use crate::plan::head::Restart;
+use crate::reporters::record::Record;
+use crate::run::runner::{Audience, Errand, Outcome, Runner, catch_panics};
+use crate::sys::files;
+use crate::sys::http::Http;
+use crate::sys::signals;
+use crate::trigger::Trigger;
+
+/// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the reporters may take to finish when the run has ended.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// How long a run that a person started may take to end when systemd's run takes over: in all, and before it is told
+/// a second time.
+const TAKE_OVER: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(5)];
+
+/// Runs the sequence.
+pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
+    catch_panics();
+    let runner = Runner::default();
+    let control = runner.control();
+    let told = AtomicBool::new(false);
+    let listening = signals::on_stop(move || {
+        if told.swap(true, Ordering::Relaxed) {
+            control.stop_at_once();
+        } else {
+            control.stop();
+        }
+    });
+    if let Err(error) = listening {
+        complain(&format!(
+            "farewell run: signals cannot be caught, so it cannot be told to stop: {error}"
+        ));
+    }
+    let started = SystemTime::now();
+    let id = records::new_id(started);
+    let restart = trigger == Some("restart");
+    let trigger = trigger.and_then(Trigger::parse).unwrap_or(Trigger::Stop);
+    let facts = Facts::new(trigger, id.clone());
+    let passage = Passage::through(&source(options), Some(&facts));
+    let Some(plan) = passage.plan else {
+        passage
+            .problems
+            .iter()
+            .for_each(|problem| complain(&problem.to_string()));
+        complain(
+            "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`",
+        );
+        return exit::CONFIG;
+    };
+    if restart && plan.restart() == Restart::Skip {
+        log::info!("a restart is no farewell (restart = \"skip\"): nothing is run");
+        complain("farewell run: a restart is no farewell (restart = \"skip\"): nothing is run");
+        return exit::OK;
+    }
+    let store = store(options);
+    let holder = Holder {
+        run: id.clone(),
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        by_systemd: signals::is_started_by_systemd(),
+    };
+    let (held, warning) = match admit(&store, &holder) {
+        Ok(admitted) => admitted,
+        Err(message) => {
+            complain(&message);
+            return exit::CUT_SHORT;
+        }
+    };
+    let broadcast = Arc::new(Broadcast::new(begun));
+    add_reporters(&broadcast, store);
+    broadcast.hear(Happening::RunStarted {
+        run: id,
+        trigger,
+        started,
+        budget: plan.budget(trigger),
+        reserve: plan.reserve(trigger),
+        steps: names(&plan),
+    });
+    let problems = passage.problems.iter().map(ToString::to_string);
+    problems
+        .chain(warning)
+        .for_each(|message| broadcast.hear(Happening::Warning { message }));
+    let errand = Errand {
+        plan,
+        trigger,
+        begun,
+        facts,
+        http: Http::default(),
+        audience: broadcast.clone(),
+    };
+    let outcome = runner.run(&Arc::new(errand)).unwrap_or_else(|error| {
+        let reason = Some(format!("nothing was run: {error}"));
+        Outcome {
+            result: event::Result::CutShort,
+            reason,
+        }
+    });
+    let result = outcome.result;
+    broadcast.hear(Happening::RunFinished {
+        result,
+        reason: outcome.reason,
+    });
+    broadcast.close(CLOSING);
+    drop(held);
+    match result {
+        event::Result::Ok => exit::OK,
+        event::Result::Failed => exit::FAILED,
+        event::Result::CutShort => exit::CUT_SHORT,
+    }
+}
+
+fn names(plan: &Plan) -> Arc<[StepName]> {
+    plan.steps
+        .iter()
+        .map(|step| StepName {
+            name: step.name.clone(),
+            kind: step.kind.to_owned(),
+        })
+        .collect()
+}
+
+fn add_reporters(broadcast: &Arc<Broadcast>, store: Store) {
+    // Weak, since the broadcast owns the reporter's thread.
+    let audience = Arc::downgrade(broadcast);
+    let complain = move |message: String| {
+        if let Some(audience) = audience.upgrade() {
+            audience.hear(Happening::Warning { message });
+        }
+    };
+    let record = Record::new(store, broadcast.written(), Box::new(complain));
+    add(broadcast, "record", None, Box::new(record));
+}
+
+fn add(
+    broadcast: &Broadcast,
+    name: &str,
+    every: Option<Duration>,
+    reporter: Box<dyn crate::reporter::Reporter>,
+) {
+    if let Err(error) = broadcast.add(name, every, reporter) {
+        complain(&format!(
+            "farewell run: goes on without its {name} reporter: {error}"
+        ));
+    }
+}
+
+/// Lets this run in, or says who is in. Where the state directory cannot be used, it runs without the lock, and says so
+/// in the second value.
+fn admit(store: &Store, holder: &Holder) -> Result<(Option<Held>, Option<String>), String> {
+    let asked = Instant::now();
+    let mut told = 0;
+    loop {
+        let (place, who) = (store.clone(), holder.clone());
+        let admission = match files::within(LOCK_PATIENCE, move || place.enter(&who)) {
+            Ok(Admission::Admitted(held)) => return Ok((Some(held), None)),
+            Ok(Admission::Occupied(other)) => other,
+            Err(error) => {
+                let directory = store.directory().display();
+                let warning = format!(
+                    "{directory}: nothing keeps a second run from starting beside this one: {error}"
+                );
+                return Ok((None, Some(warning)));
+            }
+        };
+        let Some(other) = admission else {
+            // It has the lock, and has not written who it is yet.
+            if asked.elapsed() > LOCK_PATIENCE {
+                return Err("farewell run: another run is on; wait until it has ended".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        if !holder.by_systemd || other.by_systemd {
+            return Err(format!(
+                "farewell run: run {} is on (process {}); follow it with `farewell status --follow`, or end it with \
+                 `kill {}`",
+                other.run, other.pid, other.pid
+            ));
+        }
+        let waited = asked.elapsed();
+        if waited > TAKE_OVER[0] {
+            let warning = format!(
+                "run {} (process {}) does not end: this one runs beside it",
+                other.run, other.pid
+            );
+            return Ok((None, Some(warning)));
+        }
+        if told == 0 || (told == 1 && waited > TAKE_OVER[1]) {
+            told += 1;
+            log::warn!(
+                "run {} was started by hand (process {}): it is told to stop",
+                other.run,
+                other.pid
+            );
+            // It may have ended by now, which is what is wanted.
+            let _ = signals::terminate(other.pid);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,136 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand};
+
+/// What the contract calls exit codes: sysexits(3), so that systemd prints their names.
+pub mod exit {
+    /// All went well.
+    pub const OK: u8 = 0;
+    /// A step failed.
+    pub const FAILED: u8 = 1;
+    /// The command line is wrong (EX_USAGE).
+    pub const USAGE: u8 = 64;
+    /// There is nothing to show (EX_NOINPUT).
+    pub const NOTHING: u8 = 66;
+    /// Something inside farewell or the system failed (EX_OSERR).
+    pub const SYSTEM: u8 = 71;
+    /// Cut short: the budget was spent, it was told to stop, or another run is on (EX_TEMPFAIL).
+    pub const CUT_SHORT: u8 = 75;
+    /// The configuration is wrong (EX_CONFIG).
+    pub const CONFIG: u8 = 78;
+}
+
+const TRIGGERS: [&str; 6] = ["poweroff", "halt", "reboot", "kexec", "soft-reboot", "stop"];
+const RUN_TRIGGERS: [&str; 7] = [
+    "poweroff",
+    "halt",
+    "reboot",
+    "kexec",
+    "soft-reboot",
+    "stop",
+    "restart",
+];
+
+/// Runs a machine's last duties: leaves its cluster's registry, drains, waits until that is safe, and reports it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "farewell",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 all went well; 1 a step failed; 64 usage; 66 nothing to show; 75 cut short (budget \
+                  spent, told to stop, or another run is on); 78 configuration.\n\
+                  Environment: FAREWELL_LOG sets the level of the log on standard error (error, warn, info, debug, \
+                  trace)."
+)]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Read this file alone: no drop-ins. Default: /etc/farewell/farewell.toml and the drop-ins conf.d/*.toml of
+    /// /usr/lib/farewell, /run/farewell and /etc/farewell
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Keep records here. Default: $STATE_DIRECTORY, else /var/lib/farewell (root) or $XDG_STATE_HOME/farewell
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Read the configuration and report every problem with file, line and step
+    #[command(
+        after_help = "Looks at every fact and credential that the steps name, and at certificates and keys \
+                            together. Exits with 0 when there are only warnings, else with 78."
+    )]
+    Check {
+        /// For a build machine: facts and credentials of the later machine are not looked at
+        #[arg(long)]
+        image: bool,
+    },
+    /// Print the steps as they would run: order, what runs side by side, deadlines, worst case
+    #[command(
+        after_help = "Changes nothing and asks no peer. Exits with 78 when the configuration is wrong."
+    )]
+    Plan {
+        /// The trigger to plan for
+        #[arg(long, value_name = "TRIGGER", default_value = "stop", value_parser = PossibleValuesParser::new(TRIGGERS))]
+        trigger: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the sequence within its budget, and leave a record
+    #[command(
+        after_help = "SIGTERM or Ctrl-C cuts the run short: what runs is ended, `always` steps still run within \
+                            the reserve, and the exit code is 75. A second one ends it at once.\n\
+                            One run at a time per state directory; a second one exits with 75 and names the first."
+    )]
+    Run {
+        /// Why it takes place; found out when not given. With `restart` nothing is run, unless `restart = "run"`
+        #[arg(long, value_name = "TRIGGER", value_parser = PossibleValuesParser::new(RUN_TRIGGERS))]
+        trigger: Option<String>,
+    },
+    /// Show the run in progress, else the last one
+    #[command(
+        after_help = "Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
+    )]
+    Status {
+        /// Go on until the run ends
+        #[arg(long)]
+        follow: bool,
+        /// Print one JSON object, as `farewell report --json` does; `result` is `running` while the run lasts
+        #[arg(long, conflicts_with = "follow")]
+        json: bool,
+    },
+    /// Show past runs, with a timeline
+    #[command(
+        after_help = "The JSON object has run, trigger, result (ok, failed, cut-short; cut-off where the record \
+                            ends in the middle), reason, started (RFC 3339), duration_usec, budget_usec, warnings and \
+                            steps; each step has name, kind, state, attempts, started_usec and duration_usec (from the \
+                            run's start; null if it was not begun), and, where there is one, error (word, message) or \
+                            reason.\n\
+                            Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
+    )]
+    Report {
+        /// The run's id, or the beginning of it; default: the last run
+        run: Option<String>,
+        /// List all runs, one a line, the last one first
+        #[arg(long, conflicts_with = "run")]
+        list: bool,
+        /// Print JSON: one object, with --list an array of them
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,48 @@
+//! Signals that this process gets, and the one that it sends to another farewell.
+
+use std::io;
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Calls `told` at each SIGTERM or SIGINT from now on. SIGHUP does nothing: a farewell that a person started goes on
+/// when their connection is lost. (It is caught, not ignored, since children would inherit that it is ignored.)
+///
+/// # Errors
+/// When the handlers or the thread cannot be set up.
+pub fn on_stop(mut told: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    thread::Builder::new()
+        .name("signals".into())
+        .stack_size(64 << 10)
+        .spawn(move || {
+            for signal in signals.forever() {
+                if signal != SIGHUP {
+                    told();
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// Sends SIGTERM to a process.
+///
+/// # Errors
+/// When it is gone, or is somebody else's.
+pub fn terminate(pid: i32) -> io::Result<()> {
+    Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
+}
+
+/// Whether this process is root's.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether systemd itself started this process as the command of a unit; see `SYSTEMD_EXEC_PID` in systemd.exec(5).
+/// A shell within a unit inherits the variable, but not the process id.
+pub fn is_started_by_systemd() -> bool {
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string())
+}
