@@ -7,7 +7,7 @@ use crate::event::{Event, Happening};
 use crate::failure::Failure;
 use crate::reporter::{Newsroom, Reporter};
 use crate::reporters::record::Written;
-use crate::run::runner::Audience;
+use crate::run::errand::Audience;
 use crate::secrets::mask;
 
 /// How long a step waits for the record to say that it begins. A disk that takes longer is not waited for again until

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::condition;
-use super::runner::{Audience, Errand};
+use super::errand::{Audience, Errand};
 use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, State, Stream};
 use crate::failure::{Failure, Word};

@@ -2,4 +2,6 @@
 
 mod attempts;
 mod condition;
+pub mod errand;
 pub mod runner;
+mod walk;

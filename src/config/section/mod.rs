@@ -1,0 +1,12 @@
+//! Reading one table of the configuration key by key, with every problem told and none hiding another.
+
+mod field;
+mod reading;
+mod table;
+mod values;
+mod words;
+
+pub use field::{Check, Field, Secrecy, path, plain};
+pub use reading::Reading;
+pub use table::Section;
+pub use values::Json;

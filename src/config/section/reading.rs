@@ -1,0 +1,58 @@
+//! What is found while the tables of one step are read.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use super::field::Check;
+use crate::config::facts::Facts;
+use crate::config::problem::{Problem, Severity};
+
+/// What is found while the tables of one step (or of `[farewell]`) are read.
+pub struct Reading<'a> {
+    file: &'a Path,
+    step: Option<String>,
+    /// Facts for strings that the plan itself needs; `None` on a build machine, where they are not there yet.
+    pub(super) facts: Option<&'a Facts>,
+    found: RefCell<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    checks: Vec<Check>,
+}
+
+impl<'a> Reading<'a> {
+    /// A reading of a step, or of the head when `step` is `None`.
+    pub fn new(file: &'a Path, step: Option<String>, facts: Option<&'a Facts>) -> Self {
+        Reading {
+            file,
+            step,
+            facts,
+            found: RefCell::default(),
+        }
+    }
+
+    /// Reports something wrong with the whole step.
+    pub fn problem(&self, line: usize, key: Option<String>, message: impl Into<String>) {
+        self.found.borrow_mut().problems.push(Problem {
+            severity: Severity::Error,
+            file: self.file.to_owned(),
+            line,
+            step: self.step.clone(),
+            key,
+            message: message.into(),
+        });
+    }
+
+    /// Keeps a look for later.
+    pub(super) fn check(&self, check: Check) {
+        self.found.borrow_mut().checks.push(check);
+    }
+
+    /// The problems so far, and the looks that `check` takes at the fields when it knows the facts.
+    pub fn finish(self) -> (Vec<Problem>, Vec<Check>) {
+        let found = self.found.into_inner();
+        (found.problems, found.checks)
+    }
+}

@@ -1,0 +1,238 @@
+//! One table and the strings in it.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::field::{Check, Field, Secrecy};
+use super::reading::Reading;
+use crate::config::facts::Facts;
+use crate::config::suggestion::did_you_mean;
+use crate::config::template::Template;
+use crate::config::toml::{Located, Table, Value};
+use crate::secrets;
+
+/// One table, read key by key. Whatever is wrong is reported to its [`Reading`] once; the readers then return `None`,
+/// as they do for a key that is not there.
+pub struct Section<'a> {
+    pub(super) reading: &'a Reading<'a>,
+    table: &'a Table,
+    line: usize,
+    prefix: String,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Section<'a> {
+    /// The table that begins on `line`.
+    pub fn new(reading: &'a Reading<'a>, table: &'a Table, line: usize) -> Self {
+        Section {
+            reading,
+            table,
+            line,
+            prefix: String::new(),
+            asked: RefCell::default(),
+        }
+    }
+
+    /// The line that the table begins on.
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Whether the key is there.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.get(key).is_some()
+    }
+
+    /// The line of a key, or of the table where the key is not there.
+    pub fn line_of(&self, key: &str) -> usize {
+        self.table.get(key).map_or(self.line, |(_, line, _)| *line)
+    }
+
+    /// Reports something wrong with a key.
+    pub fn problem(&self, key: &str, message: impl Into<String>) {
+        self.problem_at(self.line_of(key), key, message);
+    }
+
+    pub(super) fn problem_at(&self, line: usize, key: &str, message: impl Into<String>) {
+        self.reading
+            .problem(line, Some(format!("{}{key}", self.prefix)), message);
+    }
+
+    /// Reports every key that nobody asked for. Not to be called where it is not known which keys are right.
+    pub fn finish(&self) {
+        let asked = self.asked.borrow();
+        for (key, line, _) in &self.table.entries {
+            if !asked.contains(&key.as_str()) {
+                let message = format!("unknown key{}", did_you_mean(key, asked.iter().copied()));
+                self.problem_at(*line, key, message);
+            }
+        }
+    }
+
+    /// Counts a key as asked for that is read elsewhere.
+    pub fn know(&self, key: &'static str) {
+        self.asked.borrow_mut().push(key);
+    }
+
+    /// Reads a key that must be there.
+    pub fn required<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&Self, &'static str) -> Option<T>,
+    ) -> Option<T> {
+        let value = read(self, key);
+        if !self.has(key) {
+            self.reading
+                .problem(self.line, Some(format!("{}{key}", self.prefix)), "missing");
+        }
+        value
+    }
+
+    pub(super) fn entry(&self, key: &'static str) -> Option<&'a Located> {
+        self.asked.borrow_mut().push(key);
+        self.table.get(key).map(|(_, _, value)| value)
+    }
+
+    pub(super) fn wrong(&self, key: &str, located: &Located, expected: &str) {
+        self.problem_at(
+            located.line,
+            key,
+            format!("expected {expected}, found {}", located.value.noun()),
+        );
+    }
+
+    pub(super) fn template(
+        &self,
+        key: &str,
+        line: usize,
+        text: &str,
+        secrecy: Secrecy,
+    ) -> Option<Arc<Template>> {
+        match Template::parse(text) {
+            Ok(template) if template.is_secret() && secrecy == Secrecy::Public => {
+                let message = "a credential must not stand here, where others can see it";
+                self.problem_at(line, key, message);
+                None
+            }
+            Ok(template) => Some(Arc::new(template)),
+            Err(problems) => {
+                problems
+                    .into_iter()
+                    .for_each(|problem| self.problem_at(line, key, problem));
+                None
+            }
+        }
+    }
+
+    pub(super) fn field<T: 'static>(
+        &self,
+        key: &str,
+        located: &Located,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: Secrecy,
+    ) -> Option<Field<T>> {
+        let Value::Text(text) = &located.value else {
+            self.wrong(key, located, "a string");
+            return None;
+        };
+        let template = self.template(key, located.line, text, secrecy)?;
+        let key = format!("{}{key}", self.prefix);
+        let field = Field {
+            key: key.clone(),
+            template,
+            secrecy,
+            parse,
+        };
+        if let Some(literal) = field.literal() {
+            if secrecy == Secrecy::Secret {
+                secrets::hide(literal);
+            }
+            if let Err(message) = parse(literal) {
+                self.reading.problem(located.line, Some(key), message);
+                return None;
+            }
+        } else {
+            let look = field.clone();
+            let look = Box::new(move |facts: &Facts| look.try_get(facts).map(drop));
+            self.reading.check(Check {
+                line: located.line,
+                key,
+                look,
+            });
+        }
+        Some(field)
+    }
+
+    /// A string that becomes a `T` once the facts in it are known. Without facts it is parsed now, and a problem told.
+    pub fn text<T: 'static>(
+        &self,
+        key: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: Secrecy,
+    ) -> Option<Field<T>> {
+        self.entry(key)
+            .and_then(|located| self.field(key, located, parse, secrecy))
+    }
+
+    /// A list of such strings; a single string counts as a list of one, an empty list is a problem.
+    pub fn texts<T: 'static>(
+        &self,
+        key: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: Secrecy,
+    ) -> Option<Vec<Field<T>>> {
+        let located = self.entry(key)?;
+        let items = match &located.value {
+            Value::List(items) if items.is_empty() => {
+                self.problem_at(located.line, key, "must not be empty");
+                return None;
+            }
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(located),
+        };
+        // All of them are read, so that every problem is told, before any missing one makes the whole `None`.
+        let fields: Vec<_> = items
+            .iter()
+            .map(|item| self.field(key, item, parse, secrecy))
+            .collect();
+        fields.into_iter().collect()
+    }
+
+    /// A table of strings, in the order of the file: headers, an environment. Empty where the key is not there.
+    pub fn map<T: 'static>(
+        &self,
+        key: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: impl Fn(&str) -> Secrecy,
+    ) -> Vec<(String, Field<T>)> {
+        let Some(located) = self.entry(key) else {
+            return Vec::new();
+        };
+        let Value::Table(table) = &located.value else {
+            self.wrong(key, located, "a table of strings");
+            return Vec::new();
+        };
+        let read = |(name, _, value): &(String, usize, Located)| {
+            let field = self.field(&format!("{key}.{name}"), value, parse, secrecy(name))?;
+            Some((name.clone(), field))
+        };
+        table.entries.iter().filter_map(read).collect()
+    }
+
+    /// A table within this one.
+    pub fn table(&self, key: &'static str) -> Option<Section<'a>> {
+        let located = self.entry(key)?;
+        let Value::Table(table) = &located.value else {
+            self.wrong(key, located, "a table");
+            return None;
+        };
+        let prefix = format!("{}{key}.", self.prefix);
+        Some(Section {
+            reading: self.reading,
+            table,
+            line: located.line,
+            prefix,
+            asked: RefCell::default(),
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Numbers, booleans, and values of any type.
+
+use std::ops::RangeInclusive;
+
+use super::field::{Field, Secrecy, plain};
+use super::table::Section;
+use crate::config::facts::Facts;
+use crate::config::toml::{Located, Value};
+use crate::failure::Failure;
+
+impl Section<'_> {
+    /// An integer within `range`.
+    pub fn integer(&self, key: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
+        self.entry(key)
+            .and_then(|located| self.integer_at(key, located, &range))
+    }
+
+    fn integer_at(&self, key: &str, located: &Located, range: &RangeInclusive<i64>) -> Option<i64> {
+        match located.value {
+            Value::Integer(number) if range.contains(&number) => Some(number),
+            Value::Integer(number) => {
+                let message = format!(
+                    "{number} is not between {} and {}",
+                    range.start(),
+                    range.end()
+                );
+                self.problem_at(located.line, key, message);
+                None
+            }
+            _ => {
+                self.wrong(key, located, "an integer");
+                None
+            }
+        }
+    }
+
+    /// A list of integers within `range`; a single one counts as a list of one, an empty list is a problem.
+    pub fn integers(&self, key: &'static str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
+        let located = self.entry(key)?;
+        let items = match &located.value {
+            Value::List(items) if items.is_empty() => {
+                self.problem_at(located.line, key, "must not be empty");
+                return None;
+            }
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(located),
+        };
+        let integers: Vec<_> = items
+            .iter()
+            .map(|item| self.integer_at(key, item, &range))
+            .collect();
+        integers.into_iter().collect()
+    }
+
+    /// A boolean.
+    pub fn boolean(&self, key: &'static str) -> Option<bool> {
+        let located = self.entry(key)?;
+        match located.value {
+            Value::Boolean(boolean) => Some(boolean),
+            _ => {
+                self.wrong(key, located, "true or false");
+                None
+            }
+        }
+    }
+
+    /// A value of any type, as JSON, with facts in its strings.
+    pub fn json(&self, key: &'static str) -> Option<Json> {
+        self.entry(key)
+            .and_then(|located| self.json_at(key, located))
+    }
+
+    fn json_at(&self, key: &str, located: &Located) -> Option<Json> {
+        match &located.value {
+            Value::Text(_) => self
+                .field(key, located, plain, Secrecy::MayHold)
+                .map(Json::Text),
+            Value::Integer(number) => Some(Json::Plain((*number).into())),
+            Value::Float(number) => Some(Json::Plain((*number).into())),
+            Value::Boolean(boolean) => Some(Json::Plain((*boolean).into())),
+            Value::Datetime => {
+                self.wrong(key, located, "a value that JSON has");
+                None
+            }
+            Value::List(items) => {
+                let items: Vec<_> = items.iter().map(|item| self.json_at(key, item)).collect();
+                items.into_iter().collect::<Option<_>>().map(Json::List)
+            }
+            Value::Table(table) => {
+                let read = |(name, _, value): &(String, usize, Located)| {
+                    Some((name.clone(), self.json_at(&format!("{key}.{name}"), value)?))
+                };
+                let entries: Vec<_> = table.entries.iter().map(read).collect();
+                entries.into_iter().collect::<Option<_>>().map(Json::Table)
+            }
+        }
+    }
+}
+
+/// A JSON value with facts in its strings.
+#[derive(Clone)]
+pub enum Json {
+    /// A value without facts.
+    Plain(serde_json::Value),
+    /// A string.
+    Text(Field<String>),
+    /// An array.
+    List(Vec<Json>),
+    /// An object.
+    Table(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// The value, with the facts as they are now.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn get(&self, facts: &Facts) -> Result<serde_json::Value, Failure> {
+        Ok(match self {
+            Json::Plain(value) => value.clone(),
+            Json::Text(field) => field.get(facts)?.into(),
+            Json::List(items) => items
+                .iter()
+                .map(|item| item.get(facts))
+                .collect::<Result<Vec<_>, _>>()?
+                .into(),
+            Json::Table(entries) => {
+                let read = |(name, value): &(String, Json)| Ok((name.clone(), value.get(facts)?));
+                serde_json::Value::Object(entries.iter().map(read).collect::<Result<_, Failure>>()?)
+            }
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! Strings that the plan itself needs: names, words, durations.
+
+use std::time::Duration;
+
+use super::field::Secrecy;
+use super::table::Section;
+use crate::config::duration;
+use crate::config::suggestion::did_you_mean;
+use crate::config::template::Fact;
+use crate::config::toml::{Located, Value};
+
+impl Section<'_> {
+    /// A string that is needed to make the plan: a name, a word, a duration. Facts in it are put in now; `None` also
+    /// where they cannot be known yet, on a build machine.
+    fn word_at(&self, key: &str, located: &Located, expected: &str) -> Option<String> {
+        let Value::Text(text) = &located.value else {
+            self.wrong(key, located, expected);
+            return None;
+        };
+        let template = self.template(key, located.line, text, Secrecy::Public)?;
+        if let Some(literal) = template.literal() {
+            return Some(literal.to_owned());
+        }
+        if let Some(fact) = template
+            .facts()
+            .find(|fact| fact.is_of_run() && **fact != Fact::Trigger)
+        {
+            self.problem_at(
+                located.line,
+                key,
+                format!("{fact} is known only while a run lasts"),
+            );
+            return None;
+        }
+        match self.reading.facts?.render(&template) {
+            Ok(text) => Some(text),
+            Err(message) => {
+                self.problem_at(located.line, key, message);
+                None
+            }
+        }
+    }
+
+    /// A plain string that is needed to make the plan.
+    pub fn word(&self, key: &'static str) -> Option<String> {
+        self.entry(key)
+            .and_then(|located| self.word_at(key, located, "a string"))
+    }
+
+    /// A list of plain strings that are needed to make the plan.
+    pub fn words(&self, key: &'static str) -> Option<Vec<String>> {
+        let located = self.entry(key)?;
+        let Value::List(items) = &located.value else {
+            self.wrong(key, located, "a list of strings");
+            return None;
+        };
+        let words: Vec<_> = items
+            .iter()
+            .map(|item| self.word_at(key, item, "a string"))
+            .collect();
+        words.into_iter().collect()
+    }
+
+    /// One of some words. `noun` names what they are: "unknown kind `htpp`; did you mean `http`?".
+    pub fn choice<T: Clone>(
+        &self,
+        key: &'static str,
+        noun: &str,
+        choices: &[(&'static str, T)],
+    ) -> Option<T> {
+        let located = self.entry(key)?;
+        let word = self.word_at(key, located, "a string")?;
+        let chosen = choices
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, choice)| choice.clone());
+        if chosen.is_none() {
+            self.unknown(key, located.line, noun, &word, choices);
+        }
+        chosen
+    }
+
+    /// A list of some words.
+    pub fn choices<T: Clone>(
+        &self,
+        key: &'static str,
+        noun: &str,
+        choices: &[(&'static str, T)],
+    ) -> Option<Vec<T>> {
+        let located = self.entry(key)?;
+        let Value::List(items) = &located.value else {
+            self.wrong(key, located, "a list of strings");
+            return None;
+        };
+        let mut chosen = Vec::new();
+        for item in items {
+            let Some(word) = self.word_at(key, item, "a string") else {
+                continue;
+            };
+            match choices.iter().find(|(name, _)| *name == word) {
+                Some((_, choice)) => chosen.push(choice.clone()),
+                None => self.unknown(key, item.line, noun, &word, choices),
+            }
+        }
+        (chosen.len() == items.len()).then_some(chosen)
+    }
+
+    fn unknown<T>(
+        &self,
+        key: &str,
+        line: usize,
+        noun: &str,
+        word: &str,
+        choices: &[(&'static str, T)],
+    ) {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let hint = match did_you_mean(word, names.iter().copied()) {
+            hint if hint.is_empty() => format!("; known are {}", names.join(", ")),
+            hint => hint,
+        };
+        self.problem_at(line, key, format!("unknown {noun} `{word}`{hint}"));
+    }
+
+    /// A duration such as "90s".
+    pub fn duration(&self, key: &'static str) -> Option<Duration> {
+        self.entry(key)
+            .and_then(|located| self.duration_at(key, located))
+    }
+
+    fn duration_at(&self, key: &str, located: &Located) -> Option<Duration> {
+        let word = self.word_at(key, located, "a duration such as \"90s\"")?;
+        duration::parse(&word)
+            .map_err(|message| self.problem_at(located.line, key, message))
+            .ok()
+    }
+
+    /// A duration, or a table of durations by name; a single one has the name `default`.
+    pub fn durations(
+        &self,
+        key: &'static str,
+        names: &[&'static str],
+    ) -> Option<Vec<(&'static str, usize, Duration)>> {
+        let located = self.entry(key)?;
+        let Value::Table(table) = &located.value else {
+            return Some(vec![(
+                "default",
+                located.line,
+                self.duration_at(key, located)?,
+            )]);
+        };
+        let mut durations = Vec::new();
+        for (name, line, value) in &table.entries {
+            let inner = format!("{key}.{name}");
+            match names.iter().find(|known| *known == name) {
+                Some(known) => durations.extend(
+                    self.duration_at(&inner, value)
+                        .map(|it| (*known, *line, it)),
+                ),
+                None => {
+                    let hint = did_you_mean(name, names.iter().copied());
+                    self.problem_at(*line, &inner, format!("unknown trigger{hint}"));
+                }
+            }
+        }
+        Some(durations)
+    }
+}

@@ -1,0 +1,357 @@
+//! The walk over a plan: the order of the steps, their limits, and what happens when the run is told to stop.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use super::attempts::{self, Ending};
+use super::errand::Errand;
+use crate::config::duration;
+use crate::deadline::{Deadline, Reason};
+use crate::event::{Happening, Result, State};
+use crate::failure::{Failure, Word};
+use crate::plan::sequence::OnFailure;
+use crate::sys::cancel::Cancel;
+
+/// How long a step may be late before its thread is left behind. Steps end by themselves at their deadline; only what
+/// nothing can interrupt is late.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// What the walk hears.
+pub enum Message {
+    /// A step's thread has come to its end.
+    Ended(usize, Ending, Instant),
+    /// The first stop.
+    Stop,
+    /// The second.
+    StopAtOnce,
+}
+
+/// Tells a run to stop, from any thread.
+#[derive(Clone)]
+pub struct Control(pub(super) Sender<Message>);
+
+impl Control {
+    /// What is running ends, and only `always` steps begin.
+    pub fn stop(&self) {
+        // A run that has ended hears nothing any more.
+        let _ = self.0.send(Message::Stop);
+    }
+
+    /// Everything ends now.
+    pub fn stop_at_once(&self) {
+        let _ = self.0.send(Message::StopAtOnce);
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The result.
+    pub result: Result,
+    /// Why it was cut short, if it was.
+    pub reason: Option<String>,
+}
+
+/// A step's time on its thread.
+#[derive(Clone, Copy)]
+struct Stint {
+    since: Instant,
+    deadline: Deadline,
+    /// When it is left behind.
+    late: Instant,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    /// Waits for this many others.
+    Waiting(usize),
+    /// On its thread.
+    Running(Stint),
+    Ended,
+}
+
+/// A run that has begun.
+pub struct Walk {
+    errand: Arc<Errand>,
+    control: Control,
+    places: Vec<Place>,
+    followers: Vec<Vec<usize>>,
+    ready: VecDeque<usize>,
+    running: Vec<usize>,
+    pub(super) left: usize,
+    /// Turned at a stop, for all but `always` steps, and for all when everything ends.
+    cancel: Arc<Cancel>,
+    cancel_always: Arc<Cancel>,
+    /// The end of the budget, or of the reserve after a stop.
+    end: Deadline,
+    reserve: Duration,
+    /// Why the steps that have not begun are cancelled, `always` ones excepted.
+    stopped: Option<String>,
+    cut: Option<String>,
+    failed: Vec<String>,
+}
+
+impl Walk {
+    pub(super) fn new(errand: Arc<Errand>, control: Control) -> std::io::Result<Walk> {
+        let steps = &errand.plan.steps;
+        let mut followers = vec![Vec::new(); steps.len()];
+        for (index, step) in steps.iter().enumerate() {
+            for before in &step.after {
+                followers[*before].push(index);
+            }
+        }
+        let places: Vec<_> = steps
+            .iter()
+            .map(|step| Place::Waiting(step.after.len()))
+            .collect();
+        let ready = (0..steps.len())
+            .filter(|index| steps[*index].after.is_empty())
+            .collect();
+        let (budget, reserve) = (
+            errand.plan.budget(errand.trigger),
+            errand.plan.reserve(errand.trigger),
+        );
+        Ok(Walk {
+            left: steps.len(),
+            end: Deadline::at(errand.begun + budget, Reason::Budget),
+            reserve,
+            control,
+            places,
+            followers,
+            ready,
+            running: Vec::new(),
+            cancel: Arc::new(Cancel::new()?),
+            cancel_always: Arc::new(Cancel::new()?),
+            stopped: None,
+            cut: None,
+            failed: Vec::new(),
+            errand,
+        })
+    }
+
+    pub(super) fn begin_what_can(&mut self) {
+        while let Some(index) = self.ready.pop_front() {
+            self.begin(index);
+        }
+    }
+
+    fn begin(&mut self, index: usize) {
+        let errand = self.errand.clone();
+        let step = &errand.plan.steps[index];
+        if !step.when.contains(&errand.trigger) {
+            let reason = format!("not on {}", errand.trigger);
+            return self.end(
+                index,
+                Ending::without_begin(State::Skipped, reason),
+                Instant::now(),
+            );
+        }
+        if let Some(reason) = self.stopped.as_ref().filter(|_| !step.always) {
+            let ending = Ending::without_begin(State::Cancelled, reason.clone());
+            return self.end(index, ending, Instant::now());
+        }
+        let limit = self.limit(step.always);
+        if limit.left().is_none() {
+            let reason = format!("nothing was left of the {}", limit.reason().noun());
+            self.cut_by_budget();
+            return self.end(
+                index,
+                Ending::without_begin(State::Cancelled, reason),
+                Instant::now(),
+            );
+        }
+        let deadline = Deadline::after(step.timeout, Reason::Timeout).earlier(limit);
+        let cancel = if step.always {
+            &self.cancel_always
+        } else {
+            &self.cancel
+        };
+        let control = self.control.clone();
+        let then = move |ending, at| {
+            // Nobody hears of a step that was left behind.
+            let _ = control.0.send(Message::Ended(index, ending, at));
+        };
+        let late = deadline.instant() + SLACK;
+        self.places[index] = Place::Running(Stint {
+            since: Instant::now(),
+            deadline,
+            late,
+        });
+        self.running.push(index);
+        if let Err(error) = attempts::spawn(&errand, index, deadline, cancel.clone(), then) {
+            let failure = Failure::new(Word::Io, "a thread for the step", error.to_string());
+            self.end(index, Ending::failed(0, failure), Instant::now());
+        }
+    }
+
+    /// Until when a step may run that begins now, whatever its own timeout.
+    fn limit(&self, always: bool) -> Deadline {
+        match self.end.instant().checked_sub(self.reserve) {
+            Some(at) if !always && !self.reserve.is_zero() => Deadline::at(at, Reason::Reserve),
+            _ => self.end,
+        }
+    }
+
+    pub(super) fn end(&mut self, index: usize, ending: Ending, at: Instant) {
+        let took = match self.places[index] {
+            Place::Running(stint) => at.saturating_duration_since(stint.since),
+            Place::Waiting(_) => Duration::ZERO,
+            // It was left behind, and has come to its end since.
+            Place::Ended => return,
+        };
+        self.places[index] = Place::Ended;
+        self.running.retain(|running| *running != index);
+        self.left -= 1;
+        let errand = self.errand.clone();
+        let step = &errand.plan.steps[index];
+        if matches!(ending.reached, Some(Reason::Budget | Reason::Reserve)) {
+            self.cut_by_budget();
+        }
+        let failed = matches!(ending.state, State::Failed | State::TimedOut);
+        if failed {
+            self.failed.push(step.name.clone());
+        }
+        if !ending.state.is_good() {
+            errand
+                .facts
+                .set_progress(self.result(), self.failed.clone());
+        }
+        errand.audience.hear(Happening::StepFinished {
+            step: index,
+            state: ending.state,
+            attempts: ending.attempts,
+            took,
+            failure: ending.failure,
+            reason: ending.reason,
+        });
+        if failed && step.on_failure == OnFailure::Stop {
+            let reason = format!("{} failed, and its on-failure is \"stop\"", step.name);
+            self.stopped.get_or_insert(reason);
+        }
+        for follower in std::mem::take(&mut self.followers[index]) {
+            if let Place::Waiting(others) = &mut self.places[follower] {
+                *others -= 1;
+                if *others == 0 {
+                    self.ready.push_back(follower);
+                }
+            }
+        }
+    }
+
+    fn cut_by_budget(&mut self) {
+        let budget = duration::print(self.errand.plan.budget(self.errand.trigger));
+        self.cut
+            .get_or_insert_with(|| format!("the budget of {budget} is spent"));
+    }
+
+    /// What is running, with its index.
+    fn stints(&self) -> impl Iterator<Item = (usize, Stint)> {
+        self.running
+            .iter()
+            .filter_map(|index| match self.places[*index] {
+                Place::Running(stint) => Some((*index, stint)),
+                _ => None,
+            })
+    }
+
+    /// The instant at which somebody will be late.
+    pub(super) fn next_limit(&self) -> Option<Instant> {
+        self.stints().map(|(_, stint)| stint.late).min()
+    }
+
+    pub(super) fn leave_late_ones_behind(&mut self) {
+        let now = Instant::now();
+        let late: Vec<_> = self
+            .stints()
+            .filter(|(_, stint)| stint.late <= now)
+            .collect();
+        for (index, stint) in late {
+            let step = &self.errand.plan.steps[index];
+            let told = if step.always {
+                &self.cancel_always
+            } else {
+                &self.cancel
+            };
+            let ending = if told.is_cancelled() {
+                let reason = "the run was told to stop, and it did not end in time";
+                Ending {
+                    attempts: 1,
+                    ..Ending::without_begin(State::Cancelled, reason)
+                }
+            } else {
+                let cause = "did not end at its deadline and was left behind";
+                Ending::timed_out(
+                    1,
+                    stint.deadline.reason(),
+                    Failure::new(Word::TimedOut, step.kind, cause),
+                )
+            };
+            self.end(index, ending, now);
+        }
+    }
+
+    /// The first stop: what runs is cancelled, and `always` steps have the reserve, or what is left of the budget if
+    /// that is less.
+    pub(super) fn stop(&mut self) {
+        if self.end.reason() == Reason::Stop {
+            return;
+        }
+        let reason = "the run was told to stop";
+        self.cut.get_or_insert_with(|| reason.to_owned());
+        self.stopped = Some(reason.to_owned());
+        self.end = Deadline::after(self.reserve, Reason::Stop)
+            .earlier(Deadline::at(self.end.instant(), Reason::Stop));
+        self.reserve = Duration::ZERO;
+        self.cancel.cancel();
+        let errand = self.errand.clone();
+        let (now, end) = (Instant::now(), self.end);
+        for index in &self.running {
+            let step = &errand.plan.steps[*index];
+            if let Place::Running(stint) = &mut self.places[*index] {
+                stint.deadline = stint.deadline.earlier(end);
+                let limit = if step.always {
+                    end.instant()
+                } else {
+                    now + step.grace
+                };
+                stint.late = stint.late.min(limit + SLACK);
+            }
+        }
+        errand
+            .facts
+            .set_progress(self.result(), self.failed.clone());
+    }
+
+    /// The second stop: nothing runs or begins any more.
+    pub(super) fn stop_at_once(&mut self) {
+        self.stop();
+        self.cancel_always.cancel();
+        for index in 0..self.places.len() {
+            let attempts = match self.places[index] {
+                Place::Running(_) => 1,
+                Place::Waiting(_) => 0,
+                Place::Ended => continue,
+            };
+            let ending = Ending::without_begin(State::Cancelled, "the run was told to end at once");
+            self.end(index, Ending { attempts, ..ending }, Instant::now());
+        }
+        self.ready.clear();
+    }
+
+    fn result(&self) -> Result {
+        match (&self.cut, self.failed.is_empty()) {
+            (Some(_), _) => Result::CutShort,
+            (None, false) => Result::Failed,
+            (None, true) => Result::Ok,
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome {
+            result: self.result(),
+            reason: self.cut.clone(),
+        }
+    }
+}

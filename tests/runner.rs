@@ -1,0 +1,381 @@
+//! The runner against actions that misbehave: they panic, hang, fail and recover.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use farewell::config::facts::Facts;
+use farewell::config::fragments::Source;
+use farewell::event::{Happening, Result as RunResult, State};
+use farewell::failure::{Failure, Word};
+use farewell::plan::gate::{Passage, Plan};
+use farewell::run::errand::{Audience, Errand};
+use farewell::run::runner::{Outcome, Runner, catch_panics};
+use farewell::step::{Action, Effect, Scope};
+use farewell::sys::http::Http;
+use farewell::trigger::Trigger;
+
+/// Keeps everything that it hears.
+#[derive(Default)]
+struct Ear(Mutex<Vec<Happening>>);
+
+impl Audience for Ear {
+    fn hear(&self, happening: Happening) {
+        self.0.lock().expect("no panic").push(happening);
+    }
+}
+
+struct End {
+    state: State,
+    attempts: u32,
+    word: Option<Word>,
+    message: String,
+}
+
+impl Ear {
+    fn end(&self, step: usize) -> End {
+        let heard = self.0.lock().expect("no panic");
+        let ends: Vec<_> = heard
+            .iter()
+            .filter_map(|happening| match happening {
+                Happening::StepFinished {
+                    step: it,
+                    state,
+                    attempts,
+                    failure,
+                    reason,
+                    ..
+                } if *it == step => {
+                    let message = failure.as_ref().map(ToString::to_string).or(reason.clone());
+                    let word = failure.as_ref().map(|failure| failure.word);
+                    Some(End {
+                        state: *state,
+                        attempts: *attempts,
+                        word,
+                        message: message.unwrap_or_default(),
+                    })
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ends.len(), 1, "step {step} ends once: {heard:?}");
+        ends.into_iter().next().expect("one")
+    }
+
+    fn started(&self, step: usize) -> bool {
+        let heard = self.0.lock().expect("no panic");
+        heard.iter().any(
+            |happening| matches!(happening, Happening::StepStarted { step: it, .. } if *it == step),
+        )
+    }
+}
+
+/// An action made of a function.
+struct Act<F>(F);
+
+impl<F: Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync> Action for Act<F> {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        (self.0)(scope)
+    }
+}
+
+fn act(
+    act: impl Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync + 'static,
+) -> Arc<dyn Action> {
+    Arc::new(Act(act))
+}
+
+/// A plan from TOML, whose steps do what `actions` do, in the plan's order. In the text every step is a `command`, or
+/// whatever else has the pace that the test wants.
+fn plan(name: &str, toml: &str, actions: Vec<Arc<dyn Action>>) -> Plan {
+    let path = std::env::temp_dir().join(format!(
+        "farewell-runner-{}-{name}.toml",
+        std::process::id()
+    ));
+    std::fs::write(&path, toml).expect("written");
+    let facts = Facts::new(Trigger::Stop, "test");
+    let passage = Passage::through(&Source::File(path.clone()), Some(&facts));
+    std::fs::remove_file(&path).expect("removed");
+    let mut plan = passage
+        .plan
+        .unwrap_or_else(|| panic!("{:?}", passage.problems));
+    assert_eq!(plan.steps.len(), actions.len());
+    for (step, action) in plan.steps.iter_mut().zip(actions) {
+        step.action = action;
+    }
+    plan
+}
+
+fn run(plan: Plan) -> (Outcome, Arc<Ear>, Duration) {
+    run_with(plan, |_| {})
+}
+
+fn run_with(
+    plan: Plan,
+    meanwhile: impl FnOnce(farewell::run::runner::Control),
+) -> (Outcome, Arc<Ear>, Duration) {
+    catch_panics();
+    let begun = Instant::now();
+    let ear = Arc::new(Ear::default());
+    let facts = Facts::new(Trigger::Stop, "test");
+    let trigger = Trigger::Stop;
+    let errand = Errand {
+        plan,
+        trigger,
+        begun,
+        facts,
+        http: Http::default(),
+        audience: ear.clone(),
+    };
+    let runner = Runner::default();
+    meanwhile(runner.control());
+    let outcome = runner.run(&Arc::new(errand)).expect("descriptors");
+    (outcome, ear, begun.elapsed())
+}
+
+fn step(name: &str, more: &str) -> String {
+    format!(
+        "[[step]]\nname = \"{name}\"\nkind = \"deregister\"\nregistry = \"file\"\npath = \"/x\"\n{more}\n"
+    )
+}
+
+fn done() -> Arc<dyn Action> {
+    act(|_| Ok(Effect::Done))
+}
+
+/// Sleeps without looking at its deadline or at the switch, as a call that nothing can interrupt does.
+fn deaf(time: Duration) -> Arc<dyn Action> {
+    act(move |_| {
+        thread::sleep(time);
+        Ok(Effect::Done)
+    })
+}
+
+#[test]
+fn a_panic_costs_the_other_steps_nothing() {
+    let toml = step("a", "") + &step("b", "");
+    let (outcome, ear, _) = run(plan("panic", &toml, vec![act(|_| panic!("ouch")), done()]));
+    assert_eq!(outcome.result, RunResult::Failed);
+    let end = ear.end(0);
+    assert_eq!((end.state, end.word), (State::Failed, Some(Word::Panic)));
+    assert!(
+        end.message.contains("ouch") && end.message.contains("runner.rs"),
+        "{}",
+        end.message
+    );
+    assert_eq!(ear.end(1).state, State::Done);
+}
+
+#[test]
+fn an_action_that_is_deaf_to_its_deadline_is_left_behind() {
+    let toml = step("a", "timeout = \"200ms\"") + &step("b", "");
+    let (outcome, ear, took) = run(plan(
+        "deaf",
+        &toml,
+        vec![deaf(Duration::from_secs(60)), done()],
+    ));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(outcome.result, RunResult::Failed);
+    assert_eq!(
+        (ear.end(0).state, ear.end(0).word),
+        (State::TimedOut, Some(Word::TimedOut))
+    );
+    assert_eq!(ear.end(1).state, State::Done);
+}
+
+fn failing(word: Word, times: u32) -> (Arc<dyn Action>, Arc<AtomicU32>) {
+    let count = Arc::new(AtomicU32::new(0));
+    let counted = count.clone();
+    let action = act(move |_| {
+        if counted.fetch_add(1, Ordering::Relaxed) < times {
+            Err(Failure::new(word, "peer", "no"))
+        } else {
+            Ok(Effect::Done)
+        }
+    });
+    (action, count)
+}
+
+#[test]
+fn what_can_pass_is_tried_again() {
+    let (action, count) = failing(Word::Unreachable, 2);
+    let (outcome, ear, took) = run(plan("again", &step("a", ""), vec![action]));
+    assert_eq!(
+        (outcome.result, ear.end(0).state, ear.end(0).attempts),
+        (RunResult::Ok, State::Done, 3)
+    );
+    assert_eq!(count.load(Ordering::Relaxed), 3);
+    assert!(
+        took >= Duration::from_millis(150),
+        "there are pauses: {took:?}"
+    );
+}
+
+#[test]
+fn what_will_not_pass_is_not() {
+    let (action, count) = failing(Word::Refused, 2);
+    let (outcome, ear, _) = run(plan("once", &step("a", ""), vec![action]));
+    assert_eq!(
+        (outcome.result, ear.end(0).state),
+        (RunResult::Failed, State::Failed)
+    );
+    assert_eq!(
+        (count.load(Ordering::Relaxed), ear.end(0).word),
+        (1, Some(Word::Refused))
+    );
+}
+
+#[test]
+fn attempts_are_bounded_by_their_number_and_by_the_timeout() {
+    let (action, count) = failing(Word::Unreachable, u32::MAX);
+    let (_, ear, _) = run(plan("two", &step("a", "attempts = 2"), vec![action]));
+    assert_eq!((count.load(Ordering::Relaxed), ear.end(0).attempts), (2, 2));
+
+    let (action, count) = failing(Word::Unreachable, u32::MAX);
+    let (_, ear, took) = run(plan(
+        "bounded",
+        &step("a", "timeout = \"1s\""),
+        vec![action],
+    ));
+    let attempts = count.load(Ordering::Relaxed);
+    assert!((3..=12).contains(&attempts), "{attempts} attempts");
+    assert!(took <= Duration::from_secs(10), "{took:?}");
+    // Only its own timeout was reached, so it keeps the word of what went wrong.
+    assert_eq!(
+        (ear.end(0).state, ear.end(0).word),
+        (State::Failed, Some(Word::Unreachable))
+    );
+}
+
+#[test]
+fn each_attempt_has_its_own_deadline() {
+    let toml = step(
+        "a",
+        "timeout = \"30s\"\nattempt-timeout = \"300ms\"\nattempts = 2",
+    );
+    let action = act(|scope| {
+        let left = scope.deadline.left().expect("some");
+        assert!(left <= Duration::from_millis(300), "{left:?}");
+        Err(Failure::new(Word::TimedOut, "peer", "silent"))
+    });
+    let (_, ear, _) = run(plan("attempt", &toml, vec![action]));
+    let end = ear.end(0);
+    assert_eq!(
+        (end.state, end.attempts, end.word),
+        (State::TimedOut, 2, Some(Word::TimedOut)),
+        "{}",
+        end.message
+    );
+}
+
+#[test]
+fn the_reserve_is_kept_when_an_earlier_step_eats_all_it_can() {
+    let toml = "[farewell]\nbudget = \"2s\"\nreserve = \"1200ms\"\n".to_owned()
+        + &step("glutton", "timeout = \"30s\"")
+        + &step("late", "")
+        + &step("notice", "always = true");
+    let glutton = act(|scope| {
+        scope.cancel.sleep_until(scope.deadline);
+        Err(Failure::new(Word::TimedOut, "glutton", "still hungry"))
+    });
+    let notice = act(|scope| {
+        let left = scope.deadline.left().expect("the reserve");
+        assert!(left > Duration::from_millis(300), "{left:?}");
+        Ok(Effect::Done)
+    });
+    let (outcome, ear, took) = run(plan("reserve", &toml, vec![glutton, done(), notice]));
+    assert_eq!(outcome.result, RunResult::CutShort);
+    assert_eq!(outcome.reason.as_deref(), Some("the budget of 2s is spent"));
+    assert_eq!(ear.end(0).state, State::TimedOut);
+    assert_eq!(ear.end(1).state, State::Cancelled);
+    assert!(
+        ear.end(1).message.contains("budget"),
+        "{}",
+        ear.end(1).message
+    );
+    assert_eq!(ear.end(2).state, State::Done, "{}", ear.end(2).message);
+    assert!(took >= Duration::from_millis(750), "{took:?}");
+}
+
+#[test]
+fn on_failure_stop_cancels_what_has_not_begun_except_always_steps() {
+    let toml = step("a", "on-failure = \"stop\"")
+        + &step("beside", "after = []")
+        + &step("b", "after = [\"a\"]")
+        + &step("notice", "always = true");
+    let (action, _) = failing(Word::Refused, 1);
+    let (outcome, ear, _) = run(plan(
+        "on-failure",
+        &toml,
+        vec![action, done(), done(), done()],
+    ));
+    assert_eq!(outcome.result, RunResult::Failed);
+    assert_eq!(ear.end(1).state, State::Done);
+    assert_eq!(ear.end(2).state, State::Cancelled);
+    assert!(
+        !ear.started(2) && ear.end(2).message.contains("a failed"),
+        "{}",
+        ear.end(2).message
+    );
+    assert_eq!(ear.end(3).state, State::Done);
+}
+
+#[test]
+fn a_stop_ends_what_runs_and_leaves_the_reserve_to_always_steps() {
+    let toml = "[farewell]\nreserve = \"10s\"\n".to_owned()
+        + &step("deaf", "timeout = \"30s\"")
+        + &step("b", "")
+        + &step("notice", "always = true");
+    let plan = plan(
+        "stop",
+        &toml,
+        vec![deaf(Duration::from_secs(60)), done(), done()],
+    );
+    let (outcome, ear, took) = run_with(plan, |control| {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            control.stop();
+        });
+    });
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(outcome.result, RunResult::CutShort);
+    assert_eq!(
+        (ear.end(0).state, ear.end(1).state, ear.end(2).state),
+        (State::Cancelled, State::Cancelled, State::Done)
+    );
+}
+
+#[test]
+fn a_second_stop_ends_everything_at_once() {
+    let toml = "[farewell]\nreserve = \"30s\"\n".to_owned()
+        + &step("a", "always = true")
+        + &step("b", "always = true");
+    let plan = plan("twice", &toml, vec![deaf(Duration::from_secs(60)), done()]);
+    let (outcome, ear, took) = run_with(plan, |control| {
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            control.stop();
+            thread::sleep(Duration::from_millis(100));
+            control.stop_at_once();
+        });
+    });
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(outcome.result, RunResult::CutShort);
+    assert_eq!(
+        (ear.end(0).state, ear.end(1).state),
+        (State::Cancelled, State::Cancelled)
+    );
+}
+
+#[test]
+fn a_run_that_was_told_to_stop_before_it_began_begins_nothing_but_always_steps() {
+    let toml = "[farewell]\nreserve = \"5s\"\n".to_owned()
+        + &step("a", "")
+        + &step("notice", "always = true");
+    let (outcome, ear, _) = run_with(plan("early", &toml, vec![done(), done()]), |control| {
+        control.stop()
+    });
+    assert_eq!(outcome.result, RunResult::CutShort);
+    assert_eq!(ear.end(1).state, State::Done);
+}
