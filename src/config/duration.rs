@@ -2,29 +2,18 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
-use jiff::fmt::friendly::{Designator, SpanParser, SpanPrinter};
+use crate::sys::clock;
 
-/// Parses a duration in jiff's friendly format, units up to hours.
+pub use crate::sys::clock::print_duration as print;
+
+/// Parses a duration, units up to hours.
 ///
 /// # Errors
 /// One sentence that shows how a duration is written.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    SpanParser::new()
-        .parse_duration(text.trim())
-        .ok()
-        .and_then(|duration: SignedDuration| Duration::try_from(duration).ok())
-        .ok_or_else(|| {
-            format!("`{text}` is no duration; write it like \"500ms\", \"90s\" or \"2m\"")
-        })
-}
-
-/// Prints a duration the way that [`parse`] reads it: `1m 30s`.
-pub fn print(duration: Duration) -> String {
-    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    SpanPrinter::new()
-        .designator(Designator::Compact)
-        .duration_to_string(&duration)
+    clock::parse_duration(text.trim()).ok_or_else(|| {
+        format!("`{text}` is no duration; write it like \"500ms\", \"90s\" or \"2m\"")
+    })
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::document::{self, Table};
 use super::problem::{Problem, Severity};
-use super::toml::{self, Table};
 use crate::sys::files;
 
 /// One file of the configuration.
@@ -52,7 +52,7 @@ impl Source {
         let mut add = |path: &Path, may_be_missing: bool, problems: &mut Vec<Problem>| {
             match files::read(path) {
                 Ok(text) => {
-                    let (table, errors) = toml::parse(&text);
+                    let (table, errors) = document::parse(&text);
                     problems.extend(
                         errors
                             .into_iter()

@@ -1,5 +1,6 @@
 //! From files to typed shapes: fragments, tables, facts. Nothing is decided here.
 
+pub mod document;
 pub mod duration;
 pub mod facts;
 pub mod fragments;
@@ -7,4 +8,3 @@ pub mod problem;
 pub mod section;
 pub mod suggestion;
 pub mod template;
-pub mod toml;

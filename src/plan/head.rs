@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::document::Value;
 use crate::config::duration;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{Reading, Section};
-use crate::config::toml::Value;
 use crate::trigger::Trigger;
 
 /// The budget where the configuration gives none.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
-use crate::config::toml::{Located, Table, Value};
 use crate::step::{Action, Pace};
 use crate::steps::KINDS;
 use crate::trigger::Trigger;

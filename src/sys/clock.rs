@@ -1,8 +1,9 @@
-//! The wall clock, as text.
+//! Times and spans of time, as text.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
+use jiff::fmt::friendly::{Designator, SpanParser, SpanPrinter};
+use jiff::{SignedDuration, Timestamp};
 
 /// A time as RFC 3339 in UTC, to the microsecond.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -20,4 +21,19 @@ pub fn compact(time: SystemTime) -> String {
         .unwrap_or_default()
         .strftime("%Y%m%dT%H%M%SZ")
         .to_string()
+}
+
+/// A span of time in jiff's friendly format, units up to hours: `500ms`, `90s`, `1h 30m`; `None` for what is none, or
+/// is negative.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let span: SignedDuration = SpanParser::new().parse_duration(text).ok()?;
+    Duration::try_from(span).ok()
+}
+
+/// A span of time the way that [`parse_duration`] reads it: `1m 30s`.
+pub fn print_duration(duration: Duration) -> String {
+    let span = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    SpanPrinter::new()
+        .designator(Designator::Compact)
+        .duration_to_string(&span)
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::field::{Check, Field, Secrecy};
 use super::reading::Reading;
+use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::suggestion::did_you_mean;
 use crate::config::template::Template;
-use crate::config::toml::{Located, Table, Value};
 use crate::secrets;
 
 /// One table, read key by key. Whatever is wrong is reported to its [`Reading`] once; the readers then return `None`,

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::field::{Field, Secrecy, plain};
 use super::table::Section;
+use crate::config::document::{Located, Value};
 use crate::config::facts::Facts;
-use crate::config::toml::{Located, Value};
 use crate::failure::Failure;
 
 impl Section<'_> {

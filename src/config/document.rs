@@ -76,6 +76,7 @@ pub fn parse(text: &str) -> (Table, Vec<SyntaxError>) {
         })
         .collect();
     let table = lines.table(table.into_inner(), &mut problems);
+    problems.sort();
     (table, problems)
 }
 
