@@ -4,7 +4,6 @@
 //! curl, jq and logger. Prints ratios of medians beside the limits of the design; absolute times are of this machine.
 
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -382,16 +381,11 @@ impl Bench {
 
 /// Runs a command and prints its peak memory in KiB.
 fn peak_of(command: Vec<String>) {
-    let child = Command::new(&command[0])
-        .args(&command[1..])
+    let mut ours = Command::new(&command[0]);
+    ours.args(&command[1..])
         .stdout(Stdio::null())
-        .stdin(Stdio::null())
-        .spawn();
-    let mut child = child.expect("it runs");
-    if let Some(mut stderr) = child.stderr.take() {
-        let _ = stderr.read_to_end(&mut Vec::new());
-    }
-    child.wait().expect("it ends");
+        .stdin(Stdio::null());
+    ours.status().expect("it runs");
     println!(
         "{}",
         getrusage(UsageWho::RUSAGE_CHILDREN)
