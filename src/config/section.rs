@@ -68,11 +68,13 @@ impl<T> Field<T> {
     }
 }
 
+type Look = Box<dyn Fn(&Facts) -> Result<(), String>>;
+
 /// A look at one field that can only be taken when facts are known.
 pub struct Check {
     line: usize,
     key: String,
-    look: Box<dyn Fn(&Facts) -> Result<(), String>>,
+    look: Look,
 }
 
 /// What is found while the tables of one step (or of `[farewell]`) are read.
@@ -174,6 +176,15 @@ impl<'a> Section<'a> {
     fn problem_at(&self, line: usize, key: &str, message: impl Into<String>) {
         self.reading
             .problem(line, Some(format!("{}{key}", self.prefix)), message);
+    }
+
+    /// Adds a look that `check` takes at a key when it knows the facts: at what belongs together, or lies on the disk.
+    pub fn check(&self, key: &str, look: impl Fn(&Facts) -> Result<(), String> + 'static) {
+        self.reading.found.borrow_mut().checks.push(Check {
+            line: self.line_of(key),
+            key: format!("{}{key}", self.prefix),
+            look: Box::new(look),
+        });
     }
 
     /// Reports every key that nobody asked for. Not to be called where it is not known which keys are right.

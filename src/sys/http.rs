@@ -1,4 +1,0 @@
-//! Placeholder.
-
-/// Placeholder.
-pub struct Http;
