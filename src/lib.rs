@@ -23,6 +23,8 @@ pub mod config;
 // What a step does: the contracts, and below them their members and tables.
 pub mod step;
 
+pub mod peer;
+
 pub mod registry;
 
 pub mod registries;

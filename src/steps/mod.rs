@@ -3,6 +3,7 @@
 use crate::step::Kind;
 
 mod deregister;
+mod http;
 
 /// All of them.
-pub const KINDS: &[Kind] = &[deregister::KIND];
+pub const KINDS: &[Kind] = &[deregister::KIND, http::KIND];

@@ -61,11 +61,13 @@ impl<T> Field<T> {
     }
 }
 
+type Look = Box<dyn Fn(&Facts) -> Result<(), String>>;
+
 /// A look at one field that can only be taken when facts are known.
 pub struct Check {
     pub(super) line: usize,
     pub(super) key: String,
-    pub(super) look: Box<dyn Fn(&Facts) -> Result<(), String>>,
+    pub(super) look: Look,
 }
 
 impl Check {

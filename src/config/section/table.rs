@@ -58,6 +58,16 @@ impl<'a> Section<'a> {
             .problem(line, Some(format!("{}{key}", self.prefix)), message);
     }
 
+    /// Adds a look that `check` takes at a key when it knows the facts: at what belongs together, or lies on the disk.
+    pub fn check(&self, key: &str, look: impl Fn(&Facts) -> Result<(), String> + 'static) {
+        let (line, key) = (self.line_of(key), format!("{}{key}", self.prefix));
+        self.reading.check(Check {
+            line,
+            key,
+            look: Box::new(look),
+        });
+    }
+
     /// Reports every key that nobody asked for. Not to be called where it is not known which keys are right.
     pub fn finish(&self) {
         let asked = self.asked.borrow();

@@ -1,0 +1,267 @@
+//! What everything that speaks HTTP takes from the configuration, and how it talks to a peer with several addresses.
+
+mod session;
+mod verdict;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::config::facts::Facts;
+use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::failure::Failure;
+use crate::secrets;
+use crate::step::Scope;
+use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
+
+pub use session::Session;
+pub use verdict::{excerpt, unexpected};
+
+/// The configured keys of a peer.
+///
+/// - `url`: its address, or a list of a cluster's addresses, tried in turn
+/// - `headers`: a table of headers for every request
+/// - `user`, `password`: both or none; sent as Basic unless the peer's protocol has another way
+/// - `ca-file`: the authorities that are trusted, in PEM; default: the system's
+/// - `cert-file`, `key-file`: the client's certificate and its key, in PEM; both or none
+/// - `server-name`: the name that the server's certificate must be for; default: the URL's host
+pub struct Peer {
+    urls: Urls,
+    headers: Vec<(String, Field<String>)>,
+    account: Option<(Field<String>, Field<String>)>,
+    tls: Tls,
+    /// The address that answered last, among `urls`.
+    preferred: AtomicUsize,
+}
+
+enum Urls {
+    Configured(Vec<Field<Endpoint>>),
+    Default(Endpoint),
+}
+
+#[derive(Clone, Default)]
+struct Tls {
+    ca_file: Option<Field<PathBuf>>,
+    cert_file: Option<Field<PathBuf>>,
+    key_file: Option<Field<PathBuf>>,
+    server_name: Option<Field<String>>,
+}
+
+impl Tls {
+    fn get(&self, facts: &Facts) -> Result<TlsFiles, Failure> {
+        Ok(TlsFiles {
+            ca_file: get(self.ca_file.as_ref(), facts)?,
+            cert_file: get(self.cert_file.as_ref(), facts)?,
+            key_file: get(self.key_file.as_ref(), facts)?,
+            server_name: get(self.server_name.as_ref(), facts)?,
+        })
+    }
+}
+
+fn get<T>(field: Option<&Field<T>>, facts: &Facts) -> Result<Option<T>, Failure> {
+    field.map(|field| field.get(facts)).transpose()
+}
+
+impl Peer {
+    /// Reads a service's address, which paths are put behind; `url` must be there.
+    pub fn read(section: &Section<'_>) -> Option<Peer> {
+        let urls = section.required("url", |section, key| {
+            section.texts(key, Endpoint::parse_base, Secrecy::Public)
+        });
+        Self::read_rest(section, urls.map(Urls::Configured))
+    }
+
+    /// As [`Peer::read`], with an address for where there is no `url`.
+    pub fn read_or(section: &Section<'_>, default: &str) -> Option<Peer> {
+        let urls = section.texts("url", Endpoint::parse_base, Secrecy::Public);
+        let urls = match urls {
+            Some(urls) => Some(Urls::Configured(urls)),
+            None if section.has("url") => None,
+            None => Endpoint::parse_base(default).ok().map(Urls::Default),
+        };
+        Self::read_rest(section, urls)
+    }
+
+    /// Reads the address of one thing, which is asked for as it is and may have a query.
+    pub fn read_whole(section: &Section<'_>) -> Option<Peer> {
+        let urls = section.required("url", |section, key| {
+            section.texts(key, Endpoint::parse, Secrecy::Public)
+        });
+        Self::read_rest(section, urls.map(Urls::Configured))
+    }
+
+    fn read_rest(section: &Section<'_>, urls: Option<Urls>) -> Option<Peer> {
+        let headers = read_headers(section);
+        let account = read_account(section);
+        if section.has("user")
+            && headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case("authorization"))
+        {
+            let message = "`user` and a header Authorization cannot both be sent";
+            section.problem("user", message);
+        }
+        let tls = Tls {
+            ca_file: section.text("ca-file", path, Secrecy::Public),
+            cert_file: section.text("cert-file", path, Secrecy::Public),
+            key_file: section.text("key-file", path, Secrecy::Public),
+            server_name: section.text("server-name", server_name, Secrecy::Public),
+        };
+        both(section, "cert-file", "key-file");
+        if let Some(key) = ["cert-file", "ca-file"]
+            .into_iter()
+            .find(|key| section.has(key))
+        {
+            let tls = tls.clone();
+            section.check(key, move |facts| {
+                let loaded = tls.get(facts).and_then(|files| files.check());
+                loaded.map_err(|failure| failure.to_string())
+            });
+        }
+        Some(Peer {
+            urls: urls?,
+            headers,
+            account,
+            tls,
+            preferred: AtomicUsize::new(0),
+        })
+    }
+
+    /// Whether the configuration sets this header.
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Its addresses, with the facts as they are now: whoever owns a loopback address must outlive the run.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
+        match &self.urls {
+            Urls::Configured(urls) => urls.iter().map(|url| url.get(facts)).collect(),
+            Urls::Default(url) => Ok(vec![url.clone()]),
+        }
+    }
+
+    /// Reads the certificates and keys and checks that they belong together; nothing is sent.
+    ///
+    /// # Errors
+    /// A `tls` failure, or as [`Field::get`].
+    pub fn check_tls(&self, facts: &Facts) -> Result<(), Failure> {
+        self.tls.get(facts)?.check()
+    }
+
+    /// Everything ready to send, with `user` and `password` as Basic.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn open<'a>(&'a self, scope: &Scope<'a>) -> Result<Session<'a>, Failure> {
+        let (mut session, account) = self.open_with_account(scope)?;
+        if let Some(Account { user, password }) = account {
+            let pair = format!("{user}:{password}");
+            secrets::hide(&pair);
+            session.set_header("Authorization", format!("Basic {}", STANDARD.encode(pair)));
+        }
+        Ok(session)
+    }
+
+    /// Everything ready to send, and the account that the peer's own protocol has a way to prove.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn open_with_account<'a>(
+        &'a self,
+        scope: &Scope<'a>,
+    ) -> Result<(Session<'a>, Option<Account>), Failure> {
+        let facts = scope.facts;
+        let mut headers = Vec::new();
+        for (name, value) in &self.headers {
+            let value = value.get(facts)?;
+            // A peer may repeat a token without the word before it: "Bearer".
+            if secrecy(name) == Secrecy::Secret
+                && let Some((_, bare)) = value.split_once(' ')
+            {
+                secrets::hide(bare);
+            }
+            headers.push((name.clone(), value));
+        }
+        let account = match &self.account {
+            Some((user, password)) => Some(Account {
+                user: user.get(facts)?,
+                password: password.get(facts)?,
+            }),
+            None => None,
+        };
+        let session = Session {
+            http: scope.http,
+            endpoints: self.endpoints(facts)?,
+            preferred: Some(&self.preferred),
+            headers,
+            tls: Arc::new(self.tls.get(facts)?),
+        };
+        Ok((session, account))
+    }
+}
+
+/// Who asks.
+pub struct Account {
+    /// The user's name.
+    pub user: String,
+    /// The password, hidden from every output.
+    pub password: String,
+}
+
+fn secrecy(header: &str) -> Secrecy {
+    let name = header.to_ascii_lowercase();
+    let is_secret = ["authorization", "cookie"]
+        .iter()
+        .any(|it| name.ends_with(it))
+        || ["token", "-key", "password"]
+            .iter()
+            .any(|it| name.ends_with(it))
+        || name.contains("secret");
+    // Usually the run's id, which must stay readable everywhere.
+    let is_secret = is_secret && name != "idempotency-key";
+    if is_secret {
+        Secrecy::Secret
+    } else {
+        Secrecy::MayHold
+    }
+}
+
+fn read_headers(section: &Section<'_>) -> Vec<(String, Field<String>)> {
+    let headers = section.map("headers", header_value, secrecy);
+    for (name, _) in &headers {
+        if let Err(message) = header_name(name) {
+            section.problem(&format!("headers.{name}"), message);
+        }
+    }
+    headers
+}
+
+fn read_account(section: &Section<'_>) -> Option<(Field<String>, Field<String>)> {
+    let user = section.text("user", user_name, Secrecy::MayHold);
+    let password = section.text("password", plain, Secrecy::Secret);
+    both(section, "user", "password");
+    Some((user?, password?))
+}
+
+fn user_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(':') || text.chars().any(char::is_control) {
+        return Err("a user's name is not empty and has no colon in it".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn both(section: &Section<'_>, one: &str, other: &str) {
+    for (there, missing) in [(one, other), (other, one)] {
+        if section.has(there) && !section.has(missing) {
+            section.problem(there, format!("needs the key `{missing}` beside it"));
+        }
+    }
+}

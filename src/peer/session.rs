@@ -1,0 +1,118 @@
+//! Asking a peer at its addresses in turn, within one deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::deadline::Deadline;
+use crate::failure::{Failure, Word};
+use crate::sys::http::{Answer, Endpoint, Http, Request, TlsFiles};
+
+/// A peer with all facts put in: good for one attempt.
+pub struct Session<'a> {
+    pub(super) http: &'a Http,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Which of them answered last, to be kept beyond this attempt.
+    pub(super) preferred: Option<&'a AtomicUsize>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) tls: Arc<TlsFiles>,
+}
+
+impl<'a> Session<'a> {
+    /// Sends this header with every request from now on. A credential must be hidden before.
+    pub fn set_header(&mut self, name: &str, value: String) {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value));
+    }
+
+    /// The addresses, in the order of the configuration.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The same credentials at other addresses of the same cluster.
+    pub fn elsewhere(&self, endpoints: Vec<Endpoint>) -> Session<'a> {
+        Session {
+            http: self.http,
+            endpoints,
+            preferred: None,
+            headers: self.headers.clone(),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// Sends a request to the address that answered last, and to the others in turn while there is no answer.
+    ///
+    /// # Errors
+    /// The first failure that does not pass, or what all addresses together came to.
+    pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
+        self.send_until(request, deadline, |_| true)
+    }
+
+    /// As [`Session::send`]; also asks the next address while an answer is not `good`. Where none is, the last answer
+    /// is returned.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_until(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        let count = self.endpoints.len();
+        let first = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
+        let mut request = request.clone();
+        let own = self.headers.iter().filter(|(name, _)| {
+            !request
+                .headers
+                .iter()
+                .any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
+        });
+        let own: Vec<_> = own.cloned().collect();
+        request.headers.extend(own);
+        let (mut bad, mut failures) = (None, Vec::new());
+        for turn in 0..count {
+            let at = (first + turn) % count;
+            // One that hangs leaves the others their share.
+            let share = match deadline.left() {
+                Some(left) => {
+                    let left = left / u32::try_from(count - turn).unwrap_or(u32::MAX);
+                    deadline.earlier(Deadline::after(left, deadline.reason()))
+                }
+                None => deadline,
+            };
+            let sent = self
+                .http
+                .send(&self.endpoints[at], &self.tls, &request, share);
+            match sent {
+                Ok(answer) if good(&answer) => {
+                    if let Some(preferred) = self.preferred {
+                        preferred.store(at, Ordering::Relaxed);
+                    }
+                    return Ok(answer);
+                }
+                Ok(answer) => bad = Some(answer),
+                Err(failure) if failure.passing => failures.push(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        bad.ok_or_else(|| together(failures))
+    }
+}
+
+/// The failures of all addresses as one, with each address in it.
+fn together(failures: Vec<Failure>) -> Failure {
+    let mut failures = failures.into_iter();
+    let Some(mut all) = failures.next() else {
+        return Failure::new(Word::Config, "", "there is no address to ask");
+    };
+    for failure in failures {
+        all.cause = format!("{}; {failure}", all.cause);
+        // A peer that is there and does not answer says more than one that is not there.
+        if all.word == Word::Unreachable {
+            all.word = failure.word;
+        }
+    }
+    all
+}

@@ -1,0 +1,117 @@
+//! What a status that nobody asked for means, and what the peer said with it.
+
+use crate::failure::{Failure, Word};
+use crate::secrets;
+use crate::sys::http::Answer;
+
+/// How much of a peer's error message is shown.
+const EXCERPT: usize = 200;
+
+/// The failure that a status is which was not asked for: 401 and 403 are `refused`, all others `status`, of which
+/// 408, 429 and 5xx may pass.
+pub fn unexpected(answer: &Answer) -> Failure {
+    let status = answer.status;
+    let said = match excerpt(&answer.body) {
+        text if text.is_empty() => String::new(),
+        text => format!(": {text}"),
+    };
+    let failure = |word, cause| Failure::new(word, answer.url.clone(), cause);
+    match status {
+        401 | 403 => failure(Word::Refused, format!("status {status}{said}")),
+        300..=399 => {
+            let target = answer
+                .header("location")
+                .and_then(|location| location.split_once("://"))
+                .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
+                .and_then(|authority| authority.rsplit('@').next());
+            let target = target.map_or(String::new(), |host| {
+                format!(" to {}", excerpt(host.as_bytes()))
+            });
+            let cause = format!("status {status}, a redirect{target}; redirects are not followed");
+            failure(Word::Status, cause)
+        }
+        _ => failure(Word::Status, format!("status {status}{said}"))
+            .passing(matches!(status, 408 | 429 | 500..)),
+    }
+}
+
+/// The beginning of what a peer said, on one line and without control characters.
+pub fn excerpt(body: &[u8]) -> String {
+    // Masked before it is cut: half a secret is not recognised any more.
+    let text = String::from_utf8_lossy(body);
+    let masked = secrets::mask(&text);
+    let words: String = masked
+        .chars()
+        .map(|it| if it.is_control() { ' ' } else { it })
+        .scan(true, |blank, it| {
+            let skip = *blank && it.is_whitespace();
+            *blank = it.is_whitespace();
+            Some((!skip).then_some(it))
+        })
+        .flatten()
+        .take(EXCERPT + 1)
+        .collect();
+    match words.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", words[..end].trim_end()),
+        None => words.trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, location: Option<&str>, body: &str) -> Answer {
+        let location = location.map(|it| ("location".to_owned(), it.to_owned()));
+        Answer {
+            url: "http://h/".to_owned(),
+            status,
+            headers: location.into_iter().collect(),
+            body: body.as_bytes().to_vec(),
+            truncated: false,
+        }
+    }
+
+    #[test]
+    fn statuses_are_judged() {
+        for (status, word, passing) in [
+            (401, Word::Refused, false),
+            (403, Word::Refused, false),
+            (404, Word::Status, false),
+            (408, Word::Status, true),
+            (429, Word::Status, true),
+            (500, Word::Status, true),
+            (503, Word::Status, true),
+        ] {
+            let failure = unexpected(&answer(status, None, ""));
+            assert_eq!((failure.word, failure.passing), (word, passing), "{status}");
+            assert_eq!(failure.to_string(), format!("http://h/: status {status}"));
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_host_alone() {
+        let failure = unexpected(&answer(302, Some("https://u:p@other:8/x?token=t"), "body"));
+        assert_eq!(failure.word, Word::Status);
+        assert!(!failure.passing);
+        assert_eq!(
+            failure.cause,
+            "status 302, a redirect to other:8; redirects are not followed"
+        );
+        assert!(
+            !unexpected(&answer(307, Some("/login"), ""))
+                .cause
+                .contains("login")
+        );
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line_without_secrets() {
+        crate::secrets::hide("verdict-s3cret");
+        let body = format!("a\r\n \x1b[1mb verdict-s3cret {}", "ä".repeat(300));
+        let shown = excerpt(body.as_bytes());
+        assert!(shown.starts_with("a [1mb ******** ää"), "{shown}");
+        assert_eq!(shown.chars().count(), EXCERPT + 1);
+        assert_eq!(excerpt(b" \n"), "");
+    }
+}

@@ -1,0 +1,72 @@
+//! The members of a cluster, as the gateway lists them.
+
+use serde_json::Value;
+
+use crate::sys::http::Endpoint;
+
+pub(super) struct Member {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) is_learner: bool,
+    pub(super) urls: Vec<Endpoint>,
+}
+
+impl Member {
+    fn parse(value: &Value) -> Option<Member> {
+        let urls = value["clientURLs"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice);
+        let urls = urls.iter().filter_map(Value::as_str);
+        Some(Member {
+            id: value["ID"].as_str()?.parse().ok()?,
+            name: value["name"].as_str().unwrap_or_default().to_owned(),
+            is_learner: value["isLearner"].as_bool().unwrap_or_default(),
+            urls: urls
+                .filter_map(|url| Endpoint::parse_base(url).ok())
+                .collect(),
+        })
+    }
+}
+
+/// The members in a list; `None` where it is none, or empty.
+pub(super) fn parse(list: &Value) -> Option<Vec<Member>> {
+    let members = list["members"].as_array()?.iter();
+    let members: Vec<_> = members.map(Member::parse).collect::<Option<_>>()?;
+    (!members.is_empty()).then_some(members)
+}
+
+/// The ID of the member that `wanted` means, by name or by ID.
+pub(super) fn find(members: &[Member], wanted: &str) -> Result<Option<u64>, String> {
+    let number = u64::from_str_radix(wanted.strip_prefix("0x").unwrap_or(wanted), 16).ok();
+    let mut ids: Vec<u64> = members
+        .iter()
+        .filter(|member| member.name == wanted || Some(member.id) == number)
+        .map(|member| member.id)
+        .collect();
+    ids.dedup();
+    match ids.as_slice() {
+        [] => Ok(None),
+        [id] => Ok(Some(*id)),
+        _ => Err(format!("`{wanted}` means {} members", ids.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_found_by_name_and_by_id_and_never_guessed() {
+        let member = |id, name: &str| Member {
+            id,
+            name: name.to_owned(),
+            is_learner: false,
+            urls: Vec::new(),
+        };
+        let members = [member(0xbeef, "n1"), member(2, "n2"), member(3, "beef")];
+        assert_eq!(find(&members, "n2"), Ok(Some(2)));
+        assert_eq!(find(&members, "2"), Ok(Some(2)));
+        assert_eq!(find(&members, "n4"), Ok(None));
+        assert!(find(&members, "beef").is_err());
+    }
+}

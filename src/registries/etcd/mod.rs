@@ -1,0 +1,244 @@
+//! `etcd`: takes a key, a prefix, a lease or a member out, through the JSON gateway (etcd 3.4 and later).
+
+mod gateway;
+mod member;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::config::section::{Field, Secrecy, Section};
+use crate::failure::{Failure, Word};
+use crate::peer::Peer;
+use crate::registry::{Registration, Registry};
+use crate::step::{Effect, Scope};
+use crate::sys::http::Endpoint;
+use gateway::{Gateway, Reply};
+use member::Member;
+
+/// The registry's entry in the table. Its keys, beside those of every [`Peer`], are exactly one of:
+///
+/// - `key`: a key
+/// - `prefix`: all keys that begin so
+/// - `lease`: a lease and all keys on it; its ID in hexadecimal
+/// - `member`: a member of the cluster; its ID in hexadecimal, or its name
+///
+/// `user` and `password` are exchanged for a token at each attempt.
+pub const REGISTRY: Registry = Registry { name: "etcd", read };
+
+/// What leaves.
+enum Entry {
+    Key(Field<String>),
+    Prefix(Field<String>),
+    Lease(Field<i64>),
+    Member(Field<String>),
+}
+
+struct Etcd {
+    peer: Peer,
+    entry: Entry,
+    /// Where the other members are: the one that leaves takes its own address with it, and there may be another attempt.
+    others: Mutex<Vec<Endpoint>>,
+}
+
+fn read(section: &Section<'_>) -> Option<Box<dyn Registration>> {
+    const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
+    let peer = Peer::read(section);
+    let key = section.text("key", some_text, Secrecy::Public);
+    let prefix = section.text("prefix", some_text, Secrecy::Public);
+    let lease = section.text("lease", lease_id, Secrecy::Public);
+    let member = section.text("member", some_text, Secrecy::Public);
+    let there: Vec<_> = WAYS.into_iter().filter(|key| section.has(key)).collect();
+    match there.as_slice() {
+        [_] => {}
+        [] => section.problem(
+            "key",
+            "one of `key`, `prefix`, `lease` and `member` is needed",
+        ),
+        [_, second, ..] => {
+            let all = there.join("`, `");
+            let message = format!("only one of `{all}` can be there; make a step of each");
+            section.problem(second, message);
+        }
+    }
+    let entry = key
+        .map(Entry::Key)
+        .or(prefix.map(Entry::Prefix))
+        .or(lease.map(Entry::Lease))
+        .or(member.map(Entry::Member));
+    Some(Box::new(Etcd {
+        peer: peer?,
+        entry: entry?,
+        others: Mutex::default(),
+    }))
+}
+
+fn some_text(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty: that would mean everything".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn lease_id(text: &str) -> Result<i64, String> {
+    match i64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16) {
+        Ok(id) if id > 0 => Ok(id),
+        _ => Err(format!(
+            "`{text}` is no lease ID in hexadecimal, as etcdctl prints it"
+        )),
+    }
+}
+
+fn leave_range(gateway: &Gateway<'_>, key: &str, end: Option<Vec<u8>>) -> Result<Effect, Failure> {
+    let mut range = json!({"key": STANDARD.encode(key)});
+    if let Some(end) = end {
+        range["range_end"] = STANDARD.encode(end).into();
+    }
+    let deleted = gateway.must("/v3/kv/deleterange", &range)?;
+    range["count_only"] = true.into();
+    match integer(&gateway.must("/v3/kv/range", &range)?["count"]) {
+        0 if integer(&deleted["deleted"]) == 0 => Ok(Effect::AlreadyDone),
+        0 => Ok(Effect::Done),
+        left => Err(gateway.strange(format!(
+            "{left} keys under {key:?} are there after they were deleted: something writes them again"
+        ))),
+    }
+}
+
+fn leave_lease(gateway: &Gateway<'_>, id: i64) -> Result<Effect, Failure> {
+    let lease = json!({"ID": id.to_string()});
+    let revoked = gateway.ask("/v3/lease/revoke", &lease)?;
+    match gateway.ask("/v3/lease/timetolive", &lease)? {
+        Reply::Done(answer) if integer(&answer["TTL"]) != -1 => {
+            Err(gateway.strange(format!("the lease {id:x} is there after it was revoked")))
+        }
+        _ if matches!(revoked, Reply::NotFound) => Ok(Effect::AlreadyDone),
+        _ => Ok(Effect::Done),
+    }
+}
+
+impl Etcd {
+    fn leave_member(&self, gateway: &Gateway<'_>, wanted: &str) -> Result<Effect, Failure> {
+        let members = list(gateway)?;
+        let Some(id) =
+            member::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?
+        else {
+            let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
+            let remark = format!("no {wanted} among the members {}", names.join(", "));
+            gateway.scope.voice.remark(&remark);
+            return Ok(Effect::AlreadyDone);
+        };
+        let (own, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.id == id);
+        if others.iter().all(|member| member.is_learner) {
+            let cause = format!(
+                "{wanted} is the cluster's only voting member: it can be stopped, but it cannot leave"
+            );
+            return Err(gateway.failure(Word::Refused, cause));
+        }
+        // A member that removed itself ends 0.2 s later, so the others are asked; and each member answers from what it
+        // knows itself (3.4 has no other way), so the one that is leaving comes last.
+        let is_own = |it: &&Endpoint| own.iter().any(|member| member.urls.contains(it));
+        let mut addresses: Vec<Endpoint> = others.iter().flat_map(|it| it.urls.clone()).collect();
+        self.others().clone_from(&addresses);
+        let removed = gateway.ask("/v3/cluster/member/remove", &json!({"ID": id.to_string()}))?;
+        addresses.extend(
+            gateway
+                .session
+                .endpoints()
+                .iter()
+                .filter(|it| !is_own(it))
+                .cloned(),
+        );
+        if addresses.is_empty() {
+            let cause = format!(
+                "{wanted} was removed, but no other member has an address at which that could be verified"
+            );
+            return Err(gateway.failure(Word::Unreachable, cause).passing(false));
+        }
+        let elsewhere = Gateway {
+            session: gateway.session.elsewhere(addresses),
+            scope: gateway.scope,
+        };
+        while list(&elsewhere)?.iter().any(|member| member.id == id) {
+            let _ = gateway.scope.cancel.sleep(LAG);
+            if gateway.scope.deadline.left().is_none() || gateway.scope.cancel.is_cancelled() {
+                let cause = format!("the member {id:x} is still listed after it was removed");
+                return Err(elsewhere.strange(cause));
+            }
+        }
+        Ok(match removed {
+            Reply::NotFound => Effect::AlreadyDone,
+            Reply::Done(_) => Effect::Done,
+        })
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Endpoint>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn list(gateway: &Gateway<'_>) -> Result<Vec<Member>, Failure> {
+    let list = gateway.must("/v3/cluster/member/list", &json!({}))?;
+    member::parse(&list).ok_or_else(|| gateway.strange("the answer lists no members"))
+}
+
+/// How long a member that is behind is given before it is asked again.
+const LAG: Duration = Duration::from_millis(100);
+
+/// An int64, which the gateway writes as a string and leaves out where it is 0.
+fn integer(value: &Value) -> i64 {
+    match value {
+        Value::String(text) => text.parse().unwrap_or_default(),
+        value => value.as_i64().unwrap_or_default(),
+    }
+}
+
+/// The end of the range of all keys that begin with `prefix`: its next neighbour of the same length or less. A zero byte
+/// stands for "no end", where there is no neighbour.
+fn after_prefix(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+impl Registration for Etcd {
+    fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let gateway = Gateway::open(&self.peer, scope, &self.others())?;
+        match &self.entry {
+            Entry::Key(key) => leave_range(&gateway, &key.get(scope.facts)?, None),
+            Entry::Prefix(prefix) => {
+                let prefix = prefix.get(scope.facts)?;
+                leave_range(&gateway, &prefix, Some(after_prefix(&prefix)))
+            }
+            Entry::Lease(id) => leave_lease(&gateway, id.get(scope.facts)?),
+            Entry::Member(member) => self.leave_member(&gateway, &member.get(scope.facts)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_ends_behind_its_prefix() {
+        assert_eq!(after_prefix("/a/"), b"/a0");
+        assert_eq!(after_prefix("ÿ"), [0xc3, 0xc0]);
+    }
+
+    #[test]
+    fn ids_are_hexadecimal() {
+        assert_eq!(lease_id("694d7f8b1a2c3d04"), Ok(0x694d_7f8b_1a2c_3d04));
+        for text in ["", "0", "xyz", "-1", "ffffffffffffffff"] {
+            assert!(lease_id(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `http`: one request, or polling until an answer is as it should be.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::config::section::{Field, Json, Secrecy, Section, plain};
+use crate::deadline::{Deadline, Reason};
+use crate::failure::{Failure, Word};
+use crate::peer::{Peer, unexpected};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::sys::cancel::Waited;
+use crate::sys::http::{Answer, Request, method};
+
+/// The kind's entry in the table. Its keys, beside those of every [`Peer`]:
+///
+/// - `method`: default "GET"
+/// - `body`: text, or `json`: any value; default: no body
+/// - `expect`: the statuses that are a success, one or a list; default: any 2xx
+/// - `until`: `{ status, pointer, equals }`, asks again until the status is one of `status` (default: any 2xx) and the
+///   value at the JSON pointer `pointer` is `equals` (default: anything but null)
+/// - `every`: how often `until` asks; default "200ms", at least "10ms"
+pub const KIND: Kind = Kind { name: "http", read };
+
+const EVERY: Duration = Duration::from_millis(200);
+const LEAST_EVERY: Duration = Duration::from_millis(10);
+
+enum Body {
+    Text(Field<String>),
+    Json(Json),
+}
+
+struct Exchange {
+    peer: Peer,
+    method: Option<Field<String>>,
+    body: Option<Body>,
+}
+
+struct Once {
+    exchange: Exchange,
+    expect: Option<Vec<i64>>,
+}
+
+struct Until {
+    exchange: Exchange,
+    status: Option<Vec<i64>>,
+    pointer: Option<String>,
+    equals: Option<Json>,
+    every: Duration,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let peer = Peer::read_whole(section);
+    let method = section.text("method", method, Secrecy::Public);
+    let body = section.text("body", plain, Secrecy::MayHold);
+    let json = section.json("json");
+    if section.has("body") && section.has("json") {
+        section.problem("json", "only one of `body` and `json` can be sent");
+    }
+    let is_head = method.as_ref().and_then(Field::literal) == Some("HEAD");
+    if is_head && (section.has("body") || section.has("json")) {
+        section.problem("method", "a HEAD request has no body");
+    }
+    let expect = section.integers("expect", 100..=599);
+    let until = section.table("until");
+    let every = section.duration("every");
+    if every.is_some_and(|every| every < LEAST_EVERY) {
+        section.problem("every", "must be at least 10ms");
+    }
+    if section.has("every") && !section.has("until") {
+        section.problem("every", "means something only beside `until`");
+    }
+    if section.has("until") && section.has("expect") {
+        let message = "has its own `status`, and cannot be used with `expect`";
+        section.problem("until", message);
+    }
+    let until = until.map(|until| {
+        let status = until.integers("status", 100..=599);
+        let pointer = until.word("pointer");
+        let equals = until.json("equals");
+        if until.has("equals") && !until.has("pointer") {
+            until.problem(
+                "equals",
+                "needs a `pointer` to the value that it is compared to",
+            );
+        }
+        if pointer
+            .as_ref()
+            .is_some_and(|it| !it.is_empty() && !it.starts_with('/'))
+        {
+            until.problem("pointer", "a JSON pointer is empty or begins with `/`");
+        }
+        if is_head && until.has("pointer") {
+            until.problem("pointer", "the answer to a HEAD request has no body");
+        }
+        until.finish();
+        (status, pointer, equals)
+    });
+    section.finish();
+    let body = body.map(Body::Text).or(json.map(Body::Json));
+    let exchange = Exchange {
+        peer: peer?,
+        method,
+        body,
+    };
+    Some(match until {
+        None => Blueprint {
+            action: Box::new(Once { exchange, expect }),
+            pace: Pace::Retried,
+            grace: Duration::ZERO,
+        },
+        Some((status, pointer, equals)) => Blueprint {
+            action: Box::new(Until {
+                exchange,
+                status,
+                pointer,
+                equals,
+                every: every.unwrap_or(EVERY),
+            }),
+            pace: Pace::Polled,
+            grace: Duration::ZERO,
+        },
+    })
+}
+
+impl Exchange {
+    fn request(&self, scope: &Scope<'_>) -> Result<Request, Failure> {
+        let mut request = Request::get("");
+        if let Some(method) = &self.method {
+            request.method = method.get(scope.facts)?;
+        }
+        match &self.body {
+            None => {}
+            Some(Body::Text(text)) => request.body = Some(text.get(scope.facts)?.into_bytes()),
+            Some(Body::Json(json)) => {
+                request.body = Some(json.get(scope.facts)?.to_string().into_bytes());
+                if !self.peer.has_header("content-type") {
+                    let header = ("Content-Type".to_owned(), "application/json".to_owned());
+                    request.headers.push(header);
+                }
+            }
+        }
+        Ok(request)
+    }
+}
+
+fn is_wanted(answer: &Answer, wanted: Option<&Vec<i64>>) -> bool {
+    match wanted {
+        Some(wanted) => wanted.contains(&i64::from(answer.status)),
+        None => answer.is_success(),
+    }
+}
+
+impl Action for Once {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let session = self.exchange.peer.open(scope)?;
+        let request = self.exchange.request(scope)?;
+        let is_expected = |answer: &Answer| is_wanted(answer, self.expect.as_ref());
+        let answer = session.send_until(&request, scope.request(), |answer| {
+            is_expected(answer) || answer.status < 500
+        })?;
+        if is_expected(&answer) {
+            Ok(Effect::Done)
+        } else {
+            Err(unexpected(&answer))
+        }
+    }
+}
+
+impl Action for Until {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let session = self.exchange.peer.open(scope)?;
+        let request = self.exchange.request(scope)?;
+        let equals = match &self.equals {
+            Some(equals) => Some(equals.get(scope.facts)?),
+            None => None,
+        };
+        let address = session
+            .endpoints()
+            .first()
+            .map_or(String::new(), ToString::to_string);
+        let mut last = "no answer yet".to_owned();
+        loop {
+            let begun = Instant::now();
+            let sent = session.send_until(&request, scope.request(), |answer| {
+                self.has_status(answer) || answer.status < 500
+            });
+            let seen = match sent {
+                Ok(answer) => match self.missing(&answer, equals.as_ref()) {
+                    None => return Ok(Effect::Done),
+                    Some(_) if matches!(answer.status, 401 | 403) && !self.has_status(&answer) => {
+                        return Err(unexpected(&answer));
+                    }
+                    Some(missing) => format!("last answer {}{missing}", answer.status),
+                },
+                Err(failure) if failure.passing => failure.cause,
+                Err(failure) => return Err(failure),
+            };
+            if seen != last {
+                scope.voice.waiting(&format!("{address}: {seen}"));
+                last = seen;
+            }
+            let next = Deadline::at(begun + self.every, Reason::Attempt).earlier(scope.deadline);
+            let waited = scope.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
+                let cause = format!("the condition did not become true; {last}");
+                return Err(Failure::new(Word::TimedOut, address, cause));
+            }
+        }
+    }
+}
+
+impl Until {
+    fn has_status(&self, answer: &Answer) -> bool {
+        is_wanted(answer, self.status.as_ref())
+    }
+
+    /// What the answer lacks beside what its status says; `None` where it is as it should be.
+    fn missing(&self, answer: &Answer, equals: Option<&Value>) -> Option<String> {
+        if !self.has_status(answer) {
+            return Some(String::new());
+        }
+        let pointer = self.pointer.as_deref()?;
+        if answer.truncated {
+            return Some(", which is longer than 1 MiB".to_owned());
+        }
+        let Ok(document) = serde_json::from_slice::<Value>(&answer.body) else {
+            return Some(", which is no JSON".to_owned());
+        };
+        // What is there is not shown: a document may hold what nobody should read in a journal.
+        match (document.pointer(pointer), equals) {
+            (None, _) => Some(format!(" with nothing at {pointer:?}")),
+            (Some(Value::Null), None) => Some(format!(" with null at {pointer:?}")),
+            (Some(_), None) => None,
+            (Some(value), Some(equals)) if is_same(value, equals) => None,
+            (Some(_), Some(_)) => Some(format!(" with another value at {pointer:?}")),
+        }
+    }
+}
+
+/// Whether two values are the same to a reader, for whom 1 and 1.0 are one number.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .zip(other)
+                    .all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let same = |(key, one): (&String, &Value)| {
+                other.get(key).is_some_and(|other| is_same(one, other))
+            };
+            one.len() == other.len() && one.iter().all(same)
+        }
+        _ => one == other,
+    }
+}

@@ -1,0 +1,276 @@
+//! The door to HTTP: connections that are kept for a whole run, and requests that end at their deadline.
+
+mod endpoint;
+mod message;
+mod outcome;
+mod resolver;
+mod tls;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::{
+    ConnectionDetails, Connector, RustlsConnector, TcpConnector, Transport,
+};
+use ureq::{Agent, AsSendBody};
+
+pub use endpoint::{Endpoint, server_name};
+pub use message::{Answer, Request, header_name, header_value, method};
+pub use tls::TlsFiles;
+
+use crate::deadline::Deadline;
+use crate::failure::{Failure, Word};
+use resolver::{Names, Route};
+
+/// How much of a body is read. No answer that a step looks at is longer.
+pub const BODY_LIMIT: usize = 1 << 20;
+
+/// The longest head of an answer, and the buffer it must fit into.
+const HEAD_LIMIT: usize = 32 << 10;
+
+/// How long a connection is kept without use. Servers that close earlier cost one more connection.
+const IDLE: Duration = Duration::from_secs(60);
+
+const USER_AGENT: &str = concat!("farewell/", env!("CARGO_PKG_VERSION"));
+
+thread_local! {
+    /// Whether the request that this thread makes opened a connection, as the client does not tell.
+    static OPENED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that a connection was opened.
+#[derive(Debug)]
+struct Opening;
+
+impl<In: Transport> Connector<In> for Opening {
+    type Out = In;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<In>, ureq::Error> {
+        OPENED.set(true);
+        Ok(chained)
+    }
+}
+
+/// What connections must have in common to be kept together.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Line {
+    tls: Option<TlsFiles>,
+    /// The host behind a server's name: the client itself tells connections apart by the name alone.
+    real: Option<(String, u16)>,
+}
+
+/// All connections of a run.
+#[derive(Default)]
+pub struct Http {
+    names: Names,
+    agents: Mutex<HashMap<Line, Agent>>,
+}
+
+impl Http {
+    /// No connections yet.
+    pub fn new() -> Self {
+        Http::default()
+    }
+
+    /// Sends a request and reads the whole answer, of a body at most [`BODY_LIMIT`].
+    ///
+    /// # Errors
+    /// Everything but an answer, whatever its status: `unreachable`, `timed-out`, `tls`, `protocol`.
+    pub fn send(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let endpoint = endpoint.join(&request.path);
+        let sent = self
+            .line(&endpoint, tls)
+            .and_then(|agent| exchange(&agent, &endpoint, tls, request, deadline));
+        let took = begun.elapsed().as_millis();
+        match &sent {
+            Ok(answer) => log::debug!(
+                "{} {endpoint}: {} in {took} ms",
+                request.method,
+                answer.status
+            ),
+            Err(failure) => log::debug!(
+                "{} {endpoint}: {} after {took} ms",
+                request.method,
+                failure.word
+            ),
+        }
+        sent
+    }
+
+    fn line(&self, endpoint: &Endpoint, tls: &TlsFiles) -> Result<Agent, Failure> {
+        let https = endpoint.is_https();
+        let line = Line {
+            tls: https.then(|| tls.clone()),
+            real: (https && tls.server_name.is_some())
+                .then(|| (endpoint.host().to_owned(), endpoint.port())),
+        };
+        if let Some(agent) = self.agents().get(&line) {
+            return Ok(agent.clone());
+        }
+        // Certificates are read only where they are needed, and while nobody waits for the lock.
+        let config = if https { Some(tls.load()?) } else { None };
+        let route = Route {
+            names: self.names.clone(),
+            real: line.real.clone(),
+        };
+        let agent = agent(config, route);
+        Ok(self.agents().entry(line).or_insert(agent).clone())
+    }
+
+    fn agents(&self) -> std::sync::MutexGuard<'_, HashMap<Line, Agent>> {
+        self.agents
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {
+    let mut config = Config::builder()
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .allow_non_standard_methods(true)
+        .user_agent(USER_AGENT)
+        .max_response_header_size(HEAD_LIMIT)
+        .input_buffer_size(2 * HEAD_LIMIT)
+        .output_buffer_size(HEAD_LIMIT)
+        .max_idle_connections(64)
+        .max_idle_age(IDLE);
+    if let Some(tls) = tls {
+        config = config.tls_config(tls);
+    }
+    let connector =
+        ().chain(TcpConnector::default())
+            .chain(Opening)
+            .chain(RustlsConnector::default());
+    Agent::with_parts(config.build(), connector, route)
+}
+
+fn exchange(
+    agent: &Agent,
+    endpoint: &Endpoint,
+    tls: &TlsFiles,
+    request: &Request,
+    deadline: Deadline,
+) -> Result<Answer, Failure> {
+    let needs_body = ["POST", "PUT", "PATCH"].contains(&request.method.as_str());
+    let once = |idle: Duration| {
+        let Some(left) = deadline.left() else {
+            let cause = format!("nothing of the {} is left", deadline.reason().noun());
+            return Err(Trial::Over(Failure::new(
+                Word::TimedOut,
+                endpoint.to_string(),
+                cause,
+            )));
+        };
+        let limits = (left, idle);
+        match &request.body {
+            Some(body) => try_once(agent, endpoint, tls, request, body.as_slice(), limits),
+            // Without a body these methods would announce one of unknown length.
+            None if needs_body => try_once(agent, endpoint, tls, request, &[][..], limits),
+            None => try_once(agent, endpoint, tls, request, (), limits),
+        }
+    };
+    // A server may close a kept connection at the very moment that it is used again; a new one tells the truth.
+    match once(IDLE) {
+        Err(Trial::Stale) => once(Duration::ZERO),
+        ended => ended,
+    }
+    .map_err(|trial| match trial {
+        Trial::Over(failure) => failure,
+        Trial::Stale => {
+            let cause = "the connection was closed before the answer";
+            Failure::new(Word::Unreachable, endpoint.to_string(), cause)
+        }
+    })
+}
+
+enum Trial {
+    /// The connection was an old one, and the server had closed it.
+    Stale,
+    Over(Failure),
+}
+
+fn try_once(
+    agent: &Agent,
+    endpoint: &Endpoint,
+    tls: &TlsFiles,
+    request: &Request,
+    body: impl AsSendBody,
+    (left, idle): (Duration, Duration),
+) -> Result<Answer, Trial> {
+    let url = endpoint.to_string();
+    let over = |failure| Err(Trial::Over(failure));
+    let asked = match &tls.server_name {
+        // The request is made for the name that the server must prove; the resolver knows where it really goes.
+        Some(name) if endpoint.is_https() => {
+            let name = endpoint::bracketed(name);
+            format!("https://{name}:{}{}", endpoint.port(), endpoint.target())
+        }
+        _ => url.clone(),
+    };
+    let mut builder = ureq::http::Request::builder()
+        .method(request.method.as_str())
+        .uri(asked);
+    let names_host = |(name, _): &(String, String)| name.eq_ignore_ascii_case("host");
+    if !request.headers.iter().any(names_host) {
+        builder = builder.header("Host", endpoint.authority());
+    }
+    for (name, value) in &request.headers {
+        builder = builder.header(name, value);
+    }
+    let built = match builder.body(body) {
+        Ok(built) => built,
+        Err(error) => return over(outcome::before_head(error.into(), &url, left)),
+    };
+    let built = agent
+        .configure_request(built)
+        .timeout_global(Some(left))
+        .max_idle_age(idle)
+        .build();
+    OPENED.set(false);
+    let answer = match agent.run(built) {
+        Ok(answer) => answer,
+        Err(error) if outcome::is_closed(&error) && !OPENED.get() => return Err(Trial::Stale),
+        Err(error) => return over(outcome::before_head(error, &url, left)),
+    };
+    let (head, body) = answer.into_parts();
+    let text = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    let mut answer = Answer {
+        url,
+        status: head.status.as_u16(),
+        headers: head.headers.iter().filter_map(text).collect(),
+        body: Vec::new(),
+        truncated: false,
+    };
+    let read = body
+        .into_with_config()
+        .limit(u64::MAX)
+        .reader()
+        .take(BODY_LIMIT as u64 + 1)
+        .read_to_end(&mut answer.body);
+    if let Err(error) = read {
+        return over(outcome::in_body(error, &answer.url, left));
+    }
+    answer.truncated = answer.body.len() > BODY_LIMIT;
+    answer.body.truncate(BODY_LIMIT);
+    Ok(answer)
+}

@@ -1,0 +1,110 @@
+//! The client's errors as words, nouns and causes.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use super::resolver::Unresolved;
+use crate::failure::{Failure, Word};
+
+/// Whether the peer closed the connection before its answer, as it may do with one that was idle.
+pub(super) fn is_closed(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(error) if is_close(error))
+}
+
+fn is_close(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+    )
+}
+
+/// What went wrong before there was the whole head of an answer.
+pub(super) fn before_head(error: ureq::Error, url: &str, allowed: Duration) -> Failure {
+    use ureq::Error;
+    match error {
+        Error::Timeout(ureq::Timeout::Resolve) => {
+            let cause = format!("its name was not resolved within {}", seconds(allowed));
+            Failure::new(Word::TimedOut, url, cause)
+        }
+        Error::Timeout(_) => {
+            let cause = format!("no answer within {}", seconds(allowed));
+            Failure::new(Word::TimedOut, url, cause)
+        }
+        Error::Io(error) => match tls_error(&error) {
+            Some(cause) => Failure::new(Word::Tls, url, cause),
+            None if error.kind() == ErrorKind::UnexpectedEof => {
+                let cause = "the connection was closed before the answer";
+                Failure::new(Word::Unreachable, url, cause)
+            }
+            None => Failure::new(Word::Unreachable, url, error.to_string()),
+        },
+        Error::Rustls(error) => Failure::new(Word::Tls, url, told(&error)),
+        Error::Tls(cause) => Failure::new(Word::Tls, url, cause),
+        Error::Pem(error) => Failure::new(Word::Tls, url, error.to_string()),
+        Error::Other(error) => match error.downcast_ref::<Unresolved>() {
+            Some(Unresolved(cause)) => Failure::new(Word::Unreachable, url, cause),
+            None => Failure::new(Word::Unreachable, url, error.to_string()),
+        },
+        Error::HostNotFound | Error::ConnectionFailed => {
+            Failure::new(Word::Unreachable, url, error.to_string())
+        }
+        Error::BadUri(_) | Error::Http(_) => Failure::new(Word::Config, url, "cannot be asked for"),
+        error => {
+            let cause = format!("the answer is not HTTP ({error})");
+            Failure::new(Word::Protocol, url, cause)
+        }
+    }
+}
+
+/// What went wrong between the head and the end of the body.
+pub(super) fn in_body(error: io::Error, url: &str, allowed: Duration) -> Failure {
+    if let Some(ureq::Error::Timeout(_)) = error.get_ref().and_then(|it| it.downcast_ref()) {
+        let cause = format!("the answer did not end within {}", seconds(allowed));
+        return Failure::new(Word::TimedOut, url, cause);
+    }
+    if let Some(cause) = tls_error(&error) {
+        return Failure::new(Word::Tls, url, cause);
+    }
+    let cause = if is_close(&error) {
+        "the answer ended in the middle".to_owned()
+    } else {
+        format!("the answer broke off ({error})")
+    };
+    Failure::new(Word::Protocol, url, cause).passing(true)
+}
+
+/// The client passes what TLS says as an I/O error with the real one inside.
+fn tls_error(error: &io::Error) -> Option<String> {
+    let inner = error.get_ref()?;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(inner);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(told(error));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn told(error: &rustls::Error) -> String {
+    let text = error.to_string();
+    if text.contains("CaUsedAsEndEntity") {
+        return format!(
+            "{text}: a server's own certificate must not be made as an authority's (CA:TRUE)"
+        );
+    }
+    text
+}
+
+fn seconds(time: Duration) -> String {
+    let millis = time.as_millis();
+    if millis < 1000 {
+        format!("{millis} ms")
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
+}

@@ -1,0 +1,148 @@
+//! Certificates and keys: read, and checked together before the client gets them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+
+use crate::failure::{Failure, Word};
+use crate::sys::files;
+
+/// The files that a connection over TLS needs, and the name that the server must prove.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsFiles {
+    /// The authorities that are trusted, in PEM; `None` for the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate and what leads up to its authority, in PEM. With `key_file`, or not at all.
+    pub cert_file: Option<PathBuf>,
+    /// The key of that certificate, in PEM.
+    pub key_file: Option<PathBuf>,
+    /// The name that the server's certificate must be for; `None` for the URL's host.
+    pub server_name: Option<String>,
+}
+
+impl TlsFiles {
+    /// Reads the files and checks that they belong together. Nothing is sent.
+    ///
+    /// # Errors
+    /// A `tls` failure that names the file.
+    pub fn check(&self) -> Result<(), Failure> {
+        if let Some(path) = &self.ca_file {
+            authorities(path)?;
+        }
+        self.identity(&provider()).map(drop)
+    }
+
+    /// The client's certificate and key. The client panics where they do not fit, so that is found out here.
+    fn identity(&self, provider: &CryptoProvider) -> Result<Option<ClientCert>, Failure> {
+        let (Some(cert_file), Some(key_file)) = (&self.cert_file, &self.key_file) else {
+            return Ok(None);
+        };
+        let chain = certificates(cert_file)?;
+        let text = read(key_file)?;
+        let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
+            failure(
+                key_file,
+                "holds no private key in PEM (one with a passphrase cannot be used)",
+            )
+        })?;
+        CertifiedKey::from_der(chain.clone(), key, provider).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => failure(
+                key_file,
+                format!("is not the key of the certificate {}", cert_file.display()),
+            ),
+            error => failure(
+                cert_file,
+                format!(
+                    "cannot be used with the key {}: {error}",
+                    key_file.display()
+                ),
+            ),
+        })?;
+        let chain: Vec<_> = chain
+            .iter()
+            .map(|certificate| Certificate::from_der(certificate).to_owned())
+            .collect();
+        let key = PrivateKey::from_pem(text.as_bytes())
+            .map_err(|_| failure(key_file, "holds no private key in PEM"))?;
+        Ok(Some(ClientCert::new_with_certs(&chain, key)))
+    }
+
+    /// What the client needs for connections over TLS.
+    ///
+    /// # Errors
+    /// As [`TlsFiles::check`]; also when nobody is trusted.
+    pub(super) fn load(&self) -> Result<TlsConfig, Failure> {
+        let provider = provider();
+        let identity = self.identity(&provider)?;
+        let trusted = match &self.ca_file {
+            Some(path) => authorities(path)?,
+            None => system_authorities()?,
+        };
+        let trusted: Vec<_> = trusted
+            .iter()
+            .map(|certificate| Certificate::from_der(certificate).to_owned())
+            .collect();
+        Ok(TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(provider)
+            .root_certs(RootCerts::Specific(Arc::new(trusted)))
+            .client_cert(identity)
+            .build())
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn failure(path: &Path, cause: impl Into<String>) -> Failure {
+    Failure::new(Word::Tls, path.display().to_string(), cause)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    files::read(path).map_err(|error| failure(path, error.to_string()))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let text = read(path)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| failure(path, "a certificate in it is damaged"))?;
+    if certificates.is_empty() {
+        return Err(failure(path, "holds no certificate in PEM"));
+    }
+    Ok(certificates)
+}
+
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let certificates = certificates(path)?;
+    let mut store = RootCertStore::empty();
+    for certificate in &certificates {
+        store.add(certificate.clone()).map_err(|error| {
+            failure(path, format!("a certificate in it cannot be used: {error}"))
+        })?;
+    }
+    Ok(certificates)
+}
+
+fn system_authorities() -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let found = rustls_native_certs::load_native_certs();
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(found.certs.iter().cloned());
+    if usable > 0 {
+        return Ok(found.certs);
+    }
+    let cause = match found.errors.first() {
+        Some(error) => format!("cannot be read: {error}"),
+        None => "is empty: install ca-certificates, or set ca-file".to_owned(),
+    };
+    Err(Failure::new(
+        Word::Tls,
+        "the system's certificate store",
+        cause,
+    ))
+}
