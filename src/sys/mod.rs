@@ -4,3 +4,6 @@ pub mod cancel;
 pub mod files;
 pub mod host;
 pub mod http;
+pub mod journal;
+pub mod notify;
+pub mod terminal;
