@@ -14,8 +14,17 @@ pub mod trigger;
 
 pub mod event;
 
+// How things are told to people.
+pub mod lapse;
+
+pub mod printable;
+
 // Doors to the world.
 pub mod sys;
+
+pub mod message;
+
+pub mod logging;
 
 // The configuration, as it is written.
 pub mod config;
@@ -41,7 +50,13 @@ pub mod progress;
 
 pub mod history;
 
+pub mod timeline;
+
+pub mod sentence;
+
 pub mod reporter;
+
+pub mod reminder;
 
 pub mod reporters;
 

@@ -1,7 +1,7 @@
 //! The contract of a reporter, and the threads that keep reporters from delaying a run.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ pub enum News<'a> {
     Event(&'a Event),
     /// Some time has passed; the time since the run's start.
     Tick(Duration),
+    /// There is nothing else to hear for now: the time to flush what was kept back.
+    Idle,
 }
 
 /// Shows a run to somebody. It lives on a thread of its own, and nobody waits for what it does with the news.
@@ -87,17 +89,78 @@ fn listen(
 ) {
     let mut next = every.map(|every| Instant::now() + every);
     loop {
+        // Looked at before every event, or a child that never stops talking would keep the ticks away.
+        if let (Some(time), Some(every)) = (next, every)
+            && Instant::now() >= time
+        {
+            reporter.hear(News::Tick(started.elapsed()));
+            next = Some(Instant::now() + every);
+        }
+        match inbox.try_recv() {
+            Ok(event) => {
+                reporter.hear(News::Event(&event));
+                continue;
+            }
+            Err(TryRecvError::Empty) => reporter.hear(News::Idle),
+            Err(TryRecvError::Disconnected) => return reporter.hear(News::Idle),
+        }
         let heard = match next {
             Some(next) => inbox.recv_timeout(next.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match heard {
             Ok(event) => reporter.hear(News::Event(&event)),
-            Err(RecvTimeoutError::Timeout) => {
-                reporter.hear(News::Tick(started.elapsed()));
-                next = every.map(|every| Instant::now() + every);
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Happening;
+
+    struct Listener(Sender<&'static str>);
+
+    impl Reporter for Listener {
+        fn hear(&mut self, news: News<'_>) {
+            let _ = self.0.send(match news {
+                News::Event(_) => "event",
+                News::Tick(_) => "tick",
+                News::Idle => "idle",
+            });
+            // Slower than the events come, so that its inbox is never empty.
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn event() -> Event {
+        Event {
+            at: Duration::ZERO,
+            happening: Happening::Warning {
+                message: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_flood_of_events_does_not_keep_the_ticks_away() {
+        let (said, heard) = mpsc::channel();
+        let mut newsroom = Newsroom::default();
+        let every = Some(Duration::from_millis(10));
+        newsroom
+            .add("listener", Instant::now(), every, Box::new(Listener(said)))
+            .expect("a thread");
+        for _ in 0..100 {
+            newsroom.tell(event());
+        }
+        newsroom.close(Duration::from_secs(10));
+        let heard: Vec<&str> = heard.iter().collect();
+        let last_event = heard.iter().rposition(|it| *it == "event");
+        let ticks = heard[..last_event.expect("events")].iter();
+        assert!(ticks.filter(|it| **it == "tick").count() >= 5, "{heard:?}");
+        assert_eq!(heard.iter().filter(|it| **it == "event").count(), 100);
+        assert_eq!(heard.last(), Some(&"idle"));
     }
 }

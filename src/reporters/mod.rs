@@ -1,3 +1,6 @@
 //! Those to whom a run is told.
 
+pub mod journal;
 pub mod record;
+pub mod systemd;
+pub mod terminal;

@@ -7,3 +7,6 @@ pub mod host;
 pub mod http;
 pub mod lock;
 pub mod signals;
+pub mod journal;
+pub mod notify;
+pub mod terminal;

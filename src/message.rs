@@ -1,0 +1,75 @@
+//! The kinds of journal entries and their `MESSAGE_ID`s.
+
+use crate::sys::journal;
+
+/// A kind of journal entry.
+#[derive(Debug)]
+pub struct Message {
+    /// What it is called in the manual and the catalog.
+    pub name: &'static str,
+    /// Its `MESSAGE_ID`; the same for ever.
+    pub id: &'static str,
+    /// What it means, for people.
+    pub meaning: &'static str,
+}
+
+macro_rules! messages {
+    ($($constant:ident $name:literal $id:expr, $meaning:literal;)*) => {
+        $(#[doc = $meaning]
+        pub const $constant: Message = Message { name: $name, id: $id, meaning: $meaning };)*
+
+        /// All kinds of entries, each with its own `MESSAGE_ID`; the catalog is made from this table.
+        pub const MESSAGES: &[&Message] = &[$(&$constant),*];
+    };
+}
+
+messages! {
+    RUN_STARTED "run-started" "c99830aa2109ae570c830a412ef4c629",
+        "A run has begun: FAREWELL_TRIGGER says why, FAREWELL_LEFT_USEC what it may take.";
+    RUN_OK "run-ok" "67656958f82d4fe850dbb8bb3adba71f",
+        "A run has ended, and every step is done or was rightly left out.";
+    RUN_FAILED "run-failed" "be9e33f7f0b0ad43c97fa9d43d7c016d",
+        "A run has ended, and at least one step failed. `farewell report` shows which one, and why.";
+    RUN_CUT_SHORT "run-cut-short" "7852f937cc6b0e7d65816f434da18cc4",
+        "A run was ended before its last step: its budget was spent, or it was told to stop.";
+    STEP_STARTED "step-started" "73dbe7f74304484f8750dd19af6a0230",
+        "A step has begun; FAREWELL_LEFT_USEC says what it may take.";
+    STEP_WAITING "step-waiting" "d76d0d8d30afc761b2ad498fd77db446",
+        "A step still runs; it says what it waits for and how long it still may.";
+    STEP_OUTPUT "step-output" "761eb4931f83b94d124ac80bc01b2833",
+        "A line that a step's command has written.";
+    ATTEMPT_FAILED "attempt-failed" "40f15c7f37b4d9a039ca910defa2a84b",
+        "An attempt of a step failed, and another one follows.";
+    STEP_DONE "step-done" "8060ee7a664c78d6e0f0c8a73383ee7a",
+        "A step is done: its effect was seen, or was there before.";
+    STEP_SKIPPED "step-skipped" "716f1a3380e04bf1dda5aa2921e3d77c",
+        "A step was left out by its own conditions.";
+    STEP_FAILED "step-failed" "6f0bded7e21c73b813d70a9e4c31b1f9",
+        "A step failed or ran out of time; FAREWELL_ERROR says in a word how.";
+    STEP_CANCELLED "step-cancelled" "c79189345fddd83cc24fad32dfd1e916",
+        "A step was not begun any more, or was ended because the run was told to stop.";
+    WARNING "warning" "30311fb3769ebaf015bdf4d713b04d50",
+        "Something that is no step's failure and that should be looked at.";
+    DROPPED "entries-dropped" journal::DROPPED,
+        "The journal did not take entries for so long that some were dropped; the run's record has them all.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_id() {
+        for (index, message) in MESSAGES.iter().enumerate() {
+            assert_eq!(message.id.len(), 32, "{}", message.name);
+            assert!(
+                message
+                    .id
+                    .bytes()
+                    .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
+            );
+            let twin = |other: &&Message| other.id == message.id || other.name == message.name;
+            assert!(!MESSAGES[..index].iter().any(twin), "{}", message.name);
+        }
+    }
+}

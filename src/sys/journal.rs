@@ -1,0 +1,244 @@
+//! The journal by its native protocol, over a socket that never makes anybody wait.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Where journald listens.
+pub const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// The `MESSAGE_ID` of the line that says how much was dropped.
+pub const DROPPED: &str = "e7d01b92ff7536ebf524884da94860b8";
+
+/// What one entry may take: more needs a file descriptor instead of a datagram.
+const ENTRY: usize = (64 << 10) - 1;
+/// What any field but the message may take.
+const FIELD: usize = 4 << 10;
+/// What entries may take while journald does not.
+const BACKLOG: usize = 512 << 10;
+/// What the kernel may hold for journald; the default holds three long entries.
+const SEND_BUFFER: usize = 8 << 20;
+
+const CUT: &str = " … (cut)";
+
+/// A door to journald. What it does not take at once is kept, up to a limit, and offered again with the next entry.
+#[derive(Debug)]
+pub struct Journal {
+    socket: UnixDatagram,
+    path: PathBuf,
+    backlog: Mutex<Backlog>,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    entries: VecDeque<Vec<u8>>,
+    bytes: usize,
+    dropped: u64,
+    untold: u64,
+}
+
+impl Journal {
+    /// The journal that listens at `path`; whether somebody does shows with the first entry.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn at(path: &Path) -> io::Result<Journal> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        // Root may have more than the system's limit; for others it is as much as they get.
+        if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
+            let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
+        }
+        Ok(Journal {
+            socket,
+            path: path.to_owned(),
+            backlog: Mutex::default(),
+        })
+    }
+
+    /// Sends an entry: its syslog priority, its message, and other fields by their names. Names that journald does not
+    /// take are left out.
+    pub fn send(&self, priority: u8, message: &str, fields: &[(&str, &str)]) {
+        let entry = encode(priority, message, fields);
+        let mut backlog = self.lock();
+        if !self.retry(&mut backlog) || self.offer(&entry).is_err() {
+            backlog.keep(entry);
+        }
+    }
+
+    /// Offers what was kept until journald has taken it, for at most `limit`. Tells whether it has.
+    pub fn flush(&self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            if self.retry(&mut self.lock()) {
+                return true;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+            // poll(2) does not tell when the queue of a peer that one is not connected to has room again.
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// How many entries were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers what was kept, the oldest first; tells whether nothing is left.
+    fn retry(&self, backlog: &mut Backlog) -> bool {
+        if backlog.untold > 0 {
+            // The oldest are dropped first, so that their notice stands where they would have stood.
+            let message = format!(
+                "{} entries were dropped because journald did not take them",
+                backlog.untold
+            );
+            if self
+                .offer(&encode(4, &message, &[("MESSAGE_ID", DROPPED)]))
+                .is_err()
+            {
+                return false;
+            }
+            backlog.untold = 0;
+        }
+        while let Some(entry) = backlog.entries.front() {
+            if self.offer(entry).is_err() {
+                return false;
+            }
+            backlog.bytes -= entry.len();
+            backlog.entries.pop_front();
+        }
+        true
+    }
+
+    /// One datagram, to the path and not over a connection: journald may come back with another socket.
+    fn offer(&self, entry: &[u8]) -> io::Result<()> {
+        self.socket.send_to(entry, &self.path).map(drop)
+    }
+}
+
+impl Backlog {
+    fn keep(&mut self, entry: Vec<u8>) {
+        self.bytes += entry.len();
+        self.entries.push_back(entry);
+        while self.bytes > BACKLOG {
+            let Some(oldest) = self.entries.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.len();
+            self.dropped += 1;
+            self.untold += 1;
+        }
+    }
+}
+
+/// Whether this process's standard error goes to the journal, so that nothing is lost by going there directly.
+pub fn stderr_is_journal() -> bool {
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stream(&stream, io::stderr()))
+}
+
+fn is_stream(stream: &str, file: impl std::os::fd::AsFd) -> bool {
+    nix::sys::stat::fstat(file).is_ok_and(|it| stream == format!("{}:{}", it.st_dev, it.st_ino))
+}
+
+fn encode(priority: u8, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(256 + message.len().min(ENTRY));
+    field(&mut entry, "PRIORITY", &priority.to_string());
+    field(&mut entry, "SYSLOG_IDENTIFIER", "farewell");
+    for (name, value) in fields {
+        let room = ENTRY.saturating_sub(entry.len());
+        // A message of some size must find room beside all fields.
+        if is_name(name) && room > 3 * FIELD {
+            field(&mut entry, name, &cut(value, FIELD));
+        }
+    }
+    // Name, two line ends and a length.
+    let room = ENTRY.saturating_sub(entry.len() + "MESSAGE".len() + 10);
+    field(&mut entry, "MESSAGE", &cut(message, room));
+    entry
+}
+
+fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
+    entry.extend_from_slice(name.as_bytes());
+    if value.contains('\n') {
+        entry.push(b'\n');
+        // Writing to a vector cannot fail.
+        let _ = entry.write_all(&(value.len() as u64).to_le_bytes());
+    } else {
+        entry.push(b'=');
+    }
+    entry.extend_from_slice(value.as_bytes());
+    entry.push(b'\n');
+}
+
+/// journald's own rule; a name of another form would make it throw the whole entry away.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_uppercase())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn cut(value: &str, limit: usize) -> std::borrow::Cow<'_, str> {
+    if value.len() <= limit {
+        return value.into();
+    }
+    let mut end = limit.saturating_sub(CUT.len());
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{CUT}", &value[..end]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_encoded() {
+        let fields = [
+            ("FAREWELL_STEP", "leave"),
+            ("lower", "x"),
+            ("_PID", "1"),
+            ("TWO", "a\nb"),
+        ];
+        let entry = encode(6, "it went", &fields);
+        assert_eq!(
+            entry,
+            b"PRIORITY=6\nSYSLOG_IDENTIFIER=farewell\nFAREWELL_STEP=leave\n\
+              TWO\n\x03\0\0\0\0\0\0\0a\nb\nMESSAGE=it went\n"
+        );
+    }
+
+    #[test]
+    fn long_entries_are_cut_between_characters() {
+        let long = "ü\n".repeat(ENTRY);
+        let many: Vec<(&str, &str)> = std::iter::repeat_n(("LONG", long.as_str()), 40).collect();
+        for fields in [&many[..0], &many[..1], &many[..]] {
+            let entry = encode(6, &long, fields);
+            assert!(entry.len() <= ENTRY, "{}", entry.len());
+            assert!(entry.len() > ENTRY - 4, "{}", entry.len());
+            assert!(entry.ends_with(format!("{CUT}\n").as_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_stream_is_known_by_its_numbers() {
+        let file = std::fs::File::open("/dev/null").expect("it is there");
+        let stat = nix::sys::stat::fstat(&file).expect("it has one");
+        let stream = format!("{}:{}", stat.st_dev, stat.st_ino);
+        assert!(is_stream(&stream, &file));
+        assert!(!is_stream(&format!("{stream}1"), &file));
+    }
+}
