@@ -1,0 +1,122 @@
+//! Real etcd servers on free loopback ports.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::Dir;
+
+/// One or more etcd servers, killed when they go out of scope.
+pub struct Cluster {
+    pub urls: Vec<String>,
+    nodes: Vec<Child>,
+    _dir: Dir,
+}
+
+fn ports(count: usize) -> Vec<u16> {
+    // All of them are held at once, so that none is given twice.
+    let held: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
+        .collect();
+    held.iter()
+        .map(|it| it.local_addr().expect("an address").port())
+        .collect()
+}
+
+impl Cluster {
+    /// `count` members, named n1, n2, …
+    pub fn start(name: &str, count: usize) -> Cluster {
+        let dir = Dir::new(name);
+        let ports = ports(2 * count);
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let peers: Vec<_> = (0..count)
+            .map(|it| format!("n{}={}", it + 1, url(ports[count + it])))
+            .collect();
+        let node = |it: usize| {
+            let (client, peer) = (url(ports[it]), url(ports[count + it]));
+            Command::new("/usr/bin/etcd")
+                .env_clear()
+                .args(["--name", &format!("n{}", it + 1)])
+                .args(["--data-dir", &dir.file(&format!("n{}", it + 1))])
+                .args(["--listen-client-urls", &client])
+                .args(["--advertise-client-urls", &client])
+                .args(["--listen-peer-urls", &peer])
+                .args(["--initial-advertise-peer-urls", &peer])
+                .args(["--initial-cluster", &peers.join(",")])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("etcd (apt install etcd-server)")
+        };
+        let nodes = (0..count).map(node).collect();
+        let urls = ports[..count].iter().map(|port| url(*port)).collect();
+        let cluster = Cluster {
+            urls,
+            nodes,
+            _dir: dir,
+        };
+        let end = Instant::now() + Duration::from_secs(60);
+        for url in &cluster.urls {
+            while !cluster.ctl_at(url, &["endpoint", "health"]).0 {
+                assert!(Instant::now() < end, "{url} is not ready after 60 s");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        cluster
+    }
+
+    /// Turns authentication on: root may do everything, and `reader` nothing.
+    pub fn with_auth(self) -> Cluster {
+        for args in [
+            &["user", "add", "root:s3cret-root"][..],
+            &["user", "add", "reader:s3cret-reader"],
+            &["role", "add", "root"],
+            &["user", "grant-role", "root", "root"],
+            &["auth", "enable"],
+        ] {
+            self.ctl(args);
+        }
+        self
+    }
+
+    fn ctl_at(&self, url: &str, args: &[&str]) -> (bool, String) {
+        let output = Command::new("/usr/bin/etcdctl")
+            .env_clear()
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", url, "--command-timeout", "5s"])
+            .args(args)
+            .output()
+            .expect("etcdctl (apt install etcd-client)");
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        (output.status.success(), text)
+    }
+
+    /// What etcdctl prints.
+    pub fn ctl(&self, args: &[&str]) -> String {
+        let (good, text) = self.ctl_at(&self.urls[self.urls.len() - 1], args);
+        assert!(good, "etcdctl {args:?}: {text}");
+        text
+    }
+
+    /// A new lease, as etcdctl prints its ID.
+    pub fn lease(&self, seconds: u32) -> String {
+        let text = self.ctl(&["lease", "grant", &seconds.to_string()]);
+        text.split(' ').nth(1).expect("an ID").to_owned()
+    }
+
+    /// Sends a signal to a server, by its number.
+    pub fn signal(&self, node: usize, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.nodes[node].id()).expect("a pid");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}

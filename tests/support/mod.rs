@@ -1,0 +1,152 @@
+//! What the integration tests share: attempts of a step, and the servers that they meet.
+
+#![allow(
+    dead_code,
+    reason = "each test binary uses its own part of what is shared"
+)]
+
+pub mod etcd;
+pub mod servers;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use farewell::config::document;
+use farewell::config::facts::Facts;
+use farewell::config::section::{Check, Reading, Section};
+use farewell::deadline::{Deadline, Reason};
+use farewell::event::Stream;
+use farewell::failure::Failure;
+use farewell::step::{Blueprint, Effect, Scope, Voice};
+use farewell::steps::KINDS;
+use farewell::sys::cancel::Cancel;
+use farewell::sys::http::Http;
+use farewell::trigger::Trigger;
+
+/// Hears what a step tells.
+#[derive(Default)]
+pub struct Ear {
+    pub waiting: Mutex<Vec<String>>,
+    pub remarks: Mutex<Vec<String>>,
+}
+
+impl Voice for Ear {
+    fn waiting(&self, what: &str) {
+        self.waiting.lock().expect("lock").push(what.to_owned());
+    }
+
+    fn output(&self, _: Stream, _: &str) {}
+
+    fn remark(&self, remark: &str) {
+        self.remarks.lock().expect("lock").push(remark.to_owned());
+    }
+}
+
+/// A run without a runner.
+pub struct Run {
+    pub http: Http,
+    pub facts: Facts,
+    pub cancel: Cancel,
+    pub ear: Ear,
+    pub attempt_timeout: Duration,
+}
+
+impl Run {
+    pub fn new() -> Self {
+        Run {
+            http: Http::new(),
+            facts: Facts::new(Trigger::Poweroff, "run-1"),
+            cancel: Cancel::new().expect("descriptors"),
+            ear: Ear::default(),
+            attempt_timeout: Duration::from_secs(20),
+        }
+    }
+
+    /// One attempt that must end within `time`.
+    pub fn attempt(&self, step: &Blueprint, time: Duration) -> Result<Effect, Failure> {
+        step.action.attempt(&Scope {
+            deadline: Deadline::after(time, Reason::Timeout),
+            attempt_timeout: self.attempt_timeout,
+            cancel: &self.cancel,
+            facts: &self.facts,
+            http: &self.http,
+            voice: &self.ear,
+        })
+    }
+
+    /// Attempts as a runner makes them: again while the failure passes.
+    pub fn retry(&self, step: &Blueprint, time: Duration) -> Result<Effect, Failure> {
+        let deadline = Deadline::after(time, Reason::Timeout);
+        loop {
+            let left = deadline.left().unwrap_or(Duration::from_millis(1));
+            match self.attempt(step, left.min(Duration::from_secs(5))) {
+                Err(failure) if failure.passing && deadline.left().is_some() => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    pub fn waiting(&self) -> Vec<String> {
+        self.ear.waiting.lock().expect("lock").clone()
+    }
+
+    pub fn remarks(&self) -> Vec<String> {
+        self.ear.remarks.lock().expect("lock").clone()
+    }
+}
+
+/// Reads a step from its keys.
+pub fn read(text: &str) -> (Option<Blueprint>, Vec<String>, Vec<Check>) {
+    let (table, errors) = document::parse(text);
+    assert!(errors.is_empty(), "{errors:?}");
+    let reading = Reading::new(Path::new("test.toml"), None, None);
+    let section = Section::new(&reading, &table, 1);
+    let word = section.word("kind").expect("a kind");
+    let kind = KINDS
+        .iter()
+        .find(|kind| kind.name == word)
+        .expect("a known kind");
+    let blueprint = (kind.read)(&section);
+    drop(section);
+    let (problems, checks) = reading.finish();
+    let problems = problems.iter().map(ToString::to_string).collect();
+    (blueprint, problems, checks)
+}
+
+/// A step that has no problems.
+pub fn step(text: &str) -> Blueprint {
+    let (blueprint, problems, _) = read(text);
+    assert!(problems.is_empty(), "{problems:?}");
+    blueprint.expect("a step")
+}
+
+/// The problems of a step, on one line each.
+pub fn problems(text: &str) -> String {
+    read(text).1.join("\n")
+}
+
+/// An empty directory of one test, removed with it.
+pub struct Dir(pub std::path::PathBuf);
+
+impl Dir {
+    pub fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("farewell-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a directory");
+        Dir(path)
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,276 @@
+//! Loopback servers that behave, and some that do not.
+
+use std::io::{BufRead as _, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What a server does with a connection.
+#[derive(Clone)]
+pub enum Manner {
+    /// Answers each request with the next of these; the last one again and again.
+    Answers(Vec<String>),
+    /// Answers this many requests on each connection, and then closes it without a word.
+    Closes { after: usize },
+    /// Reads and says nothing.
+    Silent,
+    /// Sends a whole answer, one byte a second.
+    Drips,
+    /// Sends 10 GB.
+    Floods,
+    /// Sends this and closes.
+    Breaks(String),
+}
+
+/// A server on a free port.
+pub struct Server {
+    pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+    sent: Arc<AtomicUsize>,
+}
+
+/// A whole answer.
+pub fn answer(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+}
+
+impl Server {
+    pub fn start(manner: Manner) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let server = Server {
+            address: listener.local_addr().expect("an address"),
+            connections: Arc::default(),
+            requests: Arc::default(),
+            sent: Arc::default(),
+        };
+        let (connections, requests, sent) = (
+            server.connections.clone(),
+            server.requests.clone(),
+            server.sent.clone(),
+        );
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (manner, requests, sent) = (manner.clone(), requests.clone(), sent.clone());
+                std::thread::spawn(move || serve(stream, &manner, &requests, &sent));
+            }
+        });
+        server
+    }
+
+    pub fn answers(answers: &[&str]) -> Server {
+        let whole = |it: &&str| match it.split_once(' ') {
+            Some((status, body)) => answer(&format!("{status} X"), "", body),
+            None => answer(&format!("{it} X"), "", ""),
+        };
+        Server::start(Manner::Answers(answers.iter().map(whole).collect()))
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Head and body of every request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().expect("lock").clone()
+    }
+
+    /// The bytes that were sent in a flood.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+/// A port on which nobody listens.
+pub fn dead_url() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
+
+fn read_request(reader: &mut impl std::io::BufRead) -> Option<String> {
+    let mut text = String::new();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        text.push_str(&line);
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    text.push_str(&String::from_utf8_lossy(&body));
+    Some(text)
+}
+
+fn serve(
+    mut stream: TcpStream,
+    manner: &Manner,
+    requests: &Mutex<Vec<String>>,
+    sent: &AtomicUsize,
+) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+    let mut served = 0;
+    while let Some(request) = read_request(&mut reader) {
+        let at = {
+            let mut requests = requests.lock().expect("lock");
+            requests.push(request);
+            requests.len() - 1
+        };
+        match manner {
+            Manner::Answers(answers) => {
+                let answer = &answers[at.min(answers.len() - 1)];
+                if stream.write_all(answer.as_bytes()).is_err() {
+                    return;
+                }
+            }
+            Manner::Closes { after } => {
+                if served == *after {
+                    return;
+                }
+                let _ = stream.write_all(answer("200 OK", "", "ok").as_bytes());
+            }
+            Manner::Silent => {
+                let _ = reader.read_line(&mut String::new());
+                return;
+            }
+            Manner::Drips => {
+                for byte in answer("200 OK", "", "ok").bytes() {
+                    if stream.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+            Manner::Floods => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes());
+                let block = vec![b'x'; 1 << 16];
+                while stream.write_all(&block).is_ok() {
+                    sent.fetch_add(block.len(), Ordering::SeqCst);
+                }
+                return;
+            }
+            Manner::Breaks(text) => {
+                let _ = stream.write_all(text.as_bytes());
+                return;
+            }
+        }
+        served += 1;
+    }
+}
+
+/// An HTTPS server with certificates of its own authority.
+pub struct TlsServer {
+    pub address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl TlsServer {
+    /// A server with the certificate `NAME.crt` and its key in `dir`, which wants a client's certificate or does not.
+    pub fn start(dir: &super::Dir, name: &str, wants_client: bool) -> TlsServer {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let certificate = |name: &str| {
+            CertificateDer::from_pem_file(dir.file(&format!("{name}.crt"))).expect("a certificate")
+        };
+        let key = PrivateKeyDer::from_pem_file(dir.file(&format!("{name}.key"))).expect("a key");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions");
+        let builder = if wants_client {
+            let mut trusted = rustls::RootCertStore::empty();
+            trusted.add(certificate("ca")).expect("an authority");
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+                Arc::new(trusted),
+                provider,
+            );
+            builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+        } else {
+            builder.with_no_client_auth()
+        };
+        let config = builder
+            .with_single_cert(vec![certificate(name)], key)
+            .expect("a certificate and its key");
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = requests.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (config, heard) = (config.clone(), heard.clone());
+                std::thread::spawn(move || {
+                    let connection = rustls::ServerConnection::new(config).expect("a config");
+                    let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
+                    while let Some(request) = read_request(&mut stream) {
+                        let name = stream.get_ref().conn.server_name().unwrap_or("none");
+                        let request = format!("{name}\n{request}");
+                        heard.lock().expect("lock").push(request);
+                        let whole = answer("200 OK", "", "ok");
+                        let _ = stream.get_mut().write_all(whole.as_bytes());
+                    }
+                });
+            }
+        });
+        TlsServer { address, requests }
+    }
+
+    /// The name that the client asked for, and head and body, of every request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().expect("lock").clone()
+    }
+}
+
+/// Makes an authority, and certificates of it for 127.0.0.1 (`server`), cluster.test (`named`), and a client.
+pub fn make_certificates(dir: &super::Dir) {
+    let openssl = |args: &str| {
+        let output = std::process::Command::new("openssl")
+            .current_dir(&dir.0)
+            .args(args.split(' '))
+            .output()
+            .expect("openssl");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "openssl {args}: {said}");
+    };
+    let key = |name: &str| {
+        openssl(&format!(
+            "ecparam -name prime256v1 -genkey -noout -out {name}.key"
+        ));
+    };
+    key("ca");
+    openssl("req -x509 -new -key ca.key -subj /CN=ca -days 2 -out ca.crt");
+    for (name, subject) in [
+        ("server", "IP:127.0.0.1"),
+        ("named", "DNS:cluster.test"),
+        ("client", "DNS:client.test"),
+    ] {
+        key(name);
+        std::fs::write(
+            dir.file("extensions"),
+            format!("subjectAltName={subject}\n"),
+        )
+        .expect("written");
+        openssl(&format!(
+            "req -new -key {name}.key -subj /CN={name} -out {name}.csr"
+        ));
+        openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out {name}.crt"
+        ));
+    }
+}
