@@ -2,5 +2,7 @@
 
 use crate::registry::Registry;
 
+mod file;
+
 /// All of them.
-pub const REGISTRIES: &[Registry] = &[];
+pub const REGISTRIES: &[Registry] = &[file::REGISTRY];

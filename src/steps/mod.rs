@@ -2,7 +2,17 @@
 
 use crate::step::Kind;
 
+mod command;
 mod deregister;
+mod wait;
+mod wait_connections;
+mod wait_mounts;
 
 /// All of them.
-pub const KINDS: &[Kind] = &[deregister::KIND];
+pub const KINDS: &[Kind] = &[
+    command::KIND,
+    deregister::KIND,
+    wait::KIND,
+    wait_connections::KIND,
+    wait_mounts::KIND,
+];

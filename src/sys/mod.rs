@@ -2,5 +2,9 @@
 
 pub mod cancel;
 pub mod files;
+pub mod guarded;
 pub mod host;
 pub mod http;
+pub mod mounts;
+pub mod process;
+pub mod sockets;
