@@ -3,6 +3,7 @@
 use crate::registry::Registry;
 
 mod etcd;
+mod file;
 
 /// All of them.
-pub const REGISTRIES: &[Registry] = &[etcd::REGISTRY];
+pub const REGISTRIES: &[Registry] = &[etcd::REGISTRY, file::REGISTRY];

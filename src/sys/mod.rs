@@ -3,10 +3,14 @@
 pub mod cancel;
 pub mod clock;
 pub mod files;
+pub mod guarded;
 pub mod host;
 pub mod http;
-pub mod lock;
-pub mod signals;
 pub mod journal;
+pub mod lock;
+pub mod mounts;
 pub mod notify;
+pub mod process;
+pub mod signals;
+pub mod sockets;
 pub mod terminal;

@@ -6,6 +6,8 @@
 )]
 
 pub mod etcd;
+pub mod fuse;
+pub mod scope;
 pub mod servers;
 
 use std::path::Path;

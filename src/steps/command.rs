@@ -1,0 +1,165 @@
+//! `command`: runs a program, and waits until it and everything that it started have ended.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::event::Stream;
+use crate::failure::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
+
+/// The kind's entry in the table.
+pub const KIND: Kind = Kind {
+    name: "command",
+    read,
+};
+
+struct Command {
+    /// `argv`: the program and its arguments; no shell is asked.
+    argv: Vec<Field<String>>,
+    /// `user`: who runs it, by name or number; default: as farewell itself.
+    user: Option<Field<String>>,
+    /// `working-directory`: an absolute path; default: farewell's own (`/` under systemd).
+    working_directory: Option<Field<PathBuf>>,
+    /// `environment`: a table of what is in its environment beside farewell's own; credentials go here.
+    environment: Vec<(String, Field<String>)>,
+    /// `expect`: the exit code that is a success, or a list of them; default 0.
+    expect: Vec<i64>,
+    /// `grace`: the time between TERM and KILL when its time ends (at most half of its time); default 5s.
+    grace: Duration,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let argv = section.required("argv", |section, key| {
+        section.texts(key, plain, Secrecy::Public)
+    });
+    let user = section.text("user", named, Secrecy::Public);
+    let working_directory = section.text("working-directory", path, Secrecy::Public);
+    let environment = section.map("environment", plain, |_| Secrecy::MayHold);
+    for (name, _) in &environment {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            section.problem("environment", format!("`{name}` is no name of a variable"));
+        }
+    }
+    let expect = section.integers("expect", 0..=255);
+    let grace = section.duration("grace");
+    section.finish();
+    let action = Command {
+        argv: argv?,
+        user,
+        working_directory,
+        environment,
+        expect: expect.unwrap_or_else(|| vec![0]),
+        grace: grace.unwrap_or(Duration::from_secs(5)),
+    };
+    Some(Blueprint {
+        action: Box::new(action),
+        pace: Pace::Once,
+        grace: Duration::ZERO,
+    })
+}
+
+fn named(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        Err("must not be empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+impl Action for Command {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let process = self.process(scope)?;
+        let program = process.argv.first().cloned().unwrap_or_default();
+        scope.voice.waiting(&format!("the end of {program}"));
+        let mut tell = |stream: Stream, line: &str| scope.voice.output(stream, line);
+        let outcome = process
+            .run(scope.deadline, scope.cancel, &mut tell)
+            .map_err(|refusal| not_started(&process, &program, refusal))?;
+        if outcome.dropped > 0 {
+            let remark = format!("{} bytes of its output were dropped", outcome.dropped);
+            scope.voice.remark(&remark);
+        }
+        if let Some(remark) = left_behind(&outcome) {
+            scope.voice.remark(&remark);
+        }
+        self.judge(&program, &outcome)
+    }
+}
+
+impl Command {
+    fn process(&self, scope: &Scope<'_>) -> Result<Process, Failure> {
+        let facts = scope.facts;
+        let pair = |(name, value): &(String, Field<String>)| Ok((name.clone(), value.get(facts)?));
+        Ok(Process {
+            argv: self
+                .argv
+                .iter()
+                .map(|word| word.get(facts))
+                .collect::<Result<_, _>>()?,
+            user: self.user.as_ref().map(|it| it.get(facts)).transpose()?,
+            working_directory: self
+                .working_directory
+                .as_ref()
+                .map(|it| it.get(facts))
+                .transpose()?,
+            environment: self
+                .environment
+                .iter()
+                .map(pair)
+                .collect::<Result<_, Failure>>()?,
+            grace: self.grace,
+        })
+    }
+
+    fn judge(&self, program: &str, outcome: &Outcome) -> Result<Effect, Failure> {
+        let (word, mut cause) = match outcome.end {
+            End::Exited(code) if self.expect.contains(&code.into()) => return Ok(Effect::Done),
+            End::Exited(code) => (Word::ExitStatus, format!("exited with {code}")),
+            End::Signalled(number) => {
+                (Word::Signalled, format!("ended by {}", signal_noun(number)))
+            }
+            End::TimedOut(reason) => (
+                Word::TimedOut,
+                format!("had not ended when the {} was over", reason.noun()),
+            ),
+            End::Cancelled => (Word::TimedOut, "told to stop".to_owned()),
+        };
+        if let Some(stuck) = outcome.stuck {
+            cause = format!("{cause}; it is {stuck}");
+        }
+        Err(Failure::new(word, program, cause))
+    }
+}
+
+/// The remark on processes that were still there when the leader had ended by itself.
+fn left_behind(outcome: &Outcome) -> Option<String> {
+    let (count, ended) = match (outcome.left_behind, outcome.stuck) {
+        (0, _) => return None,
+        (count, Some(stuck)) => (count, format!("could not be ended: {stuck}")),
+        (1, None) => (1, "was ended".to_owned()),
+        (count, None) => (count, "were ended".to_owned()),
+    };
+    let noun = if count == 1 { "process" } else { "processes" };
+    Some(format!("{count} {noun} it left behind {ended}"))
+}
+
+fn not_started(process: &Process, program: &str, refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::UnknownUser(user) => {
+            Failure::new(Word::Config, program, format!("there is no user `{user}`"))
+        }
+        // The system does not say whether it was the program or its directory that it did not find.
+        Refusal::Io(error) => {
+            let place = process
+                .working_directory
+                .as_ref()
+                .map_or_else(String::new, |directory| {
+                    format!(" in {}", directory.display())
+                });
+            let cause = format!("cannot be started{place}: {error}");
+            Failure::new(Word::Io, program, cause)
+        }
+    }
+}

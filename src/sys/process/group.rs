@@ -1,0 +1,117 @@
+//! Process groups: who is in them, how they are told to end, and which of them this process has.
+
+use std::fs;
+use std::sync::{Mutex, MutexGuard};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+/// The groups whose leaders are not reaped yet, so that their numbers cannot mean anything else.
+static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+fn live() -> MutexGuard<'static, Vec<Pid>> {
+    LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The group of a child that was started as its leader and is not reaped.
+pub struct Group(Pid);
+
+impl Group {
+    /// The group that the child `leader` leads.
+    pub fn of(leader: u32) -> Group {
+        let leader = Pid::from_raw(leader.cast_signed());
+        live().push(leader);
+        Group(leader)
+    }
+
+    /// Sends `signal` to all of it.
+    pub fn signal(&self, signal: Signal) {
+        send(self.0, signal);
+    }
+
+    /// Whether the leader has ended, which leaves it to be reaped.
+    pub fn leader_has_ended(&self) -> bool {
+        self.look() != Ok(WaitStatus::StillAlive)
+    }
+
+    /// How the leader ended, which leaves it to be reaped; `None` where nix has no name for it (a real-time signal).
+    pub fn leader_status(&self) -> Option<WaitStatus> {
+        self.look().ok()
+    }
+
+    fn look(&self) -> nix::Result<WaitStatus> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        loop {
+            match waitid(Id::Pid(self.0), flags) {
+                Err(Errno::EINTR) => {}
+                status => return status,
+            }
+        }
+    }
+
+    /// How many of its processes still run. Zombies do not count: they have ended, and are their parents' business.
+    pub fn running(&self) -> usize {
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return 0;
+        };
+        processes
+            .filter_map(Result::ok)
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .as_encoded_bytes()
+                    .iter()
+                    .all(u8::is_ascii_digit)
+            })
+            .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
+            .filter(|stat| group_of_running(stat) == Some(self.0.as_raw()))
+            .count()
+    }
+
+    /// Forgets it, right before its leader is reaped.
+    pub fn forget(self) {
+        live().retain(|leader| *leader != self.0);
+    }
+}
+
+/// Sends SIGKILL to every group that [`Group::of`] made and nobody forgot.
+pub fn kill_all() {
+    // Under the lock, so that no leader is reaped and no number given away meanwhile.
+    for leader in live().iter() {
+        send(*leader, Signal::SIGKILL);
+    }
+}
+
+fn send(leader: Pid, signal: Signal) {
+    // They fail only where nobody is there any more, or where a child has become somebody else's; the deadline is kept
+    // all the same. The leader gets its own, since it may have moved to another group.
+    let _ = killpg(leader, signal);
+    let _ = kill(leader, signal);
+}
+
+/// The group in a line of `/proc/PID/stat` (proc_pid_stat(5)), unless the process is a zombie.
+fn group_of_running(stat: &[u8]) -> Option<i32> {
+    // The name before it may hold blanks and parentheses.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = String::from_utf8_lossy(&stat[end + 1..]);
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let group = fields.nth(1)?;
+    (!matches!(state, "Z" | "X" | "x"))
+        .then(|| group.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_found_behind_any_name() {
+        assert_eq!(group_of_running(b"7 (a) b) S 1 42 42 0 -1"), Some(42));
+        assert_eq!(group_of_running(b"7 (sh) Z 1 42 42 0 -1"), None);
+        assert_eq!(group_of_running(b"7 (sh"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! The user that a child runs as.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use nix::unistd::{Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
+
+/// Makes `command` run as the user with this name or number, with its groups and what login(1) puts into the
+/// environment. `false` when there is no such user. It asks the name services, which may take long.
+///
+/// # Errors
+/// What the user database says.
+pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
+    let by_name = User::from_name(user)?;
+    let found = match (by_name, user.parse()) {
+        (None, Ok(number)) => User::from_uid(Uid::from_raw(number))?,
+        (by_name, _) => by_name,
+    };
+    let Some(found) = found else {
+        return Ok(false);
+    };
+    command
+        .env("HOME", &found.dir)
+        .env("SHELL", &found.shell)
+        .env("USER", &found.name)
+        .env("LOGNAME", &found.name);
+    // Who already is that user needs no right to become it.
+    if found.uid != geteuid() {
+        let groups = getgrouplist(&CString::new(found.name)?, found.gid)?;
+        let become_user = move || {
+            setgroups(&groups)?;
+            setgid(found.gid)?;
+            setuid(found.uid)?;
+            Ok(())
+        };
+        // SAFETY: between fork and exec the closure makes three system calls with values that were made before, and
+        // allocates nothing, not even for an error, which is a number.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(become_user);
+        }
+    }
+    Ok(true)
+}

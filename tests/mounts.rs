@@ -1,0 +1,341 @@
+//! `wait-mounts`, `registry = "file"` and hanging programs on real mounts, in mount namespaces of the tests' own.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use farewell::deadline::{Deadline, Reason};
+use farewell::step::Effect;
+use farewell::sys::cancel::Cancel;
+use farewell::sys::guarded::{self, Removal, Trouble};
+use support::fuse::Hanging;
+use support::scope::{Attempt, action, attempt, attempt_with, problems};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Runs the ignored test `name` of this file in a mount namespace of its own, where nothing it mounts outlives it.
+fn in_own_namespace(name: &str) {
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private"])
+        .arg(std::env::current_exe().expect("a path"))
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .output()
+        .expect("unshare");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let passed = output.status.success() && told.contains("1 passed");
+    assert!(passed, "needs root\n{told}\n{errors}");
+}
+
+/// An empty directory of this test.
+fn directory(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("farewell-{}-{name}", std::process::id()));
+    fs::create_dir_all(&path).expect("made");
+    path
+}
+
+fn mount(args: &[&str], point: &Path) {
+    let mounted = Command::new("mount").args(args).arg(point).status();
+    assert!(mounted.expect("mount").success());
+}
+
+fn wait_mounts(paths: &[&Path], keys: &str, timeout: Duration) -> Attempt {
+    let keys = format!("paths = {paths:?}\n{keys}");
+    let cancel = Cancel::new().expect("a switch");
+    attempt_with("wait-mounts", &keys, timeout, timeout / 3, &cancel)
+}
+
+#[test]
+fn keys_are_checked() {
+    assert_eq!(
+        problems("wait-mounts", "paths = ['here', '/there']\nsync = 1").len(),
+        2
+    );
+    assert_eq!(
+        problems("deregister", "registry = 'file'\npath = '/'").len(),
+        1
+    );
+    assert_eq!(
+        problems("deregister", "registry = 'file'\npath = '/x/'").len(),
+        1
+    );
+}
+
+#[test]
+fn a_mounted_file_system_is_seen() {
+    in_own_namespace("mounted");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn mounted() {
+    let (point, link) = (directory("a b"), directory("links").join("link"));
+    mount(&["-t", "tmpfs", "x"], &point);
+    std::os::unix::fs::symlink(&point, &link).expect("linked");
+    let attempt = wait_mounts(&[&point, &link], "sync = true", SECOND * 10);
+    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert!(attempt.took < SECOND * 5);
+    // A file can be mounted as well, and a mount that a later one hides is none.
+    let (file, inner) = (directory("files").join("file"), point.join("inner"));
+    fs::write(&file, "").expect("written");
+    mount(&["--bind", "/etc/hostname"], &file);
+    assert_eq!(
+        wait_mounts(&[&file], "", SECOND * 10).result,
+        Ok(Effect::Done)
+    );
+    fs::create_dir(&inner).expect("made");
+    mount(&["-t", "tmpfs", "y"], &inner);
+    mount(&["-t", "tmpfs", "z"], &point);
+    fs::create_dir(&inner).expect("made");
+    assert_eq!(wait_mounts(&[&inner], "", SECOND).failure().0, "mount");
+}
+
+#[test]
+fn a_mount_that_comes_is_waited_for() {
+    in_own_namespace("coming");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn coming() {
+    let (point, there) = (directory("coming"), directory("there"));
+    mount(&["-t", "tmpfs", "x"], &there);
+    let attempt = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            std::thread::sleep(SECOND);
+            mount(&["-t", "tmpfs", "x"], &point);
+        });
+        wait_mounts(&[&there, &point], "", SECOND * 20)
+    });
+    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert!(
+        attempt.took >= SECOND && attempt.took < SECOND * 4,
+        "{:?}",
+        attempt.took
+    );
+    let bare = "not a mount point (the bare directory under it is there)";
+    assert_eq!(
+        attempt.told.waits(),
+        [format!("{}: {bare}", point.display())]
+    );
+}
+
+#[test]
+fn a_bare_or_missing_directory_is_no_mount() {
+    let bare = directory("bare");
+    let attempt = wait_mounts(&[&bare], "sync = true", SECOND);
+    let cause = "not a mount point (the bare directory under it is there)";
+    assert_eq!(
+        attempt.failure(),
+        ("mount", format!("{}: {cause}", bare.display()))
+    );
+    assert!(attempt.took >= SECOND);
+    let attempt = wait_mounts(&[Path::new("/no/such"), &bare], "", SECOND);
+    let (word, message) = attempt.failure();
+    assert_eq!(word, "mount");
+    assert!(message.starts_with("/no/such: No such file"), "{message}");
+    assert!(message.contains(cause), "{message}");
+}
+
+#[test]
+fn a_hanging_mount_costs_the_timeout_and_no_more() {
+    in_own_namespace("hanging");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn hanging() {
+    // Twice: the processes that look can be killed, and they cannot.
+    for served in [false, true] {
+        let (point, good) = (directory("hanging"), directory("good"));
+        let hanging = Hanging::mount(&point, served);
+        mount(&["-t", "tmpfs", "x"], &good);
+        let attempt = wait_mounts(&[&point, &good], "sync = true", SECOND * 3);
+        let told = format!(
+            "{}: does not answer (fuse from srv:/hanging)",
+            point.display()
+        );
+        assert_eq!(attempt.failure(), ("timed-out", told));
+        assert!(attempt.took < SECOND * 4, "{:?}", attempt.took);
+        let waits = format!(
+            "{} (fuse from srv:/hanging): does not answer",
+            point.display()
+        );
+        assert_eq!(attempt.told.waits(), [waits]);
+
+        let path = point.join("entry");
+        let keys = format!("registry = 'file'\npath = {path:?}");
+        let attempt = support::scope::attempt("deregister", &keys, SECOND);
+        assert_eq!(attempt.failure().0, "timed-out");
+        let (deadline, cancel) = (Deadline::after(SECOND, Reason::Attempt), Cancel::new());
+        let answer = guarded::exists(&path, deadline, &cancel.expect("a switch"));
+        assert!(
+            matches!(answer, Err(Trouble::TimedOut(Reason::Attempt))),
+            "{answer:?}"
+        );
+        drop(hanging);
+    }
+}
+
+#[test]
+fn a_program_that_hangs_in_the_kernel_is_given_up_at_the_deadline() {
+    in_own_namespace("program");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn program() {
+    let point = directory("program");
+    let hanging = Hanging::mount(&point, true);
+    let inside = attempt(
+        "command",
+        &format!("argv = ['ls', {:?}]\ngrace = '300ms'", point.join("x")),
+        SECOND * 2,
+    );
+    let (word, message) = inside.failure();
+    assert_eq!(word, "timed-out");
+    assert!(message.contains("still there after SIGKILL"), "{message}");
+    // The program itself is on it: exec does not return.
+    let itself = attempt(
+        "command",
+        &format!("argv = [{:?}]", point.join("x")),
+        SECOND * 2,
+    );
+    let (word, message) = itself.failure();
+    assert_eq!(word, "timed-out");
+    assert!(message.contains("not even started"), "{message}");
+    // Being told to stop ends the wait for it.
+    let cancel = Cancel::new().expect("a switch");
+    let begun = Instant::now();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            std::thread::sleep(SECOND / 2);
+            cancel.cancel();
+        });
+        let keys = format!("paths = {point:?}");
+        let attempt = attempt_with("wait-mounts", &keys, SECOND * 20, SECOND * 20, &cancel);
+        assert!(attempt.failure().1.ends_with("told to stop"));
+    });
+    assert!(begun.elapsed() < SECOND * 3);
+    drop(hanging);
+}
+
+#[test]
+fn a_frozen_file_system_answers_and_a_removal_from_it_costs_the_timeout() {
+    in_own_namespace("frozen");
+}
+
+/// Thaws a file system at the end, without which it could not be unmounted.
+struct Frozen<'a>(&'a Path);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(self.0).status();
+    }
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn frozen() {
+    let (point, images) = (directory("frozen"), directory("images"));
+    mount(&["-t", "tmpfs", "x"], &images);
+    let image = images.join("disk");
+    fs::File::create(&image)
+        .expect("made")
+        .set_len(16 << 20)
+        .expect("grown");
+    let made = Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4"])
+        .arg(&image)
+        .status();
+    assert!(made.expect("mke2fs").success());
+    mount(&["-o", "loop", image.to_str().expect("text")], &point);
+    fs::write(point.join("file"), vec![1; 1 << 20]).expect("written");
+    assert_eq!(
+        wait_mounts(&[&point], "sync = true", SECOND * 10).result,
+        Ok(Effect::Done)
+    );
+    let froze = Command::new("fsfreeze").arg("-f").arg(&point).status();
+    assert!(froze.expect("fsfreeze").success());
+    let _frozen = Frozen(&point);
+    assert_eq!(
+        wait_mounts(&[&point], "", SECOND * 10).result,
+        Ok(Effect::Done)
+    );
+    // Whoever changes something waits for the thaw, and cannot be killed.
+    let keys = format!("registry = 'file'\npath = {:?}", point.join("file"));
+    let attempt = attempt("deregister", &keys, SECOND);
+    assert_eq!(attempt.failure().0, "timed-out");
+}
+
+#[test]
+fn a_file_is_removed_and_that_is_verified() {
+    let directory = directory("registry");
+    let path = directory.join("entry with blanks");
+    fs::write(&path, "").expect("written");
+    let keys = |path: &Path| format!("registry = 'file'\npath = {path:?}");
+    assert_eq!(
+        attempt("deregister", &keys(&path), SECOND * 10).result,
+        Ok(Effect::Done)
+    );
+    assert!(!path.exists());
+    assert_eq!(
+        attempt("deregister", &keys(&path), SECOND * 10).result,
+        Ok(Effect::AlreadyDone)
+    );
+    std::os::unix::fs::symlink("/no/such", &path).expect("linked");
+    assert_eq!(
+        attempt("deregister", &keys(&path), SECOND * 10).result,
+        Ok(Effect::Done)
+    );
+
+    let missing = attempt(
+        "deregister",
+        &keys(&directory.join("share/entry")),
+        SECOND * 10,
+    );
+    let failure = missing.result.as_ref().expect_err("no share");
+    assert!(
+        failure.passing
+            && failure
+                .cause
+                .ends_with("share does not exist: is the file system mounted?")
+    );
+    assert_eq!(missing.failure().0, "io");
+    let failure = attempt("deregister", &keys(&directory), SECOND * 10)
+        .result
+        .expect_err("a directory");
+    assert!(
+        !failure.passing && failure.cause.starts_with("Is a directory"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn looks_tell_what_is_there() {
+    action("wait", "for = '0s'");
+    let (deadline, cancel) = (
+        Deadline::after(SECOND * 10, Reason::Attempt),
+        Cancel::new().expect("a switch"),
+    );
+    let link = directory("looks").join("link");
+    std::os::unix::fs::symlink("/no/such", &link).expect("linked");
+    let exists = |path: &Path| guarded::exists(path, deadline, &cancel).expect("an answer");
+    assert!(exists(Path::new("/etc/hostname")) && !exists(&link));
+    assert!(guarded::remains(&link, deadline, &cancel).expect("an answer"));
+    assert_eq!(
+        guarded::remove(&link, deadline, &cancel).expect("gone"),
+        Removal::Removed
+    );
+    assert!(!guarded::remains(&link, deadline, &cancel).expect("an answer"));
+    let probe = guarded::probe(Path::new("/usr/../etc"), deadline, &cancel).expect("an answer");
+    assert_eq!(probe.canonical, Path::new("/etc"));
+    assert!(matches!(
+        guarded::probe(&link, deadline, &cancel),
+        Err(Trouble::Io(_))
+    ));
+}

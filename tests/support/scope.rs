@@ -1,0 +1,130 @@
+//! Steps from a snippet of TOML, attempted with a real scope.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use farewell::config::document;
+use farewell::config::facts::Facts;
+use farewell::config::section::{Reading, Section};
+use farewell::deadline::{Deadline, Reason};
+use farewell::event::Stream;
+use farewell::failure::Failure;
+use farewell::step::{Action, Effect, Scope, Voice};
+use farewell::steps::KINDS;
+use farewell::sys::cancel::Cancel;
+use farewell::sys::{guarded, http};
+use farewell::trigger::Trigger;
+
+/// The door to HTTP, which none of these steps opens.
+fn http() -> http::Http {
+    http::Http::new()
+}
+
+/// What a step told.
+#[derive(Default)]
+pub struct Told {
+    pub waiting: Mutex<Vec<String>>,
+    pub output: Mutex<Vec<(Stream, String)>>,
+    pub remarks: Mutex<Vec<String>>,
+}
+
+impl Voice for Told {
+    fn waiting(&self, what: &str) {
+        self.waiting.lock().expect("no panic").push(what.to_owned());
+    }
+    fn output(&self, stream: Stream, line: &str) {
+        let line = (stream, line.to_owned());
+        self.output.lock().expect("no panic").push(line);
+    }
+    fn remark(&self, remark: &str) {
+        let remark = remark.to_owned();
+        self.remarks.lock().expect("no panic").push(remark);
+    }
+}
+
+impl Told {
+    pub fn lines(&self) -> Vec<String> {
+        let output = self.output.lock().expect("no panic");
+        output.iter().map(|(_, line)| line.clone()).collect()
+    }
+    pub fn text(&self) -> String {
+        self.lines().join("\n")
+    }
+    pub fn remark(&self) -> String {
+        self.remarks.lock().expect("no panic").join("\n")
+    }
+    pub fn waits(&self) -> Vec<String> {
+        self.waiting.lock().expect("no panic").clone()
+    }
+}
+
+/// The problems of a step's keys.
+pub fn problems(kind: &str, keys: &str) -> Vec<String> {
+    read(kind, keys).err().unwrap_or_default()
+}
+
+/// A step of this kind with these keys.
+pub fn action(kind: &str, keys: &str) -> Box<dyn Action> {
+    read(kind, keys).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn read(kind: &str, keys: &str) -> Result<Box<dyn Action>, Vec<String>> {
+    guarded::use_program(env!("CARGO_BIN_EXE_farewell"));
+    let (table, errors) = document::parse(keys);
+    assert!(errors.is_empty(), "{errors:?}");
+    let reading = Reading::new(Path::new("test.toml"), None, None);
+    let kind = KINDS.iter().find(|it| it.name == kind).expect("a kind");
+    let blueprint = (kind.read)(&Section::new(&reading, &table, 1));
+    let (problems, _) = reading.finish();
+    match blueprint {
+        Some(blueprint) if problems.is_empty() => Ok(blueprint.action),
+        _ => Err(problems.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// One attempt, what it told, and what it took.
+pub struct Attempt {
+    pub result: Result<Effect, Failure>,
+    pub told: Told,
+    pub took: Duration,
+}
+
+impl Attempt {
+    /// The machine word and the whole message of its failure.
+    pub fn failure(&self) -> (&'static str, String) {
+        let failure = self.result.as_ref().expect_err("a failure");
+        (failure.word.as_str(), failure.to_string())
+    }
+}
+
+/// Attempts a step that may take `timeout`, and fails the test when it takes 2 s longer.
+pub fn attempt(kind: &str, keys: &str, timeout: Duration) -> Attempt {
+    let cancel = Cancel::new().expect("a switch");
+    attempt_with(kind, keys, timeout, timeout, &cancel)
+}
+
+/// The same, with a limit of each look and a switch.
+pub fn attempt_with(
+    kind: &str,
+    keys: &str,
+    timeout: Duration,
+    attempt_timeout: Duration,
+    cancel: &Cancel,
+) -> Attempt {
+    let (action, told, http) = (action(kind, keys), Told::default(), http());
+    let facts = Facts::new(Trigger::Stop, "test");
+    let begun = Instant::now();
+    let scope = Scope {
+        deadline: Deadline::after(timeout, Reason::Timeout),
+        attempt_timeout,
+        cancel,
+        facts: &facts,
+        http: &http,
+        voice: &told,
+    };
+    let result = action.attempt(&scope);
+    let took = begun.elapsed();
+    assert!(took < timeout + Duration::from_secs(2), "took {took:?}");
+    Attempt { result, told, took }
+}
