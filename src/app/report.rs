@@ -1,21 +1,212 @@
 //! `farewell report` and `farewell status`: what records tell.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::time::Duration;
 
 use super::{complain, print, store};
 use crate::cli::{Options, exit};
 use crate::history::past::{self, Past};
 use crate::history::store::Store;
 use crate::history::summary::Summary;
+use crate::lapse;
+use crate::reporter::{News, Reporter as _};
+use crate::reporters::terminal::Terminal;
+use crate::sys::clock::rfc3339;
+use crate::sys::terminal::Look;
+use crate::timeline::{self, Style};
+
+/// How often a record is looked at while it is followed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Shows one past run, or the list of them.
 pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -> u8 {
-    let _ = (options, run, list, as_json);
-    exit::OK
+    let store = store(options);
+    let ids = match store.ids() {
+        Ok(ids) => ids,
+        Err(error) => {
+            complain(&format!(
+                "farewell report: {}: {error}",
+                store.directory().display()
+            ));
+            return exit::NOTHING;
+        }
+    };
+    if list {
+        return report_list(&store, &ids, as_json);
+    }
+    let chosen: Vec<&String> = match run {
+        None => ids.last().into_iter().collect(),
+        Some(run) => ids.iter().filter(|id| id.starts_with(run)).collect(),
+    };
+    match (chosen.as_slice(), run) {
+        ([id], _) => show(&store, "report", id, as_json),
+        ([], None) => nothing(&store, "report"),
+        ([], Some(run)) => {
+            complain(&format!(
+                "farewell report: there is no run {run}; see `farewell report --list`"
+            ));
+            exit::NOTHING
+        }
+        (several, _) => {
+            let several: Vec<&str> = several.iter().map(|id| id.as_str()).collect();
+            complain(&format!(
+                "farewell report: several runs begin like that: {}",
+                several.join(", ")
+            ));
+            exit::NOTHING
+        }
+    }
 }
 
 /// Shows the run in progress, else the last one.
 pub fn status(options: &Options, follow: bool, as_json: bool) -> u8 {
-    let _ = (options, follow, as_json);
+    let store = store(options);
+    let running = store.holder().map(|holder| holder.run);
+    let last = store.ids().unwrap_or_default().pop();
+    match running.filter(|run| store.path(run).exists()).or(last) {
+        None => nothing(&store, "status"),
+        Some(id) if follow => follow_record(&store, &id),
+        Some(id) => show(&store, "status", &id, as_json),
+    }
+}
+
+fn nothing(store: &Store, verb: &str) -> u8 {
+    complain(&format!(
+        "farewell {verb}: no run is recorded in {}",
+        store.directory().display()
+    ));
+    exit::NOTHING
+}
+
+fn is_running(store: &Store, id: &str) -> bool {
+    store.holder().is_some_and(|holder| holder.run == id)
+}
+
+fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
+    // In this order: a run that ends between the two looks is not taken for one that was cut off.
+    let running = is_running(store, id);
+    let past = past::read(&store.path(id))?;
+    let running = running && past.is_cut_off();
+    Ok((past, running))
+}
+
+fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
+    let (past, running) = match read(store, id) {
+        Ok(read) => read,
+        Err(error) => {
+            complain(&format!(
+                "farewell {verb}: {}: {error}",
+                store.path(id).display()
+            ));
+            return exit::NOTHING;
+        }
+    };
+    if as_json {
+        match serde_json::to_string_pretty(&Summary::of(&past, running)) {
+            Ok(text) => print(&format!("{text}\n")),
+            Err(error) => complain(&format!("farewell {verb}: {error}")),
+        }
+        return exit::OK;
+    }
+    let look = Look::of(&io::stdout());
+    let (width, _) = look.size();
+    let style = Style {
+        width,
+        unicode: look.unicode,
+        colour: look.colour,
+    };
+    let mut text = timeline::draw(&past.progress, !running, &style);
+    if past.is_cut_off() && !running {
+        text += &format!("cut off: {}\n", past.cut_off_at());
+    }
+    for warning in &past.progress.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    print(&text);
+    exit::OK
+}
+
+fn report_list(store: &Store, ids: &[String], as_json: bool) -> u8 {
+    if ids.is_empty() {
+        return nothing(store, "report");
+    }
+    let mut summaries = Vec::new();
+    for id in ids.iter().rev() {
+        match read(store, id) {
+            Ok((past, running)) => summaries.push((Summary::of(&past, running), past)),
+            Err(error) => complain(&format!(
+                "farewell report: {}: {error}",
+                store.path(id).display()
+            )),
+        }
+    }
+    if as_json {
+        let all: Vec<_> = summaries.iter().map(|(summary, _)| summary).collect();
+        match serde_json::to_string_pretty(&all) {
+            Ok(text) => print(&format!("{text}\n")),
+            Err(error) => complain(&format!("farewell report: {error}")),
+        }
+        return exit::OK;
+    }
+    for (summary, past) in &summaries {
+        let progress = &past.progress;
+        let good = progress
+            .steps
+            .iter()
+            .filter(|step| step.state.is_good())
+            .count();
+        let started = rfc3339(progress.started);
+        print(&format!(
+            "{}  {}  {:<11}  {:<9}  {good} of {} steps went well, {}\n",
+            summary.run,
+            started.get(..19).unwrap_or_default().replace('T', " "),
+            summary.trigger,
+            summary.result,
+            progress.steps.len(),
+            lapse::short(progress.at),
+        ));
+    }
+    exit::OK
+}
+
+/// Shows a run as its own terminal would, from its record.
+fn follow_record(store: &Store, id: &str) -> u8 {
+    let stdout = io::stdout();
+    let look = Look::of(&stdout);
+    let mut terminal = Terminal::new(Box::new(stdout), look);
+    let mut heard = 0;
+    loop {
+        let running = is_running(store, id);
+        let events = match past::events(&store.path(id)) {
+            Ok((events, _)) => events,
+            Err(error) => {
+                complain(&format!(
+                    "farewell status: {}: {error}",
+                    store.path(id).display()
+                ));
+                return exit::NOTHING;
+            }
+        };
+        events[heard..]
+            .iter()
+            .for_each(|event| terminal.hear(News::Event(event)));
+        heard = events.len();
+        terminal.hear(News::Idle);
+        if !running {
+            break;
+        }
+        std::thread::sleep(LOOK);
+        if let Ok((past, _)) = read(store, id) {
+            let since = past.progress.started.elapsed().unwrap_or_default();
+            terminal.hear(News::Tick(since));
+        }
+    }
+    drop(terminal);
+    if let Ok((past, false)) = read(store, id)
+        && past.is_cut_off()
+    {
+        print(&format!("cut off: {}\n", past.cut_off_at()));
+    }
+    let _ = io::stdout().flush();
     exit::OK
 }

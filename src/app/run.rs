@@ -1,8 +1,11 @@
 //! `farewell run`: one run from its trigger to its record.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
+
+use log::LevelFilter;
 
 use super::{complain, source, store};
 use crate::broadcast::Broadcast;
@@ -10,14 +13,19 @@ use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::event::{self, Happening, StepName};
 use crate::history::store::{self as records, Admission, Held, Holder, Store};
+use crate::logging::{self, Sink};
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::head::Restart;
+use crate::reporters;
 use crate::reporters::record::Record;
+use crate::reporters::systemd::Systemd;
+use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner, catch_panics};
 use crate::sys::files;
 use crate::sys::http::Http;
-use crate::sys::signals;
+use crate::sys::terminal::Look;
+use crate::sys::{journal, process, signals};
 use crate::trigger::Trigger;
 
 /// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
@@ -26,6 +34,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the reporters may take to finish when the run has ended.
 const CLOSING: Duration = Duration::from_secs(2);
 
+/// How long the journal may take to hear the last lines.
+const LOG_CLOSING: Duration = Duration::from_millis(500);
+
 /// How long a run that a person started may take to end when systemd's run takes over: in all, and before it is told
 /// a second time.
 const TAKE_OVER: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(5)];
@@ -33,6 +44,7 @@ const TAKE_OVER: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(5)
 /// Runs the sequence.
 pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     catch_panics();
+    let sink = logging::install(LevelFilter::Warn);
     let runner = Runner::default();
     let control = runner.control();
     let told = AtomicBool::new(false);
@@ -83,7 +95,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         }
     };
     let broadcast = Arc::new(Broadcast::new(begun));
-    add_reporters(&broadcast, store);
+    add_reporters(&broadcast, store, sink);
     broadcast.hear(Happening::RunStarted {
         run: id,
         trigger,
@@ -116,7 +128,10 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         result,
         reason: outcome.reason,
     });
+    // Nothing that a step started outlives the run, whatever the step could see to.
+    process::kill_all();
     broadcast.close(CLOSING);
+    logging::flush(LOG_CLOSING);
     drop(held);
     match result {
         event::Result::Ok => exit::OK,
@@ -135,7 +150,9 @@ fn names(plan: &Plan) -> Arc<[StepName]> {
         .collect()
 }
 
-fn add_reporters(broadcast: &Arc<Broadcast>, store: Store) {
+/// Puts everybody to work who has somebody to tell. Standard output and error of a unit are both the journal's, which
+/// then has the events with their fields, and no lines for people beside them.
+fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink) {
     // Weak, since the broadcast owns the reporter's thread.
     let audience = Arc::downgrade(broadcast);
     let complain = move |message: String| {
@@ -145,6 +162,35 @@ fn add_reporters(broadcast: &Arc<Broadcast>, store: Store) {
     };
     let record = Record::new(store, broadcast.written(), Box::new(complain));
     add(broadcast, "record", None, Box::new(record));
+    let stdout = io::stdout();
+    if !journal::stdout_is_journal() {
+        let look = Look::of(&stdout);
+        let terminal = Terminal::new(Box::new(stdout), look);
+        add(
+            broadcast,
+            "terminal",
+            Some(Terminal::EVERY),
+            Box::new(terminal),
+        );
+    }
+    // Where standard error has lines for people, they hear of a run on standard output already.
+    if sink == Sink::Journal || log::max_level() >= log::LevelFilter::Info {
+        let every = Some(reporters::journal::Journal::EVERY);
+        add(
+            broadcast,
+            "journal",
+            every,
+            Box::<reporters::journal::Journal>::default(),
+        );
+    }
+    if let Some(systemd) = Systemd::new() {
+        add(
+            broadcast,
+            "systemd",
+            Some(Systemd::EVERY),
+            Box::new(systemd),
+        );
+    }
 }
 
 fn add(

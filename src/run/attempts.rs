@@ -86,6 +86,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
     match condition::unmet(step, &errand.facts, deadline, cancel) {
         Ok(None) => {}
         Ok(Some(reason)) => return Ending::without_begin(State::Skipped, reason),
+        Err(failure) if cancel.is_cancelled() => return told_to_stop(0, failure),
         Err(failure) => return Ending::failed(0, failure),
     }
     errand.audience.hear(Happening::StepStarted {

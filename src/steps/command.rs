@@ -45,18 +45,19 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let expect = section.integers("expect", 0..=255);
     let grace = section.duration("grace");
     section.finish();
+    let grace = grace.unwrap_or(Duration::from_secs(5));
     let action = Command {
         argv: argv?,
         user,
         working_directory,
         environment,
         expect: expect.unwrap_or_else(|| vec![0]),
-        grace: grace.unwrap_or(Duration::from_secs(5)),
+        grace,
     };
     Some(Blueprint {
         action: Box::new(action),
         pace: Pace::Once,
-        grace: Duration::ZERO,
+        grace,
     })
 }
 

@@ -147,6 +147,11 @@ pub fn stderr_is_journal() -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stream(&stream, io::stderr()))
 }
 
+/// Whether standard output goes to the journal too, as it does in a unit.
+pub fn stdout_is_journal() -> bool {
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stream(&stream, io::stdout()))
+}
+
 fn is_stream(stream: &str, file: impl std::os::fd::AsFd) -> bool {
     nix::sys::stat::fstat(file).is_ok_and(|it| stream == format!("{}:{}", it.st_dev, it.st_ino))
 }

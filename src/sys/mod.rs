@@ -13,4 +13,5 @@ pub mod notify;
 pub mod process;
 pub mod signals;
 pub mod sockets;
+pub mod systemd;
 pub mod terminal;
