@@ -130,40 +130,6 @@ fn the_environment_is_the_step_s_and_its_directory_too() {
 }
 
 #[test]
-fn what_is_systemd_s_is_kept_from_it() {
-    // In a process of its own, since the environment is everybody's.
-    let output = std::process::Command::new(std::env::current_exe().expect("a path"))
-        .args([
-            "--exact",
-            "prints_its_environment",
-            "--ignored",
-            "--nocapture",
-        ])
-        .env("NOTIFY_SOCKET", "/scrub")
-        .env("WATCHDOG_USEC", "scrub")
-        .env("WATCHDOG_PID", "scrub")
-        .env("CREDENTIALS_DIRECTORY", "/scrub")
-        .env("OTHER", "kept")
-        .output()
-        .expect("started");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("OTHER=kept"),
-        "{text}"
-    );
-    assert!(!text.contains("scrub"), "{text}");
-}
-
-#[test]
-#[ignore = "started by what_is_systemd_s_is_kept_from_it"]
-fn prints_its_environment() {
-    println!(
-        "{}",
-        attempt("command", "argv = 'env'", SECOND * 10).told.text()
-    );
-}
-
-#[test]
 fn lines_keep_their_order_and_their_stream() {
     let script = "for i in $(seq 1 500); do echo $i; done; echo no end >&2; printf last";
     let attempt = sh(script, "", SECOND * 10);
