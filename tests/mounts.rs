@@ -177,8 +177,24 @@ fn hanging() {
             matches!(answer, Err(Trouble::TimedOut(Reason::Attempt))),
             "{answer:?}"
         );
+        if !served {
+            std::thread::sleep(SECOND / 5);
+            assert_eq!(looks_at(&point), 0);
+        }
         drop(hanging);
     }
+}
+
+/// How many processes that look at `path` or below it still run.
+fn looks_at(path: &Path) -> usize {
+    let path = path.to_str().expect("text");
+    let commands = fs::read_dir("/proc")
+        .expect("proc")
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+    commands
+        .filter(|command| command.contains("--guarded") && command.contains(path))
+        .count()
 }
 
 #[test]
