@@ -11,6 +11,7 @@ use super::{complain, source, store};
 use crate::broadcast::Broadcast;
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
+use crate::config::problem::Problem;
 use crate::event::{self, Happening, StepName};
 use crate::history::store::{self as records, Admission, Held, Holder, Store};
 use crate::logging::{self, Sink};
@@ -104,7 +105,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         reserve: plan.reserve(trigger),
         steps: names(&plan),
     });
-    let problems = passage.problems.iter().map(ToString::to_string);
+    let problems = passage.problems.iter().map(Problem::sentence);
     problems
         .chain(warning)
         .for_each(|message| broadcast.hear(Happening::Warning { message }));

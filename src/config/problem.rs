@@ -29,22 +29,34 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.file.display())?;
+impl Problem {
+    /// The problem without its severity, for who says that it is a warning in another way.
+    pub fn sentence(&self) -> String {
+        self.print("")
+    }
+
+    fn print(&self, severity: &str) -> String {
+        let mut text = self.file.display().to_string();
         if self.line > 0 {
-            write!(out, ":{}", self.line)?;
+            text += &format!(":{}", self.line);
         }
-        write!(out, ": ")?;
-        if self.severity == Severity::Warning {
-            write!(out, "warning: ")?;
-        }
+        text += &format!(": {severity}");
         if let Some(step) = &self.step {
-            write!(out, "step {step}: ")?;
+            text += &format!("step {step}: ");
         }
         if let Some(key) = &self.key {
-            write!(out, "key \"{key}\": ")?;
+            text += &format!("key \"{key}\": ");
         }
-        out.write_str(&self.message)
+        text + &self.message
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Warning => "warning: ",
+            Severity::Error => "",
+        };
+        out.write_str(&self.print(severity))
     }
 }

@@ -212,6 +212,10 @@ impl Writer {
     }
 }
 
+/// A line that is not whole, or is no line of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Torn;
+
 /// Reads the lines of one record.
 #[derive(Default)]
 pub struct Reader {
@@ -223,24 +227,24 @@ impl Reader {
     ///
     /// # Errors
     /// When the line is no whole line of a record.
-    pub fn event(&mut self, line: &str) -> std::result::Result<Option<Event>, ()> {
-        let line: Line = serde_json::from_str(line).map_err(drop)?;
+    pub fn event(&mut self, line: &str) -> std::result::Result<Option<Event>, Torn> {
+        let line: Line = serde_json::from_str(line).map_err(|_| Torn)?;
         let at = Duration::from_micros(line.at_usec);
         Ok(self
             .happening(line)?
             .map(|happening| Event { at, happening }))
     }
 
-    fn happening(&mut self, line: Line) -> std::result::Result<Option<Happening>, ()> {
+    fn happening(&mut self, line: Line) -> std::result::Result<Option<Happening>, Torn> {
         let duration = |usec: Option<u64>| Duration::from_micros(usec.unwrap_or_default());
         let step = line.step.and_then(|name| self.steps.get(&name).copied());
-        let step = || step.ok_or(());
+        let step = || step.ok_or(Torn);
         let message = line.message;
         Ok(Some(match line.event.as_str() {
             "run-started" => {
                 let steps: Arc<[StepName]> = line
                     .steps
-                    .ok_or(())?
+                    .ok_or(Torn)?
                     .into_iter()
                     .map(|step| StepName {
                         name: step.name,
@@ -252,10 +256,18 @@ impl Reader {
                     .enumerate()
                     .map(|(at, step)| (step.name.clone(), at))
                     .collect();
-                let started = line.started.as_deref().and_then(parse_rfc3339).ok_or(())?;
+                let started = line
+                    .started
+                    .as_deref()
+                    .and_then(parse_rfc3339)
+                    .ok_or(Torn)?;
                 Happening::RunStarted {
-                    run: line.run.ok_or(())?,
-                    trigger: line.trigger.as_deref().and_then(Trigger::parse).ok_or(())?,
+                    run: line.run.ok_or(Torn)?,
+                    trigger: line
+                        .trigger
+                        .as_deref()
+                        .and_then(Trigger::parse)
+                        .ok_or(Torn)?,
                     started,
                     budget: duration(line.budget_usec),
                     reserve: duration(line.reserve_usec),
@@ -268,27 +280,27 @@ impl Reader {
             },
             "attempt-failed" => Happening::AttemptFailed {
                 step: step()?,
-                attempt: line.attempt.ok_or(())?,
-                failure: line.error.ok_or(())?.into_failure(),
+                attempt: line.attempt.ok_or(Torn)?,
+                failure: line.error.ok_or(Torn)?.into_failure(),
                 again: duration(line.again_usec),
             },
             "waiting" => Happening::Waiting {
                 step: step()?,
-                what: message.ok_or(())?,
+                what: message.ok_or(Torn)?,
             },
             "step-finished" => Happening::StepFinished {
                 step: step()?,
-                state: line.state.as_deref().and_then(State::parse).ok_or(())?,
+                state: line.state.as_deref().and_then(State::parse).ok_or(Torn)?,
                 attempts: line.attempts.unwrap_or_default(),
                 took: duration(line.duration_usec),
                 failure: line.error.map(Error::into_failure),
                 reason: line.reason,
             },
             "warning" => Happening::Warning {
-                message: message.ok_or(())?,
+                message: message.ok_or(Torn)?,
             },
             "run-finished" => Happening::RunFinished {
-                result: line.result.as_deref().and_then(Result::parse).ok_or(())?,
+                result: line.result.as_deref().and_then(Result::parse).ok_or(Torn)?,
                 reason: line.reason,
             },
             _ => return Ok(None),

@@ -139,10 +139,10 @@ impl Reporter for Record {
     fn hear(&mut self, news: News<'_>) {
         let News::Event(event) = news else { return };
         let Event { happening, .. } = event;
-        if let Happening::RunStarted { run, .. } = happening {
-            if let Err(error) = self.open(run) {
-                self.complain(&error, "this run leaves no record");
-            }
+        if let Happening::RunStarted { run, .. } = happening
+            && let Err(error) = self.open(run)
+        {
+            self.complain(&error, "this run leaves no record");
         }
         if self.file.is_some() {
             if let Some(line) = self.writer.line(event) {
