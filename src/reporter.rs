@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::event::Event;
@@ -23,16 +23,23 @@ pub trait Reporter: Send {
     fn hear(&mut self, news: News<'_>);
 }
 
-/// A reporter at work on its thread.
-struct Desk {
-    events: Sender<Arc<Event>>,
-    thread: JoinHandle<()>,
+/// The reporters of a run, each at work on its thread.
+pub struct Newsroom {
+    desks: Vec<Sender<Arc<Event>>>,
+    /// Each thread holds the other end until it has finished; nothing is ever sent.
+    finished: Receiver<()>,
+    at_work: Sender<()>,
 }
 
-/// The reporters of a run.
-#[derive(Default)]
-pub struct Newsroom {
-    desks: Vec<Desk>,
+impl Default for Newsroom {
+    fn default() -> Self {
+        let (at_work, finished) = mpsc::channel();
+        Newsroom {
+            desks: Vec::new(),
+            finished,
+            at_work,
+        }
+    }
 }
 
 impl Newsroom {
@@ -48,11 +55,15 @@ impl Newsroom {
         mut reporter: Box<dyn Reporter>,
     ) -> std::io::Result<()> {
         let (events, inbox) = mpsc::channel();
-        let thread = thread::Builder::new()
+        let at_work = self.at_work.clone();
+        thread::Builder::new()
             .name(name.to_owned())
             .stack_size(256 << 10)
-            .spawn(move || listen(&inbox, started, every, reporter.as_mut()))?;
-        self.desks.push(Desk { events, thread });
+            .spawn(move || {
+                listen(&inbox, started, every, reporter.as_mut());
+                drop(at_work);
+            })?;
+        self.desks.push(events);
         Ok(())
     }
 
@@ -61,23 +72,16 @@ impl Newsroom {
         let event = Arc::new(event);
         for desk in &self.desks {
             // A reporter that panicked is gone; the run does not care.
-            let _ = desk.events.send(event.clone());
+            let _ = desk.send(event.clone());
         }
     }
 
     /// Lets the reporters finish what they have heard, for at most `patience`; who is stuck is left behind.
     pub fn close(self, patience: Duration) {
-        let end = Instant::now() + patience;
-        let threads: Vec<JoinHandle<()>> = self.desks.into_iter().map(|desk| desk.thread).collect();
-        for thread in threads {
-            // There is no join with a time limit. A thread that has dropped its receiver ends within microseconds.
-            while !thread.is_finished() && Instant::now() < end {
-                thread::sleep(Duration::from_micros(200));
-            }
-            if thread.is_finished() {
-                let _ = thread.join();
-            }
-        }
+        drop(self.desks);
+        drop(self.at_work);
+        // Ends when the last of them has dropped its end, or when their time is over.
+        let _ = self.finished.recv_timeout(patience);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,6 +75,8 @@ pub struct Record {
 }
 
 struct Syncing {
+    /// Set while something is written and not synced, so that each group wakes the thread once.
+    dirty: Arc<AtomicBool>,
     wake: Sender<()>,
     thread: thread::JoinHandle<()>,
 }
@@ -101,12 +104,18 @@ impl Record {
         let file = self.store.create(run)?;
         let (wake, woken) = mpsc::channel();
         let synced = file.try_clone()?;
+        let dirty = Arc::new(AtomicBool::new(false));
+        let cleaned = dirty.clone();
         let thread = thread::Builder::new()
             .name("sync".into())
             .stack_size(64 << 10)
-            .spawn(move || sync_in_groups(&synced, &woken))?;
+            .spawn(move || sync_in_groups(&synced, &woken, &cleaned))?;
         self.file = Some(file);
-        self.sync = Some(Syncing { wake, thread });
+        self.sync = Some(Syncing {
+            dirty,
+            wake,
+            thread,
+        });
         Ok(())
     }
 
@@ -153,12 +162,14 @@ impl Reporter for Record {
             }
         }
         self.written.advance();
-        if let Some(sync) = &self.sync {
+        if let Some(sync) = &self.sync
+            && !sync.dirty.swap(true, Ordering::AcqRel)
+        {
             // It ends only when this sender is gone.
             let _ = sync.wake.send(());
         }
         if matches!(happening, Happening::RunFinished { .. }) {
-            if let Some(Syncing { wake, thread }) = self.sync.take() {
+            if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
                 drop(wake);
                 // A panic there costs the sync and nothing else.
                 let _ = thread.join();
@@ -173,17 +184,15 @@ impl Reporter for Record {
     }
 }
 
-fn sync_in_groups(file: &File, woken: &Receiver<()>) {
+fn sync_in_groups(file: &File, woken: &Receiver<()>, dirty: &AtomicBool) {
     while woken.recv().is_ok() {
-        let end = Instant::now() + GROUP;
-        let mut last = false;
-        while !last {
-            match woken.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(()) => {}
-                Err(_) => last = true,
-            }
-        }
+        // The rest of the group. It ends early only when the run does.
+        let ended = woken.recv_timeout(GROUP) == Err(RecvTimeoutError::Disconnected);
+        dirty.store(false, Ordering::Release);
         // Where it fails, the write before it or the next one fails too, and that is told.
         let _ = file.sync_data();
+        if ended {
+            return;
+        }
     }
 }

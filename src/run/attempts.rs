@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Duration;
 
 use super::condition;
 use super::errand::{Audience, Errand};
@@ -261,26 +261,4 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
-}
-
-/// Runs [`perform`] on a thread of its own and hands its ending to `then`.
-///
-/// # Errors
-/// When the system has no thread left.
-pub fn spawn(
-    errand: &Arc<Errand>,
-    index: usize,
-    deadline: Deadline,
-    cancel: Arc<Cancel>,
-    then: impl FnOnce(Ending, Instant) + Send + 'static,
-) -> std::io::Result<()> {
-    let errand = errand.clone();
-    std::thread::Builder::new()
-        .name(format!("step-{index}"))
-        .stack_size(512 << 10)
-        .spawn(move || {
-            let ending = perform(&errand, index, deadline, &cancel);
-            then(ending, Instant::now());
-        })?;
-    Ok(())
 }

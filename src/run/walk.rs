@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::attempts::{self, Ending};
 use super::errand::Errand;
+use super::workers::Workers;
 use crate::config::duration;
 use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, Result, State};
@@ -80,6 +81,7 @@ pub struct Walk {
     followers: Vec<Vec<usize>>,
     ready: VecDeque<usize>,
     running: Vec<usize>,
+    workers: Workers,
     pub(super) left: usize,
     /// Turned at a stop, for all but `always` steps, and for all when everything ends.
     cancel: Arc<Cancel>,
@@ -122,6 +124,7 @@ impl Walk {
             followers,
             ready,
             running: Vec::new(),
+            workers: Workers::default(),
             cancel: Arc::new(Cancel::new()?),
             cancel_always: Arc::new(Cancel::new()?),
             stopped: None,
@@ -168,10 +171,12 @@ impl Walk {
         } else {
             &self.cancel
         };
-        let control = self.control.clone();
-        let then = move |ending, at| {
+        let (cancel, control, its) = (cancel.clone(), self.control.clone(), errand.clone());
+        let job = move || -> Box<dyn FnOnce() + Send> {
+            let ending = attempts::perform(&its, index, deadline, &cancel);
+            let ended = Message::Ended(index, ending, Instant::now());
             // Nobody hears of a step that was left behind.
-            let _ = control.0.send(Message::Ended(index, ending, at));
+            Box::new(move || drop(control.0.send(ended)))
         };
         let late = deadline.instant() + SLACK;
         self.places[index] = Place::Running(Stint {
@@ -180,7 +185,7 @@ impl Walk {
             late,
         });
         self.running.push(index);
-        if let Err(error) = attempts::spawn(&errand, index, deadline, cancel.clone(), then) {
+        if let Err(error) = self.workers.start(job) {
             let failure = Failure::new(Word::Io, "a thread for the step", error.to_string());
             self.end(index, Ending::failed(0, failure), Instant::now());
         }
