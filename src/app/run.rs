@@ -23,6 +23,7 @@ use crate::reporters::systemd::Systemd;
 use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner, catch_panics};
+use crate::run::workers::Workers;
 use crate::sys::files;
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
@@ -109,15 +110,16 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     problems
         .chain(warning)
         .for_each(|message| broadcast.hear(Happening::Warning { message }));
-    let errand = Errand {
+    let errand = Arc::new(Errand {
         plan,
         trigger,
         begun,
         facts,
         http: Http::default(),
+        workers: Workers::default(),
         audience: broadcast.clone(),
-    };
-    let outcome = runner.run(&Arc::new(errand)).unwrap_or_else(|error| {
+    });
+    let outcome = runner.run(&errand).unwrap_or_else(|error| {
         let reason = Some(format!("nothing was run: {error}"));
         Outcome {
             result: event::Result::CutShort,
@@ -134,6 +136,8 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     broadcast.close(CLOSING);
     logging::flush(LOG_CLOSING);
     drop(held);
+    // Its idle threads end with the process; waking a hundred of them to end by themselves would take longer.
+    std::mem::forget(errand);
     match result {
         event::Result::Ok => exit::OK,
         event::Result::Failed => exit::FAILED,

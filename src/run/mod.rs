@@ -5,4 +5,4 @@ mod condition;
 pub mod errand;
 pub mod runner;
 mod walk;
-mod workers;
+pub mod workers;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::attempts::{self, Ending};
 use super::errand::Errand;
-use super::workers::Workers;
 use crate::config::duration;
 use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, Result, State};
@@ -81,7 +80,6 @@ pub struct Walk {
     followers: Vec<Vec<usize>>,
     ready: VecDeque<usize>,
     running: Vec<usize>,
-    workers: Workers,
     pub(super) left: usize,
     /// Turned at a stop, for all but `always` steps, and for all when everything ends.
     cancel: Arc<Cancel>,
@@ -124,7 +122,6 @@ impl Walk {
             followers,
             ready,
             running: Vec::new(),
-            workers: Workers::default(),
             cancel: Arc::new(Cancel::new()?),
             cancel_always: Arc::new(Cancel::new()?),
             stopped: None,
@@ -185,7 +182,7 @@ impl Walk {
             late,
         });
         self.running.push(index);
-        if let Err(error) = self.workers.start(job) {
+        if let Err(error) = errand.workers.start(job) {
             let failure = Failure::new(Word::Io, "a thread for the step", error.to_string());
             self.end(index, Ending::failed(0, failure), Instant::now());
         }
