@@ -46,6 +46,8 @@ pub struct StepProgress {
     pub started: Option<Duration>,
     /// When it must have ended, from the run's start.
     pub deadline: Option<Duration>,
+    /// When its end was told, from the run's start: before the start of any step that waited for it.
+    pub ended: Option<Duration>,
     /// How long it ran, once it has ended.
     pub took: Option<Duration>,
     /// What it waits for, while it runs.
@@ -77,6 +79,7 @@ impl Progress {
             attempts: 0,
             started: None,
             deadline: None,
+            ended: None,
             took: None,
             waiting: None,
             failure: None,
@@ -129,6 +132,7 @@ impl Progress {
             } => self.change(*step, |it| {
                 it.state = *state;
                 it.attempts = *attempts;
+                it.ended = Some(event.at);
                 it.took = it.started.map(|_| *took);
                 it.waiting = None;
                 it.failure.clone_from(failure);

@@ -24,9 +24,6 @@ pub struct Style {
 /// Bars shorter than this tell nothing.
 const SHORTEST_AXIS: usize = 10;
 
-/// What is taken for "at once" between the end of a step and the start of one that waited for it.
-const AT_ONCE: Duration = Duration::from_millis(1);
-
 impl Style {
     /// The sign of a step in this state.
     pub fn marker(&self, state: State) -> &'static str {
@@ -221,14 +218,14 @@ fn span(step: &StepProgress, now: Duration) -> Option<(Duration, Duration)> {
 /// so on. Empty when no step ran.
 fn pacemakers(progress: &Progress) -> Vec<usize> {
     let mut ran: Vec<(usize, Duration, Duration)> = (progress.steps.iter().enumerate())
-        .filter_map(|(index, step)| span(step, progress.at).map(|(start, end)| (index, start, end)))
+        .filter_map(|(index, step)| Some((index, step.started?, step.ended.unwrap_or(progress.at))))
         .collect();
     // Of those that end together the longest one.
     ran.sort_by_key(|&(index, start, end)| (Reverse(end), start, index));
     let mut chain = Vec::new();
     let mut bound = Duration::MAX;
     for (index, start, end) in ran {
-        if end <= bound.saturating_add(AT_ONCE) && start < bound {
+        if end <= bound {
             chain.push(index);
             bound = start;
         }
