@@ -345,7 +345,7 @@ fn being_told_to_stop_ends_it_with_a_short_grace() {
     let attempt = std::thread::scope(|threads| {
         threads.spawn(|| {
             std::thread::sleep(SECOND / 2);
-            cancel.cancel();
+            cancel.cancel(Duration::MAX);
         });
         let keys = "argv = ['sh', '-c', 'trap \"\" TERM; while :; do sleep 0.1; done']\ngrace = '300ms'\n\
                     environment = { MARK = 'mark-cancel' }";

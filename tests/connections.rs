@@ -92,7 +92,7 @@ fn several_ports_are_told_one_by_one() {
 fn being_told_to_stop_ends_the_wait() {
     let (_listener, port, _kept) = connected("127.0.0.1", 1);
     let cancel = Cancel::new().expect("a switch");
-    cancel.cancel();
+    cancel.cancel(Duration::MAX);
     for (kind, keys) in [
         ("wait-connections", format!("ports = {port}")),
         ("wait", "for = '5s'".into()),

@@ -230,7 +230,7 @@ fn program() {
     std::thread::scope(|threads| {
         threads.spawn(|| {
             std::thread::sleep(SECOND / 2);
-            cancel.cancel();
+            cancel.cancel(Duration::MAX);
         });
         let keys = format!("paths = {point:?}");
         let attempt = attempt_with("wait-mounts", &keys, SECOND * 20, SECOND * 20, &cancel);

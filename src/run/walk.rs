@@ -303,10 +303,16 @@ impl Walk {
         let reason = "the run was told to stop";
         self.cut.get_or_insert_with(|| reason.to_owned());
         self.stopped = Some(reason.to_owned());
-        self.end = Deadline::after(self.reserve, Reason::Stop)
-            .earlier(Deadline::at(self.end.instant(), Reason::Stop));
+        let budget = Deadline::at(self.end.instant(), Reason::Stop);
+        self.end = Deadline::after(self.reserve, Reason::Stop).earlier(budget);
+        // `always` steps that wait for what runs get the other half of the reserve. Where nothing is kept for any,
+        // nothing waits.
+        let patience = match self.end.left() {
+            Some(left) => left / 2,
+            None => budget.left().unwrap_or_default(),
+        };
         self.reserve = Duration::ZERO;
-        self.cancel.cancel();
+        self.cancel.cancel(patience);
         let errand = self.errand.clone();
         let (now, end) = (Instant::now(), self.end);
         for index in &self.running {
@@ -316,7 +322,7 @@ impl Walk {
                 let limit = if step.always {
                     end.instant()
                 } else {
-                    now + step.grace
+                    now + step.grace.min(patience)
                 };
                 stint.late = stint.late.min(limit + SLACK);
             }
@@ -329,7 +335,7 @@ impl Walk {
     /// The second stop: nothing runs or begins any more.
     pub(super) fn stop_at_once(&mut self) {
         self.stop();
-        self.cancel_always.cancel();
+        self.cancel_always.cancel(Duration::ZERO);
         for index in 0..self.places.len() {
             let attempts = match self.places[index] {
                 Place::Running(_) => 1,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,6 +16,8 @@ use crate::deadline::Deadline;
 pub struct Cancel {
     switch: UnixStream,
     waiting: UnixStream,
+    /// In milliseconds.
+    patience: AtomicU64,
 }
 
 /// How a wait ended.
@@ -33,13 +36,25 @@ impl Cancel {
     /// When the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let (switch, waiting) = UnixStream::pair()?;
-        Ok(Cancel { switch, waiting })
+        Ok(Cancel {
+            switch,
+            waiting,
+            patience: AtomicU64::new(0),
+        })
     }
 
-    /// Turns the switch: every wait ends now, and every later one at once.
-    pub fn cancel(&self) {
+    /// Turns the switch: every wait ends now, and every later one at once. What has to be ended first, as children
+    /// have, must be within `patience`.
+    pub fn cancel(&self, patience: Duration) {
+        let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience.store(patience, Ordering::Release);
         // Fails only where it was shut down before, which is what is wanted.
         let _ = self.switch.shutdown(Shutdown::Write);
+    }
+
+    /// How long children may take to end, once the switch is turned.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Ordering::Acquire))
     }
 
     /// Whether the switch was turned.
@@ -101,8 +116,8 @@ mod tests {
             let waits: Vec<_> = (0..3)
                 .map(|_| threads.spawn(|| cancel.sleep(Duration::from_secs(60))))
                 .collect();
-            cancel.cancel();
-            cancel.cancel();
+            cancel.cancel(Duration::ZERO);
+            cancel.cancel(Duration::ZERO);
             for wait in waits {
                 assert_eq!(wait.join().expect("no panic"), Waited::Cancelled);
             }

@@ -279,10 +279,10 @@ impl Watch<'_> {
                 self.output.read(Stream::Err, self.tell);
             }
             if turned {
-                self.cancel = None;
+                let patience = self.cancel.take().map_or(Duration::ZERO, Cancel::patience);
                 let now = Instant::now();
                 let left = self.deadline.instant().saturating_duration_since(now);
-                let grace = self.grace.min(left / 2).max(SHORTEST_GRACE);
+                let grace = self.grace.min(left / 2).min(patience).max(SHORTEST_GRACE);
                 self.kill_at = self.kill_at.min(now + grace);
             }
         }

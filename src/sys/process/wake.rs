@@ -147,7 +147,7 @@ mod tests {
         go.0.send(2).expect("awaited");
         assert_eq!(gone.1.recv_timeout(Duration::from_secs(5)), Ok(Ok(2)));
 
-        cancel.cancel();
+        cancel.cancel(Duration::MAX);
         let (_go, wait) = mpsc::channel::<()>();
         let made = wake.wait_for(move || wait.recv().is_ok(), drop, soon(5000), &cancel);
         assert_eq!(made.expect("a thread"), Err(Waited::Cancelled));
