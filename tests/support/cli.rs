@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -168,9 +169,15 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 /// A process of a test, killed with it.
 pub struct Running {
     child: Option<Child>,
-    streams: Vec<JoinHandle<Vec<u8>>>,
+    streams: Vec<Stream>,
     begun: Instant,
     pub pid: u32,
+}
+
+/// What comes out of a process.
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
 }
 
 /// A process that has ended.
@@ -211,6 +218,12 @@ impl Running {
         kill(Pid::from_raw(self.pid.cast_signed()), signal).expect("not reaped");
     }
 
+    /// What it has printed so far.
+    pub fn told(&self) -> String {
+        let bytes = self.streams[0].bytes.lock().expect("no panic");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Waits for its end.
     pub fn end(mut self, limit: Duration) -> Ended {
         let begun = Instant::now();
@@ -225,7 +238,8 @@ impl Running {
         let took = self.begun.elapsed();
         self.child = None;
         let mut texts = self.streams.drain(..).map(|stream| {
-            let bytes = stream.join().expect("read");
+            stream.thread.join().expect("read");
+            let bytes = std::mem::take(&mut *stream.bytes.lock().expect("no panic"));
             String::from_utf8(bytes).expect("UTF-8")
         });
         Ended {
@@ -239,12 +253,22 @@ impl Running {
     }
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("read");
-        bytes
-    })
+fn collect(mut stream: impl Read + Send + 'static) -> Stream {
+    let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let collected = bytes.clone();
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 1 << 16];
+        loop {
+            match stream.read(&mut buffer).expect("read") {
+                0 => return,
+                length => collected
+                    .lock()
+                    .expect("no panic")
+                    .extend(&buffer[..length]),
+            }
+        }
+    });
+    Stream { bytes, thread }
 }
 
 impl Drop for Running {
