@@ -119,9 +119,6 @@ fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
     if past.is_cut_off() && !running {
         text += &format!("cut off: {}\n", past.cut_off_at());
     }
-    for warning in &past.progress.warnings {
-        text += &format!("warning: {warning}\n");
-    }
     print(&text);
     exit::OK
 }
@@ -139,6 +136,9 @@ fn report_list(store: &Store, ids: &[String], as_json: bool) -> u8 {
                 store.path(id).display()
             )),
         }
+    }
+    if summaries.is_empty() {
+        return exit::NOTHING;
     }
     if as_json {
         let all: Vec<_> = summaries.iter().map(|(summary, _)| summary).collect();
@@ -202,10 +202,18 @@ fn follow_record(store: &Store, id: &str) -> u8 {
         }
     }
     drop(terminal);
-    if let Ok((past, false)) = read(store, id)
-        && past.is_cut_off()
-    {
-        print(&format!("cut off: {}\n", past.cut_off_at()));
+    match read(store, id) {
+        Ok((past, false)) if past.is_cut_off() => {
+            print(&format!("cut off: {}\n", past.cut_off_at()));
+        }
+        Ok(_) => {}
+        Err(error) => {
+            complain(&format!(
+                "farewell status: {}: {error}",
+                store.path(id).display()
+            ));
+            return exit::NOTHING;
+        }
     }
     let _ = io::stdout().flush();
     exit::OK

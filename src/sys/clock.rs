@@ -15,11 +15,11 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     text.parse::<Timestamp>().ok()?.try_into().ok()
 }
 
-/// A time as `20261123T235900Z`, which sorts as text.
+/// A time as `20261123T235900.123Z`, which sorts as text.
 pub fn compact(time: SystemTime) -> String {
     Timestamp::try_from(time)
         .unwrap_or_default()
-        .strftime("%Y%m%dT%H%M%SZ")
+        .strftime("%Y%m%dT%H%M%S.%3fZ")
         .to_string()
 }
 

@@ -1,0 +1,303 @@
+//! The real binary with a configuration and a state directory of its own.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::Dir;
+
+/// What anything may take that ends by itself, on the slowest machine.
+pub const GENEROUS: Duration = Duration::from_secs(60);
+
+/// The variable that every process of a test's runs has in its environment, with the test's directory.
+const MARK: &str = "FAREWELL_TEST_MARK";
+
+/// What would make the binary take this process for a unit, or log otherwise.
+const FOREIGN: [&str; 7] = [
+    "FAREWELL_LOG",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "NOTIFY_SOCKET",
+    "RUNTIME_DIRECTORY",
+    "STATE_DIRECTORY",
+    "SYSTEMD_EXEC_PID",
+];
+
+/// A configuration file, a state directory, and a directory for what the steps leave.
+pub struct Cli {
+    pub dir: Dir,
+    pub state: PathBuf,
+}
+
+/// A command step that runs `script` in a shell; `more` are further keys.
+pub fn sh(name: &str, script: &str, more: &str) -> String {
+    format!(
+        "[[step]]\nname = \"{name}\"\nkind = \"command\"\nargv = [\"/bin/sh\", \"-c\", '''{script}''']\n{more}\n"
+    )
+}
+
+/// A script that waits until a file is there.
+pub fn until(path: &str) -> String {
+    format!("while [ ! -e {path} ]; do sleep 0.01; done")
+}
+
+impl Cli {
+    /// `config` with the directory in the place of each `@`.
+    pub fn new(name: &str, config: &str) -> Cli {
+        Cli::within(Dir::new(name), config)
+    }
+
+    pub fn within(dir: Dir, config: &str) -> Cli {
+        let state = dir.0.join("state");
+        let cli = Cli { dir, state };
+        cli.configure(config);
+        cli
+    }
+
+    pub fn configure(&self, config: &str) {
+        let place = self.dir.0.display().to_string();
+        fs::write(self.dir.0.join("config"), config.replace('@', &place)).expect("written");
+    }
+
+    /// The verb, its arguments, and the two options.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farewell"));
+        command.args(arguments);
+        command.arg("--config").arg(self.dir.0.join("config"));
+        command.arg("--state").arg(&self.state);
+        self.dress(&mut command);
+        command
+    }
+
+    /// Marks what a command starts, and takes away what this process got from others.
+    pub fn dress(&self, command: &mut Command) {
+        FOREIGN.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        command.env(MARK, &self.dir.0).stdin(Stdio::null());
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        Running::spawn(&mut self.command(arguments))
+    }
+
+    /// Runs it to its end.
+    pub fn end(&self, arguments: &[&str]) -> Ended {
+        self.start(arguments).end(GENEROUS)
+    }
+
+    /// What `report --json` says of the last run.
+    pub fn report(&self) -> Value {
+        json(&self.end(&["report", "--json"]))
+    }
+
+    /// What a step left in a file; empty when there is none.
+    pub fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.0.join(name)).unwrap_or_default()
+    }
+
+    pub fn words(&self) -> Vec<String> {
+        let text = self.text("words");
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.dir.0.join(name).exists()
+    }
+
+    pub fn touch(&self, name: &str) {
+        fs::write(self.dir.0.join(name), "").expect("written");
+    }
+
+    /// The records, oldest first.
+    pub fn records(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.state.join("runs")) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<_> = entries.map(|it| it.expect("an entry").path()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// The whole lines of the last record.
+    pub fn lines(&self) -> Vec<String> {
+        let record = self.records().pop();
+        let bytes = record.and_then(|path| fs::read(path).ok());
+        let text = String::from_utf8(bytes.unwrap_or_default()).expect("UTF-8");
+        let lines = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// The processes that this test's runs left, by the mark in their environment.
+    pub fn left(&self) -> Vec<String> {
+        let mark = format!("{MARK}={}\0", self.dir.0.display());
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
+        let marked = |path: &PathBuf| {
+            let environment = fs::read(path.join("environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&mark)
+        };
+        let name = |path: PathBuf| {
+            let command = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+            format!("{}: {command}", path.display())
+        };
+        processes
+            .map(|it| it.path())
+            .filter(marked)
+            .map(name)
+            .collect()
+    }
+}
+
+/// Waits until something is so.
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < GENEROUS, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A process of a test, killed with it.
+pub struct Running {
+    child: Option<Child>,
+    streams: Vec<Stream>,
+    begun: Instant,
+    pub pid: u32,
+}
+
+/// What comes out of a process.
+struct Stream {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+/// A process that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code, or the negative number of the signal that ended it.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Running {
+    pub fn spawn(command: &mut Command) -> Running {
+        let begun = Instant::now();
+        let spawned = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = spawned.expect("started");
+        let pid = child.id();
+        let streams = vec![
+            collect(child.stdout.take().expect("a pipe")),
+            collect(child.stderr.take().expect("a pipe")),
+        ];
+        let child = Some(child);
+        Running {
+            child,
+            streams,
+            begun,
+            pid,
+        }
+    }
+
+    /// Signals it; nothing happens when it has ended.
+    pub fn signal(&self, signal: Signal) {
+        // It was not waited for, so that the number is still its own.
+        kill(Pid::from_raw(self.pid.cast_signed()), signal).expect("not reaped");
+    }
+
+    /// What it has printed so far.
+    pub fn told(&self) -> String {
+        let bytes = self.streams[0].bytes.lock().expect("no panic");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self, limit: Duration) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            let child = self.child.as_mut().expect("not ended");
+            if let Some(status) = child.try_wait().expect("waited") {
+                break status;
+            }
+            assert!(begun.elapsed() < limit, "does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let took = self.begun.elapsed();
+        self.child = None;
+        let mut texts = self.streams.drain(..).map(|stream| {
+            stream.thread.join().expect("read");
+            let bytes = std::mem::take(&mut *stream.bytes.lock().expect("no panic"));
+            String::from_utf8(bytes).expect("UTF-8")
+        });
+        Ended {
+            code: status
+                .code()
+                .unwrap_or_else(|| -status.signal().unwrap_or_default()),
+            stdout: texts.next().expect("two"),
+            stderr: texts.next().expect("two"),
+            took,
+        }
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Stream {
+    let bytes: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let collected = bytes.clone();
+    let thread = std::thread::spawn(move || {
+        let mut buffer = [0; 1 << 16];
+        loop {
+            match stream.read(&mut buffer).expect("read") {
+                0 => return,
+                length => collected
+                    .lock()
+                    .expect("no panic")
+                    .extend(&buffer[..length]),
+            }
+        }
+    });
+    Stream { bytes, thread }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What it printed, as JSON.
+pub fn json(ended: &Ended) -> Value {
+    assert_eq!(ended.code, 0, "{ended:?}");
+    serde_json::from_str(&ended.stdout).expect("JSON")
+}
+
+/// A step of a report.
+pub fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let steps = report["steps"].as_array().expect("steps");
+    let found = steps.iter().find(|step| step["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+/// The steps of a report with their states: `a done, b failed`.
+pub fn states(report: &Value) -> String {
+    let steps = report["steps"].as_array().expect("steps");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let states = steps.iter();
+    let states = states.map(|step| format!("{} {}", text(&step["name"]), text(&step["state"])));
+    states.collect::<Vec<_>>().join(", ")
+}
