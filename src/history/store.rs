@@ -44,7 +44,7 @@ pub enum Admission {
     Occupied(Option<Holder>),
 }
 
-/// A new id for a run: the time, so that ids sort by it, and four letters against runs of the same second.
+/// A new id for a run: the time, so that ids sort by it, and four letters against runs of the same millisecond.
 pub fn new_id(now: SystemTime) -> String {
     let letters: String = (0..4).map(|_| fastrand::lowercase()).collect();
     format!("{}-{letters}", clock::compact(now))

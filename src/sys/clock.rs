@@ -15,11 +15,11 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
     text.parse::<Timestamp>().ok()?.try_into().ok()
 }
 
-/// A time as `20261123T235900Z`, which sorts as text.
+/// A time as `20261123T235900.123Z`, which sorts as text, two runs of the same second too.
 pub fn compact(time: SystemTime) -> String {
     Timestamp::try_from(time)
         .unwrap_or_default()
-        .strftime("%Y%m%dT%H%M%SZ")
+        .strftime("%Y%m%dT%H%M%S%.3fZ")
         .to_string()
 }
 
@@ -36,4 +36,16 @@ pub fn print_duration(duration: Duration) -> String {
     SpanPrinter::new()
         .designator(Designator::Compact)
         .duration_to_string(&span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_one_second_sort_as_text() {
+        let at = |millis| compact(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+        assert_eq!(at(86_400_007), "19700102T000000.007Z");
+        assert!(at(1000) < at(1090) && at(1090) < at(1900) && at(1900) < at(2000));
+    }
 }
