@@ -6,42 +6,112 @@
 use std::borrow::Cow;
 use std::sync::RwLock;
 
-use base64::Engine as _;
+use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 /// What stands in a text where a secret stood.
 pub const MASK: &str = "********";
 
-static HIDDEN: RwLock<Vec<String>> = RwLock::new(Vec::new());
+static HIDDEN: RwLock<Hidden> = RwLock::new(Hidden::new());
+
+/// The fewest base64 characters that are taken for a secret's: fewer stand in many a text by chance.
+const TELLING: usize = 6;
+
+/// The widths at which base64(1) and PEM break lines.
+const WRAPS: [usize; 2] = [76, 64];
+
+/// What is hidden.
+struct Hidden {
+    texts: Vec<String>,
+    /// The bytes that a spelling of one of them can begin with.
+    begins: [bool; 256],
+}
+
+impl Hidden {
+    const fn new() -> Hidden {
+        Hidden {
+            texts: Vec::new(),
+            begins: [false; 256],
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        let Some(first) = text.bytes().next() else {
+            return;
+        };
+        if self.texts.iter().any(|known| known == text) {
+            return;
+        }
+        for byte in [first, b'%', b'\\'] {
+            self.begins[usize::from(byte)] = true;
+        }
+        self.texts.push(text.to_owned());
+    }
+
+    /// Where the longest spelling of a hidden text that begins at `at` ends.
+    fn end(&self, text: &[u8], at: usize) -> Option<usize> {
+        if !self.begins[usize::from(text[at])] {
+            return None;
+        }
+        let rest = &text[at..];
+        let may_begin = |secret: &&String| {
+            matches!(text[at], b'%' | b'\\') || secret.as_bytes().first() == Some(&text[at])
+        };
+        let spelled = |secret: &String| {
+            [
+                plain(rest, secret),
+                percent(rest, secret),
+                json(rest, secret),
+            ]
+            .into_iter()
+            .flatten()
+            .max()
+        };
+        let spellings = self.texts.iter().filter(may_begin).filter_map(spelled);
+        Some(at + spellings.max()?)
+    }
+}
 
 /// Hides `secret` from now on, in the spellings in which a peer or a child may repeat it: as it is, line by line,
-/// escaped as JSON, percent-encoded, and in both alphabets of base64.
+/// escaped as JSON, percent-encoded, and in both alphabets of base64, there also in the middle of something longer.
 pub fn hide(secret: &str) {
-    let mut spellings: Vec<String> = Vec::new();
+    let mut hidden = HIDDEN
+        .write()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let whole = secret.trim();
     let lines = whole
         .lines()
         .map(str::trim)
         .filter(|line| line.len() > 3 || *line == whole);
     for text in std::iter::once(whole).chain(lines) {
-        let json = serde_json::Value::from(text).to_string();
-        spellings.push(text.to_owned());
-        spellings.push(json[1..json.len() - 1].to_owned());
-        spellings.push(percent_encoded(text));
-        for base64 in [STANDARD.encode(text), URL_SAFE.encode(text)] {
-            spellings.push(base64.trim_end_matches('=').to_owned());
+        hidden.add(text);
+        for alphabet in [STANDARD, URL_SAFE] {
+            hidden.add(alphabet.encode(text).trim_end_matches('='));
+            for before in 0..3 {
+                let within = encoded_within(&alphabet, before, text);
+                let pieces = WRAPS.into_iter().filter(|_| before == 0).flat_map(|wrap| {
+                    let starts = (0..within.len()).step_by(wrap);
+                    starts.map(move |at| (at, at + wrap))
+                });
+                let pieces = pieces.filter_map(|(from, to)| within.get(from..to.min(within.len())));
+                std::iter::once(within.as_str())
+                    .chain(pieces)
+                    .filter(|piece| piece.len() >= TELLING)
+                    .for_each(|piece| hidden.add(piece));
+            }
         }
     }
-    let mut hidden = HIDDEN
-        .write()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    for spelling in spellings {
-        if !spelling.is_empty() && !hidden.contains(&spelling) {
-            hidden.push(spelling);
-        }
-    }
-    // The longest first: a secret that contains another one is hidden whole.
-    hidden.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+}
+
+/// What `text` alone decides of its base64 where `before` bytes stand in front of it, and anything behind it.
+fn encoded_within(alphabet: &impl Engine, before: usize, text: &str) -> String {
+    let bytes = [vec![0; before], text.as_bytes().to_vec()].concat();
+    let (from, to) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
+    alphabet
+        .encode(bytes)
+        .get(from..to)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// `text` with every hidden value replaced by [`MASK`].
@@ -49,33 +119,100 @@ pub fn mask(text: &str) -> Cow<'_, str> {
     let hidden = HIDDEN
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let mut masked = Cow::Borrowed(text);
-    for secret in hidden.iter() {
-        if masked.contains(secret.as_str()) {
-            masked = Cow::Owned(masked.replace(secret.as_str(), MASK));
+    let bytes = text.as_bytes();
+    let (mut masked, mut copied) = (String::new(), 0);
+    // Where the spellings end that overlap one another up to here: nothing of any of them is shown.
+    let mut until: Option<usize> = None;
+    for at in 0..bytes.len() {
+        if until.is_some_and(|end| end <= at) {
+            copied = until.take().unwrap_or(at);
+        }
+        if let Some(end) = hidden.end(bytes, at) {
+            if until.is_none() {
+                masked.push_str(&text[copied..at]);
+                masked.push_str(MASK);
+            }
+            until = until.max(Some(end));
         }
     }
-    masked
+    copied = until.unwrap_or(copied);
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    masked.push_str(&text[copied..]);
+    Cow::Owned(masked)
 }
 
 /// The length in bytes of the longest hidden spelling: who cuts text apart keeps this much more, masks, and then cuts.
 pub fn longest() -> usize {
-    HIDDEN
+    let hidden = HIDDEN
         .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .first()
-        .map_or(0, String::len)
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let longest = hidden.texts.iter().map(String::len).max();
+    // As `\u001b` spells one byte.
+    longest.map_or(0, |length| 6 * length)
 }
 
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
+/// The length of `secret` as it is, at the beginning of `text`.
+fn plain(text: &[u8], secret: &str) -> Option<usize> {
+    text.starts_with(secret.as_bytes()).then_some(secret.len())
+}
+
+/// The same, percent-encoded, whichever bytes whoever did it found necessary to encode.
+fn percent(text: &[u8], secret: &str) -> Option<usize> {
+    let mut length = 0;
+    for byte in secret.bytes() {
+        let rest = text.get(length..)?;
+        length += match *rest.first()? {
+            b'%' if hexadecimal(rest.get(1..3)?)? == u32::from(byte) => 3,
+            b'%' => return None,
+            b'+' if byte == b' ' => 1,
+            found if found == byte => 1,
+            _ => return None,
+        };
+    }
+    Some(length)
+}
+
+/// The same, escaped as in a JSON string, whichever characters whoever did it found necessary to escape.
+fn json(text: &[u8], secret: &str) -> Option<usize> {
+    const SHORT: [(char, u8); 8] = [
+        ('"', b'"'),
+        ('\\', b'\\'),
+        ('/', b'/'),
+        ('\n', b'n'),
+        ('\r', b'r'),
+        ('\t', b't'),
+        ('\u{8}', b'b'),
+        ('\u{c}', b'f'),
+    ];
+    let mut length = 0;
+    for character in secret.chars() {
+        let rest = text.get(length..)?;
+        length += match (rest.first()?, rest.get(1)) {
+            (b'\\', Some(b'u')) => {
+                let mut units = [0; 2];
+                let units = character.encode_utf16(&mut units);
+                for (at, unit) in units.iter().enumerate() {
+                    let escape = rest.get(6 * at..6 * at + 6)?;
+                    let digits = escape.strip_prefix(b"\\u")?;
+                    if hexadecimal(digits)? != u32::from(*unit) {
+                        return None;
+                    }
+                }
+                6 * units.len()
             }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+            (b'\\', Some(letter)) if SHORT.contains(&(character, *letter)) => 2,
+            (b'\\', _) => return None,
+            _ => plain(rest, character.encode_utf8(&mut [0; 4]))?,
+        };
+    }
+    Some(length)
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u32> {
+    let digit = |value: u32, digit: &u8| Some(16 * value + char::from(*digit).to_digit(16)?);
+    digits.iter().try_fold(0, digit)
 }
 
 #[cfg(test)]
@@ -96,6 +233,46 @@ mod tests {
             assert!(!masked.contains("hunter2"), "{masked}");
         }
         assert_eq!(mask("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn spellings_of_other_encoders_are_masked() {
+        hide("pä/s% \u{1f511}\\\\<k>");
+        for text in [
+            "pä/s% \u{1f511}\\\\<k>",
+            "p%c3%a4/s%25+%F0%9F%94%91%5c%5C%3Ck%3e",
+            r"p\u00e4\/s% \ud83d\uDD11\\\\\u003ck\u003E",
+        ] {
+            assert_eq!(mask(&format!("a {text} b")), "a ******** b", "{text}");
+        }
+    }
+
+    #[test]
+    fn base64_is_masked_in_the_middle_of_something_longer_and_across_lines() {
+        let secret = "aligned-s3cret-of-30-characters";
+        hide(secret);
+        for before in ["", "u", "u:", "uu:"] {
+            for after in ["", "x", "xy", "\n"] {
+                let encoded = STANDARD.encode(format!("{before}{secret}{after}"));
+                let shown = mask(&encoded).replace(MASK, "");
+                assert!(shown.len() < 12, "{before:?} {after:?}: {shown}");
+            }
+        }
+        let long = "0123456789abcdefghijklmnopqrstuvwxyz".repeat(5);
+        hide(&long);
+        let encoded = STANDARD.encode(&long);
+        for line in encoded.as_bytes().chunks(76) {
+            let line = String::from_utf8_lossy(line);
+            assert!(mask(&line).starts_with(MASK), "{line}");
+        }
+    }
+
+    #[test]
+    fn secrets_that_overlap_are_hidden_whole() {
+        hide("overlap-one");
+        hide("one-and-two");
+        assert_eq!(mask("x overlap-one-and-two y"), "x ******** y");
+        assert_eq!(mask("overlap-oneoverlap-one"), "****************");
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Lines {
                 match i64::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => Value::Integer(number),
                     Err(_) => {
-                        problems.push((line, format!("the integer {number} does not fit 64 bits")));
+                        // Not repeated: it may be a password without its quotes.
+                        problems.push((line, "this integer does not fit 64 bits".to_owned()));
                         Value::Integer(0)
                     }
                 }

@@ -7,6 +7,10 @@ use crate::sys::http::Answer;
 /// How much of a peer's error message is shown.
 const EXCERPT: usize = 200;
 
+/// How much of it is looked at for that, white space included: far less than what is read of a body, at whose end a
+/// secret may be cut.
+const LOOKED_AT: usize = 16 * EXCERPT;
+
 /// The failure that a status is which was not asked for: 401 and 403 are `refused`, all others `status`, of which
 /// 408, 429 and 5xx may pass.
 pub fn unexpected(answer: &Answer) -> Failure {
@@ -19,8 +23,10 @@ pub fn unexpected(answer: &Answer) -> Failure {
     match status {
         401 | 403 => failure(Word::Refused, format!("status {status}{said}")),
         300..=399 => {
-            let target = answer
-                .header("location")
+            // Masked before it is taken apart: a part of a secret is not recognised any more.
+            let location = answer.header("location").map(secrets::mask);
+            let target = location
+                .as_deref()
                 .and_then(|location| location.split_once("://"))
                 .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
                 .and_then(|authority| authority.rsplit('@').next());
@@ -42,6 +48,7 @@ pub fn excerpt(body: &[u8]) -> String {
     let masked = secrets::mask(&text);
     let words: String = masked
         .chars()
+        .take(LOOKED_AT)
         .map(|it| if it.is_control() { ' ' } else { it })
         .scan(true, |blank, it| {
             let skip = *blank && it.is_whitespace();
@@ -98,6 +105,9 @@ mod tests {
             failure.cause,
             "status 302, a redirect to other:8; redirects are not followed"
         );
+        crate::secrets::hide("redirect/s3cret");
+        let failure = unexpected(&answer(302, Some("https://redirect/s3cret"), ""));
+        assert!(failure.cause.contains("to ********;"), "{failure}");
         assert!(
             !unexpected(&answer(307, Some("/login"), ""))
                 .cause

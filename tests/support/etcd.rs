@@ -13,7 +13,8 @@ pub struct Cluster {
     _dir: Dir,
 }
 
-fn ports(count: usize) -> Vec<u16> {
+/// Free ports, for [`Cluster::start_at`].
+pub fn ports(count: usize) -> Vec<u16> {
     // All of them are held at once, so that none is given twice.
     let held: Vec<_> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
@@ -26,8 +27,13 @@ fn ports(count: usize) -> Vec<u16> {
 impl Cluster {
     /// `count` members, named n1, n2, …
     pub fn start(name: &str, count: usize) -> Cluster {
+        Cluster::start_at(name, &ports(2 * count))
+    }
+
+    /// Members that listen at the first half of these ports, and talk to each other at the second.
+    pub fn start_at(name: &str, ports: &[u16]) -> Cluster {
         let dir = Dir::new(name);
-        let ports = ports(2 * count);
+        let count = ports.len() / 2;
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let peers: Vec<_> = (0..count)
             .map(|it| format!("n{}={}", it + 1, url(ports[count + it])))

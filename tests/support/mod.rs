@@ -5,6 +5,7 @@
     reason = "each test binary uses its own part of what is shared"
 )]
 
+pub mod binary;
 pub mod cli;
 pub mod etcd;
 pub mod fuse;

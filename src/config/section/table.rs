@@ -125,6 +125,12 @@ impl<'a> Section<'a> {
                 None
             }
             Ok(template) => Some(Arc::new(template)),
+            // What is said of a fact repeats a part of the text, which is no matter where the text is nothing else.
+            Err(_) if secrecy == Secrecy::Secret && !is_one_fact(text) => {
+                let message = "has a `${…}` in it that is no fact (write `$${` for a literal `${`)";
+                self.problem_at(line, key, message);
+                None
+            }
             Err(problems) => {
                 problems
                     .into_iter()
@@ -245,4 +251,11 @@ impl<'a> Section<'a> {
             asked: RefCell::default(),
         })
     }
+}
+
+/// Whether a text is a fact, or what is meant as one, and nothing else.
+fn is_one_fact(text: &str) -> bool {
+    text.strip_prefix("${")
+        .and_then(|rest| rest.split_once('}'))
+        .is_some_and(|(_, after)| after.is_empty())
 }
