@@ -180,10 +180,7 @@ impl Process {
     /// does not answer: `exec` then blocks for ever.
     fn start(&self, wake: &Wake, deadline: Deadline, cancel: &Cancel) -> io::Result<Started> {
         let process = self.clone();
-        let make = move || {
-            let child = process.spawn()?;
-            Ok((Group::of(child.id()), child))
-        };
+        let make = move || group::start(|| process.spawn());
         let discard = |started: Result<(Group, Child), Refusal>| {
             if let Ok((group, mut child)) = started {
                 group.signal(Signal::SIGKILL);

@@ -1,7 +1,11 @@
 //! Process groups: who is in them, how they are told to end, and which of them this process has.
 
 use std::fs;
-use std::sync::{Mutex, MutexGuard};
+use std::io;
+use std::process::Child;
+use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -20,7 +24,7 @@ pub struct Group(Pid);
 
 impl Group {
     /// The group that the child `leader` leads.
-    pub fn of(leader: u32) -> Group {
+    fn of(leader: u32) -> Group {
         let leader = Pid::from_raw(leader.cast_signed());
         live().push(leader);
         Group(leader)
@@ -76,8 +80,42 @@ impl Group {
     }
 }
 
-/// Sends SIGKILL to every group that [`Group::of`] made and nobody forgot.
+/// Whether children may still be started. Held shared while one is.
+static OPEN: RwLock<bool> = RwLock::new(true);
+
+/// How long [`kill_all`] waits for children that are being started. One whose program is on a file system that does not
+/// answer never is.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Starts a leader and makes its group, unless [`kill_all`] has been called: then no child could be ended any more.
+pub fn start<E: From<io::Error>>(
+    leader: impl FnOnce() -> Result<Child, E>,
+) -> Result<(Group, Child), E> {
+    let open = OPEN.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if !*open {
+        let error = io::Error::new(io::ErrorKind::Interrupted, "farewell is about to end");
+        return Err(error.into());
+    }
+    let child = leader()?;
+    Ok((Group::of(child.id()), child))
+}
+
+/// Sends SIGKILL to every group that [`start`] made and nobody forgot, and lets no other one be made.
 pub fn kill_all() {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        match OPEN.try_write() {
+            Ok(mut open) => {
+                *open = false;
+                break;
+            }
+            Err(TryLockError::Poisoned(poisoned)) => {
+                *poisoned.into_inner() = false;
+                break;
+            }
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
     // Under the lock, so that no leader is reaped and no number given away meanwhile.
     for leader in live().iter() {
         send(*leader, Signal::SIGKILL);
