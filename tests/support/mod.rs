@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod etcd;
 pub mod fuse;
+pub mod namespace;
 pub mod scope;
 pub mod servers;
 
