@@ -54,6 +54,36 @@ fn full() {
     assert_unharmed(&cli, &ended, "No space left");
 }
 
+#[test]
+fn systemds_run_takes_place_beside_one_without_a_name() {
+    in_own_namespace("nameless");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn nameless() {
+    let hold = format!("touch @/on; {}", until("@/go"));
+    let cli = Cli::new("nameless", &sh("hold", &hold, "timeout = \"80s\""));
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "size=64k", "x"], &cli.state);
+    let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    let run = cli.start(&["run"]);
+    wait_until("the step runs", || cli.exists("on"));
+    let second = cli.end(&["run"]);
+    assert_eq!(second.code, 75, "{second:?}");
+    assert!(second.stderr.contains("another run is on"), "{second:?}");
+    cli.configure(&words(&["a", "b", "c"]));
+    let systemds = cli.start_by_systemd().end(GENEROUS);
+    assert_eq!(systemds.code, 0, "{systemds:?}");
+    assert!(
+        systemds.stdout.contains("another run is on"),
+        "{systemds:?}"
+    );
+    assert_eq!(cli.words(), ["a", "b", "c"]);
+    cli.touch("go");
+    assert_eq!(run.end(GENEROUS).code, 0);
+}
+
 /// Steps enough for more than the page that the record has already.
 fn many(prefix: &str) -> String {
     let step = |at| format!("[[step]]\nname = \"{prefix}{at}\"\nkind = \"wait\"\nfor = \"1ms\"\n");

@@ -244,6 +244,11 @@ fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
         };
         let Some(other) = admission else {
             // It has the lock, and has not written who it is yet.
+            if asked.elapsed() > NAME_PATIENCE && holder.by_systemd {
+                let warning =
+                    "another run is on, which does not say who it is: this one runs beside it";
+                return Ok(Entry::Beside(warning.to_owned()));
+            }
             if asked.elapsed() > NAME_PATIENCE {
                 return Err("farewell run: another run is on; wait until it has ended".to_owned());
             }
