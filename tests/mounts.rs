@@ -4,7 +4,6 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use farewell::deadline::{Deadline, Reason};
@@ -12,23 +11,10 @@ use farewell::step::Effect;
 use farewell::sys::cancel::Cancel;
 use farewell::sys::guarded::{self, Removal, Trouble};
 use support::fuse::Hanging;
+use support::namespace::{Frozen, ext4, in_own_namespace, mount};
 use support::scope::{Attempt, action, attempt, attempt_with, problems};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Runs the ignored test `name` of this file in a mount namespace of its own, where nothing it mounts outlives it.
-fn in_own_namespace(name: &str) {
-    let output = Command::new("unshare")
-        .args(["-m", "--propagation", "private"])
-        .arg(std::env::current_exe().expect("a path"))
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .output()
-        .expect("unshare");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let passed = output.status.success() && told.contains("1 passed");
-    assert!(passed, "needs root\n{told}\n{errors}");
-}
 
 /// An empty directory of this test.
 fn directory(name: &str) -> PathBuf {
@@ -36,11 +22,6 @@ fn directory(name: &str) -> PathBuf {
         .join(format!("farewell-{}-{name}", std::process::id()));
     fs::create_dir_all(&path).expect("made");
     path
-}
-
-fn mount(args: &[&str], point: &Path) {
-    let mounted = Command::new("mount").args(args).arg(point).status();
-    assert!(mounted.expect("mount").success());
 }
 
 fn wait_mounts(paths: &[&Path], keys: &str, timeout: Duration) -> Attempt {
@@ -245,39 +226,17 @@ fn a_frozen_file_system_answers_and_a_removal_from_it_costs_the_timeout() {
     in_own_namespace("frozen");
 }
 
-/// Thaws a file system at the end, without which it could not be unmounted.
-struct Frozen<'a>(&'a Path);
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("-u").arg(self.0).status();
-    }
-}
-
 #[test]
 #[ignore = "run in a mount namespace"]
 fn frozen() {
     let (point, images) = (directory("frozen"), directory("images"));
-    mount(&["-t", "tmpfs", "x"], &images);
-    let image = images.join("disk");
-    fs::File::create(&image)
-        .expect("made")
-        .set_len(16 << 20)
-        .expect("grown");
-    let made = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4"])
-        .arg(&image)
-        .status();
-    assert!(made.expect("mke2fs").success());
-    mount(&["-o", "loop", image.to_str().expect("text")], &point);
+    ext4(&images, &point);
     fs::write(point.join("file"), vec![1; 1 << 20]).expect("written");
     assert_eq!(
         wait_mounts(&[&point], "sync = true", SECOND * 10).result,
         Ok(Effect::Done)
     );
-    let froze = Command::new("fsfreeze").arg("-f").arg(&point).status();
-    assert!(froze.expect("fsfreeze").success());
-    let _frozen = Frozen(&point);
+    let _frozen = Frozen::freeze(&point);
     assert_eq!(
         wait_mounts(&[&point], "", SECOND * 10).result,
         Ok(Effect::Done)

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal::{SIGCONT, SIGHUP, SIGSTOP, SIGTERM};
@@ -236,21 +235,11 @@ fn a_second_run_by_hand_names_the_first_and_leaves_it_alone() {
     assert_eq!(cli.report()["result"], "ok");
 }
 
-/// A run as systemd starts it.
-fn by_systemd(cli: &Cli) -> Running {
-    let mut command = Command::new("/bin/sh");
-    let script = "export SYSTEMD_EXEC_PID=$$; exec \"$0\" run --config \"$1\" --state \"$2\"";
-    command.args(["-c", script, env!("CARGO_BIN_EXE_farewell")]);
-    command.arg(cli.dir.0.join("config")).arg(&cli.state);
-    cli.dress(&mut command);
-    Running::spawn(&mut command)
-}
-
 #[test]
 fn systemds_run_takes_over_from_one_by_hand() {
     let (cli, run) = held("takeover");
     cli.configure(&sh("own", "echo own >> @/words", ""));
-    let second = by_systemd(&cli).end(GENEROUS);
+    let second = cli.start_by_systemd().end(GENEROUS);
     assert_eq!(second.code, 0, "{second:?}");
     assert_eq!(run.end(GENEROUS).code, 75);
     assert_eq!(cli.words(), ["own"]);
@@ -272,7 +261,7 @@ fn systemds_run_goes_on_beside_one_that_does_not_react() {
     let (cli, run) = held("deaf");
     cli.configure(&sh("own", "echo own >> @/words", ""));
     run.signal(SIGSTOP);
-    let second = by_systemd(&cli).end(GENEROUS);
+    let second = cli.start_by_systemd().end(GENEROUS);
     run.signal(SIGCONT);
     assert_eq!(second.code, 0, "{second:?}");
     assert!(second.stdout.contains("does not end"), "{second:?}");

@@ -31,7 +31,10 @@ use crate::sys::{journal, process, signals};
 use crate::trigger::Trigger;
 
 /// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long a run that has the lock may take to write who it is.
+const NAME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the reporters may take to finish when the run has ended.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -89,15 +92,19 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         by_systemd: signals::is_started_by_systemd(),
     };
-    let (held, warning) = match admit(&store, &holder) {
-        Ok(admitted) => admitted,
+    let entry = match admit(&store, &holder) {
+        Ok(entry) => entry,
         Err(message) => {
             complain(&message);
             return exit::CUT_SHORT;
         }
     };
     let broadcast = Arc::new(Broadcast::new(begun));
-    add_reporters(&broadcast, store, sink);
+    add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
+    let (held, warning) = match entry {
+        Entry::Alone(held) => (Some(held), None),
+        Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
+    };
     broadcast.hear(Happening::RunStarted {
         run: id,
         trigger,
@@ -156,12 +163,13 @@ fn names(plan: &Plan) -> Arc<[StepName]> {
 }
 
 /// Puts everybody to work who has somebody to tell. Standard output and error of a unit are both the journal's, which
-/// then has the events with their fields, and no lines for people beside them.
-fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink) {
+/// then has the events with their fields, and no lines for people beside them. Who was `warned` of the state directory
+/// does not hear of it again.
+fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: bool) {
     // Weak, since the broadcast owns the reporter's thread.
     let audience = Arc::downgrade(broadcast);
     let complain = move |message: String| {
-        if let Some(audience) = audience.upgrade() {
+        if let Some(audience) = audience.upgrade().filter(|_| !warned) {
             audience.hear(Happening::Warning { message });
         }
     };
@@ -211,27 +219,41 @@ fn add(
     }
 }
 
-/// Lets this run in, or says who is in. Where the state directory cannot be used, it runs without the lock, and says so
-/// in the second value.
-fn admit(store: &Store, holder: &Holder) -> Result<(Option<Held>, Option<String>), String> {
+/// How a run was let in.
+enum Entry {
+    /// As the only one.
+    Alone(Held),
+    /// Beside one that does not end; says so.
+    Beside(String),
+    /// Without the lock, since the state directory cannot be used; says so.
+    Unlocked(String),
+}
+
+/// Lets this run in, or says who is in.
+fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
     let asked = Instant::now();
     let mut told = 0;
     loop {
         let (place, who) = (store.clone(), holder.clone());
         let admission = match files::within(LOCK_PATIENCE, move || place.enter(&who)) {
-            Ok(Admission::Admitted(held)) => return Ok((Some(held), None)),
+            Ok(Admission::Admitted(held)) => return Ok(Entry::Alone(held)),
             Ok(Admission::Occupied(other)) => other,
             Err(error) => {
-                let directory = store.directory().display();
-                let warning = format!(
-                    "{directory}: nothing keeps a second run from starting beside this one: {error}"
-                );
-                return Ok((None, Some(warning)));
+                return Ok(Entry::Unlocked(format!(
+                    "{}: {error}: this run may leave no record, and nothing keeps a second one from starting beside \
+                     it",
+                    store.directory().display()
+                )));
             }
         };
         let Some(other) = admission else {
             // It has the lock, and has not written who it is yet.
-            if asked.elapsed() > LOCK_PATIENCE {
+            if asked.elapsed() > NAME_PATIENCE && holder.by_systemd {
+                let warning =
+                    "another run is on, which does not say who it is: this one runs beside it";
+                return Ok(Entry::Beside(warning.to_owned()));
+            }
+            if asked.elapsed() > NAME_PATIENCE {
                 return Err("farewell run: another run is on; wait until it has ended".to_owned());
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -250,7 +272,7 @@ fn admit(store: &Store, holder: &Holder) -> Result<(Option<Held>, Option<String>
                 "run {} (process {}) does not end: this one runs beside it",
                 other.run, other.pid
             );
-            return Ok((None, Some(warning)));
+            return Ok(Entry::Beside(warning));
         }
         if told == 0 || (told == 1 && waited > TAKE_OVER[1]) {
             told += 1;

@@ -174,7 +174,9 @@ impl Reporter for Record {
                 // A panic there costs the sync and nothing else.
                 let _ = thread.join();
             }
-            if let Err(error) = self.store.prune() {
+            if self.file.is_some()
+                && let Err(error) = self.store.prune()
+            {
                 log::warn!(
                     "{}: old records cannot be removed: {error}",
                     self.store.directory().display()

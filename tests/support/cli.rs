@@ -90,6 +90,16 @@ impl Cli {
         Running::spawn(&mut self.command(arguments))
     }
 
+    /// A run as systemd starts it.
+    pub fn start_by_systemd(&self) -> Running {
+        let mut command = Command::new("/bin/sh");
+        let script = "export SYSTEMD_EXEC_PID=$$; exec \"$0\" run --config \"$1\" --state \"$2\"";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_farewell")]);
+        command.arg(self.dir.0.join("config")).arg(&self.state);
+        self.dress(&mut command);
+        Running::spawn(&mut command)
+    }
+
     /// Runs it to its end.
     pub fn end(&self, arguments: &[&str]) -> Ended {
         self.start(arguments).end(GENEROUS)

@@ -9,6 +9,7 @@ pub mod binary;
 pub mod cli;
 pub mod etcd;
 pub mod fuse;
+pub mod namespace;
 pub mod scope;
 pub mod servers;
 

@@ -1,0 +1,72 @@
+//! Mount namespaces of the tests' own, and what they mount there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs the ignored test `name` of this file in a mount namespace of its own, where nothing it mounts outlives it.
+pub fn in_own_namespace(name: &str) {
+    let output = Command::new("unshare")
+        .args(["-m", "--propagation", "private"])
+        .arg(std::env::current_exe().expect("a path"))
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .output()
+        .expect("unshare");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let passed = output.status.success() && told.contains("1 passed");
+    assert!(passed, "needs root\n{told}\n{errors}");
+}
+
+pub fn mount(args: &[&str], point: &Path) {
+    let mounted = Command::new("mount").args(args).arg(point).status();
+    assert!(mounted.expect("mount").success());
+}
+
+/// Mounts an ext4 of 16 MiB at `point`, whose image is in memory at `images`.
+pub fn ext4(images: &Path, point: &Path) {
+    mount(&["-t", "tmpfs", "x"], images);
+    let image = images.join("disk");
+    let file = fs::File::create(&image).expect("made");
+    file.set_len(16 << 20).expect("grown");
+    let made = Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4"])
+        .arg(&image)
+        .status();
+    assert!(made.expect("mke2fs").success());
+    mount(&["-o", "loop", image.to_str().expect("text")], point);
+}
+
+/// A frozen file system, which thaws at the end; without that it could not be unmounted.
+pub struct Frozen(PathBuf);
+
+impl Frozen {
+    pub fn freeze(point: &Path) -> Frozen {
+        let froze = Command::new("fsfreeze").arg("-f").arg(point).status();
+        assert!(froze.expect("fsfreeze").success());
+        Frozen(point.to_owned())
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.0).status();
+    }
+}
+
+/// A mount that is gone at the end, so that the directory below can be removed.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    pub fn at(args: &[&str], point: &Path) -> Mounted {
+        fs::create_dir_all(point).expect("made");
+        mount(args, point);
+        Mounted(point.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
