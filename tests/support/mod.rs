@@ -10,6 +10,8 @@ pub mod etcd;
 pub mod fuse;
 pub mod scope;
 pub mod servers;
+pub mod spellings;
+pub mod stand_in;
 
 use std::path::Path;
 use std::sync::Mutex;
