@@ -12,6 +12,8 @@ pub mod fuse;
 pub mod namespace;
 pub mod scope;
 pub mod servers;
+pub mod spellings;
+pub mod stand_in;
 
 use std::path::Path;
 use std::sync::Mutex;
