@@ -7,6 +7,7 @@
 
 pub mod etcd;
 pub mod fuse;
+pub mod program;
 pub mod scope;
 pub mod servers;
 
