@@ -123,3 +123,15 @@ fn a_credential_that_others_can_read_is_refused() {
     let said = check_with(0o600);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
 }
+
+#[test]
+fn the_quick_start_has_no_problems() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let said = Said::by(farewell().current_dir(units).args([
+        "check",
+        "--image",
+        "--config",
+        "quickstart.toml",
+    ]));
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+}
