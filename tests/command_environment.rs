@@ -38,6 +38,8 @@ fn what_is_systemd_s_is_kept_from_it() {
 fn prints_its_environment() {
     println!(
         "{}",
-        attempt("command", "argv = 'env'", SECOND * 10).told.text()
+        attempt("command", "argv = ['env']", SECOND * 10)
+            .told
+            .text()
     );
 }

@@ -54,7 +54,7 @@ fn every_problem_of_the_keys_is_told_and_no_secret_in_it() {
         ("every = \"1s\"", "beside `until`"),
         ("every = \"1ms\"\nuntil = {}", "at least 10ms"),
         ("until = {}\nexpect = 200", "`expect`"),
-        ("until = { equals = 1 }", "needs a `pointer`"),
+        ("until = { equals = 1 }", "\"until.pointer\": missing"),
         ("until = { pointer = \"a\" }", "begins with `/`"),
         ("until = { statsu = 1 }", "did you mean `status`?"),
         ("user = \"u\"", "`password`"),

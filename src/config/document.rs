@@ -59,25 +59,70 @@ impl Table {
     }
 }
 
-/// A syntax error: line and message.
-pub type SyntaxError = (usize, String);
+/// A syntax error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+    /// Whether what was understood of the document may lack more than the line.
+    pub is_structural: bool,
+}
 
-/// Parses a document, and returns what could be understood of it beside every syntax error.
+/// Parses a document, and returns what could be understood of it beside its syntax errors: the first one of each line,
+/// up to one inside of a list, since a list that is not closed takes the rest of the document for its items.
 pub fn parse(text: &str) -> (Table, Vec<SyntaxError>) {
     let lines = Lines::of(text);
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    if let Some(first) = errors.iter().position(|it| is_in_list(it.message())) {
+        errors.truncate(first + 1);
+    }
     let mut problems: Vec<SyntaxError> = errors
         .iter()
         .map(|error| {
-            (
-                error.span().map_or(1, |span| lines.line(span.start)),
-                error.message().to_owned(),
-            )
+            let span = error.span().unwrap_or_default();
+            SyntaxError {
+                line: lines.line(span.start),
+                message: understandable(error.message(), text.get(span).unwrap_or_default()),
+                is_structural: error.message() != DUPLICATE,
+            }
         })
         .collect();
     let table = lines.table(table.into_inner(), &mut problems);
-    problems.sort();
+    problems.sort_by_key(|problem| problem.line);
+    problems.dedup_by_key(|problem| problem.line);
     (table, problems)
+}
+
+const DUPLICATE: &str = "duplicate key";
+
+fn is_in_list(message: &str) -> bool {
+    message.contains("array") && !message.contains("array table")
+}
+
+/// The parser's message in words for people who do not know the grammar. `at`: what it is about.
+fn understandable(message: &str, at: &str) -> String {
+    match message {
+        DUPLICATE => format!("the key `{at}` is there already"),
+        _ if message.starts_with("string values must be quoted") && at.is_empty() => {
+            "the value is missing".to_owned()
+        }
+        _ if message.starts_with("string values must be quoted") => {
+            "a string must be in double quotes".to_owned()
+        }
+        _ if is_in_list(message) => {
+            "a list is not closed: a `]` or a comma is missing here or above".to_owned()
+        }
+        "unclosed table, expected `]`" => "a `[` without its `]`".to_owned(),
+        "unclosed array table, expected `]`" => "a `[[` without its `]]`".to_owned(),
+        "invalid basic string, expected `\"`" | "invalid literal string, expected `'`" => {
+            "a string is not closed on its line".to_owned()
+        }
+        "key with no value, expected `=`" => "a key without its `=`".to_owned(),
+        message => message.to_owned(),
+    }
 }
 
 struct Lines {
@@ -126,8 +171,12 @@ impl Lines {
                 match i64::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => Value::Integer(number),
                     Err(_) => {
-                        // Not repeated: it may be a password without its quotes.
-                        problems.push((line, "this integer does not fit 64 bits".to_owned()));
+                        problems.push(SyntaxError {
+                            line,
+                            // Not repeated: it may be a password without its quotes.
+                            message: "this integer does not fit 64 bits".to_owned(),
+                            is_structural: false,
+                        });
                         Value::Integer(0)
                     }
                 }
@@ -184,6 +233,6 @@ mod tests {
 
         let (_, problems) = parse("a = \nb = 1\nc = [1\nd = 99999999999999999999\n");
         assert!(problems.len() >= 2, "{problems:?}");
-        assert_eq!(problems[0].0, 1);
+        assert_eq!(problems[0].line, 1);
     }
 }

@@ -44,21 +44,23 @@ impl Facts {
     /// `template` with its facts put in. Credentials are hidden from every output from then on.
     ///
     /// # Errors
-    /// The first fact that cannot be had, and why. The sentence holds no value.
+    /// Every fact that cannot be had, and why. The sentence holds no value.
     pub fn render(&self, template: &Template) -> Result<String, String> {
-        let mut text = String::new();
+        let (mut text, mut missing) = (String::new(), Vec::new());
         for part in template.parts() {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Fact(fact) => {
-                    let value = self
-                        .look_up(fact)
-                        .map_err(|cause| format!("{fact} cannot be had: {cause}"))?;
-                    text.push_str(&value);
-                }
+                Part::Fact(fact) => match self.look_up(fact) {
+                    Ok(value) => text.push_str(&value),
+                    Err(cause) => missing.push(format!("{fact} cannot be had: {cause}")),
+                },
             }
         }
-        Ok(text)
+        if missing.is_empty() {
+            Ok(text)
+        } else {
+            Err(missing.join("; "))
+        }
     }
 
     fn look_up(&self, fact: &Fact) -> Result<String, String> {

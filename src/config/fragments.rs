@@ -15,6 +15,8 @@ pub struct Fragment {
     pub path: PathBuf,
     /// What is in it, as far as it could be understood.
     pub table: Table,
+    /// Whether a syntax error makes what is missing in it, or seems wrong, mean nothing.
+    pub is_broken: bool,
 }
 
 /// Where a configuration comes from.
@@ -53,14 +55,16 @@ impl Source {
             match files::read(path) {
                 Ok(text) => {
                     let (table, errors) = document::parse(&text);
+                    let is_broken = errors.iter().any(|error| error.is_structural);
                     problems.extend(
                         errors
                             .into_iter()
-                            .map(|(line, message)| problem(path, line, message)),
+                            .map(|error| problem(path, error.line, error.message)),
                     );
                     fragments.push(Fragment {
                         path: path.to_owned(),
                         table,
+                        is_broken,
                     });
                 }
                 Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {}

@@ -42,6 +42,8 @@ enum Urls {
     Default(Endpoint),
 }
 
+const TLS_KEYS: [&str; 3] = ["ca-file", "cert-file", "key-file"];
+
 #[derive(Clone, Default)]
 struct Tls {
     ca_file: Option<Field<PathBuf>>,
@@ -111,14 +113,17 @@ impl Peer {
             server_name: section.text("server-name", server_name, Secrecy::Public),
         };
         both(section, "cert-file", "key-file");
-        if let Some(key) = ["cert-file", "ca-file"]
-            .into_iter()
-            .find(|key| section.has(key))
-        {
+        for key in TLS_KEYS.into_iter().filter(|key| section.has(key)) {
             let tls = tls.clone();
             section.check(key, move |facts| {
-                let loaded = tls.get(facts).and_then(|files| files.check());
-                loaded.map_err(|failure| failure.to_string())
+                // A fact that is missing is told by the field that it stands in.
+                let problems = tls
+                    .get(facts)
+                    .map_or_else(|_| Vec::new(), |it| it.problems());
+                match problems.into_iter().find(|(about, _)| *about == key) {
+                    Some((_, failure)) => Err(failure.to_string()),
+                    None => Ok(()),
+                }
             });
         }
         Some(Peer {
@@ -235,13 +240,7 @@ fn secrecy(header: &str) -> Secrecy {
 }
 
 fn read_headers(section: &Section<'_>) -> Vec<(String, Field<String>)> {
-    let headers = section.map("headers", header_value, secrecy);
-    for (name, _) in &headers {
-        if let Err(message) = header_name(name) {
-            section.problem(&format!("headers.{name}"), message);
-        }
-    }
-    headers
+    section.map("headers", header_name, header_value, secrecy)
 }
 
 fn read_account(section: &Section<'_>) -> Option<(Field<String>, Field<String>)> {

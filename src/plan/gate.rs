@@ -59,23 +59,30 @@ impl Passage {
     /// `None` on a build machine.
     pub fn through(source: &Source, facts: Option<&Facts>) -> Passage {
         let (fragments, mut problems) = source.load();
-        let head = Head::read(&fragments, &mut problems);
-        let drafts = Drafts::read(&fragments, facts, &mut problems);
+        // A step that could not be read would be missed by those that name it.
+        let is_whole = problems.iter().all(|problem| problem.line > 0)
+            && fragments.iter().all(|fragment| !fragment.is_broken);
+        let sound: Vec<_> = fragments.iter().filter(|it| !it.is_broken).collect();
+        let head = Head::read(&sound, &mut problems);
+        let is_head_sound = problems.iter().all(|problem| problem.step.is_some());
+        let drafts = Drafts::read(&sound, facts, &mut problems);
         let checks = drafts.checks;
-        let steps = order::arrange(drafts.steps, &mut problems);
+        let steps = if is_whole {
+            order::arrange(drafts.steps, &mut problems)
+        } else {
+            Vec::new()
+        };
         let plan = Plan { steps, head };
-        plan.check_time(&mut problems);
+        if is_head_sound {
+            plan.check_time(&mut problems);
+        }
         let files: Vec<PathBuf> = fragments
             .into_iter()
             .map(|fragment| fragment.path)
             .collect();
-        let place = |problem: &Problem| files.iter().position(|file| *file == problem.file);
-        problems.sort_by_key(|problem| (place(problem), problem.line));
-        let sound = problems
-            .iter()
-            .all(|problem| problem.severity == Severity::Warning);
+        sort(&mut problems, &files);
         Passage {
-            plan: sound.then_some(plan),
+            plan: is_sound(&problems).then_some(plan),
             problems,
             files,
             checks,
@@ -96,6 +103,7 @@ impl Passage {
                 });
             }
         }
+        sort(&mut self.problems, &self.files);
     }
 
     /// How many of the problems are errors.
@@ -105,6 +113,18 @@ impl Passage {
             .filter(|problem| problem.severity == Severity::Error)
             .count()
     }
+}
+
+fn is_sound(problems: &[Problem]) -> bool {
+    problems
+        .iter()
+        .all(|problem| problem.severity == Severity::Warning)
+}
+
+/// Puts problems in the order of the files.
+fn sort(problems: &mut [Problem], files: &[PathBuf]) {
+    let place = |problem: &Problem| files.iter().position(|file| *file == problem.file);
+    problems.sort_by_key(|problem| (place(problem), problem.line));
 }
 
 impl Plan {
@@ -126,6 +146,9 @@ impl Plan {
                 key: Some("reserve".into()),
                 message,
             });
+        }
+        if !is_sound(problems) {
+            return;
         }
         let over = |trigger: &Trigger| self.worst_case(*trigger) > self.budget(*trigger);
         if let Some(trigger) = Trigger::ALL.into_iter().find(over) {

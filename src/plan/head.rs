@@ -42,7 +42,7 @@ pub struct Head {
 
 impl Head {
     /// Reads `[farewell]` of every fragment; a key in a later one wins.
-    pub fn read(fragments: &[Fragment], problems: &mut Vec<Problem>) -> Head {
+    pub fn read(fragments: &[&Fragment], problems: &mut Vec<Problem>) -> Head {
         let somewhere = (
             fragments
                 .first()
@@ -89,18 +89,19 @@ impl Head {
         ];
         if let Some(budgets) = section.durations("budget", &NAMES) {
             self.budget_at = (fragment.path.clone(), section.line_of("budget"));
-            for (name, _, budget) in &budgets {
+            for (name, line, budget) in &budgets {
                 let key = if budgets.len() == 1 && *name == "default" {
                     "budget".into()
                 } else {
                     format!("budget.{name}")
                 };
                 if budget.is_zero() {
-                    section.problem(&key, "must be longer than 0s");
+                    section.problem_at(*line, &key, "must be longer than 0s");
                 }
                 if *budget > LONGEST && *name != "stop" {
                     let longest = duration::print(LONGEST);
-                    section.problem(
+                    section.problem_at(
+                        *line,
                         &key,
                         format!(
                             "{} is more than the {longest} that a machine that goes down has (systemd ends a shutdown \

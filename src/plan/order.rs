@@ -142,13 +142,14 @@ fn cycle(drafts: &[Draft], after: &[Vec<usize>]) -> Problem {
         .chain(path.first())
         .map(|at| drafts[*at].name.as_str())
         .collect();
-    let draft = &drafts[path[0]];
-    let (key, line) = if draft.after.is_some() {
-        ("after", draft.lines[1])
+    let message = format!("a cycle: {}", names.join(" → "));
+    // The way back to the first one is against the order of the text, so somebody asked for it.
+    let (last, first) = (&drafts[path[path.len() - 1]], &drafts[path[0]]);
+    if first.after.iter().flatten().any(|name| *name == last.name) {
+        problem(first, "after", first.lines[1], message)
     } else {
-        ("before", draft.lines[2])
-    };
-    problem(draft, key, line, format!("a cycle: {}", names.join(" → ")))
+        problem(last, "before", last.lines[2], message)
+    }
 }
 
 fn problem(draft: &Draft, key: &str, line: usize, message: String) -> Problem {

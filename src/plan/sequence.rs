@@ -74,7 +74,7 @@ pub struct Draft {
     pub before: Vec<String>,
     /// The file it stands in.
     pub file: PathBuf,
-    /// The lines of the step itself, of `after` and of `before`.
+    /// The lines of `name`, of `after` and of `before`.
     pub lines: [usize; 3],
 }
 
@@ -90,7 +90,7 @@ pub struct Drafts {
 impl Drafts {
     /// Reads every step of every fragment.
     pub fn read(
-        fragments: &[Fragment],
+        fragments: &[&Fragment],
         facts: Option<&Facts>,
         problems: &mut Vec<Problem>,
     ) -> Drafts {
@@ -117,7 +117,13 @@ impl Drafts {
         let Some(draft) = draft else { return };
         match self.steps.iter().position(|other| other.name == draft.name) {
             None => self.steps.push(draft),
-            Some(at) if at < first && self.steps[at].file != draft.file => self.steps[at] = draft,
+            Some(at) if at < first && self.steps[at].file != draft.file => {
+                let replaced = std::mem::replace(&mut self.steps[at], draft);
+                let label = quoted(&replaced.name);
+                self.checks.retain(|(file, step, _)| {
+                    *file != replaced.file || step.as_ref() != Some(&label)
+                });
+            }
             Some(at) => {
                 let other = self.steps[at].lines[0];
                 let message = format!("there is another step of this name in line {other}");
@@ -137,9 +143,13 @@ fn label(table: &Table, number: usize) -> String {
                 value: Value::Text(name),
                 ..
             },
-        )) => format!("\"{name}\""),
+        )) => quoted(name),
         _ => number.to_string(),
     }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
 }
 
 /// The `[[step]]` tables of a file with their lines. Other tables at its top are told as problems.
@@ -223,7 +233,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
         before: common.before,
         file: file.to_owned(),
         lines: [
-            section.line(),
+            section.line_of("name"),
             section.line_of("after"),
             section.line_of("before"),
         ],
@@ -265,12 +275,13 @@ impl Common {
             }
             Some(duration).filter(|duration| !duration.is_zero())
         };
+        let timeout = positive("timeout");
         let triggers = Trigger::ALL.map(|trigger| (trigger.as_str(), trigger));
         let on_failure = [("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
         let common = Common {
             after: section.words("after"),
             before: section.words("before").unwrap_or_default(),
-            timeout: positive("timeout").unwrap_or(TIMEOUT),
+            timeout: timeout.unwrap_or(TIMEOUT),
             attempt_timeout: positive("attempt-timeout"),
             attempts: section
                 .integer("attempts", 1..=1_000_000)
@@ -286,10 +297,9 @@ impl Common {
             always: section.boolean("always").unwrap_or(false),
             needs: section.words("needs").unwrap_or_default(),
         };
-        if common
-            .attempt_timeout
-            .is_some_and(|attempt| attempt > common.timeout)
-        {
+        let is_longer = |attempt| attempt > common.timeout;
+        let is_timeout_sound = timeout.is_some() || !section.has("timeout");
+        if is_timeout_sound && common.attempt_timeout.is_some_and(is_longer) {
             section.problem("attempt-timeout", "is longer than the step's timeout");
         }
         for problem in common.needs.iter().filter_map(|need| unit(need).err()) {

@@ -32,16 +32,17 @@ struct Command {
 
 fn read(section: &Section<'_>) -> Option<Blueprint> {
     let argv = section.required("argv", |section, key| {
-        section.texts(key, plain, Secrecy::Public)
+        section.list(key, plain, Secrecy::Public)
     });
+    if argv
+        .as_ref()
+        .is_some_and(|argv| argv[0].literal() == Some(""))
+    {
+        section.problem("argv", "its first word, the program, must not be empty");
+    }
     let user = section.text("user", named, Secrecy::Public);
     let working_directory = section.text("working-directory", path, Secrecy::Public);
-    let environment = section.map("environment", plain, |_| Secrecy::MayHold);
-    for (name, _) in &environment {
-        if name.is_empty() || name.contains(['=', '\0']) {
-            section.problem("environment", format!("`{name}` is no name of a variable"));
-        }
-    }
+    let environment = section.map("environment", variable, plain, |_| Secrecy::MayHold);
     let expect = section.integers("expect", 0..=255);
     let grace = section.duration("grace");
     section.finish();
@@ -59,6 +60,14 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         pace: Pace::Once,
         grace,
     })
+}
+
+fn variable(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        Err("is no name of a variable".to_owned())
+    } else {
+        Ok(())
+    }
 }
 
 fn named(text: &str) -> Result<String, String> {

@@ -76,14 +76,12 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     }
     let until = until.map(|until| {
         let status = until.integers("status", 100..=599);
-        let pointer = until.word("pointer");
+        let pointer = if until.has("equals") {
+            until.required("pointer", |until, key| until.word(key))
+        } else {
+            until.word("pointer")
+        };
         let equals = until.json("equals");
-        if until.has("equals") && !until.has("pointer") {
-            until.problem(
-                "equals",
-                "needs a `pointer` to the value that it is compared to",
-            );
-        }
         if pointer
             .as_ref()
             .is_some_and(|it| !it.is_empty() && !it.starts_with('/'))

@@ -44,15 +44,13 @@ pub fn read(path: &Path) -> io::Result<String> {
 
 fn read_now(path: &Path) -> io::Result<String> {
     use io::Read as _;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
+    let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);
     std::fs::File::open(path)?
         .take(LIMIT + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > LIMIT {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "larger than 1 MiB",
-        ));
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(unusable("larger than 1 MiB"));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod etcd;
 pub mod fuse;
 pub mod namespace;
+pub mod program;
 pub mod scope;
 pub mod servers;
 pub mod spellings;

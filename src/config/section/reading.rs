@@ -45,6 +45,14 @@ impl<'a> Reading<'a> {
         });
     }
 
+    /// Takes a problem with a key back, for which there is a better explanation.
+    pub(super) fn retract(&self, key: &str, message: &str) {
+        self.found
+            .borrow_mut()
+            .problems
+            .retain(|problem| problem.key.as_deref() != Some(key) || problem.message != message);
+    }
+
     /// Keeps a look for later.
     pub(super) fn check(&self, check: Check) {
         self.found.borrow_mut().checks.push(check);

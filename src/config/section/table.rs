@@ -11,6 +11,8 @@ use crate::config::suggestion::did_you_mean;
 use crate::config::template::Template;
 use crate::secrets;
 
+const MISSING: &str = "missing";
+
 /// One table, read key by key. Whatever is wrong is reported to its [`Reading`] once; the readers then return `None`,
 /// as they do for a key that is not there.
 pub struct Section<'a> {
@@ -53,7 +55,8 @@ impl<'a> Section<'a> {
         self.problem_at(self.line_of(key), key, message);
     }
 
-    pub(super) fn problem_at(&self, line: usize, key: &str, message: impl Into<String>) {
+    /// Reports something wrong with a key that stands on a line of its own within the table.
+    pub fn problem_at(&self, line: usize, key: &str, message: impl Into<String>) {
         self.reading
             .problem(line, Some(format!("{}{key}", self.prefix)), message);
     }
@@ -68,13 +71,19 @@ impl<'a> Section<'a> {
         });
     }
 
-    /// Reports every key that nobody asked for. Not to be called where it is not known which keys are right.
+    /// Reports every key that nobody asked for, in place of the missing one that it was meant to be. Not to be called
+    /// where it is not known which keys are right.
     pub fn finish(&self) {
         let asked = self.asked.borrow();
         for (key, line, _) in &self.table.entries {
             if !asked.contains(&key.as_str()) {
-                let message = format!("unknown key{}", did_you_mean(key, asked.iter().copied()));
-                self.problem_at(*line, key, message);
+                let absent = asked.iter().copied().filter(|it| !self.has(it));
+                let hint = did_you_mean(key, absent.clone());
+                for meant in absent.filter(|it| hint.contains(&format!("`{it}`"))) {
+                    self.reading
+                        .retract(&format!("{}{meant}", self.prefix), MISSING);
+                }
+                self.problem_at(*line, key, format!("unknown key{hint}"));
             }
         }
     }
@@ -93,7 +102,7 @@ impl<'a> Section<'a> {
         let value = read(self, key);
         if !self.has(key) {
             self.reading
-                .problem(self.line, Some(format!("{}{key}", self.prefix)), "missing");
+                .problem(self.line, Some(format!("{}{key}", self.prefix)), MISSING);
         }
         value
     }
@@ -120,7 +129,8 @@ impl<'a> Section<'a> {
     ) -> Option<Arc<Template>> {
         match Template::parse(text) {
             Ok(template) if template.is_secret() && secrecy == Secrecy::Public => {
-                let message = "a credential must not stand here, where others can see it";
+                let message = "a credential must not stand here, where others can see it; a command takes it in \
+                               `environment`, a request in `headers`, `password` or its body";
                 self.problem_at(line, key, message);
                 None
             }
@@ -214,10 +224,26 @@ impl<'a> Section<'a> {
         fields.into_iter().collect()
     }
 
+    /// As [`Section::texts`], where a single string is a problem too.
+    pub fn list<T: 'static>(
+        &self,
+        key: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: Secrecy,
+    ) -> Option<Vec<Field<T>>> {
+        let located = self.entry(key)?;
+        if !matches!(located.value, Value::List(_)) {
+            self.wrong(key, located, "a list of strings");
+            return None;
+        }
+        self.texts(key, parse, secrecy)
+    }
+
     /// A table of strings, in the order of the file: headers, an environment. Empty where the key is not there.
     pub fn map<T: 'static>(
         &self,
         key: &'static str,
+        check_name: fn(&str) -> Result<(), String>,
         parse: fn(&str) -> Result<T, String>,
         secrecy: impl Fn(&str) -> Secrecy,
     ) -> Vec<(String, Field<T>)> {
@@ -228,8 +254,12 @@ impl<'a> Section<'a> {
             self.wrong(key, located, "a table of strings");
             return Vec::new();
         };
-        let read = |(name, _, value): &(String, usize, Located)| {
-            let field = self.field(&format!("{key}.{name}"), value, parse, secrecy(name))?;
+        let read = |(name, line, value): &(String, usize, Located)| {
+            let key = format!("{key}.{name}");
+            if let Err(message) = check_name(name) {
+                self.problem_at(*line, &key, message);
+            }
+            let field = self.field(&key, value, parse, secrecy(name))?;
             Some((name.clone(), field))
         };
         table.entries.iter().filter_map(read).collect()

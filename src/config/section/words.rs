@@ -92,6 +92,9 @@ impl Section<'_> {
             self.wrong(key, located, "a list of strings");
             return None;
         };
+        if items.is_empty() {
+            self.problem_at(located.line, key, "must not be empty");
+        }
         let mut chosen = Vec::new();
         for item in items {
             let Some(word) = self.word_at(key, item, "a string") else {
@@ -102,7 +105,7 @@ impl Section<'_> {
                 None => self.unknown(key, item.line, noun, &word, choices),
             }
         }
-        (chosen.len() == items.len()).then_some(chosen)
+        (chosen.len() == items.len() && !items.is_empty()).then_some(chosen)
     }
 
     fn unknown<T>(
@@ -114,10 +117,7 @@ impl Section<'_> {
         choices: &[(&'static str, T)],
     ) {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let hint = match did_you_mean(word, names.iter().copied()) {
-            hint if hint.is_empty() => format!("; known are {}", names.join(", ")),
-            hint => hint,
-        };
+        let hint = hint(word, &names);
         self.problem_at(line, key, format!("unknown {noun} `{word}`{hint}"));
     }
 
@@ -157,11 +157,19 @@ impl Section<'_> {
                         .map(|it| (*known, *line, it)),
                 ),
                 None => {
-                    let hint = did_you_mean(name, names.iter().copied());
+                    let hint = hint(name, names);
                     self.problem_at(*line, &inner, format!("unknown trigger{hint}"));
                 }
             }
         }
         Some(durations)
+    }
+}
+
+/// The word that was meant or, where nobody can tell, all that could be.
+fn hint(word: &str, known: &[&str]) -> String {
+    match did_you_mean(word, known.iter().copied()) {
+        hint if hint.is_empty() => format!("; known are {}", known.join(", ")),
+        hint => hint,
     }
 }

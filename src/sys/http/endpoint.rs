@@ -26,6 +26,12 @@ impl Endpoint {
         let https = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
+            // Only a word that is like a scheme is repeated: anything else may hold a password.
+            other if other.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                return Err(format!(
+                    "a URL begins with http:// or https://, not with {other}://"
+                ));
+            }
             _ => return Err("a URL begins with http:// or https://".to_owned()),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -32,10 +32,32 @@ impl TlsFiles {
     /// # Errors
     /// A `tls` failure that names the file.
     pub fn check(&self) -> Result<(), Failure> {
-        if let Some(path) = &self.ca_file {
-            authorities(path)?;
+        match self.problems().into_iter().next() {
+            Some((_, failure)) => Err(failure),
+            None => Ok(()),
         }
-        self.identity(&provider()).map(drop)
+    }
+
+    /// As [`TlsFiles::check`], with everything that is wrong and the key of the configuration that it is about.
+    pub fn problems(&self) -> Vec<(&'static str, Failure)> {
+        let mut problems = Vec::new();
+        let mut note = |key, failure: Option<Failure>| {
+            problems.extend(failure.map(|failure| (key, failure)));
+        };
+        note(
+            "ca-file",
+            self.ca_file.as_deref().and_then(|it| authorities(it).err()),
+        );
+        if let (Some(cert_file), Some(key_file)) = (&self.cert_file, &self.key_file) {
+            match (certificates(cert_file), private_key(key_file)) {
+                (Ok(_), Ok(_)) => note("key-file", self.identity(&provider()).err()),
+                (certificates, key) => {
+                    note("cert-file", certificates.err());
+                    note("key-file", key.err());
+                }
+            }
+        }
+        problems
     }
 
     /// The client's certificate and key. The client panics where they do not fit, so that is found out here.
@@ -44,13 +66,7 @@ impl TlsFiles {
             return Ok(None);
         };
         let chain = certificates(cert_file)?;
-        let text = read(key_file)?;
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
-            failure(
-                key_file,
-                "holds no private key in PEM (one with a passphrase cannot be used)",
-            )
-        })?;
+        let (text, key) = private_key(key_file)?;
         CertifiedKey::from_der(chain.clone(), key, provider).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => failure(
                 key_file,
@@ -117,6 +133,15 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
         return Err(failure(path, "holds no certificate in PEM"));
     }
     Ok(certificates)
+}
+
+fn private_key(path: &Path) -> Result<(String, PrivateKeyDer<'static>), Failure> {
+    let text = read(path)?;
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
+        let cause = "holds no private key in PEM (one with a passphrase cannot be used)";
+        failure(path, cause)
+    })?;
+    Ok((text, key))
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {

@@ -1,0 +1,33 @@
+//! The program itself, started as its users start it.
+
+use std::process::Command;
+
+/// The program with nothing in its environment but the path.
+pub fn farewell() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farewell"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// What a program said, and how it ended.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    /// Runs the program to its end.
+    pub fn by(command: &mut Command) -> Said {
+        let output = command.output().expect("it starts");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Said {
+            code: output.status.code().expect("an exit code"),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
