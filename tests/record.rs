@@ -203,6 +203,21 @@ fn only_the_newest_hundred_records_are_kept() {
     assert_eq!(cli.report()["result"], "ok");
 }
 
+#[test]
+fn a_run_keeps_its_own_record_when_the_clock_was_wrong() {
+    let cli = Cli::new("future", &sh("a", ":", ""));
+    let runs = cli.state.join("runs");
+    fs::create_dir_all(&runs).expect("made");
+    let future = |at: usize| runs.join(format!("29990101T000000.000Z-{at:04}.jsonl"));
+    (0..120).for_each(|at| fs::write(future(at), "").expect("written"));
+    assert_eq!(cli.end(&["run"]).code, 0);
+    assert_eq!(cli.records().len(), 100);
+    assert_eq!(
+        cli::json(&cli.end(&["report", "20", "--json"]))["result"],
+        "ok"
+    );
+}
+
 fn list(cli: &Cli) -> Vec<Value> {
     let list = cli::json(&cli.end(&["report", "--list", "--json"]));
     list.as_array().expect("runs").clone()

@@ -178,7 +178,7 @@ fn a_second_stop_ends_the_always_steps_too() {
         + &sh("runs", "touch @/on; exec sleep 60", "")
         + &sh(
             "last",
-            "touch @/last; exec sleep 50",
+            "trap '' TERM; touch @/last; while :; do sleep 0.05; done",
             "always = true\ntimeout = \"60s\"",
         );
     let cli = Cli::new("second", &config);

@@ -163,15 +163,16 @@ impl Store {
         Ok(ids)
     }
 
-    /// Removes the oldest records beyond those that are kept.
+    /// Removes the oldest records beyond those that are kept. That of `run` stays, even where the clock was wrong and the
+    /// others look newer.
     ///
     /// # Errors
     /// The first that could not be removed; the others are all the same.
-    pub fn prune(&self) -> io::Result<()> {
-        let ids = self.ids()?;
+    pub fn prune(&self, run: &str) -> io::Result<()> {
+        let mut ids = self.ids()?;
         let old = ids.len().saturating_sub(KEPT);
-        let removed: Vec<_> = ids[..old]
-            .iter()
+        ids.retain(|id| id != run);
+        let removed: Vec<_> = (ids.iter().take(old))
             .map(|id| fs::remove_file(self.path(id)))
             .collect();
         removed.into_iter().collect()

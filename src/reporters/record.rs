@@ -64,6 +64,7 @@ impl Written {
 /// Writes the record of one run.
 pub struct Record {
     store: Store,
+    run: String,
     writer: Writer,
     file: Option<File>,
     /// Lines that the disk has not taken yet. The record stays a true prefix: nothing is written before them.
@@ -90,6 +91,7 @@ impl Record {
     ) -> Record {
         Record {
             store,
+            run: String::new(),
             writer: Writer::default(),
             file: None,
             backlog: Vec::new(),
@@ -111,6 +113,7 @@ impl Record {
             .stack_size(64 << 10)
             .spawn(move || sync_in_groups(&synced, &woken, &cleaned))?;
         self.file = Some(file);
+        self.run = run.to_owned();
         self.sync = Some(Syncing {
             dirty,
             wake,
@@ -175,7 +178,7 @@ impl Reporter for Record {
                 let _ = thread.join();
             }
             if self.file.is_some()
-                && let Err(error) = self.store.prune()
+                && let Err(error) = self.store.prune(&self.run)
             {
                 log::warn!(
                     "{}: old records cannot be removed: {error}",
