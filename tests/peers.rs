@@ -43,8 +43,13 @@ fn leave(url: &str, keys: &str) -> String {
 
 impl Case {
     fn holds(&self) {
+        let pace = if self.keys.contains("attempt-timeout") {
+            ""
+        } else {
+            "attempt-timeout = \"600ms\"\n"
+        };
         let config = format!(
-            "[farewell]\nbudget = \"20s\"\n[[step]]\nname = \"asked\"\ntimeout = \"1500ms\"\nattempt-timeout = \"600ms\"\n{}\n\
+            "[farewell]\nbudget = \"20s\"\n[[step]]\nname = \"asked\"\ntimeout = \"1500ms\"\n{pace}{}\n\
              [[step]]\nname = \"next\"\nkind = \"wait\"\nfor = \"0s\"\n",
             self.keys
         );
@@ -102,6 +107,10 @@ fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
     make_certificates(&certificates);
     let tls = TlsServer::start(&certificates, "named", false);
     let ca = format!("ca-file = {:?}", certificates.file("ca.crt"));
+    // As a file on a mount that is dead: whoever opens it waits for ever.
+    let never = certificates.file("never.crt");
+    nix::unistd::mkfifo(never.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let never = format!("ca-file = {never:?}");
     let unreachable = ("failed", "unreachable", 3, 20);
     let timed_out = ("timed-out", "timed-out", 2, 4);
     all_hold(&[
@@ -127,6 +136,12 @@ fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
             &format!("https://{}/", tls.address),
             &ca,
             ("failed", "tls", 1, 1),
+        ),
+        http(
+            "dead certificates",
+            &format!("https://{}/", tls.address),
+            &never,
+            timed_out,
         ),
         http(
             "told attempts",
@@ -186,6 +201,11 @@ fn answers_are_judged_and_what_passes_is_asked_again() {
             keys: leave(&broken.url(), "key = \"k\""),
             end: ("failed", "protocol", 3, 20),
         },
+        Case {
+            name: "etcd with nothing to say",
+            keys: leave(&answers(&["200 {}"]).url(), "key = \"k\""),
+            end: ("failed", "protocol", 3, 20),
+        },
     ]);
     assert_eq!(other.connections(), 0, "the redirect was followed");
     assert_eq!((recovers.requests().len(), busy.requests().len()), (3, 2));
@@ -197,6 +217,7 @@ fn of_several_endpoints_one_that_works_is_enough() {
     let good = Server::answers(&["200"]);
     let sick = Server::answers(&["503"]);
     let silent = Server::start(Manner::Silent);
+    let no_http = Server::start(Manner::Breaks("SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()));
     let (dead, nameless) = (dead_url(), "http://no-such-host.invalid/");
     let done = ("done", "", 1, 1);
     all_hold(&[
@@ -215,6 +236,14 @@ fn of_several_endpoints_one_that_works_is_enough() {
             "",
             ("done", "", 1, 3),
         ),
+        urls("no HTTP first", &[&no_http.url(), &good.url()], "", done),
+        // What one of them used up is not all the time there is.
+        urls(
+            "silent and dead",
+            &[&silent.url(), &dead],
+            "attempt-timeout = \"1500ms\"",
+            ("timed-out", "timed-out", 2, 6),
+        ),
         urls(
             "dead and silent",
             &[&dead, &silent.url()],
@@ -228,7 +257,7 @@ fn of_several_endpoints_one_that_works_is_enough() {
             ("failed", "status", 3, 20),
         ),
     ]);
-    assert_eq!(good.requests().len(), 5);
+    assert_eq!(good.requests().len(), 6);
 }
 
 fn step(name: &str, timeout: &str, keys: &str) -> String {
