@@ -7,93 +7,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::binary::{Binary, step_of};
+use support::case::{Case, SLACK, TIMEOUT, all_hold, http, leave, urls};
 use support::etcd::{Cluster, ports};
 use support::servers::{Manner, Server, TlsServer, answer, dead_url, make_certificates};
-
-/// What the machine may add to a deadline while other tests keep it busy.
-const SLACK: Duration = Duration::from_secs(4);
-
-const TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// How a step ends: its state, its word, the fewest and the most attempts.
-type End = (&'static str, &'static str, u64, u64);
-
-/// One step, which has 1.5 s and 600 ms for an attempt, and its expected end.
-struct Case {
-    name: &'static str,
-    keys: String,
-    end: End,
-}
-
-fn http(name: &'static str, url: &str, keys: &str, end: End) -> Case {
-    urls(name, &[url], keys, end)
-}
-
-fn urls(name: &'static str, urls: &[&str], keys: &str, end: End) -> Case {
-    Case {
-        name,
-        keys: format!("kind = \"http\"\nurl = {urls:?}\n{keys}"),
-        end,
-    }
-}
-
-fn leave(url: &str, keys: &str) -> String {
-    format!("kind = \"deregister\"\nregistry = \"etcd\"\nurl = \"{url}\"\n{keys}")
-}
-
-impl Case {
-    fn holds(&self) {
-        let pace = if self.keys.contains("attempt-timeout") {
-            ""
-        } else {
-            "attempt-timeout = \"600ms\"\n"
-        };
-        let config = format!(
-            "[farewell]\nbudget = \"20s\"\n[[step]]\nname = \"asked\"\ntimeout = \"1500ms\"\n{pace}{}\n\
-             [[step]]\nname = \"next\"\nkind = \"wait\"\nfor = \"0s\"\n",
-            self.keys
-        );
-        let binary = Binary::new(&format!("peers-{}", self.name.replace(' ', "-")), &config);
-        let run = binary.verb(&["run"]);
-        let report = binary.report();
-        let told = format!("{}: {report:#} {}", self.name, run.stderr);
-        let (state, word, fewest, most) = self.end;
-        let step = step_of(&report, "asked");
-        assert_eq!(step["state"], state, "{told}");
-        assert_eq!(
-            step["error"]["word"].as_str().unwrap_or_default(),
-            word,
-            "{told}"
-        );
-        let attempts = step["attempts"].as_u64().expect("a number");
-        assert!((fewest..=most).contains(&attempts), "{told}");
-        let took = Duration::from_micros(step["duration_usec"].as_u64().expect("a number"));
-        assert!(
-            took < TIMEOUT + SLACK && run.took < TIMEOUT + 2 * SLACK,
-            "{told}"
-        );
-        assert_eq!(step_of(&report, "next")["state"], "done", "{told}");
-        let (code, result) = if word.is_empty() {
-            (0, "ok")
-        } else {
-            (1, "failed")
-        };
-        assert_eq!(
-            (run.code, &report["result"]),
-            (Some(code), &Value::from(result)),
-            "{told}"
-        );
-    }
-}
-
-/// All at once, as each of them mostly waits.
-fn all_hold(cases: &[Case]) {
-    std::thread::scope(|threads| {
-        for case in cases {
-            threads.spawn(|| case.holds());
-        }
-    });
-}
 
 #[test]
 fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
