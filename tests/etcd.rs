@@ -203,7 +203,10 @@ fn a_server_that_stands_still_costs_the_deadline_and_no_more() {
 
 #[test]
 fn a_key_that_comes_back_and_broken_json_are_failures_that_pass() {
-    let back = Server::answers(&["200 {\"deleted\":\"1\"}", "200 {\"count\":\"1\"}"]);
+    let back = Server::answers(&[
+        "200 {\"header\":{},\"deleted\":\"1\"}",
+        "200 {\"header\":{},\"count\":\"1\"}",
+    ]);
     let failure = Run::new()
         .attempt(&one(&back.url(), "key = \"k\""), TIME)
         .expect_err("it is there again");
@@ -211,7 +214,7 @@ fn a_key_that_comes_back_and_broken_json_are_failures_that_pass() {
         failure.passing && failure.cause.contains("writes them again"),
         "{failure}"
     );
-    for text in ["200 {\"deleted\":", "200 []", "200"] {
+    for text in ["200 {\"deleted\":", "200 []", "200", "200 {}"] {
         let broken = Server::answers(&[text]);
         let failure = Run::new()
             .attempt(&one(&broken.url(), "key = \"k\""), TIME)

@@ -7,88 +7,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::binary::{Binary, step_of};
+use support::case::{Case, SLACK, TIMEOUT, all_hold, http, leave, urls};
 use support::etcd::{Cluster, ports};
 use support::servers::{Manner, Server, TlsServer, answer, dead_url, make_certificates};
-
-/// What the machine may add to a deadline while other tests keep it busy.
-const SLACK: Duration = Duration::from_secs(4);
-
-const TIMEOUT: Duration = Duration::from_millis(1500);
-
-/// How a step ends: its state, its word, the fewest and the most attempts.
-type End = (&'static str, &'static str, u64, u64);
-
-/// One step, which has 1.5 s and 600 ms for an attempt, and its expected end.
-struct Case {
-    name: &'static str,
-    keys: String,
-    end: End,
-}
-
-fn http(name: &'static str, url: &str, keys: &str, end: End) -> Case {
-    urls(name, &[url], keys, end)
-}
-
-fn urls(name: &'static str, urls: &[&str], keys: &str, end: End) -> Case {
-    Case {
-        name,
-        keys: format!("kind = \"http\"\nurl = {urls:?}\n{keys}"),
-        end,
-    }
-}
-
-fn leave(url: &str, keys: &str) -> String {
-    format!("kind = \"deregister\"\nregistry = \"etcd\"\nurl = \"{url}\"\n{keys}")
-}
-
-impl Case {
-    fn holds(&self) {
-        let config = format!(
-            "[farewell]\nbudget = \"20s\"\n[[step]]\nname = \"asked\"\ntimeout = \"1500ms\"\nattempt-timeout = \"600ms\"\n{}\n\
-             [[step]]\nname = \"next\"\nkind = \"wait\"\nfor = \"0s\"\n",
-            self.keys
-        );
-        let binary = Binary::new(&format!("peers-{}", self.name.replace(' ', "-")), &config);
-        let run = binary.verb(&["run"]);
-        let report = binary.report();
-        let told = format!("{}: {report:#} {}", self.name, run.stderr);
-        let (state, word, fewest, most) = self.end;
-        let step = step_of(&report, "asked");
-        assert_eq!(step["state"], state, "{told}");
-        assert_eq!(
-            step["error"]["word"].as_str().unwrap_or_default(),
-            word,
-            "{told}"
-        );
-        let attempts = step["attempts"].as_u64().expect("a number");
-        assert!((fewest..=most).contains(&attempts), "{told}");
-        let took = Duration::from_micros(step["duration_usec"].as_u64().expect("a number"));
-        assert!(
-            took < TIMEOUT + SLACK && run.took < TIMEOUT + 2 * SLACK,
-            "{told}"
-        );
-        assert_eq!(step_of(&report, "next")["state"], "done", "{told}");
-        let (code, result) = if word.is_empty() {
-            (0, "ok")
-        } else {
-            (1, "failed")
-        };
-        assert_eq!(
-            (run.code, &report["result"]),
-            (Some(code), &Value::from(result)),
-            "{told}"
-        );
-    }
-}
-
-/// All at once, as each of them mostly waits.
-fn all_hold(cases: &[Case]) {
-    std::thread::scope(|threads| {
-        for case in cases {
-            threads.spawn(|| case.holds());
-        }
-    });
-}
 
 #[test]
 fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
@@ -102,6 +23,10 @@ fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
     make_certificates(&certificates);
     let tls = TlsServer::start(&certificates, "named", false);
     let ca = format!("ca-file = {:?}", certificates.file("ca.crt"));
+    // As a file on a mount that is dead: whoever opens it waits for ever.
+    let never = certificates.file("never.crt");
+    nix::unistd::mkfifo(never.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let never = format!("ca-file = {never:?}");
     let unreachable = ("failed", "unreachable", 3, 20);
     let timed_out = ("timed-out", "timed-out", 2, 4);
     all_hold(&[
@@ -127,6 +52,12 @@ fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
             &format!("https://{}/", tls.address),
             &ca,
             ("failed", "tls", 1, 1),
+        ),
+        http(
+            "dead certificates",
+            &format!("https://{}/", tls.address),
+            &never,
+            timed_out,
         ),
         http(
             "told attempts",
@@ -186,6 +117,11 @@ fn answers_are_judged_and_what_passes_is_asked_again() {
             keys: leave(&broken.url(), "key = \"k\""),
             end: ("failed", "protocol", 3, 20),
         },
+        Case {
+            name: "etcd with nothing to say",
+            keys: leave(&answers(&["200 {}"]).url(), "key = \"k\""),
+            end: ("failed", "protocol", 3, 20),
+        },
     ]);
     assert_eq!(other.connections(), 0, "the redirect was followed");
     assert_eq!((recovers.requests().len(), busy.requests().len()), (3, 2));
@@ -197,6 +133,7 @@ fn of_several_endpoints_one_that_works_is_enough() {
     let good = Server::answers(&["200"]);
     let sick = Server::answers(&["503"]);
     let silent = Server::start(Manner::Silent);
+    let no_http = Server::start(Manner::Breaks("SSH-2.0-OpenSSH_9.2\r\n\r\n".to_owned()));
     let (dead, nameless) = (dead_url(), "http://no-such-host.invalid/");
     let done = ("done", "", 1, 1);
     all_hold(&[
@@ -215,6 +152,14 @@ fn of_several_endpoints_one_that_works_is_enough() {
             "",
             ("done", "", 1, 3),
         ),
+        urls("no HTTP first", &[&no_http.url(), &good.url()], "", done),
+        // What one of them used up is not all the time there is.
+        urls(
+            "silent and dead",
+            &[&silent.url(), &dead],
+            "attempt-timeout = \"1500ms\"",
+            ("timed-out", "timed-out", 2, 6),
+        ),
         urls(
             "dead and silent",
             &[&dead, &silent.url()],
@@ -228,7 +173,7 @@ fn of_several_endpoints_one_that_works_is_enough() {
             ("failed", "status", 3, 20),
         ),
     ]);
-    assert_eq!(good.requests().len(), 5);
+    assert_eq!(good.requests().len(), 6);
 }
 
 fn step(name: &str, timeout: &str, keys: &str) -> String {

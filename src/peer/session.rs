@@ -44,7 +44,7 @@ impl<'a> Session<'a> {
     /// Sends a request to the address that answered last, and to the others in turn while there is no answer.
     ///
     /// # Errors
-    /// The first failure that does not pass, or what all addresses together came to.
+    /// What all addresses together came to, which passes where that of one of them does.
     pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
         self.send_until(request, deadline, |_| true)
     }
@@ -93,8 +93,9 @@ impl<'a> Session<'a> {
                     return Ok(answer);
                 }
                 Ok(answer) => bad = Some(answer),
-                Err(failure) if failure.passing => failures.push(failure),
-                Err(failure) => return Err(failure),
+                // What cannot be asked for is asked of nobody; all else is said of this one address.
+                Err(failure) if failure.word == Word::Config => return Err(failure),
+                Err(failure) => failures.push(failure),
             }
         }
         bad.ok_or_else(|| together(failures))
@@ -109,6 +110,7 @@ fn together(failures: Vec<Failure>) -> Failure {
     };
     for failure in failures {
         all.cause = format!("{}; {failure}", all.cause);
+        all.passing |= failure.passing;
         // A peer that is there and does not answer says more than one that is not there.
         if all.word == Word::Unreachable {
             all.word = failure.word;

@@ -122,7 +122,9 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         if cancel.is_cancelled() {
             return told_to_stop(attempt, failure);
         }
-        if failure.word == Word::TimedOut && limit.reason() != Reason::Attempt {
+        // One of several addresses may have used up its share of the time, and no more.
+        let is_over = limit.left().is_none_or(|left| left <= TOO_SHORT);
+        if failure.word == Word::TimedOut && limit.reason() != Reason::Attempt && is_over {
             return at_the_deadline(step, deadline, attempt, failure);
         }
         if !failure.passing || step.attempts.is_some_and(|attempts| attempt >= attempts) {

@@ -6,6 +6,7 @@
 )]
 
 pub mod binary;
+pub mod case;
 pub mod cli;
 pub mod etcd;
 pub mod fuse;

@@ -97,9 +97,18 @@ fn leave_range(gateway: &Gateway<'_>, key: &str, end: Option<Vec<u8>>) -> Result
     if let Some(end) = end {
         range["range_end"] = STANDARD.encode(end).into();
     }
-    let deleted = gateway.must("/v3/kv/deleterange", &range)?;
+    let ask = |path: &str, range: &Value| {
+        let answer = gateway.must(path, range)?;
+        // A number that is 0 is left out, so that what is no answer of etcd would say that the keys are gone.
+        if answer["header"].is_object() {
+            Ok(answer)
+        } else {
+            Err(gateway.strange("the answer has no header, as etcd's answers do"))
+        }
+    };
+    let deleted = ask("/v3/kv/deleterange", &range)?;
     range["count_only"] = true.into();
-    match integer(&gateway.must("/v3/kv/range", &range)?["count"]) {
+    match integer(&ask("/v3/kv/range", &range)?["count"]) {
         0 if integer(&deleted["deleted"]) == 0 => Ok(Effect::AlreadyDone),
         0 => Ok(Effect::Done),
         left => Err(gateway.strange(format!(

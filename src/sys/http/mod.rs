@@ -9,7 +9,7 @@ mod tls;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -95,7 +95,7 @@ impl Http {
         let begun = Instant::now();
         let endpoint = endpoint.join(&request.path);
         let sent = self
-            .line(&endpoint, tls)
+            .line(&endpoint, tls, deadline)
             .and_then(|agent| exchange(&agent, &endpoint, tls, request, deadline));
         let took = begun.elapsed().as_millis();
         match &sent {
@@ -113,7 +113,12 @@ impl Http {
         sent
     }
 
-    fn line(&self, endpoint: &Endpoint, tls: &TlsFiles) -> Result<Agent, Failure> {
+    fn line(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        deadline: Deadline,
+    ) -> Result<Agent, Failure> {
         let https = endpoint.is_https();
         let line = Line {
             tls: https.then(|| tls.clone()),
@@ -124,7 +129,11 @@ impl Http {
             return Ok(agent.clone());
         }
         // Certificates are read only where they are needed, and while nobody waits for the lock.
-        let config = if https { Some(tls.load()?) } else { None };
+        let config = if https {
+            Some(load(endpoint, tls, deadline)?)
+        } else {
+            None
+        };
         let route = Route {
             names: self.names.clone(),
             real: line.real.clone(),
@@ -138,6 +147,23 @@ impl Http {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+/// Reads certificates on a thread that is left behind at the deadline, since they may lie on a mount that is dead.
+fn load(endpoint: &Endpoint, tls: &TlsFiles, deadline: Deadline) -> Result<TlsConfig, Failure> {
+    let late = || {
+        let cause = "its certificates and keys were not read in time";
+        Failure::new(Word::TimedOut, endpoint.to_string(), cause)
+    };
+    let patience = deadline.left().ok_or_else(late)?;
+    let (sender, receiver) = mpsc::channel();
+    let files = tls.clone();
+    std::thread::Builder::new()
+        .name("certificates".to_owned())
+        // The receiver is gone only when it no longer waits.
+        .spawn(move || drop(sender.send(files.load())))
+        .map_err(|error| Failure::new(Word::Io, endpoint.to_string(), error.to_string()))?;
+    receiver.recv_timeout(patience).map_err(|_| late())?
 }
 
 fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {
