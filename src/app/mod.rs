@@ -1,5 +1,6 @@
 //! One function a verb: wires configuration, plan, run and observers.
 
+mod admission;
 mod check;
 mod plan;
 mod report;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::LevelFilter;
 
+use super::admission::{self, Entry};
 use super::{complain, source, store};
 use crate::broadcast::Broadcast;
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::config::problem::Problem;
 use crate::event::{self, Happening, StepName};
-use crate::history::store::{self as records, Admission, Held, Holder, Store};
+use crate::history::store::{self as records, Holder, Store};
 use crate::logging::{self, Sink};
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::head::Restart;
@@ -24,27 +25,16 @@ use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner, catch_panics};
 use crate::run::workers::Workers;
-use crate::sys::files;
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
 use crate::sys::{journal, process, signals};
 use crate::trigger::Trigger;
-
-/// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
-
-/// How long a run that has the lock may take to write who it is.
-const NAME_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the reporters may take to finish when the run has ended.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// How long the journal may take to hear the last lines.
 const LOG_CLOSING: Duration = Duration::from_millis(500);
-
-/// How long a run that a person started may take to end when systemd's run takes over: in all, and before it is told
-/// a second time.
-const TAKE_OVER: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(5)];
 
 /// Runs the sequence.
 pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
@@ -87,12 +77,8 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         return exit::OK;
     }
     let store = store(options);
-    let holder = Holder {
-        run: id.clone(),
-        pid: i32::try_from(std::process::id()).unwrap_or_default(),
-        by_systemd: signals::is_started_by_systemd(),
-    };
-    let entry = match admit(&store, &holder) {
+    let holder = Holder::this(&id, signals::is_started_by_systemd());
+    let entry = match admission::admit(&store, &holder) {
         Ok(entry) => entry,
         Err(message) => {
             complain(&message);
@@ -216,74 +202,5 @@ fn add(
         complain(&format!(
             "farewell run: goes on without its {name} reporter: {error}"
         ));
-    }
-}
-
-/// How a run was let in.
-enum Entry {
-    /// As the only one.
-    Alone(Held),
-    /// Beside one that does not end; says so.
-    Beside(String),
-    /// Without the lock, since the state directory cannot be used; says so.
-    Unlocked(String),
-}
-
-/// Lets this run in, or says who is in.
-fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
-    let asked = Instant::now();
-    let mut told = 0;
-    loop {
-        let (place, who) = (store.clone(), holder.clone());
-        let admission = match files::within(LOCK_PATIENCE, move || place.enter(&who)) {
-            Ok(Admission::Admitted(held)) => return Ok(Entry::Alone(held)),
-            Ok(Admission::Occupied(other)) => other,
-            Err(error) => {
-                return Ok(Entry::Unlocked(format!(
-                    "{}: {error}: this run may leave no record, and nothing keeps a second one from starting beside \
-                     it",
-                    store.directory().display()
-                )));
-            }
-        };
-        let Some(other) = admission else {
-            // It has the lock, and has not written who it is yet.
-            if asked.elapsed() > NAME_PATIENCE && holder.by_systemd {
-                let warning =
-                    "another run is on, which does not say who it is: this one runs beside it";
-                return Ok(Entry::Beside(warning.to_owned()));
-            }
-            if asked.elapsed() > NAME_PATIENCE {
-                return Err("farewell run: another run is on; wait until it has ended".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            continue;
-        };
-        if !holder.by_systemd || other.by_systemd {
-            return Err(format!(
-                "farewell run: run {} is on (process {}); follow it with `farewell status --follow`, or end it with \
-                 `kill {}`",
-                other.run, other.pid, other.pid
-            ));
-        }
-        let waited = asked.elapsed();
-        if waited > TAKE_OVER[0] {
-            let warning = format!(
-                "run {} (process {}) does not end: this one runs beside it",
-                other.run, other.pid
-            );
-            return Ok(Entry::Beside(warning));
-        }
-        if told == 0 || (told == 1 && waited > TAKE_OVER[1]) {
-            told += 1;
-            log::warn!(
-                "run {} was started by hand (process {}): it is told to stop",
-                other.run,
-                other.pid
-            );
-            // It may have ended by now, which is what is wanted.
-            let _ = signals::terminate(other.pid);
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

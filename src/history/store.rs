@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::clock;
+use crate::sys::host;
 use crate::sys::lock::{self, Locked};
 
 /// How many records are kept.
@@ -27,6 +28,8 @@ pub struct Holder {
     pub run: String,
     /// The process.
     pub pid: i32,
+    /// When that process began, in clock ticks since the boot: a number alone may be another process's by now.
+    pub began: Option<u64>,
     /// Whether systemd started it; else a person did.
     pub by_systemd: bool,
 }
@@ -49,6 +52,20 @@ pub enum Admission {
 pub fn new_id(now: SystemTime) -> String {
     let letters: String = (0..4).map(|_| fastrand::lowercase()).collect();
     format!("{}-{letters}", clock::compact(now))
+}
+
+impl Holder {
+    /// This process, as the run `run`.
+    pub fn this(run: &str, by_systemd: bool) -> Holder {
+        let pid = i32::try_from(std::process::id()).unwrap_or_default();
+        let began = host::process_began(pid);
+        Holder {
+            run: run.to_owned(),
+            pid,
+            began,
+            by_systemd,
+        }
+    }
 }
 
 impl Store {
@@ -189,5 +206,7 @@ fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
 fn read_holder(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.take(4096).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    let holder: Holder = serde_json::from_str(&text).ok()?;
+    // What the run before this one wrote stands there until the next one has written.
+    (host::process_began(holder.pid) == holder.began).then_some(holder)
 }

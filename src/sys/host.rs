@@ -43,6 +43,14 @@ fn line(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(Path::new(path))?.trim().to_owned())
 }
 
+/// When a process began, in clock ticks since the boot; `None` when it is gone. See proc(5), `/proc/pid/stat`.
+pub fn process_began(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything, parentheses too.
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// The source address of the default route: what the kernel would put into a packet to the outside. None is sent.
 ///
 /// # Errors
@@ -88,6 +96,13 @@ pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_have_a_beginning() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert!(process_began(own) > process_began(1));
+        assert_eq!(process_began(i32::MAX), None);
+    }
 
     #[test]
     fn the_loopback_interface_has_its_address() {
