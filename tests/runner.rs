@@ -12,7 +12,6 @@ use farewell::failure::{Failure, Word};
 use farewell::plan::gate::{Passage, Plan};
 use farewell::run::errand::{Audience, Errand};
 use farewell::run::runner::{Outcome, Runner, catch_panics};
-use farewell::run::workers::Workers;
 use farewell::step::{Action, Effect, Scope};
 use farewell::sys::http::Http;
 use farewell::trigger::Trigger;
@@ -127,7 +126,6 @@ fn run_with(
         begun,
         facts,
         http: Http::default(),
-        workers: Workers::default(),
         audience: ear.clone(),
     };
     let runner = Runner::default();

@@ -24,7 +24,6 @@ use crate::reporters::systemd::Systemd;
 use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner, catch_panics};
-use crate::run::workers::Workers;
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
 use crate::sys::{journal, process, signals};
@@ -109,7 +108,6 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         begun,
         facts,
         http: Http::default(),
-        workers: Workers::default(),
         audience: broadcast.clone(),
     });
     let outcome = runner.run(&errand).unwrap_or_else(|error| {
@@ -129,8 +127,6 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     broadcast.close(CLOSING);
     logging::flush(LOG_CLOSING);
     drop(held);
-    // Its idle threads end with the process; waking a hundred of them to end by themselves would take longer.
-    std::mem::forget(errand);
     match result {
         event::Result::Ok => exit::OK,
         event::Result::Failed => exit::FAILED,

@@ -16,6 +16,9 @@ use crate::reporter::{News, Reporter};
 /// How long lines wait for each other before they are synced.
 const GROUP: Duration = Duration::from_millis(50);
 
+/// How many lines are written together when they come faster than they can be written one by one.
+const TOGETHER: u64 = 16;
+
 /// How far the record has been written, for those who must not begin before it says that they do.
 #[derive(Default)]
 pub struct Written {
@@ -49,12 +52,12 @@ impl Written {
         }
     }
 
-    fn advance(&self) {
+    fn advance(&self, events: u64) {
         let mut state = self
             .state
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        state.events += 1;
+        state.events += events;
         state.behind = false;
         drop(state);
         self.changed.notify_all();
@@ -69,6 +72,8 @@ pub struct Record {
     file: Option<File>,
     /// Lines that the disk has not taken yet. The record stays a true prefix: nothing is written before them.
     backlog: Vec<u8>,
+    /// How many events it has heard that are not settled.
+    unsettled: u64,
     written: Arc<Written>,
     sync: Option<Syncing>,
     complain: Box<dyn FnMut(String) + Send>,
@@ -95,6 +100,7 @@ impl Record {
             writer: Writer::default(),
             file: None,
             backlog: Vec::new(),
+            unsettled: 0,
             written,
             sync: None,
             complain,
@@ -147,44 +153,67 @@ impl Record {
     }
 }
 
-impl Reporter for Record {
-    fn hear(&mut self, news: News<'_>) {
-        let News::Event(event) = news else { return };
-        let Event { happening, .. } = event;
-        if let Happening::RunStarted { run, .. } = happening
+impl Record {
+    fn note(&mut self, event: &Event) {
+        if let Happening::RunStarted { run, .. } = &event.happening
             && let Err(error) = self.open(run)
         {
             self.complain(&error, "this run leaves no record");
         }
-        if self.file.is_some() {
-            if let Some(line) = self.writer.line(event) {
-                self.backlog.extend(line);
-            }
-            if let Err(error) = self.write() {
-                self.complain(&error, "the record of this run stays behind");
-            }
+        if self.file.is_some()
+            && let Some(line) = self.writer.line(event)
+        {
+            self.backlog.extend(line);
         }
-        self.written.advance();
+        self.unsettled += 1;
+    }
+
+    /// Writes what was noted, tells those who wait for it, and has it synced.
+    fn settle(&mut self) {
+        if let Err(error) = self.write() {
+            self.complain(&error, "the record of this run stays behind");
+        }
+        self.written.advance(std::mem::take(&mut self.unsettled));
         if let Some(sync) = &self.sync
             && !sync.dirty.swap(true, Ordering::AcqRel)
         {
             // It ends only when this sender is gone.
             let _ = sync.wake.send(());
         }
-        if matches!(happening, Happening::RunFinished { .. }) {
-            if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
-                drop(wake);
-                // A panic there costs the sync and nothing else.
-                let _ = thread.join();
+    }
+
+    fn close(&mut self) {
+        if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
+            drop(wake);
+            // A panic there costs the sync and nothing else.
+            let _ = thread.join();
+        }
+        if self.file.is_some()
+            && let Err(error) = self.store.prune(&self.run)
+        {
+            log::warn!(
+                "{}: old records cannot be removed: {error}",
+                self.store.directory().display()
+            );
+        }
+    }
+}
+
+impl Reporter for Record {
+    fn hear(&mut self, news: News<'_>) {
+        match news {
+            News::Event(event) => {
+                self.note(event);
+                let last = matches!(event.happening, Happening::RunFinished { .. });
+                if last || self.unsettled >= TOGETHER {
+                    self.settle();
+                }
+                if last {
+                    self.close();
+                }
             }
-            if self.file.is_some()
-                && let Err(error) = self.store.prune(&self.run)
-            {
-                log::warn!(
-                    "{}: old records cannot be removed: {error}",
-                    self.store.directory().display()
-                );
-            }
+            News::Idle if self.unsettled > 0 => self.settle(),
+            News::Idle | News::Tick(_) => {}
         }
     }
 }

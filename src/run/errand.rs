@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::workers::Workers;
 use crate::config::facts::Facts;
 use crate::event::Happening;
 use crate::plan::gate::Plan;
@@ -28,8 +27,6 @@ pub struct Errand {
     pub facts: Facts,
     /// The door to HTTP.
     pub http: Http,
-    /// The threads of its steps.
-    pub workers: Workers,
     /// Who hears of it.
     pub audience: Arc<dyn Audience>,
 }

@@ -5,4 +5,3 @@ mod condition;
 pub mod errand;
 pub mod runner;
 mod walk;
-pub mod workers;

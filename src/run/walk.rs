@@ -13,6 +13,7 @@ use crate::event::{Happening, Result, State};
 use crate::failure::{Failure, Word};
 use crate::plan::sequence::OnFailure;
 use crate::sys::cancel::Cancel;
+use crate::sys::workers::{self, Next};
 
 /// How long a step may be late before its thread is left behind. Steps end by themselves at their deadline; only what
 /// nothing can interrupt is late.
@@ -169,7 +170,7 @@ impl Walk {
             &self.cancel
         };
         let (cancel, control, its) = (cancel.clone(), self.control.clone(), errand.clone());
-        let job = move || -> Box<dyn FnOnce() + Send> {
+        let job = move || -> Next {
             let ending = attempts::perform(&its, index, deadline, &cancel);
             let ended = Message::Ended(index, ending, Instant::now());
             // Nobody hears of a step that was left behind.
@@ -182,7 +183,7 @@ impl Walk {
             late,
         });
         self.running.push(index);
-        if let Err(error) = errand.workers.start(job) {
+        if let Err(error) = workers::start(job) {
             let failure = Failure::new(Word::Io, "a thread for the step", error.to_string());
             self.end(index, Ending::failed(0, failure), Instant::now());
         }

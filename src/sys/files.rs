@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::workers::{self, Next};
+
 /// The largest file that is read; facts and credentials are small.
 const LIMIT: u64 = 1 << 20;
 
@@ -21,13 +23,11 @@ pub fn within<T: Send + 'static>(
     access: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("file".into())
-        .stack_size(64 << 10)
-        .spawn(move || {
-            // The receiver is gone only when it no longer waits.
-            let _ = sender.send(access());
-        })?;
+    workers::start(move || -> Next {
+        let accessed = access();
+        // The receiver is gone only when it no longer waits.
+        Box::new(move || drop(sender.send(accessed)))
+    })?;
     receiver
         .recv_timeout(patience)
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))

@@ -15,3 +15,4 @@ pub mod signals;
 pub mod sockets;
 pub mod systemd;
 pub mod terminal;
+pub mod workers;
