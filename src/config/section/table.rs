@@ -200,6 +200,19 @@ impl<'a> Section<'a> {
             .and_then(|located| self.field(key, located, parse, secrecy))
     }
 
+    /// The items of a list; a single value counts as a list of one, an empty list is a problem.
+    pub(super) fn items(&self, key: &'static str) -> Option<&'a [Located]> {
+        let located = self.entry(key)?;
+        match &located.value {
+            Value::List(items) if items.is_empty() => {
+                self.problem_at(located.line, key, "must not be empty");
+                None
+            }
+            Value::List(items) => Some(items.as_slice()),
+            _ => Some(std::slice::from_ref(located)),
+        }
+    }
+
     /// A list of such strings; a single string counts as a list of one, an empty list is a problem.
     pub fn texts<T: 'static>(
         &self,
@@ -207,15 +220,7 @@ impl<'a> Section<'a> {
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,
     ) -> Option<Vec<Field<T>>> {
-        let located = self.entry(key)?;
-        let items = match &located.value {
-            Value::List(items) if items.is_empty() => {
-                self.problem_at(located.line, key, "must not be empty");
-                return None;
-            }
-            Value::List(items) => items.as_slice(),
-            _ => std::slice::from_ref(located),
-        };
+        let items = self.items(key)?;
         // All of them are read, so that every problem is told, before any missing one makes the whole `None`.
         let fields: Vec<_> = items
             .iter()

@@ -36,15 +36,7 @@ impl Section<'_> {
 
     /// A list of integers within `range`; a single one counts as a list of one, an empty list is a problem.
     pub fn integers(&self, key: &'static str, range: RangeInclusive<i64>) -> Option<Vec<i64>> {
-        let located = self.entry(key)?;
-        let items = match &located.value {
-            Value::List(items) if items.is_empty() => {
-                self.problem_at(located.line, key, "must not be empty");
-                return None;
-            }
-            Value::List(items) => items.as_slice(),
-            _ => std::slice::from_ref(located),
-        };
+        let items = self.items(key)?;
         let integers: Vec<_> = items
             .iter()
             .map(|item| self.integer_at(key, item, &range))
