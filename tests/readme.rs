@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const HEAD: &str = "<!-- quickstart -->\n```text\n";
 const COMMAND: &str = "cargo run --release -- run --config units/quickstart.toml";
@@ -14,7 +15,10 @@ struct Room(PathBuf);
 
 impl Room {
     fn new() -> Room {
-        let room = std::env::temp_dir().join(format!("farewell-readme-{}", std::process::id()));
+        static ROOMS: AtomicU32 = AtomicU32::new(0);
+        let number = ROOMS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("farewell-readme-{}-{number}", std::process::id());
+        let room = std::env::temp_dir().join(name);
         fs::create_dir_all(room.join("units")).expect("a directory");
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/quickstart.toml");
         fs::copy(from, room.join("units/quickstart.toml")).expect("copied");
@@ -139,4 +143,24 @@ fn the_readme_knows_every_kind_and_registry() {
             registry.name
         );
     }
+}
+
+#[test]
+fn the_readme_s_configuration_is_right() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+        .expect("README.md");
+    let (_, rest) = readme.split_once("```toml\n").expect("a configuration");
+    let (configuration, _) = rest.split_once("```").expect("its end");
+    let room = Room::new();
+    fs::write(room.0.join("farewell.toml"), configuration).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_farewell"))
+        .args(["check", "--image", "--config", "farewell.toml"])
+        .current_dir(&room.0)
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        told, "farewell check: 1 file; 3 steps; no problems\n",
+        "{output:?}"
+    );
 }
