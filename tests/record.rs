@@ -90,7 +90,8 @@ fn kill_once(place: &Path, name: &str, delay: Duration, toll: &mut Toll) {
 
 #[test]
 fn a_killed_run_leaves_a_true_record() {
-    const RUNS: u32 = 200;
+    // `tests/run --long` looks closer.
+    let runs: u32 = std::env::var_os("FAREWELL_TESTS_LONG").map_or(200, |_| 2000);
     // In memory, since another test's work for the disk would make the record late, which it may be.
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() {
@@ -104,9 +105,9 @@ fn a_killed_run_leaves_a_true_record() {
     let duration = begun.elapsed() / 5;
     let half = |half: u32| {
         let mut toll = Toll::default();
-        for at in (half..RUNS).step_by(2) {
+        for at in (half..runs).step_by(2) {
             // Spread over the run and a little beyond.
-            let delay = duration.mul_f64(1.3 * (f64::from(at) + fastrand::f64()) / f64::from(RUNS));
+            let delay = duration.mul_f64(1.3 * (f64::from(at) + fastrand::f64()) / f64::from(runs));
             kill_once(&place, &format!("kill-{at}"), delay, &mut toll);
         }
         toll
@@ -123,9 +124,9 @@ fn a_killed_run_leaves_a_true_record() {
     );
     let whole = sum(|it| it.whole);
     println!(
-        "{duration:?} a run; of {RUNS}: {none} without a record, {cut} cut off ({running} in a step), {whole} whole"
+        "{duration:?} a run; of {runs}: {none} without a record, {cut} cut off ({running} in a step), {whole} whole"
     );
-    assert!(none <= 100, "{none} of {RUNS} left no record");
+    assert!(none * 2 <= runs as usize, "{none} of {runs} left no record");
     assert!(
         cut >= 20 && running >= 10,
         "the kills came at no interesting time"

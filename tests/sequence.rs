@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use serde_json::json;
 use support::cli::{Cli, Ended, GENEROUS, Running, sh, states, step, until};
 
@@ -311,13 +309,4 @@ fn a_wrong_configuration_runs_nothing() {
     assert!(ended.stderr.contains("nonsense"), "{ended:?}");
     assert!(cli.words().is_empty() && cli.records().is_empty());
     assert_eq!(cli.end(&["run", "--trigger", "earthquake"]).code, 64);
-}
-
-#[test]
-fn a_quick_run_is_not_slowed_by_its_reports() {
-    let config: String = (0..20)
-        .map(|it| format!("[[step]]\nname = \"s{it}\"\nkind = \"wait\"\nfor = \"1ms\"\n"))
-        .collect();
-    let (_, ended) = run("quick", &config, 0);
-    assert!(ended.took < Duration::from_secs(5), "{:?}", ended.took);
 }
