@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::trigger::Trigger;
+
 /// What the contract calls exit codes: sysexits(3), so that systemd prints their names.
 pub mod exit {
     /// All went well.
@@ -15,24 +17,17 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// There is nothing to show (EX_NOINPUT).
     pub const NOTHING: u8 = 66;
-    /// Something inside farewell or the system failed (EX_OSERR).
-    pub const SYSTEM: u8 = 71;
     /// Cut short: the budget was spent, it was told to stop, or another run is on (EX_TEMPFAIL).
     pub const CUT_SHORT: u8 = 75;
     /// The configuration is wrong (EX_CONFIG).
     pub const CONFIG: u8 = 78;
 }
 
-const TRIGGERS: [&str; 6] = ["poweroff", "halt", "reboot", "kexec", "soft-reboot", "stop"];
-const RUN_TRIGGERS: [&str; 7] = [
-    "poweroff",
-    "halt",
-    "reboot",
-    "kexec",
-    "soft-reboot",
-    "stop",
-    "restart",
-];
+/// The triggers, and what else `run` takes for one.
+fn triggers(more: Option<&'static str>) -> PossibleValuesParser {
+    let words = Trigger::ALL.map(Trigger::as_str).into_iter().chain(more);
+    PossibleValuesParser::new(words)
+}
 
 /// Runs a machine's last duties: leaves its cluster's registry, drains, waits until that is safe, and reports it.
 #[derive(Debug, Parser)]
@@ -85,7 +80,7 @@ pub enum Verb {
     )]
     Plan {
         /// The trigger to plan for
-        #[arg(long, value_name = "TRIGGER", default_value = "stop", value_parser = PossibleValuesParser::new(TRIGGERS))]
+        #[arg(long, value_name = "TRIGGER", default_value = "stop", value_parser = triggers(None))]
         trigger: String,
         /// Print one JSON object
         #[arg(long)]
@@ -99,7 +94,7 @@ pub enum Verb {
     )]
     Run {
         /// Why it takes place; found out when not given. With `restart` nothing is run, unless `restart = "run"`
-        #[arg(long, value_name = "TRIGGER", value_parser = PossibleValuesParser::new(RUN_TRIGGERS))]
+        #[arg(long, value_name = "TRIGGER", value_parser = triggers(Some("restart")))]
         trigger: Option<String>,
     },
     /// Show the run in progress, else the last one

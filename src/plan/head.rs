@@ -78,16 +78,10 @@ impl Head {
     }
 
     fn apply(&mut self, fragment: &Fragment, section: &Section<'_>) {
-        const NAMES: [&str; 7] = [
-            "default",
-            "poweroff",
-            "halt",
-            "reboot",
-            "kexec",
-            "soft-reboot",
-            "stop",
-        ];
-        if let Some(budgets) = section.durations("budget", &NAMES) {
+        let names: Vec<&'static str> = std::iter::once("default")
+            .chain(Trigger::ALL.map(Trigger::as_str))
+            .collect();
+        if let Some(budgets) = section.durations("budget", &names) {
             self.budget_at = (fragment.path.clone(), section.line_of("budget"));
             for (name, line, budget) in &budgets {
                 let key = if budgets.len() == 1 && *name == "default" {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::Dir;
+use super::program::farewell;
 
 /// A place to run farewell in.
 pub struct Binary {
@@ -36,13 +37,11 @@ impl Binary {
 
     /// `farewell VERB…` with its configuration, its state directory and an empty environment.
     pub fn command(&self, verb: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farewell"));
+        let mut command = farewell();
         command
             .args(verb)
             .args(["--config", &self.dir.file("farewell.toml")])
             .args(["--state", &self.dir.file("state")])
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::null());
         command
     }
