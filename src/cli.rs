@@ -17,6 +17,8 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// There is nothing to show (EX_NOINPUT).
     pub const NOTHING: u8 = 66;
+    /// A defect in farewell itself (EX_SOFTWARE); no step's panic comes to this.
+    pub const SOFTWARE: u8 = 70;
     /// Cut short: the budget was spent, it was told to stop, or another run is on (EX_TEMPFAIL).
     pub const CUT_SHORT: u8 = 75;
     /// The configuration is wrong (EX_CONFIG).

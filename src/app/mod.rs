@@ -7,6 +7,7 @@ mod report;
 mod run;
 
 use std::io::Write as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Options, Verb, exit};
 use crate::config::fragments::Source;
 use crate::history::store::Store;
+use crate::run::runner::catch_panics;
 use crate::sys::signals;
 
 /// Runs the command line of this process.
@@ -34,14 +36,20 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    catch_panics();
+    let code = panic::catch_unwind(AssertUnwindSafe(|| call(cli, begun)));
+    ExitCode::from(code.unwrap_or(exit::SOFTWARE))
+}
+
+fn call(cli: Cli, begun: Instant) -> u8 {
     let options = &cli.options;
-    ExitCode::from(match cli.verb {
+    match cli.verb {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
         Verb::Status { follow, json } => report::status(options, follow, json),
         Verb::Report { run, list, json } => report::report(options, run.as_deref(), list, json),
-    })
+    }
 }
 
 fn source(options: &Options) -> Source {

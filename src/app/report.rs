@@ -187,7 +187,9 @@ fn follow_record(store: &Store, id: &str) -> u8 {
                 return exit::NOTHING;
             }
         };
-        events[heard..]
+        events
+            .get(heard..)
+            .unwrap_or_default()
             .iter()
             .for_each(|event| terminal.hear(News::Event(event)));
         heard = events.len();

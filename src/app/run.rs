@@ -23,7 +23,7 @@ use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
 use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
-use crate::run::runner::{Outcome, Runner, catch_panics};
+use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
 use crate::sys::{journal, process, signals};
@@ -37,7 +37,6 @@ const LOG_CLOSING: Duration = Duration::from_millis(500);
 
 /// Runs the sequence.
 pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
-    catch_panics();
     let sink = logging::install(LevelFilter::Warn);
     let runner = Runner::default();
     let control = runner.control();

@@ -6,14 +6,21 @@ use crate::sys::clock;
 
 pub use crate::sys::clock::print_duration as print;
 
+/// The longest duration that makes sense anywhere; far from where clocks overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Parses a duration, units up to hours.
 ///
 /// # Errors
-/// One sentence that shows how a duration is written.
+/// One sentence that shows how a duration is written, or that it is longer than 24 hours.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    clock::parse_duration(text.trim()).ok_or_else(|| {
-        format!("`{text}` is no duration; write it like \"500ms\", \"90s\" or \"2m\"")
-    })
+    match clock::parse_duration(text.trim()) {
+        Some(duration) if duration > LONGEST => Err(format!("`{text}` is longer than 24h")),
+        Some(duration) => Ok(duration),
+        None => Err(format!(
+            "`{text}` is no duration; write it like \"500ms\", \"90s\" or \"2m\""
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -31,7 +38,17 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "-5s", "2 weeks ago", "1mo", "soon", "5s ago"] {
+        for text in [
+            "",
+            "5",
+            "-5s",
+            "2 weeks ago",
+            "1mo",
+            "soon",
+            "5s ago",
+            "9223372036854775807s",
+            "25h",
+        ] {
             assert!(parse(text).is_err(), "{text}: {:?}", parse(text));
         }
         assert_eq!(print(Duration::from_secs(90)), "1m 30s");

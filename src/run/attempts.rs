@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, State, Stream};
 use crate::failure::{Failure, Word};
 use crate::plan::sequence::Step;
+use crate::secrets::mask;
 use crate::step::{Action, Effect, Pace, Scope, Voice};
 use crate::sys::cancel::{Cancel, Waited};
 
@@ -225,22 +227,27 @@ impl Voice for Speaker<'_> {
     }
 }
 
+/// What every panic is.
+const DEFECT: &str = "a defect in farewell, please report it";
+
 thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the panics of steps from standard error: they become failures. Called once per process.
+/// Keeps the panics of steps from standard error: they become failures. Any other one is told in a line, without a
+/// backtrace. Called once per process.
 pub fn catch_panics() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
+    panic::set_hook(Box::new(|info| {
         // Without a backtrace, which would cost more time than many a step.
+        let place = info
+            .location()
+            .map_or_else(String::new, |location| format!(" at {location}"));
         if PLACE.with_borrow(Option::is_some) {
-            let place = info
-                .location()
-                .map_or_else(String::new, |location| format!(" at {location}"));
             PLACE.set(Some(place));
         } else {
-            usual(info);
+            let line = format!("farewell: {DEFECT}: {}{place}", message(info.payload()));
+            // There is nobody left to tell that standard error is gone.
+            let _ = writeln!(std::io::stderr(), "{}", mask(&line));
         }
     }));
 }
@@ -251,10 +258,7 @@ fn guarded(action: &dyn Action, scope: &Scope<'_>) -> Result<Effect, Failure> {
     let attempt = panic::catch_unwind(AssertUnwindSafe(|| action.attempt(scope)));
     let place = PLACE.take().unwrap_or_default();
     attempt.unwrap_or_else(|payload| {
-        let cause = format!(
-            "a defect in farewell, please report it: {}{place}",
-            message(payload.as_ref())
-        );
+        let cause = format!("{DEFECT}: {}{place}", message(payload.as_ref()));
         Err(Failure::new(Word::Panic, "", cause))
     })
 }
