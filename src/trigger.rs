@@ -48,11 +48,6 @@ impl Trigger {
             .into_iter()
             .find(|trigger| trigger.as_str() == word)
     }
-
-    /// Whether the whole system goes down, so that systemd's own limit of 30 minutes applies.
-    pub fn is_system(self) -> bool {
-        self != Trigger::Stop
-    }
 }
 
 impl fmt::Display for Trigger {

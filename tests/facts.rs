@@ -7,36 +7,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use serde_json::Value;
-use support::Dir;
-use support::program::{Said, farewell};
+use support::program::{Said, Setting};
 
-/// A configuration in a directory of its own, with its records.
-struct Setting(Dir);
-
-impl Setting {
-    fn new(name: &str, toml: &str) -> Self {
-        let dir = Dir::new(name);
-        fs::write(dir.file("farewell.toml"), toml).expect("written");
-        Setting(dir)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = farewell();
-        command
-            .args(arguments)
-            .args(["--config", &self.0.file("farewell.toml")])
-            .args(["--state", &self.0.file("state")]);
-        command
-    }
-
-    fn say(&self, arguments: &[&str]) -> Said {
-        Said::by(&mut self.command(arguments))
-    }
-
-    fn report(&self) -> Value {
-        let said = self.say(&["report", "--json"]);
-        serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
-    }
+fn report(setting: &Setting) -> Value {
+    let said = setting.say(&["report", "--json"]);
+    serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
 }
 
 /// A step whose command writes its arguments and the variable `V` to `file`, one a line.
@@ -132,7 +107,7 @@ fn facts_are_what_the_machine_says() {
     for (word, value) in &expected {
         assert_eq!(told.next(), Some(value.as_str()), "{word}");
     }
-    let report = setting.report();
+    let report = report(&setting);
     assert_eq!(told.next(), report["run"].as_str(), "{report}");
     assert_eq!(told.next(), Some("hunter2"));
     assert_eq!(report["trigger"], "kexec");
@@ -161,7 +136,7 @@ fn a_missing_fact_costs_its_own_step_and_no_other() {
     fs::write(setting.0.file("data.json"), "{}").expect("written");
     let said = setting.say(&["run"]);
     assert_eq!(said.code, 1, "{said:?}");
-    let report = setting.report();
+    let report = report(&setting);
     for (at, fact) in [
         "${env:FAREWELL_TEST_NOT_SET}",
         "${file:/no/such/file}",
@@ -246,5 +221,5 @@ fn a_name_or_duration_that_needs_a_missing_fact_makes_no_plan() {
             .env("FAREWELL_TEST_FOR", "1ms"),
     );
     assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(setting.report()["steps"][0]["name"], "leave-web");
+    assert_eq!(report(&setting)["steps"][0]["name"], "leave-web");
 }

@@ -6,36 +6,19 @@ use std::fs;
 
 use serde_json::Value;
 use support::Dir;
-use support::program::{Said, farewell};
+use support::program::{Said, Setting, farewell};
 
 fn say(arguments: &[&str]) -> Said {
     Said::by(farewell().args(arguments))
 }
 
-/// A configuration, and what one verb says of it.
-struct Setting(Dir);
-
-impl Setting {
-    fn new(name: &str, toml: &str) -> Self {
-        let dir = Dir::new(name);
-        fs::write(dir.file("farewell.toml"), toml).expect("written");
-        Setting(dir)
-    }
-
-    fn say(&self, arguments: &[&str]) -> Said {
-        let (config, state) = (self.0.file("farewell.toml"), self.0.file("state"));
-        let options = ["--config", &config, "--state", &state];
-        say(&[arguments, &options].concat())
-    }
-
-    /// Budget and reserve in seconds.
-    fn times(&self, trigger: &str) -> (u64, u64) {
-        let said = self.say(&["plan", "--json", "--trigger", trigger]);
-        let plan: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
-        assert_eq!(plan["trigger"], trigger);
-        let seconds = |key: &str| plan[key].as_u64().expect("a number") / 1_000_000;
-        (seconds("budget_usec"), seconds("reserve_usec"))
-    }
+/// Budget and reserve in seconds.
+fn times(setting: &Setting, trigger: &str) -> (u64, u64) {
+    let said = setting.say(&["plan", "--json", "--trigger", trigger]);
+    let plan: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+    assert_eq!(plan["trigger"], trigger);
+    let seconds = |key: &str| plan[key].as_u64().expect("a number") / 1_000_000;
+    (seconds("budget_usec"), seconds("reserve_usec"))
 }
 
 const WAIT: &str = "[[step]]\nname = \"a\"\nkind = \"wait\"\nfor = \"1ms\"\ntimeout = \"5s\"\n";
@@ -46,23 +29,23 @@ fn budgets_go_by_trigger() {
         "[farewell]\nbudget = { default = \"40s\", stop = \"30m\", soft-reboot = \"20s\" }\n";
     let setting = Setting::new("budgets", &(budget.to_owned() + WAIT));
     for trigger in ["poweroff", "halt", "reboot", "kexec"] {
-        assert_eq!(setting.times(trigger), (40, 0), "{trigger}");
+        assert_eq!(times(&setting, trigger), (40, 0), "{trigger}");
     }
-    assert_eq!(setting.times("soft-reboot"), (20, 0));
-    assert_eq!(setting.times("stop"), (1800, 0));
+    assert_eq!(times(&setting, "soft-reboot"), (20, 0));
+    assert_eq!(times(&setting, "stop"), (1800, 0));
 }
 
 #[test]
 fn the_reserve_is_a_tenth_where_there_are_always_steps() {
     let always = WAIT.to_owned() + "always = true\n";
-    assert_eq!(Setting::new("reserve-0", WAIT).times("reboot"), (90, 0));
+    assert_eq!(times(&Setting::new("reserve-0", WAIT), "reboot"), (90, 0));
     assert_eq!(
-        Setting::new("reserve-tenth", &always).times("reboot"),
+        times(&Setting::new("reserve-tenth", &always), "reboot"),
         (90, 9)
     );
     let given = "[farewell]\nreserve = \"20s\"\n".to_owned() + WAIT;
     assert_eq!(
-        Setting::new("reserve-given", &given).times("reboot"),
+        times(&Setting::new("reserve-given", &given), "reboot"),
         (90, 20)
     );
 }

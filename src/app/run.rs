@@ -70,8 +70,11 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         return exit::CONFIG;
     };
     if restart && plan.restart() == Restart::Skip {
-        log::info!("a restart is no farewell (restart = \"skip\"): nothing is run");
-        complain("farewell run: a restart is no farewell (restart = \"skip\"): nothing is run");
+        let message = "a restart is no farewell (restart = \"skip\"): nothing is run";
+        match sink {
+            Sink::Journal => log::info!("{message}"),
+            Sink::Lines => complain(&format!("farewell run: {message}")),
+        }
         return exit::OK;
     }
     let store = store(options);

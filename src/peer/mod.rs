@@ -29,17 +29,12 @@ pub use verdict::{excerpt, unexpected};
 /// - `cert-file`, `key-file`: the client's certificate and its key, in PEM; both or none
 /// - `server-name`: the name that the server's certificate must be for; default: the URL's host
 pub struct Peer {
-    urls: Urls,
+    urls: Vec<Field<Endpoint>>,
     headers: Vec<(String, Field<String>)>,
     account: Option<(Field<String>, Field<String>)>,
     tls: Tls,
     /// The address that answered last, among `urls`.
     preferred: AtomicUsize,
-}
-
-enum Urls {
-    Configured(Vec<Field<Endpoint>>),
-    Default(Endpoint),
 }
 
 const TLS_KEYS: [&str; 3] = ["ca-file", "cert-file", "key-file"];
@@ -73,17 +68,6 @@ impl Peer {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse_base, Secrecy::Public)
         });
-        Self::read_rest(section, urls.map(Urls::Configured))
-    }
-
-    /// As [`Peer::read`], with an address for where there is no `url`.
-    pub fn read_or(section: &Section<'_>, default: &str) -> Option<Peer> {
-        let urls = section.texts("url", Endpoint::parse_base, Secrecy::Public);
-        let urls = match urls {
-            Some(urls) => Some(Urls::Configured(urls)),
-            None if section.has("url") => None,
-            None => Endpoint::parse_base(default).ok().map(Urls::Default),
-        };
         Self::read_rest(section, urls)
     }
 
@@ -92,10 +76,10 @@ impl Peer {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse, Secrecy::Public)
         });
-        Self::read_rest(section, urls.map(Urls::Configured))
+        Self::read_rest(section, urls)
     }
 
-    fn read_rest(section: &Section<'_>, urls: Option<Urls>) -> Option<Peer> {
+    fn read_rest(section: &Section<'_>, urls: Option<Vec<Field<Endpoint>>>) -> Option<Peer> {
         let headers = read_headers(section);
         let account = read_account(section);
         if section.has("user")
@@ -147,18 +131,7 @@ impl Peer {
     /// # Errors
     /// As [`Field::get`].
     pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
-        match &self.urls {
-            Urls::Configured(urls) => urls.iter().map(|url| url.get(facts)).collect(),
-            Urls::Default(url) => Ok(vec![url.clone()]),
-        }
-    }
-
-    /// Reads the certificates and keys and checks that they belong together; nothing is sent.
-    ///
-    /// # Errors
-    /// A `tls` failure, or as [`Field::get`].
-    pub fn check_tls(&self, facts: &Facts) -> Result<(), Failure> {
-        self.tls.get(facts)?.check()
+        self.urls.iter().map(|url| url.get(facts)).collect()
     }
 
     /// Everything ready to send, with `user` and `password` as Basic.

@@ -1,6 +1,9 @@
 //! The program itself, started as its users start it.
 
+use std::fs;
 use std::process::Command;
+
+use super::Dir;
 
 /// The program with nothing in its environment but the path.
 pub fn farewell() -> Command {
@@ -29,5 +32,30 @@ impl Said {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
+    }
+}
+
+/// A configuration in a directory of its own, with its records.
+pub struct Setting(pub Dir);
+
+impl Setting {
+    pub fn new(name: &str, toml: &str) -> Self {
+        let dir = Dir::new(name);
+        fs::write(dir.file("farewell.toml"), toml).expect("written");
+        Setting(dir)
+    }
+
+    /// The verb, its arguments, and the two options.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = farewell();
+        command
+            .args(arguments)
+            .args(["--config", &self.0.file("farewell.toml")])
+            .args(["--state", &self.0.file("state")]);
+        command
+    }
+
+    pub fn say(&self, arguments: &[&str]) -> Said {
+        Said::by(&mut self.command(arguments))
     }
 }
