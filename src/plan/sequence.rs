@@ -9,7 +9,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
-use crate::step::{Action, Pace};
+use crate::step::{Action, Pace, Ties};
 use crate::steps::KINDS;
 use crate::trigger::Trigger;
 
@@ -60,6 +60,8 @@ pub struct Step {
     pub pace: Pace,
     /// What it may still need to end once it is cancelled.
     pub grace: Duration,
+    /// What it has to do with the rest of this machine.
+    pub ties: Ties,
 }
 
 /// A step as it was read, before its place among the others is known.
@@ -224,6 +226,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 action: blueprint.action.into(),
                 pace: blueprint.pace,
                 grace: blueprint.grace,
+                ties: blueprint.ties,
             }
         });
     Some(Draft {

@@ -1,5 +1,6 @@
 //! Doors to the world. Each foreign crate is named in one of them, and its errors stop there.
 
+pub mod bus;
 pub mod cancel;
 pub mod clock;
 pub mod files;

@@ -28,12 +28,7 @@ pub struct Field<T> {
 
 impl<T> Clone for Field<T> {
     fn clone(&self) -> Self {
-        Field {
-            key: self.key.clone(),
-            template: self.template.clone(),
-            secrecy: self.secrecy,
-            parse: self.parse,
-        }
+        self.taken_as(self.parse)
     }
 }
 
@@ -53,6 +48,16 @@ impl<T> Field<T> {
             secrets::hide(&text);
         }
         (self.parse)(&text)
+    }
+
+    /// The same string, understood as something else.
+    pub fn taken_as<U>(&self, parse: fn(&str) -> Result<U, String>) -> Field<U> {
+        Field {
+            key: self.key.clone(),
+            template: self.template.clone(),
+            secrecy: self.secrecy,
+            parse,
+        }
     }
 
     /// The text, when no fact is in it.
