@@ -26,7 +26,7 @@ use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
-use crate::sys::{journal, process, signals};
+use crate::sys::{bus, journal, process, signals};
 use crate::trigger::Trigger;
 
 /// How long the reporters may take to finish when the run has ended.
@@ -88,6 +88,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     };
     let broadcast = Arc::new(Broadcast::new(begun));
     add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
+    add_dbus(&broadcast, begun, holder.by_systemd);
     let (held, warning) = match entry {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
@@ -190,13 +191,36 @@ fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: b
     }
 }
 
+/// Puts the reporter on D-Bus to work where it may have the name: the policy gives it to root alone, and a bus that was
+/// named is the caller's own. A run by hand, on a machine without the policy, goes without it and says nothing.
+fn add_dbus(broadcast: &Arc<Broadcast>, begun: Instant, by_systemd: bool) {
+    let named = bus::is_named();
+    if !signals::is_root() && !named {
+        return;
+    }
+    let audience = Arc::downgrade(broadcast);
+    let complain = move |cause: String| {
+        let message = format!("this run cannot be seen on D-Bus: {cause}");
+        match audience.upgrade().filter(|_| by_systemd || named) {
+            Some(audience) => audience.hear(Happening::Warning { message }),
+            None => log::debug!("{message}"),
+        }
+    };
+    let begin = |at_work| reporters::dbus::begin(begun, Box::new(complain), at_work);
+    told("D-Bus", broadcast.add_desk(begin));
+}
+
 fn add(
     broadcast: &Broadcast,
     name: &str,
     every: Option<Duration>,
     reporter: Box<dyn crate::reporter::Reporter>,
 ) {
-    if let Err(error) = broadcast.add(name, every, reporter) {
+    told(name, broadcast.add(name, every, reporter));
+}
+
+fn told(name: &str, added: io::Result<()>) {
+    if let Err(error) = added {
         complain(&format!(
             "farewell run: goes on without its {name} reporter: {error}"
         ));

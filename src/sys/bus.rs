@@ -1,5 +1,9 @@
 //! D-Bus connections and calls that keep a deadline. zbus is asynchronous; its futures are run to their end here.
 
+pub mod agent;
+pub mod presence;
+pub mod watch;
+
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -70,6 +74,11 @@ impl From<zbus::Error> for Trouble {
             other => Trouble::Strange(other.to_string()),
         }
     }
+}
+
+/// Whether the environment names the system bus (`$DBUS_SYSTEM_BUS_ADDRESS`).
+pub fn is_named() -> bool {
+    std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some()
 }
 
 /// Runs a future of zbus to its end, or to the deadline.
