@@ -45,6 +45,9 @@ pub mod plan;
 
 pub mod run;
 
+// What can be known of a run before it takes place.
+pub mod rehearsal;
+
 // What a run tells, and to whom.
 pub mod progress;
 

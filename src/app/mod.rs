@@ -16,7 +16,7 @@ use clap::Parser as _;
 use crate::cli::{Cli, Options, Verb, exit};
 use crate::config::fragments::Source;
 use crate::history::store::Store;
-use crate::run::runner::catch_panics;
+use crate::run::panics::catch_panics;
 use crate::sys::signals;
 
 /// Runs the command line of this process.
