@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use super::admission::{self, Entry};
-use super::{complain, source, store};
+use super::intake::{self, Intake};
+use super::{complain, skip, store};
 use crate::broadcast::Broadcast;
 use crate::cli::{Options, exit};
-use crate::config::facts::Facts;
 use crate::config::problem::Problem;
 use crate::event::{self, Happening, StepName};
 use crate::history::store::{self as records, Holder, Store};
 use crate::logging::{self, Sink};
-use crate::plan::gate::{Passage, Plan};
+use crate::message;
+use crate::occasion::Occasion;
+use crate::plan::gate::Plan;
 use crate::plan::head::Restart;
 use crate::reporters;
 use crate::reporters::record::Record;
@@ -27,7 +29,6 @@ use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
 use crate::sys::{journal, process, signals};
-use crate::trigger::Trigger;
 
 /// How long the reporters may take to finish when the run has ended.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -55,28 +56,34 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     }
     let started = SystemTime::now();
     let id = records::new_id(started);
-    let restart = trigger == Some("restart");
-    let trigger = trigger.and_then(Trigger::parse).unwrap_or(Trigger::Stop);
-    let facts = Facts::new(trigger, id.clone());
-    let passage = Passage::through(&source(options), Some(&facts));
-    let Some(plan) = passage.plan else {
-        passage
-            .problems
-            .iter()
-            .for_each(|problem| complain(&problem.to_string()));
-        complain(
-            "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`",
-        );
-        return exit::CONFIG;
-    };
-    if restart && plan.restart() == Restart::Skip {
-        let message = "a restart is no farewell (restart = \"skip\"): nothing is run";
-        match sink {
-            Sink::Journal => log::info!("{message}"),
-            Sink::Lines => complain(&format!("farewell run: {message}")),
-        }
+    let occasion = trigger.map_or_else(Occasion::find_out, Occasion::given);
+    let mut intake = intake::take(options, occasion.cause.trigger(), &id);
+    let restart = intake
+        .as_ref()
+        .map_or(Restart::Skip, |it| it.plan.restart());
+    let before = occasion.cause;
+    let Some(occasion) = skip::unless_skipped(occasion, restart, sink) else {
+        logging::flush(LOG_CLOSING);
         return exit::OK;
+    };
+    let trigger = occasion.cause.trigger();
+    if occasion.cause != before {
+        intake = intake::take(options, trigger, &id);
     }
+    let Intake {
+        plan,
+        facts,
+        warnings,
+    } = match intake {
+        Ok(intake) => intake,
+        Err(problems) => return refuse(&problems, sink),
+    };
+    let fields = [
+        ("FAREWELL_RUN", id.as_str()),
+        ("FAREWELL_TRIGGER", trigger.as_str()),
+    ];
+    let text = format!("trigger {trigger}: {}", occasion.seen);
+    message::TRIGGER.log(Level::Info, &text, &fields);
     let store = store(options);
     let holder = Holder::this(&id, signals::is_started_by_systemd());
     let entry = match admission::admit(&store, &holder) {
@@ -100,9 +107,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         reserve: plan.reserve(trigger),
         steps: names(&plan),
     });
-    let problems = passage.problems.iter().map(Problem::sentence);
-    problems
-        .chain(warning)
+    (warnings.into_iter().chain(warning))
         .for_each(|message| broadcast.hear(Happening::Warning { message }));
     let errand = Arc::new(Errand {
         plan,
@@ -134,6 +139,21 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         event::Result::Failed => exit::FAILED,
         event::Result::CutShort => exit::CUT_SHORT,
     }
+}
+
+/// There is nothing that could be run.
+fn refuse(problems: &[Problem], sink: Sink) -> u8 {
+    let told = problems.iter().map(ToString::to_string).chain([
+        "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`".to_owned(),
+    ]);
+    for text in told {
+        match sink {
+            Sink::Journal => message::RUN_REFUSED.log(Level::Error, &text, &[]),
+            Sink::Lines => complain(&text),
+        }
+    }
+    logging::flush(LOG_CLOSING);
+    exit::CONFIG
 }
 
 fn names(plan: &Plan) -> Arc<[StepName]> {

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod lock;
 pub mod mounts;
 pub mod notify;
+pub mod packages;
 pub mod process;
 pub mod signals;
 pub mod sockets;
