@@ -21,6 +21,7 @@ use crate::occasion::Occasion;
 use crate::plan::gate::Plan;
 use crate::plan::head::Restart;
 use crate::reporters;
+use crate::reporters::console::Console;
 use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
 use crate::reporters::terminal::Terminal;
@@ -29,6 +30,7 @@ use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
 use crate::sys::terminal::Look;
 use crate::sys::{journal, process, signals};
+use crate::trigger::Trigger;
 
 /// How long the reporters may take to finish when the run has ended.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -95,6 +97,12 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     };
     let broadcast = Arc::new(Broadcast::new(begun));
     add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
+    // On a machine that stays up the console is somebody's screen.
+    let goes_down = trigger != Trigger::Stop && holder.by_systemd;
+    if let Some(console) = goes_down.then(Console::new).flatten() {
+        let every = Some(Console::EVERY);
+        add(&broadcast, "console", every, Box::new(console));
+    }
     let (held, warning) = match entry {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
