@@ -52,6 +52,8 @@ pub mod run;
 // What can be known of a run before it takes place.
 pub mod rehearsal;
 
+pub mod machine;
+
 // What a run tells, and to whom.
 pub mod progress;
 

@@ -52,7 +52,8 @@ pub(super) fn of_lease(gateway: &Gateway<'_>, id: i64) -> Result<String, Failure
         }
         Reply::Done(_) | Reply::NotFound => "is not there, nothing to leave".to_owned(),
     };
-    Ok(format!("lease {id:x} at {}: {found}", address(gateway)))
+    // As etcdctl prints it.
+    Ok(format!("lease {id:016x} at {}: {found}", address(gateway)))
 }
 
 pub(super) fn of_member(gateway: &Gateway<'_>, wanted: &str) -> Result<String, Failure> {
