@@ -127,7 +127,7 @@ fn tell(problem: &str) {
     const WARNING: u8 = 4;
     let line = format!("<{WARNING}>{NAME}: {}\n", mask(problem).replace('\n', " "));
     let told: io::Result<()> = OpenOptions::new()
-        .write(true)
+        .append(true)
         .open("/dev/kmsg")
         .and_then(|mut log| log.write_all(line.as_bytes()));
     if told.is_err() {
