@@ -12,6 +12,10 @@ pub mod deadline;
 
 pub mod trigger;
 
+pub mod machine;
+
+pub mod intent;
+
 pub mod event;
 
 // How things are told to people.
@@ -61,6 +65,9 @@ pub mod reminder;
 pub mod reporters;
 
 pub mod broadcast;
+
+// What runs have left, and its undo.
+pub mod undo;
 
 // The command line.
 pub mod cli;
