@@ -30,6 +30,8 @@ pub mod message;
 
 pub mod logging;
 
+pub mod occasion;
+
 // The configuration, as it is written.
 pub mod config;
 
@@ -46,6 +48,8 @@ pub mod steps;
 
 // The configuration, as it will be run.
 pub mod plan;
+
+pub mod kept;
 
 pub mod run;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use super::{complain, print, watchers};
 use crate::broadcast::Broadcast;
@@ -15,6 +15,8 @@ use crate::history::remnant::{Remnant, Survey};
 use crate::history::store::{self as records, Admission, Held, Holder, Store};
 use crate::logging::{self, Sink};
 use crate::machine::Machine;
+use crate::message;
+use crate::printable::plain;
 use crate::run::errand::{Audience as _, Errand};
 use crate::run::runner::{Outcome as End, Runner};
 use crate::step::Kind;
@@ -24,7 +26,7 @@ use crate::sys::{files, signals};
 use crate::trigger::Trigger;
 
 /// What an undo may take in all.
-pub const LIMIT: Duration = Duration::from_secs(5 * 60);
+pub const LIMIT: Duration = Duration::from_secs(2 * 60);
 
 /// How long the state directory may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -209,7 +211,7 @@ fn sketch(remnant: &Remnant) -> String {
 
 fn tell(sink: Sink, text: &str) {
     match sink {
-        Sink::Journal => log::info!("{text}"),
-        Sink::Lines => print(&format!("{}\n", crate::printable::plain(text))),
+        Sink::Journal => message::UNDO_FOUND.log(Level::Info, text, &[]),
+        Sink::Lines => print(&format!("{}\n", plain(text))),
     }
 }

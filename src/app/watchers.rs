@@ -57,5 +57,10 @@ pub fn add_one(
 /// Lets everybody finish.
 pub fn close(broadcast: &Broadcast) {
     broadcast.close(CLOSING);
+    flush_log();
+}
+
+/// Lets the journal hear the last lines.
+pub fn flush_log() {
     logging::flush(LOG_CLOSING);
 }
