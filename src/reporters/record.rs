@@ -28,6 +28,8 @@ pub struct Written {
 
 #[derive(Default)]
 struct State {
+    /// Whether there is a record at all; else nobody waits.
+    is_kept: bool,
     written: Reach,
     synced: Reach,
 }
@@ -54,7 +56,7 @@ impl Written {
     fn wait(&self, events: u64, patience: Duration, reach: fn(&mut State) -> &mut Reach) {
         let end = Instant::now() + patience;
         let mut state = self.state();
-        while reach(&mut state).events < events && !reach(&mut state).behind {
+        while state.is_kept && reach(&mut state).events < events && !reach(&mut state).behind {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 reach(&mut state).behind = true;
@@ -63,6 +65,10 @@ impl Written {
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
+    }
+
+    fn begin(&self) {
+        self.state().is_kept = true;
     }
 
     fn advance(&self, events: u64) {
@@ -124,6 +130,7 @@ impl Record {
         written: Arc<Written>,
         complain: Box<dyn FnMut(String) + Send>,
     ) -> Record {
+        written.begin();
         Record {
             store,
             run: String::new(),

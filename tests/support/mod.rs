@@ -16,6 +16,7 @@ pub mod scope;
 pub mod servers;
 pub mod spellings;
 pub mod stand_in;
+pub mod sticky;
 
 use std::path::Path;
 use std::sync::Mutex;
