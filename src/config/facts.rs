@@ -46,6 +46,14 @@ impl Facts {
         Facts { kept, ..self }
     }
 
+    /// Looks up who this machine is, whether a template asks for it yet or not. What cannot be had is left out.
+    pub fn look_at_machine(&self) {
+        for fact in [Fact::Hostname, Fact::MachineId, Fact::BootId, Fact::Ip(None)] {
+            // Whoever needs it hears of it there.
+            let _ = self.of_machine(&fact);
+        }
+    }
+
     /// What was looked up of this machine so far, for later: no credentials, and nothing of the run itself.
     pub fn found(&self) -> Values {
         self.lock_found().clone()
