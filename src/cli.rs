@@ -105,6 +105,18 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Undo what earlier runs have left, as their records say
+    #[command(
+        after_help = "An undo that does not succeed stays pending for the next start. What another machine has left, of \
+                            which this one's disk is a copy, is not undone. The configuration does not matter.\n\
+                            Exits with 0 when nothing is left to be undone, with 1 when something is, and with 75 \
+                            when a run is on, or another start."
+    )]
+    Start {
+        /// Show and do just the undo
+        #[arg(long, required = true)]
+        undo_only: bool,
+    },
     /// Run the sequence within its budget, and leave a record
     #[command(
         after_help = "SIGTERM or Ctrl-C cuts the run short: what runs is ended, `always` steps still run within \
@@ -134,7 +146,8 @@ pub enum Verb {
                             ends in the middle), reason, started (RFC 3339), duration_usec, budget_usec, warnings and \
                             steps; each step has name, kind, state, attempts, started_usec and duration_usec (from the \
                             run's start; null if it was not begun), and, where there is one, error (word, message) or \
-                            reason.\n\
+                            reason. Where the run has left something behind there is also undo, a list of step, noun, \
+                            state (pending, settled, undone) and at (RFC 3339, when it was undone).\n\
                             Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
     )]
     Report {

@@ -12,6 +12,10 @@ pub mod deadline;
 
 pub mod trigger;
 
+pub mod machine;
+
+pub mod intent;
+
 pub mod event;
 
 // How things are told to people.
@@ -52,7 +56,7 @@ pub mod run;
 // What can be known of a run before it takes place.
 pub mod rehearsal;
 
-pub mod machine;
+pub mod inspection;
 
 // What a run tells, and to whom.
 pub mod progress;
@@ -70,6 +74,9 @@ pub mod reminder;
 pub mod reporters;
 
 pub mod broadcast;
+
+// What runs have left, and its undo.
+pub mod undo;
 
 // The command line.
 pub mod cli;

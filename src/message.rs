@@ -56,12 +56,23 @@ messages! {
         "A run has ended, and at least one step failed. `farewell report` shows which one, and why.";
     RUN_CUT_SHORT "run-cut-short" "7852f937cc6b0e7d65816f434da18cc4",
         "A run was ended before its last step: its budget was spent, or it was told to stop.";
+    UNDO_FOUND "undo-found" "aa635db7b445bb475c683e457a577e17",
+        "A record tells of something that an earlier run left. What another machine left, of which this one's disk is a \
+         copy, is not undone here.";
+    UNDO_STARTED "undo-started" "0e2ccbcbbd13d716b7d50b59f4cfac60",
+        "`farewell start` has begun to undo what earlier runs left; FAREWELL_LEFT_USEC says what that may take.";
+    UNDO_OK "undo-ok" "bfc1b0f77260b1c3ea33c714f010116b",
+        "Everything that earlier runs left is undone.";
+    UNDO_FAILED "undo-failed" "f466a50cb065a7865317bfae412c534a",
+        "Something that an earlier run left is not undone, and stays to be undone by the next `farewell start`.";
     STEP_STARTED "step-started" "73dbe7f74304484f8750dd19af6a0230",
         "A step has begun; FAREWELL_LEFT_USEC says what it may take.";
     STEP_WAITING "step-waiting" "d76d0d8d30afc761b2ad498fd77db446",
         "A step still runs; it says what it waits for and how long it still may.";
     STEP_OUTPUT "step-output" "761eb4931f83b94d124ac80bc01b2833",
         "A line that a step's command has written.";
+    STEP_INTENDS "step-intends" "0138986a636120a9aea548967402f1c2",
+        "A step is about to leave something behind that outlives a reboot. `farewell start` undoes it, as the record says.";
     ATTEMPT_FAILED "attempt-failed" "40f15c7f37b4d9a039ca910defa2a84b",
         "An attempt of a step failed, and another one follows.";
     STEP_DONE "step-done" "8060ee7a664c78d6e0f0c8a73383ee7a",

@@ -10,6 +10,7 @@ use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
+use crate::intent::{Intent, Mark};
 use crate::plan::gate::Plan;
 use crate::run::{condition, panics};
 use crate::step::{Scope, Voice};
@@ -157,6 +158,13 @@ impl Voice for Remarks {
     fn waiting(&self, _: &str) {}
 
     fn output(&self, _: Stream, _: &str) {}
+
+    /// Nothing is left behind by a rehearsal, so nothing is to be undone.
+    fn intend(&self, _: &Intent) -> Mark {
+        Mark { step: 0, number: 0 }
+    }
+
+    fn withdraw(&self, _: Mark) {}
 
     fn remark(&self, remark: &str) {
         let mut remarks = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,9 @@ mod rehearse;
 mod report;
 mod run;
 mod skip;
+mod start;
+pub mod undo;
+mod watchers;
 
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
@@ -57,6 +60,7 @@ fn call(cli: Cli, begun: Instant) -> u8 {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
         Verb::Rehearse { json } => rehearse::rehearse(options, json),
+        Verb::Start { undo_only: _ } => start::start(options),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
         Verb::Status { follow, json } => report::status(options, follow, json),
         Verb::Report { run, list, json } => report::report(options, run.as_deref(), list, json),

@@ -12,8 +12,8 @@ use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
 use crate::event::State;
+use crate::inspection::{self, Inspection};
 use crate::logging;
-use crate::machine::{self, Inspection};
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::sequence::Step;
 use crate::printable::{columns, padding, plain};
@@ -75,7 +75,7 @@ fn inspect(options: &Options, plan: &Plan, facts: &Facts) -> Result<Inspection, 
         let reason = "farewell.service runs the installed configuration, and not that of --config";
         return Err(reason.to_owned());
     }
-    machine::inspect(plan, facts, Deadline::after(MACHINE, Reason::Attempt))
+    inspection::inspect(plan, facts, Deadline::after(MACHINE, Reason::Attempt))
 }
 
 /// How the lines are laid out.

@@ -1,42 +1,31 @@
 //! `farewell run`: one run from its trigger to its record.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use log::{Level, LevelFilter};
 
 use super::admission::{self, Entry};
 use super::intake::{self, Intake};
-use super::{complain, skip, store};
+use super::{complain, skip, store, watchers};
 use crate::broadcast::Broadcast;
 use crate::cli::{Options, exit};
 use crate::config::problem::Problem;
-use crate::event::{self, Happening, StepName};
+use crate::event::{self, Happening, Purpose};
 use crate::history::store::{self as records, Holder, Store};
 use crate::logging::{self, Sink};
 use crate::message;
 use crate::occasion::Occasion;
-use crate::plan::gate::Plan;
 use crate::plan::head::Restart;
-use crate::reporters;
 use crate::reporters::console::Console;
 use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
-use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
-use crate::sys::terminal::Look;
-use crate::sys::{journal, process, signals};
+use crate::sys::{host, process, signals};
 use crate::trigger::Trigger;
-
-/// How long the reporters may take to finish when the run has ended.
-const CLOSING: Duration = Duration::from_secs(2);
-
-/// How long the journal may take to hear the last lines.
-const LOG_CLOSING: Duration = Duration::from_millis(500);
 
 /// Runs the sequence.
 pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
@@ -65,7 +54,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         .map_or(Restart::Skip, |it| it.plan.restart());
     let before = occasion.cause;
     let Some(occasion) = skip::unless_skipped(occasion, restart, sink) else {
-        logging::flush(LOG_CLOSING);
+        watchers::flush_log();
         return exit::OK;
     };
     let trigger = occasion.cause.trigger();
@@ -101,7 +90,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     let goes_down = trigger != Trigger::Stop && holder.by_systemd;
     if let Some(console) = goes_down.then(Console::new).flatten() {
         let every = Some(Console::EVERY);
-        add(&broadcast, "console", every, Box::new(console));
+        watchers::add_one(&broadcast, "console", every, Box::new(console));
     }
     let (held, warning) = match entry {
         Entry::Alone(held) => (Some(held), None),
@@ -109,11 +98,13 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     };
     broadcast.hear(Happening::RunStarted {
         run: id,
+        purpose: Purpose::Farewell,
+        machine: host::machine(),
         trigger,
         started,
         budget: plan.budget(trigger),
         reserve: plan.reserve(trigger),
-        steps: names(&plan),
+        steps: plan.names(),
     });
     (warnings.into_iter().chain(warning))
         .for_each(|message| broadcast.hear(Happening::Warning { message }));
@@ -139,8 +130,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     });
     // Nothing that a step started outlives the run, whatever the step could see to.
     process::kill_all();
-    broadcast.close(CLOSING);
-    logging::flush(LOG_CLOSING);
+    watchers::close(&broadcast);
     drop(held);
     match result {
         event::Result::Ok => exit::OK,
@@ -160,23 +150,11 @@ fn refuse(problems: &[Problem], sink: Sink) -> u8 {
             Sink::Lines => complain(&text),
         }
     }
-    logging::flush(LOG_CLOSING);
+    watchers::flush_log();
     exit::CONFIG
 }
 
-fn names(plan: &Plan) -> Arc<[StepName]> {
-    plan.steps
-        .iter()
-        .map(|step| StepName {
-            name: step.name.clone(),
-            kind: step.kind.to_owned(),
-        })
-        .collect()
-}
-
-/// Puts everybody to work who has somebody to tell. Standard output and error of a unit are both the journal's, which
-/// then has the events with their fields, and no lines for people beside them. Who was `warned` of the state directory
-/// does not hear of it again.
+/// Puts everybody to work who has somebody to tell. Who was `warned` of the state directory does not hear of it again.
 fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: bool) {
     // Weak, since the broadcast owns the reporter's thread.
     let audience = Arc::downgrade(broadcast);
@@ -186,47 +164,10 @@ fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: b
         }
     };
     let record = Record::new(store, broadcast.written(), Box::new(complain));
-    add(broadcast, "record", None, Box::new(record));
-    let stdout = io::stdout();
-    if !journal::stdout_is_journal() {
-        let look = Look::of(&stdout);
-        let terminal = Terminal::new(Box::new(stdout), look);
-        add(
-            broadcast,
-            "terminal",
-            Some(Terminal::EVERY),
-            Box::new(terminal),
-        );
-    }
-    // Where standard error has lines for people, they hear of a run on standard output already.
-    if sink == Sink::Journal || log::max_level() >= log::LevelFilter::Info {
-        let every = Some(reporters::journal::Journal::EVERY);
-        add(
-            broadcast,
-            "journal",
-            every,
-            Box::<reporters::journal::Journal>::default(),
-        );
-    }
+    watchers::add_one(broadcast, "record", None, Box::new(record));
+    watchers::add(broadcast, sink);
     if let Some(systemd) = Systemd::new() {
-        add(
-            broadcast,
-            "systemd",
-            Some(Systemd::EVERY),
-            Box::new(systemd),
-        );
-    }
-}
-
-fn add(
-    broadcast: &Broadcast,
-    name: &str,
-    every: Option<Duration>,
-    reporter: Box<dyn crate::reporter::Reporter>,
-) {
-    if let Err(error) = broadcast.add(name, every, reporter) {
-        complain(&format!(
-            "farewell run: goes on without its {name} reporter: {error}"
-        ));
+        let every = Some(Systemd::EVERY);
+        watchers::add_one(broadcast, "systemd", every, Box::new(systemd));
     }
 }

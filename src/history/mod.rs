@@ -2,5 +2,7 @@
 
 pub mod line;
 pub mod past;
+pub mod reader;
+pub mod remnant;
 pub mod store;
 pub mod summary;

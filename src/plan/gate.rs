@@ -1,6 +1,7 @@
 //! The one gate between a configuration and everything that uses it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::head::{BUDGET, CLOSING, Head, Restart};
@@ -11,6 +12,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Source;
 use crate::config::problem::{Problem, Severity};
 use crate::config::section::Check;
+use crate::event::StepName;
 use crate::trigger::Trigger;
 
 /// A sequence that can be run.
@@ -21,6 +23,24 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A sequence that no file configures: `steps` in this order, each one after those before it, within `budget`.
+    pub fn chain(mut steps: Vec<Step>, budget: Duration) -> Plan {
+        for (index, step) in steps.iter_mut().enumerate() {
+            step.after = index.checked_sub(1).into_iter().collect();
+        }
+        let head = Head::within(budget);
+        Plan { steps, head }
+    }
+
+    /// The steps as reporters show them.
+    pub fn names(&self) -> Arc<[StepName]> {
+        let name = |step: &Step| StepName {
+            name: step.name.clone(),
+            kind: step.kind.to_owned(),
+        };
+        self.steps.iter().map(name).collect()
+    }
+
     /// What the whole sequence may take on this trigger.
     pub fn budget(&self, trigger: Trigger) -> Duration {
         self.head.budget(trigger)

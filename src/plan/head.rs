@@ -124,6 +124,17 @@ impl Head {
         section.finish();
     }
 
+    /// What holds for a sequence that no file configures, and that may take `budget` on every trigger.
+    pub fn within(budget: Duration) -> Head {
+        Head {
+            budgets: vec![("default", budget)],
+            reserve: None,
+            restart: Restart::Skip,
+            budget_at: Default::default(),
+            reserve_at: Default::default(),
+        }
+    }
+
     /// What the whole sequence may take.
     pub fn budget(&self, trigger: Trigger) -> Duration {
         let named = |name: &str| {

@@ -19,6 +19,11 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// The shortest `attempt-timeout` that is chosen by itself.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
+/// The `attempt-timeout` of a step that is retried, where the configuration gives none.
+pub fn attempt_timeout(timeout: Duration) -> Duration {
+    (timeout / 3).max(SHORTEST_ATTEMPT)
+}
+
 /// What a failure of a step means for those that have not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -208,7 +213,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
             let third = if whole {
                 common.timeout
             } else {
-                (common.timeout / 3).max(SHORTEST_ATTEMPT)
+                attempt_timeout(common.timeout)
             };
             Step {
                 name,

@@ -57,6 +57,8 @@ fn is_for_people(happening: &Happening) -> bool {
         Happening::StepStarted { .. }
         | Happening::AttemptFailed { .. }
         | Happening::Waiting { .. }
+        | Happening::Intended { .. }
+        | Happening::Settled { .. }
         | Happening::Output { .. } => false,
     }
 }

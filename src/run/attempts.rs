@@ -1,6 +1,6 @@
 //! One step on its thread: its conditions, its attempts and the pauses between them.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::condition;
@@ -9,6 +9,7 @@ use super::panics;
 use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, State, Stream};
 use crate::failure::{Failure, Word};
+use crate::intent::{Intent, Mark};
 use crate::plan::sequence::Step;
 use crate::step::{Effect, Pace, Scope, Voice};
 use crate::sys::cancel::{Cancel, Waited};
@@ -95,6 +96,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         audience: errand.audience.as_ref(),
         step: index,
         remark: Mutex::default(),
+        intents: Mutex::default(),
     };
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
@@ -177,9 +179,17 @@ struct Speaker<'a> {
     audience: &'a dyn Audience,
     step: usize,
     remark: Mutex<Option<String>>,
+    /// What the step has declared, by number; `None` once it was withdrawn.
+    intents: Mutex<Vec<Option<Intent>>>,
 }
 
 impl Speaker<'_> {
+    fn intents(&self) -> MutexGuard<'_, Vec<Option<Intent>>> {
+        self.intents
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn success(self, effect: Effect, attempts: u32) -> Ending {
         let state = match effect {
             Effect::Done => State::Done,
@@ -220,5 +230,33 @@ impl Voice for Speaker<'_> {
             .remark
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(remark.to_owned());
+    }
+
+    fn intend(&self, intent: &Intent) -> Mark {
+        let mut intents = self.intents();
+        let known = intents.iter().position(|it| it.as_ref() == Some(intent));
+        let at = known.unwrap_or(intents.len());
+        let mark = Mark {
+            step: self.step,
+            number: u32::try_from(at).unwrap_or(u32::MAX),
+        };
+        if known.is_none() {
+            intents.push(Some(intent.clone()));
+            drop(intents);
+            self.audience.hear(Happening::Intended {
+                mark,
+                intent: intent.clone(),
+            });
+        }
+        mark
+    }
+
+    fn withdraw(&self, mark: Mark) {
+        if mark.step == self.step
+            && let Some(intent) = self.intents().get_mut(mark.number as usize)
+        {
+            *intent = None;
+        }
+        self.audience.hear(Happening::Settled { mark });
     }
 }

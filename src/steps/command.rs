@@ -15,6 +15,7 @@ use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
 pub const KIND: Kind = Kind {
     name: "command",
     read,
+    undo: None,
 };
 
 struct Command {

@@ -12,6 +12,7 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 pub const KIND: Kind = Kind {
     name: "deregister",
     read,
+    undo: None,
 };
 
 struct Deregister {

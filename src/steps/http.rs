@@ -20,7 +20,11 @@ use crate::sys::http::{Answer, Request, method};
 /// - `until`: `{ status, pointer, equals }`, asks again until the status is one of `status` (default: any 2xx) and the
 ///   value at the JSON pointer `pointer` is `equals` (default: anything but null)
 /// - `every`: how often `until` asks; default "200ms", at least "10ms"
-pub const KIND: Kind = Kind { name: "http", read };
+pub const KIND: Kind = Kind {
+    name: "http",
+    read,
+    undo: None,
+};
 
 const EVERY: Duration = Duration::from_millis(200);
 const LEAST_EVERY: Duration = Duration::from_millis(10);

@@ -16,6 +16,7 @@ use crate::sys::systemd::{self, Manager, Unit};
 pub const KIND: Kind = Kind {
     name: "stop-unit",
     read,
+    undo: None,
 };
 
 /// Between two looks.

@@ -9,7 +9,11 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::cancel::Waited;
 
 /// The kind's entry in the table.
-pub const KIND: Kind = Kind { name: "wait", read };
+pub const KIND: Kind = Kind {
+    name: "wait",
+    read,
+    undo: None,
+};
 
 struct Wait {
     /// `for`: how long; more than the step's time fails with `timed-out` when that is over.

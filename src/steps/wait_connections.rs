@@ -13,6 +13,7 @@ use crate::sys::sockets;
 pub const KIND: Kind = Kind {
     name: "wait-connections",
     read,
+    undo: None,
 };
 
 /// Between two looks.

@@ -16,6 +16,7 @@ use crate::sys::mounts::{Mount, Mounts};
 pub const KIND: Kind = Kind {
     name: "wait-mounts",
     read,
+    undo: None,
 };
 
 /// Between two looks.

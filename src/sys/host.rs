@@ -10,6 +10,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrLike as _;
 
 use super::files;
+use crate::machine::Machine;
 
 /// The host's name, as the kernel knows it.
 ///
@@ -32,6 +33,24 @@ pub fn machine_id() -> io::Result<String> {
         ));
     }
     Ok(id)
+}
+
+/// The hardware's id, as its firmware or hypervisor gives it out; see `/sys/class/dmi` in the kernel's ABI documentation
+/// (sysfs-firmware-dmi-tables) and dmidecode(8).
+///
+/// # Errors
+/// When the hardware has none, or this process is not root's.
+pub fn product_uuid() -> io::Result<String> {
+    line("/sys/class/dmi/id/product_uuid")
+}
+
+/// This machine, as far as it can be known.
+pub fn machine() -> Machine {
+    let product = product_uuid().ok();
+    Machine {
+        id: machine_id().ok(),
+        product: product.filter(|uuid| !uuid.is_empty()),
+    }
 }
 
 /// The kernel's id of this boot; see random(4).
