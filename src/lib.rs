@@ -26,6 +26,8 @@ pub mod message;
 
 pub mod logging;
 
+pub mod occasion;
+
 // The configuration, as it is written.
 pub mod config;
 
@@ -42,6 +44,8 @@ pub mod steps;
 
 // The configuration, as it will be run.
 pub mod plan;
+
+pub mod kept;
 
 pub mod run;
 

@@ -1,5 +1,7 @@
 //! The kinds of journal entries and their `MESSAGE_ID`s.
 
+use log::{Level, Record};
+
 use crate::sys::journal;
 
 /// A kind of journal entry.
@@ -11,6 +13,22 @@ pub struct Message {
     pub id: &'static str,
     /// What it means, for people.
     pub meaning: &'static str,
+}
+
+impl Message {
+    /// Logs an entry of this kind that is no event of a run, with its fields beside the `MESSAGE_ID`.
+    pub fn log(&self, level: Level, text: &str, fields: &[(&'static str, &str)]) {
+        let id = [("MESSAGE_ID", self.id)];
+        let fields: Vec<(&str, &str)> = id.iter().chain(fields).copied().collect();
+        log::logger().log(
+            &Record::builder()
+                .args(format_args!("{text}"))
+                .level(level)
+                .target("farewell::run")
+                .key_values(&fields)
+                .build(),
+        );
+    }
 }
 
 macro_rules! messages {
@@ -26,6 +44,12 @@ macro_rules! messages {
 messages! {
     RUN_STARTED "run-started" "c99830aa2109ae570c830a412ef4c629",
         "A run has begun: FAREWELL_TRIGGER says why, FAREWELL_LEFT_USEC what it may take.";
+    RUN_SKIPPED "run-skipped" "77131a0c796145fdbc69ffc9770e7102",
+        "No sequence was run: the unit was only restarted, or /run/farewell/skip is there.";
+    RUN_REFUSED "run-refused" "b238e928dfef4f008a47141c8f26cc84",
+        "No sequence was run: the configuration is wrong, and this boot has no good plan from before.";
+    TRIGGER "trigger" "86da654a8a0b4961b54fbc4e3be9086c",
+        "Why the run takes place: FAREWELL_TRIGGER says it in a word, the entry itself from what that was seen.";
     RUN_OK "run-ok" "67656958f82d4fe850dbb8bb3adba71f",
         "A run has ended, and every step is done or was rightly left out.";
     RUN_FAILED "run-failed" "be9e33f7f0b0ad43c97fa9d43d7c016d",

@@ -2,7 +2,7 @@
 
 use crate::config::section::Section;
 use crate::failure::Failure;
-use crate::step::{Effect, Scope};
+use crate::step::{Effect, Scope, Ties};
 
 /// A configured entry in a registry.
 pub trait Registration: Send + Sync {
@@ -13,10 +13,18 @@ pub trait Registration: Send + Sync {
     fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
 }
 
+/// What the configuration of a registry comes to.
+pub struct Entry {
+    /// How it is left.
+    pub registration: Box<dyn Registration>,
+    /// What leaving it has to do with the rest of this machine.
+    pub ties: Ties,
+}
+
 /// A kind of registry: its name in the configuration and how its keys are read.
 pub struct Registry {
     /// The word after `registry =`.
     pub name: &'static str,
     /// Reads the registry's own keys, as [`crate::step::Kind::read`] does.
-    pub read: fn(&Section<'_>) -> Option<Box<dyn Registration>>,
+    pub read: fn(&Section<'_>) -> Option<Entry>,
 }

@@ -1,14 +1,15 @@
 //! The contract of a step's kind: how it is read from the configuration, and what one attempt of it does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::facts::Facts;
-use crate::config::section::Section;
+use crate::config::section::{Field, Section};
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 use crate::failure::Failure;
 use crate::sys::cancel::Cancel;
-use crate::sys::http::Http;
+use crate::sys::http::{Endpoint, Http};
 
 /// What a successful attempt saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,18 @@ pub trait Action: Send + Sync {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
 }
 
+/// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops
+/// everything else at the same moment that farewell starts.
+#[derive(Default)]
+pub struct Ties {
+    /// Units that it stops.
+    pub units: Vec<Field<String>>,
+    /// Paths that it uses, which may be on mounts.
+    pub paths: Vec<Field<PathBuf>>,
+    /// Peers that it talks to. Where one is on this machine, its unit must outlive the run.
+    pub peers: Vec<Field<Endpoint>>,
+}
+
 /// How a kind uses its time, which decides the defaults of `attempts` and `attempt-timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -81,6 +94,8 @@ pub struct Blueprint {
     pub pace: Pace,
     /// What it may still need to end once it is cancelled, for its children say. Zero: it can be left behind at once.
     pub grace: Duration,
+    /// What it has to do with the rest of this machine.
+    pub ties: Ties,
 }
 
 /// A kind of step: its name in the configuration and how its keys are read.

@@ -2,9 +2,12 @@
 
 mod admission;
 mod check;
+mod generator;
+mod intake;
 mod plan;
 mod report;
 mod run;
+mod skip;
 
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,15 +17,21 @@ use std::time::Instant;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Options, Verb, exit};
+use crate::config::facts::Facts;
 use crate::config::fragments::Source;
 use crate::history::store::Store;
+use crate::kept::Kept;
 use crate::run::runner::catch_panics;
 use crate::sys::signals;
+use crate::trigger::Trigger;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     // The budget is spent from here on.
     let begun = Instant::now();
+    if let Some(code) = generator::serve(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -57,6 +66,20 @@ fn source(options: &Options) -> Source {
         .config
         .clone()
         .map_or_else(Source::installed, Source::File)
+}
+
+/// What was kept at boot; nothing where a configuration is given by hand.
+fn kept(options: &Options) -> Option<Kept> {
+    match options.config {
+        Some(_) => None,
+        None => Kept::locate(signals::is_root()),
+    }
+}
+
+/// The facts for a run, or a look, with what was kept of them.
+fn facts(options: &Options, trigger: Trigger, run: &str) -> Facts {
+    let kept = kept(options).map(|kept| kept.facts());
+    Facts::new(trigger, run).with_kept(kept.unwrap_or_default())
 }
 
 fn store(options: &Options) -> Store {

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use super::admission::{self, Entry};
-use super::{complain, source, store};
+use super::intake::{self, Intake};
+use super::{complain, skip, store};
 use crate::broadcast::Broadcast;
 use crate::cli::{Options, exit};
-use crate::config::facts::Facts;
 use crate::config::problem::Problem;
 use crate::event::{self, Happening, StepName};
 use crate::history::store::{self as records, Holder, Store};
 use crate::logging::{self, Sink};
-use crate::plan::gate::{Passage, Plan};
+use crate::message;
+use crate::occasion::Occasion;
+use crate::plan::gate::Plan;
 use crate::plan::head::Restart;
 use crate::reporters;
+use crate::reporters::console::Console;
 use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
 use crate::reporters::terminal::Terminal;
@@ -55,28 +58,34 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     }
     let started = SystemTime::now();
     let id = records::new_id(started);
-    let restart = trigger == Some("restart");
-    let trigger = trigger.and_then(Trigger::parse).unwrap_or(Trigger::Stop);
-    let facts = Facts::new(trigger, id.clone());
-    let passage = Passage::through(&source(options), Some(&facts));
-    let Some(plan) = passage.plan else {
-        passage
-            .problems
-            .iter()
-            .for_each(|problem| complain(&problem.to_string()));
-        complain(
-            "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`",
-        );
-        return exit::CONFIG;
-    };
-    if restart && plan.restart() == Restart::Skip {
-        let message = "a restart is no farewell (restart = \"skip\"): nothing is run";
-        match sink {
-            Sink::Journal => log::info!("{message}"),
-            Sink::Lines => complain(&format!("farewell run: {message}")),
-        }
+    let occasion = trigger.map_or_else(Occasion::find_out, Occasion::given);
+    let mut intake = intake::take(options, occasion.cause.trigger(), &id);
+    let restart = intake
+        .as_ref()
+        .map_or(Restart::Skip, |it| it.plan.restart());
+    let before = occasion.cause;
+    let Some(occasion) = skip::unless_skipped(occasion, restart, sink) else {
+        logging::flush(LOG_CLOSING);
         return exit::OK;
+    };
+    let trigger = occasion.cause.trigger();
+    if occasion.cause != before {
+        intake = intake::take(options, trigger, &id);
     }
+    let Intake {
+        plan,
+        facts,
+        warnings,
+    } = match intake {
+        Ok(intake) => intake,
+        Err(problems) => return refuse(&problems, sink),
+    };
+    let fields = [
+        ("FAREWELL_RUN", id.as_str()),
+        ("FAREWELL_TRIGGER", trigger.as_str()),
+    ];
+    let text = format!("trigger {trigger}: {}", occasion.seen);
+    message::TRIGGER.log(Level::Info, &text, &fields);
     let store = store(options);
     let holder = Holder::this(&id, signals::is_started_by_systemd());
     let entry = match admission::admit(&store, &holder) {
@@ -88,6 +97,12 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     };
     let broadcast = Arc::new(Broadcast::new(begun));
     add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
+    // On a machine that stays up the console is somebody's screen.
+    let goes_down = trigger != Trigger::Stop && holder.by_systemd;
+    if let Some(console) = goes_down.then(Console::new).flatten() {
+        let every = Some(Console::EVERY);
+        add(&broadcast, "console", every, Box::new(console));
+    }
     let (held, warning) = match entry {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
@@ -100,9 +115,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         reserve: plan.reserve(trigger),
         steps: names(&plan),
     });
-    let problems = passage.problems.iter().map(Problem::sentence);
-    problems
-        .chain(warning)
+    (warnings.into_iter().chain(warning))
         .for_each(|message| broadcast.hear(Happening::Warning { message }));
     let errand = Arc::new(Errand {
         plan,
@@ -134,6 +147,21 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         event::Result::Failed => exit::FAILED,
         event::Result::CutShort => exit::CUT_SHORT,
     }
+}
+
+/// There is nothing that could be run.
+fn refuse(problems: &[Problem], sink: Sink) -> u8 {
+    let told = problems.iter().map(ToString::to_string).chain([
+        "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`".to_owned(),
+    ]);
+    for text in told {
+        match sink {
+            Sink::Journal => message::RUN_REFUSED.log(Level::Error, &text, &[]),
+            Sink::Lines => complain(&text),
+        }
+    }
+    logging::flush(LOG_CLOSING);
+    exit::CONFIG
 }
 
 fn names(plan: &Plan) -> Arc<[StepName]> {

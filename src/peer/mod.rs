@@ -14,7 +14,7 @@ use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::failure::Failure;
 use crate::secrets;
-use crate::step::Scope;
+use crate::step::{Scope, Ties};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 
 pub use session::Session;
@@ -126,12 +126,23 @@ impl Peer {
             .any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
-    /// Its addresses, with the facts as they are now: whoever owns a loopback address must outlive the run.
+    /// Its addresses, with the facts as they are now.
     ///
     /// # Errors
     /// As [`Field::get`].
     pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
         self.urls.iter().map(|url| url.get(facts)).collect()
+    }
+
+    /// What a step that talks to it has to do with the rest of this machine.
+    pub fn ties(&self) -> Ties {
+        let tls = &self.tls;
+        let files = [&tls.ca_file, &tls.cert_file, &tls.key_file];
+        Ties {
+            paths: files.into_iter().flatten().cloned().collect(),
+            peers: self.urls.clone(),
+            ..Ties::default()
+        }
     }
 
     /// Everything ready to send, with `user` and `password` as Basic.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::head::{Head, Restart};
+use super::head::{BUDGET, CLOSING, Head, Restart};
 use super::order;
 use super::sequence::{Drafts, Step};
 use crate::config::duration;
@@ -32,6 +32,13 @@ impl Plan {
             .reserve(trigger, self.steps.iter().any(|step| step.always))
     }
 
+    /// What systemd must grant a run from its beginning: the smallest budget, and the time to close it. A run with a larger
+    /// budget asks for its time itself; one that hangs before it can is not waited for longer.
+    pub fn stop_timeout(&self) -> Duration {
+        let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
+        budgets.into_iter().min().unwrap_or(BUDGET) + CLOSING
+    }
+
     /// What a restart of farewell's own unit is.
     pub fn restart(&self) -> Restart {
         self.head.restart
@@ -49,8 +56,8 @@ pub struct Passage {
     pub plan: Option<Plan>,
     /// Everything that is wrong, in the order of the files.
     pub problems: Vec<Problem>,
-    /// The files that were read.
-    pub files: Vec<PathBuf>,
+    /// The files that were read, with their texts.
+    pub files: Vec<(PathBuf, String)>,
     checks: Vec<(PathBuf, Option<String>, Check)>,
 }
 
@@ -76,9 +83,9 @@ impl Passage {
         if is_head_sound {
             plan.check_time(&mut problems);
         }
-        let files: Vec<PathBuf> = fragments
+        let files: Vec<(PathBuf, String)> = fragments
             .into_iter()
-            .map(|fragment| fragment.path)
+            .map(|fragment| (fragment.path, fragment.text))
             .collect();
         sort(&mut problems, &files);
         Passage {
@@ -122,8 +129,8 @@ fn is_sound(problems: &[Problem]) -> bool {
 }
 
 /// Puts problems in the order of the files.
-fn sort(problems: &mut [Problem], files: &[PathBuf]) {
-    let place = |problem: &Problem| files.iter().position(|file| *file == problem.file);
+fn sort(problems: &mut [Problem], files: &[(PathBuf, String)]) {
+    let place = |problem: &Problem| files.iter().position(|(file, _)| *file == problem.file);
     problems.sort_by_key(|problem| (place(problem), problem.line));
 }
 

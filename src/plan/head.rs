@@ -17,6 +17,9 @@ pub const BUDGET: Duration = Duration::from_secs(90);
 /// poweroff.target, JobTimeoutSec=), and other units need their time too.
 pub const LONGEST: Duration = Duration::from_secs(25 * 60);
 
+/// What a run may take beyond its budget: to close the record and the journal, and to exit.
+pub const CLOSING: Duration = Duration::from_secs(5);
+
 /// What a restart of farewell's own unit, or a package upgrade, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {

@@ -9,7 +9,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
-use crate::step::{Action, Pace};
+use crate::step::{Action, Pace, Ties};
 use crate::steps::KINDS;
 use crate::trigger::Trigger;
 
@@ -60,6 +60,8 @@ pub struct Step {
     pub pace: Pace,
     /// What it may still need to end once it is cancelled.
     pub grace: Duration,
+    /// What it has to do with the rest of this machine.
+    pub ties: Ties,
 }
 
 /// A step as it was read, before its place among the others is known.
@@ -224,6 +226,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 action: blueprint.action.into(),
                 pace: blueprint.pace,
                 grace: blueprint.grace,
+                ties: blueprint.ties,
             }
         });
     Some(Draft {
@@ -293,7 +296,7 @@ impl Common {
                 .choices("when", "trigger", &triggers)
                 .unwrap_or_else(|| Trigger::ALL.to_vec()),
             if_path: section.text("if-path", section::path, Secrecy::Public),
-            if_unit: section.text("if-unit", unit, Secrecy::Public),
+            if_unit: section.text("if-unit", section::unit_name, Secrecy::Public),
             always: section.boolean("always").unwrap_or(false),
             needs: section.words("needs").unwrap_or_default(),
         };
@@ -302,37 +305,13 @@ impl Common {
         if is_timeout_sound && common.attempt_timeout.is_some_and(is_longer) {
             section.problem("attempt-timeout", "is longer than the step's timeout");
         }
-        for problem in common.needs.iter().filter_map(|need| unit(need).err()) {
+        for problem in common
+            .needs
+            .iter()
+            .filter_map(|need| section::unit_name(need).err())
+        {
             section.problem("needs", problem);
         }
         common
-    }
-}
-
-/// The name of a systemd unit, with its suffix; see systemd.unit(5).
-fn unit(name: &str) -> Result<String, String> {
-    const SUFFIXES: [&str; 11] = [
-        "service",
-        "socket",
-        "device",
-        "mount",
-        "automount",
-        "swap",
-        "target",
-        "path",
-        "timer",
-        "slice",
-        "scope",
-    ];
-    let good = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
-    match name.rsplit_once('.') {
-        Some((prefix, suffix))
-            if !prefix.is_empty() && SUFFIXES.contains(&suffix) && name.chars().all(good) =>
-        {
-            Ok(name.to_owned())
-        }
-        _ => Err(format!(
-            "`{name}` is no name of a unit; write it with its suffix, like app.service"
-        )),
     }
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::config::section::{self, Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
-use crate::registry::{Registration, Registry};
-use crate::step::{Effect, Scope};
+use crate::registry::{self, Registration, Registry};
+use crate::step::{Effect, Scope, Ties};
 use crate::sys::guarded::{self, Removal, Trouble};
 
 /// The registry's entry in the table.
@@ -16,11 +16,18 @@ struct Entry {
     path: Field<PathBuf>,
 }
 
-fn read(section: &Section<'_>) -> Option<Box<dyn Registration>> {
+fn read(section: &Section<'_>) -> Option<registry::Entry> {
     let path = section.required("path", |section, key| {
         section.text(key, file, Secrecy::Public)
     })?;
-    Some(Box::new(Entry { path }))
+    let ties = Ties {
+        paths: vec![path.clone()],
+        ..Ties::default()
+    };
+    Some(registry::Entry {
+        registration: Box::new(Entry { path }),
+        ties,
+    })
 }
 
 fn file(text: &str) -> Result<PathBuf, String> {

@@ -7,7 +7,8 @@ use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::plan::sequence::Step;
 use crate::sys::cancel::Cancel;
-use crate::sys::{guarded, systemd};
+use crate::sys::guarded;
+use crate::sys::systemd::{self, Manager};
 
 /// How long a look may take; the step itself wants the rest of its time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +44,8 @@ pub fn unmet(
             "systemd does not run here, so {unit} is not loaded"
         )));
     }
-    match systemd::unit_state(&unit, deadline, cancel) {
+    let found = Manager::connect(deadline).and_then(|manager| manager.unit(&unit, deadline));
+    match found {
         Ok(state) if state.load != "loaded" || state.active == "inactive" => {
             Ok(Some(format!("{unit} is {}, {}", state.load, state.active)))
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
 
 /// The kind's entry in the table.
@@ -55,10 +55,18 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         expect: expect.unwrap_or_else(|| vec![0]),
         grace,
     };
+    // A program without a slash is looked for in $PATH, which is on the root file system.
+    let program = action.argv.first().map(|program| program.taken_as(path));
+    let paths = program.into_iter().chain(action.working_directory.clone());
+    let ties = Ties {
+        paths: paths.collect(),
+        ..Ties::default()
+    };
     Some(Blueprint {
         action: Box::new(action),
         pace: Pace::Once,
         grace,
+        ties,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::section::Section;
 use crate::failure::Failure;
 use crate::registries::REGISTRIES;
-use crate::registry::Registration;
+use crate::registry::{Entry, Registration};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 
 /// The kind's entry in the table.
@@ -26,13 +26,14 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let read = section.required("registry", |section, key| {
         section.choice(key, "registry", &choices)
     })?;
-    let action =
-        read(section).map(|registration| Box::new(Deregister { registration }) as Box<dyn Action>);
+    let entry = read(section);
     section.finish();
+    let Entry { registration, ties } = entry?;
     Some(Blueprint {
-        action: action?,
+        action: Box::new(Deregister { registration }),
         pace: Pace::Retried,
         grace: Duration::ZERO,
+        ties,
     })
 }
 

@@ -96,16 +96,15 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     });
     section.finish();
     let body = body.map(Body::Text).or(json.map(Body::Json));
-    let exchange = Exchange {
-        peer: peer?,
-        method,
-        body,
-    };
+    let peer = peer?;
+    let ties = peer.ties();
+    let exchange = Exchange { peer, method, body };
     Some(match until {
         None => Blueprint {
             action: Box::new(Once { exchange, expect }),
             pace: Pace::Retried,
             grace: Duration::ZERO,
+            ties,
         },
         Some((status, pointer, equals)) => Blueprint {
             action: Box::new(Until {
@@ -117,6 +116,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
             }),
             pace: Pace::Polled,
             grace: Duration::ZERO,
+            ties,
         },
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::section::Section;
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::cancel::Waited;
 use crate::sys::sockets;
 
@@ -46,6 +46,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         action: Box::new(action),
         pace: Pace::Polled,
         grace: Duration::ZERO,
+        ties: Ties::default(),
     })
 }
 

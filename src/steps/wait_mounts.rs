@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::section::{Field, Secrecy, Section, path};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Voice};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties, Voice};
 use crate::sys::cancel::Waited;
 use crate::sys::guarded::{self, Trouble};
 use crate::sys::mounts::{Mount, Mounts};
@@ -39,10 +39,15 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         paths: paths?,
         sync,
     };
+    let ties = Ties {
+        paths: action.paths.clone(),
+        ..Ties::default()
+    };
     Some(Blueprint {
         action: Box::new(action),
         pace: Pace::Polled,
         grace: Duration::ZERO,
+        ties,
     })
 }
 

@@ -1,7 +1,9 @@
 //! Doors to the world. Each foreign crate is named in one of them, and its errors stop there.
 
+pub mod bus;
 pub mod cancel;
 pub mod clock;
+pub mod console;
 pub mod files;
 pub mod guarded;
 pub mod host;
@@ -10,6 +12,7 @@ pub mod journal;
 pub mod lock;
 pub mod mounts;
 pub mod notify;
+pub mod packages;
 pub mod process;
 pub mod signals;
 pub mod sockets;

@@ -28,12 +28,7 @@ pub struct Field<T> {
 
 impl<T> Clone for Field<T> {
     fn clone(&self) -> Self {
-        Field {
-            key: self.key.clone(),
-            template: self.template.clone(),
-            secrecy: self.secrecy,
-            parse: self.parse,
-        }
+        self.taken_as(self.parse)
     }
 }
 
@@ -53,6 +48,16 @@ impl<T> Field<T> {
             secrets::hide(&text);
         }
         (self.parse)(&text)
+    }
+
+    /// The same string, understood as something else.
+    pub fn taken_as<U>(&self, parse: fn(&str) -> Result<U, String>) -> Field<U> {
+        Field {
+            key: self.key.clone(),
+            template: self.template.clone(),
+            secrecy: self.secrecy,
+            parse,
+        }
     }
 
     /// The text, when no fact is in it.
@@ -96,5 +101,36 @@ pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
         Ok(text.into())
     } else {
         Err(format!("the path `{text}` must be absolute"))
+    }
+}
+
+/// The name of a systemd unit, with its suffix; see systemd.unit(5).
+///
+/// # Errors
+/// When it is none.
+pub fn unit_name(name: &str) -> Result<String, String> {
+    const SUFFIXES: [&str; 11] = [
+        "service",
+        "socket",
+        "device",
+        "mount",
+        "automount",
+        "swap",
+        "target",
+        "path",
+        "timer",
+        "slice",
+        "scope",
+    ];
+    let good = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
+    match name.rsplit_once('.') {
+        Some((prefix, suffix))
+            if !prefix.is_empty() && SUFFIXES.contains(&suffix) && name.chars().all(good) =>
+        {
+            Ok(name.to_owned())
+        }
+        _ => Err(format!(
+            "`{name}` is no name of a unit; write it with its suffix, like app.service"
+        )),
     }
 }

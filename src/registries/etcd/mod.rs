@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
 use crate::peer::Peer;
-use crate::registry::{Registration, Registry};
+use crate::registry::{self, Registration, Registry};
 use crate::step::{Effect, Scope};
 use crate::sys::http::Endpoint;
 use gateway::{Gateway, Reply};
@@ -44,7 +44,7 @@ struct Etcd {
     others: Mutex<Vec<Endpoint>>,
 }
 
-fn read(section: &Section<'_>) -> Option<Box<dyn Registration>> {
+fn read(section: &Section<'_>) -> Option<registry::Entry> {
     const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
     let peer = Peer::read(section);
     let key = section.text("key", some_text, Secrecy::Public);
@@ -69,11 +69,17 @@ fn read(section: &Section<'_>) -> Option<Box<dyn Registration>> {
         .or(prefix.map(Entry::Prefix))
         .or(lease.map(Entry::Lease))
         .or(member.map(Entry::Member));
-    Some(Box::new(Etcd {
-        peer: peer?,
-        entry: entry?,
+    let (peer, entry) = (peer?, entry?);
+    let ties = peer.ties();
+    let registration = Etcd {
+        peer,
+        entry,
         others: Mutex::default(),
-    }))
+    };
+    Some(registry::Entry {
+        registration: Box::new(registration),
+        ties,
+    })
 }
 
 fn some_text(text: &str) -> Result<String, String> {

@@ -1,0 +1,185 @@
+//! PID 1 itself.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use zbus::{OwnedObjectPath, OwnedVariant};
+
+use super::unit::Unit;
+use crate::deadline::Deadline;
+use crate::sys::bus::{Bus, Trouble};
+use crate::sys::signals;
+
+/// Where PID 1 listens itself, for root alone, whether there is a bus or not.
+const SOCKET: &str = "/run/systemd/private";
+
+const NAME: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// A connection to PID 1.
+#[derive(Debug)]
+pub struct Manager {
+    bus: Bus,
+}
+
+/// A job in systemd's queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its unit.
+    pub unit: String,
+    /// start, stop, restart …
+    pub kind: String,
+    /// waiting or running.
+    pub state: String,
+}
+
+/// A process of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+}
+
+impl Manager {
+    /// Root goes to PID 1's own socket, as systemctl does: it needs no bus, and no daemon in between. Others, and root
+    /// where that does not answer, go over the system bus.
+    ///
+    /// # Errors
+    /// When neither answers in time.
+    pub fn connect(deadline: Deadline) -> Result<Manager, Trouble> {
+        if signals::is_root()
+            && let Ok(bus) = Bus::peer(Path::new(SOCKET), deadline)
+        {
+            return Ok(Manager { bus });
+        }
+        let bus = Bus::system(NAME, deadline)?;
+        Ok(Manager { bus })
+    }
+
+    /// All jobs in the queue.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn jobs(&self, deadline: Deadline) -> Result<Vec<Job>, Trouble> {
+        type Row = (
+            u32,
+            String,
+            String,
+            String,
+            OwnedObjectPath,
+            OwnedObjectPath,
+        );
+        let rows: Vec<Row> = self.bus.call(PATH, MANAGER, "ListJobs", &(), deadline)?;
+        let job = |(_, unit, kind, state, _, _): Row| Job { unit, kind, state };
+        Ok(rows.into_iter().map(job).collect())
+    }
+
+    /// How the system is: running, degraded, stopping, maintenance …
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn state(&self, deadline: Deadline) -> Result<String, Trouble> {
+        self.text("SystemState", deadline)
+    }
+
+    /// How often userspace alone was restarted since the boot; 0 where systemd knows no soft reboot (before 254).
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn soft_reboots(&self, deadline: Deadline) -> Result<u32, Trouble> {
+        match self.property("SoftRebootsCount", deadline) {
+            Ok(value) => u32::try_from(value).map_err(strange),
+            Err(Trouble::Refused(..)) => Ok(0),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// systemd's version, as it writes it: `252.39-1~deb12u2`.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn version(&self, deadline: Deadline) -> Result<String, Trouble> {
+        self.text("Version", deadline)
+    }
+
+    fn text(&self, name: &str, deadline: Deadline) -> Result<String, Trouble> {
+        String::try_from(self.property(name, deadline)?).map_err(strange)
+    }
+
+    fn property(&self, name: &str, deadline: Deadline) -> Result<OwnedVariant, Trouble> {
+        let arguments = (MANAGER, name);
+        self.bus.call(PATH, PROPERTIES, "Get", &arguments, deadline)
+    }
+
+    /// A unit as systemd has it loaded; one that does not exist is there too, as `not-found`.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn unit(&self, name: &str, deadline: Deadline) -> Result<Unit, Trouble> {
+        let path: OwnedObjectPath = self
+            .bus
+            .call(PATH, MANAGER, "LoadUnit", &(name,), deadline)?;
+        let mut values: HashMap<String, OwnedVariant> = HashMap::new();
+        let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        // The interface of its type is asked too, where its keys matter.
+        let own = (suffix == "service").then_some("org.freedesktop.systemd1.Service");
+        for interface in own.into_iter().chain(["org.freedesktop.systemd1.Unit"]) {
+            let all: HashMap<String, OwnedVariant> =
+                self.bus
+                    .call(path.as_str(), PROPERTIES, "GetAll", &(interface,), deadline)?;
+            values.extend(all);
+        }
+        Ok(Unit::of(values))
+    }
+
+    /// The processes of a unit; none for a unit that has none.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn processes(&self, unit: &str, deadline: Deadline) -> Result<Vec<Process>, Trouble> {
+        let rows: Vec<(String, u32, String)> =
+            self.bus
+                .call(PATH, MANAGER, "GetUnitProcesses", &(unit,), deadline)?;
+        let process = |(_, pid, command)| Process { pid, command };
+        Ok(rows.into_iter().map(process).collect())
+    }
+
+    /// Stops a unit, whatever else waits for what: in this mode alone a stop from within a shutdown does not wait for the
+    /// one who asks for it (`ignore-dependencies`). Returns when the job is in the queue, not when it has ended.
+    ///
+    /// # Errors
+    /// See [`Trouble`]; a unit that is not loaded is `org.freedesktop.systemd1.NoSuchUnit`.
+    pub fn stop(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+        let arguments = (unit, "ignore-dependencies");
+        let _job: OwnedObjectPath = self
+            .bus
+            .call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
+        Ok(())
+    }
+
+    /// Sends SIGTERM to all processes of a unit.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn terminate(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+        const SIGTERM: i32 = 15;
+        self.bus
+            .call(PATH, MANAGER, "KillUnit", &(unit, "all", SIGTERM), deadline)
+    }
+
+    /// Has systemd read its units again and run the generators, and waits until it has (`systemctl daemon-reload`).
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn reload(&self, deadline: Deadline) -> Result<(), Trouble> {
+        self.bus.call(PATH, MANAGER, "Reload", &(), deadline)
+    }
+}
+
+fn strange(error: zbus::Error) -> Trouble {
+    Trouble::Strange(error.to_string())
+}
