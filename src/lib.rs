@@ -49,6 +49,11 @@ pub mod kept;
 
 pub mod run;
 
+// What can be known of a run before it takes place.
+pub mod rehearsal;
+
+pub mod machine;
+
 // What a run tells, and to whom.
 pub mod progress;
 
