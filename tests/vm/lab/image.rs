@@ -68,6 +68,8 @@ fn place_of_ours(name: &str) -> Option<String> {
     let folder = match Path::new(name).extension()?.to_str()? {
         "service" | "timer" => "/usr/lib/systemd/system",
         "conf" if name.starts_with("org.") => "/usr/share/dbus-1/system.d",
+        // A drop-in for those who want it.
+        "conf" => "/usr/share/doc/farewell",
         "catalog" => "/usr/lib/systemd/catalog",
         // A sample is for people: each scenario has its own configuration.
         _ => return None,

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::clients::Clients;
 use super::end::{self, BEGINS, End};
 use super::frozen::{BOOT, frozen};
 use super::image::{self, Installed};
 use super::qemu::{Disk, Qemu};
+use super::registry::Registry;
 use super::shell::{Answer, Shell};
 use super::stage::Stage;
+use crate::support::etcd::ports;
 
 /// What a command may take that ends by itself, on the slowest machine.
 pub const GENEROUS: Duration = Duration::from_secs(120);
@@ -125,6 +128,15 @@ impl Machine {
     pub fn configure(&mut self, config: &str) {
         self.write("/etc/farewell/farewell.toml", config);
         self.must("systemctl daemon-reload && systemctl start farewell-start.service");
+    }
+
+    /// Clients of the application, outside of the machine.
+    pub fn clients(&mut self, registry: &Registry) -> Clients {
+        let port = ports(1)[0];
+        let forward = format!("hostfwd_add tcp:127.0.0.1:{port}-:8080");
+        let said = self.qemu.monitor(&forward);
+        assert_eq!(said, "", "{forward}");
+        Clients::start(registry, ([127, 0, 0, 1], port).into())
     }
 
     /// Presses the power button until the machine has heard it.

@@ -1,11 +1,13 @@
 //! The lab: a Debian of each release, booted once and frozen, and a machine for each scenario that wakes up from there.
 
+mod clients;
 mod end;
 mod frozen;
 mod image;
 mod journal;
 mod machine;
 mod qemu;
+mod registry;
 mod root;
 mod shell;
 mod stage;
@@ -13,4 +15,5 @@ mod tool;
 
 pub use end::End;
 pub use machine::Machine;
+pub use registry::Registry;
 pub use stage::{Stage, show};

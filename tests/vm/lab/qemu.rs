@@ -66,7 +66,8 @@ impl Qemu {
                 "-netdev",
                 "user,id=net",
                 "-device",
-                "virtio-net-pci,netdev=net",
+                // It never boots from the network.
+                "virtio-net-pci,netdev=net,romfile=",
             ])
             .args(["-display", "none", "-monitor", "none", "-qmp", "stdio"])
             .args(["-serial", "file:console.log"])
@@ -125,6 +126,13 @@ impl Qemu {
                 return value.clone();
             }
         }
+    }
+
+    /// Executes a command that only people have; what it says.
+    pub fn monitor(&mut self, command: &str) -> String {
+        let arguments = json!({ "command-line": command });
+        let said = self.execute("human-monitor-command", arguments);
+        said.as_str().unwrap_or_default().trim().to_owned()
     }
 
     /// Lets the guest's processors go on.

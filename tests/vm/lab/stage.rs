@@ -8,6 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::image::Installed;
 use super::machine::Machine;
+use super::registry::Registry;
 use super::tool;
 
 /// A scenario on a release, and its directory.
@@ -25,8 +26,11 @@ pub fn show(release: &'static str, scenario: &'static str, play: fn(&Stage)) {
     super::frozen::frozen(release);
     let stage = Stage::new(release, scenario);
     play(&stage);
-    let took = stage.begun.elapsed().as_secs_f32();
-    tool::say(format_args!("{release}: {scenario}: shown, {took:.1} s"));
+    tool::say(format_args!(
+        "{release}: {scenario}: shown, {:.1} s, see {}",
+        stage.begun.elapsed().as_secs_f32(),
+        stage.dir.display()
+    ));
 }
 
 impl Stage {
@@ -48,6 +52,11 @@ impl Stage {
             begun: Instant::now(),
             _lock: lock,
         }
+    }
+
+    /// A registry in which the machine is a member.
+    pub fn registry(&self) -> Registry {
+        Registry::with_member(&format!("{}-{}", self.release, self.scenario))
     }
 
     /// A machine that is up and idle, woken from the frozen one.
