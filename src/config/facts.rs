@@ -48,7 +48,12 @@ impl Facts {
 
     /// Looks up who this machine is, whether a template asks for it yet or not. What cannot be had is left out.
     pub fn look_at_machine(&self) {
-        for fact in [Fact::Hostname, Fact::MachineId, Fact::BootId, Fact::Ip(None)] {
+        for fact in [
+            Fact::Hostname,
+            Fact::MachineId,
+            Fact::BootId,
+            Fact::Ip(None),
+        ] {
             // Whoever needs it hears of it there.
             let _ = self.of_machine(&fact);
         }
