@@ -88,6 +88,23 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Ask everything that a run would need, and change nothing
+    #[command(
+        after_help = "Asks each step's peers, paths, programs and units, side by side and for at most 10 s each, whatever \
+                            trigger a step is for; a request that would change something is not sent, but an OPTIONS \
+                            request in its place. Then looks whether systemd has farewell.service loaded as the steps need \
+                            it (not with --config), and whether every peer on this machine outlives the run.\n\
+                            The JSON object has result (ok, failed), steps (each with name, kind, state (ready, skipped, \
+                            failed), and answer, reason or error (word, message)) and machine (state, and reason where it \
+                            was not looked at, else summary, findings and remarks).\n\
+                            Exits with 1 when something would fail as things are now, and with 78 when the configuration \
+                            is wrong."
+    )]
+    Rehearse {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Undo what earlier runs have left, as their records say
     #[command(
         after_help = "An undo that does not succeed stays pending for the next start. What another machine has left, of \

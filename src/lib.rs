@@ -53,6 +53,11 @@ pub mod kept;
 
 pub mod run;
 
+// What can be known of a run before it takes place.
+pub mod rehearsal;
+
+pub mod inspection;
+
 // What a run tells, and to whom.
 pub mod progress;
 

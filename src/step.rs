@@ -88,6 +88,13 @@ pub trait Action: Send + Sync {
     /// # Errors
     /// The failure says whether another attempt may succeed.
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+
+    /// Asks everything that an attempt would need, and changes nothing. Returns one sentence, what was asked and what the
+    /// answer was, at the latest at `scope.deadline`.
+    ///
+    /// # Errors
+    /// What an attempt would fail of, as things are now.
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure>;
 }
 
 /// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops

@@ -35,6 +35,7 @@ struct Undoing {
     remnant: Remnant,
     /// The same thing, left by earlier runs.
     others: Vec<Remnant>,
+    /// The name of its kind in the table.
     kind: &'static str,
     undo: Option<Undo>,
     /// Made at the first attempt, so that its panics are a failed attempt's, and kept for the others.
@@ -53,7 +54,7 @@ impl Undoing {
         }
     }
 
-    fn action(&self) -> Result<Box<dyn Action>, String> {
+    fn make(&self) -> Result<Box<dyn Action>, String> {
         let Remnant { kind, intent, .. } = &self.remnant;
         match self.undo {
             _ if intent.is_masked() => Err(
@@ -64,6 +65,13 @@ impl Undoing {
             None => Err(format!(
                 "this farewell does not know how a {kind} is undone; the one that left it does"
             )),
+        }
+    }
+
+    fn action(&self) -> Result<&dyn Action, Failure> {
+        match self.action.get_or_init(|| self.make()) {
+            Ok(action) => Ok(action.as_ref()),
+            Err(cause) => Err(Failure::new(Word::Config, &self.remnant.intent.noun, cause)),
         }
     }
 
@@ -91,11 +99,8 @@ impl Undoing {
 
 impl Action for Undoing {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let noun = &self.remnant.intent.noun;
-        scope.voice.remark(noun);
-        let config = |cause: &String| Failure::new(Word::Config, noun, cause);
-        let action = self.action.get_or_init(|| self.action());
-        let effect = action.as_ref().map_err(config)?.attempt(scope)?;
+        scope.voice.remark(&self.remnant.intent.noun);
+        let effect = self.action()?.attempt(scope)?;
         // It is done when that is written down; what could not be is undone once more.
         for remnant in self.others.iter().chain([&self.remnant]) {
             remnant.close().map_err(|error| {
@@ -104,5 +109,9 @@ impl Action for Undoing {
             })?;
         }
         Ok(effect)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.action()?.rehearse(scope)
     }
 }

@@ -5,6 +5,7 @@ mod check;
 mod generator;
 mod intake;
 mod plan;
+mod rehearse;
 mod report;
 mod run;
 mod skip;
@@ -24,7 +25,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Source;
 use crate::history::store::Store;
 use crate::kept::Kept;
-use crate::run::runner::catch_panics;
+use crate::run::panics::catch_panics;
 use crate::sys::signals;
 use crate::trigger::Trigger;
 
@@ -58,6 +59,7 @@ fn call(cli: Cli, begun: Instant) -> u8 {
     match cli.verb {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
+        Verb::Rehearse { json } => rehearse::rehearse(options, json),
         Verb::Start { undo_only: _ } => start::start(options),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
         Verb::Status { follow, json } => report::status(options, follow, json),

@@ -42,4 +42,8 @@ impl Action for Deregister {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         self.registration.leave(scope)
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.registration.rehearse(scope)
+    }
 }

@@ -70,24 +70,11 @@ fn instance(name: &str) -> Result<String, String> {
 
 impl Action for StopUnit {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let units: Vec<String> = self
-            .units
-            .iter()
-            .map(|unit| unit.get(scope.facts))
-            .collect::<Result<_, _>>()?;
-        if !systemd::is_booted() {
-            let cause = "systemd does not run here, so that no unit does";
-            return Err(Failure::new(Word::Unit, units.join(", "), cause));
-        }
         let mut stop = Stop {
             scope,
             manager: None,
         };
-        let mut found = Vec::new();
-        for name in units {
-            let unit = stop.ask(&name, |manager, deadline| manager.unit(&name, deadline))?;
-            found.push((name, unit));
-        }
+        let found = self.found(&mut stop)?;
         let is_down = |(_, unit): &(String, Unit)| unit.is_down();
         if found.iter().all(is_down) && !stop.has_trigger(&found)? {
             stop.remark(&found);
@@ -106,6 +93,49 @@ impl Action for StopUnit {
         stop.remark(&ended);
         Ok(Effect::Done)
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let mut stop = Stop {
+            scope,
+            manager: None,
+        };
+        let found = self.found(&mut stop)?;
+        let told: Vec<String> = found.iter().map(|(name, unit)| told(name, unit)).collect();
+        Ok(format!("{}; nothing was stopped", told.join(", ")))
+    }
+}
+
+impl StopUnit {
+    /// The units by their configured names, as systemd has them.
+    fn found(&self, stop: &mut Stop<'_>) -> Result<Vec<(String, Unit)>, Failure> {
+        let units: Vec<String> = self
+            .units
+            .iter()
+            .map(|unit| unit.get(stop.scope.facts))
+            .collect::<Result<_, _>>()?;
+        if !systemd::is_booted() {
+            let cause = "systemd does not run here, so that no unit does";
+            return Err(Failure::new(Word::Unit, units.join(", "), cause));
+        }
+        let mut found = Vec::new();
+        for name in units {
+            let unit = stop.ask(&name, |manager, deadline| manager.unit(&name, deadline))?;
+            found.push((name, unit));
+        }
+        Ok(found)
+    }
+}
+
+/// What systemd says of a unit that is to be stopped, and of what would start it again.
+fn told(name: &str, unit: &Unit) -> String {
+    if !unit.exists() {
+        return format!("{name} is unknown to systemd, so that there is nothing to stop");
+    }
+    let triggers = match unit.triggered_by.as_slice() {
+        [] => String::new(),
+        triggers => format!(", after {}", triggers.join(", ")),
+    };
+    format!("{name} is {} ({}){triggers}", unit.active, unit.sub)
 }
 
 /// One attempt's talk with PID 1.

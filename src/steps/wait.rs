@@ -52,4 +52,9 @@ impl Action for Wait {
         };
         Err(Failure::new(Word::TimedOut, noun, cause))
     }
+
+    fn rehearse(&self, _: &Scope<'_>) -> Result<String, Failure> {
+        let time = duration::print(self.time);
+        Ok(format!("a wait of {time}: there is nothing to ask"))
+    }
 }

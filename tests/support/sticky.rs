@@ -23,7 +23,8 @@ use farewell::machine::Machine;
 use farewell::plan::gate::Passage;
 use farewell::reporters::record::Record;
 use farewell::run::errand::{Audience as _, Errand};
-use farewell::run::runner::{Runner, catch_panics};
+use farewell::run::panics::catch_panics;
+use farewell::run::runner::Runner;
 use farewell::step::{Action, Effect, Kind, Scope};
 use farewell::sys::http::Http;
 use farewell::trigger::Trigger;
@@ -202,6 +203,11 @@ impl Action for Raise {
             }
         }
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let status = ask(scope, "GET", &self.url)?;
+        Ok(format!("{}: {status}", self.url))
+    }
 }
 
 pub fn raise(url: &str) -> Arc<dyn Action> {
@@ -230,6 +236,11 @@ impl Action for Lower {
             status => Err(unexpected(&self.0, status)),
         }
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let status = ask(scope, "GET", &self.0)?;
+        Ok(format!("{}: {status}", self.0))
+    }
 }
 
 /// An action made of a function.
@@ -238,6 +249,10 @@ struct Act<F>(F);
 impl<F: Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync> Action for Act<F> {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         (self.0)(scope)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        (self.0)(scope).map(|effect| format!("{effect:?}"))
     }
 }
 
