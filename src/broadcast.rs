@@ -10,8 +10,8 @@ use crate::reporters::record::Written;
 use crate::run::errand::Audience;
 use crate::secrets::mask;
 
-/// How long a step waits for the record to say that it begins. A disk that takes longer is not waited for again until
-/// it is back.
+/// How long a step waits for the record to say that it begins, or to have on the disk what it intends. A disk that
+/// takes longer is not waited for again until it is back.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The audience of a run.
@@ -96,6 +96,7 @@ impl Broadcast {
 impl Audience for Broadcast {
     fn hear(&self, happening: Happening) {
         let begins = matches!(happening, Happening::StepStarted { .. });
+        let intends = matches!(happening, Happening::Intended { .. });
         let happening = masked(happening);
         let told = {
             let mut inner = self.inner();
@@ -116,6 +117,10 @@ impl Audience for Broadcast {
             // The record says that a step runs before it does, so that nothing ever ran that no record knows of.
             self.written.wait_for(told, PATIENCE);
         }
+        if intends {
+            // And what is to be undone is known even after a power cut.
+            self.written.wait_for_sync(told, PATIENCE);
+        }
     }
 }
 
@@ -134,7 +139,11 @@ impl Inner {
                     .get_mut(*step)
                     .is_some_and(|ended| !std::mem::replace(ended, true));
             }
-            Happening::Warning { .. } | Happening::RunFinished { .. } => {}
+            // A step that is over may still be leaving something, on a thread that was left behind.
+            Happening::Intended { .. }
+            | Happening::Settled { .. }
+            | Happening::Warning { .. }
+            | Happening::RunFinished { .. } => {}
         }
         true
     }
@@ -151,7 +160,10 @@ fn masked(mut happening: Happening) -> Happening {
         text(&mut failure.cause);
     };
     match &mut happening {
-        Happening::RunStarted { .. } | Happening::StepStarted { .. } => {}
+        Happening::RunStarted { .. }
+        | Happening::StepStarted { .. }
+        | Happening::Settled { .. } => {}
+        Happening::Intended { intent, .. } => *intent = intent.clone().masked(),
         Happening::AttemptFailed { failure, .. } => failing(failure),
         Happening::Waiting { what, .. } => text(what),
         Happening::Output { line, .. } => text(line),

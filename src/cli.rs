@@ -88,6 +88,39 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Ask everything that a run would need, and change nothing
+    #[command(
+        after_help = "Asks each step's peers, paths, programs and units, side by side and for at most 10 s each, whatever \
+                            trigger a step is for; a request that would change something is not sent, but an OPTIONS \
+                            request in its place. Then looks whether systemd has farewell.service loaded as the steps need \
+                            it (not with --config), and whether every peer on this machine outlives the run.\n\
+                            The JSON object has result (ok, failed), steps (each with name, kind, state (ready, skipped, \
+                            failed), and answer, reason or error (word, message)) and machine (state, and reason where it \
+                            was not looked at, else summary, findings and remarks).\n\
+                            Exits with 1 when something would fail as things are now, and with 78 when the configuration \
+                            is wrong."
+    )]
+    Rehearse {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Get this machine ready for its farewell: what farewell-start.service does at boot
+    #[command(
+        after_help = "Checks the configuration, keeps this machine's facts and the plan for the shutdown (not with --config), \
+                            undoes what earlier runs have left, and looks whether what systemd has loaded is what the plan \
+                            needs; where that is only older than the configuration it asks for one daemon-reload.\n\
+                            An undo that does not succeed stays pending for the next start. What another machine has left, of \
+                            which this one's disk is a copy, is not undone. What is to be undone is in the records: the \
+                            configuration does not matter.\n\
+                            Exits with 0 when this machine is ready, with 1 when it is not, or something is still to be \
+                            undone, with 75 when a run is on, or another start, and with 78 when the configuration is wrong."
+    )]
+    Start {
+        /// Show and do just the undo
+        #[arg(long)]
+        undo_only: bool,
+    },
     /// Run the sequence within its budget, and leave a record
     #[command(
         after_help = "SIGTERM or Ctrl-C cuts the run short: what runs is ended, `always` steps still run within \
@@ -117,7 +150,8 @@ pub enum Verb {
                             ends in the middle), reason, started (RFC 3339), duration_usec, budget_usec, warnings and \
                             steps; each step has name, kind, state, attempts, started_usec and duration_usec (from the \
                             run's start; null if it was not begun), and, where there is one, error (word, message) or \
-                            reason.\n\
+                            reason. Where the run has left something behind there is also undo, a list of step, noun, \
+                            state (pending, settled, undone) and at (RFC 3339, when it was undone).\n\
                             Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
     )]
     Report {

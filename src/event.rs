@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::failure::Failure;
+use crate::intent::{Intent, Mark};
+use crate::machine::Machine;
 use crate::trigger::Trigger;
 
 /// Where a step stands.
@@ -99,6 +101,15 @@ impl Result {
     }
 }
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The machine's last duties.
+    Farewell,
+    /// To undo what earlier runs left. It has no trigger of its own, and no record.
+    Undo,
+}
+
 /// One step of the plan, as reporters show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepName {
@@ -124,6 +135,10 @@ pub enum Happening {
     RunStarted {
         /// The run's id.
         run: String,
+        /// What it is for.
+        purpose: Purpose,
+        /// The machine that it takes place on.
+        machine: Machine,
         /// Why it takes place.
         trigger: Trigger,
         /// By the wall clock.
@@ -159,6 +174,18 @@ pub enum Happening {
         step: usize,
         /// What it waits for: "3 connections on port 8080".
         what: String,
+    },
+    /// A step is about to leave something behind that outlives a reboot.
+    Intended {
+        /// Which intent of the run.
+        mark: Mark,
+        /// What it is.
+        intent: Intent,
+    },
+    /// There is nothing to undo any more of what was intended: the peer refused it, or the run took it back itself.
+    Settled {
+        /// Which intent of the run.
+        mark: Mark,
     },
     /// A child of a step wrote a line.
     Output {

@@ -12,6 +12,10 @@ pub mod deadline;
 
 pub mod trigger;
 
+pub mod machine;
+
+pub mod intent;
+
 pub mod event;
 
 // How things are told to people.
@@ -25,6 +29,8 @@ pub mod sys;
 pub mod message;
 
 pub mod logging;
+
+pub mod occasion;
 
 // The configuration, as it is written.
 pub mod config;
@@ -43,7 +49,14 @@ pub mod steps;
 // The configuration, as it will be run.
 pub mod plan;
 
+pub mod kept;
+
 pub mod run;
+
+// What can be known of a run before it takes place.
+pub mod rehearsal;
+
+pub mod inspection;
 
 // What a run tells, and to whom.
 pub mod progress;
@@ -63,6 +76,9 @@ pub mod reminder;
 pub mod reporters;
 
 pub mod broadcast;
+
+// What runs have left, and its undo.
+pub mod undo;
 
 // The command line.
 pub mod cli;

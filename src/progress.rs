@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::event::{Event, Happening, Result, State};
+use crate::event::{Event, Happening, Purpose, Result, State};
 use crate::failure::Failure;
 use crate::trigger::Trigger;
 
@@ -11,6 +11,8 @@ use crate::trigger::Trigger;
 pub struct Progress {
     /// The run's id.
     pub run: String,
+    /// What it is for.
+    pub purpose: Purpose,
     /// Why it takes place.
     pub trigger: Trigger,
     /// When it began, by the wall clock.
@@ -63,6 +65,8 @@ impl Progress {
     pub fn begin(event: &Event) -> Option<Progress> {
         let Happening::RunStarted {
             run,
+            purpose,
+            machine: _,
             trigger,
             started,
             budget,
@@ -87,6 +91,7 @@ impl Progress {
         };
         Some(Progress {
             run: run.clone(),
+            purpose: *purpose,
             trigger: *trigger,
             started: *started,
             budget: *budget,
@@ -103,7 +108,10 @@ impl Progress {
     pub fn apply(&mut self, event: &Event) {
         self.at = self.at.max(event.at);
         match &event.happening {
-            Happening::RunStarted { .. } | Happening::Output { .. } => {}
+            Happening::RunStarted { .. }
+            | Happening::Intended { .. }
+            | Happening::Settled { .. }
+            | Happening::Output { .. } => {}
             Happening::StepStarted { step, left } => self.change(*step, |it| {
                 it.state = State::Running;
                 it.attempts = 1;

@@ -11,6 +11,12 @@ pub trait Registration: Send + Sync {
     /// # Errors
     /// Whether a "not found" means gone or a wrong address is each registry's own decision.
     fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+
+    /// Asks whether the entry is there and could be taken out, and changes nothing; as [`crate::step::Action::rehearse`].
+    ///
+    /// # Errors
+    /// What leaving would fail of, as things are now.
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure>;
 }
 
 /// What the configuration of a registry comes to.

@@ -48,6 +48,8 @@ mod tests {
             at: Duration::ZERO,
             happening: Happening::RunStarted {
                 run: "R1".to_owned(),
+                purpose: crate::event::Purpose::Farewell,
+                machine: crate::machine::Machine::default(),
                 trigger: Trigger::Stop,
                 started: std::time::UNIX_EPOCH,
                 budget: seconds(90),

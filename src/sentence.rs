@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::duration;
-use crate::event::{Event, Happening};
+use crate::event::{Event, Happening, Purpose};
 use crate::lapse;
 use crate::progress::{Progress, StepProgress};
 use crate::timeline::headline;
@@ -15,14 +15,24 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
         Happening::RunStarted { steps, .. } if steps.is_empty() => {
             "the sequence is empty: nothing to do".to_owned()
         }
-        Happening::RunStarted { budget, steps, .. } => format!(
-            "run {} begins: trigger {}, {} {}, budget {}",
-            progress.run,
-            progress.trigger,
-            steps.len(),
-            if steps.len() == 1 { "step" } else { "steps" },
-            duration::print(*budget)
-        ),
+        Happening::RunStarted {
+            budget,
+            steps,
+            purpose,
+            ..
+        } => {
+            let (run, trigger) = (&progress.run, progress.trigger);
+            let what = match purpose {
+                Purpose::Farewell => format!("run {run} begins: trigger {trigger}"),
+                Purpose::Undo => format!("undo {run} begins"),
+            };
+            format!(
+                "{what}, {} {}, budget {}",
+                steps.len(),
+                if steps.len() == 1 { "step" } else { "steps" },
+                duration::print(*budget)
+            )
+        }
         Happening::StepStarted { step, left } => format!(
             "step {} ({}): started, {} left",
             name(step),
@@ -40,7 +50,12 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
             failure.word,
             lapse::short(*again)
         ),
-        Happening::Waiting { .. } => return None,
+        Happening::Intended { mark, intent } => format!(
+            "step {}: leaves {}, to be undone by `farewell start`",
+            name(&mark.step),
+            intent.noun
+        ),
+        Happening::Settled { .. } | Happening::Waiting { .. } => return None,
         Happening::Output { step, line, .. } => format!("{} | {line}", name(step)),
         Happening::StepFinished { step, .. } => {
             let step = progress.steps.get(*step)?;

@@ -7,7 +7,8 @@ use crate::config::facts::Facts;
 use crate::config::section::{Field, Section};
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
-use crate::failure::Failure;
+use crate::failure::{Failure, Word};
+use crate::intent::{Intent, Mark};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::{Endpoint, Http};
 
@@ -28,6 +29,10 @@ pub trait Voice: Sync {
     fn output(&self, stream: Stream, line: &str);
     /// Something worth telling of a step that ends well.
     fn remark(&self, remark: &str);
+    /// What [`Scope::intend`] was told.
+    fn intend(&self, intent: &Intent) -> Mark;
+    /// What [`Scope::withdraw`] was told.
+    fn withdraw(&self, mark: Mark);
 }
 
 /// Everything that one attempt may use.
@@ -52,6 +57,28 @@ impl Scope<'_> {
         self.deadline
             .earlier(Deadline::after(self.attempt_timeout, Reason::Attempt))
     }
+
+    /// Declares what the attempt is about to leave behind, before the request that leaves it, and returns when the
+    /// record has it on the disk; a disk that takes longer than 50 ms is not waited for. From here on it is to be
+    /// undone, whatever becomes of the attempt. What the step has declared before, in this attempt or an earlier one,
+    /// is the same intent.
+    ///
+    /// # Errors
+    /// When the attempt's time is over, or the run was told to stop: nothing sticky is begun any more then, for nobody
+    /// hears of a step that was left behind.
+    pub fn intend(&self, intent: &Intent) -> Result<Mark, Failure> {
+        if self.cancel.is_cancelled() || self.deadline.left().is_none() {
+            let cause = "not begun, since no time is left for it";
+            return Err(Failure::new(Word::TimedOut, &intent.noun, cause));
+        }
+        Ok(self.voice.intend(intent))
+    }
+
+    /// Takes an intent back: the peer has refused, so that nothing sticks, or the run itself has undone it, as a lock
+    /// is released. Not for a request whose reply is missing: nobody knows what it did.
+    pub fn withdraw(&self, mark: Mark) {
+        self.voice.withdraw(mark);
+    }
 }
 
 /// A configured step, ready to be attempted any number of times.
@@ -61,6 +88,13 @@ pub trait Action: Send + Sync {
     /// # Errors
     /// The failure says whether another attempt may succeed.
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+
+    /// Asks everything that an attempt would need, and changes nothing. Returns one sentence, what was asked and what the
+    /// answer was, at the latest at `scope.deadline`.
+    ///
+    /// # Errors
+    /// What an attempt would fail of, as things are now.
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure>;
 }
 
 /// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops
@@ -98,11 +132,25 @@ pub struct Blueprint {
     pub ties: Ties,
 }
 
-/// A kind of step: its name in the configuration and how its keys are read.
+/// Makes the undo of what was intended, from the record alone: the configuration of that run may be gone. A credential
+/// is read anew, by the name that the intent has for it.
+///
+/// The undo is attempted as a step is, with the same retries, until it succeeds; over several boots, if need be. It is
+/// done when its effect was seen, and must be harmless where there is nothing to undo: the run may have been killed
+/// before its request, between request and reply, or after somebody undid it by hand. Where the peer tells who left
+/// something, what others have left since stays. It leaves nothing sticky itself.
+///
+/// # Errors
+/// A sentence, where the intent is none of this kind's: a newer farewell may have written it.
+pub type Undo = fn(&Intent) -> Result<Box<dyn Action>, String>;
+
+/// A kind of step: its name in the configuration, how its keys are read, and how what its steps leave is undone.
 pub struct Kind {
     /// The word after `kind =`.
     pub name: &'static str,
     /// Reads the kind's own keys and finishes the section (the keys that every step has were read before). Everything
     /// that is wrong is reported to the section; `None` when nothing came of it.
     pub read: fn(&Section<'_>) -> Option<Blueprint>,
+    /// How what its steps have declared with [`Scope::intend`] is undone; `None` for a kind that leaves nothing sticky.
+    pub undo: Option<Undo>,
 }

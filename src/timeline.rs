@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::config::duration;
-use crate::event::State;
+use crate::event::{Purpose, State};
 use crate::lapse;
 use crate::printable::{columns, fit, padding, plain};
 use crate::progress::{Progress, StepProgress};
@@ -121,11 +121,14 @@ pub fn headline(progress: &Progress, over: bool) -> String {
         None => "running",
     };
     let reason = progress.reason.as_deref().map(plain);
+    let (what, trigger) = match progress.purpose {
+        Purpose::Farewell => ("farewell", format!("trigger {}, ", progress.trigger)),
+        Purpose::Undo => ("undo", String::new()),
+    };
     format!(
-        "farewell {}: {result} after {} (trigger {}, budget {}){}{}",
+        "{what} {}: {result} after {} ({trigger}budget {}){}{}",
         plain(&progress.run),
         lapse::short(progress.at),
-        progress.trigger,
         duration::print(progress.budget),
         if reason.is_some() { ": " } else { "" },
         reason.unwrap_or_default(),
@@ -260,6 +263,8 @@ mod tests {
             0,
             Happening::RunStarted {
                 run: "R1".to_owned(),
+                purpose: crate::event::Purpose::Farewell,
+                machine: crate::machine::Machine::default(),
                 trigger: Trigger::Stop,
                 started: std::time::UNIX_EPOCH,
                 budget: Duration::from_secs(90),

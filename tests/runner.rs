@@ -10,8 +10,10 @@ use farewell::config::fragments::Source;
 use farewell::event::{Happening, Result as RunResult, State};
 use farewell::failure::{Failure, Word};
 use farewell::plan::gate::{Passage, Plan};
+use farewell::rehearsal::{Answer, rehearse};
 use farewell::run::errand::{Audience, Errand};
-use farewell::run::runner::{Outcome, Runner, catch_panics};
+use farewell::run::panics::catch_panics;
+use farewell::run::runner::{Outcome, Runner};
 use farewell::step::{Action, Effect, Scope};
 use farewell::sys::http::Http;
 use farewell::trigger::Trigger;
@@ -77,6 +79,10 @@ struct Act<F>(F);
 impl<F: Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync> Action for Act<F> {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         (self.0)(scope)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        (self.0)(scope).map(|effect| format!("{effect:?}"))
     }
 }
 
@@ -165,6 +171,38 @@ fn a_panic_costs_the_other_steps_nothing() {
         end.message
     );
     assert_eq!(ear.end(1).state, State::Done);
+}
+
+#[test]
+fn a_rehearsal_outlives_a_panic_and_a_probe_that_is_deaf_to_its_deadline() {
+    catch_panics();
+    let names = ["panics", "deaf", "remarks"];
+    let toml: String = names
+        .iter()
+        .map(|name| step(name, "attempt-timeout = \"100ms\""))
+        .collect();
+    let remarks = act(|scope| {
+        scope.voice.remark("once more");
+        Ok(Effect::Done)
+    });
+    let deaf = deaf(Duration::from_secs(3600));
+    let actions = vec![act(|_| panic!("ouch")), deaf, remarks];
+    let plan = Arc::new(plan("rehearsal", &toml, actions));
+    let facts = Arc::new(Facts::new(Trigger::Stop, "test"));
+    let mut told = Vec::new();
+    let answers = rehearse(&plan, &facts, |index, answer| {
+        told.push((index, answer.clone()))
+    });
+    let answers = answers.expect("descriptors");
+    let expected: Vec<(usize, Answer)> = answers.iter().cloned().enumerate().collect();
+    assert_eq!(told, expected);
+    let word = |answer: &Answer| match answer {
+        Answer::Failed(failure) => Some(failure.word),
+        _ => None,
+    };
+    let words: Vec<Option<Word>> = answers.iter().map(word).collect();
+    assert_eq!(words, [Some(Word::Panic), Some(Word::TimedOut), None]);
+    assert_eq!(answers[2], Answer::Ready("Done; once more".to_owned()));
 }
 
 #[test]

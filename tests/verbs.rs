@@ -74,7 +74,7 @@ fn a_restart_is_a_farewell_only_where_that_is_wanted() {
 fn an_empty_sequence_is_told_and_no_error() {
     for toml in ["", "# nothing\n", "[farewell]\n", "step = []\n"] {
         let setting = Setting::new("empty", toml);
-        for verb in ["check", "plan", "run"] {
+        for verb in ["check", "plan", "rehearse", "run"] {
             let said = setting.say(&[verb]);
             assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
             assert!(
@@ -87,7 +87,7 @@ fn an_empty_sequence_is_told_and_no_error() {
 
 #[test]
 fn a_file_that_is_not_there_is_a_configuration_error() {
-    for verb in ["check", "plan", "run"] {
+    for verb in ["check", "plan", "rehearse", "run"] {
         let dir = Dir::new("no-file");
         let said = say(&[
             verb,
@@ -161,7 +161,7 @@ fn every_verb_has_help() {
         .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")
         .collect();
-    for verb in ["check", "plan", "run", "status", "report"] {
+    for verb in ["check", "plan", "rehearse", "run", "status", "report"] {
         assert!(verbs.contains(&verb), "{verb}: {help:?}");
     }
     for verb in verbs {

@@ -58,6 +58,11 @@ pub fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
             std::thread::sleep(Duration::from_millis(10));
             continue;
         };
+        if !holder.by_systemd && other.is_undo {
+            return Err(format!(
+                "farewell run: {other} is on; wait until it has ended"
+            ));
+        }
         if !holder.by_systemd || other.by_systemd {
             return Err(format!(
                 "farewell run: run {} is on (process {}); follow it with `farewell status --follow`, or end it with \
@@ -67,19 +72,12 @@ pub fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
         }
         let waited = asked.elapsed();
         if waited > TAKE_OVER[0] {
-            let warning = format!(
-                "run {} (process {}) does not end: this one runs beside it",
-                other.run, other.pid
-            );
+            let warning = format!("{other} does not end: this one runs beside it");
             return Ok(Entry::Beside(warning));
         }
         if told == 0 || (told == 1 && waited > TAKE_OVER[1]) {
             told += 1;
-            log::warn!(
-                "run {} was started by hand (process {}): it is told to stop",
-                other.run,
-                other.pid
-            );
+            log::warn!("{other} has to make way for systemd's run: it is told to stop");
             // It may have ended by now, which is what is wanted.
             let _ = signals::terminate(other.pid);
         }

@@ -2,9 +2,16 @@
 
 mod admission;
 mod check;
+mod generator;
+mod intake;
 mod plan;
+mod rehearse;
 mod report;
 mod run;
+mod skip;
+mod start;
+pub mod undo;
+mod watchers;
 
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,15 +21,21 @@ use std::time::Instant;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Options, Verb, exit};
+use crate::config::facts::Facts;
 use crate::config::fragments::Source;
 use crate::history::store::Store;
-use crate::run::runner::catch_panics;
+use crate::kept::Kept;
+use crate::run::panics::catch_panics;
 use crate::sys::signals;
+use crate::trigger::Trigger;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     // The budget is spent from here on.
     let begun = Instant::now();
+    if let Some(code) = generator::serve(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -46,6 +59,9 @@ fn call(cli: Cli, begun: Instant) -> u8 {
     match cli.verb {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
+        Verb::Rehearse { json } => rehearse::rehearse(options, json),
+        Verb::Start { undo_only: true } => start::undo_only(options),
+        Verb::Start { undo_only: false } => start::start(options),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
         Verb::Status { follow, json } => report::status(options, follow, json),
         Verb::Report { run, list, json } => report::report(options, run.as_deref(), list, json),
@@ -57,6 +73,20 @@ fn source(options: &Options) -> Source {
         .config
         .clone()
         .map_or_else(Source::installed, Source::File)
+}
+
+/// What was kept at boot; nothing where a configuration is given by hand.
+fn kept(options: &Options) -> Option<Kept> {
+    match options.config {
+        Some(_) => None,
+        None => Kept::locate(signals::is_root()),
+    }
+}
+
+/// The facts for a run, or a look, with what was kept of them.
+fn facts(options: &Options, trigger: Trigger, run: &str) -> Facts {
+    let kept = kept(options).map(|kept| kept.facts());
+    Facts::new(trigger, run).with_kept(kept.unwrap_or_default())
 }
 
 fn store(options: &Options) -> Store {

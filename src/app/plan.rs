@@ -4,19 +4,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{complain, print, source};
+use super::{complain, facts, print, source};
 use crate::cli::{Options, exit};
 use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::history::line::usec;
 use crate::plan::gate::{Passage, Plan};
+use crate::plan::ordering::Ordering;
 use crate::plan::sequence::{OnFailure, Step};
 use crate::trigger::Trigger;
 
 /// Prints the plan for a trigger.
 pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
     let trigger = Trigger::parse(trigger).unwrap_or(Trigger::Stop);
-    let facts = Facts::new(trigger, "plan");
+    let facts = facts(options, trigger, "plan");
     let passage = Passage::through(&source(options), Some(&facts));
     passage
         .problems
@@ -25,7 +26,7 @@ pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
     let Some(plan) = &passage.plan else {
         return exit::CONFIG;
     };
-    let outlook = Outlook::of(plan, trigger);
+    let outlook = Outlook::of(plan, trigger, &facts);
     if as_json {
         print(&format!("{:#}\n", outlook.json(plan, trigger)));
     } else {
@@ -43,12 +44,12 @@ struct Outlook {
     spans: Vec<(Duration, Duration)>,
     /// For each step, those that may run at the same time.
     beside: Vec<Vec<usize>>,
-    /// The units that farewell.service is ordered after.
-    units: Vec<String>,
+    /// What farewell.service is ordered after.
+    ordering: Ordering,
 }
 
 impl Outlook {
-    fn of(plan: &Plan, trigger: Trigger) -> Outlook {
+    fn of(plan: &Plan, trigger: Trigger, facts: &Facts) -> Outlook {
         let (budget, reserve) = (plan.budget(trigger), plan.reserve(trigger));
         let mut spans: Vec<(Duration, Duration)> = Vec::new();
         for step in &plan.steps {
@@ -71,13 +72,6 @@ impl Outlook {
             };
             spans.push((begin, (begin + time).min(limit)));
         }
-        let mut units: Vec<String> = plan
-            .steps
-            .iter()
-            .flat_map(|step| step.needs.clone())
-            .collect();
-        units.sort();
-        units.dedup();
         let beside = beside(&plan.steps, trigger);
         Outlook {
             budget,
@@ -85,7 +79,7 @@ impl Outlook {
             worst_case: plan.worst_case(trigger),
             spans,
             beside,
-            units,
+            ordering: Ordering::of(plan, facts),
         }
     }
 
@@ -151,11 +145,18 @@ impl Outlook {
             }
         }
         text += "\n";
-        if !self.units.is_empty() {
+        let units = self.ordering.units.iter().cloned();
+        let paths = self.ordering.paths.iter();
+        let mounts = paths.map(|path| format!("the mount of {}", path.display()));
+        let ordered: Vec<String> = units.chain(mounts).collect();
+        if !ordered.is_empty() {
             text += &format!(
                 "\nfarewell.service is ordered after {}\n",
-                self.units.join(", ")
+                ordered.join(", ")
             );
+        }
+        for unknown in &self.ordering.unknown {
+            text += &format!("not known what else it is ordered after: {unknown}\n");
         }
         text
     }
@@ -190,7 +191,7 @@ impl Outlook {
             "reserve_usec": usec(self.reserve),
             "worst_case_usec": usec(self.worst_case),
             "steps": steps.collect::<Vec<_>>(),
-            "ordered_after": self.units,
+            "ordered_after": self.ordering.after(),
         })
     }
 }

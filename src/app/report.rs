@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::{complain, print, store};
 use crate::cli::{Options, exit};
 use crate::history::past::{self, Past};
+use crate::history::remnant::{Fate, Remnant};
 use crate::history::store::Store;
 use crate::history::summary::Summary;
 use crate::lapse;
+use crate::printable::plain;
 use crate::reporter::{News, Reporter as _};
 use crate::reporters::terminal::Terminal;
 use crate::sys::clock::rfc3339;
@@ -119,8 +121,21 @@ fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
     if past.is_cut_off() && !running {
         text += &format!("cut off: {}\n", past.cut_off_at());
     }
+    text.extend(past.remnants.iter().filter_map(remnant_line));
     print(&text);
     exit::OK
+}
+
+/// What of it a person should know; nothing where the run itself has settled it.
+fn remnant_line(remnant: &Remnant) -> Option<String> {
+    let (step, noun) = (plain(&remnant.step), plain(&remnant.intent.noun));
+    match remnant.fate {
+        Fate::Pending => Some(format!(
+            "{step}: left {noun}, to be undone by `farewell start`\n"
+        )),
+        Fate::Undone(at) => Some(format!("{step}: undone {}: {noun}\n", rfc3339(at))),
+        Fate::Settled => None,
+    }
 }
 
 fn report_list(store: &Store, ids: &[String], as_json: bool) -> u8 {

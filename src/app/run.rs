@@ -1,39 +1,32 @@
 //! `farewell run`: one run from its trigger to its record.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use super::admission::{self, Entry};
-use super::{complain, source, store};
+use super::intake::{self, Intake};
+use super::{complain, skip, store, watchers};
 use crate::broadcast::Broadcast;
 use crate::cli::{Options, exit};
-use crate::config::facts::Facts;
 use crate::config::problem::Problem;
-use crate::event::{self, Happening, StepName};
+use crate::event::{self, Happening, Purpose};
 use crate::history::store::{self as records, Holder, Store};
 use crate::logging::{self, Sink};
-use crate::plan::gate::{Passage, Plan};
+use crate::message;
+use crate::occasion::Occasion;
 use crate::plan::head::Restart;
-use crate::reporters;
+use crate::reporters::console::Console;
+use crate::reporters::dbus;
 use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
-use crate::reporters::terminal::Terminal;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
-use crate::sys::terminal::Look;
-use crate::sys::{bus, journal, process, signals};
+use crate::sys::{bus, host, process, signals};
 use crate::trigger::Trigger;
-
-/// How long the reporters may take to finish when the run has ended.
-const CLOSING: Duration = Duration::from_secs(2);
-
-/// How long the journal may take to hear the last lines.
-const LOG_CLOSING: Duration = Duration::from_millis(500);
 
 /// Runs the sequence.
 pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
@@ -55,28 +48,34 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     }
     let started = SystemTime::now();
     let id = records::new_id(started);
-    let restart = trigger == Some("restart");
-    let trigger = trigger.and_then(Trigger::parse).unwrap_or(Trigger::Stop);
-    let facts = Facts::new(trigger, id.clone());
-    let passage = Passage::through(&source(options), Some(&facts));
-    let Some(plan) = passage.plan else {
-        passage
-            .problems
-            .iter()
-            .for_each(|problem| complain(&problem.to_string()));
-        complain(
-            "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`",
-        );
-        return exit::CONFIG;
-    };
-    if restart && plan.restart() == Restart::Skip {
-        let message = "a restart is no farewell (restart = \"skip\"): nothing is run";
-        match sink {
-            Sink::Journal => log::info!("{message}"),
-            Sink::Lines => complain(&format!("farewell run: {message}")),
-        }
+    let occasion = trigger.map_or_else(Occasion::find_out, Occasion::given);
+    let mut intake = intake::take(options, occasion.cause.trigger(), &id);
+    let restart = intake
+        .as_ref()
+        .map_or(Restart::Skip, |it| it.plan.restart());
+    let before = occasion.cause;
+    let Some(occasion) = skip::unless_skipped(occasion, restart, sink) else {
+        watchers::flush_log();
         return exit::OK;
+    };
+    let trigger = occasion.cause.trigger();
+    if occasion.cause != before {
+        intake = intake::take(options, trigger, &id);
     }
+    let Intake {
+        plan,
+        facts,
+        warnings,
+    } = match intake {
+        Ok(intake) => intake,
+        Err(problems) => return refuse(&problems, sink),
+    };
+    let fields = [
+        ("FAREWELL_RUN", id.as_str()),
+        ("FAREWELL_TRIGGER", trigger.as_str()),
+    ];
+    let text = format!("trigger {trigger}: {}", occasion.seen);
+    message::TRIGGER.log(Level::Info, &text, &fields);
     let store = store(options);
     let holder = Holder::this(&id, signals::is_started_by_systemd());
     let entry = match admission::admit(&store, &holder) {
@@ -89,21 +88,27 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     let broadcast = Arc::new(Broadcast::new(begun));
     add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
     add_dbus(&broadcast, begun, holder.by_systemd);
+    // On a machine that stays up the console is somebody's screen.
+    let goes_down = trigger != Trigger::Stop && holder.by_systemd;
+    if let Some(console) = goes_down.then(Console::new).flatten() {
+        let every = Some(Console::EVERY);
+        watchers::add_one(&broadcast, "console", every, Box::new(console));
+    }
     let (held, warning) = match entry {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
     };
     broadcast.hear(Happening::RunStarted {
         run: id,
+        purpose: Purpose::Farewell,
+        machine: host::machine(),
         trigger,
         started,
         budget: plan.budget(trigger),
         reserve: plan.reserve(trigger),
-        steps: names(&plan),
+        steps: plan.names(),
     });
-    let problems = passage.problems.iter().map(Problem::sentence);
-    problems
-        .chain(warning)
+    (warnings.into_iter().chain(warning))
         .for_each(|message| broadcast.hear(Happening::Warning { message }));
     let errand = Arc::new(Errand {
         plan,
@@ -127,8 +132,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     });
     // Nothing that a step started outlives the run, whatever the step could see to.
     process::kill_all();
-    broadcast.close(CLOSING);
-    logging::flush(LOG_CLOSING);
+    watchers::close(&broadcast);
     drop(held);
     match result {
         event::Result::Ok => exit::OK,
@@ -137,19 +141,22 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     }
 }
 
-fn names(plan: &Plan) -> Arc<[StepName]> {
-    plan.steps
-        .iter()
-        .map(|step| StepName {
-            name: step.name.clone(),
-            kind: step.kind.to_owned(),
-        })
-        .collect()
+/// There is nothing that could be run.
+fn refuse(problems: &[Problem], sink: Sink) -> u8 {
+    let told = problems.iter().map(ToString::to_string).chain([
+        "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`".to_owned(),
+    ]);
+    for text in told {
+        match sink {
+            Sink::Journal => message::RUN_REFUSED.log(Level::Error, &text, &[]),
+            Sink::Lines => complain(&text),
+        }
+    }
+    watchers::flush_log();
+    exit::CONFIG
 }
 
-/// Puts everybody to work who has somebody to tell. Standard output and error of a unit are both the journal's, which
-/// then has the events with their fields, and no lines for people beside them. Who was `warned` of the state directory
-/// does not hear of it again.
+/// Puts everybody to work who has somebody to tell. Who was `warned` of the state directory does not hear of it again.
 fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: bool) {
     // Weak, since the broadcast owns the reporter's thread.
     let audience = Arc::downgrade(broadcast);
@@ -159,35 +166,11 @@ fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: b
         }
     };
     let record = Record::new(store, broadcast.written(), Box::new(complain));
-    add(broadcast, "record", None, Box::new(record));
-    let stdout = io::stdout();
-    if !journal::stdout_is_journal() {
-        let look = Look::of(&stdout);
-        let terminal = Terminal::new(Box::new(stdout), look);
-        add(
-            broadcast,
-            "terminal",
-            Some(Terminal::EVERY),
-            Box::new(terminal),
-        );
-    }
-    // Where standard error has lines for people, they hear of a run on standard output already.
-    if sink == Sink::Journal || log::max_level() >= log::LevelFilter::Info {
-        let every = Some(reporters::journal::Journal::EVERY);
-        add(
-            broadcast,
-            "journal",
-            every,
-            Box::<reporters::journal::Journal>::default(),
-        );
-    }
+    watchers::add_one(broadcast, "record", None, Box::new(record));
+    watchers::add(broadcast, sink);
     if let Some(systemd) = Systemd::new() {
-        add(
-            broadcast,
-            "systemd",
-            Some(Systemd::EVERY),
-            Box::new(systemd),
-        );
+        let every = Some(Systemd::EVERY);
+        watchers::add_one(broadcast, "systemd", every, Box::new(systemd));
     }
 }
 
@@ -206,23 +189,6 @@ fn add_dbus(broadcast: &Arc<Broadcast>, begun: Instant, by_systemd: bool) {
             None => log::debug!("{message}"),
         }
     };
-    let begin = |at_work| reporters::dbus::begin(begun, Box::new(complain), at_work);
-    told("D-Bus", broadcast.add_desk(begin));
-}
-
-fn add(
-    broadcast: &Broadcast,
-    name: &str,
-    every: Option<Duration>,
-    reporter: Box<dyn crate::reporter::Reporter>,
-) {
-    told(name, broadcast.add(name, every, reporter));
-}
-
-fn told(name: &str, added: io::Result<()>) {
-    if let Err(error) = added {
-        complain(&format!(
-            "farewell run: goes on without its {name} reporter: {error}"
-        ));
-    }
+    let begin = |at_work| dbus::begin(begun, Box::new(complain), at_work);
+    watchers::added("D-Bus", broadcast.add_desk(begin));
 }

@@ -1,8 +1,9 @@
 //! What `${…}` stands for, looked up when it is needed.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
 use super::template::{Fact, Part, Template};
@@ -11,14 +12,20 @@ use crate::secrets;
 use crate::sys::{files, host};
 use crate::trigger::Trigger;
 
+/// Values of facts by how they are written: `${ip:eth0}`.
+pub type Values = BTreeMap<String, String>;
+
 /// The facts of one run, or of a look at the configuration.
 ///
-/// The machine's own facts are looked up once; `env`, `file`, `json` and `credential` are read anew each time.
+/// The machine's own facts (hostname, machine-id, boot-id, ip) are looked up once, or were kept at boot, since their
+/// sources may be gone at a shutdown. `env`, `file` and `json` are read anew each time; the value kept at boot serves only
+/// where that fails. Credentials are read anew each time, and never kept.
 pub struct Facts {
     trigger: Trigger,
     run: String,
     progress: Mutex<(event::Result, Vec<String>)>,
-    hostname: OnceLock<String>,
+    kept: Values,
+    found: Mutex<Values>,
 }
 
 impl Facts {
@@ -29,8 +36,36 @@ impl Facts {
             trigger,
             run: run.into(),
             progress,
-            hostname: OnceLock::new(),
+            kept: Values::new(),
+            found: Mutex::default(),
         }
+    }
+
+    /// The same, with what was kept at boot.
+    pub fn with_kept(self, kept: Values) -> Self {
+        Facts { kept, ..self }
+    }
+
+    /// Looks up who this machine is, whether a template asks for it yet or not. What cannot be had is left out.
+    pub fn look_at_machine(&self) {
+        for fact in [
+            Fact::Hostname,
+            Fact::MachineId,
+            Fact::BootId,
+            Fact::Ip(None),
+        ] {
+            // Whoever needs it hears of it there.
+            let _ = self.of_machine(&fact);
+        }
+    }
+
+    /// What was looked up of this machine so far, for later: no credentials, and nothing of the run itself.
+    pub fn found(&self) -> Values {
+        self.lock_found().clone()
+    }
+
+    fn lock_found(&self) -> MutexGuard<'_, Values> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says how the run went so far.
@@ -70,34 +105,62 @@ impl Facts {
                 .unwrap_or_else(|poisoned| poisoned.into_inner())
         };
         match fact {
-            Fact::Hostname => match self.hostname.get() {
-                Some(hostname) => Ok(hostname.clone()),
-                None => host::hostname()
-                    .map(|name| self.hostname.get_or_init(|| name).clone())
-                    .map_err(cause),
-            },
-            Fact::MachineId => host::machine_id().map_err(cause),
-            Fact::BootId => host::boot_id().map_err(cause),
-            Fact::Ip(None) => host::default_address()
-                .map(|it| it.to_string())
-                .map_err(cause),
-            Fact::Ip(Some(interface)) => host::interface_address(interface)
-                .map(|it| it.to_string())
-                .map_err(cause),
+            Fact::Hostname | Fact::MachineId | Fact::BootId | Fact::Ip(_) => self.of_machine(fact),
+            Fact::Env(_) | Fact::File(_) | Fact::Json(..) => self.anew(fact),
             Fact::Trigger => Ok(self.trigger.to_string()),
             Fact::Run => Ok(self.run.clone()),
             Fact::Result => Ok(progress().0.as_str().to_owned()),
             Fact::Failed => Ok(progress().1.join(",")),
-            Fact::Env(name) => env::var(name).map_err(|_| "not set".to_owned()),
-            Fact::File(path) => files::read(path)
-                .map(|text| text.trim_end().to_owned())
-                .map_err(cause),
-            Fact::Json(path, pointer) => json_value(path, pointer),
             Fact::Credential(name) => {
                 let secret = credential(name)?;
                 secrets::hide(&secret);
                 Ok(secret)
             }
+        }
+    }
+
+    fn of_machine(&self, fact: &Fact) -> Result<String, String> {
+        let name = fact.to_string();
+        if let Some(value) = self.kept.get(&name) {
+            return Ok(value.clone());
+        }
+        if let Some(value) = self.lock_found().get(&name) {
+            return Ok(value.clone());
+        }
+        let value = match fact {
+            Fact::MachineId => host::machine_id(),
+            Fact::BootId => host::boot_id(),
+            Fact::Ip(None) => host::default_address().map(|it| it.to_string()),
+            Fact::Ip(Some(interface)) => {
+                host::interface_address(interface).map(|it| it.to_string())
+            }
+            _ => host::hostname(),
+        };
+        let value = value.map_err(cause)?;
+        self.lock_found().insert(name, value.clone());
+        Ok(value)
+    }
+
+    fn anew(&self, fact: &Fact) -> Result<String, String> {
+        let read = match fact {
+            Fact::File(path) => files::read(path)
+                .map(|text| text.trim_end().to_owned())
+                .map_err(cause),
+            Fact::Json(path, pointer) => json_value(path, pointer),
+            Fact::Env(name) => env::var(name).map_err(|_| "not set".to_owned()),
+            _ => Err("no source".to_owned()),
+        };
+        let name = fact.to_string();
+        match (read, self.kept.get(&name)) {
+            (Ok(value), _) => {
+                self.lock_found().insert(name, value.clone());
+                Ok(value)
+            }
+            (Err(cause), Some(kept)) => {
+                log::warn!("{fact} cannot be had ({cause}): the value kept at boot is used");
+                Ok(kept.clone())
+            }
+            (Err(cause), None) => Err(cause),
         }
     }
 }
@@ -133,6 +196,8 @@ fn credential(name: &str) -> Result<String, String> {
     // In ExecStop= the variable is unset on systemd 257, while the directory is still there.
     let places = [
         "/run/credentials/farewell.service",
+        // The same directory, as units/strict.conf shows it to a run in a mount namespace of its own.
+        "/run/farewell/credentials",
         "/etc/credstore",
         "/run/credstore",
         "/usr/lib/credstore",

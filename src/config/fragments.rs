@@ -13,10 +13,27 @@ use crate::sys::files;
 pub struct Fragment {
     /// Where it is.
     pub path: PathBuf,
+    /// Its text.
+    pub text: String,
     /// What is in it, as far as it could be understood.
     pub table: Table,
     /// Whether a syntax error makes what is missing in it, or seems wrong, mean nothing.
     pub is_broken: bool,
+}
+
+impl Fragment {
+    fn parse(path: &Path, text: String, problems: &mut Vec<Problem>) -> Fragment {
+        let (table, errors) = document::parse(&text);
+        let is_broken = errors.iter().any(|error| error.is_structural);
+        let told = errors.into_iter();
+        problems.extend(told.map(|error| problem(path, error.line, error.message)));
+        Fragment {
+            path: path.to_owned(),
+            text,
+            table,
+            is_broken,
+        }
+    }
 }
 
 /// Where a configuration comes from.
@@ -31,6 +48,8 @@ pub enum Source {
         /// Directories of drop-ins, `*.toml`, the weakest first: a file replaces one of the same name in a weaker one.
         drop_ins: Vec<PathBuf>,
     },
+    /// These texts, of files that had them once.
+    Kept(Vec<(PathBuf, String)>),
 }
 
 impl Source {
@@ -53,20 +72,7 @@ impl Source {
         let mut fragments = Vec::new();
         let mut add = |path: &Path, may_be_missing: bool, problems: &mut Vec<Problem>| {
             match files::read(path) {
-                Ok(text) => {
-                    let (table, errors) = document::parse(&text);
-                    let is_broken = errors.iter().any(|error| error.is_structural);
-                    problems.extend(
-                        errors
-                            .into_iter()
-                            .map(|error| problem(path, error.line, error.message)),
-                    );
-                    fragments.push(Fragment {
-                        path: path.to_owned(),
-                        table,
-                        is_broken,
-                    });
-                }
+                Ok(text) => fragments.push(Fragment::parse(path, text, problems)),
                 Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => problems.push(problem(path, 0, format!("cannot be read: {error}"))),
             }
@@ -78,6 +84,12 @@ impl Source {
                 for path in drop_in_files(drop_ins, &mut problems) {
                     add(&path, false, &mut problems);
                 }
+            }
+            Source::Kept(files) => {
+                let parse = |(path, text): &(PathBuf, String)| {
+                    Fragment::parse(path, text.clone(), &mut problems)
+                };
+                fragments = files.iter().map(parse).collect();
             }
         }
         (fragments, problems)

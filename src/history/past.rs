@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::line::Reader;
+use super::reader::Reader;
+use super::remnant::{self, Remnant};
 use crate::event::Event;
 use crate::progress::Progress;
 
@@ -14,6 +15,8 @@ pub struct Past {
     pub progress: Progress,
     /// Where the record is torn: a line, from 1, of which only a part was written.
     pub torn: Option<usize>,
+    /// What it has left, and what became of that.
+    pub remnants: Vec<Remnant>,
 }
 
 impl Past {
@@ -59,7 +62,12 @@ pub fn read(path: &Path) -> io::Result<Past> {
         .and_then(Progress::begin)
         .ok_or_else(nothing)?;
     events.for_each(|event| progress.apply(event));
-    Ok(Past { progress, torn })
+    let (_, remnants) = remnant::read(path)?;
+    Ok(Past {
+        progress,
+        torn,
+        remnants,
+    })
 }
 
 /// The events of a record in order, and the line, from 1, that is not whole.

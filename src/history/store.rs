@@ -1,5 +1,6 @@
 //! The state directory: records, and the lock that lets one run in at a time.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,7 +9,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::remnant;
 use crate::sys::clock;
+use crate::sys::files;
 use crate::sys::host;
 use crate::sys::lock::{self, Locked};
 
@@ -30,8 +33,11 @@ pub struct Holder {
     pub pid: i32,
     /// When that process began, in clock ticks since the boot: a number alone may be another process's by now.
     pub began: Option<u64>,
-    /// Whether systemd started it; else a person did.
+    /// Whether it is systemd's run, which has the right of way over all others.
     pub by_systemd: bool,
+    /// Whether it is no run, but the undo of what runs have left.
+    #[serde(default)]
+    pub is_undo: bool,
 }
 
 /// The lock of the state directory, and its release when dropped.
@@ -54,6 +60,13 @@ pub fn new_id(now: SystemTime) -> String {
     format!("{}-{letters}", clock::compact(now))
 }
 
+impl fmt::Display for Holder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_undo { "undo" } else { "run" };
+        write!(out, "{what} {} (process {})", self.run, self.pid)
+    }
+}
+
 impl Holder {
     /// This process, as the run `run`.
     pub fn this(run: &str, by_systemd: bool) -> Holder {
@@ -64,6 +77,15 @@ impl Holder {
             pid,
             began,
             by_systemd,
+            is_undo: false,
+        }
+    }
+
+    /// This process, as an undo, which makes way for systemd's run whoever started it.
+    pub fn this_undo(id: &str) -> Holder {
+        Holder {
+            is_undo: true,
+            ..Holder::this(id, false)
         }
     }
 }
@@ -157,6 +179,15 @@ impl Store {
             .open(self.path(run))
     }
 
+    /// Has the name of a new record reach the disk, and that of the directory that it may be the first in.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync_names(&self) -> io::Result<()> {
+        files::sync_directory(&self.runs())?;
+        files::sync_directory(&self.directory)
+    }
+
     /// Where the record of a run is.
     pub fn path(&self, run: &str) -> PathBuf {
         self.runs().join(format!("{run}.jsonl"))
@@ -181,7 +212,7 @@ impl Store {
     }
 
     /// Removes the oldest records beyond those that are kept. That of `run` stays, even where the clock was wrong and the
-    /// others look newer.
+    /// others look newer, and so do those in which something is still to be undone.
     ///
     /// # Errors
     /// The first that could not be removed; the others are all the same.
@@ -189,8 +220,17 @@ impl Store {
         let mut ids = self.ids()?;
         let old = ids.len().saturating_sub(KEPT);
         ids.retain(|id| id != run);
-        let removed: Vec<_> = (ids.iter().take(old))
-            .map(|id| fs::remove_file(self.path(id)))
+        let paths = ids.iter().take(old).map(|id| self.path(id));
+        let removed: Vec<_> = paths
+            .filter(|path| !remnant::is_pending(path))
+            .map(|path| {
+                // First the record, which without the other file would be pending again.
+                fs::remove_file(&path)?;
+                match fs::remove_file(remnant::undone(&path)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                }
+            })
             .collect();
         removed.into_iter().collect()
     }

@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::line::usec;
 use super::past::Past;
+use super::remnant::{Fate, Remnant};
 use crate::sys::clock::rfc3339;
 
-/// One run. Every member but `reason` is always there.
+/// One run. Every member but `reason` and `undo` is always there.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     /// The run's id.
@@ -28,6 +29,39 @@ pub struct Summary {
     pub steps: Vec<Step>,
     /// What the operator was warned of.
     pub warnings: Vec<String>,
+    /// What the run has left behind, where it has left anything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<Undo>,
+}
+
+/// Something that a run may have left behind.
+#[derive(Debug, Serialize)]
+pub struct Undo {
+    /// The step that left it.
+    pub step: String,
+    /// What it is, for people.
+    pub noun: String,
+    /// pending, settled (by the run itself) or undone.
+    pub state: &'static str,
+    /// When it was undone, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+impl Undo {
+    fn of(remnant: &Remnant) -> Undo {
+        let (state, at) = match remnant.fate {
+            Fate::Pending => ("pending", None),
+            Fate::Settled => ("settled", None),
+            Fate::Undone(at) => ("undone", Some(rfc3339(at))),
+        };
+        Undo {
+            step: remnant.step.clone(),
+            noun: remnant.intent.noun.clone(),
+            state,
+            at,
+        }
+    }
 }
 
 /// One step of a run. Times are counted from the run's start; those of a step that was not begun are null.
@@ -94,6 +128,7 @@ impl Summary {
             budget_usec: usec(progress.budget),
             steps: steps.collect(),
             warnings: progress.warnings.clone(),
+            undo: past.remnants.iter().map(Undo::of).collect(),
         }
     }
 }

@@ -30,6 +30,12 @@ impl<'a> Session<'a> {
         &self.endpoints
     }
 
+    /// The address that answered last, else the first one; `None` where there is none.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        let at = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
+        self.endpoints.get(at)
+    }
+
     /// The same credentials at other addresses of the same cluster.
     pub fn elsewhere(&self, endpoints: Vec<Endpoint>) -> Session<'a> {
         Session {

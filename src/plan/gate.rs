@@ -1,9 +1,10 @@
 //! The one gate between a configuration and everything that uses it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::head::{Head, Restart};
+use super::head::{BUDGET, CLOSING, Head, Restart};
 use super::order;
 use super::sequence::{Drafts, Step};
 use crate::config::duration;
@@ -11,6 +12,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Source;
 use crate::config::problem::{Problem, Severity};
 use crate::config::section::Check;
+use crate::event::StepName;
 use crate::trigger::Trigger;
 
 /// A sequence that can be run.
@@ -21,6 +23,24 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A sequence that no file configures: `steps` in this order, each one after those before it, within `budget`.
+    pub fn chain(mut steps: Vec<Step>, budget: Duration) -> Plan {
+        for (index, step) in steps.iter_mut().enumerate() {
+            step.after = index.checked_sub(1).into_iter().collect();
+        }
+        let head = Head::within(budget);
+        Plan { steps, head }
+    }
+
+    /// The steps as reporters show them.
+    pub fn names(&self) -> Arc<[StepName]> {
+        let name = |step: &Step| StepName {
+            name: step.name.clone(),
+            kind: step.kind.to_owned(),
+        };
+        self.steps.iter().map(name).collect()
+    }
+
     /// What the whole sequence may take on this trigger.
     pub fn budget(&self, trigger: Trigger) -> Duration {
         self.head.budget(trigger)
@@ -30,6 +50,13 @@ impl Plan {
     pub fn reserve(&self, trigger: Trigger) -> Duration {
         self.head
             .reserve(trigger, self.steps.iter().any(|step| step.always))
+    }
+
+    /// What systemd must grant a run from its beginning: the smallest budget, and the time to close it. A run with a larger
+    /// budget asks for its time itself; one that hangs before it can is not waited for longer.
+    pub fn stop_timeout(&self) -> Duration {
+        let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
+        budgets.into_iter().min().unwrap_or(BUDGET) + CLOSING
     }
 
     /// What a restart of farewell's own unit is.
@@ -49,8 +76,8 @@ pub struct Passage {
     pub plan: Option<Plan>,
     /// Everything that is wrong, in the order of the files.
     pub problems: Vec<Problem>,
-    /// The files that were read.
-    pub files: Vec<PathBuf>,
+    /// The files that were read, with their texts.
+    pub files: Vec<(PathBuf, String)>,
     checks: Vec<(PathBuf, Option<String>, Check)>,
 }
 
@@ -76,9 +103,9 @@ impl Passage {
         if is_head_sound {
             plan.check_time(&mut problems);
         }
-        let files: Vec<PathBuf> = fragments
+        let files: Vec<(PathBuf, String)> = fragments
             .into_iter()
-            .map(|fragment| fragment.path)
+            .map(|fragment| (fragment.path, fragment.text))
             .collect();
         sort(&mut problems, &files);
         Passage {
@@ -122,8 +149,8 @@ fn is_sound(problems: &[Problem]) -> bool {
 }
 
 /// Puts problems in the order of the files.
-fn sort(problems: &mut [Problem], files: &[PathBuf]) {
-    let place = |problem: &Problem| files.iter().position(|file| *file == problem.file);
+fn sort(problems: &mut [Problem], files: &[(PathBuf, String)]) {
+    let place = |problem: &Problem| files.iter().position(|(file, _)| *file == problem.file);
     problems.sort_by_key(|problem| (place(problem), problem.line));
 }
 

@@ -17,6 +17,9 @@ pub const BUDGET: Duration = Duration::from_secs(90);
 /// poweroff.target, JobTimeoutSec=), and other units need their time too.
 pub const LONGEST: Duration = Duration::from_secs(25 * 60);
 
+/// What a run may take beyond its budget: to close the record and the journal, and to exit.
+pub const CLOSING: Duration = Duration::from_secs(5);
+
 /// What a restart of farewell's own unit, or a package upgrade, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
@@ -119,6 +122,17 @@ impl Head {
             self.restart = restart;
         }
         section.finish();
+    }
+
+    /// What holds for a sequence that no file configures, and that may take `budget` on every trigger.
+    pub fn within(budget: Duration) -> Head {
+        Head {
+            budgets: vec![("default", budget)],
+            reserve: None,
+            restart: Restart::Skip,
+            budget_at: Default::default(),
+            reserve_at: Default::default(),
+        }
     }
 
     /// What the whole sequence may take.

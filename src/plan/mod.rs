@@ -3,4 +3,5 @@
 pub mod gate;
 pub mod head;
 pub mod order;
+pub mod ordering;
 pub mod sequence;

@@ -19,6 +19,11 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// The shortest `attempt-timeout` that is chosen by itself.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
+/// The `attempt-timeout` of a step that is retried, where the configuration gives none.
+pub fn attempt_timeout(timeout: Duration) -> Duration {
+    (timeout / 3).max(SHORTEST_ATTEMPT)
+}
+
 /// What a failure of a step means for those that have not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -208,7 +213,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
             let third = if whole {
                 common.timeout
             } else {
-                (common.timeout / 3).max(SHORTEST_ATTEMPT)
+                attempt_timeout(common.timeout)
             };
             Step {
                 name,
@@ -296,7 +301,7 @@ impl Common {
                 .choices("when", "trigger", &triggers)
                 .unwrap_or_else(|| Trigger::ALL.to_vec()),
             if_path: section.text("if-path", section::path, Secrecy::Public),
-            if_unit: section.text("if-unit", unit, Secrecy::Public),
+            if_unit: section.text("if-unit", section::unit_name, Secrecy::Public),
             always: section.boolean("always").unwrap_or(false),
             needs: section.words("needs").unwrap_or_default(),
         };
@@ -305,37 +310,13 @@ impl Common {
         if is_timeout_sound && common.attempt_timeout.is_some_and(is_longer) {
             section.problem("attempt-timeout", "is longer than the step's timeout");
         }
-        for problem in common.needs.iter().filter_map(|need| unit(need).err()) {
+        for problem in common
+            .needs
+            .iter()
+            .filter_map(|need| section::unit_name(need).err())
+        {
             section.problem("needs", problem);
         }
         common
-    }
-}
-
-/// The name of a systemd unit, with its suffix; see systemd.unit(5).
-fn unit(name: &str) -> Result<String, String> {
-    const SUFFIXES: [&str; 11] = [
-        "service",
-        "socket",
-        "device",
-        "mount",
-        "automount",
-        "swap",
-        "target",
-        "path",
-        "timer",
-        "slice",
-        "scope",
-    ];
-    let good = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
-    match name.rsplit_once('.') {
-        Some((prefix, suffix))
-            if !prefix.is_empty() && SUFFIXES.contains(&suffix) && name.chars().all(good) =>
-        {
-            Ok(name.to_owned())
-        }
-        _ => Err(format!(
-            "`{name}` is no name of a unit; write it with its suffix, like app.service"
-        )),
     }
 }

@@ -1,12 +1,13 @@
 //! `registry = "file"`: an entry that is a file, often on a shared file system (Prometheus' file_sd, a lock directory).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::section::{self, Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
 use crate::registry::{self, Registration, Registry};
 use crate::step::{Effect, Scope, Ties};
 use crate::sys::guarded::{self, Removal, Trouble};
+use crate::sys::mounts::Mounts;
 
 /// The registry's entry in the table.
 pub const REGISTRY: Registry = Registry { name: "file", read };
@@ -41,31 +42,50 @@ fn file(text: &str) -> Result<PathBuf, String> {
 impl Registration for Entry {
     fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let path = self.path.get(scope.facts)?;
-        let noun = path.display().to_string();
-        let trouble = |trouble: Trouble| {
-            let cause = trouble.to_string();
-            match trouble {
-                Trouble::TimedOut(_) | Trouble::Cancelled => {
-                    Failure::new(Word::TimedOut, &noun, cause)
-                }
-                Trouble::Io(_) => Failure::new(Word::Io, &noun, cause),
-            }
-        };
+        let trouble = |trouble| failed(&path, trouble);
         let removal = guarded::remove(&path, scope.request(), scope.cancel).map_err(trouble)?;
         match removal {
-            Removal::NoParent => {
-                let parent = path.parent().unwrap_or(&path).display();
-                let cause = format!("{parent} does not exist: is the file system mounted?");
-                return Err(Failure::new(Word::Io, &noun, cause).passing(true));
-            }
+            Removal::NoParent => return Err(no_directory(&path)),
             Removal::AlreadyGone => return Ok(Effect::AlreadyDone),
             Removal::Removed => {}
         }
         // Whoever keeps the entry alive may have written it anew.
         if guarded::remains(&path, scope.request(), scope.cancel).map_err(trouble)? {
             let cause = "was removed, and is there again";
-            return Err(Failure::new(Word::Io, &noun, cause).passing(true));
+            return Err(Failure::new(Word::Io, path.display().to_string(), cause).passing(true));
         }
         Ok(Effect::Done)
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let path = self.path.get(scope.facts)?;
+        let prospect = guarded::prospect(&path, scope.request(), scope.cancel)
+            .map_err(|trouble| failed(&path, trouble))?;
+        let there = match prospect.removal {
+            Removal::NoParent => return Err(no_directory(&path)),
+            Removal::AlreadyGone => "is not there: nothing to leave yet",
+            Removal::Removed => "is there and can be removed",
+        };
+        let mounts = Mounts::read().unwrap_or_default();
+        let on = mounts.with_id(prospect.mount).map(ToString::to_string);
+        let on = on.unwrap_or_else(|| "a mount that nothing is known of".to_owned());
+        let path = path.display();
+        Ok(format!(
+            "{path} {there}; its directory can be written and is on {on}"
+        ))
+    }
+}
+
+fn failed(path: &Path, trouble: Trouble) -> Failure {
+    let word = match trouble {
+        Trouble::TimedOut(_) | Trouble::Cancelled => Word::TimedOut,
+        Trouble::Io(_) => Word::Io,
+    };
+    Failure::new(word, path.display().to_string(), trouble.to_string())
+}
+
+fn no_directory(path: &Path) -> Failure {
+    let parent = path.parent().unwrap_or(path).display();
+    let cause = format!("{parent} does not exist: is the file system mounted?");
+    Failure::new(Word::Io, path.display().to_string(), cause).passing(true)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::{Level, Record};
 
-use crate::event::{Event, Happening, Result, State};
+use crate::event::{Event, Happening, Purpose, Result, State};
 use crate::message::{self, Message};
 use crate::progress::Progress;
 use crate::reminder::Reminder;
@@ -74,11 +74,13 @@ impl Reporter for Journal {
 
 impl Entry {
     fn new(message: &'static Message, level: Level, text: String, progress: &Progress) -> Entry {
-        let fields = vec![
+        let mut fields = vec![
             ("MESSAGE_ID", message.id.to_owned()),
             ("FAREWELL_RUN", progress.run.clone()),
-            ("FAREWELL_TRIGGER", progress.trigger.to_string()),
         ];
+        if progress.purpose == Purpose::Farewell {
+            fields.push(("FAREWELL_TRIGGER", progress.trigger.to_string()));
+        }
         Entry {
             level,
             text,
@@ -115,7 +117,7 @@ fn waiting(progress: &Progress, index: usize, at: Duration) -> Entry {
 fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
     // What a step waits for is told by the clock: it may change with each of its polls.
     let text = sentence::of(event, progress)?;
-    let (message, level) = kind(&event.happening)?;
+    let (message, level) = kind(&event.happening, progress.purpose)?;
     let entry = Entry::new(message, level, text, progress);
     Some(match &event.happening {
         Happening::RunStarted { budget, .. } => {
@@ -138,6 +140,7 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
                 .field("FAREWELL_ATTEMPT", attempt)
                 .field("FAREWELL_LEFT_USEC", left.as_micros())
         }
+        Happening::Intended { mark, .. } => entry.step(progress, mark.step, State::Running),
         Happening::Output { step, .. } => entry.step(progress, *step, State::Running),
         Happening::StepFinished {
             step,
@@ -159,18 +162,26 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
         Happening::RunFinished { result, .. } => entry
             .field("FAREWELL_STATE", result.as_str())
             .field("FAREWELL_DURATION_USEC", event.at.as_micros()),
-        Happening::Warning { .. } | Happening::Waiting { .. } => entry,
+        Happening::Warning { .. } | Happening::Waiting { .. } | Happening::Settled { .. } => entry,
     })
 }
 
-fn kind(happening: &Happening) -> Option<(&'static Message, Level)> {
+fn kind(happening: &Happening, purpose: Purpose) -> Option<(&'static Message, Level)> {
     Some(match happening {
+        Happening::RunStarted { .. } if purpose == Purpose::Undo => {
+            (&message::UNDO_STARTED, Level::Info)
+        }
+        Happening::RunFinished { result, .. } if purpose == Purpose::Undo => match result {
+            Result::Ok => (&message::UNDO_OK, Level::Info),
+            Result::Failed | Result::CutShort => (&message::UNDO_FAILED, Level::Error),
+        },
         Happening::RunStarted { .. } => (&message::RUN_STARTED, Level::Info),
         Happening::StepStarted { .. } => (&message::STEP_STARTED, Level::Info),
         Happening::AttemptFailed { .. } => (&message::ATTEMPT_FAILED, Level::Warn),
         Happening::Output { .. } => (&message::STEP_OUTPUT, Level::Info),
         Happening::Warning { .. } => (&message::WARNING, Level::Warn),
-        Happening::Waiting { .. } => return None,
+        Happening::Intended { .. } => (&message::STEP_INTENDS, Level::Info),
+        Happening::Waiting { .. } | Happening::Settled { .. } => return None,
         Happening::StepFinished { state, .. } => match state {
             State::Skipped => (&message::STEP_SKIPPED, Level::Info),
             State::Failed | State::TimedOut => (&message::STEP_FAILED, Level::Error),
@@ -224,6 +235,8 @@ mod tests {
             0,
             Happening::RunStarted {
                 run: "R1".to_owned(),
+                purpose: crate::event::Purpose::Farewell,
+                machine: crate::machine::Machine::default(),
                 trigger: Trigger::Stop,
                 started: std::time::UNIX_EPOCH,
                 budget: Duration::from_secs(90),

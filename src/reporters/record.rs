@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const GROUP: Duration = Duration::from_millis(50);
 /// How many lines are written together when they come faster than they can be written one by one.
 const TOGETHER: u64 = 16;
 
-/// How far the record has been written, for those who must not begin before it says that they do.
+/// How far the record is, for those who must not begin before it says that they do.
 #[derive(Default)]
 pub struct Written {
     state: Mutex<State>,
@@ -28,6 +28,14 @@ pub struct Written {
 
 #[derive(Default)]
 struct State {
+    /// Whether there is a record at all; else nobody waits.
+    is_kept: bool,
+    written: Reach,
+    synced: Reach,
+}
+
+#[derive(Default)]
+struct Reach {
     events: u64,
     /// Set when somebody waited in vain: the disk is slow or gone, and nobody waits for it any more until it is back.
     behind: bool,
@@ -36,15 +44,22 @@ struct State {
 impl Written {
     /// Waits until the first `events` events are written, for at most `patience`.
     pub fn wait_for(&self, events: u64, patience: Duration) {
+        self.wait(events, patience, |state| &mut state.written);
+    }
+
+    /// Waits until the first `events` events are on the disk, so that a power cut does not lose them, for at most
+    /// `patience`.
+    pub fn wait_for_sync(&self, events: u64, patience: Duration) {
+        self.wait(events, patience, |state| &mut state.synced);
+    }
+
+    fn wait(&self, events: u64, patience: Duration, reach: fn(&mut State) -> &mut Reach) {
         let end = Instant::now() + patience;
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        while state.events < events && !state.behind {
+        let mut state = self.state();
+        while state.is_kept && reach(&mut state).events < events && !reach(&mut state).behind {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                state.behind = true;
+                reach(&mut state).behind = true;
                 return;
             }
             let waited = self.changed.wait_timeout(state, left);
@@ -52,15 +67,33 @@ impl Written {
         }
     }
 
+    fn begin(&self) {
+        self.state().is_kept = true;
+    }
+
     fn advance(&self, events: u64) {
-        let mut state = self
-            .state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        state.events += events;
-        state.behind = false;
-        drop(state);
+        let reach = &mut self.state().written;
+        reach.events += events;
+        reach.behind = false;
         self.changed.notify_all();
+    }
+
+    /// How many events are written.
+    fn events(&self) -> u64 {
+        self.state().written.events
+    }
+
+    fn sync(&self, events: u64) {
+        let reach = &mut self.state().synced;
+        reach.events = reach.events.max(events);
+        reach.behind = false;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -74,6 +107,8 @@ pub struct Record {
     backlog: Vec<u8>,
     /// How many events it has heard that are not settled.
     unsettled: u64,
+    /// Whether somebody waits until they are on the disk.
+    pressing: bool,
     written: Arc<Written>,
     sync: Option<Syncing>,
     complain: Box<dyn FnMut(String) + Send>,
@@ -83,7 +118,8 @@ pub struct Record {
 struct Syncing {
     /// Set while something is written and not synced, so that each group wakes the thread once.
     dirty: Arc<AtomicBool>,
-    wake: Sender<()>,
+    /// Says whether the group is to be synced at once.
+    wake: Sender<bool>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -94,6 +130,7 @@ impl Record {
         written: Arc<Written>,
         complain: Box<dyn FnMut(String) + Send>,
     ) -> Record {
+        written.begin();
         Record {
             store,
             run: String::new(),
@@ -101,6 +138,7 @@ impl Record {
             file: None,
             backlog: Vec::new(),
             unsettled: 0,
+            pressing: false,
             written,
             sync: None,
             complain,
@@ -111,13 +149,17 @@ impl Record {
     fn open(&mut self, run: &str) -> io::Result<()> {
         let file = self.store.create(run)?;
         let (wake, woken) = mpsc::channel();
-        let synced = file.try_clone()?;
         let dirty = Arc::new(AtomicBool::new(false));
-        let cleaned = dirty.clone();
+        let disk = Disk {
+            file: file.try_clone()?,
+            store: self.store.clone(),
+            dirty: dirty.clone(),
+            written: self.written.clone(),
+        };
         let thread = thread::Builder::new()
             .name("sync".into())
             .stack_size(64 << 10)
-            .spawn(move || sync_in_groups(&synced, &woken, &cleaned))?;
+            .spawn(move || disk.sync_in_groups(&woken))?;
         self.file = Some(file);
         self.run = run.to_owned();
         self.sync = Some(Syncing {
@@ -166,6 +208,7 @@ impl Record {
             self.backlog.extend(line);
         }
         self.unsettled += 1;
+        self.pressing |= matches!(event.happening, Happening::Intended { .. });
     }
 
     /// Writes what was noted, tells those who wait for it, and has it synced.
@@ -174,11 +217,15 @@ impl Record {
             self.complain(&error, "the record of this run stays behind");
         }
         self.written.advance(std::mem::take(&mut self.unsettled));
-        if let Some(sync) = &self.sync
-            && !sync.dirty.swap(true, Ordering::AcqRel)
-        {
-            // It ends only when this sender is gone.
-            let _ = sync.wake.send(());
+        let pressing = std::mem::take(&mut self.pressing);
+        match &self.sync {
+            Some(sync) if !sync.dirty.swap(true, Ordering::AcqRel) || pressing => {
+                // It ends only when this sender is gone.
+                let _ = sync.wake.send(pressing);
+            }
+            Some(_) => {}
+            // Nobody waits for a record that there is not.
+            None => self.written.sync(self.written.events()),
         }
     }
 
@@ -205,7 +252,7 @@ impl Reporter for Record {
             News::Event(event) => {
                 self.note(event);
                 let last = matches!(event.happening, Happening::RunFinished { .. });
-                if last || self.unsettled >= TOGETHER {
+                if last || self.pressing || self.unsettled >= TOGETHER {
                     self.settle();
                 }
                 if last {
@@ -218,15 +265,44 @@ impl Reporter for Record {
     }
 }
 
-fn sync_in_groups(file: &File, woken: &Receiver<()>, dirty: &AtomicBool) {
-    while woken.recv().is_ok() {
-        // The rest of the group. It ends early only when the run does.
-        let ended = woken.recv_timeout(GROUP) == Err(RecvTimeoutError::Disconnected);
-        dirty.store(false, Ordering::Release);
-        // Where it fails, the write before it or the next one fails too, and that is told.
-        let _ = file.sync_data();
-        if ended {
-            return;
+/// The record from the side of the thread that syncs it.
+struct Disk {
+    file: File,
+    store: Store,
+    dirty: Arc<AtomicBool>,
+    written: Arc<Written>,
+}
+
+impl Disk {
+    fn sync_in_groups(&self, woken: &Receiver<bool>) {
+        let mut is_named = false;
+        while let Ok(mut pressing) = woken.recv() {
+            let end = Instant::now() + GROUP;
+            let mut ended = false;
+            // The rest of the group. It ends early when somebody waits for it, or the run ends.
+            while !pressing && !ended {
+                match woken.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                    Ok(another) => pressing = another,
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => ended = true,
+                }
+            }
+            self.dirty.store(false, Ordering::Release);
+            let events = self.written.events();
+            // Where it fails, the write before it or the next one fails too, and that is told.
+            let synced = self.file.sync_data().is_ok();
+            if pressing && !is_named {
+                // A record without its name would not be found. Nothing helps a directory that cannot be synced, and
+                // a run for which nobody waits does not pay for it.
+                let _ = self.store.sync_names();
+                is_named = true;
+            }
+            if synced && is_named {
+                self.written.sync(events);
+            }
+            if ended {
+                return;
+            }
         }
     }
 }

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use crate::event::{Event, Happening};
 use crate::lapse;
+use crate::plan::head::CLOSING;
 use crate::printable::plain;
 use crate::progress::Progress;
 use crate::reporter::{News, Reporter};
 use crate::secrets::mask;
 use crate::sentence::left;
 use crate::sys::notify;
-
-/// What systemd is asked for beyond the budget: the time to close the record and to exit.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// How often it is asked again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -45,8 +43,8 @@ impl Systemd {
         };
         let status = status(progress, at).filter(|status| *status != self.told);
         let due = self.extended.is_none_or(|last| at >= last + AGAIN);
-        let extend =
-            (due && progress.result.is_none()).then(|| progress.budget.saturating_sub(at) + MARGIN);
+        let extend = (due && progress.result.is_none())
+            .then(|| progress.budget.saturating_sub(at) + CLOSING);
         notify::tell(status.as_deref(), extend);
         if extend.is_some() {
             self.extended = Some(at);

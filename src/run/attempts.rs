@@ -1,20 +1,17 @@
 //! One step on its thread: its conditions, its attempts and the pauses between them.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::io::Write as _;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::condition;
 use super::errand::{Audience, Errand};
+use super::panics;
 use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, State, Stream};
 use crate::failure::{Failure, Word};
+use crate::intent::{Intent, Mark};
 use crate::plan::sequence::Step;
-use crate::secrets::mask;
-use crate::step::{Action, Effect, Pace, Scope, Voice};
+use crate::step::{Effect, Pace, Scope, Voice};
 use crate::sys::cancel::{Cancel, Waited};
 
 /// The first pause between two attempts; each one is twice as long as the one before, up to the longest.
@@ -99,6 +96,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         audience: errand.audience.as_ref(),
         step: index,
         remark: Mutex::default(),
+        intents: Mutex::default(),
     };
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
@@ -117,7 +115,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
             http: &errand.http,
             voice: &speaker,
         };
-        let failure = match guarded(step.action.as_ref(), &scope) {
+        let failure = match panics::caught(|| step.action.attempt(&scope)) {
             Ok(effect) => return speaker.success(effect, attempt),
             Err(failure) => failure,
         };
@@ -181,9 +179,17 @@ struct Speaker<'a> {
     audience: &'a dyn Audience,
     step: usize,
     remark: Mutex<Option<String>>,
+    /// What the step has declared, by number; `None` once it was withdrawn.
+    intents: Mutex<Vec<Option<Intent>>>,
 }
 
 impl Speaker<'_> {
+    fn intents(&self) -> MutexGuard<'_, Vec<Option<Intent>>> {
+        self.intents
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn success(self, effect: Effect, attempts: u32) -> Ending {
         let state = match effect {
             Effect::Done => State::Done,
@@ -225,46 +231,32 @@ impl Voice for Speaker<'_> {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(remark.to_owned());
     }
-}
 
-/// What every panic is.
-const DEFECT: &str = "a defect in farewell, please report it";
-
-thread_local! {
-    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Keeps the panics of steps from standard error: they become failures. Any other one is told in a line, without a
-/// backtrace. Called once per process.
-pub fn catch_panics() {
-    panic::set_hook(Box::new(|info| {
-        // Without a backtrace, which would cost more time than many a step.
-        let place = info
-            .location()
-            .map_or_else(String::new, |location| format!(" at {location}"));
-        if PLACE.with_borrow(Option::is_some) {
-            PLACE.set(Some(place));
-        } else {
-            let line = format!("farewell: {DEFECT}: {}{place}", message(info.payload()));
-            // There is nobody left to tell that standard error is gone.
-            let _ = writeln!(std::io::stderr(), "{}", mask(&line));
+    fn intend(&self, intent: &Intent) -> Mark {
+        let mut intents = self.intents();
+        let known = intents.iter().position(|it| it.as_ref() == Some(intent));
+        let at = known.unwrap_or(intents.len());
+        let mark = Mark {
+            step: self.step,
+            number: u32::try_from(at).unwrap_or(u32::MAX),
+        };
+        if known.is_none() {
+            intents.push(Some(intent.clone()));
+            drop(intents);
+            self.audience.hear(Happening::Intended {
+                mark,
+                intent: intent.clone(),
+            });
         }
-    }));
-}
+        mark
+    }
 
-/// One attempt, of which a panic is a failure like any other.
-fn guarded(action: &dyn Action, scope: &Scope<'_>) -> Result<Effect, Failure> {
-    PLACE.set(Some(String::new()));
-    let attempt = panic::catch_unwind(AssertUnwindSafe(|| action.attempt(scope)));
-    let place = PLACE.take().unwrap_or_default();
-    attempt.unwrap_or_else(|payload| {
-        let cause = format!("{DEFECT}: {}{place}", message(payload.as_ref()));
-        Err(Failure::new(Word::Panic, "", cause))
-    })
-}
-
-fn message(payload: &(dyn Any + Send)) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    fn withdraw(&self, mark: Mark) {
+        if mark.step == self.step
+            && let Some(intent) = self.intents().get_mut(mark.number as usize)
+        {
+            *intent = None;
+        }
+        self.audience.hear(Happening::Settled { mark });
+    }
 }

@@ -1,7 +1,8 @@
 //! Walks a plan under its deadlines and tells what happens. Knows no file, bus or format.
 
 mod attempts;
-mod condition;
+pub mod condition;
 pub mod errand;
+pub mod panics;
 pub mod runner;
 mod walk;

@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::errand::Errand;
 use super::walk::{Message, Walk};
 
-pub use super::attempts::catch_panics;
 pub use super::walk::{Control, Outcome};
 
 /// A run that has not begun, and can already be told to stop.

@@ -1,5 +1,6 @@
 //! `command`: runs a program, and waits until it and everything that it started have ended.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,12 +8,14 @@ use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::sys::guarded::{Obstacle, Trouble};
 use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
 
 /// The kind's entry in the table.
 pub const KIND: Kind = Kind {
     name: "command",
     read,
+    undo: None,
 };
 
 struct Command {
@@ -104,6 +107,24 @@ impl Action for Command {
         }
         self.judge(&program, &outcome)
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let process = self.process(scope)?;
+        let program = process.argv.first().cloned().unwrap_or_default();
+        let found = process
+            .look(scope.deadline, scope.cancel)
+            .map_err(|trouble| not_known(&program, &trouble))?
+            .map_err(|obstacle| not_startable(&process, &program, &obstacle))?;
+        let user = process.user.map(|user| format!(" by {user}"));
+        let place = (process.working_directory)
+            .map(|directory| format!(" in {}", directory.display()))
+            .unwrap_or_default();
+        Ok(format!(
+            "{} can be executed{}{place}; it was not started",
+            found.display(),
+            user.unwrap_or_default()
+        ))
+    }
 }
 
 impl Command {
@@ -165,19 +186,41 @@ fn left_behind(outcome: &Outcome) -> Option<String> {
 
 fn not_started(process: &Process, program: &str, refusal: Refusal) -> Failure {
     match refusal {
-        Refusal::UnknownUser(user) => {
-            Failure::new(Word::Config, program, format!("there is no user `{user}`"))
-        }
+        Refusal::UnknownUser(user) => unknown_user(program, &user),
         // The system does not say whether it was the program or its directory that it did not find.
-        Refusal::Io(error) => {
-            let place = process
-                .working_directory
-                .as_ref()
-                .map_or_else(String::new, |directory| {
-                    format!(" in {}", directory.display())
-                });
-            let cause = format!("cannot be started{place}: {error}");
-            Failure::new(Word::Io, program, cause)
+        Refusal::Io(error) => cannot_be_started(process, program, &error),
+    }
+}
+
+fn not_startable(process: &Process, program: &str, obstacle: &Obstacle) -> Failure {
+    match (obstacle, &process.user) {
+        (Obstacle::UnknownUser, Some(user)) => unknown_user(program, user),
+        _ => cannot_be_started(process, program, obstacle),
+    }
+}
+
+fn unknown_user(program: &str, user: &str) -> Failure {
+    Failure::new(Word::Config, program, format!("there is no user `{user}`"))
+}
+
+fn cannot_be_started(process: &Process, program: &str, why: &dyn fmt::Display) -> Failure {
+    let place = process
+        .working_directory
+        .as_ref()
+        .map_or_else(String::new, |directory| {
+            format!(" in {}", directory.display())
+        });
+    let cause = format!("cannot be started{place}: {why}");
+    Failure::new(Word::Io, program, cause)
+}
+
+/// Nobody says whether it could be started.
+fn not_known(program: &str, trouble: &Trouble) -> Failure {
+    match trouble {
+        Trouble::Io(error) => Failure::new(Word::Io, program, error.to_string()),
+        Trouble::TimedOut(_) | Trouble::Cancelled => {
+            let cause = format!("its file system or the user database {trouble}");
+            Failure::new(Word::TimedOut, program, cause)
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 pub const KIND: Kind = Kind {
     name: "deregister",
     read,
+    undo: None,
 };
 
 struct Deregister {
@@ -40,5 +41,9 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
 impl Action for Deregister {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         self.registration.leave(scope)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.registration.rehearse(scope)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::config::section::{Field, Json, Secrecy, Section, plain};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::peer::{Peer, unexpected};
+use crate::peer::{Peer, Session, unexpected};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, method};
@@ -20,7 +20,11 @@ use crate::sys::http::{Answer, Request, method};
 /// - `until`: `{ status, pointer, equals }`, asks again until the status is one of `status` (default: any 2xx) and the
 ///   value at the JSON pointer `pointer` is `equals` (default: anything but null)
 /// - `every`: how often `until` asks; default "200ms", at least "10ms"
-pub const KIND: Kind = Kind { name: "http", read };
+pub const KIND: Kind = Kind {
+    name: "http",
+    read,
+    undo: None,
+};
 
 const EVERY: Duration = Duration::from_millis(200);
 const LEAST_EVERY: Duration = Duration::from_millis(10);
@@ -149,19 +153,72 @@ fn is_wanted(answer: &Answer, wanted: Option<&Vec<i64>>) -> bool {
     }
 }
 
+/// Whether a server is only asked, and nothing is changed there (RFC 9110, 9.2.1).
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+/// Asks for the options of the same resource, in place of a request that would change something.
+fn ask_instead(
+    session: &Session<'_>,
+    request: &Request,
+    scope: &Scope<'_>,
+) -> Result<String, Failure> {
+    let method = &request.method;
+    let asked = Request {
+        method: "OPTIONS".to_owned(),
+        ..Request::default()
+    };
+    // Many servers know no OPTIONS, and say so with 501.
+    let is_answer = |answer: &Answer| answer.status < 500 || answer.status == 501;
+    let answer = session.send_until(&asked, scope.request(), is_answer)?;
+    if matches!(answer.status, 401 | 403) || !is_answer(&answer) {
+        return Err(unexpected(&answer));
+    }
+    Ok(format!(
+        "OPTIONS {} in place of {method}: answered {}, so it can be reached; whether it takes the {method} is not shown",
+        answer.url, answer.status
+    ))
+}
+
+impl Once {
+    fn is_expected(&self, answer: &Answer) -> bool {
+        is_wanted(answer, self.expect.as_ref())
+    }
+
+    fn send(
+        &self,
+        session: &Session<'_>,
+        request: &Request,
+        scope: &Scope<'_>,
+    ) -> Result<Answer, Failure> {
+        let answer = session.send_until(request, scope.request(), |answer| {
+            self.is_expected(answer) || answer.status < 500
+        })?;
+        if self.is_expected(&answer) {
+            Ok(answer)
+        } else {
+            Err(unexpected(&answer))
+        }
+    }
+}
+
 impl Action for Once {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let session = self.exchange.peer.open(scope)?;
         let request = self.exchange.request(scope)?;
-        let is_expected = |answer: &Answer| is_wanted(answer, self.expect.as_ref());
-        let answer = session.send_until(&request, scope.request(), |answer| {
-            is_expected(answer) || answer.status < 500
-        })?;
-        if is_expected(&answer) {
-            Ok(Effect::Done)
-        } else {
-            Err(unexpected(&answer))
+        self.send(&session, &request, scope).map(|_| Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let session = self.exchange.peer.open(scope)?;
+        let request = self.exchange.request(scope)?;
+        if !is_safe(&request.method) {
+            return ask_instead(&session, &request, scope);
         }
+        let answer = self.send(&session, &request, scope)?;
+        let (method, url) = (request.method, answer.url);
+        Ok(format!("{method} {url}: answered {}", answer.status))
     }
 }
 
@@ -169,10 +226,7 @@ impl Action for Until {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let session = self.exchange.peer.open(scope)?;
         let request = self.exchange.request(scope)?;
-        let equals = match &self.equals {
-            Some(equals) => Some(equals.get(scope.facts)?),
-            None => None,
-        };
+        let equals = self.equals(scope)?;
         let address = session
             .endpoints()
             .first()
@@ -180,17 +234,9 @@ impl Action for Until {
         let mut last = "no answer yet".to_owned();
         loop {
             let begun = Instant::now();
-            let sent = session.send_until(&request, scope.request(), |answer| {
-                self.has_status(answer) || answer.status < 500
-            });
-            let seen = match sent {
-                Ok(answer) => match self.missing(&answer, equals.as_ref()) {
-                    None => return Ok(Effect::Done),
-                    Some(_) if matches!(answer.status, 401 | 403) && !self.has_status(&answer) => {
-                        return Err(unexpected(&answer));
-                    }
-                    Some(missing) => format!("last answer {}{missing}", answer.status),
-                },
+            let seen = match self.look(&session, &request, scope, equals.as_ref()) {
+                Ok((_, None)) => return Ok(Effect::Done),
+                Ok((answer, Some(missing))) => format!("last answer {}{missing}", answer.status),
                 Err(failure) if failure.passing => failure.cause,
                 Err(failure) => return Err(failure),
             };
@@ -206,9 +252,48 @@ impl Action for Until {
             }
         }
     }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let session = self.exchange.peer.open(scope)?;
+        let request = self.exchange.request(scope)?;
+        let equals = self.equals(scope)?;
+        if !is_safe(&request.method) {
+            return ask_instead(&session, &request, scope);
+        }
+        let (answer, missing) = self.look(&session, &request, scope, equals.as_ref())?;
+        let seen = match missing {
+            None => ", as it is waited for".to_owned(),
+            Some(missing) => format!("{missing}: not yet as it is waited for"),
+        };
+        let (method, url) = (request.method, answer.url);
+        Ok(format!("{method} {url}: answered {}{seen}", answer.status))
+    }
 }
 
 impl Until {
+    fn equals(&self, scope: &Scope<'_>) -> Result<Option<Value>, Failure> {
+        let equals = self.equals.as_ref();
+        equals.map(|equals| equals.get(scope.facts)).transpose()
+    }
+
+    /// One look: the answer, and what it lacks. One that refuses is a failure, since no other look will change that.
+    fn look(
+        &self,
+        session: &Session<'_>,
+        request: &Request,
+        scope: &Scope<'_>,
+        equals: Option<&Value>,
+    ) -> Result<(Answer, Option<String>), Failure> {
+        let answer = session.send_until(request, scope.request(), |answer| {
+            self.has_status(answer) || answer.status < 500
+        })?;
+        if matches!(answer.status, 401 | 403) && !self.has_status(&answer) {
+            return Err(unexpected(&answer));
+        }
+        let missing = self.missing(&answer, equals);
+        Ok((answer, missing))
+    }
+
     fn has_status(&self, answer: &Answer) -> bool {
         is_wanted(answer, self.status.as_ref())
     }

@@ -9,7 +9,11 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::cancel::Waited;
 
 /// The kind's entry in the table.
-pub const KIND: Kind = Kind { name: "wait", read };
+pub const KIND: Kind = Kind {
+    name: "wait",
+    read,
+    undo: None,
+};
 
 struct Wait {
     /// `for`: how long; more than the step's time fails with `timed-out` when that is over.
@@ -47,5 +51,10 @@ impl Action for Wait {
             Waited::Cancelled => "told to stop".to_owned(),
         };
         Err(Failure::new(Word::TimedOut, noun, cause))
+    }
+
+    fn rehearse(&self, _: &Scope<'_>) -> Result<String, Failure> {
+        let time = duration::print(self.time);
+        Ok(format!("a wait of {time}: there is nothing to ask"))
     }
 }

@@ -13,6 +13,7 @@ use crate::sys::sockets;
 pub const KIND: Kind = Kind {
     name: "wait-connections",
     read,
+    undo: None,
 };
 
 /// Between two looks.
@@ -54,8 +55,7 @@ impl Action for WaitConnections {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let mut told = String::new();
         loop {
-            let counts = sockets::established(&self.ports)
-                .map_err(|error| Failure::new(Word::Io, "/proc/net/tcp", error.to_string()))?;
+            let counts = self.count()?;
             if counts.iter().sum::<usize>() <= self.remaining {
                 return Ok(Effect::Done);
             }
@@ -81,9 +81,26 @@ impl Action for WaitConnections {
             return Err(Failure::new(Word::TimedOut, noun, cause));
         }
     }
+
+    fn rehearse(&self, _: &Scope<'_>) -> Result<String, Failure> {
+        let counts = self.count()?;
+        if counts.iter().sum::<usize>() > 0 {
+            return Ok(format!("{} now", self.noun(&counts)));
+        }
+        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+        let plural = if ports.len() == 1 { "" } else { "s" };
+        let ports = ports.join(", ");
+        Ok(format!("no connection on port{plural} {ports} now"))
+    }
 }
 
 impl WaitConnections {
+    /// The connections of each port.
+    fn count(&self) -> Result<Vec<usize>, Failure> {
+        sockets::established(&self.ports)
+            .map_err(|error| Failure::new(Word::Io, "/proc/net/tcp", error.to_string()))
+    }
+
     /// `3 connections on port 8080, 1 connection on port 8443`.
     fn noun(&self, counts: &[usize]) -> String {
         let parts: Vec<String> = self

@@ -16,6 +16,7 @@ use crate::sys::mounts::{Mount, Mounts};
 pub const KIND: Kind = Kind {
     name: "wait-mounts",
     read,
+    undo: None,
 };
 
 /// Between two looks.
@@ -53,40 +54,89 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
 
 impl Action for WaitMounts {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let paths: Vec<PathBuf> = self
-            .paths
-            .iter()
-            .map(|path| path.get(scope.facts))
-            .collect::<Result<_, _>>()?;
+        let paths = self.paths(scope)?;
         let waits = Waits::new(paths.len(), scope.voice);
-        // One that hangs must not keep the others from their flush.
-        let failures: Vec<Failure> = std::thread::scope(|threads| {
-            let waiting: Vec<_> = paths
-                .iter()
-                .enumerate()
-                .map(|(index, path)| {
-                    let waits = &waits;
-                    let tell = move |what| waits.tell(index, what);
-                    threads.spawn(move || wait_for(path, self.sync, scope, &tell).err())
-                })
-                .collect();
-            let panicked = || Failure::new(Word::Panic, "wait-mounts", "a thread of it panicked");
-            waiting
-                .into_iter()
-                .filter_map(|wait| wait.join().unwrap_or_else(|_| Some(panicked())))
-                .collect()
-        });
-        match failures.split_first() {
-            None => Ok(Effect::Done),
-            Some((first, others)) => {
-                let causes = others.iter().map(|other| format!("; {other}"));
-                let mut failure = first.clone();
-                failure.cause.extend(causes);
-                failure.passing &= others.iter().all(|other| other.passing);
-                Err(failure)
-            }
+        let wait = |index, path: &Path| {
+            let tell = |what| waits.tell(index, what);
+            wait_for(path, self.sync, scope, &tell)
+        };
+        side_by_side(&paths, wait).map(|_| Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let paths = self.paths(scope)?;
+        let seen = side_by_side(&paths, |_, path| match look(path, false, scope) {
+            Look::Good(mount) => Ok(format!("{} ({mount})", path.display())),
+            Look::Cancelled => Err(failed(path, Word::TimedOut, "told to stop")),
+            Look::Lost(failure) => Err(failure),
+            Look::Wait(word, cause, mount) => Err(failed(
+                path,
+                word,
+                &format!("{cause}{}", of(mount.as_ref())),
+            )),
+        })?;
+        let answers = if seen.len() == 1 {
+            "is mounted and answers"
+        } else {
+            "are mounted and answer"
+        };
+        let flush = if self.sync {
+            "; no flush was tried"
+        } else {
+            ""
+        };
+        Ok(format!("{} {answers}{flush}", seen.join(", ")))
+    }
+}
+
+impl WaitMounts {
+    fn paths(&self, scope: &Scope<'_>) -> Result<Vec<PathBuf>, Failure> {
+        let paths = self.paths.iter();
+        paths.map(|path| path.get(scope.facts)).collect()
+    }
+}
+
+/// What `work` comes to for each of `paths`, or all their failures as one: a path that hangs must not keep the others
+/// from their flush.
+fn side_by_side<T: Send>(
+    paths: &[PathBuf],
+    work: impl Fn(usize, &Path) -> Result<T, Failure> + Sync,
+) -> Result<Vec<T>, Failure> {
+    let ended: Vec<Result<T, Failure>> = std::thread::scope(|threads| {
+        let work = &work;
+        let working: Vec<_> = (paths.iter().enumerate())
+            .map(|(index, path)| threads.spawn(move || work(index, path)))
+            .collect();
+        let panicked = || Failure::new(Word::Panic, "wait-mounts", "a thread of it panicked");
+        let working = working.into_iter();
+        working
+            .map(|it| it.join().unwrap_or_else(|_| Err(panicked())))
+            .collect()
+    });
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for end in ended {
+        match end {
+            Ok(value) => good.push(value),
+            Err(failure) => bad.push(failure),
         }
     }
+    let Some((first, others)) = bad.split_first() else {
+        return Ok(good);
+    };
+    let causes = others.iter().map(|other| format!("; {other}"));
+    let mut failure = first.clone();
+    failure.cause.extend(causes);
+    failure.passing &= others.iter().all(|other| other.passing);
+    Err(failure)
+}
+
+fn failed(path: &Path, word: Word, cause: &str) -> Failure {
+    Failure::new(word, path.display().to_string(), cause)
+}
+
+/// The mount that something is said of, behind it.
+fn of(mount: Option<&Mount>) -> String {
+    mount.map_or_else(String::new, |mount| format!(" ({mount})"))
 }
 
 /// What the paths wait for, told as one.
@@ -121,18 +171,18 @@ fn wait_for(
     scope: &Scope<'_>,
     tell: &dyn Fn(Option<String>),
 ) -> Result<(), Failure> {
-    let failed = |word, cause: &str| Failure::new(word, path.display().to_string(), cause);
+    let failed = |word, cause: &str| failed(path, word, cause);
     let mut last: Option<Failure> = None;
     loop {
         let (word, cause, what) = match look(path, sync, scope) {
-            Look::Good => {
+            Look::Good(_) => {
                 tell(None);
                 return Ok(());
             }
             Look::Cancelled => return Err(failed(Word::TimedOut, "told to stop")),
             Look::Lost(failure) => return Err(failure),
             Look::Wait(word, cause, mount) => {
-                let of = mount.map_or_else(String::new, |mount| format!(" ({mount})"));
+                let of = of(mount.as_ref());
                 let what = format!("{}{of}: {cause}", path.display());
                 (word, format!("{cause}{of}"), what)
             }
@@ -156,7 +206,7 @@ fn wait_for(
 
 /// What one look at a path saw.
 enum Look {
-    Good,
+    Good(Mount),
     Cancelled,
     /// Something that no other look will mend.
     Lost(Failure),
@@ -196,11 +246,11 @@ fn look(path: &Path, sync: bool, scope: &Scope<'_>) -> Look {
         return Look::Wait(Word::Mount, cause.to_owned(), None);
     }
     if !sync {
-        return Look::Good;
+        return Look::Good(mount.clone());
     }
     // What it has flushed stays flushed, so it is not begun anew after each request's time.
     match guarded::sync(&probe.canonical, scope.deadline, scope.cancel) {
-        Ok(()) => Look::Good,
+        Ok(()) => Look::Good(mount.clone()),
         Err(Trouble::Cancelled) => Look::Cancelled,
         Err(Trouble::TimedOut(_)) => {
             let cause = "does not end its flush".to_owned();

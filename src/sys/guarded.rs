@@ -5,24 +5,25 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
-use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::statvfs::fstatvfs;
-use nix::unistd::syncfs;
 
 use super::cancel::{Cancel, millis};
 use crate::deadline::{Deadline, Reason};
+
+mod answers;
+mod startable;
+
+pub use self::answers::serve;
+pub use self::startable::{Obstacle, startable};
 
 /// The hidden first argument.
 const FLAG: &str = "--guarded";
@@ -79,6 +80,15 @@ pub enum Removal {
     NoParent,
 }
 
+/// What removing a file would come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prospect {
+    /// What it would come to: `Removed` stands for "would be removed".
+    pub removal: Removal,
+    /// The id of the mount that its directory is on, as in `/proc/self/mountinfo`; 0 where there is no directory.
+    pub mount: u32,
+}
+
 /// Makes the looks run `program`, a farewell, for processes that are none themselves: tests. The first call counts.
 pub fn use_program(program: impl Into<PathBuf>) {
     let _ = PROGRAM.set(program.into());
@@ -89,7 +99,7 @@ pub fn use_program(program: impl Into<PathBuf>) {
 /// # Errors
 /// When that cannot be known in time; see [`Trouble`].
 pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, Trouble> {
-    Ok(ask("exists", path, deadline, cancel)? == b"yes")
+    Ok(look("exists", path, deadline, cancel)? == b"yes")
 }
 
 /// Whether there is anything at `path` itself, be it a symbolic link that leads nowhere.
@@ -97,7 +107,7 @@ pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, 
 /// # Errors
 /// When that cannot be known in time; see [`Trouble`].
 pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, Trouble> {
-    Ok(ask("remains", path, deadline, cancel)? == b"yes")
+    Ok(look("remains", path, deadline, cancel)? == b"yes")
 }
 
 /// Opens the file or directory at `path`, which triggers an automount, asks its file system for its state (so that a
@@ -106,18 +116,12 @@ pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool,
 /// # Errors
 /// When there is no good answer in time; see [`Trouble`].
 pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, Trouble> {
-    let answer = ask("probe", path, deadline, cancel)?;
-    let mut parts = answer.splitn(2, |byte| *byte == b' ');
-    let mount = parts
-        .next()
-        .and_then(|id| str::from_utf8(id).ok()?.parse().ok());
-    match (mount, parts.next()) {
-        (Some(mount), Some(canonical)) => Ok(Probe {
-            mount,
-            canonical: OsString::from_vec(canonical.to_owned()).into(),
-        }),
-        _ => Err(no_answer().into()),
-    }
+    let answer = look("probe", path, deadline, cancel)?;
+    let (mount, canonical) = split(&answer);
+    Ok(Probe {
+        mount: number(mount).ok_or_else(no_answer)?,
+        canonical: path_of(canonical.ok_or_else(no_answer)?),
+    })
 }
 
 /// Flushes the file system that `path` is on, and no other (syncfs(2)).
@@ -125,7 +129,7 @@ pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, 
 /// # Errors
 /// When it did not end in time, or something was not written; see [`Trouble`].
 pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
-    ask("sync", path, deadline, cancel).map(drop)
+    look("sync", path, deadline, cancel).map(drop)
 }
 
 /// Removes the file at `path` (not a directory) and flushes the directory that it was in.
@@ -133,7 +137,7 @@ pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Trou
 /// # Errors
 /// When it could not be removed in time; see [`Trouble`].
 pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Removal, Trouble> {
-    match ask("remove", path, deadline, cancel)?.as_slice() {
+    match look("remove", path, deadline, cancel)?.as_slice() {
         b"removed" => Ok(Removal::Removed),
         b"gone" => Ok(Removal::AlreadyGone),
         b"no-parent" => Ok(Removal::NoParent),
@@ -141,11 +145,55 @@ pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Remova
     }
 }
 
+/// Looks whether [`remove`] would succeed, and removes nothing.
+///
+/// # Errors
+/// What keeps it from being removed: its directory cannot be written, or it is a directory itself; see [`Trouble`].
+pub fn prospect(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Prospect, Trouble> {
+    let answer = look("prospect", path, deadline, cancel)?;
+    let (word, mount) = split(&answer);
+    let removal = match word {
+        b"removed" => Removal::Removed,
+        b"gone" => Removal::AlreadyGone,
+        b"no-parent" => Removal::NoParent,
+        _ => return Err(no_answer().into()),
+    };
+    let mount = mount.and_then(number).unwrap_or_default();
+    Ok(Prospect { removal, mount })
+}
+
+/// The first word of an answer, and what follows it.
+fn split(answer: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match answer.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&answer[..at], Some(&answer[at + 1..])),
+        None => (answer, None),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    OsString::from_vec(bytes.to_owned()).into()
+}
+
 fn no_answer() -> io::Error {
     io::Error::other("the process that looked at it ended without an answer")
 }
 
-fn ask(verb: &str, path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+/// Asks one verb about one path.
+fn look(verb: &str, path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+    ask(&[verb.as_ref(), path.as_os_str()], &[], deadline, cancel)
+}
+
+/// Starts a child with these arguments and this environment, and returns its answer.
+fn ask(
+    args: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+    deadline: Deadline,
+    cancel: &Cancel,
+) -> Result<Vec<u8>, Trouble> {
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     drop(left);
@@ -153,8 +201,10 @@ fn ask(verb: &str, path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<V
         .get()
         .map_or(Path::new("/proc/self/exe"), PathBuf::as_path);
     let mut child = Command::new(program)
-        .args([OsStr::new(FLAG), OsStr::new(verb), path.as_os_str()])
+        .arg(FLAG)
+        .args(args)
         .env_clear()
+        .envs(environment.iter().copied())
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -174,8 +224,8 @@ fn ask(verb: &str, path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<V
     let answer = answer.strip_suffix(b"\n").ok_or_else(no_answer)?;
     match answer.strip_prefix(b"error ") {
         None => Ok(answer.to_owned()),
-        Some(number) => match str::from_utf8(number).ok().and_then(|it| it.parse().ok()) {
-            Some(number) => Err(io::Error::from_raw_os_error(number).into()),
+        Some(code) => match number(code) {
+            Some(code) => Err(io::Error::from_raw_os_error(code).into()),
             None => Err(no_answer().into()),
         },
     }
@@ -211,96 +261,4 @@ fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<
             return Err(Trouble::Cancelled);
         }
     }
-}
-
-/// The child's side: does what `args` (with the program's name) ask for and writes the answer, or returns `None` where
-/// this is not such a child. To be called before anything else in `main`.
-pub fn serve(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
-    let mut args = args.into_iter().skip(1);
-    if args.next()? != FLAG {
-        return None;
-    }
-    let (Some(verb), Some(path), None) = (args.next(), args.next(), args.next()) else {
-        return Some(ExitCode::from(64));
-    };
-    let path = Path::new(&path);
-    let mut answer = match verb.to_str() {
-        Some("exists") => path.try_exists().map(yes_or_no),
-        Some("remains") => remains_now(path).map(yes_or_no),
-        Some("probe") => probe_now(path),
-        Some("sync") => sync_now(path).map(|()| b"ok".to_vec()),
-        Some("remove") => remove_now(path),
-        _ => return Some(ExitCode::from(64)),
-    }
-    .unwrap_or_else(|error| {
-        let number = error.raw_os_error().unwrap_or(Errno::EIO as i32);
-        format!("error {number}").into_bytes()
-    });
-    answer.push(b'\n');
-    match io::stdout().write_all(&answer) {
-        Ok(()) => Some(ExitCode::SUCCESS),
-        Err(_) => Some(ExitCode::FAILURE),
-    }
-}
-
-fn yes_or_no(yes: bool) -> Vec<u8> {
-    if yes { b"yes".to_vec() } else { b"no".to_vec() }
-}
-
-fn remains_now(path: &Path) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    // A pipe without a writer would keep it waiting otherwise.
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(path)
-}
-
-fn probe_now(path: &Path) -> io::Result<Vec<u8>> {
-    let canonical = path.canonicalize()?;
-    let file = open(&canonical)?;
-    fstatvfs(file.as_fd())?;
-    if file.metadata()?.is_dir() {
-        fs::read_dir(&canonical)?.next().transpose()?;
-    }
-    // The kernel's own word on the mount: names alone cannot tell mounts that hide each other.
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
-    let mount = info
-        .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:"))
-        .ok_or_else(no_answer)?;
-    let mut answer = format!("{} ", mount.trim()).into_bytes();
-    answer.extend_from_slice(canonical.as_os_str().as_bytes());
-    Ok(answer)
-}
-
-fn sync_now(path: &Path) -> io::Result<()> {
-    Ok(syncfs(open(path)?.as_fd())?)
-}
-
-fn remove_now(path: &Path) -> io::Result<Vec<u8>> {
-    let parent = path
-        .parent()
-        .ok_or_else(|| io::Error::from(Errno::EISDIR))?;
-    let directory = match File::open(parent) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(b"no-parent".to_vec()),
-        opened => opened?,
-    };
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(b"gone".to_vec()),
-        removed => removed?,
-    }
-    match directory.sync_all() {
-        // Some network file systems know no flush of a directory; what they were told they have.
-        Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
-        synced => synced?,
-    }
-    Ok(b"removed".to_vec())
 }

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrLike as _;
+
+use super::files;
+use crate::machine::Machine;
 
 /// The host's name, as the kernel knows it.
 ///
@@ -29,6 +33,24 @@ pub fn machine_id() -> io::Result<String> {
         ));
     }
     Ok(id)
+}
+
+/// The hardware's id, as its firmware or hypervisor gives it out; see `/sys/class/dmi` in the kernel's ABI documentation
+/// (sysfs-firmware-dmi-tables) and dmidecode(8).
+///
+/// # Errors
+/// When the hardware has none, or this process is not root's.
+pub fn product_uuid() -> io::Result<String> {
+    line("/sys/class/dmi/id/product_uuid")
+}
+
+/// This machine, as far as it can be known.
+pub fn machine() -> Machine {
+    let product = product_uuid().ok();
+    Machine {
+        id: machine_id().ok(),
+        product: product.filter(|uuid| !uuid.is_empty()),
+    }
 }
 
 /// The kernel's id of this boot; see random(4).
@@ -70,15 +92,7 @@ pub fn default_address() -> io::Result<IpAddr> {
 /// # Errors
 /// When there is no such interface, or it has no address.
 pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
-    let mut addresses: Vec<IpAddr> = getifaddrs()?
-        .filter(|entry| entry.interface_name == interface)
-        .filter_map(|entry| entry.address)
-        .filter(|address| address.len() > 0)
-        .filter_map(|address| {
-            let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
-        })
-        .collect();
+    let mut addresses = addresses_where(|name| name == interface)?;
     addresses.sort_by_key(|address| match address {
         IpAddr::V4(_) => 0,
         IpAddr::V6(address) if address.is_unicast_link_local() => 2,
@@ -91,6 +105,40 @@ pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
         )
     };
     addresses.into_iter().next().ok_or_else(nothing)
+}
+
+/// The addresses of all interfaces.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn addresses() -> io::Result<Vec<IpAddr>> {
+    addresses_where(|_| true)
+}
+
+fn addresses_where(is_wanted: impl Fn(&str) -> bool) -> io::Result<Vec<IpAddr>> {
+    Ok(getifaddrs()?
+        .filter(|entry| is_wanted(&entry.interface_name))
+        .filter_map(|entry| entry.address)
+        .filter(|address| address.len() > 0)
+        .filter_map(|address| {
+            let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+        })
+        .collect())
+}
+
+/// The addresses of a name, which may be one itself. A look-up that does not end is left behind after `patience`.
+///
+/// # Errors
+/// What the system's resolver says; `TimedOut` when it says nothing.
+pub fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let host = host.to_owned();
+    files::within(patience, move || {
+        Ok((host.as_str(), port).to_socket_addrs()?.collect())
+    })
 }
 
 #[cfg(test)]
@@ -111,5 +159,10 @@ mod tests {
             IpAddr::from([127, 0, 0, 1])
         );
         assert!(interface_address("no-such-interface").is_err());
+        assert!(addresses().is_ok_and(|all| all.contains(&IpAddr::from([127, 0, 0, 1]))));
+        let patience = Duration::from_secs(10);
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 7));
+        assert_eq!(resolve("127.0.0.1", 7, patience).ok(), Some(vec![loopback]));
+        assert!(resolve("localhost", 7, patience).is_ok_and(|all| !all.is_empty()));
     }
 }

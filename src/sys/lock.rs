@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
+use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 
 /// A file that this process has locked; unlocked when dropped.
 pub struct Locked(Flock<File>);
@@ -34,4 +36,20 @@ pub fn is_locked(file: File) -> Option<File> {
         Err((file, Errno::EWOULDBLOCK)) => Some(file),
         _ => None,
     }
+}
+
+/// Whether another process has a lock of the other family on a file, fcntl(2)'s record lock, as dpkg has on its own.
+/// `false` too for a file that is not there or cannot be asked about.
+pub fn is_record_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        return false;
+    };
+    let mut lock = flock {
+        l_type: F_WRLCK as i16,
+        l_whence: SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).is_ok() && i32::from(lock.l_type) != F_UNLCK
 }

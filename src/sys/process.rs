@@ -1,5 +1,7 @@
 //! Child processes that end, with everything that they started, when their time is over.
 
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -14,12 +16,13 @@ use self::group::Group;
 use self::output::Output;
 use self::wake::Wake;
 use super::cancel::{Cancel, Waited};
+use super::guarded::{self, Obstacle, Trouble};
+use super::user;
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 
 mod group;
 mod output;
-mod user;
 mod wake;
 
 pub use self::group::kill_all;
@@ -174,6 +177,29 @@ impl Process {
             pause: Duration::ZERO,
         };
         watch.until_end()
+    }
+
+    /// Looks whether it could be started now, and where its program is. Nothing is started.
+    ///
+    /// # Errors
+    /// When that cannot be known in time.
+    pub fn look(
+        &self,
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<Result<PathBuf, Obstacle>, Trouble> {
+        let program = self.argv.first().map(OsStr::new).unwrap_or_default();
+        let (user, directory) = (self.user.as_deref(), self.working_directory.as_deref());
+        guarded::startable(program, &self.search(), user, directory, deadline, cancel)
+    }
+
+    /// The `$PATH` in which its program is looked for: its own one where its environment has one.
+    fn search(&self) -> OsString {
+        let own = self.environment.iter().rfind(|(name, _)| name == "PATH");
+        own.map(|(_, value)| value.into())
+            .or_else(|| env::var_os("PATH"))
+            // What the C library takes where there is none.
+            .unwrap_or_else(|| "/bin:/usr/bin".into())
     }
 
     /// Starts it in a thread of its own, which is left behind when the program or its directory is on a file system that

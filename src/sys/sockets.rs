@@ -9,6 +9,18 @@ use std::io::{self, BufRead as _, BufReader};
 /// When the kernel does not say.
 pub fn established(ports: &[u16]) -> io::Result<Vec<usize>> {
     let mut counts = vec![0; ports.len()];
+    each_line(|line| {
+        if let Some(port) = established_port(line) {
+            for (_, count) in ports.iter().zip(&mut counts).filter(|(it, _)| **it == port) {
+                *count += 1;
+            }
+        }
+    })?;
+    Ok(counts)
+}
+
+/// Tells every line of the kernel's two tables of TCP sockets, their heads too.
+pub(super) fn each_line(mut tell: impl FnMut(&str)) -> io::Result<()> {
     for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
         let file = match File::open(path) {
             // Where IPv6 is off there are no such connections.
@@ -20,15 +32,11 @@ pub fn established(ports: &[u16]) -> io::Result<Vec<usize>> {
         let mut lines = BufReader::new(file);
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 {
-            if let Some(port) = established_port(&line) {
-                for (_, count) in ports.iter().zip(&mut counts).filter(|(it, _)| **it == port) {
-                    *count += 1;
-                }
-            }
+            tell(&line);
             line.clear();
         }
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// The local port of a line whose socket is established: `0: 0100007F:1F90 0100007F:D2F0 01 …`.

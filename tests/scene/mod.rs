@@ -326,6 +326,8 @@ impl Scene {
             &["status", "--json"],
             &["plan"],
             &["plan", "--json"],
+            &["rehearse"],
+            &["rehearse", "--json"],
             &["check"],
         ] {
             let mut command = binary.command(verb);

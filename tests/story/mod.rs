@@ -22,6 +22,8 @@ pub fn begin(names: &[&str], budget: u64) -> Event {
         0,
         Happening::RunStarted {
             run: "R1".to_owned(),
+            purpose: farewell::event::Purpose::Farewell,
+            machine: farewell::machine::Machine::default(),
             trigger: Trigger::Stop,
             started: std::time::UNIX_EPOCH,
             budget: Duration::from_secs(budget),

@@ -16,6 +16,7 @@ pub mod scope;
 pub mod servers;
 pub mod spellings;
 pub mod stand_in;
+pub mod sticky;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -27,6 +28,7 @@ use farewell::config::section::{Check, Reading, Section};
 use farewell::deadline::{Deadline, Reason};
 use farewell::event::Stream;
 use farewell::failure::Failure;
+use farewell::intent::{Intent, Mark};
 use farewell::step::{Blueprint, Effect, Scope, Voice};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
@@ -38,6 +40,8 @@ use farewell::trigger::Trigger;
 pub struct Ear {
     pub waiting: Mutex<Vec<String>>,
     pub remarks: Mutex<Vec<String>>,
+    pub intents: Mutex<Vec<Intent>>,
+    pub withdrawn: Mutex<Vec<Mark>>,
 }
 
 impl Voice for Ear {
@@ -49,6 +53,19 @@ impl Voice for Ear {
 
     fn remark(&self, remark: &str) {
         self.remarks.lock().expect("lock").push(remark.to_owned());
+    }
+
+    fn intend(&self, intent: &Intent) -> Mark {
+        let mut intents = self.intents.lock().expect("no panic");
+        intents.push(intent.clone());
+        Mark {
+            step: 0,
+            number: u32::try_from(intents.len() - 1).expect("few"),
+        }
+    }
+
+    fn withdraw(&self, mark: Mark) {
+        self.withdrawn.lock().expect("no panic").push(mark);
     }
 }
 

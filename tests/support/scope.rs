@@ -10,6 +10,7 @@ use farewell::config::section::{Reading, Section};
 use farewell::deadline::{Deadline, Reason};
 use farewell::event::Stream;
 use farewell::failure::Failure;
+use farewell::intent::{Intent, Mark};
 use farewell::step::{Action, Effect, Scope, Voice};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
@@ -27,6 +28,8 @@ pub struct Told {
     pub waiting: Mutex<Vec<String>>,
     pub output: Mutex<Vec<(Stream, String)>>,
     pub remarks: Mutex<Vec<String>>,
+    pub intents: Mutex<Vec<Intent>>,
+    pub withdrawn: Mutex<Vec<Mark>>,
 }
 
 impl Voice for Told {
@@ -40,6 +43,19 @@ impl Voice for Told {
     fn remark(&self, remark: &str) {
         let remark = remark.to_owned();
         self.remarks.lock().expect("no panic").push(remark);
+    }
+
+    fn intend(&self, intent: &Intent) -> Mark {
+        let mut intents = self.intents.lock().expect("no panic");
+        intents.push(intent.clone());
+        Mark {
+            step: 0,
+            number: u32::try_from(intents.len() - 1).expect("few"),
+        }
+    }
+
+    fn withdraw(&self, mark: Mark) {
+        self.withdrawn.lock().expect("no panic").push(mark);
     }
 }
 

@@ -95,7 +95,7 @@ pub fn dead_url() -> String {
     format!("http://{}", listener.local_addr().expect("an address"))
 }
 
-fn read_request(reader: &mut impl std::io::BufRead) -> Option<String> {
+pub fn read_request(reader: &mut impl std::io::BufRead) -> Option<String> {
     let mut text = String::new();
     let mut length = 0;
     loop {

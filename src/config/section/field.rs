@@ -103,3 +103,34 @@ pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
         Err(format!("the path `{text}` must be absolute"))
     }
 }
+
+/// The name of a systemd unit, with its suffix; see systemd.unit(5).
+///
+/// # Errors
+/// When it is none.
+pub fn unit_name(name: &str) -> Result<String, String> {
+    const SUFFIXES: [&str; 11] = [
+        "service",
+        "socket",
+        "device",
+        "mount",
+        "automount",
+        "swap",
+        "target",
+        "path",
+        "timer",
+        "slice",
+        "scope",
+    ];
+    let good = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
+    match name.rsplit_once('.') {
+        Some((prefix, suffix))
+            if !prefix.is_empty() && SUFFIXES.contains(&suffix) && name.chars().all(good) =>
+        {
+            Ok(name.to_owned())
+        }
+        _ => Err(format!(
+            "`{name}` is no name of a unit; write it with its suffix, like app.service"
+        )),
+    }
+}

@@ -6,7 +6,7 @@ mod table;
 mod values;
 mod words;
 
-pub use field::{Check, Field, Secrecy, path, plain};
+pub use field::{Check, Field, Secrecy, path, plain, unit_name};
 pub use reading::Reading;
 pub use table::Section;
 pub use values::Json;

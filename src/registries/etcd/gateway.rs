@@ -100,6 +100,17 @@ impl<'a> Gateway<'a> {
         }
     }
 
+    /// As [`Gateway::must`], where a number that is 0 is left out of the answer: what is no answer of etcd would say that
+    /// the keys are gone.
+    pub(super) fn must_with_header(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let answer = self.must(path, body)?;
+        if answer["header"].is_object() {
+            Ok(answer)
+        } else {
+            Err(self.strange("the answer has no header, as etcd's answers do"))
+        }
+    }
+
     pub(super) fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
         let address = self.session.endpoints().first();
         Failure::new(

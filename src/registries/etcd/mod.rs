@@ -2,6 +2,7 @@
 
 mod gateway;
 mod member;
+mod rehearsal;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,23 +99,20 @@ fn lease_id(text: &str) -> Result<i64, String> {
     }
 }
 
-fn leave_range(gateway: &Gateway<'_>, key: &str, end: Option<Vec<u8>>) -> Result<Effect, Failure> {
+/// `key`, or all keys from it up to `end`, as requests name them.
+fn range(key: &str, end: Option<Vec<u8>>) -> Value {
     let mut range = json!({"key": STANDARD.encode(key)});
     if let Some(end) = end {
         range["range_end"] = STANDARD.encode(end).into();
     }
-    let ask = |path: &str, range: &Value| {
-        let answer = gateway.must(path, range)?;
-        // A number that is 0 is left out, so that what is no answer of etcd would say that the keys are gone.
-        if answer["header"].is_object() {
-            Ok(answer)
-        } else {
-            Err(gateway.strange("the answer has no header, as etcd's answers do"))
-        }
-    };
-    let deleted = ask("/v3/kv/deleterange", &range)?;
+    range
+}
+
+fn leave_range(gateway: &Gateway<'_>, key: &str, end: Option<Vec<u8>>) -> Result<Effect, Failure> {
+    let mut range = range(key, end);
+    let deleted = gateway.must_with_header("/v3/kv/deleterange", &range)?;
     range["count_only"] = true.into();
-    match integer(&ask("/v3/kv/range", &range)?["count"]) {
+    match integer(&gateway.must_with_header("/v3/kv/range", &range)?["count"]) {
         0 if integer(&deleted["deleted"]) == 0 => Ok(Effect::AlreadyDone),
         0 => Ok(Effect::Done),
         left => Err(gateway.strange(format!(
@@ -148,10 +146,7 @@ impl Etcd {
         };
         let (own, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.id == id);
         if others.iter().all(|member| member.is_learner) {
-            let cause = format!(
-                "{wanted} is the cluster's only voting member: it can be stopped, but it cannot leave"
-            );
-            return Err(gateway.failure(Word::Refused, cause));
+            return Err(only_voter(gateway, wanted));
         }
         // A member that removed itself ends 0.2 s later, so the others are asked; and each member answers from what it
         // knows itself (3.4 has no other way), so the one that is leaving comes last.
@@ -195,6 +190,13 @@ impl Etcd {
     }
 }
 
+fn only_voter(gateway: &Gateway<'_>, wanted: &str) -> Failure {
+    let cause = format!(
+        "{wanted} is the cluster's only voting member: it can be stopped, but it cannot leave"
+    );
+    gateway.failure(Word::Refused, cause)
+}
+
 fn list(gateway: &Gateway<'_>) -> Result<Vec<Member>, Failure> {
     let list = gateway.must("/v3/cluster/member/list", &json!({}))?;
     member::parse(&list).ok_or_else(|| gateway.strange("the answer lists no members"))
@@ -235,6 +237,19 @@ impl Registration for Etcd {
             }
             Entry::Lease(id) => leave_lease(&gateway, id.get(scope.facts)?),
             Entry::Member(member) => self.leave_member(&gateway, &member.get(scope.facts)?),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let gateway = Gateway::open(&self.peer, scope, &self.others())?;
+        match &self.entry {
+            Entry::Key(key) => rehearsal::of_range(&gateway, &key.get(scope.facts)?, None),
+            Entry::Prefix(prefix) => {
+                let prefix = prefix.get(scope.facts)?;
+                rehearsal::of_range(&gateway, &prefix, Some(after_prefix(&prefix)))
+            }
+            Entry::Lease(id) => rehearsal::of_lease(&gateway, id.get(scope.facts)?),
+            Entry::Member(member) => rehearsal::of_member(&gateway, &member.get(scope.facts)?),
         }
     }
 }

@@ -44,6 +44,15 @@ pub struct Process {
     pub command: String,
 }
 
+/// A socket unit, which PID 1 itself listens for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its unit.
+    pub unit: String,
+    /// What it listens at, as systemd writes it: `127.0.0.1:8500`, `[::]:80`, `/run/app.sock`.
+    pub listens: Vec<String>,
+}
+
 impl Manager {
     /// Root goes to PID 1's own socket, as systemctl does: it needs no bus, and no daemon in between. Others, and root
     /// where that does not answer, go over the system bus.
@@ -134,6 +143,39 @@ impl Manager {
             values.extend(all);
         }
         Ok(Unit::of(values))
+    }
+
+    /// The socket units that are active.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn sockets(&self, deadline: Deadline) -> Result<Vec<Socket>, Trouble> {
+        type Row = (
+            String,
+            String,
+            String,
+            String,
+            String,
+            String,
+            OwnedObjectPath,
+            u32,
+            String,
+            OwnedObjectPath,
+        );
+        let arguments: (&[&str], &[&str]) = (&["active"], &["*.socket"]);
+        let rows: Vec<Row> =
+            self.bus
+                .call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
+        let socket = |row: Row| {
+            let asked = ("org.freedesktop.systemd1.Socket", "Listen");
+            let path = row.6.as_str();
+            let value: OwnedVariant = self.bus.call(path, PROPERTIES, "Get", &asked, deadline)?;
+            let listens: Vec<(String, String)> = value.try_into().map_err(strange)?;
+            let listens = listens.into_iter().map(|(_, address)| address).collect();
+            let unit = row.0;
+            Ok(Socket { unit, listens })
+        };
+        rows.into_iter().map(socket).collect()
     }
 
     /// The processes of a unit; none for a unit that has none.

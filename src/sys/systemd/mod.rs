@@ -6,7 +6,7 @@ mod unit;
 use std::fs;
 use std::path::Path;
 
-pub use manager::{Job, Manager, Process};
+pub use manager::{Job, Manager, Process, Socket};
 pub use unit::{Unit, escape_path};
 
 /// The unit that runs the sequence.
@@ -17,8 +17,9 @@ pub fn is_booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// The unit that a process belongs to, by its control group (`/proc/PID/cgroup`): the last part of the path that is a
-/// service or a scope. `None` for a process that is gone, or in no unit.
+/// The unit that a process belongs to, by its control group (`/proc/PID/cgroup`): the first part of the path that is a
+/// service or a scope. Those below it are not PID 1's units but those of a user's own manager, or of a container's.
+/// `None` for a process that is gone, or in no unit.
 pub fn unit_of(pid: &str) -> Option<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     unit_in(&groups)
@@ -34,7 +35,7 @@ fn unit_in(groups: &str) -> Option<String> {
     let unified = of("0::").filter(|path| *path != "/").map(str::to_owned);
     let path = unified.or_else(|| groups.lines().find_map(named))?;
     let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    path.split('/').rfind(is_unit).map(str::to_owned)
+    path.split('/').find(is_unit).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -56,6 +57,8 @@ mod tests {
         assert_eq!(unit(hybrid).as_deref(), Some("app@1.service"));
         let user = "0::/user.slice/user-1000.slice/session-3.scope\n";
         assert_eq!(unit(user).as_deref(), Some("session-3.scope"));
+        let own = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/agent.service\n";
+        assert_eq!(unit(own).as_deref(), Some("user@1000.service"));
         assert_eq!(unit("0::/\n"), None);
     }
 }

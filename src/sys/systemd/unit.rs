@@ -26,10 +26,14 @@ pub struct Unit {
     pub triggered_by: Vec<String>,
     /// `After`: what it is ordered after.
     pub after: Vec<String>,
+    /// `Conflicts`: what ends it when it starts, `shutdown.target` among them for what a shutdown stops.
+    pub conflicts: Vec<String>,
     /// `StateChangeTimestamp`: since when it is in its state.
     pub since: Option<SystemTime>,
     /// `TimeoutStopUSec` of a service; `None` where it is infinite, or the unit has none.
     pub stop_timeout: Option<Duration>,
+    /// `NotifyAccess` of a service: none, main, exec, all.
+    pub notify_access: String,
     /// `NRestarts` of a service.
     pub restarts: u32,
 }
@@ -56,6 +60,7 @@ impl Unit {
             result: take(values, "Result").unwrap_or_default(),
             triggered_by: take(values, "TriggeredBy").unwrap_or_default(),
             after: take(values, "After").unwrap_or_default(),
+            conflicts: take(values, "Conflicts").unwrap_or_default(),
             since: since
                 .filter(|usec| *usec > 0)
                 .map(|usec| SystemTime::UNIX_EPOCH + Duration::from_micros(usec)),
@@ -63,6 +68,7 @@ impl Unit {
             stop_timeout: stop_timeout
                 .filter(|usec| *usec < u64::MAX)
                 .map(Duration::from_micros),
+            notify_access: take(values, "NotifyAccess").unwrap_or_default(),
             restarts: take(values, "NRestarts").unwrap_or_default(),
         }
     }

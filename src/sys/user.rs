@@ -7,18 +7,22 @@ use std::process::Command;
 
 use nix::unistd::{Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 
+/// The user with this name or number. It asks the name services, which may take long.
+fn find(user: &str) -> io::Result<Option<User>> {
+    let by_name = User::from_name(user)?;
+    Ok(match (by_name, user.parse()) {
+        (None, Ok(number)) => User::from_uid(Uid::from_raw(number))?,
+        (by_name, _) => by_name,
+    })
+}
+
 /// Makes `command` run as the user with this name or number, with its groups and what login(1) puts into the
 /// environment. `false` when there is no such user. It asks the name services, which may take long.
 ///
 /// # Errors
 /// What the user database says.
 pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
-    let by_name = User::from_name(user)?;
-    let found = match (by_name, user.parse()) {
-        (None, Ok(number)) => User::from_uid(Uid::from_raw(number))?,
-        (by_name, _) => by_name,
-    };
-    let Some(found) = found else {
+    let Some(found) = find(user)? else {
         return Ok(false);
     };
     command
@@ -41,6 +45,23 @@ pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
         unsafe {
             command.pre_exec(become_user);
         }
+    }
+    Ok(true)
+}
+
+/// Makes this process that user for good, with its groups. `false` when there is no such user. It asks the name
+/// services, which may take long.
+///
+/// # Errors
+/// What the user database says, or that this process may not.
+pub fn turn_into(user: &str) -> io::Result<bool> {
+    let Some(found) = find(user)? else {
+        return Ok(false);
+    };
+    if found.uid != geteuid() {
+        setgroups(&getgrouplist(&CString::new(found.name)?, found.gid)?)?;
+        setgid(found.gid)?;
+        setuid(found.uid)?;
     }
     Ok(true)
 }

@@ -1,0 +1,137 @@
+//! `farewell-generator`, the name under which systemd runs this binary at boot and at each daemon-reload: from the
+//! configuration to the order and the stop timeout of farewell.service; see systemd.generator(7).
+//!
+//! PID 1 waits for its generators, so this one reads local files alone, asks nobody, and ends itself after a second. What
+//! it prints is lost; the kernel log is what is left to tell of a broken configuration.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::config::duration;
+use crate::config::facts::Facts;
+use crate::config::fragments::Source;
+use crate::kept::Kept;
+use crate::plan::gate::{Passage, Plan};
+use crate::plan::ordering::Ordering;
+use crate::secrets::mask;
+use crate::sys::signals;
+use crate::sys::systemd::UNIT;
+use crate::trigger::Trigger;
+
+/// The name of the link.
+const NAME: &str = "farewell-generator";
+
+/// What is written. Drop-ins are ordered by their file names over all directories: a low number lets an administrator's
+/// `override.conf` win.
+pub const DROP_IN: &str = "05-sequence.conf";
+
+/// How long it may take: the boot waits for it.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// How many problems are told; the kernel log is small.
+const TOLD: usize = 10;
+
+/// Generates, where this process was called as the generator. Never fails: a boot does not depend on a farewell.
+pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let mut arguments = arguments.into_iter();
+    let program = PathBuf::from(arguments.next()?);
+    if program.file_name()? != NAME {
+        return None;
+    }
+    match arguments.next() {
+        Some(directory) => generate(Path::new(&directory)),
+        None => tell("called without the directory to write to, as systemd gives it"),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+fn generate(directory: &Path) {
+    let (sender, receiver) = mpsc::channel();
+    // A configuration may name a file on a mount that is dead; its thread is left behind.
+    let spawned = thread::Builder::new().spawn(move || sender.send(sequence()));
+    let (text, problems) = match spawned.map(|_| receiver.recv_timeout(PATIENCE)) {
+        Ok(Ok(made)) => made,
+        Ok(Err(_)) => {
+            let problem = "the configuration could not be read within a second".to_owned();
+            (String::new(), vec![problem])
+        }
+        Err(error) => (String::new(), vec![error.to_string()]),
+    };
+    for problem in problems.iter().take(TOLD) {
+        tell(problem);
+    }
+    if problems.len() > TOLD {
+        tell(&format!(
+            "and {} more; see `farewell check`",
+            problems.len() - TOLD
+        ));
+    }
+    if text.is_empty() {
+        return;
+    }
+    let place = directory.join(format!("{UNIT}.d"));
+    let written = fs::create_dir_all(&place).and_then(|()| fs::write(place.join(DROP_IN), text));
+    if let Err(error) = written {
+        tell(&format!("{}: {error}", place.display()));
+    }
+}
+
+/// The drop-in, and what is wrong with the configuration; empty where nothing can be said, and the unit's own values
+/// hold.
+fn sequence() -> (String, Vec<String>) {
+    let kept = Kept::locate(signals::is_root());
+    let facts = kept.as_ref().map(Kept::facts).unwrap_or_default();
+    let facts = Facts::new(Trigger::Stop, NAME).with_kept(facts);
+    let passage = Passage::through(&Source::installed(), Some(&facts));
+    if let Some(plan) = passage.plan {
+        return (drop_in(&plan, &facts, "the configuration"), Vec::new());
+    }
+    let mut problems: Vec<String> = passage.problems.iter().map(ToString::to_string).collect();
+    // What a run would fall back to.
+    let good = kept.and_then(|kept| kept.plan());
+    let good = good.and_then(|good| Passage::through(&good.source(), Some(&facts)).plan);
+    problems.push(match good {
+        Some(_) => "farewell.service is ordered as the last good plan needs it".to_owned(),
+        None => "farewell.service keeps its own order and timeout; nothing would be run".to_owned(),
+    });
+    let text = good.map(|plan| drop_in(&plan, &facts, "the last good plan"));
+    (text.unwrap_or_default(), problems)
+}
+
+fn drop_in(plan: &Plan, facts: &Facts, origin: &str) -> String {
+    let ordering = Ordering::of(plan, facts);
+    let mut text = format!(
+        "# Made by {NAME} from {origin} at boot and at each `systemctl daemon-reload`.\n\
+         # Not to be replaced by a file of this name: an override.conf (`systemctl edit farewell`) comes after it.\n"
+    );
+    for unknown in &ordering.unknown {
+        text += &format!("# Not known yet: {}\n", mask(unknown).replace('\n', " "));
+    }
+    text += "\n[Unit]\n";
+    for unit in ordering.after() {
+        text += &format!("After={}\n", unit.replace('%', "%%"));
+    }
+    let timeout = duration::print(plan.stop_timeout()).replace(' ', "");
+    text += &format!("\n[Service]\nTimeoutStopSec={timeout}\n");
+    text
+}
+
+/// One line for the kernel log, and so for the journal.
+fn tell(problem: &str) {
+    const WARNING: u8 = 4;
+    let line = format!("<{WARNING}>{NAME}: {}\n", mask(problem).replace('\n', " "));
+    let told: io::Result<()> = OpenOptions::new()
+        .append(true)
+        .open("/dev/kmsg")
+        .and_then(|mut log| log.write_all(line.as_bytes()));
+    if told.is_err() {
+        // By hand, as a plain user: there is a standard error then.
+        let _ = io::stderr().write_all(&line.as_bytes()[3..]);
+    }
+}

@@ -1,0 +1,51 @@
+//! What a run goes by: the configuration or, where that is broken, the last good plan.
+
+use super::{facts, kept, source};
+use crate::cli::Options;
+use crate::config::facts::Facts;
+use crate::config::problem::Problem;
+use crate::plan::gate::{Passage, Plan};
+use crate::trigger::Trigger;
+
+/// A plan, and what it was made with.
+pub struct Intake {
+    /// The sequence.
+    pub plan: Plan,
+    /// What `${…}` stands for.
+    pub facts: Facts,
+    /// What the operator must hear of it.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the configuration for the run `id`; where it is broken, takes the last good plan of this boot.
+///
+/// # Errors
+/// Every problem, where there is no plan at all.
+pub fn take(options: &Options, trigger: Trigger, id: &str) -> Result<Intake, Vec<Problem>> {
+    let facts = facts(options, trigger, id);
+    let passage = Passage::through(&source(options), Some(&facts));
+    let mut warnings: Vec<String> = passage.problems.iter().map(Problem::sentence).collect();
+    if let Some(plan) = passage.plan {
+        return Ok(Intake {
+            plan,
+            facts,
+            warnings,
+        });
+    }
+    let Some(good) = kept(options).and_then(|kept| kept.plan()) else {
+        return Err(passage.problems);
+    };
+    warnings.push(format!(
+        "the configuration is broken, as told: the last good plan runs instead, from {}",
+        good.since
+    ));
+    let Passage { plan, problems, .. } = Passage::through(&good.source(), Some(&facts));
+    match plan {
+        Some(plan) => Ok(Intake {
+            plan,
+            facts,
+            warnings,
+        }),
+        None => Err(passage.problems.into_iter().chain(problems).collect()),
+    }
+}

@@ -1,0 +1,212 @@
+//! `farewell rehearse`: everything that a run would need is asked, and nothing is changed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::LevelFilter;
+use serde_json::{Value, json};
+
+use super::{complain, count, facts, print, source};
+use crate::cli::{Options, exit};
+use crate::config::facts::Facts;
+use crate::deadline::{Deadline, Reason};
+use crate::event::State;
+use crate::inspection::{self, Inspection};
+use crate::logging;
+use crate::plan::gate::{Passage, Plan};
+use crate::plan::sequence::Step;
+use crate::printable::{columns, padding, plain};
+use crate::rehearsal::{self, Answer};
+use crate::secrets::mask;
+use crate::sys::terminal::Look;
+use crate::timeline::Style;
+use crate::trigger::Trigger;
+
+/// What the look at this machine may take, after the steps had theirs.
+const MACHINE: Duration = Duration::from_secs(15);
+
+/// How long the journal may take to hear the last lines.
+const LOG_CLOSING: Duration = Duration::from_millis(500);
+
+/// Rehearses every step, then looks at this machine, and says what would fail.
+pub fn rehearse(options: &Options, as_json: bool) -> u8 {
+    logging::install(LevelFilter::Warn);
+    let facts = Arc::new(facts(options, Trigger::Stop, "rehearse"));
+    let passage = Passage::through(&source(options), Some(&facts));
+    passage
+        .problems
+        .iter()
+        .for_each(|problem| complain(&problem.to_string()));
+    let Some(plan) = passage.plan.map(Arc::new) else {
+        return exit::CONFIG;
+    };
+    let sheet = Sheet::of(&plan);
+    let tell = |index: usize, answer: &Answer| {
+        if !as_json {
+            print(&sheet.line(&plan.steps[index], answer));
+        }
+    };
+    let answers = match rehearsal::rehearse(&plan, &facts, tell) {
+        Ok(answers) => answers,
+        Err(error) => {
+            complain(&format!("farewell rehearse: nothing was asked: {error}"));
+            return exit::FAILED;
+        }
+    };
+    let inspected = inspect(options, &plan, &facts);
+    let would_fail = |answer: &&Answer| matches!(answer, Answer::Failed(_));
+    let failed = answers.iter().filter(would_fail).count();
+    let findings = inspected.as_ref().map_or(0, |it| it.findings.len());
+    let is_good = failed + findings == 0;
+    if as_json {
+        let document = document(&plan, &answers, &inspected, is_good);
+        print(&format!("{document:#}\n"));
+    } else {
+        print(&sheet.machine(&inspected));
+        print(&headline(&answers, findings));
+    }
+    logging::flush(LOG_CLOSING);
+    if is_good { exit::OK } else { exit::FAILED }
+}
+
+fn inspect(options: &Options, plan: &Plan, facts: &Facts) -> Result<Inspection, String> {
+    if options.config.is_some() {
+        let reason = "farewell.service runs the installed configuration, and not that of --config";
+        return Err(reason.to_owned());
+    }
+    inspection::inspect(plan, facts, Deadline::after(MACHINE, Reason::Attempt))
+}
+
+/// How the lines are laid out.
+struct Sheet {
+    style: Style,
+    /// The widths of the columns.
+    names: usize,
+    kinds: usize,
+}
+
+impl Sheet {
+    fn of(plan: &Plan) -> Sheet {
+        let look = Look::of(&io::stdout());
+        let (width, _) = look.size();
+        let widest = |width: fn(&Step) -> usize| plan.steps.iter().map(width).max();
+        Sheet {
+            style: Style {
+                width,
+                unicode: look.unicode,
+                colour: look.colour,
+            },
+            names: widest(|step| columns(&step.name)).unwrap_or_default(),
+            kinds: widest(|step| columns(step.kind)).unwrap_or_default(),
+        }
+    }
+
+    fn line(&self, step: &Step, answer: &Answer) -> String {
+        let (state, sentence) = match answer {
+            Answer::Ready(sentence) => (State::Done, sentence.clone()),
+            Answer::Skipped(reason) => (State::Skipped, format!("would be skipped: {reason}")),
+            Answer::Failed(failure) => {
+                let sentence = format!("would fail: {}: {failure}", failure.word);
+                (State::Failed, sentence)
+            }
+        };
+        let name = format!("{}{}", step.name, padding(&step.name, self.names));
+        let kind = format!("{}{}", step.kind, padding(step.kind, self.kinds));
+        self.marked(state, &format!("{name}  {kind}  {sentence}"))
+    }
+
+    fn machine(&self, inspected: &Result<Inspection, String>) -> String {
+        let inspection = match inspected {
+            Ok(inspection) => inspection,
+            Err(reason) => {
+                let line = format!("this machine was not looked at: {reason}");
+                return self.marked(State::Skipped, &line);
+            }
+        };
+        let mut text = String::new();
+        for finding in &inspection.findings {
+            text += &self.marked(State::Failed, &finding.message);
+        }
+        if inspection.findings.is_empty() {
+            text += &self.marked(State::Done, &inspection.summary);
+        }
+        for remark in &inspection.remarks {
+            text += &self.marked(State::Skipped, remark);
+        }
+        text
+    }
+
+    fn marked(&self, state: State, text: &str) -> String {
+        let mark = self.style.paint(state, self.style.marker(state));
+        format!("{mark} {}\n", plain(&mask(text)))
+    }
+}
+
+/// `farewell rehearse: 5 steps: 3 ready, 1 would be skipped, 1 would fail; 1 finding on this machine`
+fn headline(answers: &[Answer], findings: usize) -> String {
+    if answers.is_empty() {
+        let text = "the sequence is empty: farewell run would do nothing";
+        return format!("farewell rehearse: {text}\n");
+    }
+    let number = |is_one: fn(&Answer) -> bool| answers.iter().filter(|it| is_one(it)).count();
+    let parts = [
+        (number(|it| matches!(it, Answer::Ready(_))), "ready"),
+        (
+            number(|it| matches!(it, Answer::Skipped(_))),
+            "would be skipped",
+        ),
+        (number(|it| matches!(it, Answer::Failed(_))), "would fail"),
+    ];
+    let parts: Vec<String> = (parts.into_iter())
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    let findings = match findings {
+        0 => String::new(),
+        findings => format!("; {} on this machine", count(findings, "finding")),
+    };
+    let steps = count(answers.len(), "step");
+    format!(
+        "farewell rehearse: {steps}: {}{findings}\n",
+        parts.join(", ")
+    )
+}
+
+fn document(
+    plan: &Plan,
+    answers: &[Answer],
+    inspected: &Result<Inspection, String>,
+    is_good: bool,
+) -> Value {
+    let shown = |text: &str| Value::from(mask(text));
+    let step = |(step, answer): (&Step, &Answer)| {
+        let (state, key, value) = match answer {
+            Answer::Ready(sentence) => ("ready", "answer", shown(sentence)),
+            Answer::Skipped(reason) => ("skipped", "reason", shown(reason)),
+            Answer::Failed(failure) => {
+                let message = shown(&failure.to_string());
+                let error = json!({"word": failure.word.as_str(), "message": message});
+                ("failed", "error", error)
+            }
+        };
+        json!({"name": step.name, "kind": step.kind, "state": state, key: value})
+    };
+    let steps: Vec<Value> = plan.steps.iter().zip(answers).map(step).collect();
+    let machine = match inspected {
+        Err(reason) => json!({"state": "skipped", "reason": shown(reason)}),
+        Ok(inspection) => {
+            let is_good = inspection.findings.is_empty();
+            let findings = inspection.findings.iter().map(|it| shown(&it.message));
+            let remarks = inspection.remarks.iter().map(|it| shown(it));
+            json!({
+                "state": if is_good { "ready" } else { "failed" },
+                "summary": is_good.then(|| shown(&inspection.summary)),
+                "findings": findings.collect::<Vec<_>>(),
+                "remarks": remarks.collect::<Vec<_>>(),
+            })
+        }
+    };
+    let result = if is_good { "ok" } else { "failed" };
+    json!({"result": result, "steps": steps, "machine": machine})
+}

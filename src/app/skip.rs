@@ -1,0 +1,44 @@
+//! When a run leaves itself out, and what comes of that.
+
+use std::path::Path;
+
+use log::Level;
+
+use super::complain;
+use crate::logging::Sink;
+use crate::message;
+use crate::occasion::{Cause, Occasion};
+use crate::plan::head::Restart;
+use crate::sys::signals;
+
+/// Lets the unit stop without a farewell. Only root can make it, and it is gone with the boot.
+const SKIP: &str = "/run/farewell/skip";
+
+/// The occasion that a farewell is said on; `None` where there is none, which the journal then knows.
+pub fn unless_skipped(occasion: Occasion, restart: Restart, sink: Sink) -> Option<Occasion> {
+    let trigger = occasion.cause.as_str();
+    let tell = |level, text: &str| {
+        match sink {
+            Sink::Journal => {
+                message::RUN_SKIPPED.log(level, text, &[("FAREWELL_TRIGGER", trigger)]);
+            }
+            Sink::Lines => complain(&format!("farewell run: {text}")),
+        };
+    };
+    let seen = &occasion.seen;
+    if signals::is_started_by_systemd() && Path::new(SKIP).exists() {
+        let text = format!(
+            "{SKIP} is there: this unit stops WITHOUT A FAREWELL (trigger {trigger}: {seen}); remove that file to have \
+             one again"
+        );
+        tell(Level::Warn, &text);
+        return None;
+    }
+    if occasion.cause != Cause::Restart || restart == Restart::Run {
+        return Some(occasion);
+    }
+    let text = format!("a restart is no farewell (restart = \"skip\"): nothing is run ({seen})");
+    tell(Level::Info, &text);
+    // The last look, as late as can be: what comes after it finds the unit stopped.
+    Occasion::shutdown_by_now()
+}

@@ -1,0 +1,218 @@
+//! The undo of what runs have left, as `farewell start` does it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{Level, LevelFilter};
+
+use super::{complain, print, watchers};
+use crate::broadcast::Broadcast;
+use crate::cli::exit;
+use crate::config::facts::Facts;
+use crate::event::{Happening, Purpose, Result};
+use crate::history::remnant::Remnant;
+use crate::history::store::{self as records, Admission, Held, Holder, Store};
+use crate::history::survey::Survey;
+use crate::logging::{self, Sink};
+use crate::machine::Machine;
+use crate::message;
+use crate::printable::plain;
+use crate::run::errand::{Audience as _, Errand};
+use crate::run::runner::{Outcome as End, Runner};
+use crate::step::Kind;
+use crate::sys::clock::rfc3339;
+use crate::sys::http::Http;
+use crate::sys::{files, signals};
+use crate::trigger::Trigger;
+
+/// What an undo may take in all.
+pub const LIMIT: Duration = Duration::from_secs(2 * 60);
+
+/// How long the state directory may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How an undo ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to undo.
+    Nothing,
+    /// Everything is undone.
+    Undone,
+    /// Something is still pending, or nobody can tell.
+    Pending,
+    /// A run is on, or another undo: nothing was done.
+    Occupied,
+}
+
+impl Outcome {
+    /// The exit code of the contract.
+    pub fn code(self) -> u8 {
+        match self {
+            Outcome::Nothing | Outcome::Undone => exit::OK,
+            Outcome::Pending => exit::FAILED,
+            Outcome::Occupied => exit::CUT_SHORT,
+        }
+    }
+}
+
+/// Undoes everything that the runs of `store` have left on this `machine`, in at most `limit`, with the undos of
+/// `kinds`, and tells it as a run is told. `facts` are there for credentials.
+///
+/// It has the lock of the store while something is undone, so that it never acts beside a run or another undo: where
+/// one is on, it does nothing. systemd's run has the right of way: it ends an undo with SIGTERM, as it ends a run that
+/// a person has started, and what was not undone by then stays pending. Once an undo has begun, SIGTERM and SIGINT end
+/// it, and after it they end the process with 75.
+pub fn undo(
+    store: &Store,
+    machine: &Machine,
+    facts: Facts,
+    kinds: &[Kind],
+    limit: Duration,
+) -> Outcome {
+    let sink = logging::install(LevelFilter::Warn);
+    let Some(survey) = survey(store, machine) else {
+        return Outcome::Pending;
+    };
+    for remnant in &survey.foreign {
+        let text = format!(
+            "{}: left by another machine: not undone here",
+            sketch(remnant)
+        );
+        tell(sink, &text);
+    }
+    if survey.pending.is_empty() && survey.unreadable.is_empty() {
+        return Outcome::Nothing;
+    }
+    let id = records::new_id(SystemTime::now());
+    let _held = match enter(store, &id) {
+        Ok(held) => held,
+        Err((outcome, message)) => {
+            complain(&format!("farewell start: nothing is undone: {message}"));
+            return outcome;
+        }
+    };
+    // Looked at again: whoever had the lock until now may have undone it.
+    let Some(survey) = self::survey(store, machine) else {
+        return Outcome::Pending;
+    };
+    for (path, error) in &survey.unreadable {
+        complain(&format!(
+            "farewell start: {}: {error}: what it may have left is not undone",
+            path.display()
+        ));
+    }
+    for remnant in &survey.pending {
+        tell(sink, &format!("{}: pending", sketch(remnant)));
+    }
+    let is_whole = survey.unreadable.is_empty();
+    let is_undone = survey.pending.is_empty()
+        || perform(survey.pending, id, facts, kinds, limit, sink) == Result::Ok;
+    match (is_undone, is_whole) {
+        (true, true) => Outcome::Undone,
+        _ => Outcome::Pending,
+    }
+}
+
+fn survey(store: &Store, machine: &Machine) -> Option<Survey> {
+    let (place, owner) = (store.clone(), machine.clone());
+    files::within(PATIENCE, move || Survey::of(&place, &owner))
+        .map_err(|error| {
+            let directory = store.directory().display();
+            complain(&format!(
+                "farewell start: {directory}: {error}: nobody knows what is to be undone"
+            ));
+        })
+        .ok()
+}
+
+fn enter(store: &Store, id: &str) -> std::result::Result<Held, (Outcome, String)> {
+    let (place, holder) = (store.clone(), Holder::this_undo(id));
+    let occupied = |message: String| Err((Outcome::Occupied, message));
+    match files::within(PATIENCE, move || place.enter(&holder)) {
+        Ok(Admission::Admitted(held)) => Ok(held),
+        Ok(Admission::Occupied(Some(other))) => occupied(format!("{other} is on")),
+        Ok(Admission::Occupied(None)) => occupied("another run is on".to_owned()),
+        // Without the lock a run may be on, and what is undone could not be written down.
+        Err(error) => {
+            let message = format!("{}: {error}", store.directory().display());
+            Err((Outcome::Pending, message))
+        }
+    }
+}
+
+fn perform(
+    pending: Vec<Remnant>,
+    id: String,
+    facts: Facts,
+    kinds: &[Kind],
+    limit: Duration,
+    sink: Sink,
+) -> Result {
+    let (begun, trigger) = (Instant::now(), Trigger::Stop);
+    let runner = Runner::default();
+    let (control, is_over) = (runner.control(), Arc::new(AtomicBool::new(false)));
+    let over = is_over.clone();
+    let listening = signals::on_stop(move || {
+        if over.load(Ordering::Acquire) {
+            std::process::exit(exit::CUT_SHORT.into());
+        }
+        control.stop();
+    });
+    if let Err(error) = listening {
+        complain(&format!(
+            "farewell start: signals cannot be caught, so that they end it at once: {error}"
+        ));
+    }
+    let plan = crate::undo::plan(pending, kinds, limit);
+    let broadcast = Arc::new(Broadcast::new(begun));
+    watchers::add(&broadcast, sink);
+    broadcast.hear(Happening::RunStarted {
+        run: id,
+        purpose: Purpose::Undo,
+        machine: Machine::default(),
+        trigger,
+        started: SystemTime::now(),
+        budget: plan.budget(trigger),
+        reserve: plan.reserve(trigger),
+        steps: plan.names(),
+    });
+    let errand = Arc::new(Errand {
+        plan,
+        trigger,
+        begun,
+        facts,
+        http: Http::default(),
+        audience: broadcast.clone(),
+    });
+    let end = runner.run(&errand).unwrap_or_else(|error| End {
+        result: Result::CutShort,
+        reason: Some(format!("nothing was undone: {error}")),
+    });
+    broadcast.hear(Happening::RunFinished {
+        result: end.result,
+        reason: end.reason,
+    });
+    watchers::close(&broadcast);
+    is_over.store(true, Ordering::Release);
+    end.result
+}
+
+/// What it is, and who left it when.
+fn sketch(remnant: &Remnant) -> String {
+    let run = remnant.record.file_stem().unwrap_or_default();
+    format!(
+        "{} (step {} of run {}, {})",
+        remnant.intent.noun,
+        remnant.step,
+        run.display(),
+        rfc3339(remnant.since)
+    )
+}
+
+fn tell(sink: Sink, text: &str) {
+    match sink {
+        Sink::Journal => message::UNDO_FOUND.log(Level::Info, text, &[]),
+        Sink::Lines => print(&format!("{}\n", plain(text))),
+    }
+}

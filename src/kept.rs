@@ -1,0 +1,132 @@
+//! What `farewell start` keeps at boot for the shutdown: this machine's facts, and the last good plan.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::facts::Values;
+use crate::config::fragments::Source;
+use crate::sys::clock::rfc3339;
+
+const FACTS: &str = "facts.json";
+const PLAN: &str = "plan.json";
+
+/// The runtime directory. It is gone with the boot (it survives a soft reboot, which changes nothing that is kept here).
+#[derive(Clone, Debug)]
+pub struct Kept {
+    directory: PathBuf,
+}
+
+/// The configuration of a plan that was good.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Good {
+    /// When it was, RFC 3339.
+    pub since: String,
+    files: Vec<File>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    path: PathBuf,
+    text: String,
+}
+
+impl Good {
+    /// The files as they were.
+    pub fn source(self) -> Source {
+        let file = |file: File| (file.path, file.text);
+        Source::Kept(self.files.into_iter().map(file).collect())
+    }
+}
+
+impl Kept {
+    /// `$RUNTIME_DIRECTORY` (systemd.exec(5)), else `/run/farewell` for root and `$XDG_RUNTIME_DIR/farewell` for a plain
+    /// user. `None` where there is no such directory to be had.
+    pub fn locate(is_root: bool) -> Option<Kept> {
+        let variable = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let directory = match (variable("RUNTIME_DIRECTORY"), is_root) {
+            (Some(directory), _) => directory,
+            (None, true) => "/run/farewell".into(),
+            (None, false) => variable("XDG_RUNTIME_DIR")?.join("farewell"),
+        };
+        Some(Kept { directory })
+    }
+
+    /// The directory itself.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The facts; none where nothing was kept.
+    pub fn facts(&self) -> Values {
+        self.read(FACTS).unwrap_or_default()
+    }
+
+    /// The last good plan.
+    pub fn plan(&self) -> Option<Good> {
+        self.read(PLAN)
+    }
+
+    /// Keeps facts in the place of those before them.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep_facts(&self, facts: &Values) -> io::Result<()> {
+        self.write(FACTS, facts)
+    }
+
+    /// Keeps the files of a plan that is good now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep_plan(&self, files: &[(PathBuf, String)]) -> io::Result<()> {
+        let file = |(path, text): &(PathBuf, String)| File {
+            path: path.clone(),
+            text: text.clone(),
+        };
+        let good = Good {
+            since: rfc3339(SystemTime::now()),
+            files: files.iter().map(file).collect(),
+        };
+        self.write(PLAN, &good)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        // What was not written by a farewell like this one is as good as not there.
+        serde_json::from_slice(&fs::read(self.directory.join(name)).ok()?).ok()
+    }
+
+    /// Whole or not at all, and for nobody else's eyes: a configuration may hold a password.
+    fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        let text = serde_json::to_vec(value).map_err(io::Error::other)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.directory)?;
+        let new = self
+            .directory
+            .join(format!("{name}.{}", std::process::id()));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&new, self.directory.join(name)));
+        if written.is_err() {
+            // Where it cannot be removed either, the directory is gone with the boot.
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+}

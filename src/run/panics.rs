@@ -1,0 +1,54 @@
+//! A panic in a step is a defect in farewell, and a failure of that step alone.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::failure::{Failure, Word};
+use crate::secrets::mask;
+
+/// What every panic is.
+const DEFECT: &str = "a defect in farewell, please report it";
+
+thread_local! {
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the panics of steps from standard error: they become failures. Any other one is told in a line, without a
+/// backtrace. Called once per process.
+pub fn catch_panics() {
+    panic::set_hook(Box::new(|info| {
+        // Without a backtrace, which would cost more time than many a step.
+        let place = info
+            .location()
+            .map_or_else(String::new, |location| format!(" at {location}"));
+        if PLACE.with_borrow(Option::is_some) {
+            PLACE.set(Some(place));
+        } else {
+            let line = format!("farewell: {DEFECT}: {}{place}", message(info.payload()));
+            // There is nobody left to tell that standard error is gone.
+            let _ = writeln!(std::io::stderr(), "{}", mask(&line));
+        }
+    }));
+}
+
+/// A step's work, of which a panic is a failure like any other.
+///
+/// # Errors
+/// The work's own, and `panic`.
+pub fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    PLACE.set(Some(String::new()));
+    let worked = panic::catch_unwind(AssertUnwindSafe(work));
+    let place = PLACE.take().unwrap_or_default();
+    worked.unwrap_or_else(|payload| {
+        let cause = format!("{DEFECT}: {}{place}", message(payload.as_ref()));
+        Err(Failure::new(Word::Panic, "", cause))
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

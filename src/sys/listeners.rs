@@ -1,0 +1,239 @@
+//! Who listens at an address of this machine: the sockets of `/proc/net/tcp` and `tcp6` (proc_pid_net(5)), and the
+//! processes that have them open (`/proc/PID/fd`).
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::sockets;
+
+/// Who listens at an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listening {
+    /// The processes that have the socket open, in the order of their ids; several where one inherited it from the
+    /// other, or where they share the port.
+    pub holders: Vec<u32>,
+    /// Whether there may be others: the files of some processes are shown to root alone.
+    pub is_hidden: bool,
+}
+
+/// Who would answer at each of `addresses`, all of which are this machine's; `None` where nobody listens. One look at
+/// all processes serves all addresses; those that vanish meanwhile are left out.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn listeners(addresses: &[SocketAddr]) -> io::Result<Vec<Option<Listening>>> {
+    let mut sockets = Vec::new();
+    sockets::each_line(|line| sockets.extend(parse(line)))?;
+    let answering: Vec<Vec<u64>> = addresses
+        .iter()
+        .map(|address| answering(&sockets, *address))
+        .collect();
+    let wanted: HashSet<u64> = answering.iter().flatten().copied().collect();
+    if wanted.is_empty() {
+        return Ok(vec![None; addresses.len()]);
+    }
+    let (holders, is_hidden) = holders(&wanted)?;
+    let listening = |inodes: Vec<u64>| {
+        let held = inodes.iter().filter_map(|inode| holders.get(inode));
+        let mut holders: Vec<u32> = held.flatten().copied().collect();
+        holders.sort_unstable();
+        holders.dedup();
+        (!inodes.is_empty()).then_some(Listening { holders, is_hidden })
+    };
+    Ok(answering.into_iter().map(listening).collect())
+}
+
+/// A listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Socket {
+    address: SocketAddr,
+    inode: u64,
+}
+
+/// The socket of a line in state 0A: `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 …`.
+fn parse(line: &str) -> Option<Socket> {
+    let mut fields = line.split_ascii_whitespace();
+    let (host, port) = fields.nth(1)?.rsplit_once(':')?;
+    if fields.nth(1)? != "0A" {
+        return None;
+    }
+    let inode = fields.nth(5)?.parse().ok()?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let address = SocketAddr::new(ip(host)?, port);
+    Some(Socket { address, inode })
+}
+
+/// Each group of eight digits is a word of memory, as this machine's byte order writes it.
+fn ip(digits: &str) -> Option<IpAddr> {
+    let words = digits.as_bytes().chunks(8);
+    let bytes: Vec<u8> = words
+        .map(|word| u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok())
+        .collect::<Option<Vec<u32>>>()?
+        .into_iter()
+        .flat_map(u32::to_ne_bytes)
+        .collect();
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+        _ => None,
+    }
+}
+
+/// The sockets that the kernel would choose from for a connection to `address`: one that is bound to the address itself
+/// goes before one that is bound to any of its family, and this one before an IPv6 socket that takes IPv4 too.
+fn answering(sockets: &[Socket], address: SocketAddr) -> Vec<u64> {
+    let wanted = address.ip().to_canonical();
+    let distance = |socket: &Socket| match (socket.address.ip(), wanted) {
+        (ip, wanted) if ip.to_canonical() == wanted => Some(0),
+        (IpAddr::V4(ip), IpAddr::V4(_)) if ip.is_unspecified() => Some(1),
+        (IpAddr::V6(ip), IpAddr::V6(_)) if ip.is_unspecified() => Some(1),
+        (IpAddr::V6(ip), IpAddr::V4(_)) if ip.is_unspecified() => Some(2),
+        _ => None,
+    };
+    let near: Vec<(i32, u64)> = sockets
+        .iter()
+        .filter(|socket| socket.address.port() == address.port())
+        .filter_map(|socket| Some((distance(socket)?, socket.inode)))
+        .collect();
+    let nearest = near.iter().map(|(distance, _)| *distance).min();
+    near.iter()
+        .filter(|(distance, _)| Some(*distance) == nearest)
+        .map(|(_, inode)| *inode)
+        .collect()
+}
+
+/// The processes that have each of `inodes` open, and whether there are some into which this one cannot look.
+fn holders(inodes: &HashSet<u64>) -> io::Result<(HashMap<u64, Vec<u32>>, bool)> {
+    let mut holders: HashMap<u64, Vec<u32>> = HashMap::new();
+    let mut is_hidden = false;
+    let mut is_closed = |error: &io::Error| {
+        is_hidden |= error.kind() == io::ErrorKind::PermissionDenied;
+    };
+    for process in fs::read_dir("/proc")?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let files = match fs::read_dir(process.path().join("fd")) {
+            Ok(files) => files,
+            // It has ended since, or it is somebody else's.
+            Err(error) => {
+                is_closed(&error);
+                continue;
+            }
+        };
+        for file in files.flatten() {
+            match fs::read_link(file.path()) {
+                Ok(target) => {
+                    let inode = target.to_str().and_then(inode);
+                    if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
+                        holders.entry(inode).or_default().push(pid);
+                    }
+                }
+                Err(error) => is_closed(&error),
+            }
+        }
+    }
+    Ok((holders, is_hidden))
+}
+
+/// The inode in `socket:[4711]`.
+fn inode(target: &str) -> Option<u64> {
+    let inode = target.strip_prefix("socket:[")?.strip_suffix(']')?;
+    inode.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn line(address: &str, state: &str) -> String {
+        format!(
+            "   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0"
+        )
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn lines_are_understood() {
+        for (address, expected) in [
+            ("0100007F:1F90", "127.0.0.1:8080"),
+            ("00000000:0050", "0.0.0.0:80"),
+            ("00000000000000000000000001000000:0050", "[::1]:80"),
+            (
+                "0000000000000000FFFF00000100007F:0051",
+                "[::ffff:127.0.0.1]:81",
+            ),
+        ] {
+            let expected = Socket {
+                address: expected.parse().expect("an address"),
+                inode: 4711,
+            };
+            assert_eq!(parse(&line(address, "0A")), Some(expected));
+            assert_eq!(parse(&line(address, "01")), None);
+        }
+        assert_eq!(parse("  sl  local_address rem_address   st tx_queue"), None);
+        assert_eq!(parse(&line("0100007:1F90", "0A")), None);
+    }
+
+    #[test]
+    fn the_nearest_socket_answers() {
+        let sockets: Vec<Socket> = [
+            "127.0.0.1:1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "[::]:2",
+            "[::1]:3",
+            "10.0.0.1:4",
+            "127.0.0.1:1",
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|(address, inode)| Socket {
+            address: address.parse().expect("an address"),
+            inode,
+        })
+        .collect();
+        for (address, expected) in [
+            ("127.0.0.1:1", &[1, 7][..]),
+            ("127.0.0.2:1", &[2]),
+            ("[::1]:1", &[3]),
+            ("127.0.0.1:2", &[4]),
+            ("[::ffff:127.0.0.1]:2", &[4]),
+            ("127.0.0.1:3", &[]),
+            ("127.0.0.1:4", &[]),
+            ("127.0.0.1:5", &[]),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(answering(&sockets, address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_found_by_its_sockets() {
+        for (bind, ask) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+            ("::1", "::1"),
+            ("::", "::1"),
+            // Both families at once, which is how the standard library binds.
+            ("::", "127.0.0.1"),
+        ] {
+            let listener = TcpListener::bind((bind, 0)).expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let address = SocketAddr::new(ask.parse().expect("an address"), port);
+            let nobody = SocketAddr::new(address.ip(), 0);
+            let found = listeners(&[address, nobody]).expect("/proc");
+            // A child that another test starts may have it too for a moment, until it runs its program.
+            let own = std::process::id();
+            let is_found = found[0]
+                .as_ref()
+                .is_some_and(|it| it.holders.contains(&own));
+            assert!(is_found, "{bind} {ask}: {found:?}");
+            assert_eq!(found[1], None);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The undo of what runs have left: a plan that is made from their records.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::failure::{Failure, Word};
+use crate::history::remnant::{self, Remnant};
+use crate::plan::gate::Plan;
+use crate::plan::sequence::{OnFailure, Step, TIMEOUT, attempt_timeout};
+use crate::step::{Action, Effect, Kind, Pace, Scope, Ties, Undo};
+use crate::trigger::Trigger;
+
+/// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,
+/// so that a member is back in its place before its lock lets the next one leave. One after another, each with the same
+/// share of `limit`, so that a peer that is gone for good never keeps the others from theirs.
+pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
+    let mut undoings: Vec<Undoing> = Vec::new();
+    for remnant in pending.into_iter().rev() {
+        let is_same = |it: &&mut Undoing| {
+            it.remnant.kind == remnant.kind && it.remnant.intent == remnant.intent
+        };
+        match undoings.iter_mut().find(is_same) {
+            Some(undoing) => undoing.others.push(remnant),
+            None => undoings.push(Undoing::new(remnant, kinds)),
+        }
+    }
+    let share = limit / u32::try_from(undoings.len()).unwrap_or(u32::MAX).max(1);
+    let timeout = TIMEOUT.min(share);
+    let steps = undoings.into_iter().map(|it| it.into_step(timeout));
+    Plan::chain(steps.collect(), limit)
+}
+
+/// The undo of one thing.
+struct Undoing {
+    remnant: Remnant,
+    /// The same thing, left by earlier runs.
+    others: Vec<Remnant>,
+    /// The name of its kind in the table.
+    kind: &'static str,
+    undo: Option<Undo>,
+    /// Made at the first attempt, so that its panics are a failed attempt's, and kept for the others.
+    action: OnceLock<Result<Box<dyn Action>, String>>,
+}
+
+impl Undoing {
+    fn new(remnant: Remnant, kinds: &[Kind]) -> Undoing {
+        let kind = kinds.iter().find(|kind| kind.name == remnant.kind);
+        Undoing {
+            kind: kind.map_or("unknown", |kind| kind.name),
+            undo: kind.and_then(|kind| kind.undo),
+            remnant,
+            others: Vec::new(),
+            action: OnceLock::new(),
+        }
+    }
+
+    fn make(&self) -> Result<Box<dyn Action>, String> {
+        let Remnant { kind, intent, .. } = &self.remnant;
+        match self.undo {
+            _ if intent.is_masked() => Err(
+                "a secret stood in what its undo needs, and is not in the record: undo it by hand"
+                    .to_owned(),
+            ),
+            Some(undo) => undo(intent),
+            None => Err(format!(
+                "this farewell does not know how a {kind} is undone; the one that left it does"
+            )),
+        }
+    }
+
+    fn action(&self) -> Result<&dyn Action, Failure> {
+        match self.action.get_or_init(|| self.make()) {
+            Ok(action) => Ok(action.as_ref()),
+            Err(cause) => Err(Failure::new(Word::Config, &self.remnant.intent.noun, cause)),
+        }
+    }
+
+    fn into_step(self, timeout: Duration) -> Step {
+        Step {
+            name: format!("undo {}", self.remnant.step),
+            kind: self.kind,
+            after: Vec::new(),
+            timeout,
+            attempt_timeout: attempt_timeout(timeout).min(timeout),
+            attempts: None,
+            on_failure: OnFailure::Continue,
+            when: Trigger::ALL.to_vec(),
+            if_path: None,
+            if_unit: None,
+            always: false,
+            needs: Vec::new(),
+            action: Arc::new(self),
+            pace: Pace::Retried,
+            grace: Duration::ZERO,
+            ties: Ties::default(),
+        }
+    }
+}
+
+impl Action for Undoing {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        scope.voice.remark(&self.remnant.intent.noun);
+        let effect = self.action()?.attempt(scope)?;
+        // It is done when that is written down; what could not be is undone once more.
+        for remnant in self.others.iter().chain([&self.remnant]) {
+            remnant.close().map_err(|error| {
+                let path = remnant::undone(&remnant.record).display().to_string();
+                Failure::new(Word::Io, path, error.to_string()).passing(true)
+            })?;
+        }
+        Ok(effect)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.action()?.rehearse(scope)
+    }
+}

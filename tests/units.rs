@@ -1,0 +1,183 @@
+//! What is installed beside the binary: units that systemd takes without a word, and a catalog for every kind of entry.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use farewell::message::{MESSAGES, Message};
+use support::Dir;
+use support::program::Said;
+
+fn units() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("units")
+}
+
+/// Runs a script in a mount namespace in which the binary and the units are at their places.
+fn installed(script: &str) -> Said {
+    // A tmpfs over the parents, so that the mount points cost this machine nothing.
+    let install = "set -e; units=$1; program=$2; \
+        mount -t tmpfs none /mnt; cp \"$program\" /mnt/farewell; cp -r \"$units\" /mnt/units; \
+        mkdir /mnt/upper /mnt/work; \
+        mount -t overlay -o lowerdir=/usr,upperdir=/mnt/upper,workdir=/mnt/work none /usr; \
+        cp /mnt/farewell /usr/bin/farewell; \
+        cp /mnt/units/*.service /mnt/units/*.timer /usr/lib/systemd/system/; ";
+    Said::by(
+        Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c"])
+            .arg(format!("{install}{script}"))
+            .arg("sh")
+            .arg(units())
+            .arg(env!("CARGO_BIN_EXE_farewell")),
+    )
+}
+
+/// The names of the files in units/ with this extension.
+fn names(extension: &str) -> Vec<String> {
+    let entries = fs::read_dir(units()).expect("a directory");
+    let names = entries.map(|it| it.expect("an entry").file_name().into_string());
+    let mut names: Vec<String> = names.map(|it| it.expect("UTF-8")).collect();
+    names.retain(|name| name.ends_with(extension));
+    names.sort();
+    names
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let all = [names(".service"), names(".timer")].concat();
+    assert_eq!(all.len(), 5, "{all:?}");
+    for drop_in in ["", "strict.conf"] {
+        let with = match drop_in {
+            "" => String::new(),
+            name => format!(
+                "mkdir /usr/lib/systemd/system/farewell.service.d; \
+                 cp /mnt/units/{name} /usr/lib/systemd/system/farewell.service.d/50-{name}; "
+            ),
+        };
+        let said = installed(&format!(
+            "{with}exec systemd-analyze verify {}",
+            all.join(" ")
+        ));
+        let told = (said.code, said.stdout.as_str(), said.stderr.as_str());
+        assert_eq!(told, (0, "", ""), "with {drop_in:?}");
+    }
+}
+
+#[test]
+fn a_typo_in_a_unit_would_be_found() {
+    let said = installed(
+        "sed -i s/NotifyAccess=/NotifyAcess=/ /usr/lib/systemd/system/farewell.service; \
+         exec systemd-analyze verify farewell.service",
+    );
+    assert!(said.stderr.contains("NotifyAcess"), "{said:?}");
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for() {
+    for name in [names(".service"), names(".timer"), names(".conf")].concat() {
+        let text = fs::read_to_string(units().join(&name)).expect("a unit");
+        assert!(
+            text.starts_with(['#', '<']),
+            "{name} begins with what it is for"
+        );
+    }
+}
+
+/// The catalog's entry for a kind of journal entries; see the catalog's format in journald's documentation.
+fn explained(message: &Message) -> String {
+    let run = "The whole run: farewell report @FAREWELL_RUN@\n";
+    let more = match message.name.split('-').next() {
+        Some("step" | "attempt") => {
+            format!("Step @FAREWELL_STEP@ (@FAREWELL_KIND@), trigger @FAREWELL_TRIGGER@.\n{run}")
+        }
+        Some("run") if message.name != "run-skipped" && message.name != "run-refused" => {
+            format!("Trigger @FAREWELL_TRIGGER@.\n{run}")
+        }
+        _ => String::new(),
+    };
+    let mut lines = vec![String::new()];
+    for word in message.meaning.split(' ') {
+        let last = lines.last_mut().expect("one line");
+        if last.len() + word.len() > 76 {
+            lines.push(word.to_owned());
+        } else {
+            last.push_str(if last.is_empty() { "" } else { " " });
+            last.push_str(word);
+        }
+    }
+    let subject = message.name.replace('-', " ");
+    format!(
+        "-- {}\nSubject: {subject}\nDefined-By: farewell\n\n{}\n{more}",
+        message.id,
+        lines.join("\n")
+    )
+}
+
+#[test]
+fn the_catalog_explains_every_kind_of_entry() {
+    let path = units().join("farewell.catalog");
+    let head = "# What `journalctl -x` says beside the entries of farewell; made from src/message.rs by\n\
+                # FAREWELL_UPDATE_UNITS=1 cargo test --test units\n\n";
+    let entries: Vec<String> = MESSAGES.iter().map(|message| explained(message)).collect();
+    let catalog = format!("{head}{}", entries.join("\n"));
+    if std::env::var_os("FAREWELL_UPDATE_UNITS").is_some() {
+        fs::write(&path, &catalog).expect("written");
+    }
+    let shipped = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(shipped, catalog, "FAREWELL_UPDATE_UNITS=1 makes it anew");
+
+    let dir = Dir::new("catalog");
+    let place = dir.0.join("usr/lib/systemd/catalog");
+    fs::create_dir_all(&place).expect("made");
+    fs::create_dir_all(dir.0.join("var/lib/systemd/catalog")).expect("made");
+    fs::copy(&path, place.join("farewell.catalog")).expect("copied");
+    let journalctl = |argument: &str| {
+        let root = format!("--root={}", dir.0.display());
+        Said::by(Command::new("journalctl").args([root.as_str(), argument]))
+    };
+    let said = journalctl("--update-catalog");
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    let listed = journalctl("--list-catalog");
+    for message in MESSAGES {
+        let line = format!(
+            "{} farewell: {}",
+            message.id,
+            message.name.replace('-', " ")
+        );
+        assert!(listed.stdout.contains(&line), "{line}: {listed:?}");
+    }
+}
+
+#[test]
+fn the_sample_is_a_configuration_and_so_is_what_it_suggests() {
+    let sample = fs::read_to_string(units().join("farewell.toml")).expect("the sample");
+    // What is commented out, and looks like a line of TOML, without its mark.
+    let suggested: Vec<&str> = sample
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => rest,
+            _ => line,
+        })
+        .collect();
+    let dir = Dir::new("sample");
+    for (text, told) in [
+        (
+            sample.clone(),
+            "farewell check: 1 file; the sequence is empty: farewell run would do nothing; no problems\n",
+        ),
+        (
+            suggested.join("\n"),
+            "farewell check: 1 file; 3 steps; no problems\n",
+        ),
+    ] {
+        let path = dir.file("farewell.toml");
+        fs::write(&path, text).expect("written");
+        let mut check = support::program::farewell();
+        let said = Said::by(check.args(["check", "--image", "--config", &path]));
+        assert_eq!(
+            (said.code, said.stdout.as_str(), said.stderr.as_str()),
+            (0, told, "")
+        );
+    }
+}
