@@ -60,6 +60,7 @@ impl Daemon {
             .args(["--nofork", "--nopidfile", "--nosyslog"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("dbus-daemon");
         let daemon = Daemon { child, socket };

@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
 use zbus::connection::Builder;
-use zbus::object_server::SignalEmitter;
-use zbus::{Connection, Message, Variant, interface};
+use zbus::{Connection, Message, Variant};
 use zruntime::{Event as Bell, SharedRuntime};
 
 use super::Trouble;
-use super::agent::{
-    BUS, BUS_PATH, FINISHED, NAME, PATH, PROPERTIES, RUNNING, Row, Snapshot, Step, count,
-};
+use super::agent::{Agent1, BUS, BUS_PATH, NAME, PATH, PROPERTIES, Snapshot, Step, count, locked};
 use crate::event::{Event, Happening};
 
 /// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
@@ -355,11 +352,11 @@ impl<'a> Story<'a> {
             changed.insert("StepsTotal", count(run.steps.len()).into());
         }
         if first || is_over {
-            changed.insert("State", state(&run).into());
-            changed.insert("Result", result(&run).into());
+            changed.insert("State", run.state().into());
+            changed.insert("Result", run.outcome().into());
         }
         if first || !changes.is_empty() {
-            changed.insert("Steps", rows(&run).into());
+            changed.insert("Steps", run.rows().into());
         }
         if first || run.ended() != known {
             changed.insert("StepsDone", run.ended().into());
@@ -369,103 +366,9 @@ impl<'a> Story<'a> {
             signals.push(Message::signal(PATH, PROPERTIES, "PropertiesChanged").build(&body)?);
         }
         if is_over {
-            let body = (result(&run),);
+            let body = (run.outcome(),);
             signals.push(Message::signal(PATH, NAME, "RunFinished").build(&body)?);
         }
         Ok((signals, is_over))
     }
-}
-
-fn locked(run: &Mutex<Snapshot>) -> MutexGuard<'_, Snapshot> {
-    run.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-fn state(run: &Snapshot) -> &'static str {
-    match run.result {
-        Some(_) => FINISHED,
-        None => RUNNING,
-    }
-}
-
-fn result(run: &Snapshot) -> &str {
-    run.result.as_deref().unwrap_or_default()
-}
-
-fn rows(run: &Snapshot) -> Vec<Row> {
-    run.steps.iter().map(Step::row).collect()
-}
-
-/// What is served.
-struct Agent1(Arc<Mutex<Snapshot>>);
-
-#[interface(name = "org.farewell.Agent1", spawn = false)]
-impl Agent1 {
-    /// The run's id.
-    #[zbus(property)]
-    fn run_id(&self) -> String {
-        locked(&self.0).run.clone()
-    }
-
-    /// Why it takes place: poweroff, halt, reboot, kexec, soft-reboot, stop.
-    #[zbus(property)]
-    fn trigger(&self) -> String {
-        locked(&self.0).trigger.clone()
-    }
-
-    /// running, and finished at its end.
-    #[zbus(property)]
-    fn state(&self) -> String {
-        state(&locked(&self.0)).to_owned()
-    }
-
-    /// ok, failed, cut-short; empty while it runs.
-    #[zbus(property)]
-    fn result(&self) -> String {
-        result(&locked(&self.0)).to_owned()
-    }
-
-    /// When it began: microseconds of CLOCK_REALTIME.
-    #[zbus(property, name = "StartedUSec")]
-    fn started_usec(&self) -> u64 {
-        locked(&self.0).started_usec
-    }
-
-    /// When its budget ends: microseconds of CLOCK_REALTIME.
-    #[zbus(property, name = "DeadlineUSec")]
-    fn deadline_usec(&self) -> u64 {
-        locked(&self.0).deadline_usec
-    }
-
-    /// How many steps it has.
-    #[zbus(property)]
-    fn steps_total(&self) -> u32 {
-        count(locked(&self.0).steps.len())
-    }
-
-    /// How many of them have ended, well or not.
-    #[zbus(property)]
-    fn steps_done(&self) -> u32 {
-        locked(&self.0).ended()
-    }
-
-    /// The steps in the plan's order: name, kind, state, message, attempt, duration in microseconds (of a running step:
-    /// so far).
-    #[zbus(property)]
-    fn steps(&self) -> Vec<Row> {
-        rows(&locked(&self.0))
-    }
-
-    /// A step has begun or ended, or says something else than before.
-    #[zbus(signal)]
-    async fn step_changed(
-        emitter: &SignalEmitter<'_>,
-        name: &str,
-        state: &str,
-        message: &str,
-        attempt: u32,
-    ) -> zbus::Result<()>;
-
-    /// The run has ended.
-    #[zbus(signal)]
-    async fn run_finished(emitter: &SignalEmitter<'_>, result: &str) -> zbus::Result<()>;
 }
