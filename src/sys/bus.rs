@@ -2,16 +2,19 @@
 
 pub mod agent;
 pub mod presence;
+mod service;
 pub mod watch;
 
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zbus::connection::Builder;
-use zbus::{Connection, DynamicType, Message, Type};
+use zbus::export::futures_core::Stream as _;
+use zbus::{Connection, DynamicType, Message, MessageStream, Type};
 use zruntime::SharedRuntime;
 
 use crate::deadline::Deadline;
@@ -98,6 +101,11 @@ pub fn within<T>(
             Err(_) => Err(Trouble::TimedOut),
         }
     })
+}
+
+/// The next message that arrives; none when the connection is closed.
+async fn next(messages: &mut MessageStream) -> Option<zbus::Result<Message>> {
+    std::future::poll_fn(|context| Pin::new(&mut *messages).poll_next(context)).await
 }
 
 /// One end of a connection, and whom it reaches.

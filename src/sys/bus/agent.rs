@@ -1,10 +1,9 @@
 //! org.farewell.Agent1, the interface of a run: its names, and what its properties hold.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use zbus::interface;
-use zbus::object_server::SignalEmitter;
+use zbus::Variant;
 
 use crate::event::State;
 
@@ -22,6 +21,9 @@ pub(super) const BUS: &str = "org.freedesktop.DBus";
 
 /// The object of the bus itself.
 pub(super) const BUS_PATH: &str = "/org/freedesktop/DBus";
+
+/// Properties by their names.
+pub(super) type Properties<'a> = BTreeMap<&'static str, Variant<'a>>;
 
 /// A step as it travels: name, kind, state, message, attempt, and duration in microseconds.
 pub(super) type Row = (String, String, String, String, u32, u64);
@@ -86,22 +88,29 @@ impl Snapshot {
         count(ended.count())
     }
 
-    /// The property `State`.
-    pub(super) fn state(&self) -> &'static str {
-        match self.result {
-            Some(_) => "finished",
-            None => "running",
-        }
-    }
-
-    /// The property `Result`.
+    /// How it ended, as the property `Result` has it.
     pub(super) fn outcome(&self) -> &str {
         self.result.as_deref().unwrap_or_default()
     }
 
-    /// The property `Steps`, at this moment.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        self.steps.iter().map(Step::row).collect()
+    /// All properties, at this moment.
+    pub(super) fn properties(&self) -> Properties<'_> {
+        let state = match self.result {
+            Some(_) => "finished",
+            None => "running",
+        };
+        let steps: Vec<Row> = self.steps.iter().map(Step::row).collect();
+        BTreeMap::from([
+            ("RunId", self.run.as_str().into()),
+            ("Trigger", self.trigger.as_str().into()),
+            ("State", state.into()),
+            ("Result", self.outcome().into()),
+            ("StartedUSec", self.started_usec.into()),
+            ("DeadlineUSec", self.deadline_usec.into()),
+            ("StepsTotal", count(self.steps.len()).into()),
+            ("StepsDone", self.ended().into()),
+            ("Steps", steps.into()),
+        ])
     }
 }
 
@@ -135,85 +144,6 @@ impl Step {
 }
 
 /// A number of steps as D-Bus counts them.
-pub(super) fn count(steps: usize) -> u32 {
+fn count(steps: usize) -> u32 {
     u32::try_from(steps).unwrap_or(u32::MAX)
-}
-
-pub(super) fn locked(run: &Mutex<Snapshot>) -> MutexGuard<'_, Snapshot> {
-    run.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// The object that is served: a run, as it was told last.
-pub(super) struct Agent1(pub(super) Arc<Mutex<Snapshot>>);
-
-#[interface(name = "org.farewell.Agent1", spawn = false)]
-impl Agent1 {
-    /// The run's id.
-    #[zbus(property)]
-    fn run_id(&self) -> String {
-        locked(&self.0).run.clone()
-    }
-
-    /// Why it takes place: poweroff, halt, reboot, kexec, soft-reboot, stop.
-    #[zbus(property)]
-    fn trigger(&self) -> String {
-        locked(&self.0).trigger.clone()
-    }
-
-    /// running, and finished at its end.
-    #[zbus(property)]
-    fn state(&self) -> String {
-        locked(&self.0).state().to_owned()
-    }
-
-    /// ok, failed, cut-short; empty while it runs.
-    #[zbus(property)]
-    fn result(&self) -> String {
-        locked(&self.0).outcome().to_owned()
-    }
-
-    /// When it began: microseconds of CLOCK_REALTIME.
-    #[zbus(property, name = "StartedUSec")]
-    fn started_usec(&self) -> u64 {
-        locked(&self.0).started_usec
-    }
-
-    /// When its budget ends: microseconds of CLOCK_REALTIME.
-    #[zbus(property, name = "DeadlineUSec")]
-    fn deadline_usec(&self) -> u64 {
-        locked(&self.0).deadline_usec
-    }
-
-    /// How many steps it has.
-    #[zbus(property)]
-    fn steps_total(&self) -> u32 {
-        count(locked(&self.0).steps.len())
-    }
-
-    /// How many of them have ended, well or not.
-    #[zbus(property)]
-    fn steps_done(&self) -> u32 {
-        locked(&self.0).ended()
-    }
-
-    /// The steps in the plan's order: name, kind, state, message, attempt, duration in microseconds (of a running step:
-    /// so far).
-    #[zbus(property)]
-    fn steps(&self) -> Vec<Row> {
-        locked(&self.0).rows()
-    }
-
-    /// A step has begun or ended, or says something else than before.
-    #[zbus(signal)]
-    async fn step_changed(
-        emitter: &SignalEmitter<'_>,
-        name: &str,
-        state: &str,
-        message: &str,
-        attempt: u32,
-    ) -> zbus::Result<()>;
-
-    /// The run has ended.
-    #[zbus(signal)]
-    async fn run_finished(emitter: &SignalEmitter<'_>, result: &str) -> zbus::Result<()>;
 }

@@ -1,7 +1,6 @@
 //! A run's presence on the bus, on a thread of its own: nobody ever waits for the bus.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
@@ -9,11 +8,11 @@ use std::time::{Duration, Instant};
 use std::{io, mem, thread};
 
 use zbus::connection::Builder;
-use zbus::{Connection, Message, Variant};
+use zbus::{Connection, Message, MessageStream};
 use zruntime::{Event as Bell, SharedRuntime};
 
-use super::Trouble;
-use super::agent::{Agent1, BUS, BUS_PATH, NAME, PATH, PROPERTIES, Snapshot, Step, count, locked};
+use super::agent::{BUS, BUS_PATH, NAME, PATH, PROPERTIES, Properties, Snapshot, Step};
+use super::{Trouble, next, service};
 use crate::event::{Event, Happening};
 
 /// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
@@ -96,7 +95,7 @@ async fn attend(inbox: &Inbox, narrator: Narrator, complain: Complain, at_work: 
         inbox,
         standing: Cell::new(Standing::Asking(Instant::now())),
     };
-    is_first(presence.tell(narrator, complain), presence.too_late()).await;
+    first(presence.tell(narrator, complain), presence.too_late()).await;
     drop(at_work);
     std::future::pending().await
 }
@@ -210,23 +209,45 @@ impl Presence<'_> {
 
     /// Is on the bus until everything has been told.
     async fn appear(&self, story: &mut Story<'_>) -> Result<(), Setback> {
-        let connection = self.in_time(enter(&story.run)).await?;
+        let mut calls = self.in_time(enter()).await?;
         self.standing.set(Standing::Present);
         let mut first = true;
         loop {
+            let complete = self.inbox.until(|news| news.complete);
+            let pause = self.runtime.timeout(BREATH, complete);
+            self.answer(&story.run, &mut calls, pause).await?;
+            let news = |news: &News| first || !news.events.is_empty();
+            let news = self.inbox.until(news);
+            self.answer(&story.run, &mut calls, news).await?;
+            let connection = Connection::from(&calls);
             let (signals, is_over) = story.signals(mem::take(&mut first))?;
             let sent = async { Ok(connection.send_all(&signals).await?) };
             self.in_time(sent).await?;
             if is_over {
                 return self.in_time(leave(&connection)).await;
             }
-            let complete = self.inbox.until(|news| news.complete);
-            if self.runtime.timeout(BREATH, complete).await.is_err() {
-                let news = self.inbox.until(|news| !news.events.is_empty());
-                if is_first(connection.closed(), news).await {
-                    let cause = "the bus closed the connection".to_owned();
-                    return Err(Trouble::NoConnection(cause).into());
-                }
+        }
+    }
+
+    /// Answers calls until what is waited for is there.
+    async fn answer(
+        &self,
+        run: &Snapshot,
+        calls: &mut MessageStream,
+        awaited: impl Future,
+    ) -> Result<(), Setback> {
+        let mut awaited = pin!(awaited);
+        loop {
+            let message = match first(awaited.as_mut(), next(calls)).await {
+                One(_) => return Ok(()),
+                Other(Some(Ok(message))) => message,
+                Other(Some(Err(error))) => return Err(error.into()),
+                Other(None) => return Err(Trouble::NoConnection("it was closed".to_owned()).into()),
+            };
+            if let Some(answer) = service::answer(run, &message)? {
+                let connection = Connection::from(&*calls);
+                let sent = async { Ok(connection.send(&answer).await?) };
+                self.in_time(sent).await?;
             }
         }
     }
@@ -240,16 +261,18 @@ impl Presence<'_> {
     }
 }
 
-/// Connects, and becomes the owner of the name. The builder would ask for the name too, but with two more round trips.
-async fn enter(run: &Arc<Mutex<Snapshot>>) -> Result<Connection, Setback> {
-    let agent = Agent1(run.clone());
-    let connection = Builder::system().serve_at(PATH, agent).build().await?;
+/// Connects, and becomes the owner of the name. Returns the calls that arrive. The builder would ask for the name too,
+/// but with two more round trips.
+async fn enter() -> Result<MessageStream, Setback> {
+    let connection = Builder::system().build().await?;
+    // Before the name is there to be called.
+    let calls = MessageStream::from(&connection);
     let arguments = (NAME, DO_NOT_QUEUE);
     let answer = connection
         .call_method(Some(BUS), BUS_PATH, Some(BUS), "RequestName", &arguments)
         .await;
     match answer.map_err(Trouble::from) {
-        Ok(answer) if OWNER.contains(&answer.body().deserialize()?) => Ok(connection),
+        Ok(answer) if OWNER.contains(&answer.body().deserialize()?) => Ok(calls),
         Ok(_) => Err(Setback::Taken),
         Err(Trouble::Refused(_, message)) => Err(Setback::Refused(message)),
         Err(trouble) => Err(trouble.into()),
@@ -265,15 +288,22 @@ async fn leave(connection: &Connection) -> Result<(), Setback> {
     Ok(())
 }
 
-/// Waits for the first of two futures, and says whether that was `one`.
-async fn is_first(one: impl Future, other: impl Future) -> bool {
+/// What the first of two futures gave.
+enum First<A, B> {
+    /// It was this one.
+    One(A),
+    /// It was the other one.
+    Other(B),
+}
+
+use First::{One, Other};
+
+/// Waits for the first of two futures.
+async fn first<A: Future, B: Future>(one: A, other: B) -> First<A::Output, B::Output> {
     let (mut one, mut other) = (pin!(one), pin!(other));
-    std::future::poll_fn(|context| {
-        if one.as_mut().poll(context).is_ready() {
-            Poll::Ready(true)
-        } else {
-            other.as_mut().poll(context).map(|_| false)
-        }
+    std::future::poll_fn(|context| match one.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(One(output)),
+        Poll::Pending => other.as_mut().poll(context).map(Other),
     })
     .await
 }
@@ -282,8 +312,7 @@ async fn is_first(one: impl Future, other: impl Future) -> bool {
 struct Story<'a> {
     inbox: &'a Inbox,
     narrator: Narrator,
-    /// What is served. Locked for moments, and by this thread alone.
-    run: Arc<Mutex<Snapshot>>,
+    run: Snapshot,
 }
 
 impl<'a> Story<'a> {
@@ -297,7 +326,7 @@ impl<'a> Story<'a> {
         Some(Story {
             inbox,
             narrator,
-            run: Arc::new(Mutex::new(run)),
+            run,
         })
     }
 
@@ -305,7 +334,7 @@ impl<'a> Story<'a> {
     /// a burst its last word counts.
     fn catch_up(&mut self) -> Vec<usize> {
         let events = mem::take(&mut self.inbox.news().events);
-        let mut run = locked(&self.run);
+        let run = &mut self.run;
         let (mut changed, mut changes) = (vec![None; run.steps.len()], Vec::new());
         for event in events {
             match (self.narrator)(&event) {
@@ -328,9 +357,9 @@ impl<'a> Story<'a> {
     /// The signals of what has happened since the last time, and whether they are the last ones. At the `first` time
     /// everything there is to know.
     fn signals(&mut self, first: bool) -> Result<(Vec<Message>, bool), Trouble> {
-        let known = locked(&self.run).ended();
+        let known = self.run.ended();
         let changes = self.catch_up();
-        let run = locked(&self.run);
+        let run = &self.run;
         let is_over = run.result.is_some();
         let mut signals = Vec::with_capacity(changes.len() + 2);
         for step in changes.iter().map(|index| &run.steps[*index]) {
@@ -343,26 +372,15 @@ impl<'a> Story<'a> {
             );
             signals.push(Message::signal(PATH, NAME, "StepChanged").build(&body)?);
         }
-        let mut changed: BTreeMap<&str, Variant<'_>> = BTreeMap::new();
-        if first {
-            changed.insert("RunId", run.run.as_str().into());
-            changed.insert("Trigger", run.trigger.as_str().into());
-            changed.insert("StartedUSec", run.started_usec.into());
-            changed.insert("DeadlineUSec", run.deadline_usec.into());
-            changed.insert("StepsTotal", count(run.steps.len()).into());
-        }
-        if first || is_over {
-            changed.insert("State", run.state().into());
-            changed.insert("Result", run.outcome().into());
-        }
-        if first || !changes.is_empty() {
-            changed.insert("Steps", run.rows().into());
-        }
-        if first || run.ended() != known {
-            changed.insert("StepsDone", run.ended().into());
-        }
-        if !changed.is_empty() {
-            let body = (NAME, changed, [""; 0].as_slice());
+        let mut properties: Properties<'_> = run.properties();
+        properties.retain(|name, _| match *name {
+            "State" | "Result" => first || is_over,
+            "Steps" => first || !changes.is_empty(),
+            "StepsDone" => first || run.ended() != known,
+            _ => first,
+        });
+        if !properties.is_empty() {
+            let body = (NAME, properties, [""; 0].as_slice());
             signals.push(Message::signal(PATH, PROPERTIES, "PropertiesChanged").build(&body)?);
         }
         if is_over {

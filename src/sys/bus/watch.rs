@@ -1,15 +1,13 @@
 //! The run in progress, watched on the bus.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::time::Duration;
 
-use zbus::export::futures_core::Stream as _;
 use zbus::message::Header;
 use zbus::{Message, MessageStream, OwnedVariant};
 
 use super::agent::{BUS, BUS_PATH, NAME, PATH, PROPERTIES, Row, Snapshot, Step};
-use super::{Bus, Trouble, within};
+use super::{Bus, Trouble, next, within};
 use crate::deadline::{Deadline, Reason};
 
 /// What the bus is asked to pass on: changes of the run, and that it has left.
@@ -80,9 +78,7 @@ impl Watch {
     pub fn next(&mut self, limit: Duration) -> Seen {
         let deadline = Deadline::after(limit, Reason::Attempt);
         loop {
-            let signals = &mut self.signals;
-            let next = std::future::poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
-            let message = match within(deadline, async { Ok(next.await) }) {
+            let message = match within(deadline, async { Ok(next(&mut self.signals).await) }) {
                 Err(Trouble::TimedOut) => return Seen::Nothing,
                 Ok(Some(Ok(message))) => message,
                 Ok(_) | Err(_) => return Seen::Departure,

@@ -1,0 +1,139 @@
+//! What those are answered who call a run on the bus: its properties, and what it has.
+
+use std::fmt;
+
+use zbus::Message;
+use zbus::message::{Flags, Header, Type};
+
+use super::agent::{NAME, PATH, PROPERTIES, Snapshot};
+use crate::sys::host;
+
+const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
+const PEER: &str = "org.freedesktop.DBus.Peer";
+
+/// What the object at [`PATH`] has, in the form of the D-Bus specification.
+const INTERFACES: &str = include_str!("agent1.xml");
+
+/// A refusal: the last part of its name below org.freedesktop.DBus.Error, and a sentence.
+struct Refusal(&'static str, String);
+
+/// The answer to a message; none where none is expected.
+///
+/// # Errors
+/// When it cannot be put into a message.
+pub(super) fn answer(run: &Snapshot, message: &Message) -> zbus::Result<Option<Message>> {
+    let header = message.header();
+    let is_silent = header.primary().flags().contains(Flags::NO_REPLY_EXPECTED);
+    if message.message_type() != Type::MethodCall || is_silent {
+        return Ok(None);
+    }
+    let (path, member) = (text(header.path()), text(header.member()));
+    let interface = header.interface().map(|name| name.as_str());
+    // A call may leave the interface out.
+    let of = |name: &str| interface.is_none_or(|it| it == name);
+    let reply = Message::method_return(&header);
+    let refusal = match member.as_str() {
+        "Ping" if of(PEER) => return reply.build(&()).map(Some),
+        "GetMachineId" if of(PEER) => match host::machine_id() {
+            Ok(id) => return reply.build(&(id,)).map(Some),
+            Err(error) => Refusal("Failed", error.to_string()),
+        },
+        "Introspect" if of(INTROSPECTABLE) => match introspect(&path) {
+            Some(xml) => return reply.build(&(xml,)).map(Some),
+            None => Refusal("UnknownObject", format!("there is no object {path}")),
+        },
+        _ if path != PATH => Refusal("UnknownObject", format!("there is no object {path}")),
+        "Get" if of(PROPERTIES) => match get(run, message) {
+            Ok(value) => return reply.build(&(value,)).map(Some),
+            Err(refusal) => refusal,
+        },
+        "GetAll" if of(PROPERTIES) => match named(message) {
+            Ok(()) => return reply.build(&(run.properties(),)).map(Some),
+            Err(refusal) => refusal,
+        },
+        "Set" if of(PROPERTIES) => {
+            let sentence = "a run can be looked at, not changed";
+            Refusal("PropertyReadOnly", sentence.to_owned())
+        }
+        _ => Refusal("UnknownMethod", format!("there is no method {member}")),
+    };
+    refusal.answer(&header).map(Some)
+}
+
+fn text(part: Option<impl fmt::Display>) -> String {
+    part.map(|part| part.to_string()).unwrap_or_default()
+}
+
+fn get<'a>(run: &'a Snapshot, call: &Message) -> Result<zbus::Variant<'a>, Refusal> {
+    let body = call.body();
+    let (interface, name): (&str, &str) = body.deserialize().map_err(Refusal::of)?;
+    known(interface)?;
+    let value = run.properties().remove(name);
+    value.ok_or_else(|| Refusal("UnknownProperty", format!("there is no property {name}")))
+}
+
+/// Whether the interface that a call names is there.
+fn named(call: &Message) -> Result<(), Refusal> {
+    let body = call.body();
+    let (interface,): (&str,) = body.deserialize().map_err(Refusal::of)?;
+    known(interface)
+}
+
+fn known(interface: &str) -> Result<(), Refusal> {
+    match interface {
+        NAME => Ok(()),
+        other => Err(Refusal(
+            "UnknownInterface",
+            format!("there are no properties of {other}"),
+        )),
+    }
+}
+
+/// What is at a path: the object, or the next part of the way to it.
+fn introspect(path: &str) -> Option<String> {
+    let below = PATH.strip_prefix(path.trim_end_matches('/'))?;
+    if below.is_empty() {
+        return Some(INTERFACES.to_owned());
+    }
+    let name = below.strip_prefix('/')?.split('/').next()?;
+    Some(format!("<node>\n  <node name=\"{name}\"/>\n</node>\n"))
+}
+
+impl Refusal {
+    fn of(error: zbus::Error) -> Refusal {
+        Refusal("InvalidArgs", error.to_string())
+    }
+
+    fn answer(self, call: &Header<'_>) -> zbus::Result<Message> {
+        let Refusal(name, sentence) = self;
+        let name = format!("org.freedesktop.DBus.Error.{name}");
+        Message::error(call, name).build(&(sentence,))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_the_object_can_be_found() {
+        let on_the_way = |path: &str| introspect(path).expect("a node");
+        assert!(on_the_way("/").contains("<node name=\"org\"/>"));
+        assert!(on_the_way("/org").contains("<node name=\"farewell\"/>"));
+        assert!(on_the_way("/org/farewell").contains("<node name=\"Agent1\"/>"));
+        assert_eq!(introspect(PATH).as_deref(), Some(INTERFACES));
+        for elsewhere in ["/or", "/org/fare", "/org/farewell/Agent1/x", "/com", ""] {
+            let found = introspect(elsewhere);
+            assert!(found.is_none() || elsewhere.is_empty(), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_what_is_told() {
+        for name in Snapshot::default().properties().keys() {
+            let property = format!("<property name=\"{name}\" type=");
+            assert!(INTERFACES.contains(&property), "{name}");
+        }
+        assert_eq!(INTERFACES.matches("<property ").count(), 9);
+    }
+}
