@@ -13,6 +13,8 @@ use zruntime::SharedRuntime;
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 
+mod relay;
+
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -121,8 +123,8 @@ impl Bus {
     /// # Errors
     /// When nobody listens there, or it does not answer in time.
     pub fn peer(socket: &Path, deadline: Deadline) -> Result<Bus, Trouble> {
-        let address = format!("unix:path={}", socket.display());
-        let connection = within(deadline, Builder::address(address.as_str()).p2p().build())?;
+        let stream = relay::to(socket).map_err(|error| Trouble::NoConnection(error.to_string()))?;
+        let connection = within(deadline, Builder::unix_stream(stream).p2p().build())?;
         Ok(Bus {
             connection,
             destination: None,
