@@ -138,7 +138,7 @@ pub struct Blueprint {
 /// The undo is attempted as a step is, with the same retries, until it succeeds; over several boots, if need be. It is
 /// done when its effect was seen, and must be harmless where there is nothing to undo: the run may have been killed
 /// before its request, between request and reply, or after somebody undid it by hand. Where the peer tells who left
-/// something, what others have left since stays.
+/// something, what others have left since stays. It leaves nothing sticky itself.
 ///
 /// # Errors
 /// A sentence, where the intent is none of this kind's: a newer farewell may have written it.

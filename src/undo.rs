@@ -1,13 +1,13 @@
 //! The undo of what runs have left: a plan that is made from their records.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::failure::{Failure, Word};
 use crate::history::remnant::{self, Remnant};
 use crate::plan::gate::Plan;
 use crate::plan::sequence::{OnFailure, Step, TIMEOUT, attempt_timeout};
-use crate::step::{Action, Effect, Kind, Pace, Scope, Ties};
+use crate::step::{Action, Effect, Kind, Pace, Scope, Ties, Undo};
 use crate::trigger::Trigger;
 
 /// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,
@@ -35,29 +35,43 @@ struct Undoing {
     remnant: Remnant,
     /// The same thing, left by earlier runs.
     others: Vec<Remnant>,
+    /// The name of its kind in the table.
     kind: &'static str,
-    action: Result<Box<dyn Action>, String>,
+    undo: Option<Undo>,
+    /// Made at the first attempt, so that its panics are a failed attempt's, and kept for the others.
+    action: OnceLock<Result<Box<dyn Action>, String>>,
 }
 
 impl Undoing {
     fn new(remnant: Remnant, kinds: &[Kind]) -> Undoing {
         let kind = kinds.iter().find(|kind| kind.name == remnant.kind);
-        let action = match kind.and_then(|kind| kind.undo) {
-            _ if remnant.intent.is_masked() => Err(
-                "a secret stood in what its undo needs, and is not in the record: it has to be undone by hand"
-                    .to_owned(),
-            ),
-            Some(undo) => undo(&remnant.intent),
-            None => Err(format!(
-                "this farewell knows no undo of a {}: one that does has to",
-                remnant.kind
-            )),
-        };
         Undoing {
             kind: kind.map_or("unknown", |kind| kind.name),
+            undo: kind.and_then(|kind| kind.undo),
             remnant,
             others: Vec::new(),
-            action,
+            action: OnceLock::new(),
+        }
+    }
+
+    fn make(&self) -> Result<Box<dyn Action>, String> {
+        let Remnant { kind, intent, .. } = &self.remnant;
+        match self.undo {
+            _ if intent.is_masked() => Err(
+                "a secret stood in what its undo needs, and is not in the record: undo it by hand"
+                    .to_owned(),
+            ),
+            Some(undo) => undo(intent),
+            None => Err(format!(
+                "this farewell does not know how a {kind} is undone; the one that left it does"
+            )),
+        }
+    }
+
+    fn action(&self) -> Result<&dyn Action, Failure> {
+        match self.action.get_or_init(|| self.make()) {
+            Ok(action) => Ok(action.as_ref()),
+            Err(cause) => Err(Failure::new(Word::Config, &self.remnant.intent.noun, cause)),
         }
     }
 
@@ -79,15 +93,6 @@ impl Undoing {
             pace: Pace::Retried,
             grace: Duration::ZERO,
             ties: Ties::default(),
-        }
-    }
-}
-
-impl Undoing {
-    fn action(&self) -> Result<&dyn Action, Failure> {
-        match &self.action {
-            Ok(action) => Ok(action.as_ref()),
-            Err(cause) => Err(Failure::new(Word::Config, &self.remnant.intent.noun, cause)),
         }
     }
 }

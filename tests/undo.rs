@@ -51,7 +51,7 @@ fn what_a_run_left_is_undone_once() {
 #[test]
 fn an_undo_that_fails_stays_pending_and_costs_the_others_nothing() {
     let (place, peer) = (Place::new("undo-fails"), Peer::start());
-    let names = ["first", "refused", "panic", "passes"];
+    let names = ["first", "refused", "panic", "unmade", "passes"];
     place.leave(
         names
             .map(|name| (name, raise(&peer.url(name))))
@@ -63,7 +63,7 @@ fn an_undo_that_fails_stays_pending_and_costs_the_others_nothing() {
     peer.refuse("DELETE refused", "403 No");
     assert_eq!(place.undo(), Outcome::Pending);
     assert_eq!(
-        peer.heard()[4..],
+        peer.heard()[5..],
         [
             "DELETE passes",
             "DELETE passes",
@@ -72,11 +72,11 @@ fn an_undo_that_fails_stays_pending_and_costs_the_others_nothing() {
             "DELETE first"
         ]
     );
-    assert_eq!(place.pending(), ["refused", "panic"]);
+    assert_eq!(place.pending(), ["refused", "panic", "unmade"]);
     // The next one has nothing else to do.
     assert_eq!(place.undo(), Outcome::Pending);
-    assert_eq!(peer.heard()[9..], ["DELETE refused"]);
-    assert_eq!(place.pending(), ["panic"]);
+    assert_eq!(peer.heard()[10..], ["DELETE refused"]);
+    assert_eq!(place.pending(), ["panic", "unmade"]);
 }
 
 #[test]
@@ -305,4 +305,15 @@ fn a_secret_does_not_get_into_the_record() {
     assert_eq!(place.undo(), Outcome::Pending);
     assert_eq!(place.pending(), ["a"]);
     assert_eq!(peer.heard(), ["PUT b", "DELETE b"]);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_keeps_nothing_else_from_being_undone() {
+    let (place, peer) = (Place::new("undo-unreadable"), Peer::start());
+    let record = place.leave(vec![("a", raise(&peer.url("a")))]);
+    fs::create_dir(record.with_file_name("unreadable.jsonl")).expect("made");
+    assert_eq!(place.undo(), Outcome::Pending);
+    assert!(peer.flags().is_empty() && place.pending().is_empty());
+    assert_eq!(place.survey().unreadable.len(), 1);
+    assert_eq!(place.undo(), Outcome::Pending, "nobody knows what is in it");
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use farewell::app::undo::{Outcome, undo};
 use farewell::config::facts::Facts;
-use farewell::history::remnant::Survey;
 use farewell::history::store::{Admission, Holder};
+use farewell::history::survey::Survey;
 use farewell::step::Effect;
 use farewell::sys::host;
 use farewell::trigger::Trigger;
@@ -238,7 +238,12 @@ fn the_program_shows_what_is_pending_and_undoes_what_it_can() {
     // It knows no such kind, as an older farewell would not.
     let ended = cli.end(&["start", "--undo-only"]);
     assert_eq!(ended.code, 1, "{ended:?}");
-    for told in [": pending", &id, "knows no undo of a sticky", "failed"] {
+    for told in [
+        ": pending",
+        &id,
+        "does not know how a sticky is undone",
+        "failed",
+    ] {
         assert!(ended.stdout.contains(told), "{told}: {ended:?}");
     }
     assert_eq!(cli.end(&["start", "--undo-only"]).code, 1);

@@ -1,4 +1,4 @@
-//! Past runs: the lines of a record, the directory of records, and the lock of the run in progress.
+//! Past runs: the lines of a record, what they have left, the directory of records, and the lock of the run in progress.
 
 pub mod line;
 pub mod past;
@@ -6,3 +6,4 @@ pub mod reader;
 pub mod remnant;
 pub mod store;
 pub mod summary;
+pub mod survey;

@@ -4,7 +4,7 @@
 //! settled, or the file beside it, `RUN.undone`, that it was undone. That file has a line of JSON for each: `step`,
 //! `number` and `undone` (the wall clock, RFC 3339). The record itself stays as its run has left it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::line::Line;
-use super::store::Store;
 use crate::intent::Intent;
 use crate::machine::Machine;
 use crate::sys::clock::{parse_rfc3339, rfc3339};
+use crate::sys::files;
 
 /// What became of an intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,49 +48,11 @@ pub struct Remnant {
     pub fate: Fate,
 }
 
-/// What all records of a store say is pending.
-#[derive(Debug, Default)]
-pub struct Survey {
-    /// What this machine has left, oldest first.
-    pub pending: Vec<Remnant>,
-    /// What another machine has left, of which this one's disk is a copy: not to be undone here.
-    pub foreign: Vec<Remnant>,
-    /// Records that cannot be read, and why. Something may be pending in them.
-    pub unreadable: Vec<(PathBuf, io::Error)>,
-}
-
 #[derive(Serialize, Deserialize)]
 struct Undone {
     step: String,
     number: u32,
     undone: String,
-}
-
-impl Survey {
-    /// Looks through the records of a store.
-    ///
-    /// # Errors
-    /// When the store cannot be read at all; one that does not exist has no records.
-    pub fn of(store: &Store, machine: &Machine) -> io::Result<Survey> {
-        let mut survey = Survey::default();
-        for id in store.ids()? {
-            let path = store.path(&id);
-            match read(&path) {
-                Ok((owner, remnants)) => {
-                    let pending = remnants.into_iter().filter(|it| it.fate == Fate::Pending);
-                    if owner.is(machine) {
-                        survey.pending.extend(pending);
-                    } else {
-                        survey.foreign.extend(pending);
-                    }
-                }
-                // It was pruned since the directory was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => survey.unreadable.push((path, error)),
-            }
-        }
-        Ok(survey)
-    }
 }
 
 impl Remnant {
@@ -117,21 +79,13 @@ impl Remnant {
             .open(&path)?;
         file.write_all(&line)?;
         file.sync_all()?;
-        path.parent().map_or(Ok(()), sync_directory)
+        path.parent().map_or(Ok(()), files::sync_directory)
     }
 }
 
 /// Where it is written what of a record was undone.
 pub fn undone(record: &Path) -> PathBuf {
     record.with_extension("undone")
-}
-
-/// Has the names in a directory reach the disk.
-///
-/// # Errors
-/// What the system says.
-pub fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Whether something in a record is pending, for whichever machine; also where the record cannot be read.

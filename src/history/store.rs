@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::remnant;
 use crate::sys::clock;
+use crate::sys::files;
 use crate::sys::host;
 use crate::sys::lock::{self, Locked};
 
@@ -183,8 +184,8 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn sync_names(&self) -> io::Result<()> {
-        remnant::sync_directory(&self.runs())?;
-        remnant::sync_directory(&self.directory)
+        files::sync_directory(&self.runs())?;
+        files::sync_directory(&self.directory)
     }
 
     /// Where the record of a run is.

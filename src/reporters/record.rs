@@ -290,11 +290,14 @@ impl Disk {
             self.dirty.store(false, Ordering::Release);
             let events = self.written.events();
             // Where it fails, the write before it or the next one fails too, and that is told.
-            if self.file.sync_data().is_ok() {
-                if !std::mem::replace(&mut is_named, true) {
-                    // A record without its name would not be found. Nothing helps a directory that cannot be synced.
-                    let _ = self.store.sync_names();
-                }
+            let synced = self.file.sync_data().is_ok();
+            if pressing && !is_named {
+                // A record without its name would not be found. Nothing helps a directory that cannot be synced, and
+                // a run for which nobody waits does not pay for it.
+                let _ = self.store.sync_names();
+                is_named = true;
+            }
+            if synced && is_named {
                 self.written.sync(events);
             }
             if ended {

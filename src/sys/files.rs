@@ -1,4 +1,4 @@
-//! Small files, read within a time limit.
+//! Small files, read within a time limit, and names that last.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,4 +53,12 @@ fn read_now(path: &Path) -> io::Result<String> {
         return Err(unusable("larger than 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
+}
+
+/// Has the names in a directory reach the disk.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    std::fs::File::open(directory)?.sync_all()
 }

@@ -15,8 +15,9 @@ use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
 use farewell::event::{Happening, Purpose, Result as RunResult};
 use farewell::failure::{Failure, Word};
-use farewell::history::remnant::{Remnant, Survey};
+use farewell::history::remnant::Remnant;
 use farewell::history::store::{Store, new_id};
+use farewell::history::survey::Survey;
 use farewell::intent::Intent;
 use farewell::machine::Machine;
 use farewell::plan::gate::Passage;
@@ -220,6 +221,7 @@ struct Lower(String);
 
 fn lower(intent: &Intent) -> Result<Box<dyn Action>, String> {
     let url = intent.what["url"].as_str().ok_or("it names no url")?;
+    assert!(!url.ends_with("/unmade"), "ouch");
     Ok(Box::new(Lower(url.to_owned())))
 }
 

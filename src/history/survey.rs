@@ -1,0 +1,46 @@
+//! What is pending over all records of a store.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::remnant::{Fate, Remnant, read};
+use super::store::Store;
+use crate::machine::Machine;
+
+/// What all records of a store say is pending.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// What this machine has left, oldest first.
+    pub pending: Vec<Remnant>,
+    /// What another machine has left, of which this one's disk is a copy: not to be undone here.
+    pub foreign: Vec<Remnant>,
+    /// Records that cannot be read, and why. Something may be pending in them.
+    pub unreadable: Vec<(PathBuf, io::Error)>,
+}
+
+impl Survey {
+    /// Looks through the records of a store.
+    ///
+    /// # Errors
+    /// When the store cannot be read at all; one that does not exist has no records.
+    pub fn of(store: &Store, machine: &Machine) -> io::Result<Survey> {
+        let mut survey = Survey::default();
+        for id in store.ids()? {
+            let path = store.path(&id);
+            match read(&path) {
+                Ok((owner, remnants)) => {
+                    let pending = remnants.into_iter().filter(|it| it.fate == Fate::Pending);
+                    if owner.is(machine) {
+                        survey.pending.extend(pending);
+                    } else {
+                        survey.foreign.extend(pending);
+                    }
+                }
+                // It was pruned since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => survey.unreadable.push((path, error)),
+            }
+        }
+        Ok(survey)
+    }
+}
