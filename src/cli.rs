@@ -105,16 +105,20 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Undo what earlier runs have left, as their records say
+    /// Get this machine ready for its farewell: what farewell-start.service does at boot
     #[command(
-        after_help = "An undo that does not succeed stays pending for the next start. What another machine has left, of \
-                            which this one's disk is a copy, is not undone. The configuration does not matter.\n\
-                            Exits with 0 when nothing is left to be undone, with 1 when something is, and with 75 \
-                            when a run is on, or another start."
+        after_help = "Checks the configuration, keeps this machine's facts and the plan for the shutdown (not with --config), \
+                            undoes what earlier runs have left, and looks whether what systemd has loaded is what the plan \
+                            needs; where that is only older than the configuration it asks for one daemon-reload.\n\
+                            An undo that does not succeed stays pending for the next start. What another machine has left, of \
+                            which this one's disk is a copy, is not undone. What is to be undone is in the records: the \
+                            configuration does not matter.\n\
+                            Exits with 0 when this machine is ready, with 1 when it is not, or something is still to be \
+                            undone, with 75 when a run is on, or another start, and with 78 when the configuration is wrong."
     )]
     Start {
         /// Show and do just the undo
-        #[arg(long, required = true)]
+        #[arg(long)]
         undo_only: bool,
     },
     /// Run the sequence within its budget, and leave a record

@@ -1,17 +1,180 @@
-//! `farewell start`: what is done when a machine has booted, or has come back.
+//! `farewell start`: what is done when a machine has booted, or has come back, for the farewell to come.
 
-use super::{facts, print, store, undo};
-use crate::cli::Options;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::{complain, count, facts, kept, print, source, store, undo};
+use crate::cli::{Options, exit};
+use crate::config::facts::Facts;
+use crate::deadline::{Deadline, Reason};
+use crate::inspection::{self, Inspection};
+use crate::kept::Kept;
+use crate::lapse;
+use crate::logging;
+use crate::plan::gate::{Passage, Plan};
+use crate::plan::ordering::Ordering;
 use crate::steps::KINDS;
 use crate::sys::host;
+use crate::sys::systemd::{self, Manager};
 use crate::trigger::Trigger;
 
-/// Undoes what earlier runs have left. That is in their records: the configuration does not matter.
+/// How long the units of the sequence are waited for, which may still be starting when this runs at boot.
+const UNITS: Duration = Duration::from_secs(120);
+
+/// Between two looks at them.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How long PID 1 may take to answer; a daemon-reload runs every generator.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Checks the configuration, keeps facts and plan, undoes what is pending, and looks whether this machine is ready for
+/// its farewell. Each of these is done whatever became of the others.
 pub fn start(options: &Options) -> u8 {
+    logging::install(LevelFilter::Warn);
+    // Looked up anew: what was kept before may be of another time.
+    let facts = Facts::new(Trigger::Stop, "start");
+    let mut passage = Passage::through(&source(options), Some(&facts));
+    passage.look_at_facts(&facts);
+    for problem in &passage.problems {
+        complain(&problem.to_string());
+    }
+    let is_sound = passage.errors() == 0;
+    let is_kept = passage.plan.is_none() || keep(options, &passage, &facts);
+    let Some(plan) = &passage.plan else {
+        complain(match kept(options).and_then(|kept| kept.plan()) {
+            Some(_) => {
+                "farewell start: the configuration is broken: a farewell would run the last good plan"
+            }
+            None => {
+                "farewell start: the configuration is broken, and no good plan is kept: THERE WOULD BE NO FAREWELL"
+            }
+        });
+        undo_only(options);
+        return exit::CONFIG;
+    };
+    let is_installed = options.config.is_none();
+    let steps = count(plan.steps.len(), "step");
+    let done = if is_installed {
+        "checked and kept"
+    } else {
+        "checked"
+    };
+    print(&format!("farewell start: {steps}, {done}\n"));
+    wait_for_units(plan, &facts);
+    let undone = undo_only(options);
+    // systemd runs the installed configuration, whatever --config says.
+    let is_ready = !is_installed || is_ready(plan, &facts);
+    match (is_sound, is_kept && is_ready) {
+        (false, _) => exit::CONFIG,
+        (true, false) => exit::FAILED,
+        (true, true) => undone,
+    }
+}
+
+/// Undoes what earlier runs have left. That is in their records: the configuration does not matter.
+pub fn undo_only(options: &Options) -> u8 {
     let facts = facts(options, Trigger::Stop, "start");
     let outcome = undo::undo(&store(options), &host::machine(), facts, KINDS, undo::LIMIT);
     if outcome == undo::Outcome::Nothing {
         print("farewell start: nothing is to be undone\n");
     }
     outcome.code()
+}
+
+/// Keeps the plan, and every fact that could be had; one that cannot be had now keeps its value from before.
+fn keep(options: &Options, passage: &Passage, facts: &Facts) -> bool {
+    let write = |kept: &Kept| -> io::Result<()> {
+        facts.look_at_machine();
+        let mut values = kept.facts();
+        values.extend(facts.found());
+        kept.keep_facts(&values)?;
+        kept.keep_plan(&passage.files)
+    };
+    let Some(kept) = kept(options) else {
+        return true;
+    };
+    write(&kept)
+        .map_err(|error| {
+            complain(&format!(
+                "farewell start: {}: nothing could be kept for the shutdown: {error}",
+                kept.directory().display()
+            ));
+        })
+        .is_ok()
+}
+
+/// Waits until none of the units of the sequence is about to start any more: what is undone brings clients back to
+/// them, and what they listen on is looked at.
+fn wait_for_units(plan: &Plan, facts: &Facts) {
+    let end = Deadline::after(UNITS, Reason::Timeout);
+    let units = Ordering::of(plan, facts).units;
+    let mut told = false;
+    while systemd::is_booted() && !units.is_empty() {
+        let question = Deadline::after(ANSWER, Reason::Attempt);
+        let jobs = Manager::connect(question).and_then(|manager| manager.jobs(question));
+        let jobs = jobs.unwrap_or_default();
+        let starting: Vec<&str> = jobs
+            .iter()
+            .filter(|job| job.kind == "start" && units.contains(&job.unit))
+            .map(|job| job.unit.as_str())
+            .collect();
+        if starting.is_empty() {
+            return;
+        }
+        let starting = starting.join(", ");
+        let limit = lapse::whole(UNITS);
+        if end.left().is_none() {
+            let text =
+                format!("{starting} still starting after {limit}: not waited for any longer");
+            return complain(&format!("farewell start: {text}"));
+        }
+        if !std::mem::replace(&mut told, true) {
+            print(&format!(
+                "farewell start: waits until {starting} has started, for at most {limit}\n"
+            ));
+        }
+        thread::sleep(EVERY);
+    }
+}
+
+/// Looks at what systemd has loaded. Where that is only older than the configuration (cloud-init wrote a drop-in, say), one
+/// daemon-reload makes it new.
+fn is_ready(plan: &Plan, facts: &Facts) -> bool {
+    let look = || inspection::inspect(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
+    let mut inspected = look();
+    let is_stale = |it: &Inspection| it.findings.iter().any(|finding| finding.is_stale);
+    if inspected.as_ref().is_ok_and(is_stale) {
+        print(
+            "farewell start: what systemd has loaded is older than the configuration: asks for a daemon-reload\n",
+        );
+        let deadline = Deadline::after(ANSWER, Reason::Attempt);
+        let reloaded = Manager::connect(deadline).and_then(|manager| manager.reload(deadline));
+        if let Err(trouble) = reloaded {
+            complain(&format!("farewell start: daemon-reload: {trouble}"));
+        }
+        inspected = look();
+    }
+    match inspected {
+        Err(reason) => {
+            print(&format!(
+                "farewell start: this machine was not looked at: {reason}\n"
+            ));
+            true
+        }
+        Ok(inspection) => {
+            for finding in &inspection.findings {
+                complain(&format!("farewell start: {}", finding.message));
+            }
+            for remark in &inspection.remarks {
+                print(&format!("farewell start: {remark}\n"));
+            }
+            if inspection.findings.is_empty() {
+                print(&format!("farewell start: {}\n", inspection.summary));
+            }
+            inspection.findings.is_empty()
+        }
+    }
 }

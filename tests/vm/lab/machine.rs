@@ -1,0 +1,200 @@
+//! A machine of a scenario.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::clients::Clients;
+use super::end::{self, BEGINS, End};
+use super::frozen::{BOOT, frozen};
+use super::image::{self, Installed};
+use super::qemu::{Disk, Qemu};
+use super::registry::Registry;
+use super::shell::{Answer, Shell};
+use super::stage::Stage;
+use crate::support::etcd::ports;
+
+/// What a command may take that ends by itself, on the slowest machine.
+pub const GENEROUS: Duration = Duration::from_secs(120);
+
+/// What a machine may take to go down, beside what its farewell takes.
+const DOWN: Duration = Duration::from_secs(240);
+
+/// A machine, ended with it; what it has left is read even then.
+pub struct Machine {
+    qemu: Qemu,
+    shell: Shell,
+    dir: PathBuf,
+    disk: PathBuf,
+    format: &'static str,
+    read: bool,
+}
+
+impl Machine {
+    /// One that is up and idle: a layer of its own over the frozen machine's disk, and the frozen memory.
+    pub fn wake(stage: &Stage) -> Machine {
+        let frozen = frozen(stage.release);
+        let disk = stage.dir.join("disk");
+        super::tool::must(
+            Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+                .args([&frozen.disk, &disk]),
+        );
+        let mut machine = Machine::start(stage, disk, "qcow2", Some(&frozen.memory));
+        machine.qemu.go_on();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.expect("after 1970").as_secs_f64();
+        let (tag, begins) = BEGINS.split_once(": ").expect("a tag");
+        // Its clock still tells the time at which it was frozen.
+        machine.must(&format!("date -s @{now} && logger -t {tag} '{begins}'"));
+        machine
+    }
+
+    /// One that boots for the first time from a disk with these files.
+    pub fn boot(stage: &Stage, files: &[Installed]) -> Machine {
+        let frozen = frozen(stage.release);
+        let disk = stage.dir.join("disk");
+        image::make(&frozen.root, &[&frozen.files[..], files].concat(), &disk);
+        Machine::start(stage, disk, "raw", None)
+    }
+
+    fn start(
+        stage: &Stage,
+        path: PathBuf,
+        format: &'static str,
+        memory: Option<&PathBuf>,
+    ) -> Machine {
+        let shell = Shell::lay(&stage.dir);
+        let disk = Disk {
+            path: &path,
+            format,
+        };
+        let root = &frozen(stage.release).root;
+        let qemu = Qemu::start(&stage.dir, root, &disk, memory.map(PathBuf::as_path));
+        Machine {
+            qemu,
+            shell,
+            dir: stage.dir.clone(),
+            disk: path,
+            format,
+            read: false,
+        }
+    }
+
+    /// Waits until a machine that boots has its shell, early in its boot.
+    pub fn wait_for_shell(&self) {
+        assert!(self.shell.wait(BOOT), "it does not boot");
+    }
+
+    /// Waits until a machine that boots is up and idle.
+    pub fn wait_until_up(&mut self) {
+        self.wait_for_shell();
+        self.within("/usr/lib/lab/settled", BOOT);
+    }
+
+    /// Runs a script in the machine.
+    pub fn run(&mut self, script: &str) -> Answer {
+        self.within(script, GENEROUS)
+    }
+
+    fn within(&mut self, script: &str, patience: Duration) -> Answer {
+        let answer = self.shell.run(script, patience);
+        answer.unwrap_or_else(|| panic!("no answer after {} s: {script}", patience.as_secs()))
+    }
+
+    /// Runs a script that must succeed; what it printed.
+    pub fn must(&mut self, script: &str) -> String {
+        let answer = self.run(script);
+        assert_eq!(answer.code, 0, "{script}\n{}", answer.text);
+        answer.text.trim_end().to_owned()
+    }
+
+    /// Waits until a script succeeds.
+    pub fn wait_for(&mut self, script: &str) {
+        let end = Instant::now() + GENEROUS;
+        while self.run(script).code != 0 {
+            assert!(Instant::now() < end, "waited in vain: {script}");
+        }
+    }
+
+    pub fn write(&mut self, path: &str, text: &str) {
+        self.must(&format!(
+            "mkdir -p $(dirname {path}) && cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE"
+        ));
+    }
+
+    /// Gives the machine its configuration, as an image or cloud-init does, and lets farewell and systemd see it.
+    pub fn configure(&mut self, config: &str) {
+        self.write("/etc/farewell/farewell.toml", config);
+        self.must("systemctl daemon-reload && systemctl start farewell-start.service");
+    }
+
+    /// Clients of the application, outside of the machine.
+    pub fn clients(&mut self, registry: &Registry) -> Clients {
+        let port = ports(1)[0];
+        let forward = format!("hostfwd_add tcp:127.0.0.1:{port}-:8080");
+        let said = self.qemu.monitor(&forward);
+        assert_eq!(said, "", "{forward}");
+        Clients::start(registry, ([127, 0, 0, 1], port).into())
+    }
+
+    /// Presses the power button until the machine has heard it.
+    pub fn press_power_button(&mut self) {
+        let before = self.console().len();
+        for _ in 0..20 {
+            self.qemu.execute("system_powerdown", serde_json::json!({}));
+            let end = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < end {
+                if self.console()[before..].contains("Stop") {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        panic!("it does not hear its power button");
+    }
+
+    pub fn console(&self) -> String {
+        end::console(&self.dir)
+    }
+
+    /// Waits until the machine has powered itself off; what it has left.
+    pub fn powered_off(mut self) -> End {
+        assert!(self.qemu.ended(DOWN), "it does not power off");
+        self.end()
+    }
+
+    fn end(&mut self) -> End {
+        self.read = true;
+        let end = End::read(&self.dir, &self.disk()).unwrap_or_else(|error| panic!("{error}"));
+        for file in [
+            &self.disk,
+            &self.dir.join("shell.in"),
+            &self.dir.join("shell.out"),
+        ] {
+            fs::remove_file(file).expect("removed");
+        }
+        end
+    }
+
+    fn disk(&self) -> Disk<'_> {
+        Disk {
+            path: &self.disk,
+            format: self.format,
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.read {
+            return;
+        }
+        // A scenario that failed: whoever looks for the reason needs what the machine has said so far.
+        self.qemu.cut();
+        if let Err(error) = End::read(&self.dir, &self.disk()) {
+            super::tool::say(error);
+        }
+    }
+}

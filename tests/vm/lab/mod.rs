@@ -1,0 +1,19 @@
+//! The lab: a Debian of each release, booted once and frozen, and a machine for each scenario that wakes up from there.
+
+mod clients;
+mod end;
+mod frozen;
+mod image;
+mod journal;
+mod machine;
+mod qemu;
+mod registry;
+mod root;
+mod shell;
+mod stage;
+mod tool;
+
+pub use end::End;
+pub use machine::Machine;
+pub use registry::Registry;
+pub use stage::{Stage, show};

@@ -1,0 +1,46 @@
+//! The programs of this machine that the lab needs.
+
+use std::fmt::Display;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Says what goes on, at once: libtest keeps back what `println` writes until a test has failed.
+pub fn say(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "vm: {what}");
+}
+
+/// Runs a program to its end; what it printed, or else what it complained about.
+pub fn output(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}: {}", output.status, said.trim()))
+}
+
+/// Runs a program that the lab cannot do without.
+pub fn must(command: &mut Command) -> String {
+    output(command).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What the lab keeps, below the target directory.
+pub fn kept() -> PathBuf {
+    // The target directory is two levels above the folder of a profile's binary.
+    let binary = Path::new(env!("CARGO_BIN_EXE_farewell"));
+    let target = binary.ancestors().nth(2).expect("target");
+    target.join("vm")
+}
+
+/// A name for what is made from these parts.
+pub fn key(parts: impl Hash) -> String {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}

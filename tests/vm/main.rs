@@ -1,0 +1,25 @@
+//! farewell on real machines: Debian in QEMU with a real power button (lab), and what must be true of each end (scenarios).
+//!
+//! `tests/run vm` runs all of it, `tests/run vm NAME` one scenario. What a machine leaves lies in `target/vm/runs`.
+
+mod lab;
+mod scenarios;
+#[path = "../support/mod.rs"]
+mod support;
+
+/// Makes a test of each scenario on each of its releases: `power_button::bookworm`.
+macro_rules! table {
+    ($($scenario:ident on $($release:ident)+;)*) => {
+        $(mod $scenario {
+            $(#[test]
+            fn $release() {
+                let (release, scenario) = (stringify!($release), stringify!($scenario));
+                crate::lab::show(release, scenario, crate::scenarios::$scenario);
+            })+
+        })*
+    };
+}
+
+table! {
+    power_button on bookworm trixie;
+}
