@@ -10,6 +10,7 @@ pub mod case;
 pub mod cli;
 pub mod etcd;
 pub mod fuse;
+pub mod installed;
 pub mod namespace;
 pub mod program;
 pub mod scope;
