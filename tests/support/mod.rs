@@ -6,8 +6,10 @@
 )]
 
 pub mod binary;
+pub mod bus;
 pub mod case;
 pub mod cli;
+pub mod daemon;
 pub mod etcd;
 pub mod fuse;
 pub mod installed;
