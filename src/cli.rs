@@ -91,9 +91,9 @@ pub enum Verb {
     /// Ask everything that a run would need, and change nothing
     #[command(
         after_help = "Asks each step's peers, paths, programs and units, side by side and for at most 10 s each, whatever \
-                            trigger a step is for; a request that would change something is not sent, but an OPTIONS \
-                            request in its place. Then looks whether systemd has farewell.service loaded as the steps need \
-                            it (not with --config), and whether every peer on this machine outlives the run.\n\
+                            trigger a step is for. Requests other than GET and HEAD are not sent, but OPTIONS in their \
+                            place. Then looks whether systemd has farewell.service loaded as the steps need it (not with \
+                            --config), and whether every peer on this machine outlives the run.\n\
                             The JSON object has result (ok, failed), steps (each with name, kind, state (ready, skipped, \
                             failed), and answer, reason or error (word, message)) and machine (state, and reason where it \
                             was not looked at, else summary, findings and remarks).\n\

@@ -15,6 +15,7 @@ use crate::sys::clock::rfc3339;
 
 const FACTS: &str = "facts.json";
 const PLAN: &str = "plan.json";
+const ORDER: &str = "sequence.conf";
 
 /// The runtime directory. It is gone with the boot (it survives a soft reboot, which changes nothing that is kept here).
 #[derive(Clone, Debug)]
@@ -76,12 +77,25 @@ impl Kept {
         self.read(PLAN)
     }
 
+    /// What farewell-generator made of the last good plan.
+    pub fn order(&self) -> Option<String> {
+        fs::read_to_string(self.directory.join(ORDER)).ok()
+    }
+
     /// Keeps facts in the place of those before them.
     ///
     /// # Errors
     /// What the system says.
     pub fn keep_facts(&self, facts: &Values) -> io::Result<()> {
-        self.write(FACTS, facts)
+        self.write_json(FACTS, facts)
+    }
+
+    /// Keeps what farewell-generator makes of a plan that is good now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep_order(&self, drop_in: &str) -> io::Result<()> {
+        self.write(ORDER, drop_in.as_bytes())
     }
 
     /// Keeps the files of a plan that is good now.
@@ -97,7 +111,7 @@ impl Kept {
             since: rfc3339(SystemTime::now()),
             files: files.iter().map(file).collect(),
         };
-        self.write(PLAN, &good)
+        self.write_json(PLAN, &good)
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
@@ -105,9 +119,12 @@ impl Kept {
         serde_json::from_slice(&fs::read(self.directory.join(name)).ok()?).ok()
     }
 
+    fn write_json<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+        self.write(name, &serde_json::to_vec(value).map_err(io::Error::other)?)
+    }
+
     /// Whole or not at all, and for nobody else's eyes: a configuration may hold a password.
-    fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        let text = serde_json::to_vec(value).map_err(io::Error::other)?;
+    fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -121,7 +138,7 @@ impl Kept {
             .truncate(true)
             .mode(0o600)
             .open(&new)
-            .and_then(|mut file| file.write_all(&text))
+            .and_then(|mut file| file.write_all(text))
             .and_then(|()| fs::rename(&new, self.directory.join(name)));
         if written.is_err() {
             // Where it cannot be removed either, the directory is gone with the boot.

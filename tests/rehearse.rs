@@ -533,7 +533,7 @@ fn mounts() {
         let begun = Instant::now();
         let said = setting.say(&["rehearse"]);
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(12), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!((said.code, said.stderr.as_str()), (1, ""), "{said:?}");
         let fails = |name: &str, kind: &str, word: &str, path: &Path, cause: &str| {
             format!(
@@ -792,7 +792,7 @@ fn etcd_says_what_would_leave_and_keeps_it() {
     let begun = Instant::now();
     let said = Setting::new("rehearse-etcd-stopped", &toml).say(&["rehearse"]);
     assert!(
-        begun.elapsed() < Duration::from_secs(6),
+        begun.elapsed() < Duration::from_secs(10),
         "{:?}",
         begun.elapsed()
     );

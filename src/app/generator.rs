@@ -1,8 +1,8 @@
 //! `farewell-generator`, the name under which systemd runs this binary at boot and at each daemon-reload: from the
 //! configuration to the order and the stop timeout of farewell.service; see systemd.generator(7).
 //!
-//! PID 1 waits for its generators, so this one reads local files alone, asks nobody, and ends itself after a second. What
-//! it prints is lost; the kernel log is what is left to tell of a broken configuration.
+//! PID 1 waits for its generators, so this one reads local files alone, asks nobody, and ends itself after a few seconds.
+//! What it prints is lost; the kernel log is what is left to tell of a broken configuration.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -17,6 +17,7 @@ use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::config::fragments::Source;
 use crate::kept::Kept;
+use crate::lapse;
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::ordering::Ordering;
 use crate::secrets::mask;
@@ -31,8 +32,8 @@ const NAME: &str = "farewell-generator";
 /// `override.conf` win.
 pub const DROP_IN: &str = "05-sequence.conf";
 
-/// How long it may take: the boot waits for it.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// How long it may take. The boot waits for it; it takes some milliseconds, and more on a disk that is cold.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How many problems are told; the kernel log is small.
 const TOLD: usize = 10;
@@ -55,23 +56,30 @@ fn generate(directory: &Path) {
     let (sender, receiver) = mpsc::channel();
     // A configuration may name a file on a mount that is dead; its thread is left behind.
     let spawned = thread::Builder::new().spawn(move || sender.send(sequence()));
-    let (text, problems) = match spawned.map(|_| receiver.recv_timeout(PATIENCE)) {
+    let made = match spawned.map(|_| receiver.recv_timeout(PATIENCE)) {
         Ok(Ok(made)) => made,
-        Ok(Err(_)) => {
-            let problem = "the configuration could not be read within a second".to_owned();
-            (String::new(), vec![problem])
-        }
-        Err(error) => (String::new(), vec![error.to_string()]),
+        Ok(Err(_)) => Err(vec![format!(
+            "the configuration could not be read within {}",
+            lapse::short(PATIENCE)
+        )]),
+        Err(error) => Err(vec![error.to_string()]),
     };
-    for problem in problems.iter().take(TOLD) {
-        tell(problem);
-    }
-    if problems.len() > TOLD {
-        tell(&format!(
-            "and {} more; see `farewell check`",
-            problems.len() - TOLD
-        ));
-    }
+    let text = made.unwrap_or_else(|problems| {
+        for problem in problems.iter().take(TOLD) {
+            tell(problem);
+        }
+        if problems.len() > TOLD {
+            let more = problems.len() - TOLD;
+            tell(&format!("and {more} more; see `farewell check`"));
+        }
+        // A run falls back to the last good plan too.
+        let kept = Kept::locate(signals::is_root()).and_then(|kept| kept.order());
+        tell(match kept {
+            Some(_) => "farewell.service stays ordered as the last good plan needs it",
+            None => "farewell.service keeps its own order and timeout",
+        });
+        kept.unwrap_or_default()
+    });
     if text.is_empty() {
         return;
     }
@@ -82,32 +90,26 @@ fn generate(directory: &Path) {
     }
 }
 
-/// The drop-in, and what is wrong with the configuration; empty where nothing can be said, and the unit's own values
-/// hold.
-fn sequence() -> (String, Vec<String>) {
+/// The drop-in.
+///
+/// # Errors
+/// Everything that is wrong with the configuration.
+fn sequence() -> Result<String, Vec<String>> {
     let kept = Kept::locate(signals::is_root());
     let facts = kept.as_ref().map(Kept::facts).unwrap_or_default();
     let facts = Facts::new(Trigger::Stop, NAME).with_kept(facts);
     let passage = Passage::through(&Source::installed(), Some(&facts));
-    if let Some(plan) = passage.plan {
-        return (drop_in(&plan, &facts, "the configuration"), Vec::new());
+    match passage.plan {
+        Some(plan) => Ok(drop_in(&plan, &facts)),
+        None => Err(passage.problems.iter().map(ToString::to_string).collect()),
     }
-    let mut problems: Vec<String> = passage.problems.iter().map(ToString::to_string).collect();
-    // What a run would fall back to.
-    let good = kept.and_then(|kept| kept.plan());
-    let good = good.and_then(|good| Passage::through(&good.source(), Some(&facts)).plan);
-    problems.push(match good {
-        Some(_) => "farewell.service is ordered as the last good plan needs it".to_owned(),
-        None => "farewell.service keeps its own order and timeout; nothing would be run".to_owned(),
-    });
-    let text = good.map(|plan| drop_in(&plan, &facts, "the last good plan"));
-    (text.unwrap_or_default(), problems)
 }
 
-fn drop_in(plan: &Plan, facts: &Facts, origin: &str) -> String {
+/// The order and the stop timeout of farewell.service for a plan, as a drop-in; see systemd.unit(5).
+pub fn drop_in(plan: &Plan, facts: &Facts) -> String {
     let ordering = Ordering::of(plan, facts);
     let mut text = format!(
-        "# Made by {NAME} from {origin} at boot and at each `systemctl daemon-reload`.\n\
+        "# Made by {NAME} from the configuration, at boot and at each `systemctl daemon-reload`.\n\
          # Not to be replaced by a file of this name: an override.conf (`systemctl edit farewell`) comes after it.\n"
     );
     for unknown in &ordering.unknown {

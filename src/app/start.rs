@@ -1,12 +1,13 @@
 //! `farewell start`: what is done when a machine has booted, or has come back, for the farewell to come.
 
 use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{complain, count, facts, kept, print, source, store, undo};
+use super::{complain, count, facts, generator, kept, print, source, store, undo};
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
@@ -42,7 +43,6 @@ pub fn start(options: &Options) -> u8 {
         complain(&problem.to_string());
     }
     let is_sound = passage.errors() == 0;
-    let is_kept = passage.plan.is_none() || keep(options, &passage, &facts);
     let Some(plan) = &passage.plan else {
         complain(match kept(options).and_then(|kept| kept.plan()) {
             Some(_) => {
@@ -55,6 +55,7 @@ pub fn start(options: &Options) -> u8 {
         undo_only(options);
         return exit::CONFIG;
     };
+    let is_kept = keep(options, plan, &passage.files, &facts);
     let is_installed = options.config.is_none();
     let steps = count(plan.steps.len(), "step");
     let done = if is_installed {
@@ -85,13 +86,14 @@ pub fn undo_only(options: &Options) -> u8 {
 }
 
 /// Keeps the plan, and every fact that could be had; one that cannot be had now keeps its value from before.
-fn keep(options: &Options, passage: &Passage, facts: &Facts) -> bool {
+fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Facts) -> bool {
     let write = |kept: &Kept| -> io::Result<()> {
         facts.look_at_machine();
         let mut values = kept.facts();
         values.extend(facts.found());
         kept.keep_facts(&values)?;
-        kept.keep_plan(&passage.files)
+        kept.keep_plan(files)?;
+        kept.keep_order(&generator::drop_in(plan, facts))
     };
     let Some(kept) = kept(options) else {
         return true;

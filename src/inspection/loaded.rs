@@ -35,11 +35,15 @@ impl Demand {
         inspection: &mut Inspection,
     ) -> Demand {
         let ordering = Ordering::of(plan, facts);
-        let mut after = Vec::new();
+        let mut after: Vec<Required> = Vec::new();
         let mut look = |name: &str, why: String, remarks: &mut Vec<String>| match units.get(name) {
             // Nothing can be ordered after a unit that does not exist, and nothing has to.
             Ok(unit) if unit.exists() => {
-                after.push(Required { unit, why });
+                // It may be named under several of its names.
+                match after.iter_mut().find(|known| known.unit.id == unit.id) {
+                    Some(known) => known.why += &format!(", {why}"),
+                    None => after.push(Required { unit, why }),
+                }
                 true
             }
             Ok(_) => false,
@@ -108,6 +112,15 @@ const ORIGIN: &str = "`systemctl cat farewell.service` shows who set it";
 pub(super) fn compare(farewell: &Unit, demand: &Demand) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |is_stale, message: String| findings.push(Finding { message, is_stale });
+    if farewell.load != "loaded" {
+        let state = &farewell.load;
+        let message = format!(
+            "{UNIT} is {state}, so that a shutdown runs no farewell: see `systemctl status {UNIT}`"
+        );
+        // Nothing else that is said of it means anything.
+        find(false, message);
+        return findings;
+    }
     if farewell.active != "active" {
         let state = &farewell.active;
         find(
@@ -257,5 +270,15 @@ mod tests {
             assert!(told[at].1.contains(part), "{told:?}");
         }
         assert_eq!(told.len(), 3);
+        let masked = Unit {
+            load: "masked".to_owned(),
+            ..wrong
+        };
+        let told = found(&masked, &[]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].1.contains("is masked, so that a shutdown"),
+            "{told:?}"
+        );
     }
 }

@@ -46,8 +46,8 @@ pub fn inspect(plan: &Plan, facts: &Facts, deadline: Deadline) -> Result<Inspect
     let silent = |trouble: Trouble| format!("systemd: {trouble}");
     let manager = Manager::connect(deadline).map_err(silent)?;
     let farewell = manager.unit(systemd::UNIT, deadline).map_err(silent)?;
-    if farewell.load != "loaded" {
-        return Err(format!("{} is {}", systemd::UNIT, farewell.load));
+    if !farewell.exists() {
+        return Err(format!("systemd knows no {}", systemd::UNIT));
     }
     let mut inspection = Inspection::default();
     let mut units = Units {

@@ -72,9 +72,11 @@ impl Written {
     }
 
     fn advance(&self, events: u64) {
-        let reach = &mut self.state().written;
-        reach.events += events;
-        reach.behind = false;
+        let mut state = self.state();
+        state.written.events += events;
+        state.written.behind = false;
+        // First, so that nobody is woken only to wait for the lock.
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -84,9 +86,10 @@ impl Written {
     }
 
     fn sync(&self, events: u64) {
-        let reach = &mut self.state().synced;
-        reach.events = reach.events.max(events);
-        reach.behind = false;
+        let mut state = self.state();
+        state.synced.events = state.synced.events.max(events);
+        state.synced.behind = false;
+        drop(state);
         self.changed.notify_all();
     }
 

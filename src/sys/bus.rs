@@ -1,13 +1,13 @@
 //! D-Bus connections and calls that keep a deadline. zbus is asynchronous; its futures are run to their end here.
 
 pub mod agent;
+mod direct;
 pub mod presence;
 mod service;
 pub mod watch;
 
 use std::fmt;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 
 use serde::Serialize;
@@ -19,6 +19,8 @@ use zruntime::SharedRuntime;
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
+
+pub use direct::Direct;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,12 +110,11 @@ async fn next(messages: &mut MessageStream) -> Option<zbus::Result<Message>> {
     std::future::poll_fn(|context| Pin::new(&mut *messages).poll_next(context)).await
 }
 
-/// One end of a connection, and whom it reaches.
+/// A connection to a bus, and whom calls go to there.
 #[derive(Debug)]
 pub struct Bus {
     connection: Connection,
-    /// On a bus, the name of whom calls go to; on a socket of a single peer, nothing.
-    destination: Option<&'static str>,
+    destination: &'static str,
 }
 
 impl Bus {
@@ -123,26 +124,9 @@ impl Bus {
     /// When there is no bus, or it does not answer in time.
     pub fn system(destination: &'static str, deadline: Deadline) -> Result<Bus, Trouble> {
         let connection = within(deadline, Builder::system().build())?;
-        let destination = Some(destination);
         Ok(Bus {
             connection,
             destination,
-        })
-    }
-
-    /// The peer behind a socket without a bus, as PID 1 has one.
-    ///
-    /// A message that reaches PID 1 together with the end of the handshake is stuck until the next one; zbus ends its
-    /// side of the handshake in one write and waits for the answer, which is the safe order.
-    ///
-    /// # Errors
-    /// When nobody listens there, or it does not answer in time.
-    pub fn peer(socket: &Path, deadline: Deadline) -> Result<Bus, Trouble> {
-        let address = format!("unix:path={}", socket.display());
-        let connection = within(deadline, Builder::address(address.as_str()).p2p().build())?;
-        Ok(Bus {
-            connection,
-            destination: None,
         })
     }
 
@@ -162,9 +146,13 @@ impl Bus {
         A: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        let call =
-            self.connection
-                .call_method(self.destination, path, Some(interface), method, arguments);
+        let call = self.connection.call_method(
+            Some(self.destination),
+            path,
+            Some(interface),
+            method,
+            arguments,
+        );
         let answer: Message = within(deadline, call)?;
         let body = answer.body();
         Ok(body.deserialize::<R>()?)

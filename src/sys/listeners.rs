@@ -67,7 +67,10 @@ fn parse(line: &str) -> Option<Socket> {
 
 /// Each group of eight digits is a word of memory, as this machine's byte order writes it.
 fn ip(digits: &str) -> Option<IpAddr> {
-    let words = digits.as_bytes().chunks(8);
+    let words = digits.as_bytes().chunks_exact(8);
+    if !words.remainder().is_empty() {
+        return None;
+    }
     let bytes: Vec<u8> = words
         .map(|word| u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok())
         .collect::<Option<Vec<u32>>>()?

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use zbus::{OwnedObjectPath, OwnedVariant};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type};
 
 use super::unit::Unit;
 use crate::deadline::Deadline;
-use crate::sys::bus::{Bus, Trouble};
+use crate::sys::bus::{Bus, Direct, Trouble};
 use crate::sys::signals;
 
 /// Where PID 1 listens itself, for root alone, whether there is a bus or not.
@@ -21,7 +24,16 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// A connection to PID 1.
 #[derive(Debug)]
 pub struct Manager {
-    bus: Bus,
+    way: Way,
+}
+
+/// How PID 1 is reached.
+#[derive(Debug)]
+enum Way {
+    /// At its own socket; one question at a time.
+    Direct(Mutex<Direct>),
+    /// Over the system bus.
+    Bus(Bus),
 }
 
 /// A job in systemd's queue.
@@ -61,12 +73,34 @@ impl Manager {
     /// When neither answers in time.
     pub fn connect(deadline: Deadline) -> Result<Manager, Trouble> {
         if signals::is_root()
-            && let Ok(bus) = Bus::peer(Path::new(SOCKET), deadline)
+            && let Ok(direct) = Direct::connect(Path::new(SOCKET), deadline)
         {
-            return Ok(Manager { bus });
+            let way = Way::Direct(Mutex::new(direct));
+            return Ok(Manager { way });
         }
-        let bus = Bus::system(NAME, deadline)?;
-        Ok(Manager { bus })
+        let way = Way::Bus(Bus::system(NAME, deadline)?);
+        Ok(Manager { way })
+    }
+
+    fn call<A, R>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        arguments: &A,
+        deadline: Deadline,
+    ) -> Result<R, Trouble>
+    where
+        A: Serialize + DynamicType,
+        R: DeserializeOwned + Type,
+    {
+        match &self.way {
+            Way::Direct(direct) => direct
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .call(path, interface, method, arguments, deadline),
+            Way::Bus(bus) => bus.call(path, interface, method, arguments, deadline),
+        }
     }
 
     /// All jobs in the queue.
@@ -82,7 +116,7 @@ impl Manager {
             OwnedObjectPath,
             OwnedObjectPath,
         );
-        let rows: Vec<Row> = self.bus.call(PATH, MANAGER, "ListJobs", &(), deadline)?;
+        let rows: Vec<Row> = self.call(PATH, MANAGER, "ListJobs", &(), deadline)?;
         let job = |(_, unit, kind, state, _, _): Row| Job { unit, kind, state };
         Ok(rows.into_iter().map(job).collect())
     }
@@ -121,7 +155,7 @@ impl Manager {
 
     fn property(&self, name: &str, deadline: Deadline) -> Result<OwnedVariant, Trouble> {
         let arguments = (MANAGER, name);
-        self.bus.call(PATH, PROPERTIES, "Get", &arguments, deadline)
+        self.call(PATH, PROPERTIES, "Get", &arguments, deadline)
     }
 
     /// A unit as systemd has it loaded; one that does not exist is there too, as `not-found`.
@@ -129,17 +163,14 @@ impl Manager {
     /// # Errors
     /// See [`Trouble`].
     pub fn unit(&self, name: &str, deadline: Deadline) -> Result<Unit, Trouble> {
-        let path: OwnedObjectPath = self
-            .bus
-            .call(PATH, MANAGER, "LoadUnit", &(name,), deadline)?;
+        let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name,), deadline)?;
         let mut values: HashMap<String, OwnedVariant> = HashMap::new();
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
         // The interface of its type is asked too, where its keys matter.
         let own = (suffix == "service").then_some("org.freedesktop.systemd1.Service");
         for interface in own.into_iter().chain(["org.freedesktop.systemd1.Unit"]) {
             let all: HashMap<String, OwnedVariant> =
-                self.bus
-                    .call(path.as_str(), PROPERTIES, "GetAll", &(interface,), deadline)?;
+                self.call(path.as_str(), PROPERTIES, "GetAll", &(interface,), deadline)?;
             values.extend(all);
         }
         Ok(Unit::of(values))
@@ -164,12 +195,11 @@ impl Manager {
         );
         let arguments: (&[&str], &[&str]) = (&["active"], &["*.socket"]);
         let rows: Vec<Row> =
-            self.bus
-                .call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
+            self.call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
         let socket = |row: Row| {
             let asked = ("org.freedesktop.systemd1.Socket", "Listen");
             let path = row.6.as_str();
-            let value: OwnedVariant = self.bus.call(path, PROPERTIES, "Get", &asked, deadline)?;
+            let value: OwnedVariant = self.call(path, PROPERTIES, "Get", &asked, deadline)?;
             let listens: Vec<(String, String)> = value.try_into().map_err(strange)?;
             let listens = listens.into_iter().map(|(_, address)| address).collect();
             let unit = row.0;
@@ -184,8 +214,7 @@ impl Manager {
     /// See [`Trouble`].
     pub fn processes(&self, unit: &str, deadline: Deadline) -> Result<Vec<Process>, Trouble> {
         let rows: Vec<(String, u32, String)> =
-            self.bus
-                .call(PATH, MANAGER, "GetUnitProcesses", &(unit,), deadline)?;
+            self.call(PATH, MANAGER, "GetUnitProcesses", &(unit,), deadline)?;
         let process = |(_, pid, command)| Process { pid, command };
         Ok(rows.into_iter().map(process).collect())
     }
@@ -197,9 +226,7 @@ impl Manager {
     /// See [`Trouble`]; a unit that is not loaded is `org.freedesktop.systemd1.NoSuchUnit`.
     pub fn stop(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
         let arguments = (unit, "ignore-dependencies");
-        let _job: OwnedObjectPath = self
-            .bus
-            .call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
+        let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
         Ok(())
     }
 
@@ -209,8 +236,7 @@ impl Manager {
     /// See [`Trouble`].
     pub fn terminate(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
         const SIGTERM: i32 = 15;
-        self.bus
-            .call(PATH, MANAGER, "KillUnit", &(unit, "all", SIGTERM), deadline)
+        self.call(PATH, MANAGER, "KillUnit", &(unit, "all", SIGTERM), deadline)
     }
 
     /// Has systemd read its units again and run the generators, and waits until it has (`systemctl daemon-reload`).
@@ -218,7 +244,7 @@ impl Manager {
     /// # Errors
     /// See [`Trouble`].
     pub fn reload(&self, deadline: Deadline) -> Result<(), Trouble> {
-        self.bus.call(PATH, MANAGER, "Reload", &(), deadline)
+        self.call(PATH, MANAGER, "Reload", &(), deadline)
     }
 }
 
