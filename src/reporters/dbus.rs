@@ -8,7 +8,8 @@ use crate::event::{Event, Happening};
 use crate::progress::Progress;
 use crate::reporter::{AtWork, Desk};
 use crate::snapshot;
-use crate::sys::bus::presence::{self, Change, Complain};
+use crate::sys::bus::presence::{self, Complain};
+use crate::sys::bus::story::Change;
 
 /// Shows the run that began at `begun` on D-Bus, from a thread of its own. `complain` hears once, in a sentence, why it
 /// cannot be seen on a bus that is there.

@@ -1,26 +1,30 @@
-//! D-Bus connections and calls that keep a deadline. zbus is asynchronous; its futures are run to their end here.
+//! D-Bus: connections and calls that keep a deadline.
 
 pub mod agent;
 mod direct;
+mod incoming;
+mod line;
 pub mod presence;
 mod service;
+pub mod story;
 pub mod watch;
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::os::unix::ffi::OsStrExt as _;
 
+use nix::sys::socket::UnixAddr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zbus::connection::Builder;
-use zbus::export::futures_core::Stream as _;
-use zbus::{Connection, DynamicType, Message, MessageStream, Type};
-use zruntime::SharedRuntime;
+use zbus::address::transport::{Transport, UnixSocket};
+use zbus::{DynamicType, Message, Type};
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 
 pub use direct::Direct;
+use incoming::{Incoming, Kind};
+use line::Line;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,35 +90,41 @@ pub fn is_named() -> bool {
     std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some()
 }
 
-/// Runs a future of zbus to its end, or to the deadline.
-///
-/// # Errors
-/// `TimedOut` at the deadline, which is kept whatever the peer does; else the future's own.
-pub fn within<T>(
-    deadline: Deadline,
-    work: impl Future<Output = zbus::Result<T>>,
-) -> Result<T, Trouble> {
-    let left = deadline.left().ok_or(Trouble::TimedOut)?;
-    zbus::block_on(async {
-        let runtime =
-            SharedRuntime::current().map_err(|error| Trouble::NoConnection(error.to_string()))?;
-        match runtime.timeout(left, work).await {
-            Ok(ended) => Ok(ended?),
-            Err(_) => Err(Trouble::TimedOut),
-        }
-    })
+/// Where the system bus is: `$DBUS_SYSTEM_BUS_ADDRESS`, else the usual socket.
+fn address() -> Result<UnixAddr, Trouble> {
+    let unreachable = |cause: String| Trouble::NoConnection(cause);
+    let address = zbus::Address::system()?;
+    let address = match address.transport() {
+        Transport::Unix(unix) => match unix.path() {
+            UnixSocket::File(path) => UnixAddr::new(path),
+            UnixSocket::Abstract(name) => UnixAddr::new_abstract(name.as_bytes()),
+            other => return Err(unreachable(format!("{other:?} is no place of a bus"))),
+        },
+        other => return Err(unreachable(format!("no bus is asked over {other:?}"))),
+    };
+    address.map_err(|errno| unreachable(errno.to_string()))
 }
 
-/// The next message that arrives; none when the connection is closed.
-async fn next(messages: &mut MessageStream) -> Option<zbus::Result<Message>> {
-    std::future::poll_fn(|context| Pin::new(&mut *messages).poll_next(context)).await
+/// The first call on a bus, which gives out a name to be called by.
+fn hello() -> zbus::Result<Message> {
+    bus_call("Hello", &())
+}
+
+/// A call of the bus itself.
+fn bus_call<A: Serialize + DynamicType>(method: &str, arguments: &A) -> zbus::Result<Message> {
+    Message::method_call(agent::BUS_PATH, method)
+        .destination(agent::BUS)
+        .interface(agent::BUS)
+        .build(arguments)
 }
 
 /// A connection to a bus, and whom calls go to there.
 #[derive(Debug)]
 pub struct Bus {
-    connection: Connection,
-    destination: &'static str,
+    line: Line,
+    destination: String,
+    /// Signals that have arrived while an answer was waited for.
+    signals: VecDeque<Incoming>,
 }
 
 impl Bus {
@@ -122,12 +132,14 @@ impl Bus {
     ///
     /// # Errors
     /// When there is no bus, or it does not answer in time.
-    pub fn system(destination: &'static str, deadline: Deadline) -> Result<Bus, Trouble> {
-        let connection = within(deadline, Builder::system().build())?;
-        Ok(Bus {
-            connection,
-            destination,
-        })
+    pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, Trouble> {
+        let mut bus = Bus {
+            line: Line::begin_by(&address()?, deadline)?,
+            destination: destination.to_owned(),
+            signals: VecDeque::new(),
+        };
+        let _name: String = bus.answer(&hello()?, deadline)?;
+        Ok(bus)
     }
 
     /// Calls a method and returns what it answers.
@@ -135,7 +147,7 @@ impl Bus {
     /// # Errors
     /// See [`Trouble`].
     pub fn call<A, R>(
-        &self,
+        &mut self,
         path: &str,
         interface: &str,
         method: &str,
@@ -146,20 +158,40 @@ impl Bus {
         A: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        let call = self.connection.call_method(
-            Some(self.destination),
-            path,
-            Some(interface),
-            method,
-            arguments,
-        );
-        let answer: Message = within(deadline, call)?;
-        let body = answer.body();
-        Ok(body.deserialize::<R>()?)
+        let call = Message::method_call(path, method)
+            .destination(self.destination.as_str())
+            .interface(interface)
+            .build(arguments)?;
+        self.answer(&call, deadline)
     }
 
-    /// The connection itself, for those who serve or listen on it.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+    fn answer<R>(&mut self, call: &Message, deadline: Deadline) -> Result<R, Trouble>
+    where
+        R: DeserializeOwned + Type,
+    {
+        self.line.send(call);
+        let serial = call.primary_header().serial_num().get();
+        loop {
+            let message = self.line.next(deadline)?;
+            if message.answers(serial) {
+                return message.read();
+            }
+            if message.kind == Kind::Signal {
+                self.signals.push_back(message);
+            }
+        }
+    }
+
+    /// The next signal, of those that the bus was asked for.
+    fn signal(&mut self, deadline: Deadline) -> Result<Incoming, Trouble> {
+        if let Some(signal) = self.signals.pop_front() {
+            return Ok(signal);
+        }
+        loop {
+            let message = self.line.next(deadline)?;
+            if message.kind == Kind::Signal {
+                return Ok(message);
+            }
+        }
     }
 }

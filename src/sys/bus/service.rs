@@ -1,11 +1,10 @@
 //! What those are answered who call a run on the bus: its properties, and what it has.
 
-use std::fmt;
-
 use zbus::Message;
-use zbus::message::{Flags, Header, Type};
+use zbus::message::{Flags, Header};
 
 use super::agent::{NAME, PATH, PROPERTIES, Snapshot};
+use super::{Incoming, Trouble};
 use crate::sys::host;
 
 const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
@@ -17,37 +16,36 @@ const INTERFACES: &str = include_str!("agent1.xml");
 /// A refusal: the last part of its name below org.freedesktop.DBus.Error, and a sentence.
 struct Refusal(&'static str, String);
 
-/// The answer to a message; none where none is expected.
+/// The answer to a call; none where none is expected.
 ///
 /// # Errors
 /// When it cannot be put into a message.
-pub(super) fn answer(run: &Snapshot, message: &Message) -> zbus::Result<Option<Message>> {
-    let header = message.header();
+pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Message>> {
+    let header = call.header()?;
     let is_silent = header.primary().flags().contains(Flags::NO_REPLY_EXPECTED);
-    if message.message_type() != Type::MethodCall || is_silent {
+    if is_silent {
         return Ok(None);
     }
-    let (path, member) = (text(header.path()), text(header.member()));
-    let interface = header.interface().map(|name| name.as_str());
+    let (path, member) = (call.path(), call.member());
     // A call may leave the interface out.
-    let of = |name: &str| interface.is_none_or(|it| it == name);
+    let of = |name: &str| [name, ""].contains(&call.interface());
     let reply = Message::method_return(&header);
-    let refusal = match member.as_str() {
+    let refusal = match member {
         "Ping" if of(PEER) => return reply.build(&()).map(Some),
         "GetMachineId" if of(PEER) => match host::machine_id() {
             Ok(id) => return reply.build(&(id,)).map(Some),
             Err(error) => Refusal("Failed", error.to_string()),
         },
-        "Introspect" if of(INTROSPECTABLE) => match introspect(&path) {
+        "Introspect" if of(INTROSPECTABLE) => match introspect(path) {
             Some(xml) => return reply.build(&(xml,)).map(Some),
             None => Refusal("UnknownObject", format!("there is no object {path}")),
         },
         _ if path != PATH => Refusal("UnknownObject", format!("there is no object {path}")),
-        "Get" if of(PROPERTIES) => match get(run, message) {
+        "Get" if of(PROPERTIES) => match get(run, call) {
             Ok(value) => return reply.build(&(value,)).map(Some),
             Err(refusal) => refusal,
         },
-        "GetAll" if of(PROPERTIES) => match named(message) {
+        "GetAll" if of(PROPERTIES) => match named(call) {
             Ok(()) => return reply.build(&(run.properties(),)).map(Some),
             Err(refusal) => refusal,
         },
@@ -60,23 +58,17 @@ pub(super) fn answer(run: &Snapshot, message: &Message) -> zbus::Result<Option<M
     refusal.answer(&header).map(Some)
 }
 
-fn text(part: Option<impl fmt::Display>) -> String {
-    part.map(|part| part.to_string()).unwrap_or_default()
-}
-
-fn get<'a>(run: &'a Snapshot, call: &Message) -> Result<zbus::Variant<'a>, Refusal> {
-    let body = call.body();
-    let (interface, name): (&str, &str) = body.deserialize().map_err(Refusal::of)?;
-    known(interface)?;
-    let value = run.properties().remove(name);
+fn get<'a>(run: &'a Snapshot, call: &Incoming) -> Result<zbus::Variant<'a>, Refusal> {
+    let (interface, name): (String, String) = call.read().map_err(Refusal::of)?;
+    known(&interface)?;
+    let value = run.properties().remove(name.as_str());
     value.ok_or_else(|| Refusal("UnknownProperty", format!("there is no property {name}")))
 }
 
 /// Whether the interface that a call names is there.
-fn named(call: &Message) -> Result<(), Refusal> {
-    let body = call.body();
-    let (interface,): (&str,) = body.deserialize().map_err(Refusal::of)?;
-    known(interface)
+fn named(call: &Incoming) -> Result<(), Refusal> {
+    let interface: String = call.read().map_err(Refusal::of)?;
+    known(&interface)
 }
 
 fn known(interface: &str) -> Result<(), Refusal> {
@@ -100,8 +92,8 @@ fn introspect(path: &str) -> Option<String> {
 }
 
 impl Refusal {
-    fn of(error: zbus::Error) -> Refusal {
-        Refusal("InvalidArgs", error.to_string())
+    fn of(trouble: Trouble) -> Refusal {
+        Refusal("InvalidArgs", trouble.to_string())
     }
 
     fn answer(self, call: &Header<'_>) -> zbus::Result<Message> {

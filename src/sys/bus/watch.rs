@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use zbus::message::Header;
-use zbus::{Message, MessageStream, OwnedVariant};
+use zbus::{Message, OwnedVariant};
 
 use super::agent::{BUS, BUS_PATH, NAME, PATH, PROPERTIES, Row, Snapshot, Step};
-use super::{Bus, Trouble, next, within};
+use super::{Bus, Incoming, Trouble};
 use crate::deadline::{Deadline, Reason};
 
 /// What the bus is asked to pass on: changes of the run, and that it has left.
@@ -22,7 +21,7 @@ type Properties = HashMap<String, OwnedVariant>;
 
 /// A run that is watched.
 pub struct Watch {
-    signals: MessageStream,
+    bus: Bus,
     /// The unique name of the connection that has the run: what others send is not of it.
     owner: String,
     run: Snapshot,
@@ -45,28 +44,20 @@ impl Watch {
     /// # Errors
     /// When there is no bus or no run on it, or one of them does not answer in time.
     pub fn begin(deadline: Deadline) -> Result<Watch, Trouble> {
-        let bus = Bus::system(BUS, deadline)?;
+        let mut bus = Bus::system(BUS, deadline)?;
         // Before anything is asked, so that no signal is missed in between.
-        let signals = MessageStream::from(bus.connection());
         for rule in RULES {
             bus.call::<_, ()>(BUS_PATH, BUS, "AddMatch", &(rule,), deadline)?;
         }
         let owner: String = bus.call(BUS_PATH, BUS, "GetNameOwner", &(NAME,), deadline)?;
-        let asked = bus.connection().call_method(
-            Some(owner.as_str()),
-            PATH,
-            Some(PROPERTIES),
-            "GetAll",
-            &(NAME,),
-        );
-        let properties: Properties = within(deadline, asked)?.body().deserialize()?;
+        let all = Message::method_call(PATH, "GetAll")
+            .destination(owner.as_str())
+            .interface(PROPERTIES)
+            .build(&(NAME,))?;
+        let properties: Properties = bus.answer(&all, deadline)?;
         let mut run = Snapshot::default();
         take(&mut run, properties)?;
-        Ok(Watch {
-            signals,
-            owner,
-            run,
-        })
+        Ok(Watch { bus, owner, run })
     }
 
     /// The run as it was seen last.
@@ -78,10 +69,10 @@ impl Watch {
     pub fn next(&mut self, limit: Duration) -> Seen {
         let deadline = Deadline::after(limit, Reason::Attempt);
         loop {
-            let message = match within(deadline, async { Ok(next(&mut self.signals).await) }) {
+            let message = match self.bus.signal(deadline) {
+                Ok(message) => message,
                 Err(Trouble::TimedOut) => return Seen::Nothing,
-                Ok(Some(Ok(message))) => message,
-                Ok(_) | Err(_) => return Seen::Departure,
+                Err(_) => return Seen::Departure,
             };
             match self.see(&message) {
                 Ok(Seen::Nothing) => {}
@@ -92,29 +83,23 @@ impl Watch {
         }
     }
 
-    fn see(&mut self, message: &Message) -> Result<Seen, Trouble> {
-        let header = message.header();
-        let is = |sender: &str, member: &str| is(&header, sender, member);
-        if is(&self.owner, "PropertiesChanged") {
-            let body = message.body();
-            let (_, properties, _): (String, Properties, Vec<String>) = body.deserialize()?;
-            take(&mut self.run, properties)?;
-            return Ok(Seen::Change);
-        }
-        if is(BUS, "NameOwnerChanged") {
-            let body = message.body();
-            let (name, _, _): (String, String, String) = body.deserialize()?;
-            if name == NAME {
-                return Ok(Seen::Departure);
+    fn see(&mut self, signal: &Incoming) -> Result<Seen, Trouble> {
+        match signal.member() {
+            "PropertiesChanged" if signal.sender() == self.owner => {
+                let (_, properties, _): (String, Properties, Vec<String>) = signal.read()?;
+                take(&mut self.run, properties)?;
+                Ok(Seen::Change)
             }
+            "NameOwnerChanged" if signal.sender() == BUS => {
+                let (name, _, _): (String, String, String) = signal.read()?;
+                match name == NAME {
+                    true => Ok(Seen::Departure),
+                    false => Ok(Seen::Nothing),
+                }
+            }
+            _ => Ok(Seen::Nothing),
         }
-        Ok(Seen::Nothing)
     }
-}
-
-fn is(header: &Header<'_>, sender: &str, member: &str) -> bool {
-    header.sender().is_some_and(|name| name.as_str() == sender)
-        && header.member().is_some_and(|name| name.as_str() == member)
 }
 
 /// Takes properties into account; others than the known ones are passed over.

@@ -33,7 +33,7 @@ enum Way {
     /// At its own socket; one question at a time.
     Direct(Mutex<Direct>),
     /// Over the system bus.
-    Bus(Bus),
+    Bus(Mutex<Bus>),
 }
 
 /// A job in systemd's queue.
@@ -78,7 +78,7 @@ impl Manager {
             let way = Way::Direct(Mutex::new(direct));
             return Ok(Manager { way });
         }
-        let way = Way::Bus(Bus::system(NAME, deadline)?);
+        let way = Way::Bus(Mutex::new(Bus::system(NAME, deadline)?));
         Ok(Manager { way })
     }
 
@@ -99,7 +99,10 @@ impl Manager {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .call(path, interface, method, arguments, deadline),
-            Way::Bus(bus) => bus.call(path, interface, method, arguments, deadline),
+            Way::Bus(bus) => bus
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .call(path, interface, method, arguments, deadline),
         }
     }
 
