@@ -1,5 +1,6 @@
 //! `stop-unit`: stops systemd units and waits until they are down, from inside a shutdown too.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use crate::config::section::Field;
@@ -10,7 +11,7 @@ use crate::lapse;
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::bus::Trouble;
 use crate::sys::cancel::Waited;
-use crate::sys::systemd::{self, Manager, Unit};
+use crate::sys::systemd::{self, Manager, Unit, UnitState};
 
 /// The kind's entry in the table.
 pub const KIND: Kind = Kind {
@@ -81,15 +82,10 @@ impl Action for StopUnit {
             return Ok(Effect::AlreadyDone);
         }
         // What would start them again comes first.
-        let triggers = found
-            .iter()
-            .flat_map(|(_, unit)| unit.triggered_by.iter().cloned());
-        let mut triggers: Vec<String> = triggers.collect();
-        triggers.sort();
-        triggers.dedup();
-        stop.end(&triggers)?;
+        let triggers = stop.end(&triggers(&found));
         let names: Vec<String> = found.into_iter().map(|(name, _)| name).collect();
-        let ended = stop.end(&names)?;
+        stop.end(&names).and(triggers)?;
+        let ended = stop.look(names)?;
         stop.remark(&ended);
         Ok(Effect::Done)
     }
@@ -117,13 +113,15 @@ impl StopUnit {
             let cause = "systemd does not run here, so that no unit does";
             return Err(Failure::new(Word::Unit, units.join(", "), cause));
         }
-        let mut found = Vec::new();
-        for name in units {
-            let unit = stop.ask(&name, |manager, deadline| manager.unit(&name, deadline))?;
-            found.push((name, unit));
-        }
-        Ok(found)
+        stop.look(units)
     }
+}
+
+/// What starts one of the units when something happens.
+fn triggers(found: &[(String, Unit)]) -> Vec<String> {
+    let triggers = found.iter().flat_map(|(_, unit)| &unit.triggered_by);
+    let triggers: BTreeSet<&String> = triggers.collect();
+    triggers.into_iter().cloned().collect()
 }
 
 /// What systemd says of a unit that is to be stopped, and of what would start it again.
@@ -185,48 +183,61 @@ impl Stop<'_> {
             .sleep_until(self.scope.deadline.earlier(next))
     }
 
-    /// Whether something is still active that would start one of the units again.
-    fn has_trigger(&mut self, found: &[(String, Unit)]) -> Result<bool, Failure> {
-        for trigger in found.iter().flat_map(|(_, unit)| &unit.triggered_by) {
-            let unit = self.ask(trigger, |manager, deadline| manager.unit(trigger, deadline))?;
-            if !unit.is_down() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// The units as systemd has them.
+    fn look(&mut self, names: Vec<String>) -> Result<Vec<(String, Unit)>, Failure> {
+        let look = |name: String| {
+            let unit = self.ask(&name, |manager, deadline| manager.unit(&name, deadline))?;
+            Ok((name, unit))
+        };
+        names.into_iter().map(look).collect()
     }
 
-    /// Stops units and waits until all of them are down.
-    fn end(&mut self, names: &[String]) -> Result<Vec<(String, Unit)>, Failure> {
-        for name in names {
-            self.stop(name)?;
+    /// Where units stand now.
+    fn states(&mut self, names: &[String]) -> Result<Vec<UnitState>, Failure> {
+        self.ask(&names.join(", "), |manager, deadline| {
+            manager.states(names, deadline)
+        })
+    }
+
+    /// Whether something is still active that would start one of the units again.
+    fn has_trigger(&mut self, found: &[(String, Unit)]) -> Result<bool, Failure> {
+        let triggers = triggers(found);
+        if triggers.is_empty() {
+            return Ok(false);
         }
-        let mut left: Vec<&String> = names.iter().collect();
-        let (mut ended, mut still) = (Vec::new(), None);
-        while let Some(name) = left.first().copied() {
-            let unit = self.ask(name, |manager, deadline| manager.unit(name, deadline))?;
-            if unit.is_down() {
-                ended.push((left.remove(0).clone(), unit));
-                continue;
+        let states = self.states(&triggers)?;
+        Ok(states.iter().any(|state| !state.is_down()))
+    }
+
+    /// Stops units and waits until all of them are down. One that cannot be stopped costs the others nothing.
+    fn end(&mut self, names: &[String]) -> Result<(), Failure> {
+        let (mut left, mut refused) = (Vec::new(), None);
+        for name in names {
+            match self.stop(name) {
+                Ok(()) => left.push(name.clone()),
+                Err(failure) => refused = refused.or(Some(failure)),
             }
-            let what: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
-            let what = format!("the end of {} ({})", what.join(", "), unit.sub);
+        }
+        let mut still = None;
+        while !left.is_empty() {
+            let states = self.states(&left)?;
+            let running: Vec<&UnitState> = states.iter().filter(|it| !it.is_down()).collect();
+            left.retain(|name| running.iter().any(|state| state.name == *name));
+            let Some(first) = running.first() else { break };
+            let what = format!("the end of {} ({})", left.join(", "), first.sub);
             self.scope.voice.waiting(&what);
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
                 still = Some(self.still_there(&left));
             }
             if self.pause() == Waited::Cancelled {
-                return Err(Failure::new(Word::TimedOut, name, "told to stop"));
+                return Err(Failure::new(Word::TimedOut, what, "told to stop"));
             }
             if self.scope.deadline.left().is_none() {
-                return Err(Failure::new(
-                    Word::TimedOut,
-                    what,
-                    still.unwrap_or_default(),
-                ));
+                let still = still.unwrap_or_default();
+                return Err(Failure::new(Word::TimedOut, what, still));
             }
         }
-        Ok(ended)
+        refused.map_or(Ok(()), Err)
     }
 
     /// Queues the stop of a unit. What systemd refuses to stop by itself gets its signal during a shutdown, where a stop job
@@ -267,7 +278,7 @@ impl Stop<'_> {
     }
 
     /// What is still there of the units that did not end: their state, since when, and their processes.
-    fn still_there(&mut self, left: &[&String]) -> String {
+    fn still_there(&mut self, left: &[String]) -> String {
         let deadline = self.scope.deadline;
         let manager = self.manager.take();
         let Some(manager) = manager.map_or_else(|| Manager::connect(deadline).ok(), Some) else {
@@ -302,10 +313,7 @@ impl Stop<'_> {
                 unit.active, unit.sub
             )
         };
-        left.iter()
-            .map(|name| tell(name))
-            .collect::<Vec<_>>()
-            .join("; ")
+        left.iter().map(tell).collect::<Vec<_>>().join("; ")
     }
 
     /// Tells of units that ended, but not well.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type};
 
-use super::unit::Unit;
+use super::unit::{Unit, UnitState};
 use crate::deadline::Deadline;
 use crate::sys::bus::{Bus, Direct, Trouble};
 use crate::sys::signals;
@@ -35,6 +35,21 @@ enum Way {
     /// Over the system bus.
     Bus(Mutex<Bus>),
 }
+
+/// A unit in a list: its name, description, load, active and sub state, whom it follows, its path, and its job's id, type
+/// and path.
+type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
 
 /// A job in systemd's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,36 +144,29 @@ impl Manager {
     /// # Errors
     /// See [`Trouble`].
     pub fn state(&self, deadline: Deadline) -> Result<String, Trouble> {
-        self.text("SystemState", deadline)
+        let arguments = (MANAGER, "SystemState");
+        let state: OwnedVariant = self.call(PATH, PROPERTIES, "Get", &arguments, deadline)?;
+        String::try_from(state).map_err(strange)
     }
 
-    /// How often userspace alone was restarted since the boot; 0 where systemd knows no soft reboot (before 254).
+    /// Where units stand now, in the order of `names`: less than [`Manager::unit`] says, in one short answer.
     ///
     /// # Errors
     /// See [`Trouble`].
-    pub fn soft_reboots(&self, deadline: Deadline) -> Result<u32, Trouble> {
-        match self.property("SoftRebootsCount", deadline) {
-            Ok(value) => u32::try_from(value).map_err(strange),
-            Err(Trouble::Refused(..)) => Ok(0),
-            Err(other) => Err(other),
+    pub fn states(&self, names: &[String], deadline: Deadline) -> Result<Vec<UnitState>, Trouble> {
+        let rows: Vec<ListedUnit> =
+            self.call(PATH, MANAGER, "ListUnitsByNames", &(names,), deadline)?;
+        if rows.len() != names.len() {
+            let cause = format!("{} units in the place of {}", rows.len(), names.len());
+            return Err(Trouble::Strange(cause));
         }
-    }
-
-    /// systemd's version, as it writes it: `252.39-1~deb12u2`.
-    ///
-    /// # Errors
-    /// See [`Trouble`].
-    pub fn version(&self, deadline: Deadline) -> Result<String, Trouble> {
-        self.text("Version", deadline)
-    }
-
-    fn text(&self, name: &str, deadline: Deadline) -> Result<String, Trouble> {
-        String::try_from(self.property(name, deadline)?).map_err(strange)
-    }
-
-    fn property(&self, name: &str, deadline: Deadline) -> Result<OwnedVariant, Trouble> {
-        let arguments = (MANAGER, name);
-        self.call(PATH, PROPERTIES, "Get", &arguments, deadline)
+        // A row has the unit's own name, where it was asked for under an alias.
+        let state = |(name, row): (&String, ListedUnit)| UnitState {
+            name: name.clone(),
+            active: row.3,
+            sub: row.4,
+        };
+        Ok(names.iter().zip(rows).map(state).collect())
     }
 
     /// A unit as systemd has it loaded; one that does not exist is there too, as `not-found`.
@@ -184,22 +192,10 @@ impl Manager {
     /// # Errors
     /// See [`Trouble`].
     pub fn sockets(&self, deadline: Deadline) -> Result<Vec<Socket>, Trouble> {
-        type Row = (
-            String,
-            String,
-            String,
-            String,
-            String,
-            String,
-            OwnedObjectPath,
-            u32,
-            String,
-            OwnedObjectPath,
-        );
         let arguments: (&[&str], &[&str]) = (&["active"], &["*.socket"]);
-        let rows: Vec<Row> =
+        let rows: Vec<ListedUnit> =
             self.call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
-        let socket = |row: Row| {
+        let socket = |row: ListedUnit| {
             let asked = ("org.freedesktop.systemd1.Socket", "Listen");
             let path = row.6.as_str();
             let value: OwnedVariant = self.call(path, PROPERTIES, "Get", &asked, deadline)?;

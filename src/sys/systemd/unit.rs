@@ -7,6 +7,28 @@ use std::time::{Duration, SystemTime};
 
 use zbus::OwnedVariant;
 
+/// Where a unit stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitState {
+    /// The name that it was asked for under.
+    pub name: String,
+    /// `ActiveState`.
+    pub active: String,
+    /// `SubState`.
+    pub sub: String,
+}
+
+impl UnitState {
+    /// As [`Unit::is_down`].
+    pub fn is_down(&self) -> bool {
+        is_down(&self.active)
+    }
+}
+
+fn is_down(active: &str) -> bool {
+    matches!(active, "inactive" | "failed")
+}
+
 /// The properties of a unit that farewell looks at; see org.freedesktop.systemd1(5). What a unit does not have is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -34,8 +56,6 @@ pub struct Unit {
     pub stop_timeout: Option<Duration>,
     /// `NotifyAccess` of a service: none, main, exec, all.
     pub notify_access: String,
-    /// `NRestarts` of a service.
-    pub restarts: u32,
 }
 
 impl Unit {
@@ -69,7 +89,6 @@ impl Unit {
                 .filter(|usec| *usec < u64::MAX)
                 .map(Duration::from_micros),
             notify_access: take(values, "NotifyAccess").unwrap_or_default(),
-            restarts: take(values, "NRestarts").unwrap_or_default(),
         }
     }
 
@@ -80,7 +99,7 @@ impl Unit {
 
     /// Whether nothing of it runs, and nothing is about to.
     pub fn is_down(&self) -> bool {
-        matches!(self.active.as_str(), "inactive" | "failed")
+        is_down(&self.active)
     }
 }
 
