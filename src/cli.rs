@@ -134,7 +134,9 @@ pub enum Verb {
     },
     /// Show the run in progress, else the last one
     #[command(
-        after_help = "Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
+        after_help = "Asks the system bus first, where anyone sees root's run, and then the records: those of --state, \
+                            if it is given, alone.\n\
+                            Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
     )]
     Status {
         /// Go on until the run ends

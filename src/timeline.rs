@@ -403,6 +403,23 @@ warning: late
     }
 
     #[test]
+    fn a_step_that_began_nobody_knows_when_has_its_length_and_no_bar() {
+        // As a run is seen by somebody who looks at it when its first step is over.
+        let events = [
+            finished(200, 0, State::Done, 1, 100),
+            started(200, 1),
+            finished(400, 1, State::Done, 1, 200),
+        ];
+        let drawn = draw(&progress(&["a", "b"], &events), false, &ASCII);
+        let expected = "\
+farewell R1: running after 0.4 s (trigger stop, budget 1m 30s)
++ a  done  0.1 s
++ b  done  0.2 s                                ##############################
+";
+        assert_eq!(drawn, expected, "\n{drawn}");
+    }
+
+    #[test]
     fn an_empty_run_is_its_headline() {
         assert_eq!(draw(&progress(&[], &[]), true, &ASCII).lines().count(), 1);
     }

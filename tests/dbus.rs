@@ -75,6 +75,20 @@ fn a_run_is_seen_as_it_goes() {
             .find(|line| line.starts_with(&format!(".{name} ")));
         assert!(line.is_some_and(|line| line.contains(" signal ") && line.contains(kind)));
     }
+    // What README.md tells people to type works.
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = fs::read_to_string(readme).expect("README.md");
+    let lines = readme
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("busctl "));
+    let lines: Vec<&str> = lines.filter(|line| !line.starts_with("monitor ")).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ended = scene.busctl(&NOBODY, &words);
+        assert_eq!(ended.code, 0, "{line}: {ended:?}");
+    }
+
     for by in [[].as_slice(), NOBODY.as_slice()] {
         let property = |name| scene.property_by(by, name).expect("an answer");
         assert_eq!(property("RunId"), scene.cli.report()["run"]);
@@ -115,19 +129,19 @@ fn a_run_is_seen_as_it_goes() {
     assert_eq!(run.end(GENEROUS).code, 1);
 
     let signals = monitor.all();
-    let changes = bodies(&signals, "StepChanged");
-    let state = |body: &&Value| (body[0].clone(), body[1].clone());
-    let order: Vec<_> = changes.iter().map(state).collect();
-    let expected = [
-        ("first", "running"),
-        ("first", "done"),
-        ("fails", "failed"),
-        ("last", "running"),
-        ("last", "done"),
-    ];
+    // A step that begins and ends within a breath may have its last word alone.
+    let mut changes = bodies(&signals, "StepChanged");
+    changes.retain(|body| body[0] != "fails" || body[1] != "running");
+    let order: Vec<_> = changes.iter().map(|body| [&body[0], &body[1]]).collect();
     assert_eq!(
-        order,
-        expected.map(|(name, state)| (json!(name), json!(state)))
+        json!(order),
+        json!([
+            ["first", "running"],
+            ["first", "done"],
+            ["fails", "failed"],
+            ["last", "running"],
+            ["last", "done"]
+        ])
     );
     assert_eq!(*changes[2], json!(["fails", "failed", why, 1]));
     let last = &signals[signals.len() - 2..];

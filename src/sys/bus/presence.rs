@@ -285,13 +285,14 @@ impl Presence<'_> {
             }
             while let Some(message) = talk.line.take()? {
                 match message.kind {
-                    Kind::Call => {
-                        let answer = service::answer(run, &message)?;
-                        answer.iter().for_each(|answer| talk.line.send(answer));
-                    }
+                    Kind::Call => match service::answer(run, &message) {
+                        Ok(answer) => answer.iter().for_each(|answer| talk.line.send(answer)),
+                        // Whoever asks for what cannot be told is not told; the others are.
+                        Err(error) => log::debug!("D-Bus: {error}"),
+                    },
                     Kind::Return | Kind::Error => talk.answers.push(message),
                     // The bus tells who has which name.
-                    Kind::Signal => {}
+                    Kind::Signal | Kind::Other => {}
                 }
             }
         }
