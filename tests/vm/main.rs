@@ -22,4 +22,17 @@ macro_rules! table {
 
 table! {
     power_button on bookworm trixie;
+    stop_units on bookworm trixie;
+    registries on bookworm trixie;
+    without_bus on bookworm trixie;
+    without_journal on bookworm trixie;
+    rehearsal on bookworm trixie;
+    start_fails on bookworm trixie;
+    configuration on bookworm trixie;
+    time on bookworm trixie;
+    reexec on bookworm trixie;
+    nfs on bookworm trixie;
+    nfs_dies on bookworm trixie;
+    credentials on bookworm trixie;
+    watched on bookworm trixie;
 }

@@ -17,7 +17,8 @@ pub const BEGINS: &str = "lab: the scenario begins";
 pub struct End {
     pub console: String,
     pub journal: Journal,
-    runs: Vec<Value>,
+    runs: Vec<Run>,
+    dir: PathBuf,
 }
 
 impl End {
@@ -63,6 +64,7 @@ impl End {
             console: console(dir),
             journal: Journal::read(&journal, BEGINS)?,
             runs: runs(&state)?,
+            dir: dir.to_owned(),
         };
         let _ = fs::remove_dir_all(left);
         let _ = fs::remove_file(raw);
@@ -70,32 +72,70 @@ impl End {
     }
 
     /// The records of all runs, oldest first, as `report --json` tells them.
-    pub fn runs(&self) -> &[Value] {
+    pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
     /// The only run.
-    pub fn run(&self) -> Run<'_> {
+    pub fn run(&self) -> &Run {
         let [run] = &self.runs[..] else {
             panic!("there are {} runs: {:#?}", self.runs.len(), self.runs);
         };
-        Run(run)
+        run
+    }
+
+    /// The last run.
+    pub fn last_run(&self) -> &Run {
+        self.runs.last().expect("there was a run")
     }
 
     /// Fails unless for each part there is a line of the journal that contains it, in this order.
     pub fn in_order(&self, parts: &[&str]) {
         self.journal.in_order(parts);
     }
+
+    /// Fails where anything that the machine has left contains this.
+    pub fn nowhere(&self, secret: &str) {
+        let record = fs::read_to_string(self.dir.join("record.jsonl")).expect("records");
+        for (place, text) in [("console", &self.console), ("record", &record)] {
+            assert!(!text.contains(secret), "the {place} says {secret}");
+        }
+        for entry in &self.journal.0 {
+            let fields = entry.fields.to_string();
+            assert!(!fields.contains(secret), "the journal says it: {fields}");
+        }
+    }
 }
 
 /// What the record says of a run.
-pub struct Run<'a>(pub &'a Value);
+#[derive(Debug)]
+pub struct Run(Value);
 
-impl Run<'_> {
+impl Run {
+    /// One as `report --json` tells it.
+    pub fn parse(text: &str) -> Result<Run, String> {
+        let value = serde_json::from_str(text).map_err(|error| format!("{error}: {text}"))?;
+        Ok(Run(value))
+    }
+
     /// Fails unless it had this trigger and this result.
     pub fn is(&self, trigger: &str, result: &str) -> &Self {
         let told = (self.0["trigger"].as_str(), self.0["result"].as_str());
         assert_eq!(told, (Some(trigger), Some(result)), "{:#}", self.0);
+        self
+    }
+
+    /// Fails unless it ended within this time.
+    pub fn within(&self, seconds: f64) -> &Self {
+        assert!(took(&self.0) <= seconds, "{:#}", self.0);
+        self
+    }
+
+    /// Fails unless it warned of something so.
+    pub fn warns(&self, part: &str) -> &Self {
+        let warnings = self.0["warnings"].as_array().expect("warnings");
+        let says = |it: &Value| it.as_str().is_some_and(|it| it.contains(part));
+        assert!(warnings.iter().any(says), "{part:?}: {:#}", self.0);
         self
     }
 
@@ -107,12 +147,37 @@ impl Run<'_> {
 
     /// Fails unless a step failed with this word.
     pub fn failed(&self, name: &str, word: &str) -> &Self {
-        assert_eq!(
-            self.named(name)["error"]["word"],
-            word,
-            "{name}: {:#}",
-            self.0
-        );
+        let told = &self.named(name)["error"]["word"];
+        assert_eq!(told, word, "{name}: {:#}", self.0);
+        self
+    }
+
+    /// Fails unless a step says this of how it ended.
+    pub fn says(&self, name: &str, parts: &[&str]) -> &Self {
+        let step = self.named(name);
+        let told = [&step["reason"], &step["error"]["message"]];
+        let told: Vec<&str> = told.iter().filter_map(|it| it.as_str()).collect();
+        for part in parts {
+            assert!(
+                told.iter().any(|it| it.contains(part)),
+                "{name}: {part:?}: {:#}",
+                self.0
+            );
+        }
+        self
+    }
+
+    /// Fails unless a step took this many seconds.
+    pub fn took(&self, name: &str, range: std::ops::RangeInclusive<f64>) -> &Self {
+        let took = took(self.named(name));
+        assert!(range.contains(&took), "{name}: {range:?}: {:#}", self.0);
+        self
+    }
+
+    /// Fails unless a step was tried this often or more.
+    pub fn attempts(&self, name: &str, least: u64) -> &Self {
+        let attempts = self.named(name)["attempts"].as_u64();
+        assert!(attempts >= Some(least), "{name}: {:#}", self.0);
         self
     }
 
@@ -121,6 +186,11 @@ impl Run<'_> {
         let step = steps.iter().find(|step| step["name"] == name);
         step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.0))
     }
+}
+
+fn took(value: &Value) -> f64 {
+    let took = value["duration_usec"].as_f64();
+    took.unwrap_or_else(|| panic!("no duration: {value:#}")) / 1e6
 }
 
 /// What a machine in this directory has written to its console so far.
@@ -137,7 +207,7 @@ fn records_of(state: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn runs(state: &Path) -> Result<Vec<Value>, String> {
+fn runs(state: &Path) -> Result<Vec<Run>, String> {
     let mut runs = Vec::new();
     for path in records_of(state) {
         let name = path.file_stem().expect("a name");
@@ -148,7 +218,7 @@ fn runs(state: &Path) -> Result<Vec<Value>, String> {
                 .args(["--json", "--state"])
                 .arg(state),
         )?;
-        runs.push(serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?);
+        runs.push(Run::parse(&text)?);
     }
     Ok(runs)
 }

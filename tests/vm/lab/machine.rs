@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::clients::Clients;
-use super::end::{self, BEGINS, End};
+use super::end::{self, BEGINS, End, Run};
 use super::frozen::{BOOT, frozen};
 use super::image::{self, Installed};
 use super::qemu::{Disk, Qemu};
@@ -159,9 +159,31 @@ impl Machine {
         end::console(&self.dir)
     }
 
+    /// Waits until the machine has written this to its console.
+    pub fn wait_for_console(&self, part: &str) {
+        let end = Instant::now() + GENEROUS;
+        while !self.console().contains(part) {
+            assert!(Instant::now() < end, "the console does not say {part:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Its last run, as `farewell report` tells it there.
+    pub fn run_so_far(&mut self) -> Run {
+        let text = self.must("farewell report --json");
+        Run::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Waits until the machine has powered itself off; what it has left.
     pub fn powered_off(mut self) -> End {
         assert!(self.qemu.ended(DOWN), "it does not power off");
+        self.end()
+    }
+
+    /// Cuts its power, once its journal is on the disk; what it has left.
+    pub fn cut(mut self) -> End {
+        self.must("journalctl --sync");
+        self.qemu.cut();
         self.end()
     }
 

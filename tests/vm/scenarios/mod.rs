@@ -1,8 +1,28 @@
 //! One file for each scenario, or for a few that belong together.
 
+mod agent;
+mod alone;
+mod configuration;
+mod credentials;
+mod nfs;
 mod power_button;
+mod reexec;
+mod registries;
+mod stop_units;
+mod time;
+mod watched;
 
+pub use agent::{rehearsal, start_fails};
+pub use alone::{without_bus, without_journal};
+pub use configuration::configuration;
+pub use credentials::credentials;
+pub use nfs::{nfs, nfs_dies};
 pub use power_button::power_button;
+pub use reexec::reexec;
+pub use registries::registries;
+pub use stop_units::stop_units;
+pub use time::time;
+pub use watched::watched;
 
 /// What most machines do: leave, let those finish who are still here, stop the application.
 const LEAVE_AND_STOP: &str = r#"
