@@ -38,6 +38,26 @@ pub struct Unit {
     pub restarts: u32,
 }
 
+/// What a unit does, in two words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// `ActiveState`: active, inactive, deactivating …
+    pub active: String,
+    /// `SubState`: running, dead, stop-sigterm …
+    pub sub: String,
+}
+
+impl Activity {
+    /// Whether nothing of the unit runs, and nothing is about to.
+    pub fn is_down(&self) -> bool {
+        is_down(&self.active)
+    }
+}
+
+fn is_down(active: &str) -> bool {
+    matches!(active, "inactive" | "failed")
+}
+
 impl Unit {
     pub(super) fn of(mut values: HashMap<String, OwnedVariant>) -> Unit {
         fn take<T: TryFrom<OwnedVariant>>(
@@ -80,7 +100,7 @@ impl Unit {
 
     /// Whether nothing of it runs, and nothing is about to.
     pub fn is_down(&self) -> bool {
-        matches!(self.active.as_str(), "inactive" | "failed")
+        is_down(&self.active)
     }
 }
 
