@@ -52,7 +52,7 @@ pub fn stop_units(stage: &Stage) {
     machine.configure(&sequence());
     start(&mut machine);
     // A client that asks on and on, which would start the application again.
-    machine.must("(while :; do curl -s http://127.0.0.1:8080/; done) >/dev/null 2>&1 &");
+    machine.must("(while :; do curl -s http://127.0.0.1:8080/; sleep 0.2; done) >/dev/null 2>&1 &");
     machine.must("systemctl stop farewell.service");
     let run = machine.run_so_far();
     run.is("stop", "failed");

@@ -10,8 +10,9 @@ reserve = "4s"
 [[step]]
 name = "eater"
 kind = "command"
-argv = ["sleep", "100"]
+argv = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
 timeout = "60s"
+grace = "1s"
 
 [[step]]
 name = "after-it"
