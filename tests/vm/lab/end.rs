@@ -69,17 +69,32 @@ impl End {
         Ok(end)
     }
 
-    /// The records of all runs, oldest first, as `report --json` tells them.
-    pub fn runs(&self) -> &[Value] {
-        &self.runs
+    /// All runs, oldest first.
+    pub fn runs(&self) -> Vec<Run<'_>> {
+        let run = |record| Run {
+            record,
+            journal: &self.journal,
+        };
+        self.runs.iter().map(run).collect()
     }
 
     /// The only run.
     pub fn run(&self) -> Run<'_> {
-        let [run] = &self.runs[..] else {
-            panic!("there are {} runs: {:#?}", self.runs.len(), self.runs);
-        };
-        Run(run)
+        let runs = self.runs();
+        assert_eq!(runs.len(), 1, "{:#?}", self.runs);
+        self.runs().remove(0)
+    }
+
+    /// Fails if anything was run.
+    pub fn nothing_ran(&self) {
+        assert!(self.runs.is_empty(), "{:#?}", self.runs);
+        let lines = self
+            .journal
+            .0
+            .iter()
+            .filter(|it| !it.field("FAREWELL_RUN").is_empty());
+        let lines: Vec<_> = lines.map(|it| &it.line).collect();
+        assert!(lines.is_empty(), "{lines:#?}");
     }
 
     /// Fails unless for each part there is a line of the journal that contains it, in this order.
@@ -88,20 +103,63 @@ impl End {
     }
 }
 
-/// What the record says of a run.
-pub struct Run<'a>(pub &'a Value);
+/// What the record and the journal say of a run.
+pub struct Run<'a> {
+    record: &'a Value,
+    journal: &'a Journal,
+}
 
 impl Run<'_> {
-    /// Fails unless it had this trigger and this result.
+    /// Fails unless it had this trigger and this result, and the journal has every line that it must have.
     pub fn is(&self, trigger: &str, result: &str) -> &Self {
-        let told = (self.0["trigger"].as_str(), self.0["result"].as_str());
-        assert_eq!(told, (Some(trigger), Some(result)), "{:#}", self.0);
+        let told = |field: &str| self.record[field].as_str().expect("a text");
+        let record = format!("{:#}", self.record);
+        assert_eq!(
+            (told("trigger"), told("result")),
+            (trigger, result),
+            "{record}"
+        );
+        let lines = self.journal.with("FAREWELL_RUN", told("run"));
+        let says = |start: &str| lines.iter().any(|it| it.line.starts_with(start));
+        for step in self.record["steps"].as_array().expect("steps") {
+            let [name, state] = ["name", "state"].map(|it| step[it].as_str().expect("a text"));
+            assert!(
+                says(&format!("farewell: step {name}: {state}")),
+                "{name}: {record}"
+            );
+        }
+        let first = lines.first().map(|it| &it.line[..]).unwrap_or_default();
+        assert!(
+            first.starts_with(&format!("farewell: trigger {trigger}: ")),
+            "{first}"
+        );
+        let last = lines.last().map(|it| &it.line[..]).unwrap_or_default();
+        assert!(
+            last.starts_with(&format!(
+                "farewell: farewell {}: {result} after",
+                told("run")
+            )),
+            "{last}"
+        );
+        self
+    }
+
+    /// Fails unless the journal says from what the trigger was seen.
+    pub fn seen(&self, what: &str) -> &Self {
+        let run = self.record["run"].as_str().expect("a text");
+        let first = &self.journal.with("FAREWELL_RUN", run)[0].line;
+        assert!(first.contains(what), "{first}");
         self
     }
 
     /// Fails unless a step ended so.
     pub fn step(&self, name: &str, state: &str) -> &Self {
-        assert_eq!(self.named(name)["state"], state, "{name}: {:#}", self.0);
+        assert_eq!(
+            self.named(name)["state"],
+            state,
+            "{name}: {:#}",
+            self.record
+        );
         self
     }
 
@@ -111,15 +169,15 @@ impl Run<'_> {
             self.named(name)["error"]["word"],
             word,
             "{name}: {:#}",
-            self.0
+            self.record
         );
         self
     }
 
     fn named(&self, name: &str) -> &Value {
-        let steps = self.0["steps"].as_array().expect("steps");
+        let steps = self.record["steps"].as_array().expect("steps");
         let step = steps.iter().find(|step| step["name"] == name);
-        step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.0))
+        step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.record))
     }
 }
 

@@ -24,8 +24,19 @@ impl Registry {
     pub fn with_member(name: &str) -> Registry {
         let mut registry = Registry::down(name);
         registry.start();
-        registry.cluster().ctl(&["put", MEMBER, "10.0.2.15:8080"]);
+        registry.register();
         registry
+    }
+
+    /// Registers the machine, as its application does when it starts.
+    pub fn register(&self) {
+        self.cluster().ctl(&["put", MEMBER, "10.0.2.15:8080"]);
+    }
+
+    /// Fails if the machine has left.
+    pub fn still_lists_member(&self) {
+        let listed = Registry::lists_member(self.address());
+        assert!(listed.expect("an answer"), "it has left");
     }
 
     /// One that has yet to start.
