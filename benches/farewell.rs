@@ -1,7 +1,11 @@
 //! `cargo bench`: what a run costs, beside the script that a user would write otherwise, in the same run.
 //!
-//! As root: it makes a mount namespace of its own, in which stand-ins for journald and systemd listen. Needs etcd, bash,
-//! curl, jq and logger. Prints ratios of medians beside the limits of the design; absolute times are of this machine.
+//! As root: it makes a mount namespace of its own, in which stand-ins for journald and systemd listen, and a bus of its
+//! own. Needs dbus-daemon, etcd, bash, curl, jq and logger. Prints ratios of medians beside the limits of the design; absolute times are of this machine.
+
+#[path = "../tests/support/daemon.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod daemon;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use daemon::Daemon;
 use nix::sys::resource::{UsageWho, getrusage};
 
 const FAREWELL: &str = env!("CARGO_BIN_EXE_farewell");
@@ -43,13 +48,17 @@ fn inside() {
     let room = std::env::temp_dir().join(format!("farewell-bench-{}", std::process::id()));
     fs::create_dir_all(&room).expect("a directory");
     stand_in(&room.join("notify"));
-    let bench = Bench { room: room.clone() };
+    let bus = Daemon::start(&room, true);
+    let bench = Bench {
+        room: room.clone(),
+        bus: bus.address(),
+    };
     let etcd = bench.etcd();
     bench.against_a_script(&etcd.url);
     bench.side_by_side();
     bench.chain();
     bench.size();
-    drop(etcd);
+    drop((etcd, bus));
     fs::remove_dir_all(room).expect("removed");
 }
 
@@ -127,6 +136,7 @@ fn row(what: &str, value: String, limit: &str) {
 
 struct Bench {
     room: PathBuf,
+    bus: String,
 }
 
 impl Bench {
@@ -189,7 +199,7 @@ impl Bench {
         path
     }
 
-    /// A run with every reporter on: lines on standard output, the journal, systemd, and the record.
+    /// A run with every reporter on: lines on standard output, the journal, systemd, D-Bus, and the record.
     fn farewell(&self, config: &Path) -> Command {
         let log = fs::File::create(self.room.join("stderr")).expect("a file");
         let metadata = log.metadata().expect("metadata");
@@ -205,6 +215,7 @@ impl Bench {
                 format!("{}:{}", metadata.dev(), metadata.ino()),
             )
             .env("NOTIFY_SOCKET", self.room.join("notify"))
+            .env("DBUS_SYSTEM_BUS_ADDRESS", &self.bus)
             .stdout(fs::File::create(self.room.join("stdout")).expect("a file"))
             .stderr(log);
         command

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, Happening};
 use crate::failure::Failure;
-use crate::reporter::{Newsroom, Reporter};
+use crate::reporter::{AtWork, Desk, Newsroom, Reporter};
 use crate::reporters::record::Written;
 use crate::run::errand::Audience;
 use crate::secrets::mask;
@@ -60,6 +60,20 @@ impl Broadcast {
     ) -> std::io::Result<()> {
         match &mut self.inner().newsroom {
             Some(newsroom) => newsroom.add(name, self.begun, every, reporter),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a reporter to work that brings a thread of its own.
+    ///
+    /// # Errors
+    /// Its own; the run goes on without it.
+    pub fn add_desk(
+        &self,
+        begin: impl FnOnce(AtWork) -> std::io::Result<Desk>,
+    ) -> std::io::Result<()> {
+        match &mut self.inner().newsroom {
+            Some(newsroom) => newsroom.add_desk(begin),
             None => Ok(()),
         }
     }

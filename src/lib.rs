@@ -67,6 +67,8 @@ pub mod timeline;
 
 pub mod sentence;
 
+pub mod snapshot;
+
 pub mod reporter;
 
 pub mod reminder;

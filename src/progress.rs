@@ -141,7 +141,7 @@ impl Progress {
                 it.state = *state;
                 it.attempts = *attempts;
                 it.ended = Some(event.at);
-                it.took = it.started.map(|_| *took);
+                it.took = (it.started.is_some() || *attempts > 0).then_some(*took);
                 it.waiting = None;
                 it.failure.clone_from(failure);
                 it.reason.clone_from(reason);

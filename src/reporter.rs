@@ -23,9 +23,17 @@ pub trait Reporter: Send {
     fn hear(&mut self, news: News<'_>);
 }
 
+/// Takes each event and makes nobody wait.
+pub type Desk = Box<dyn Fn(&Arc<Event>) + Send>;
+
+/// Held by a reporter's thread until it has finished.
+pub struct AtWork {
+    _open: Sender<()>,
+}
+
 /// The reporters of a run, each at work on its thread.
 pub struct Newsroom {
-    desks: Vec<Sender<Arc<Event>>>,
+    desks: Vec<Desk>,
     /// Each thread holds the other end until it has finished; nothing is ever sent.
     finished: Receiver<()>,
     at_work: Sender<()>,
@@ -54,26 +62,39 @@ impl Newsroom {
         every: Option<Duration>,
         mut reporter: Box<dyn Reporter>,
     ) -> std::io::Result<()> {
-        let (events, inbox) = mpsc::channel();
-        let at_work = self.at_work.clone();
-        thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(256 << 10)
-            .spawn(move || {
-                listen(&inbox, started, every, reporter.as_mut());
-                drop(at_work);
-            })?;
-        self.desks.push(events);
+        self.add_desk(|at_work| {
+            let (events, inbox) = mpsc::channel();
+            thread::Builder::new()
+                .name(name.to_owned())
+                .stack_size(256 << 10)
+                .spawn(move || {
+                    listen(&inbox, started, every, reporter.as_mut());
+                    drop(at_work);
+                })?;
+            // A reporter that panicked is gone; the run does not care.
+            Ok(Box::new(move |event| drop(events.send(event.clone()))))
+        })
+    }
+
+    /// Puts a reporter to work that brings a thread of its own.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn add_desk(
+        &mut self,
+        begin: impl FnOnce(AtWork) -> std::io::Result<Desk>,
+    ) -> std::io::Result<()> {
+        let at_work = AtWork {
+            _open: self.at_work.clone(),
+        };
+        self.desks.push(begin(at_work)?);
         Ok(())
     }
 
     /// Tells every reporter.
     pub fn tell(&self, event: Event) {
         let event = Arc::new(event);
-        for desk in &self.desks {
-            // A reporter that panicked is gone; the run does not care.
-            let _ = desk.send(event.clone());
-        }
+        self.desks.iter().for_each(|desk| desk(&event));
     }
 
     /// Lets the reporters finish what they have heard, for at most `patience`; who is stuck is left behind.

@@ -45,10 +45,13 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
             failure,
             again,
         } => format!(
-            "step {}: attempt {attempt} failed: {}: {failure}; again in {}",
+            "step {}: attempt {attempt} failed: {}: {failure}{}",
             name(step),
             failure.word,
-            lapse::short(*again)
+            match again.is_zero() {
+                true => String::new(),
+                false => format!("; again in {}", lapse::short(*again)),
+            }
         ),
         Happening::Intended { mark, intent } => format!(
             "step {}: leaves {}, to be undone by `farewell start`",

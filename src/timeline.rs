@@ -85,10 +85,9 @@ pub fn draw(progress: &Progress, over: bool, style: &Style) -> String {
     let pace = pacemakers(progress);
     table(&mut text, progress, &pace, style);
     if !pace.is_empty() {
-        let sum: Duration = (progress.steps.iter())
-            .filter_map(|step| span(step, progress.at))
-            .map(|(start, end)| end - start)
-            .sum();
+        let lengths = progress.steps.iter();
+        let lengths = lengths.filter_map(|step| length(step, progress.at));
+        let sum: Duration = lengths.sum();
         let _ = writeln!(
             text,
             "{} set the pace: {} in all, {} if one step at a time",
@@ -138,7 +137,7 @@ pub fn headline(progress: &Progress, over: bool) -> String {
 fn table(text: &mut String, progress: &Progress, pace: &[usize], style: &Style) {
     let rows: Vec<[String; 4]> = (progress.steps.iter())
         .map(|step| {
-            let took = span(step, progress.at).map(|(start, end)| lapse::short(end - start));
+            let took = length(step, progress.at).map(lapse::short);
             let attempts = match step.attempts {
                 0 | 1 => String::new(),
                 many => format!("{many} attempts"),
@@ -217,9 +216,19 @@ fn span(step: &StepProgress, now: Duration) -> Option<(Duration, Duration)> {
     Some((start, end.max(start)))
 }
 
+/// How long a step has run until `now`; known even of one of which nobody knows when it began.
+fn length(step: &StepProgress, now: Duration) -> Option<Duration> {
+    let span = span(step, now).map(|(start, end)| end - start);
+    span.or(step.took)
+}
+
 /// The steps that set the pace, by their ends: the one that ended last, the last one that ended before that began, and
-/// so on. Empty when no step ran.
+/// so on. Empty when no step ran, or of one that did nobody knows when it began.
 fn pacemakers(progress: &Progress) -> Vec<usize> {
+    let mut steps = progress.steps.iter();
+    if steps.any(|step| step.took.is_some() && step.started.is_none()) {
+        return Vec::new();
+    }
     let mut ran: Vec<(usize, Duration, Duration)> = (progress.steps.iter().enumerate())
         .filter_map(|(index, step)| Some((index, step.started?, step.ended.unwrap_or(progress.at))))
         .collect();

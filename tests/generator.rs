@@ -4,58 +4,40 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use support::Dir;
+use support::installed::Installed;
 use support::program::Said;
 
-/// A place for /etc/farewell and /run/farewell, and for what is generated.
-struct Place(Dir);
+/// The generator as systemd runs it, the kernel log, and the drop-in that it wrote.
+struct Generated {
+    code: i32,
+    told: String,
+    drop_in: String,
+}
 
-impl Place {
-    fn new(name: &str, config: &str) -> Place {
-        let dir = Dir::new(&format!("generator-{name}"));
-        for part in ["etc", "run", "out"] {
-            fs::create_dir(dir.0.join(part)).expect("made");
-        }
-        let place = Place(dir);
-        place.configure(config);
-        place
-    }
-
-    fn configure(&self, config: &str) {
-        fs::write(self.0.0.join("etc/farewell.toml"), config).expect("written");
-    }
-
-    /// Runs the generator as systemd does, with this place's files where the installed ones are. The kernel log is a
-    /// file here.
-    fn generate(&self) -> Said {
-        let script = "set -e; place=$1; program=$2; \
-            mount -t tmpfs none /mnt; cp \"$program\" /mnt/farewell-generator; cp -a \"$place\" /mnt/place; \
-            : >/mnt/kmsg; mount --bind /mnt/kmsg /dev/kmsg; \
-            for name in etc run; do \
-                mkdir -p /mnt/upper/$name/farewell /mnt/work/$name; \
-                mount -t overlay -o lowerdir=/$name,upperdir=/mnt/upper/$name,workdir=/mnt/work/$name none /$name; \
-                mount --bind /mnt/place/$name /$name/farewell; \
-            done; \
-            cd /; code=0; \
-            env -i PATH=/usr/bin:/bin SYSTEMD_SCOPE=system /mnt/farewell-generator \
-                /mnt/place/out /mnt/early /mnt/late </dev/null || code=$?; \
-            cat /mnt/kmsg >&2; cat /mnt/place/out/farewell.service.d/05-sequence.conf 2>/dev/null || :; \
-            ls /mnt/early /mnt/late 2>/dev/null || :; exit $code";
-        Said::by(
-            Command::new("unshare")
-                .args(["-m", "--propagation", "private", "sh", "-c", script, "sh"])
-                .arg(&self.0.0)
-                .arg(env!("CARGO_BIN_EXE_farewell")),
-        )
+fn generate(place: &Installed) -> Generated {
+    let out = place.path("out");
+    fs::create_dir_all(&out).expect("made");
+    let (early, late) = (place.path("early"), place.path("late"));
+    let directories = [&out, &early, &late].map(|it| it.to_str().expect("UTF-8"));
+    let said = place.run("farewell-generator", &directories);
+    assert_eq!(
+        (said.stdout.as_str(), said.stderr.as_str()),
+        ("", ""),
+        "both are lost"
+    );
+    assert!(!early.exists() && !late.exists(), "it writes nowhere else");
+    Generated {
+        code: said.code,
+        told: place.text("kmsg"),
+        drop_in: place.text("out/farewell.service.d/05-sequence.conf"),
     }
 }
 
 /// The lines of a drop-in that systemd reads.
-fn settings(said: &Said) -> Vec<&str> {
-    assert_eq!(said.code, 0, "{said:?}");
-    let lines = said.stdout.lines();
+fn settings(made: &Generated) -> Vec<&str> {
+    assert_eq!(made.code, 0);
+    let lines = made.drop_in.lines();
     lines
         .filter(|line| !line.starts_with('#') && !line.is_empty())
         .collect()
@@ -86,8 +68,8 @@ argv = ["echo", "gone"]
 
 #[test]
 fn the_order_and_the_timeout_come_from_the_configuration() {
-    let said = Place::new("good", GOOD).generate();
-    assert_eq!(said.stderr, "", "silent when all is well");
+    let made = generate(&Installed::with("generator-good", GOOD));
+    assert_eq!(made.told, "", "silent when all is well");
     let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     let host = host.trim().replace('-', "\\x2d");
     let member = format!("mnt-share\\x2d1-members-{host}");
@@ -100,7 +82,7 @@ fn the_order_and_the_timeout_come_from_the_configuration() {
         after.push(format!("After={mount}.automount"));
     }
     after.sort();
-    let mut found = settings(&said);
+    let mut found = settings(&made);
     assert_eq!(found.remove(0), "[Unit]");
     // The smallest budget and the time to close the record; a longer one is asked for by the run itself.
     let service = found.split_off(found.len() - 2);
@@ -108,30 +90,25 @@ fn the_order_and_the_timeout_come_from_the_configuration() {
     let mut found: Vec<String> = found.into_iter().map(str::to_owned).collect();
     found.sort();
     assert_eq!(found, after);
-    assert!(!said.stdout.contains("Requires"), "{said:?}");
+    assert!(!made.drop_in.contains("Requires"));
 }
 
 #[test]
 fn without_a_configuration_the_defaults_are_said() {
-    let place = Place::new("none", "");
-    fs::remove_file(place.0.0.join("etc/farewell.toml")).expect("removed");
-    let said = place.generate();
+    let made = generate(&Installed::new("generator-none"));
     assert_eq!(
-        settings(&said),
+        settings(&made),
         ["[Unit]", "[Service]", "TimeoutStopSec=1m35s"]
     );
-    assert_eq!(said.stderr, "");
+    assert_eq!(made.told, "");
 }
 
 #[test]
 fn a_broken_configuration_is_told_to_the_kernel_log_and_fails_nothing() {
-    let place = Place::new(
-        "broken",
-        "[[step]]\nname = \"a\"\nkind = \"wiat\"\nfor = \"1s\"\n",
-    );
-    let said = place.generate();
-    assert_eq!(settings(&said), Vec::<&str>::new());
-    let told: Vec<&str> = said.stderr.lines().collect();
+    let broken = "[[step]]\nname = \"a\"\nkind = \"wiat\"\nfor = \"1s\"\n";
+    let made = generate(&Installed::with("generator-broken", broken));
+    assert_eq!(settings(&made), Vec::<&str>::new());
+    let told: Vec<&str> = made.told.lines().collect();
     assert_eq!(
         told,
         [
@@ -144,51 +121,43 @@ fn a_broken_configuration_is_told_to_the_kernel_log_and_fails_nothing() {
 
 #[test]
 fn a_configuration_that_broke_since_boot_keeps_the_order_of_the_last_good_plan() {
-    let place = Place::new("last-good", "nonsense");
-    fs::write(
-        place.0.0.join("run/sequence.conf"),
-        "[Unit]\nAfter=app@1.service\n",
-    )
-    .expect("written");
-    let said = place.generate();
-    assert_eq!(settings(&said), ["[Unit]", "After=app@1.service"]);
-    assert!(
-        said.stderr
-            .contains("stays ordered as the last good plan needs it"),
-        "{said:?}"
-    );
+    let place = Installed::with("generator-last-good", "nonsense");
+    place.write("run/sequence.conf", "[Unit]\nAfter=app@1.service\n");
+    let made = generate(&place);
+    assert_eq!(settings(&made), ["[Unit]", "After=app@1.service"]);
+    let kept = "stays ordered as the last good plan needs it";
+    assert!(made.told.contains(kept), "{}", made.told);
 }
 
 #[test]
 fn what_is_not_known_yet_is_left_out_and_kept_facts_are_used() {
     let config = "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"app@${env:FAREWELL_TEST_ZONE}.service\"]\n";
-    let place = Place::new("unknown", config);
-    let said = place.generate();
+    let place = Installed::with("generator-unknown", config);
+    let made = generate(&place);
     assert!(
-        said.stdout.contains("# Not known yet: step stop: "),
-        "{said:?}"
+        made.drop_in.contains("# Not known yet: step stop: "),
+        "{}",
+        made.drop_in
     );
-    assert!(!said.stdout.contains("After="), "{said:?}");
-    let kept = r#"{"${env:FAREWELL_TEST_ZONE}": "b"}"#;
-    fs::write(place.0.0.join("run/facts.json"), kept).expect("written");
-    let said = place.generate();
-    assert!(said.stdout.contains("After=app@b.service\n"), "{said:?}");
+    assert_eq!(settings(&made)[1], "[Service]", "{}", made.drop_in);
+    place.write("run/facts.json", r#"{"${env:FAREWELL_TEST_ZONE}": "b"}"#);
+    assert_eq!(settings(&generate(&place))[1], "After=app@b.service");
 }
 
 #[test]
 fn a_configuration_that_does_not_answer_costs_the_boot_its_limit() {
-    let place = Place::new("hangs", "");
-    let path = place.0.0.join("etc/farewell.toml");
-    fs::remove_file(&path).expect("removed");
+    let place = Installed::new("generator-hangs");
     // Nobody ever writes to this one.
+    let path = place.path("etc/farewell.toml");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("made");
     let begun = std::time::Instant::now();
-    let said = place.generate();
-    assert!(begun.elapsed().as_secs() < 30, "{said:?}");
-    assert_eq!(settings(&said), Vec::<&str>::new());
+    let made = generate(&place);
+    assert!(begun.elapsed().as_secs() < 30);
+    assert_eq!(settings(&made), Vec::<&str>::new());
     assert!(
-        said.stderr.contains("could not be read within 5 s"),
-        "{said:?}"
+        made.told.contains("could not be read within 4 s"),
+        "{}",
+        made.told
     );
 }
 

@@ -4,7 +4,6 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use farewell::config::facts::Facts;
@@ -13,7 +12,7 @@ use farewell::plan::gate::{Passage, Plan};
 use farewell::plan::head::Restart;
 use farewell::trigger::Trigger;
 use support::Dir;
-use support::program::Said;
+use support::installed::Installed;
 
 /// The three places of an installed configuration, each with its `conf.d`.
 struct Places(Dir);
@@ -233,35 +232,14 @@ fn what_is_wrong_is_told_with_the_path_of_its_file() {
 
 #[test]
 fn the_program_reads_all_three_directories() {
-    let places = Places::new("namespace");
+    let places = Installed::new("namespace");
     places
         .write("etc/farewell.toml", &wait("main", ""))
         .write("usr/conf.d/10.toml", &wait("masked", ""))
         .write("usr/conf.d/20.toml", &wait("from-usr", ""))
         .write("run/conf.d/30.toml", &wait("from-run", ""))
         .write("etc/conf.d/10.toml", &wait("from-etc", ""));
-    // Tmpfs over the parents, so that the mount points cost this machine nothing.
-    let script = "set -e; root=$1; program=$2; \
-        mount -t tmpfs none /mnt; cp \"$program\" /mnt/farewell; cp -a \"$root\" /mnt/root; \
-        for pair in usr:/usr/lib run:/run etc:/etc; do \
-            from=/mnt/root/${pair%%:*}; to=${pair#*:}; \
-            mkdir -p /mnt/upper$to /mnt/work$to; mkdir /mnt/upper$to/farewell; \
-            mount -t overlay -o lowerdir=$to,upperdir=/mnt/upper$to,workdir=/mnt/work$to none $to; \
-            mount --bind $from $to/farewell; \
-        done; \
-        exec /mnt/farewell plan";
-    let said = Said::by(
-        Command::new("unshare")
-            .args(["-m", "--propagation", "private"])
-            .args([
-                "sh",
-                "-c",
-                script,
-                "sh",
-                &places.0.0.display().to_string(),
-                env!("CARGO_BIN_EXE_farewell"),
-            ]),
-    );
+    let said = places.run("farewell", &["plan"]);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
     let names: Vec<_> = said
         .stdout

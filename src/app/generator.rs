@@ -33,7 +33,7 @@ const NAME: &str = "farewell-generator";
 pub const DROP_IN: &str = "05-sequence.conf";
 
 /// How long it may take. The boot waits for it; it takes some milliseconds, and more on a disk that is cold.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How many problems are told; the kernel log is small.
 const TOLD: usize = 10;

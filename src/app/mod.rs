@@ -10,6 +10,7 @@ mod report;
 mod run;
 mod skip;
 mod start;
+mod status;
 pub mod undo;
 mod watchers;
 
@@ -63,7 +64,7 @@ fn call(cli: Cli, begun: Instant) -> u8 {
         Verb::Start { undo_only: true } => start::undo_only(options),
         Verb::Start { undo_only: false } => start::start(options),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
-        Verb::Status { follow, json } => report::status(options, follow, json),
+        Verb::Status { follow, json } => status::status(options, follow, json),
         Verb::Report { run, list, json } => report::report(options, run.as_deref(), list, json),
     }
 }

@@ -1,7 +1,6 @@
-//! `farewell report` and `farewell status`: what records tell.
+//! `farewell report`: what records tell.
 
-use std::io::{self, Write as _};
-use std::time::Duration;
+use std::io;
 
 use super::{complain, print, store};
 use crate::cli::{Options, exit};
@@ -11,14 +10,9 @@ use crate::history::store::Store;
 use crate::history::summary::Summary;
 use crate::lapse;
 use crate::printable::plain;
-use crate::reporter::{News, Reporter as _};
-use crate::reporters::terminal::Terminal;
 use crate::sys::clock::rfc3339;
 use crate::sys::terminal::Look;
 use crate::timeline::{self, Style};
-
-/// How often a record is looked at while it is followed.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Shows one past run, or the list of them.
 pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -> u8 {
@@ -60,19 +54,8 @@ pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -
     }
 }
 
-/// Shows the run in progress, else the last one.
-pub fn status(options: &Options, follow: bool, as_json: bool) -> u8 {
-    let store = store(options);
-    let running = store.holder().map(|holder| holder.run);
-    let last = store.ids().unwrap_or_default().pop();
-    match running.filter(|run| store.path(run).exists()).or(last) {
-        None => nothing(&store, "status"),
-        Some(id) if follow => follow_record(&store, &id),
-        Some(id) => show(&store, "status", &id, as_json),
-    }
-}
-
-fn nothing(store: &Store, verb: &str) -> u8 {
+/// There is no run to show.
+pub fn nothing(store: &Store, verb: &str) -> u8 {
     complain(&format!(
         "farewell {verb}: no run is recorded in {}",
         store.directory().display()
@@ -80,11 +63,13 @@ fn nothing(store: &Store, verb: &str) -> u8 {
     exit::NOTHING
 }
 
-fn is_running(store: &Store, id: &str) -> bool {
+/// Whether a run is in progress, by its lock.
+pub fn is_running(store: &Store, id: &str) -> bool {
     store.holder().is_some_and(|holder| holder.run == id)
 }
 
-fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
+/// Reads a record; and whether its run is in progress.
+pub fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
     // In this order: a run that ends between the two looks is not taken for one that was cut off.
     let running = is_running(store, id);
     let past = past::read(&store.path(id))?;
@@ -92,23 +77,32 @@ fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
     Ok((past, running))
 }
 
-fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
-    let (past, running) = match read(store, id) {
-        Ok(read) => read,
-        Err(error) => {
-            complain(&format!(
-                "farewell {verb}: {}: {error}",
-                store.path(id).display()
-            ));
-            return exit::NOTHING;
-        }
-    };
+/// Shows the run of a record.
+pub fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
+    match read(store, id) {
+        Ok((past, running)) => draw(verb, &past, running, as_json),
+        Err(error) => return unreadable(store, verb, id, &error),
+    }
+    exit::OK
+}
+
+/// A record that cannot be read.
+pub fn unreadable(store: &Store, verb: &str, id: &str, error: &io::Error) -> u8 {
+    complain(&format!(
+        "farewell {verb}: {}: {error}",
+        store.path(id).display()
+    ));
+    exit::NOTHING
+}
+
+/// Shows a run.
+pub fn draw(verb: &str, past: &Past, running: bool, as_json: bool) {
     if as_json {
-        match serde_json::to_string_pretty(&Summary::of(&past, running)) {
+        match serde_json::to_string_pretty(&Summary::of(past, running)) {
             Ok(text) => print(&format!("{text}\n")),
             Err(error) => complain(&format!("farewell {verb}: {error}")),
         }
-        return exit::OK;
+        return;
     }
     let look = Look::of(&io::stdout());
     let (width, _) = look.size();
@@ -123,7 +117,6 @@ fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
     }
     text.extend(past.remnants.iter().filter_map(remnant_line));
     print(&text);
-    exit::OK
 }
 
 /// What of it a person should know; nothing where the run itself has settled it.
@@ -146,10 +139,7 @@ fn report_list(store: &Store, ids: &[String], as_json: bool) -> u8 {
     for id in ids.iter().rev() {
         match read(store, id) {
             Ok((past, running)) => summaries.push((Summary::of(&past, running), past)),
-            Err(error) => complain(&format!(
-                "farewell report: {}: {error}",
-                store.path(id).display()
-            )),
+            Err(error) => drop(unreadable(store, "report", id, &error)),
         }
     }
     if summaries.is_empty() {
@@ -181,57 +171,5 @@ fn report_list(store: &Store, ids: &[String], as_json: bool) -> u8 {
             lapse::short(progress.at),
         ));
     }
-    exit::OK
-}
-
-/// Shows a run as its own terminal would, from its record.
-fn follow_record(store: &Store, id: &str) -> u8 {
-    let stdout = io::stdout();
-    let look = Look::of(&stdout);
-    let mut terminal = Terminal::new(Box::new(stdout), look);
-    let mut heard = 0;
-    loop {
-        let running = is_running(store, id);
-        let events = match past::events(&store.path(id)) {
-            Ok((events, _)) => events,
-            Err(error) => {
-                complain(&format!(
-                    "farewell status: {}: {error}",
-                    store.path(id).display()
-                ));
-                return exit::NOTHING;
-            }
-        };
-        events
-            .get(heard..)
-            .unwrap_or_default()
-            .iter()
-            .for_each(|event| terminal.hear(News::Event(event)));
-        heard = events.len();
-        terminal.hear(News::Idle);
-        if !running {
-            break;
-        }
-        std::thread::sleep(LOOK);
-        if let Ok((past, _)) = read(store, id) {
-            let since = past.progress.started.elapsed().unwrap_or_default();
-            terminal.hear(News::Tick(since));
-        }
-    }
-    drop(terminal);
-    match read(store, id) {
-        Ok((past, false)) if past.is_cut_off() => {
-            print(&format!("cut off: {}\n", past.cut_off_at()));
-        }
-        Ok(_) => {}
-        Err(error) => {
-            complain(&format!(
-                "farewell status: {}: {error}",
-                store.path(id).display()
-            ));
-            return exit::NOTHING;
-        }
-    }
-    let _ = io::stdout().flush();
     exit::OK
 }

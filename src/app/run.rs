@@ -19,12 +19,13 @@ use crate::message;
 use crate::occasion::Occasion;
 use crate::plan::head::Restart;
 use crate::reporters::console::Console;
+use crate::reporters::dbus;
 use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner};
 use crate::sys::http::Http;
-use crate::sys::{host, process, signals};
+use crate::sys::{bus, host, process, signals};
 use crate::trigger::Trigger;
 
 /// Runs the sequence.
@@ -86,6 +87,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     };
     let broadcast = Arc::new(Broadcast::new(begun));
     add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
+    add_dbus(&broadcast, begun, holder.by_systemd);
     // On a machine that stays up the console is somebody's screen.
     let goes_down = trigger != Trigger::Stop && holder.by_systemd;
     if let Some(console) = goes_down.then(Console::new).flatten() {
@@ -170,4 +172,23 @@ fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: b
         let every = Some(Systemd::EVERY);
         watchers::add_one(broadcast, "systemd", every, Box::new(systemd));
     }
+}
+
+/// Puts the reporter on D-Bus to work where it may have the name: the policy gives it to root alone, and a bus that was
+/// named is the caller's own. A run by hand, on a machine without the policy, goes without it and says nothing.
+fn add_dbus(broadcast: &Arc<Broadcast>, begun: Instant, by_systemd: bool) {
+    let named = bus::is_named();
+    if !signals::is_root() && !named {
+        return;
+    }
+    let audience = Arc::downgrade(broadcast);
+    let complain = move |cause: String| {
+        let message = format!("this run cannot be seen on D-Bus: {cause}");
+        match audience.upgrade().filter(|_| by_systemd || named) {
+            Some(audience) => audience.hear(Happening::Warning { message }),
+            None => log::debug!("{message}"),
+        }
+    };
+    let begin = |at_work| dbus::begin(begun, Box::new(complain), at_work);
+    watchers::added("D-Bus", broadcast.add_desk(begin));
 }

@@ -47,7 +47,12 @@ pub fn add_one(
     every: Option<Duration>,
     reporter: Box<dyn Reporter>,
 ) {
-    if let Err(error) = broadcast.add(name, every, reporter) {
+    added(name, broadcast.add(name, every, reporter));
+}
+
+/// Says so where a run goes on without a reporter.
+pub fn added(name: &str, added: io::Result<()>) {
+    if let Err(error) = added {
         complain(&format!(
             "farewell: goes on without its {name} reporter: {error}"
         ));

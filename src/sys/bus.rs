@@ -1,6 +1,9 @@
 //! D-Bus connections and calls that keep a deadline. zbus is asynchronous; its futures are run to their end here.
 
+pub mod agent;
 mod direct;
+pub mod presence;
+pub mod watch;
 
 use std::fmt;
 use std::future::Future;
@@ -73,6 +76,11 @@ impl From<zbus::Error> for Trouble {
             other => Trouble::Strange(other.to_string()),
         }
     }
+}
+
+/// Whether the environment names the system bus (`$DBUS_SYSTEM_BUS_ADDRESS`).
+pub fn is_named() -> bool {
+    std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some()
 }
 
 /// Runs a future of zbus to its end, or to the deadline.

@@ -6,10 +6,13 @@
 )]
 
 pub mod binary;
+pub mod bus;
 pub mod case;
 pub mod cli;
+pub mod daemon;
 pub mod etcd;
 pub mod fuse;
+pub mod installed;
 pub mod namespace;
 pub mod program;
 pub mod scope;

@@ -1,0 +1,179 @@
+//! `farewell status`: the run in progress, as D-Bus or its record tells it, else the last one.
+
+use std::io::{self, Write as _};
+use std::time::{Duration, SystemTime};
+
+use super::report::{self, draw, is_running, read, show};
+use super::{print, store};
+use crate::cli::{Options, exit};
+use crate::deadline::{Deadline, Reason};
+use crate::history::past::{self, Past};
+use crate::history::store::Store;
+use crate::reporter::{News, Reporter as _};
+use crate::reporters::terminal::Terminal;
+use crate::snapshot;
+use crate::sys::bus::agent::Snapshot;
+use crate::sys::bus::watch::{Seen, Watch};
+use crate::sys::files;
+use crate::sys::terminal::Look;
+
+/// How often a run is looked at while it is followed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the bus may take to tell of a run.
+const BUS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the disk may take to give the record of a run that the bus tells of too.
+const DISK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// What a run may take beyond its budget to close everything; after that nothing is expected of a silent bus.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Shows the run in progress, else the last one.
+pub fn status(options: &Options, follow: bool, as_json: bool) -> u8 {
+    let store = store(options);
+    // Who names a directory means the runs that are recorded there.
+    let watch = match options.state {
+        None => on_bus(),
+        Some(_) => None,
+    };
+    if let Some(watch) = watch {
+        return match (is_recorded(&store, watch.run()), follow) {
+            (true, true) => follow_record(&store, &watch.run().run),
+            (true, false) => show(&store, "status", &watch.run().run, as_json),
+            (false, true) => follow_bus(&store, watch),
+            (false, false) => show_bus(&watch, as_json),
+        };
+    }
+    let running = store.holder().map(|holder| holder.run);
+    let last = store.ids().unwrap_or_default().pop();
+    match running.filter(|run| store.path(run).exists()).or(last) {
+        None => report::nothing(&store, "status"),
+        Some(id) if follow => follow_record(&store, &id),
+        Some(id) => show(&store, "status", &id, as_json),
+    }
+}
+
+/// The run that D-Bus tells of.
+fn on_bus() -> Option<Watch> {
+    let deadline = Deadline::after(BUS_PATIENCE, Reason::Attempt);
+    Watch::begin(deadline).ok()
+}
+
+/// Whether the run that the bus tells of is recorded here, as far as the bus tells: then its record has more to tell,
+/// the times at which its steps began above all. Others cannot read it; and a disk may be behind, or not answer.
+fn is_recorded(store: &Store, run: &Snapshot) -> bool {
+    let (store, id) = (store.clone(), run.run.clone());
+    let looked = files::within(DISK_PATIENCE, move || read(&store, &id));
+    looked.is_ok_and(|(past, running)| running && past.progress.ended() >= run.ended() as usize)
+}
+
+/// The time since the start of a run.
+fn age(run: &Snapshot) -> Duration {
+    let age = SystemTime::now().duration_since(snapshot::started(run));
+    age.unwrap_or_default()
+}
+
+fn show_bus(watch: &Watch, as_json: bool) -> u8 {
+    let run = watch.run();
+    let Some(progress) = snapshot::progress(run, age(run)) else {
+        return exit::NOTHING;
+    };
+    let past = Past {
+        progress,
+        torn: None,
+        remnants: Vec::new(),
+    };
+    draw("status", &past, run.result.is_none(), as_json);
+    exit::OK
+}
+
+fn terminal() -> Terminal {
+    let stdout = io::stdout();
+    let look = Look::of(&stdout);
+    Terminal::new(Box::new(stdout), look)
+}
+
+/// Shows a run as its own terminal would, from what the bus tells.
+fn follow_bus(store: &Store, mut watch: Watch) -> u8 {
+    let mut terminal = terminal();
+    let mut hear = |before: Option<&Snapshot>, run: &Snapshot| {
+        for event in snapshot::events(before, run, age(run)) {
+            terminal.hear(News::Event(&event));
+        }
+        terminal.hear(News::Idle);
+        terminal.hear(News::Tick(age(run)));
+    };
+    hear(None, watch.run());
+    loop {
+        let known = watch.run().clone();
+        if known.result.is_some() {
+            return exit::OK;
+        }
+        let seen = watch.next(LOOK);
+        hear(Some(&known), watch.run());
+        let overdue = known.deadline_usec.saturating_sub(known.started_usec);
+        let overdue = age(&known) > Duration::from_micros(overdue) + CLOSING;
+        if seen == Seen::Departure || (overdue && seen == Seen::Nothing) {
+            break;
+        }
+    }
+    drop(terminal);
+    depart(store, watch.run())
+}
+
+/// Says how a run ended that has left the bus without a word.
+fn depart(store: &Store, run: &Snapshot) -> u8 {
+    match read(store, &run.run) {
+        Ok((_, true)) => follow_record(store, &run.run),
+        Ok((past, false)) => {
+            draw("status", &past, false, false);
+            exit::OK
+        }
+        Err(error) => {
+            print(&format!(
+                "run {} has left D-Bus; how it ended is in its record, which cannot be read here ({error})\n",
+                run.run
+            ));
+            exit::OK
+        }
+    }
+}
+
+/// Shows a run as its own terminal would, from its record.
+fn follow_record(store: &Store, id: &str) -> u8 {
+    let mut terminal = terminal();
+    let mut heard = 0;
+    loop {
+        let running = is_running(store, id);
+        let events = match past::events(&store.path(id)) {
+            Ok((events, _)) => events,
+            Err(error) => return report::unreadable(store, "status", id, &error),
+        };
+        events
+            .get(heard..)
+            .unwrap_or_default()
+            .iter()
+            .for_each(|event| terminal.hear(News::Event(event)));
+        heard = events.len();
+        terminal.hear(News::Idle);
+        if !running {
+            break;
+        }
+        std::thread::sleep(LOOK);
+        if let Ok((past, _)) = read(store, id) {
+            let since = past.progress.started.elapsed().unwrap_or_default();
+            terminal.hear(News::Tick(since));
+        }
+    }
+    drop(terminal);
+    match read(store, id) {
+        Ok((past, false)) if past.is_cut_off() => {
+            print(&format!("cut off: {}\n", past.cut_off_at()));
+        }
+        Ok(_) => {}
+        Err(error) => return report::unreadable(store, "status", id, &error),
+    }
+    let _ = io::stdout().flush();
+    exit::OK
+}

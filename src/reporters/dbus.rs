@@ -1,0 +1,43 @@
+//! The run for whoever listens on D-Bus.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::event::{Event, Happening};
+use crate::progress::Progress;
+use crate::reporter::{AtWork, Desk};
+use crate::snapshot;
+use crate::sys::bus::presence::{self, Change, Complain};
+
+/// Shows the run that began at `begun` on D-Bus, from a thread of its own. `complain` hears once, in a sentence, why it
+/// cannot be seen on a bus that is there.
+///
+/// # Errors
+/// When the system has no thread left for it.
+pub fn begin(begun: Instant, complain: Complain, at_work: AtWork) -> io::Result<Desk> {
+    let mut progress = None;
+    let narrator = move |event: &Event| narrate(&mut progress, begun, event);
+    let desk = presence::begin(Box::new(narrator), complain, at_work)?;
+    Ok(Box::new(move |event: &Arc<Event>| desk(event)))
+}
+
+fn narrate(progress: &mut Option<Progress>, begun: Instant, event: &Event) -> Option<Change> {
+    let Some(progress) = progress else {
+        *progress = Progress::begin(event);
+        let progress = progress.as_ref()?;
+        return Some(Change::Begun(snapshot::of(progress, begun)));
+    };
+    progress.apply(event);
+    match &event.happening {
+        Happening::StepStarted { step, .. }
+        | Happening::AttemptFailed { step, .. }
+        | Happening::Waiting { step, .. }
+        | Happening::StepFinished { step, .. } => {
+            let changed = snapshot::of_step(progress.steps.get(*step)?, begun);
+            Some(Change::Step(*step, changed))
+        }
+        Happening::RunFinished { result, .. } => Some(Change::Finished(result.as_str().to_owned())),
+        _ => None,
+    }
+}
