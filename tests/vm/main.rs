@@ -21,5 +21,17 @@ macro_rules! table {
 }
 
 table! {
+    by_hand on bookworm trixie;
+    kexec on bookworm trixie;
+    launched on bookworm trixie;
+    overtaken on bookworm trixie;
+    package on bookworm trixie;
     power_button on bookworm trixie;
+    poweroff_f on bookworm trixie;
+    reboot on bookworm trixie;
+    rescue on bookworm trixie;
+    scheduled on bookworm trixie;
+    skip on bookworm trixie;
+    soft_reboot on trixie;
+    sysrq on bookworm trixie;
 }

@@ -110,6 +110,11 @@ impl Machine {
         answer.text.trim_end().to_owned()
     }
 
+    /// Runs a script that ends the machine before it can answer.
+    pub fn leave(&mut self, script: &str) {
+        self.shell.say(script);
+    }
+
     /// Waits until a script succeeds.
     pub fn wait_for(&mut self, script: &str) {
         let end = Instant::now() + GENEROUS;
