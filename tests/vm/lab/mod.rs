@@ -14,6 +14,7 @@ mod stage;
 mod tool;
 
 pub use end::{End, Run};
+pub use image::Installed;
 pub use machine::Machine;
 pub use registry::Registry;
 pub use stage::{Stage, show};

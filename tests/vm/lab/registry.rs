@@ -26,8 +26,19 @@ impl Registry {
             port: ports[0],
             cluster: Cluster::start_at(&format!("vm-{name}"), &ports),
         };
-        registry.cluster.ctl(&["put", MEMBER, "10.0.2.15:8080"]);
+        registry.register();
         registry
+    }
+
+    /// Registers the machine, as its application does when it starts.
+    pub fn register(&self) {
+        self.cluster.ctl(&["put", MEMBER, "10.0.2.15:8080"]);
+    }
+
+    /// Fails if the machine has left.
+    pub fn still_lists_member(&self) {
+        let listed = Registry::lists_member(self.address());
+        assert!(listed.expect("an answer"), "it has left");
     }
 
     /// A configuration that says `http://registry`, with the port at which the machine finds it.

@@ -36,7 +36,7 @@ pub fn without_journal(stage: &Stage) {
     machine.must("systemctl poweroff");
     let end = machine.powered_off();
     end.run()
-        .is("poweroff", "ok")
+        .is_recorded("poweroff", "ok")
         .within(10.0)
         .step("leave", "done")
         .step("settle", "done")
