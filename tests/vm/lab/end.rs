@@ -18,6 +18,7 @@ pub struct End {
     pub console: String,
     pub journal: Journal,
     runs: Vec<Value>,
+    dir: PathBuf,
 }
 
 impl End {
@@ -63,45 +64,120 @@ impl End {
             console: console(dir),
             journal: Journal::read(&journal, BEGINS)?,
             runs: runs(&state)?,
+            dir: dir.to_owned(),
         };
         let _ = fs::remove_dir_all(left);
         let _ = fs::remove_file(raw);
         Ok(end)
     }
 
-    /// The records of all runs, oldest first, as `report --json` tells them.
-    pub fn runs(&self) -> &[Value] {
-        &self.runs
+    /// All runs, oldest first.
+    pub fn runs(&self) -> Vec<Run<'_>> {
+        let run = |record| Run {
+            record,
+            journal: &self.journal,
+        };
+        self.runs.iter().map(run).collect()
     }
 
     /// The only run.
     pub fn run(&self) -> Run<'_> {
-        let [run] = &self.runs[..] else {
-            panic!("there are {} runs: {:#?}", self.runs.len(), self.runs);
-        };
-        Run(run)
+        let runs = self.runs();
+        assert_eq!(runs.len(), 1, "{:#?}", self.runs);
+        self.runs().remove(0)
+    }
+
+    /// Fails if anything was run.
+    pub fn nothing_ran(&self) {
+        assert!(self.runs.is_empty(), "{:#?}", self.runs);
+        let lines = self
+            .journal
+            .0
+            .iter()
+            .filter(|it| !it.field("FAREWELL_RUN").is_empty());
+        let lines: Vec<_> = lines.map(|it| &it.line).collect();
+        assert!(lines.is_empty(), "{lines:#?}");
     }
 
     /// Fails unless for each part there is a line of the journal that contains it, in this order.
     pub fn in_order(&self, parts: &[&str]) {
         self.journal.in_order(parts);
     }
+
+    /// Fails where anything that the machine has left contains this.
+    pub fn nowhere(&self, secret: &str) {
+        let record = fs::read_to_string(self.dir.join("record.jsonl")).expect("records");
+        for (place, text) in [("console", &self.console), ("record", &record)] {
+            assert!(!text.contains(secret), "the {place} says {secret}");
+        }
+        for entry in &self.journal.0 {
+            let fields = entry.fields.to_string();
+            assert!(!fields.contains(secret), "the journal says it: {fields}");
+        }
+    }
 }
 
-/// What the record says of a run.
-pub struct Run<'a>(pub &'a Value);
+/// What the record and the journal say of a run.
+pub struct Run<'a> {
+    record: &'a Value,
+    journal: &'a Journal,
+}
 
 impl Run<'_> {
-    /// Fails unless it had this trigger and this result.
+    /// Fails unless it had this trigger and this result, and the journal has every line that it must have.
     pub fn is(&self, trigger: &str, result: &str) -> &Self {
-        let told = (self.0["trigger"].as_str(), self.0["result"].as_str());
-        assert_eq!(told, (Some(trigger), Some(result)), "{:#}", self.0);
+        self.is_recorded(trigger, result);
+        let told = |field: &str| self.record[field].as_str().expect("a text");
+        let record = format!("{:#}", self.record);
+        let lines = self.journal.with("FAREWELL_RUN", told("run"));
+        let says = |start: &str| lines.iter().any(|it| it.line.starts_with(start));
+        for step in self.record["steps"].as_array().expect("steps") {
+            let [name, state] = ["name", "state"].map(|it| step[it].as_str().expect("a text"));
+            assert!(
+                says(&format!("farewell: step {name}: {state}")),
+                "{name}: {record}"
+            );
+        }
+        let first = lines.first().map(|it| &it.line[..]).unwrap_or_default();
+        assert!(
+            first.starts_with(&format!("farewell: trigger {trigger}: ")),
+            "{first}"
+        );
+        let last = lines.last().map(|it| &it.line[..]).unwrap_or_default();
+        assert!(
+            last.starts_with(&format!(
+                "farewell: farewell {}: {result} after",
+                told("run")
+            )),
+            "{last}"
+        );
+        self
+    }
+
+    /// Fails unless the record says that it had this trigger and this result.
+    pub fn is_recorded(&self, trigger: &str, result: &str) -> &Self {
+        let told = ["trigger", "result"].map(|it| self.record[it].as_str());
+        let expected = [Some(trigger), Some(result)];
+        assert_eq!(told, expected, "{:#}", self.record);
+        self
+    }
+
+    /// Fails unless the journal says from what the trigger was seen.
+    pub fn seen(&self, what: &str) -> &Self {
+        let run = self.record["run"].as_str().expect("a text");
+        let first = &self.journal.with("FAREWELL_RUN", run)[0].line;
+        assert!(first.contains(what), "{first}");
         self
     }
 
     /// Fails unless a step ended so.
     pub fn step(&self, name: &str, state: &str) -> &Self {
-        assert_eq!(self.named(name)["state"], state, "{name}: {:#}", self.0);
+        assert_eq!(
+            self.named(name)["state"],
+            state,
+            "{name}: {:#}",
+            self.record
+        );
         self
     }
 
@@ -111,16 +187,65 @@ impl Run<'_> {
             self.named(name)["error"]["word"],
             word,
             "{name}: {:#}",
-            self.0
+            self.record
         );
         self
     }
 
-    fn named(&self, name: &str) -> &Value {
-        let steps = self.0["steps"].as_array().expect("steps");
-        let step = steps.iter().find(|step| step["name"] == name);
-        step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.0))
+    /// Fails unless a step says this of how it ended.
+    pub fn says(&self, name: &str, parts: &[&str]) -> &Self {
+        let step = self.named(name);
+        let told = [&step["reason"], &step["error"]["message"]];
+        let told: Vec<&str> = told.iter().filter_map(|it| it.as_str()).collect();
+        for part in parts {
+            let is_told = told.iter().any(|it| it.contains(part));
+            assert!(is_told, "{name}: {part:?}: {:#}", self.record);
+        }
+        self
     }
+
+    /// Fails unless a step took this many seconds.
+    pub fn took(&self, name: &str, range: std::ops::RangeInclusive<f64>) -> &Self {
+        let took = took(self.named(name));
+        assert!(
+            range.contains(&took),
+            "{name}: {range:?}: {:#}",
+            self.record
+        );
+        self
+    }
+
+    /// Fails unless a step was tried this often or more.
+    pub fn attempts(&self, name: &str, least: u64) -> &Self {
+        let attempts = self.named(name)["attempts"].as_u64();
+        assert!(attempts >= Some(least), "{name}: {:#}", self.record);
+        self
+    }
+
+    /// Fails unless all of it ended within this many seconds.
+    pub fn within(&self, seconds: f64) -> &Self {
+        assert!(took(self.record) <= seconds, "{:#}", self.record);
+        self
+    }
+
+    /// Fails unless it warned of something so.
+    pub fn warns(&self, part: &str) -> &Self {
+        let warnings = self.record["warnings"].as_array().expect("warnings");
+        let says = |it: &Value| it.as_str().is_some_and(|it| it.contains(part));
+        assert!(warnings.iter().any(says), "{part:?}: {:#}", self.record);
+        self
+    }
+
+    fn named(&self, name: &str) -> &Value {
+        let steps = self.record["steps"].as_array().expect("steps");
+        let step = steps.iter().find(|step| step["name"] == name);
+        step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.record))
+    }
+}
+
+fn took(value: &Value) -> f64 {
+    let took = value["duration_usec"].as_f64();
+    took.unwrap_or_else(|| panic!("no duration: {value:#}")) / 1e6
 }
 
 /// What a machine in this directory has written to its console so far.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::image::{self, Installed};
+use super::image::{self, Contents};
 use super::qemu::{Disk, Qemu};
 use super::root::Root;
 use super::shell::Shell;
@@ -20,7 +20,7 @@ pub const BOOT: Duration = Duration::from_secs(300);
 /// A frozen machine, which nobody changes as long as this is there.
 pub struct Frozen {
     pub root: Root,
-    pub files: Vec<Installed>,
+    pub contents: Contents,
     pub disk: PathBuf,
     pub memory: PathBuf,
     _lock: Flock<File>,
@@ -57,12 +57,12 @@ fn make(release: &str) -> Frozen {
             .map_err(|(_, error)| error)
             .expect("locked")
     };
-    let files = image::installed();
+    let contents = Contents::of_this_source();
     let version = tool::must(Command::new("qemu-system-x86_64").arg("--version"));
     let root = Root::within(&kept);
     let dir = kept.join(format!(
         "frozen-{}",
-        tool::key((&root.key, &files, version))
+        tool::key((&root.key, &contents, version))
     ));
     let (disk, memory) = (dir.join("disk"), dir.join("memory"));
     // Shared while it is in use, exclusive while it is made: another process may run other scenarios of this release.
@@ -74,21 +74,21 @@ fn make(release: &str) -> Frozen {
             root.make(release);
         }
         if !memory.exists() {
-            freeze(release, &root, &files, &dir);
+            freeze(release, &root, &contents, &dir);
         }
         drop(exclusive);
         lock = locked(FlockArg::LockShared);
     }
     Frozen {
         root,
-        files,
+        contents,
         disk,
         memory,
         _lock: lock,
     }
 }
 
-fn freeze(release: &str, root: &Root, files: &[Installed], dir: &Path) {
+fn freeze(release: &str, root: &Root, contents: &Contents, dir: &Path) {
     let kept = dir.parent().expect("a folder");
     for entry in fs::read_dir(kept).expect("a directory").flatten() {
         if entry.file_name().to_string_lossy().starts_with("frozen-") {
@@ -100,7 +100,7 @@ fn freeze(release: &str, root: &Root, files: &[Installed], dir: &Path) {
     fs::create_dir(&half).expect("made");
     let begun = Instant::now();
     let disk = half.join("disk");
-    image::make(root, files, &disk);
+    image::make(root, contents, &[], &disk);
     tool::say(format_args!(
         "{release}: booting, 20 to 60 s (console: {})",
         half.join("console.log").display()

@@ -1,8 +1,8 @@
-//! A machine's disk: a root file system with farewell, its units, and what a scenario needs, each at its real place.
+//! A machine's disk: a root file system with farewell as README.md installs it, and what the scenarios need.
 
 use std::fs;
 use std::hash::Hash;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -11,6 +11,9 @@ use super::root::Root;
 use super::tool;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Where the source is while it is installed.
+const CHECKOUT: &str = "/root/farewell";
 
 /// A file of an image.
 #[derive(Clone, Hash)]
@@ -31,50 +34,60 @@ impl Installed {
 }
 
 /// Everything that every machine of the lab has beside its release.
-pub fn installed() -> Vec<Installed> {
-    let mut files = Vec::new();
-    for (folder, place) in [
-        ("units", place_of_ours as fn(&str) -> Option<String>),
-        ("tests/vm/guest", place_of_guest),
-    ] {
-        let entries = fs::read_dir(Path::new(SOURCE).join(folder)).expect("a folder");
-        let mut paths: Vec<PathBuf> = entries.map(|it| it.expect("an entry").path()).collect();
-        paths.sort();
-        for path in paths {
-            let name = path
-                .file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned();
-            if let Some(place) = place(&name) {
-                files.push(Installed {
-                    path: place,
-                    content: fs::read(&path).expect("read"),
-                    executable: executable(&path),
-                });
-            }
-        }
-    }
-    files.push(Installed {
-        path: "/usr/bin/farewell".to_owned(),
-        content: binary().to_vec(),
-        executable: true,
-    });
-    files
+#[derive(Hash)]
+pub struct Contents {
+    /// What README.md says, but for the build.
+    commands: String,
+    /// What these commands find: the units, and the binary that Cargo built.
+    source: Vec<Installed>,
+    /// The lab's own.
+    guest: Vec<Installed>,
 }
 
-/// Where a package puts a file of units/.
-fn place_of_ours(name: &str) -> Option<String> {
-    let folder = match Path::new(name).extension()?.to_str()? {
-        "service" | "timer" => "/usr/lib/systemd/system",
-        "conf" if name.starts_with("org.") => "/usr/share/dbus-1/system.d",
-        // A drop-in for those who want it.
-        "conf" => "/usr/share/doc/farewell",
-        "catalog" => "/usr/lib/systemd/catalog",
-        // A sample is for people: each scenario has its own configuration.
-        _ => return None,
+impl Contents {
+    pub fn of_this_source() -> Contents {
+        let mut source = files("units", |name| Some(format!("{CHECKOUT}/units/{name}")));
+        source.push(Installed {
+            path: format!("{CHECKOUT}/target/release/farewell"),
+            content: binary().to_vec(),
+            executable: true,
+        });
+        Contents {
+            commands: commands(),
+            source,
+            guest: files("tests/vm/guest", place_of_guest),
+        }
+    }
+}
+
+/// The commands of README.md that put farewell into an image.
+fn commands() -> String {
+    let readme = fs::read_to_string(Path::new(SOURCE).join("README.md")).expect("README.md");
+    let (_, from) = readme
+        .split_once("<!-- install -->\n```sh\n")
+        .expect("it says how to install");
+    let (block, _) = from.split_once("```").expect("the block ends");
+    let build = "cargo build --release\n";
+    block
+        .strip_prefix(build)
+        .expect("it builds first")
+        .to_owned()
+}
+
+/// The files of a folder, at the places that they have in an image.
+fn files(folder: &str, place: impl Fn(&str) -> Option<String>) -> Vec<Installed> {
+    let entries = fs::read_dir(Path::new(SOURCE).join(folder)).expect("a folder");
+    let mut paths: Vec<PathBuf> = entries.map(|it| it.expect("an entry").path()).collect();
+    paths.sort();
+    let installed = |path: &PathBuf| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        Some(Installed {
+            path: place(&name)?,
+            content: fs::read(path).expect("read"),
+            executable: executable(path),
+        })
     };
-    Some(format!("{folder}/{name}"))
+    paths.iter().filter_map(installed).collect()
 }
 
 fn place_of_guest(name: &str) -> Option<String> {
@@ -105,8 +118,8 @@ fn binary() -> &'static [u8] {
     })
 }
 
-/// Makes a disk of 1.5 GB from a root and what is installed in it.
-pub fn make(root: &Root, files: &[Installed], disk: &Path) {
+/// Makes a disk of 1.5 GB: a root, farewell in it, and these files more.
+pub fn make(root: &Root, contents: &Contents, more: &[Installed], disk: &Path) {
     let tree = disk.with_extension("tree");
     let _ = fs::remove_dir_all(&tree);
     // Links instead of copies, so that this takes half a second: no file of the root is ever written to in place.
@@ -116,15 +129,15 @@ pub fn make(root: &Root, files: &[Installed], disk: &Path) {
             .arg(&root.path)
             .arg(&tree),
     );
-    for file in files {
-        let path = tree.join(file.path.trim_start_matches('/'));
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        let _ = fs::remove_file(&path);
-        fs::write(&path, &file.content).expect("written");
-        let mode = if file.executable { 0o755 } else { 0o644 };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
-    }
-    enable(&tree, files);
+    install(&tree, contents);
+    put(&tree, &contents.guest);
+    put(&tree, more);
+    tool::must(
+        Command::new("systemctl")
+            .args(["--quiet", "--root"])
+            .arg(&tree)
+            .args(["enable", "app.service", "shell.service", "srv-shared.mount"]),
+    );
     let _ = fs::remove_file(disk);
     tool::must(
         Command::new("mke2fs")
@@ -143,26 +156,26 @@ pub fn make(root: &Root, files: &[Installed], disk: &Path) {
     fs::remove_dir_all(&tree).expect("removed");
 }
 
-/// Enables what an image build enables, as it does.
-fn enable(tree: &Path, files: &[Installed]) {
-    let units = [
-        "farewell.service",
-        "farewell-arm.service",
-        "app.service",
-        "shell.service",
-    ];
-    let there = |unit: &&str| {
-        files
-            .iter()
-            .any(|file| file.path.ends_with(&format!("/{unit}")))
-    };
+/// Does what README.md says, in the image.
+fn install(tree: &Path, contents: &Contents) {
+    put(tree, &contents.source);
+    let script = format!("set -eux\ncd {CHECKOUT}\n{}", contents.commands);
     tool::must(
-        Command::new("systemctl")
-            .args(["--quiet", "--root"])
+        Command::new("chroot")
             .arg(tree)
-            .arg("enable")
-            .args(units.iter().filter(|unit| there(unit))),
+            .args(["/bin/sh", "-c", &script]),
     );
-    let generators = tree.join("usr/lib/systemd/system-generators");
-    symlink("/usr/bin/farewell", generators.join("farewell-generator")).expect("linked");
+    let checkout = tree.join(CHECKOUT.trim_start_matches('/'));
+    fs::remove_dir_all(checkout).expect("removed");
+}
+
+fn put(tree: &Path, files: &[Installed]) {
+    for file in files {
+        let path = tree.join(file.path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        let _ = fs::remove_file(&path);
+        fs::write(&path, &file.content).expect("written");
+        let mode = if file.executable { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+    }
 }

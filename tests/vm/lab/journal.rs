@@ -8,9 +8,11 @@ use serde_json::Value;
 use super::tool;
 
 /// The entries, oldest first.
+#[derive(Clone)]
 pub struct Journal(pub Vec<Entry>);
 
 /// One entry.
+#[derive(Clone)]
 pub struct Entry {
     /// `IDENTIFIER: MESSAGE`, as people see it.
     pub line: String,
@@ -51,6 +53,13 @@ impl Journal {
     /// Whether a line contains this.
     pub fn says(&self, part: &str) -> bool {
         self.0.iter().any(|it| it.line.contains(part))
+    }
+
+    /// The entries since the last line that begins so.
+    pub fn since(mut self, start: &str) -> Journal {
+        let begin = self.0.iter().rposition(|it| it.line.starts_with(start));
+        let begin = begin.unwrap_or_else(|| panic!("the journal does not say {start:?}"));
+        Journal(self.0.split_off(begin))
     }
 
     /// Fails unless for each part there is a line that contains it, and these lines follow one another in this order.

@@ -55,7 +55,7 @@ impl Machine {
     pub fn boot(stage: &Stage, files: &[Installed]) -> Machine {
         let frozen = frozen(stage.release);
         let disk = stage.dir.join("disk");
-        image::make(&frozen.root, &[&frozen.files[..], files].concat(), &disk);
+        image::make(&frozen.root, &frozen.contents, files, &disk);
         Machine::start(stage, disk, "raw", None)
     }
 
@@ -110,6 +110,11 @@ impl Machine {
         answer.text.trim_end().to_owned()
     }
 
+    /// Runs a script that ends the machine before it can answer.
+    pub fn leave(&mut self, script: &str) {
+        self.shell.say(script);
+    }
+
     /// Waits until a script succeeds.
     pub fn wait_for(&mut self, script: &str) {
         let end = Instant::now() + GENEROUS;
@@ -139,11 +144,16 @@ impl Machine {
         Clients::start(registry, ([127, 0, 0, 1], port).into())
     }
 
-    /// Presses the power button until the machine has heard it.
+    /// Presses the power button once, heard or not.
+    pub fn tap_power_button(&mut self) {
+        self.qemu.execute("system_powerdown", serde_json::json!({}));
+    }
+
+    /// Presses the power button until the machine goes down.
     pub fn press_power_button(&mut self) {
         let before = self.console().len();
         for _ in 0..20 {
-            self.qemu.execute("system_powerdown", serde_json::json!({}));
+            self.tap_power_button();
             let end = Instant::now() + Duration::from_secs(3);
             while Instant::now() < end {
                 if self.console()[before..].contains("Stop") {
@@ -159,10 +169,51 @@ impl Machine {
         end::console(&self.dir)
     }
 
+    /// Waits until the machine has written this to its console.
+    pub fn wait_for_console(&self, part: &str) {
+        let end = Instant::now() + GENEROUS;
+        while !self.console().contains(part) {
+            assert!(Instant::now() < end, "the console does not say {part:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until the machine has powered itself off; what it has left.
     pub fn powered_off(mut self) -> End {
         assert!(self.qemu.ended(DOWN), "it does not power off");
         self.end()
+    }
+
+    /// Cuts its power, once its journal is on the disk; what it has left.
+    pub fn cut(mut self) -> End {
+        self.must("journalctl --sync");
+        self.qemu.cut();
+        self.end()
+    }
+
+    /// Waits until the machine has halted, which leaves its power on; what it has left.
+    pub fn halted(mut self) -> End {
+        let end = Instant::now() + DOWN;
+        while !self.console().contains("reboot: System halted") {
+            assert!(Instant::now() < end, "it does not halt");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.qemu.cut();
+        self.end()
+    }
+
+    /// Waits until the machine has gone down and is here again: its farewell is armed, or was refused.
+    pub fn wait_for_boot(&mut self) {
+        self.wait_for_shell();
+        self.wait_for("systemctl is-active farewell.service farewell-arm.service");
+    }
+
+    /// Waits until `farewell start` has ended well since the last one of these boots.
+    pub fn wait_for_start(&mut self) {
+        self.wait_for(
+            "test $(systemctl show -P ExecMainExitTimestampMonotonic farewell-start) -gt 0 && \
+             test $(systemctl show -P ActiveState farewell-start) = inactive",
+        );
     }
 
     fn end(&mut self) -> End {

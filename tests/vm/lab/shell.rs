@@ -57,7 +57,7 @@ impl Shell {
 
     /// Runs a script to its end; none when that is not there in time.
     pub fn run(&mut self, script: &str, patience: Duration) -> Option<Answer> {
-        writeln!(self.input, "{}", STANDARD.encode(script)).expect("QEMU reads");
+        self.say(script);
         self.next(patience, |line| {
             let (code, text) = line.strip_prefix("ANSWER ")?.split_once(' ')?;
             let text = STANDARD.decode(text).ok()?;
@@ -66,6 +66,11 @@ impl Shell {
                 text: String::from_utf8_lossy(&text).into_owned(),
             })
         })
+    }
+
+    /// Has a script run, whose answer nobody waits for.
+    pub fn say(&mut self, script: &str) {
+        writeln!(self.input, "{}", STANDARD.encode(script)).expect("QEMU reads");
     }
 
     fn next<T>(&self, patience: Duration, read: impl Fn(&str) -> Option<T>) -> Option<T> {
