@@ -219,12 +219,21 @@ impl Stop<'_> {
             }
         }
         let mut still = None;
+        let mut what = format!("the end of {}", left.join(", "));
         while !left.is_empty() {
-            let states = self.states(&left)?;
+            let states = match self.states(&left) {
+                Ok(states) => states,
+                // At a shutdown PID 1 has much to do. What is known is told also where it answers too late.
+                Err(failure) if self.scope.deadline.left().is_none() => {
+                    let cause = format!("systemd: {}", failure.cause);
+                    return Err(Failure::new(Word::TimedOut, what, still.unwrap_or(cause)));
+                }
+                Err(failure) => return Err(failure),
+            };
             let running: Vec<&UnitState> = states.iter().filter(|it| !it.is_down()).collect();
             left.retain(|name| running.iter().any(|state| state.name == *name));
             let Some(first) = running.first() else { break };
-            let what = format!("the end of {} ({})", left.join(", "), first.sub);
+            what = format!("the end of {} ({})", left.join(", "), first.sub);
             self.scope.voice.waiting(&what);
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
                 still = Some(self.still_there(&left));
