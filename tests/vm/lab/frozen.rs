@@ -62,7 +62,7 @@ fn make(release: &str) -> Frozen {
     let root = Root::within(&kept);
     let dir = kept.join(format!(
         "frozen-{}",
-        tool::key((&root.key, &contents, version))
+        tool::key((&root.key, &contents, include_str!("qemu.rs"), version))
     ));
     let (disk, memory) = (dir.join("disk"), dir.join("memory"));
     // Shared while it is in use, exclusive while it is made: another process may run other scenarios of this release.

@@ -14,8 +14,7 @@ use super::root::Root;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A console that is easy to read, for nobody to log in, and no guards that an emulated processor has no use for.
-const KERNEL: &str =
-    "root=/dev/vda rw console=ttyS0 SYSTEMD_COLORS=0 systemd.getty_auto=no mitigations=off";
+const KERNEL: &str = "root=/dev/vda rw console=ttyS0 loglevel=3 SYSTEMD_COLORS=0 systemd.getty_auto=no mitigations=off";
 
 /// A QEMU process, killed with it.
 pub struct Qemu {
@@ -43,6 +42,7 @@ impl Qemu {
             .args([
                 "-accel",
                 "tcg,thread=multi",
+                "-nodefaults",
                 "-cpu",
                 "max",
                 "-m",

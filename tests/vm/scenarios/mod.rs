@@ -50,27 +50,32 @@ kind = "deregister"
 registry = "etcd"
 url = "http://registry"
 key = "members/${hostname}"
+timeout = "20s"
 
 [[step]]
 name = "settle"
 kind = "wait"
 for = "1s"
+timeout = "5s"
 
 [[step]]
 name = "clients"
 kind = "wait-connections"
 ports = [8080]
+timeout = "20s"
 
 [[step]]
 name = "stop-app"
 kind = "stop-unit"
 units = ["app.service"]
+timeout = "30s"
 
 [[step]]
 name = "storage"
 kind = "wait-mounts"
 paths = ["/srv/shared"]
 sync = true
+timeout = "10s"
 "#;
 
 /// The lines of the journal that belong to it, in their order.

@@ -34,6 +34,9 @@ pub fn package(stage: &Stage) {
     }
     machine.must("systemctl start farewell.service && systemctl stop farewell.service");
     registry.is_clean();
+    // Whose start was cut short by that has not failed.
+    let start = "systemctl show -P Result farewell-start.service";
+    assert_eq!(machine.must(start), "success");
     machine.must("systemctl start farewell.service app.service");
     registry.register();
     machine.must("systemctl poweroff");

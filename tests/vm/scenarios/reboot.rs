@@ -52,7 +52,6 @@ pub fn reboot(stage: &Stage) {
         "systemd: Finished farewell.service",
         "app: starting",
         "late: started",
-        "farewell: farewell start: 5 steps, checked and kept",
         "systemd: Finished farewell-start.service",
     ];
     end.in_order(&[after, &started, before, &["late: stopped"]].concat());

@@ -28,9 +28,8 @@ pub fn rescue(stage: &Stage) {
     machine.configure(&registry.within(LEAVE_AND_STOP));
     machine.must("systemctl --no-block rescue");
     machine.wait_for("systemctl is-active rescue.target");
+    machine.wait_for("test \"$(systemctl is-active farewell.service app.service | xargs)\" = 'inactive inactive'");
     registry.is_clean();
-    let state = "systemctl show -P ActiveState farewell.service app.service | xargs";
-    assert_eq!(machine.must(state), "inactive inactive");
     machine.must("systemctl poweroff");
     let end = machine.powered_off();
     end.run()
