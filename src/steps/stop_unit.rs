@@ -205,15 +205,25 @@ impl Stop<'_> {
         }
         let mut left: Vec<&String> = names.iter().collect();
         let (mut ended, mut still) = (Vec::new(), None);
+        let mut what = format!("the end of {}", names.join(", "));
         while let Some(name) = left.first().copied() {
-            let activity = self.ask(name, |manager, deadline| manager.activity(name, deadline))?;
+            let asked = self.ask(name, |manager, deadline| manager.activity(name, deadline));
+            let activity = match asked {
+                Ok(activity) => activity,
+                // At a shutdown PID 1 has much to do. What is known is told also where it answers too late.
+                Err(failure) if self.scope.deadline.left().is_none() => {
+                    let cause = format!("systemd: {}", failure.cause);
+                    return Err(Failure::new(Word::TimedOut, what, still.unwrap_or(cause)));
+                }
+                Err(failure) => return Err(failure),
+            };
             if activity.is_down() {
                 let unit = self.ask(name, |manager, deadline| manager.unit(name, deadline))?;
                 ended.push((left.remove(0).clone(), unit));
                 continue;
             }
-            let what: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
-            let what = format!("the end of {} ({})", what.join(", "), activity.sub);
+            let units: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
+            what = format!("the end of {} ({})", units.join(", "), activity.sub);
             self.scope.voice.waiting(&what);
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
                 still = Some(self.still_there(&left));

@@ -13,7 +13,7 @@ pub fn watched(stage: &Stage) {
     machine.must("systemctl poweroff");
     machine.wait_for(
         "systemctl status farewell.service | \
-        grep -E 'Status: \"4/4 stop-app: waiting for the end of app.service \\(stop-sigterm\\), [0-9]+ s left\"'",
+        grep -E 'Status: \"4/5 stop-app: waiting for the end of app.service \\(stop-sigterm\\), [0-9]+ s left\"'",
     );
     let end = machine.powered_off();
     end.run().is("poweroff", "ok").took("stop-app", 12.0..=16.0);
