@@ -223,7 +223,7 @@ impl Stop<'_> {
                 continue;
             }
             let units: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
-            what = format!("the end of {} ({})", units.join(", "), activity.sub);
+            what = format!("the end of {} ({})", units.join(", "), activity.0);
             self.scope.voice.waiting(&what);
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
                 still = Some(self.still_there(&left));

@@ -176,21 +176,16 @@ impl Manager {
         Ok(Unit::of(values))
     }
 
-    /// A unit's `ActiveState` and `SubState`, and nothing else of it: to tell everything, as [`Manager::unit`] does, costs
-    /// PID 1 a hundred times as much, and it works on its jobs only while nobody asks anything.
+    /// A unit's `ActiveState`, and nothing else of it: to tell everything, as [`Manager::unit`] does, costs PID 1 a hundred
+    /// times as much, and it works on its jobs only while nobody asks anything.
     ///
     /// # Errors
     /// See [`Trouble`].
     pub fn activity(&self, name: &str, deadline: Deadline) -> Result<Activity, Trouble> {
+        let arguments = ("org.freedesktop.systemd1.Unit", "ActiveState");
         let path = object_path(name);
-        let get = |property: &str| -> Result<String, Trouble> {
-            let arguments = ("org.freedesktop.systemd1.Unit", property);
-            let value: OwnedVariant = self.call(&path, PROPERTIES, "Get", &arguments, deadline)?;
-            String::try_from(value).map_err(strange)
-        };
-        let active = get("ActiveState")?;
-        let sub = get("SubState")?;
-        Ok(Activity { active, sub })
+        let value: OwnedVariant = self.call(&path, PROPERTIES, "Get", &arguments, deadline)?;
+        String::try_from(value).map(Activity).map_err(strange)
     }
 
     /// The socket units that are active.

@@ -38,19 +38,14 @@ pub struct Unit {
     pub restarts: u32,
 }
 
-/// What a unit does, in two words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Activity {
-    /// `ActiveState`: active, inactive, deactivating …
-    pub active: String,
-    /// `SubState`: running, dead, stop-sigterm …
-    pub sub: String,
-}
+/// What a unit does, in a word, its `ActiveState`: active, inactive, deactivating …
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity(pub String);
 
 impl Activity {
     /// Whether nothing of the unit runs, and nothing is about to.
     pub fn is_down(&self) -> bool {
-        is_down(&self.active)
+        is_down(&self.0)
     }
 }
 
