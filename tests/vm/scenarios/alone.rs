@@ -37,13 +37,14 @@ pub fn without_journal(stage: &Stage) {
     let end = machine.powered_off();
     end.run()
         .is_recorded("poweroff", "ok")
-        .within(10.0)
+        .within(20.0)
         .step("leave", "done")
         .step("settle", "done")
         .step("clients", "done")
-        .step("stop-app", "done");
+        .step("stop-app", "done")
+        .step("storage", "done");
     assert!(!end.journal.says("step leave"));
-    for part in ["begins: trigger poweroff, 4 steps", ": ok after"] {
+    for part in ["begins: trigger poweroff, 5 steps", ": ok after"] {
         assert!(end.console.contains(part), "{part}");
     }
     registry.is_clean();

@@ -106,9 +106,9 @@ pub fn nfs_dies(stage: &Stage) {
     machine.must("ip -n server link set v1 up");
     machine.wait_for("timeout -s KILL 5 test -e /mnt/shared/members/lab");
 
-    machine.must("systemctl start app.service");
+    machine.must("systemctl start app.service farewell.service");
     machine.configure(&SEQUENCE.replace("DISASTER", DISASTER));
-    machine.must("systemctl start farewell.service && systemctl poweroff");
+    machine.must("systemctl poweroff");
     machine.wait_for_console("Stopped farewell.service");
     // systemd itself would wait for the dead server for minutes.
     let end = machine.cut();

@@ -13,14 +13,14 @@ pub fn watched(stage: &Stage) {
     machine.must("systemctl poweroff");
     machine.wait_for(
         "systemctl status farewell.service | \
-        grep -E 'Status: \"4/4 stop-app: waiting for the end of app.service \\(stop-sigterm\\), [0-9]+ s left\"'",
+        grep -E 'Status: \"4/5 stop-app: waiting for the end of app.service \\(deactivating\\), [0-9]+ s left\"'",
     );
     let end = machine.powered_off();
     end.run().is("poweroff", "ok").took("stop-app", 12.0..=16.0);
     let told: Vec<u32> = (end.console.lines())
         .filter_map(|line| {
             line.split_once(
-                "farewell: step stop-app waits for the end of app.service (stop-sigterm), ",
+                "farewell: step stop-app waits for the end of app.service (deactivating), ",
             )
         })
         .map(|(_, left)| left.split_once(" s left").expect("what is left").0)
