@@ -87,12 +87,6 @@ impl Machine {
         assert!(self.shell.wait(BOOT), "it does not boot");
     }
 
-    /// Waits until a machine that boots is up and idle.
-    pub fn wait_until_up(&mut self) {
-        self.wait_for_shell();
-        self.within("/usr/lib/lab/settled", BOOT);
-    }
-
     /// Runs a script in the machine.
     pub fn run(&mut self, script: &str) -> Answer {
         self.within(script, GENEROUS)
