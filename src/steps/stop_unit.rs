@@ -188,8 +188,10 @@ impl Stop<'_> {
     /// Whether something is still active that would start one of the units again.
     fn has_trigger(&mut self, found: &[(String, Unit)]) -> Result<bool, Failure> {
         for trigger in found.iter().flat_map(|(_, unit)| &unit.triggered_by) {
-            let unit = self.ask(trigger, |manager, deadline| manager.unit(trigger, deadline))?;
-            if !unit.is_down() {
+            let activity = self.ask(trigger, |manager, deadline| {
+                manager.activity(trigger, deadline)
+            })?;
+            if !activity.is_down() {
                 return Ok(true);
             }
         }
@@ -203,14 +205,25 @@ impl Stop<'_> {
         }
         let mut left: Vec<&String> = names.iter().collect();
         let (mut ended, mut still) = (Vec::new(), None);
+        let mut what = format!("the end of {}", names.join(", "));
         while let Some(name) = left.first().copied() {
-            let unit = self.ask(name, |manager, deadline| manager.unit(name, deadline))?;
-            if unit.is_down() {
+            let asked = self.ask(name, |manager, deadline| manager.activity(name, deadline));
+            let activity = match asked {
+                Ok(activity) => activity,
+                // At a shutdown PID 1 has much to do. What is known is told also where it answers too late.
+                Err(failure) if self.scope.deadline.left().is_none() => {
+                    let cause = format!("systemd: {}", failure.cause);
+                    return Err(Failure::new(Word::TimedOut, what, still.unwrap_or(cause)));
+                }
+                Err(failure) => return Err(failure),
+            };
+            if activity.is_down() {
+                let unit = self.ask(name, |manager, deadline| manager.unit(name, deadline))?;
                 ended.push((left.remove(0).clone(), unit));
                 continue;
             }
-            let what: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
-            let what = format!("the end of {} ({})", what.join(", "), unit.sub);
+            let units: Vec<&str> = left.iter().map(|name| name.as_str()).collect();
+            what = format!("the end of {} ({})", units.join(", "), activity.0);
             self.scope.voice.waiting(&what);
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
                 still = Some(self.still_there(&left));

@@ -9,6 +9,7 @@ use super::Dir;
 /// One or more etcd servers, killed when they go out of scope.
 pub struct Cluster {
     pub urls: Vec<String>,
+    commands: Vec<Command>,
     nodes: Vec<Child>,
     _dir: Dir,
 }
@@ -40,7 +41,8 @@ impl Cluster {
             .collect();
         let node = |it: usize| {
             let (client, peer) = (url(ports[it]), url(ports[count + it]));
-            Command::new("/usr/bin/etcd")
+            let mut command = Command::new("/usr/bin/etcd");
+            command
                 .env_clear()
                 .args(["--name", &format!("n{}", it + 1)])
                 .args(["--data-dir", &dir.file(&format!("n{}", it + 1))])
@@ -51,25 +53,44 @@ impl Cluster {
                 .args(["--initial-cluster", &peers.join(",")])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("etcd (apt install etcd-server)")
+                .stderr(Stdio::null());
+            command
         };
-        let nodes = (0..count).map(node).collect();
+        let mut commands: Vec<Command> = (0..count).map(node).collect();
+        let nodes = commands.iter_mut().map(spawn).collect();
         let urls = ports[..count].iter().map(|port| url(*port)).collect();
         let cluster = Cluster {
             urls,
+            commands,
             nodes,
             _dir: dir,
         };
+        cluster.wait();
+        cluster
+    }
+
+    fn wait(&self) {
         let end = Instant::now() + Duration::from_secs(60);
-        for url in &cluster.urls {
-            while !cluster.ctl_at(url, &["endpoint", "health"]).0 {
+        for url in &self.urls {
+            while !self.ctl_at(url, &["endpoint", "health"]).0 {
                 assert!(Instant::now() < end, "{url} is not ready after 60 s");
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
-        cluster
+    }
+
+    /// Ends all servers; nobody listens at their ports until [`Cluster::come_back`].
+    pub fn go_down(&mut self) {
+        for node in &mut self.nodes {
+            node.kill().expect("killed");
+            node.wait().expect("waited for");
+        }
+    }
+
+    /// Starts all servers again, with everything that they knew.
+    pub fn come_back(&mut self) {
+        self.nodes = self.commands.iter_mut().map(spawn).collect();
+        self.wait();
     }
 
     /// Turns authentication on: root may do everything, and `reader` nothing.
@@ -116,6 +137,10 @@ impl Cluster {
         let pid = i32::try_from(self.nodes[node].id()).expect("a pid");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
     }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.spawn().expect("etcd (apt install etcd-server)")
 }
 
 impl Drop for Cluster {

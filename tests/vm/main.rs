@@ -22,16 +22,29 @@ macro_rules! table {
 
 table! {
     by_hand on bookworm trixie;
+    configuration on bookworm trixie;
+    credentials on bookworm trixie;
     kexec on bookworm trixie;
     launched on bookworm trixie;
+    nfs on bookworm trixie;
+    nfs_dies on bookworm trixie;
     overtaken on bookworm trixie;
     package on bookworm trixie;
     power_button on bookworm trixie;
     poweroff_f on bookworm trixie;
     reboot on bookworm trixie;
+    reexec on bookworm trixie;
+    registries on bookworm trixie;
+    rehearsal on bookworm trixie;
     rescue on bookworm trixie;
     scheduled on bookworm trixie;
     skip on bookworm trixie;
     soft_reboot on trixie;
+    start_fails on bookworm trixie;
+    stop_units on bookworm trixie;
     sysrq on bookworm trixie;
+    time on bookworm trixie;
+    watched on bookworm trixie;
+    without_bus on bookworm trixie;
+    without_journal on bookworm trixie;
 }

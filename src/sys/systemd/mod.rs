@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 pub use manager::{Job, Manager, Process, Socket};
-pub use unit::{Unit, escape_path};
+pub use unit::{Activity, Unit, escape_path};
 
 /// The unit that runs the sequence.
 pub const UNIT: &str = "farewell.service";

@@ -38,6 +38,21 @@ pub struct Unit {
     pub restarts: u32,
 }
 
+/// What a unit does, in a word, its `ActiveState`: active, inactive, deactivating …
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity(pub String);
+
+impl Activity {
+    /// Whether nothing of the unit runs, and nothing is about to.
+    pub fn is_down(&self) -> bool {
+        is_down(&self.0)
+    }
+}
+
+fn is_down(active: &str) -> bool {
+    matches!(active, "inactive" | "failed")
+}
+
 impl Unit {
     pub(super) fn of(mut values: HashMap<String, OwnedVariant>) -> Unit {
         fn take<T: TryFrom<OwnedVariant>>(
@@ -80,7 +95,7 @@ impl Unit {
 
     /// Whether nothing of it runs, and nothing is about to.
     pub fn is_down(&self) -> bool {
-        matches!(self.active.as_str(), "inactive" | "failed")
+        is_down(&self.active)
     }
 }
 

@@ -18,6 +18,7 @@ pub struct End {
     pub console: String,
     pub journal: Journal,
     runs: Vec<Value>,
+    dir: PathBuf,
 }
 
 impl End {
@@ -63,6 +64,7 @@ impl End {
             console: console(dir),
             journal: Journal::read(&journal, BEGINS)?,
             runs: runs(&state)?,
+            dir: dir.to_owned(),
         };
         let _ = fs::remove_dir_all(left);
         let _ = fs::remove_file(raw);
@@ -101,6 +103,18 @@ impl End {
     pub fn in_order(&self, parts: &[&str]) {
         self.journal.in_order(parts);
     }
+
+    /// Fails where anything that the machine has left contains this.
+    pub fn nowhere(&self, secret: &str) {
+        let record = fs::read_to_string(self.dir.join("record.jsonl")).expect("records");
+        for (place, text) in [("console", &self.console), ("record", &record)] {
+            assert!(!text.contains(secret), "the {place} says {secret}");
+        }
+        for entry in &self.journal.0 {
+            let fields = entry.fields.to_string();
+            assert!(!fields.contains(secret), "the journal says it: {fields}");
+        }
+    }
 }
 
 /// What the record and the journal say of a run.
@@ -112,13 +126,9 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Fails unless it had this trigger and this result, and the journal has every line that it must have.
     pub fn is(&self, trigger: &str, result: &str) -> &Self {
+        self.is_recorded(trigger, result);
         let told = |field: &str| self.record[field].as_str().expect("a text");
         let record = format!("{:#}", self.record);
-        assert_eq!(
-            (told("trigger"), told("result")),
-            (trigger, result),
-            "{record}"
-        );
         let lines = self.journal.with("FAREWELL_RUN", told("run"));
         let says = |start: &str| lines.iter().any(|it| it.line.starts_with(start));
         for step in self.record["steps"].as_array().expect("steps") {
@@ -141,6 +151,14 @@ impl Run<'_> {
             )),
             "{last}"
         );
+        self
+    }
+
+    /// Fails unless the record says that it had this trigger and this result.
+    pub fn is_recorded(&self, trigger: &str, result: &str) -> &Self {
+        let told = ["trigger", "result"].map(|it| self.record[it].as_str());
+        let expected = [Some(trigger), Some(result)];
+        assert_eq!(told, expected, "{:#}", self.record);
         self
     }
 
@@ -174,11 +192,60 @@ impl Run<'_> {
         self
     }
 
+    /// Fails unless a step says this of how it ended.
+    pub fn says(&self, name: &str, parts: &[&str]) -> &Self {
+        let step = self.named(name);
+        let told = [&step["reason"], &step["error"]["message"]];
+        let told: Vec<&str> = told.iter().filter_map(|it| it.as_str()).collect();
+        for part in parts {
+            let is_told = told.iter().any(|it| it.contains(part));
+            assert!(is_told, "{name}: {part:?}: {:#}", self.record);
+        }
+        self
+    }
+
+    /// Fails unless a step took this many seconds.
+    pub fn took(&self, name: &str, range: std::ops::RangeInclusive<f64>) -> &Self {
+        let took = took(self.named(name));
+        assert!(
+            range.contains(&took),
+            "{name}: {range:?}: {:#}",
+            self.record
+        );
+        self
+    }
+
+    /// Fails unless a step was tried this often or more.
+    pub fn attempts(&self, name: &str, least: u64) -> &Self {
+        let attempts = self.named(name)["attempts"].as_u64();
+        assert!(attempts >= Some(least), "{name}: {:#}", self.record);
+        self
+    }
+
+    /// Fails unless all of it ended within this many seconds.
+    pub fn within(&self, seconds: f64) -> &Self {
+        assert!(took(self.record) <= seconds, "{:#}", self.record);
+        self
+    }
+
+    /// Fails unless it warned of something so.
+    pub fn warns(&self, part: &str) -> &Self {
+        let warnings = self.record["warnings"].as_array().expect("warnings");
+        let says = |it: &Value| it.as_str().is_some_and(|it| it.contains(part));
+        assert!(warnings.iter().any(says), "{part:?}: {:#}", self.record);
+        self
+    }
+
     fn named(&self, name: &str) -> &Value {
         let steps = self.record["steps"].as_array().expect("steps");
         let step = steps.iter().find(|step| step["name"] == name);
         step.unwrap_or_else(|| panic!("no step {name}: {:#}", self.record))
     }
+}
+
+fn took(value: &Value) -> f64 {
+    let took = value["duration_usec"].as_f64();
+    took.unwrap_or_else(|| panic!("no duration: {value:#}")) / 1e6
 }
 
 /// What a machine in this directory has written to its console so far.

@@ -163,9 +163,25 @@ impl Machine {
         end::console(&self.dir)
     }
 
+    /// Waits until the machine has written this to its console.
+    pub fn wait_for_console(&self, part: &str) {
+        let end = Instant::now() + GENEROUS;
+        while !self.console().contains(part) {
+            assert!(Instant::now() < end, "the console does not say {part:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until the machine has powered itself off; what it has left.
     pub fn powered_off(mut self) -> End {
         assert!(self.qemu.ended(DOWN), "it does not power off");
+        self.end()
+    }
+
+    /// Cuts its power, once its journal is on the disk; what it has left.
+    pub fn cut(mut self) -> End {
+        self.must("journalctl --sync");
+        self.qemu.cut();
         self.end()
     }
 

@@ -13,7 +13,7 @@ mod shell;
 mod stage;
 mod tool;
 
-pub use end::End;
+pub use end::{End, Run};
 pub use image::Installed;
 pub use machine::Machine;
 pub use registry::Registry;

@@ -15,22 +15,24 @@ const MEMBER: &str = "members/lab";
 /// One etcd, ended with it.
 pub struct Registry {
     port: u16,
-    name: String,
-    cluster: Option<Cluster>,
+    cluster: Cluster,
 }
 
 impl Registry {
     /// One in which the machine is registered.
     pub fn with_member(name: &str) -> Registry {
-        let mut registry = Registry::down(name);
-        registry.start();
+        let ports = ports(2);
+        let registry = Registry {
+            port: ports[0],
+            cluster: Cluster::start_at(&format!("vm-{name}"), &ports),
+        };
         registry.register();
         registry
     }
 
     /// Registers the machine, as its application does when it starts.
     pub fn register(&self) {
-        self.cluster().ctl(&["put", MEMBER, "10.0.2.15:8080"]);
+        self.cluster.ctl(&["put", MEMBER, "10.0.2.15:8080"]);
     }
 
     /// Fails if the machine has left.
@@ -39,32 +41,35 @@ impl Registry {
         assert!(listed.expect("an answer"), "it has left");
     }
 
-    /// One that has yet to start.
-    pub fn down(name: &str) -> Registry {
-        Registry {
-            port: ports(1)[0],
-            name: format!("vm-{name}"),
-            cluster: None,
-        }
-    }
-
-    pub fn start(&mut self) {
-        let ports = [self.port, ports(1)[0]];
-        self.cluster = Some(Cluster::start_at(&self.name, &ports));
-    }
-
-    pub fn cluster(&self) -> &Cluster {
-        self.cluster.as_ref().expect("it has been started")
-    }
-
     /// A configuration that says `http://registry`, with the port at which the machine finds it.
     pub fn within(&self, config: &str) -> String {
-        config.replace("http://registry", &format!("http://registry:{}", self.port))
+        self.named("registry", config)
+    }
+
+    /// The same, where the configuration has several and calls this one so.
+    pub fn named(&self, name: &str, config: &str) -> String {
+        let url = format!("http://registry:{}", self.port);
+        config.replace(&format!("http://{name}"), &url)
+    }
+
+    /// Lets it refuse everybody.
+    pub fn go_down(&mut self) {
+        self.cluster.go_down();
+    }
+
+    /// Starts it again, with what it knew.
+    pub fn come_back(&mut self) {
+        self.cluster.come_back();
+    }
+
+    /// Lets it answer nobody any more, without a word to anybody.
+    pub fn hang(&self) {
+        self.cluster.signal(0, nix::sys::signal::Signal::SIGSTOP);
     }
 
     /// Fails unless the machine has left.
     pub fn is_clean(&self) {
-        assert_eq!(self.cluster().ctl(&["get", "--prefix", "members/"]), "");
+        assert_eq!(self.cluster.ctl(&["get", "--prefix", "members/"]), "");
     }
 
     pub fn address(&self) -> SocketAddr {

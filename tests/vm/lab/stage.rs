@@ -59,6 +59,11 @@ impl Stage {
         Registry::with_member(&format!("{}-{}", self.release, self.scenario))
     }
 
+    /// One of several registries of this scenario.
+    pub fn registry_named(&self, name: &str) -> Registry {
+        Registry::with_member(&format!("{}-{}-{name}", self.release, self.scenario))
+    }
+
     /// A machine that is up and idle, woken from the frozen one.
     pub fn machine(&self) -> Machine {
         Machine::wake(self)

@@ -1,24 +1,44 @@
 //! One file for each scenario, or for a few that belong together.
 
+mod agent;
+mod alone;
 mod booting;
 mod by_hand;
+mod configuration;
+mod credentials;
 mod forced;
+mod nfs;
 mod package;
 mod power_button;
 mod reboot;
+mod reexec;
+mod registries;
 mod shutdown;
 mod skipped;
 mod soft_reboot;
+mod stop_units;
+mod time;
+mod watched;
 
+pub use agent::{rehearsal, start_fails};
+pub use alone::{without_bus, without_journal};
 pub use booting::{kexec, launched};
 pub use by_hand::by_hand;
+pub use configuration::configuration;
+pub use credentials::credentials;
 pub use forced::{poweroff_f, sysrq};
+pub use nfs::{nfs, nfs_dies};
 pub use package::package;
 pub use power_button::power_button;
 pub use reboot::reboot;
+pub use reexec::reexec;
+pub use registries::registries;
 pub use shutdown::{rescue, scheduled};
 pub use skipped::{overtaken, skip};
 pub use soft_reboot::soft_reboot;
+pub use stop_units::stop_units;
+pub use time::time;
+pub use watched::watched;
 
 use crate::lab::End;
 
