@@ -16,5 +16,4 @@ mod tool;
 pub use end::{End, Run};
 pub use image::Installed;
 pub use machine::Machine;
-pub use registry::Registry;
 pub use stage::{Stage, show};
