@@ -202,11 +202,13 @@ impl Machine {
         self.wait_for("systemctl is-active farewell.service farewell-arm.service");
     }
 
-    /// Waits until `farewell start` has ended well since the last one of these boots.
+    /// Waits until `farewell start` has ended well since farewell.service became active.
     pub fn wait_for_start(&mut self) {
+        // A soft reboot keeps what systemd knows of the last time.
         self.wait_for(
-            "test $(systemctl show -P ExecMainExitTimestampMonotonic farewell-start) -gt 0 && \
-             test $(systemctl show -P ActiveState farewell-start) = inactive",
+            "active=$(systemctl show -P ActiveEnterTimestampMonotonic farewell.service)
+             ended=$(systemctl show -P ExecMainExitTimestampMonotonic farewell-start.service)
+             test \"$ended\" -gt \"$active\" && ! systemctl -q is-failed farewell-start.service",
         );
     }
 

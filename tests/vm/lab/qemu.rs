@@ -13,7 +13,8 @@ use super::root::Root;
 /// What an answer of QMP may take; a frozen guest's memory is read before the first one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A console that is easy to read, for nobody to log in, and no guards that an emulated processor has no use for.
+/// A console that is easy to read, for nobody to log in, and neither guards nor modules that an emulated processor has no
+/// use for.
 const KERNEL: &str = "root=/dev/vda rw console=ttyS0 loglevel=3 SYSTEMD_COLORS=0 systemd.getty_auto=no mitigations=off";
 
 /// A QEMU process, killed with it.

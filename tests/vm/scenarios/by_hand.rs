@@ -21,6 +21,8 @@ pub fn by_hand(stage: &Stage) {
 
     machine.must("systemctl restart farewell.service");
     machine.must("systemctl is-active farewell.service app.service");
+    // Whoever reads of that is told what it means.
+    machine.must("journalctl -x -u farewell.service | grep 'No sequence was run: the unit was only restarted'");
     registry.still_lists_member();
     machine.must("test ! -e /var/lib/farewell/runs");
 
