@@ -95,6 +95,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
     let speaker = Speaker {
         audience: errand.audience.as_ref(),
         step: index,
+        waiting: Mutex::default(),
         remark: Mutex::default(),
         intents: Mutex::default(),
     };
@@ -178,6 +179,8 @@ fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Fail
 struct Speaker<'a> {
     audience: &'a dyn Audience,
     step: usize,
+    /// What it waits for, as told last: who looks again and again may say it again and again.
+    waiting: Mutex<Option<String>>,
     remark: Mutex<Option<String>>,
     /// What the step has declared, by number; `None` once it was withdrawn.
     intents: Mutex<Vec<Option<Intent>>>,
@@ -211,6 +214,14 @@ impl Speaker<'_> {
 
 impl Voice for Speaker<'_> {
     fn waiting(&self, what: &str) {
+        let mut told = self
+            .waiting
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if told.as_deref() == Some(what) {
+            return;
+        }
+        *told = Some(what.to_owned());
         self.audience.hear(Happening::Waiting {
             step: self.step,
             what: what.to_owned(),
