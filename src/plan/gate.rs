@@ -52,11 +52,11 @@ impl Plan {
             .reserve(trigger, self.steps.iter().any(|step| step.always))
     }
 
-    /// What systemd must grant a run from its beginning: the smallest budget, and the time to close it. A run with a larger
-    /// budget asks for its time itself; one that hangs before it can is not waited for longer.
+    /// What systemd must grant a run: the largest budget, and the time to close it. A run asks for its time itself too, but a
+    /// daemon-reload forgets that, and counts the unit's own timeout from the beginning of its stop.
     pub fn stop_timeout(&self) -> Duration {
         let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
-        budgets.into_iter().min().unwrap_or(BUDGET) + CLOSING
+        budgets.into_iter().max().unwrap_or(BUDGET) + CLOSING
     }
 
     /// What a restart of farewell's own unit is.

@@ -22,7 +22,7 @@ const UNITS: [(&str, &str); 6] = [
     ),
     (
         "slow.service",
-        "[Service]\nExecStart=/bin/bash -c 'trap \"\" TERM; exec sleep infinity'\nTimeoutStopSec=20s\n",
+        "[Service]\nExecStart=/bin/bash -c 'trap \"\" TERM; exec sleep infinity'\nTimeoutStopSec=60s\n",
     ),
     ("app.socket", "[Socket]\nListenStream=8080\n"),
 ];
@@ -49,6 +49,12 @@ pub fn stop_units(stage: &Stage) {
         "/usr/lib/systemd/system/masked.service",
         "[Service]\nExecStart=/bin/sleep infinity\n",
     );
+    // For what is left when everything else is gone; its default is 90 s.
+    machine.write(
+        "/etc/systemd/system.conf.d/lab.conf",
+        "[Manager]\nDefaultTimeoutStopSec=10s",
+    );
+    machine.must("systemctl daemon-reexec");
     machine.configure(&sequence());
     start(&mut machine);
     // A client that asks on and on, which would start the application again.
@@ -79,6 +85,9 @@ pub fn stop_units(stage: &Stage) {
         "systemd: Stopped farewell.service",
         "systemd: Stopped systemd-networkd.service",
     ]);
+    // What cannot work: systemd waits no longer for a unit that was stopped out of order.
+    assert!(end.console.contains("Waiting for process: "));
+    assert!(end.console.contains("Sending SIGKILL to PID"));
 }
 
 fn sequence() -> String {
