@@ -11,7 +11,7 @@ use crate::lapse;
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::bus::Trouble;
 use crate::sys::cancel::Waited;
-use crate::sys::systemd::{self, Manager, Unit, UnitState};
+use crate::sys::systemd::{self, Manager, Process, Unit, UnitState};
 
 /// The kind's entry in the table.
 pub const KIND: Kind = Kind {
@@ -23,8 +23,8 @@ pub const KIND: Kind = Kind {
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What is kept of the step's time to find out what still runs.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What is kept of the step's time to find out what still runs; PID 1 has much to do at a shutdown.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
 
 /// How many processes are named of a unit that does not end.
 const NAMED: usize = 5;
@@ -239,14 +239,18 @@ impl Stop<'_> {
                 what = now;
             }
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
-                still = Some(self.still_there(&left));
+                still = Some(self.still_there(&running));
             }
             if self.pause() == Waited::Cancelled {
                 return Err(Failure::new(Word::TimedOut, what, "told to stop"));
             }
             if self.scope.deadline.left().is_none() {
-                let still = still.unwrap_or_default();
-                return Err(Failure::new(Word::TimedOut, what, still));
+                let cause = || self.still_there(&running);
+                return Err(Failure::new(
+                    Word::TimedOut,
+                    what,
+                    still.unwrap_or_else(cause),
+                ));
             }
         }
         refused.map_or(Ok(()), Err)
@@ -289,43 +293,22 @@ impl Stop<'_> {
         }
     }
 
-    /// What is still there of the units that did not end: their state, since when, and their processes.
-    fn still_there(&mut self, left: &[String]) -> String {
+    /// What is still there of the units that did not end: their state, since when, and their processes, as far as PID 1 tells
+    /// it in time.
+    fn still_there(&mut self, running: &[&UnitState]) -> String {
         let deadline = self.scope.deadline;
         let manager = self.manager.take();
-        let Some(manager) = manager.map_or_else(|| Manager::connect(deadline).ok(), Some) else {
-            return "still there when the time was over".to_owned();
+        let manager = manager.map_or_else(|| Manager::connect(deadline), Ok);
+        let tell = |state: &&UnitState| {
+            let UnitState { name, active, sub } = state;
+            let known = format!("{name} is {active} ({sub})");
+            let asked = manager.as_ref().map_err(Clone::clone).and_then(|manager| {
+                let unit = manager.unit(name, deadline)?;
+                Ok((unit, manager.processes(name, deadline)?))
+            });
+            asked.map_or(known, |(unit, processes)| detail(name, &unit, &processes))
         };
-        let tell = |name: &String| {
-            let unit = manager.unit(name, deadline).unwrap_or_default();
-            let since = unit
-                .since
-                .and_then(|since| SystemTime::now().duration_since(since).ok());
-            let since =
-                since.map_or_else(String::new, |since| format!(" for {}", lapse::whole(since)));
-            let processes = manager.processes(name, deadline).unwrap_or_default();
-            let mut told: Vec<String> = processes
-                .iter()
-                .take(NAMED)
-                .map(|process| {
-                    let program = process.command.split(' ').next().unwrap_or_default();
-                    format!("{} ({program})", process.pid)
-                })
-                .collect();
-            if processes.len() > NAMED {
-                told.push(format!("{} more", processes.len() - NAMED));
-            }
-            let told = if told.is_empty() {
-                "no process".to_owned()
-            } else {
-                format!("processes {}", told.join(", "))
-            };
-            format!(
-                "{name} is {} ({}){since}, with {told}",
-                unit.active, unit.sub
-            )
-        };
-        left.iter().map(tell).collect::<Vec<_>>().join("; ")
+        running.iter().map(tell).collect::<Vec<_>>().join("; ")
     }
 
     /// Tells of units that ended, but not well.
@@ -340,4 +323,32 @@ impl Stop<'_> {
             self.scope.voice.remark(&remarks.join("; "));
         }
     }
+}
+
+/// What a unit does that has not ended, since when, and with which processes.
+fn detail(name: &str, unit: &Unit, processes: &[Process]) -> String {
+    let since = unit
+        .since
+        .and_then(|since| SystemTime::now().duration_since(since).ok());
+    let since = since.map_or_else(String::new, |since| format!(" for {}", lapse::whole(since)));
+    let mut told: Vec<String> = processes
+        .iter()
+        .take(NAMED)
+        .map(|process| {
+            let program = process.command.split(' ').next().unwrap_or_default();
+            format!("{} ({program})", process.pid)
+        })
+        .collect();
+    if processes.len() > NAMED {
+        told.push(format!("{} more", processes.len() - NAMED));
+    }
+    let told = if told.is_empty() {
+        "no process".to_owned()
+    } else {
+        format!("processes {}", told.join(", "))
+    };
+    format!(
+        "{name} is {} ({}){since}, with {told}",
+        unit.active, unit.sub
+    )
 }
