@@ -233,11 +233,8 @@ impl Stop<'_> {
             let running: Vec<&UnitState> = states.iter().filter(|it| !it.is_down()).collect();
             left.retain(|name| running.iter().any(|state| state.name == *name));
             let Some(first) = running.first() else { break };
-            let now = format!("the end of {} ({})", left.join(", "), first.sub);
-            if now != what {
-                self.scope.voice.waiting(&now);
-                what = now;
-            }
+            what = format!("the end of {} ({})", left.join(", "), first.sub);
+            self.scope.voice.waiting(&what);
             if still.is_none() && self.scope.deadline.left() <= Some(LAST_WORDS) {
                 still = Some(self.still_there(&running));
             }
