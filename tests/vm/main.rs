@@ -1,6 +1,7 @@
 //! farewell on real machines: Debian in QEMU with a real power button (lab), and what must be true of each end (scenarios).
 //!
-//! `tests/run vm` runs all of it, `tests/run vm NAME` one scenario. What a machine leaves lies in `target/vm/runs`.
+//! `tests/run vm` shows each scenario on one release, `tests/run --long vm` on both, and `tests/run vm NAME` one scenario on
+//! both. What a machine leaves lies in `target/vm/runs`.
 
 mod lab;
 mod scenarios;
@@ -20,31 +21,32 @@ macro_rules! table {
     };
 }
 
+// The release that stands first is the one that `tests/run` shows a scenario on without --long.
 table! {
-    by_hand on bookworm trixie;
+    by_hand on trixie bookworm;
     configuration on bookworm trixie;
-    credentials on bookworm trixie;
-    kexec on bookworm trixie;
+    credentials on trixie bookworm;
+    kexec on trixie bookworm;
     launched on bookworm trixie;
-    nfs on bookworm trixie;
+    nfs on trixie bookworm;
     nfs_dies on bookworm trixie;
-    overtaken on bookworm trixie;
+    overtaken on trixie bookworm;
     package on bookworm trixie;
     power_button on bookworm trixie;
-    poweroff_f on bookworm trixie;
+    poweroff_f on trixie bookworm;
     reboot on bookworm trixie;
-    reexec on bookworm trixie;
+    reexec on trixie bookworm;
     registries on bookworm trixie;
-    rehearsal on bookworm trixie;
+    rehearsal on trixie bookworm;
     rescue on bookworm trixie;
-    scheduled on bookworm trixie;
+    scheduled on trixie bookworm;
     skip on bookworm trixie;
     soft_reboot on trixie;
-    start_fails on bookworm trixie;
+    start_fails on trixie bookworm;
     stop_units on bookworm trixie;
-    sysrq on bookworm trixie;
+    sysrq on trixie bookworm;
     time on bookworm trixie;
-    watched on bookworm trixie;
+    watched on trixie bookworm;
     without_bus on bookworm trixie;
-    without_journal on bookworm trixie;
+    without_journal on trixie bookworm;
 }
