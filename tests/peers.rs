@@ -265,7 +265,13 @@ fn a_member_leaves_its_cluster_and_is_verified() {
     let run = binary.verb(&["run"]);
     let report = binary.report();
     assert_eq!(run.code, Some(0), "{report:#}");
-    assert_eq!(step_of(&report, "leave")["state"], "done");
+    let leave = step_of(&report, "leave");
+    // A busy cluster may take the member out and still answer that it ran out of time: the next attempt finds it gone.
+    let ends: &[&str] = match leave["attempts"].as_u64() {
+        Some(1) => &["done"],
+        _ => &["done", "already-done"],
+    };
+    assert!(ends.iter().any(|it| leave["state"] == *it), "{report:#}");
     let list = etcd.ctl(&["member", "list"]);
     assert!(list.lines().count() == 2 && !list.contains("n1"), "{list}");
 }
