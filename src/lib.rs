@@ -40,9 +40,19 @@ pub mod step;
 
 pub mod peer;
 
+pub mod clients;
+
 pub mod registry;
 
+pub mod cluster;
+
+pub mod lock;
+
 pub mod registries;
+
+pub mod clusters;
+
+pub mod locks;
 
 pub mod steps;
 

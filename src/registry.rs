@@ -2,7 +2,7 @@
 
 use crate::config::section::Section;
 use crate::failure::Failure;
-use crate::step::{Effect, Scope, Ties};
+use crate::step::{Effect, Scope, Ties, Undo};
 
 /// A configured entry in a registry.
 pub trait Registration: Send + Sync {
@@ -33,4 +33,6 @@ pub struct Registry {
     pub name: &'static str,
     /// Reads the registry's own keys, as [`crate::step::Kind::read`] does.
     pub read: fn(&Section<'_>) -> Option<Entry>,
+    /// How what it leaves is undone; the intent's member is its name. `None` where it leaves nothing sticky.
+    pub undo: Option<Undo>,
 }

@@ -1,6 +1,7 @@
 //! The contract of a step's kind: how it is read from the configuration, and what one attempt of it does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::facts::Facts;
@@ -130,6 +131,35 @@ pub struct Blueprint {
     pub grace: Duration,
     /// What it has to do with the rest of this machine.
     pub ties: Ties,
+    /// Whether it may stop the application: what nobody stops before a lock is released runs on behind it.
+    pub may_stop: bool,
+    /// What is due after it, to the end of the run.
+    pub aftermath: Option<Aftermath>,
+}
+
+impl Blueprint {
+    /// A blueprint of a kind that needs no time to end, has nothing to do with the rest of this machine, and owes nothing
+    /// when it has ended.
+    pub fn new(action: impl Action + 'static, pace: Pace) -> Blueprint {
+        Blueprint {
+            action: Box::new(action),
+            pace,
+            grace: Duration::ZERO,
+            ties: Ties::default(),
+            may_stop: false,
+            aftermath: None,
+        }
+    }
+}
+
+/// What a step owes when it has ended: something that it holds is renewed, and given back as the run's last act.
+#[derive(Clone)]
+pub struct Aftermath {
+    /// Attempted again and again from the good end of the step to the beginning of `closing`, each time after this long.
+    pub upkeep: Option<(Duration, Arc<dyn Action>)>,
+    /// Attempted when every other step has ended, whatever became of the step itself, which may even be under way still
+    /// on a thread that was left behind. A run that is told to end at once attempts it once, for a second.
+    pub closing: Arc<dyn Action>,
 }
 
 /// Makes the undo of what was intended, from the record alone: the configuration of that run may be gone. A credential
@@ -143,6 +173,25 @@ pub struct Blueprint {
 /// # Errors
 /// A sentence, where the intent is none of this kind's: a newer farewell may have written it.
 pub type Undo = fn(&Intent) -> Result<Box<dyn Action>, String>;
+
+/// The undo of what a member of a kind has left, found by the member's name among those of the table.
+///
+/// # Errors
+/// As [`Undo`]; also where no member of that name leaves anything.
+pub fn undo_of_member(
+    noun: &str,
+    members: impl Iterator<Item = (&'static str, Option<Undo>)>,
+    intent: &Intent,
+) -> Result<Box<dyn Action>, String> {
+    let mut members = members;
+    match members.find(|(name, _)| *name == intent.member) {
+        Some((_, Some(undo))) => undo(intent),
+        _ => Err(format!(
+            "this farewell does not know how what the {noun} `{}` leaves is undone; the one that left it does",
+            intent.member
+        )),
+    }
+}
 
 /// A kind of step: its name in the configuration, how its keys are read, and how what its steps leave is undone.
 pub struct Kind {

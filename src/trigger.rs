@@ -42,6 +42,14 @@ impl Trigger {
         }
     }
 
+    /// Whether the machine comes back by itself: for locks one that does is kept, any other is taken for gone.
+    pub fn comes_back(self) -> bool {
+        match self {
+            Trigger::Reboot | Trigger::Kexec | Trigger::SoftReboot => true,
+            Trigger::Poweroff | Trigger::Halt | Trigger::Stop => false,
+        }
+    }
+
     /// The trigger that the contract calls `word`.
     pub fn parse(word: &str) -> Option<Trigger> {
         Self::ALL

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
-use super::template::{Fact, Part, Template};
+use super::template::{self, Fact, Part, Template};
 use crate::event;
 use crate::secrets;
 use crate::sys::{files, host};
@@ -39,6 +39,11 @@ impl Facts {
             kept: Values::new(),
             found: Mutex::default(),
         }
+    }
+
+    /// Why the run takes place.
+    pub fn trigger(&self) -> Trigger {
+        self.trigger
     }
 
     /// The same, with what was kept at boot.
@@ -96,6 +101,22 @@ impl Facts {
         } else {
             Err(missing.join("; "))
         }
+    }
+
+    /// `template` as it would have to be written to mean the same on another day: with its facts put in, but for the
+    /// credentials, which are read anew.
+    ///
+    /// # Errors
+    /// As [`Facts::render`].
+    pub fn render_for_later(&self, template: &Template) -> Result<String, String> {
+        let parts = template.parts().iter().map(|part| match part {
+            Part::Fact(fact) if !matches!(fact, Fact::Credential(_)) => self
+                .look_up(fact)
+                .map(|value| template::escaped(&value))
+                .map_err(|cause| format!("{fact} cannot be had: {cause}")),
+            part => Ok(part.to_string()),
+        });
+        parts.collect()
     }
 
     fn look_up(&self, fact: &Fact) -> Result<String, String> {

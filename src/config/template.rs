@@ -121,6 +121,20 @@ pub enum Part {
     Fact(Fact),
 }
 
+/// `text` as it is written in a template.
+pub fn escaped(text: &str) -> String {
+    text.replace("${", "$${")
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Literal(text) => out.write_str(&escaped(text)),
+            Part::Fact(fact) => fact.fmt(out),
+        }
+    }
+}
+
 /// A string with facts in it, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
@@ -202,6 +216,13 @@ impl Template {
     }
 }
 
+/// As it is written.
+impl fmt::Display for Template {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| part.fmt(out))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +245,9 @@ mod tests {
             Some("plain")
         );
         assert_eq!(Template::parse("").expect("good").literal(), Some(""));
+        for text in ["a-${hostname}-$5-$${x}", "$$${a", "${credential:c}"] {
+            assert_eq!(Template::parse(text).expect("good").to_string(), text);
+        }
     }
 
     #[test]

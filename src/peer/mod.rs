@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
 
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
@@ -71,6 +72,12 @@ impl Peer {
         Self::read_rest(section, urls)
     }
 
+    /// As [`Peer::read`], with an address for where the key is not there: that of an agent on this machine.
+    pub fn read_at(section: &Section<'_>, default: &str) -> Option<Peer> {
+        let urls = section.texts_or("url", default, Endpoint::parse_base, Secrecy::Public);
+        Self::read_rest(section, urls)
+    }
+
     /// Reads the address of one thing, which is asked for as it is and may have a query.
     pub fn read_whole(section: &Section<'_>) -> Option<Peer> {
         let urls = section.required("url", |section, key| {
@@ -117,6 +124,58 @@ impl Peer {
             tls,
             preferred: AtomicUsize::new(0),
         })
+    }
+
+    /// Warns of secrets that stand in the configuration itself, for a member that leaves something sticky: they cannot be
+    /// kept for its undo.
+    pub fn warn_of_secrets(&self, section: &Section<'_>) {
+        let headers = self.headers.iter();
+        let headers = headers.map(|(name, value)| (format!("headers.{name}"), value));
+        let password = self
+            .account
+            .iter()
+            .map(|(_, it)| ("password".to_owned(), it));
+        headers
+            .chain(password)
+            .for_each(|(key, value)| warn_of_secret(section, &key, value));
+    }
+
+    /// Its keys as they would have to be written for another day, as [`Field::keep`] says; [`Peer::read`] reads them.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn keep(&self, facts: &Facts) -> Result<Map<String, Value>, Failure> {
+        let mut kept = Map::new();
+        let urls = self.urls.iter().map(|url| url.keep(facts));
+        kept.insert(
+            "url".to_owned(),
+            urls.collect::<Result<Vec<_>, _>>()?.into(),
+        );
+        let header = |(name, value): &(String, Field<String>)| {
+            Ok((name.clone(), Value::from(value.keep(facts)?)))
+        };
+        let headers: Map<_, _> =
+            (self.headers.iter().map(header)).collect::<Result<_, Failure>>()?;
+        if !headers.is_empty() {
+            kept.insert("headers".to_owned(), headers.into());
+        }
+        if let Some((user, password)) = &self.account {
+            kept.insert("user".to_owned(), user.keep(facts)?.into());
+            kept.insert("password".to_owned(), password.keep(facts)?.into());
+        }
+        let tls = &self.tls;
+        for (key, file) in TLS_KEYS
+            .into_iter()
+            .zip([&tls.ca_file, &tls.cert_file, &tls.key_file])
+        {
+            if let Some(file) = file {
+                kept.insert(key.to_owned(), file.keep(facts)?.into());
+            }
+        }
+        if let Some(name) = &tls.server_name {
+            kept.insert("server-name".to_owned(), name.keep(facts)?.into());
+        }
+        Ok(kept)
     }
 
     /// Whether the configuration sets this header.
@@ -239,6 +298,15 @@ fn user_name(text: &str) -> Result<String, String> {
         return Err("a user's name is not empty and has no colon in it".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Warns where the value of a key is a secret in plain text, which cannot be kept for an undo.
+pub fn warn_of_secret(section: &Section<'_>, key: &str, value: &Field<String>) {
+    if value.is_plain_secret() {
+        let message = "a secret that stands here is kept nowhere else: without it what this step leaves cannot be \
+                       undone after a reboot; use ${credential:NAME}";
+        section.warning(key, message);
+    }
 }
 
 fn both(section: &Section<'_>, one: &str, other: &str) {

@@ -10,7 +10,11 @@ use crate::sys::guarded::{self, Removal, Trouble};
 use crate::sys::mounts::Mounts;
 
 /// The registry's entry in the table.
-pub const REGISTRY: Registry = Registry { name: "file", read };
+pub const REGISTRY: Registry = Registry {
+    name: "file",
+    read,
+    undo: None,
+};
 
 struct Entry {
     /// `path`: the absolute path of the file, which is removed.

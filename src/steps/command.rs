@@ -70,6 +70,8 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         pace: Pace::Once,
         grace,
         ties,
+        may_stop: true,
+        aftermath: None,
     })
 }
 

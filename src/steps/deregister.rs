@@ -1,18 +1,17 @@
 //! `deregister`: leaves a registry, then verifies that it has left.
 
-use std::time::Duration;
-
 use crate::config::section::Section;
 use crate::failure::Failure;
+use crate::intent::Intent;
 use crate::registries::REGISTRIES;
 use crate::registry::{Entry, Registration};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::step::{self, Action, Blueprint, Effect, Kind, Pace, Scope};
 
 /// The kind's entry in the table.
 pub const KIND: Kind = Kind {
     name: "deregister",
     read,
-    undo: None,
+    undo: Some(undo),
 };
 
 struct Deregister {
@@ -31,11 +30,14 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     section.finish();
     let Entry { registration, ties } = entry?;
     Some(Blueprint {
-        action: Box::new(Deregister { registration }),
-        pace: Pace::Retried,
-        grace: Duration::ZERO,
         ties,
+        ..Blueprint::new(Deregister { registration }, Pace::Retried)
     })
+}
+
+fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+    let members = REGISTRIES.iter().map(|it| (it.name, it.undo));
+    step::undo_of_member("registry", members, intent)
 }
 
 impl Action for Deregister {

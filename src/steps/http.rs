@@ -103,26 +103,20 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let peer = peer?;
     let ties = peer.ties();
     let exchange = Exchange { peer, method, body };
-    Some(match until {
-        None => Blueprint {
-            action: Box::new(Once { exchange, expect }),
-            pace: Pace::Retried,
-            grace: Duration::ZERO,
-            ties,
-        },
-        Some((status, pointer, equals)) => Blueprint {
-            action: Box::new(Until {
+    let blueprint = match until {
+        None => Blueprint::new(Once { exchange, expect }, Pace::Retried),
+        Some((status, pointer, equals)) => {
+            let until = Until {
                 exchange,
                 status,
                 pointer,
                 equals,
                 every: every.unwrap_or(EVERY),
-            }),
-            pace: Pace::Polled,
-            grace: Duration::ZERO,
-            ties,
-        },
-    })
+            };
+            Blueprint::new(until, Pace::Polled)
+        }
+    };
+    Some(Blueprint { ties, ..blueprint })
 }
 
 impl Exchange {

@@ -48,10 +48,9 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         ..Ties::default()
     };
     Some(Blueprint {
-        action: Box::new(StopUnit { units }),
-        pace: Pace::Polled,
-        grace: Duration::ZERO,
         ties,
+        may_stop: true,
+        ..Blueprint::new(StopUnit { units }, Pace::Polled)
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::duration;
 use crate::config::section::Section;
 use crate::failure::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
 
 /// The kind's entry in the table.
@@ -24,12 +24,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let time = section.required("for", |section, key| section.duration(key));
     section.finish();
     let action = Wait { time: time? };
-    Some(Blueprint {
-        action: Box::new(action),
-        pace: Pace::Polled,
-        grace: Duration::ZERO,
-        ties: Ties::default(),
-    })
+    Some(Blueprint::new(action, Pace::Polled))
 }
 
 impl Action for Wait {

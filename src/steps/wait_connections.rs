@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::section::Section;
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::sockets;
 
@@ -43,12 +43,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
             .and_then(|it| usize::try_from(it).ok())
             .unwrap_or(0),
     };
-    Some(Blueprint {
-        action: Box::new(action),
-        pace: Pace::Polled,
-        grace: Duration::ZERO,
-        ties: Ties::default(),
-    })
+    Some(Blueprint::new(action, Pace::Polled))
 }
 
 impl Action for WaitConnections {

@@ -45,10 +45,8 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         ..Ties::default()
     };
     Some(Blueprint {
-        action: Box::new(action),
-        pace: Pace::Polled,
-        grace: Duration::ZERO,
         ties,
+        ..Blueprint::new(action, Pace::Polled)
     })
 }
 

@@ -60,6 +60,27 @@ impl<T> Field<T> {
         }
     }
 
+    /// The string as it would have to be written for another day: with the facts put in as they are now, and with the
+    /// names of credentials. Of a secret all facts are left as they are, wherever it comes from.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn keep(&self, facts: &Facts) -> Result<String, Failure> {
+        match self.secrecy {
+            Secrecy::Secret => Ok(self.template.to_string()),
+            Secrecy::Public | Secrecy::MayHold => {
+                facts.render_for_later(&self.template).map_err(|cause| {
+                    Failure::new(Word::Config, format!("key \"{}\"", self.key), cause)
+                })
+            }
+        }
+    }
+
+    /// Whether it is a secret that stands in the configuration itself.
+    pub fn is_plain_secret(&self) -> bool {
+        self.secrecy == Secrecy::Secret && self.literal().is_some()
+    }
+
     /// The text, when no fact is in it.
     pub fn literal(&self) -> Option<&str> {
         self.template.literal()

@@ -1,12 +1,14 @@
 //! Reading one table of the configuration key by key, with every problem told and none hiding another.
 
 mod field;
+mod kept;
 mod reading;
 mod table;
 mod values;
 mod words;
 
 pub use field::{Check, Field, Secrecy, path, plain, unit_name};
+pub use kept::read_kept;
 pub use reading::Reading;
 pub use table::Section;
 pub use values::Json;

@@ -35,13 +35,22 @@ impl<'a> Reading<'a> {
 
     /// Reports something wrong with the whole step.
     pub fn problem(&self, line: usize, key: Option<String>, message: impl Into<String>) {
+        self.report(Severity::Error, line, key, message.into());
+    }
+
+    /// Reports something that can be run, but is probably not what is meant.
+    pub(super) fn warning(&self, line: usize, key: String, message: String) {
+        self.report(Severity::Warning, line, Some(key), message);
+    }
+
+    fn report(&self, severity: Severity, line: usize, key: Option<String>, message: String) {
         self.found.borrow_mut().problems.push(Problem {
-            severity: Severity::Error,
+            severity,
             file: self.file.to_owned(),
             line,
             step: self.step.clone(),
             key,
-            message: message.into(),
+            message,
         });
     }
 

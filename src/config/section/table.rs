@@ -61,6 +61,12 @@ impl<'a> Section<'a> {
             .problem(line, Some(format!("{}{key}", self.prefix)), message);
     }
 
+    /// Reports that a key can be run as it is, but is probably not what is meant.
+    pub fn warning(&self, key: &str, message: impl Into<String>) {
+        let (line, key) = (self.line_of(key), format!("{}{key}", self.prefix));
+        self.reading.warning(line, key, message.into());
+    }
+
     /// Adds a look that `check` takes at a key when it knows the facts: at what belongs together, or lies on the disk.
     pub fn check(&self, key: &str, look: impl Fn(&Facts) -> Result<(), String> + 'static) {
         let (line, key) = (self.line_of(key), format!("{}{key}", self.prefix));
@@ -227,6 +233,25 @@ impl<'a> Section<'a> {
             .map(|item| self.field(key, item, parse, secrecy))
             .collect();
         fields.into_iter().collect()
+    }
+
+    /// As [`Section::texts`], with a value for where the key is not there, which must be one.
+    pub fn texts_or<T: 'static>(
+        &self,
+        key: &'static str,
+        default: &str,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: Secrecy,
+    ) -> Option<Vec<Field<T>>> {
+        if self.has(key) {
+            return self.texts(key, parse, secrecy);
+        }
+        self.know(key);
+        let located = Located {
+            line: self.line,
+            value: Value::Text(default.to_owned()),
+        };
+        Some(vec![self.field(key, &located, parse, secrecy)?])
     }
 
     /// As [`Section::texts`], where a single string is a problem too.

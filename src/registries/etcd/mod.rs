@@ -1,7 +1,5 @@
 //! `etcd`: takes a key, a prefix, a lease or a member out, through the JSON gateway (etcd 3.4 and later).
 
-mod gateway;
-mod member;
 mod rehearsal;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,14 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::clients::etcd::{self, Gateway, Reply, integer};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
 use crate::peer::Peer;
 use crate::registry::{self, Registration, Registry};
 use crate::step::{Effect, Scope};
 use crate::sys::http::Endpoint;
-use gateway::{Gateway, Reply};
-use member::Member;
 
 /// The registry's entry in the table. Its keys, beside those of every [`Peer`], are exactly one of:
 ///
@@ -28,7 +25,11 @@ use member::Member;
 /// - `member`: a member of the cluster; its ID in hexadecimal, or its name
 ///
 /// `user` and `password` are exchanged for a token at each attempt.
-pub const REGISTRY: Registry = Registry { name: "etcd", read };
+pub const REGISTRY: Registry = Registry {
+    name: "etcd",
+    read,
+    undo: None,
+};
 
 /// What leaves.
 enum Entry {
@@ -135,9 +136,9 @@ fn leave_lease(gateway: &Gateway<'_>, id: i64) -> Result<Effect, Failure> {
 
 impl Etcd {
     fn leave_member(&self, gateway: &Gateway<'_>, wanted: &str) -> Result<Effect, Failure> {
-        let members = list(gateway)?;
+        let members = etcd::members(gateway)?;
         let Some(id) =
-            member::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?
+            etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?
         else {
             let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
             let remark = format!("no {wanted} among the members {}", names.join(", "));
@@ -172,7 +173,10 @@ impl Etcd {
             session: gateway.session.elsewhere(addresses),
             scope: gateway.scope,
         };
-        while list(&elsewhere)?.iter().any(|member| member.id == id) {
+        while etcd::members(&elsewhere)?
+            .iter()
+            .any(|member| member.id == id)
+        {
             let _ = gateway.scope.cancel.sleep(LAG);
             if gateway.scope.deadline.left().is_none() || gateway.scope.cancel.is_cancelled() {
                 let cause = format!("the member {id:x} is still listed after it was removed");
@@ -197,21 +201,8 @@ fn only_voter(gateway: &Gateway<'_>, wanted: &str) -> Failure {
     gateway.failure(Word::Refused, cause)
 }
 
-fn list(gateway: &Gateway<'_>) -> Result<Vec<Member>, Failure> {
-    let list = gateway.must("/v3/cluster/member/list", &json!({}))?;
-    member::parse(&list).ok_or_else(|| gateway.strange("the answer lists no members"))
-}
-
 /// How long a member that is behind is given before it is asked again.
 const LAG: Duration = Duration::from_millis(100);
-
-/// An int64, which the gateway writes as a string and leaves out where it is 0.
-fn integer(value: &Value) -> i64 {
-    match value {
-        Value::String(text) => text.parse().unwrap_or_default(),
-        value => value.as_i64().unwrap_or_default(),
-    }
-}
 
 /// The end of the range of all keys that begin with `prefix`: its next neighbour of the same length or less. A zero byte
 /// stands for "no end", where there is no neighbour.

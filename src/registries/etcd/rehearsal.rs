@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::gateway::{Gateway, Reply};
-use super::{integer, list, member, only_voter, range};
+use super::{only_voter, range};
+use crate::clients::etcd::{self, Gateway, Reply, integer};
 use crate::failure::{Failure, Word};
 
 /// A key, or all keys up to `end`.
@@ -57,10 +57,10 @@ pub(super) fn of_lease(gateway: &Gateway<'_>, id: i64) -> Result<String, Failure
 }
 
 pub(super) fn of_member(gateway: &Gateway<'_>, wanted: &str) -> Result<String, Failure> {
-    let members = list(gateway)?;
+    let members = etcd::members(gateway)?;
     let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
     let found =
-        member::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?;
+        etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?;
     let found = match found {
         None => "not there, nothing to leave",
         Some(id) if members.iter().all(|it| it.id == id || it.is_learner) => {

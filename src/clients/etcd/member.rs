@@ -1,14 +1,21 @@
 //! The members of a cluster, as the gateway lists them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::gateway::Gateway;
+use crate::failure::Failure;
 use crate::sys::http::Endpoint;
 
-pub(super) struct Member {
-    pub(super) id: u64,
-    pub(super) name: String,
-    pub(super) is_learner: bool,
-    pub(super) urls: Vec<Endpoint>,
+/// A member of the cluster.
+pub struct Member {
+    /// Its ID.
+    pub id: u64,
+    /// Its name; empty where it has never started.
+    pub name: String,
+    /// Whether it has no vote yet.
+    pub is_learner: bool,
+    /// Where clients reach it.
+    pub urls: Vec<Endpoint>,
 }
 
 impl Member {
@@ -28,15 +35,27 @@ impl Member {
     }
 }
 
+/// The members of the cluster, as the member that answers knows them.
+///
+/// # Errors
+/// As [`Gateway::must`].
+pub fn members(gateway: &Gateway<'_>) -> Result<Vec<Member>, Failure> {
+    let list = gateway.must("/v3/cluster/member/list", &json!({}))?;
+    parse(&list).ok_or_else(|| gateway.strange("the answer lists no members"))
+}
+
 /// The members in a list; `None` where it is none, or empty.
-pub(super) fn parse(list: &Value) -> Option<Vec<Member>> {
+fn parse(list: &Value) -> Option<Vec<Member>> {
     let members = list["members"].as_array()?.iter();
     let members: Vec<_> = members.map(Member::parse).collect::<Option<_>>()?;
     (!members.is_empty()).then_some(members)
 }
 
-/// The ID of the member that `wanted` means, by name or by ID.
-pub(super) fn find(members: &[Member], wanted: &str) -> Result<Option<u64>, String> {
+/// The ID of the member that `wanted` means, by name or by ID in hexadecimal; `None` where there is none.
+///
+/// # Errors
+/// A sentence, where it means several.
+pub fn find(members: &[Member], wanted: &str) -> Result<Option<u64>, String> {
     let number = u64::from_str_radix(wanted.strip_prefix("0x").unwrap_or(wanted), 16).ok();
     let mut ids: Vec<u64> = members
         .iter()

@@ -9,20 +9,27 @@ use crate::step::Scope;
 use crate::sys::http::{Endpoint, Request};
 
 /// An answer of etcd's own protocol: what was asked for, or its refusal.
-pub(super) enum Reply {
+pub enum Reply {
+    /// What was asked for.
     Done(Value),
+    /// The thing that was asked about is not there.
     NotFound,
 }
 
 /// etcd at one attempt.
-pub(super) struct Gateway<'a> {
-    pub(super) session: Session<'a>,
-    pub(super) scope: &'a Scope<'a>,
+pub struct Gateway<'a> {
+    /// Its addresses, and the token.
+    pub session: Session<'a>,
+    /// The attempt's.
+    pub scope: &'a Scope<'a>,
 }
 
 impl<'a> Gateway<'a> {
     /// Opens it at the configured addresses and at `others`, with a token where there is an account.
-    pub(super) fn open(
+    ///
+    /// # Errors
+    /// What proving the account came to.
+    pub fn open(
         peer: &'a Peer,
         scope: &'a Scope<'a>,
         others: &[Endpoint],
@@ -60,7 +67,11 @@ impl<'a> Gateway<'a> {
         Ok(())
     }
 
-    pub(super) fn ask(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
+    /// Asks for `path`.
+    ///
+    /// # Errors
+    /// Everything but an answer, and every refusal but "not found".
+    pub fn ask(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
         let request = Request::json("POST", path, body);
         let answer = self
             .session
@@ -93,7 +104,10 @@ impl<'a> Gateway<'a> {
     }
 
     /// As [`Gateway::ask`], where there is nothing that could be missing.
-    pub(super) fn must(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub fn must(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         match self.ask(path, body)? {
             Reply::Done(answer) => Ok(answer),
             Reply::NotFound => Err(self.strange(format!("{path} is answered with `not found`"))),
@@ -102,7 +116,10 @@ impl<'a> Gateway<'a> {
 
     /// As [`Gateway::must`], where a number that is 0 is left out of the answer: what is no answer of etcd would say that
     /// the keys are gone.
-    pub(super) fn must_with_header(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub fn must_with_header(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let answer = self.must(path, body)?;
         if answer["header"].is_object() {
             Ok(answer)
@@ -111,7 +128,8 @@ impl<'a> Gateway<'a> {
         }
     }
 
-    pub(super) fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
+    /// A failure of the peer as a whole.
+    pub fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
         let address = self.session.endpoints().first();
         Failure::new(
             word,
@@ -120,7 +138,8 @@ impl<'a> Gateway<'a> {
         )
     }
 
-    pub(super) fn strange(&self, cause: impl Into<String>) -> Failure {
+    /// An answer that etcd does not give, or not for long.
+    pub fn strange(&self, cause: impl Into<String>) -> Failure {
         self.failure(Word::Protocol, cause).passing(true)
     }
 }

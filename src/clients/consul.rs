@@ -1,0 +1,74 @@
+//! A Consul agent's HTTP API: its address, and the token that it wants.
+//!
+//! Source: Consul's documentation, "HTTP API Structure".
+
+use serde_json::{Map, Value};
+
+use crate::config::facts::Facts;
+use crate::config::section::{Field, Secrecy, Section};
+use crate::failure::Failure;
+use crate::peer::{Peer, Session, warn_of_secret};
+use crate::step::{Scope, Ties};
+use crate::sys::http::header_value;
+
+/// Where an agent listens that is configured with nothing else.
+const URL: &str = "http://127.0.0.1:8500";
+
+/// The configured keys of an agent, beside those of every [`Peer`]:
+///
+/// - `url`: default `http://127.0.0.1:8500`, the agent on this machine
+/// - `token`: the ACL token, sent as `X-Consul-Token`
+pub struct Agent {
+    peer: Peer,
+    token: Option<Field<String>>,
+}
+
+impl Agent {
+    /// Reads its keys.
+    pub fn read(section: &Section<'_>) -> Option<Agent> {
+        let token = section.text("token", header_value, Secrecy::Secret);
+        let peer = Peer::read_at(section, URL)?;
+        if token.is_some() && peer.has_header("x-consul-token") {
+            let message = "`token` and a header X-Consul-Token cannot both be sent";
+            section.problem("token", message);
+        }
+        Some(Agent { peer, token })
+    }
+
+    /// As [`Peer::warn_of_secrets`].
+    pub fn warn_of_secrets(&self, section: &Section<'_>) {
+        self.peer.warn_of_secrets(section);
+        if let Some(token) = &self.token {
+            warn_of_secret(section, "token", token);
+        }
+    }
+
+    /// What a step that talks to it has to do with the rest of this machine.
+    pub fn ties(&self) -> Ties {
+        self.peer.ties()
+    }
+
+    /// As [`Peer::keep`].
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn keep(&self, facts: &Facts) -> Result<Map<String, Value>, Failure> {
+        let mut kept = self.peer.keep(facts)?;
+        if let Some(token) = &self.token {
+            kept.insert("token".to_owned(), token.keep(facts)?.into());
+        }
+        Ok(kept)
+    }
+
+    /// Everything ready to send.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn open<'a>(&'a self, scope: &Scope<'a>) -> Result<Session<'a>, Failure> {
+        let mut session = self.peer.open(scope)?;
+        if let Some(token) = &self.token {
+            session.set_header("X-Consul-Token", token.get(scope.facts)?);
+        }
+        Ok(session)
+    }
+}

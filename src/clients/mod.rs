@@ -1,0 +1,4 @@
+//! The protocols that more than one member speaks.
+
+pub mod consul;
+pub mod etcd;
