@@ -18,6 +18,7 @@ pub mod manual;
 pub mod namespace;
 pub mod network;
 pub mod program;
+pub mod proxy;
 pub mod scope;
 pub mod servers;
 pub mod spellings;
