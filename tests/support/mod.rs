@@ -21,6 +21,7 @@ pub mod scope;
 pub mod servers;
 pub mod spellings;
 pub mod stand_in;
+pub mod stand_in_etcd;
 pub mod sticky;
 
 use std::path::Path;
