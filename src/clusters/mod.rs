@@ -2,7 +2,9 @@
 
 use crate::cluster::Cluster;
 
+mod elasticsearch;
 mod etcd;
+mod opensearch;
 
 /// All of them.
-pub const CLUSTERS: &[Cluster] = &[etcd::CLUSTER];
+pub const CLUSTERS: &[Cluster] = &[elasticsearch::CLUSTER, etcd::CLUSTER, opensearch::CLUSTER];
