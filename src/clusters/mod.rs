@@ -5,6 +5,12 @@ use crate::cluster::Cluster;
 mod elasticsearch;
 mod etcd;
 mod opensearch;
+mod rabbitmq;
 
 /// All of them.
-pub const CLUSTERS: &[Cluster] = &[elasticsearch::CLUSTER, etcd::CLUSTER, opensearch::CLUSTER];
+pub const CLUSTERS: &[Cluster] = &[
+    elasticsearch::CLUSTER,
+    etcd::CLUSTER,
+    opensearch::CLUSTER,
+    rabbitmq::CLUSTER,
+];

@@ -17,6 +17,7 @@ pub mod manual;
 pub mod namespace;
 pub mod network;
 pub mod program;
+pub mod rabbitmq;
 pub mod scope;
 pub mod search;
 pub mod servers;
