@@ -158,7 +158,7 @@ impl Stage {
         cluster.set("persistent", LIMIT, 0);
         let step = self.step("n3");
         let failure = run
-            .attempt(&step, Duration::from_millis(2500))
+            .attempt(&step, Duration::from_secs(4))
             .expect_err("nothing moves");
         assert_eq!(failure.word, Word::TimedOut, "{failure}");
         assert!(

@@ -281,6 +281,41 @@ fn who_may_not_is_refused() {
     assert_ne!(etcd.leader(), leader);
 }
 
+#[test]
+fn an_account_that_cannot_be_proved_without_a_quorum_does_not_hide_who_is_missing() {
+    let etcd = Cluster::start("safe-unproven", 3).with_auth();
+    let leader = etcd.leader();
+    let mut run = Run::new();
+    run.attempt_timeout = Duration::from_secs(1);
+    let keys = keys(
+        &etcd.urls[leader],
+        "user = \"root\"\npassword = \"s3cret-root\"",
+    );
+    let step = step(&keys);
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    others
+        .iter()
+        .for_each(|it| etcd.signal(*it, Signal::SIGSTOP));
+    let failure = run
+        .attempt(&step, Duration::from_secs(30))
+        .expect_err("no quorum");
+    assert!(failure.passing, "{failure}");
+    for other in others {
+        let told = format!("n{} does not answer", other + 1);
+        assert!(failure.cause.contains(&told), "{failure}");
+        assert!(
+            run.waiting().iter().any(|it| it.contains(&told)),
+            "{:?}",
+            run.waiting()
+        );
+    }
+    others
+        .iter()
+        .for_each(|it| etcd.signal(*it, Signal::SIGCONT));
+    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_ne!(etcd.leader(), leader);
+}
+
 fn at_stand_in(manner: Manner, time: Duration) -> (Result<Effect, Failure>, StandInEtcd, Run) {
     let etcd = StandInEtcd::start(manner);
     let run = Run::new();

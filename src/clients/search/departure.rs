@@ -12,7 +12,8 @@ use crate::intent::Intent;
 use crate::step::{Action, Effect, Scope};
 use crate::sys::cancel::Waited;
 
-/// How often the cluster is asked; each fourth question is whether the node is still excluded.
+/// How often the cluster is asked, half as often while nothing moves, when it is also asked why; behind each fourth
+/// question, whether the node is still excluded.
 const EVERY: Duration = Duration::from_millis(200);
 const TURNS: u32 = 4;
 
@@ -77,8 +78,8 @@ pub fn leave(
         what: kept.clone().into(),
     };
     let mut watch = Watch::new(&shards);
+    ensure(line, &intent, name)?;
     loop {
-        ensure(line, &intent, name)?;
         for _ in 0..TURNS {
             shards = line.shards(node)?;
             if shards.is_empty() {
@@ -86,9 +87,7 @@ pub fn leave(
             }
             let what = watch.tell(line, node, &shards)?;
             line.scope.voice.waiting(&what);
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(line.scope.deadline);
-            let waited = line.scope.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || line.scope.deadline.left().is_none() {
+            if watch.pause(line) {
                 return Err(line.failure(Word::TimedOut, format!("still on {name}: {what}")));
             }
         }
@@ -98,6 +97,10 @@ pub fn leave(
                 Some(_) => Effect::Done,
                 None => Effect::AlreadyDone,
             });
+        }
+        ensure(line, &intent, name)?;
+        if watch.pause(line) {
+            return Err(line.failure(Word::TimedOut, format!("something is still on {name}")));
         }
     }
 }
@@ -144,6 +147,18 @@ impl Watch {
             cause: String::new(),
             was_everywhere: false,
         }
+    }
+
+    /// Whether the time is over after it.
+    fn pause(&self, line: &Line<'_>) -> bool {
+        let pause = if self.cause.is_empty() {
+            EVERY
+        } else {
+            2 * EVERY
+        };
+        let deadline = line.scope.deadline;
+        let next = Deadline::after(pause, Reason::Attempt).earlier(deadline);
+        line.scope.cancel.sleep_until(next) == Waited::Cancelled || deadline.left().is_none()
     }
 
     /// What is waited for.

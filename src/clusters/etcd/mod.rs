@@ -74,10 +74,21 @@ fn read(section: &Section<'_>) -> Option<Member> {
     })
 }
 
-/// Both ways to ask: this member alone, and the others with the same credentials.
+/// This member alone, whose credentials are good at the others, too.
 struct Line<'a> {
     own: Gateway<'a>,
     scope: &'a Scope<'a>,
+    /// Why there is no token, as there is none without a quorum. What may be asked without one then tells who is missing.
+    unproven: Option<Failure>,
+}
+
+/// What was seen in this attempt.
+#[derive(Default)]
+struct Seen {
+    /// Whether leadership was moved.
+    moved: bool,
+    /// What it waits for.
+    waiting: String,
 }
 
 impl Etcd {
@@ -89,13 +100,22 @@ impl Etcd {
         let known = self.known().clone();
         let others = known.map_or_else(Vec::new, |view| view.addresses());
         // The token is as good at the others, which may be all that is left.
-        let any = Gateway::open(&self.peer, scope, &others)?;
-        let own = any.session.elsewhere(self.peer.endpoints(scope.facts)?);
+        let (session, unproven) = match Gateway::open(&self.peer, scope, &others) {
+            Ok(any) => (any.session, None),
+            Err(failure) if failure.passing && failure.word != Word::Unreachable => {
+                (self.peer.open_with_account(scope)?.0, Some(failure))
+            }
+            Err(failure) => return Err(failure),
+        };
         let own = Gateway {
-            session: own,
+            session: session.elsewhere(self.peer.endpoints(scope.facts)?),
             scope,
         };
-        Ok(Line { own, scope })
+        Ok(Line {
+            own,
+            scope,
+            unproven,
+        })
     }
 
     /// What this member says now.
@@ -132,8 +152,8 @@ impl Etcd {
         Err(failure)
     }
 
-    /// Looks until something has changed, or for a second; `moved`: whether leadership was moved in this attempt.
-    fn turn(&self, line: &Line<'_>, moved: &mut bool) -> Result<Option<Effect>, Failure> {
+    /// Looks until something has changed, or for a second.
+    fn turn(&self, line: &Line<'_>, seen: &mut Seen) -> Result<Option<Effect>, Failure> {
         let scope = line.scope;
         let view = match self.view(line) {
             Ok(view) => view,
@@ -153,14 +173,14 @@ impl Etcd {
             needed(&view, scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
         for _ in 0..TURNS {
             let others = Others::ask(line, &view);
-            let seen = if !others.have_quorum(needed) {
+            let waiting = if !others.have_quorum(needed) {
                 others.lack(&view, needed)
             } else if view.leader == view.own {
-                let seen = transfer(line, &others)?;
-                if !std::mem::replace(moved, true) {
+                let waiting = transfer(line, &others)?;
+                if !std::mem::replace(&mut seen.moved, true) {
                     return Ok(None);
                 }
-                seen
+                waiting
             } else if others.agree_without(view.own, needed) {
                 if view.voters() == 2 {
                     let remark = format!(
@@ -173,12 +193,14 @@ impl Etcd {
             } else {
                 "the others to follow the new leader".to_owned()
             };
-            scope.voice.waiting(&seen);
+            scope.voice.waiting(&waiting);
+            seen.waiting = waiting;
             let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
             let waited = scope.cancel.sleep_until(next);
             if waited == Waited::Cancelled || scope.deadline.left().is_none() {
-                let name = &view.name;
-                let cause = format!("the cluster is not safe without {name}: it waited for {seen}");
+                let (name, waiting) = (&view.name, &seen.waiting);
+                let cause =
+                    format!("the cluster is not safe without {name}: it waited for {waiting}");
                 return Err(line.own.failure(Word::TimedOut, cause));
             }
             // Enough of them are well now, so that it is this member's turn to be asked.
@@ -217,10 +239,24 @@ fn has_changed(failure: &Failure) -> bool {
 impl Membership for Etcd {
     fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let line = self.open(scope)?;
-        let mut moved = false;
+        let mut seen = Seen::default();
         loop {
-            if let Some(effect) = self.turn(&line, &mut moved)? {
-                return Ok(effect);
+            match (self.turn(&line, &mut seen), &line.unproven) {
+                (Ok(Some(effect)), _) => return Ok(effect),
+                (Ok(None), None) => {}
+                (Err(failure), None) => return Err(failure),
+                // Another attempt asks for the token again. What was refused without it was not refused to the account.
+                (_, Some(failure)) => {
+                    let waiting = match seen.waiting.as_str() {
+                        "" => String::new(),
+                        waiting => format!(" (it waits for {waiting})"),
+                    };
+                    let cause = format!("{}{waiting}", failure.cause);
+                    return Err(Failure {
+                        cause,
+                        ..failure.clone()
+                    });
+                }
             }
         }
     }
