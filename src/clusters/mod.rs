@@ -2,5 +2,15 @@
 
 use crate::cluster::Cluster;
 
+mod elasticsearch;
+mod etcd;
+mod opensearch;
+mod rabbitmq;
+
 /// All of them.
-pub const CLUSTERS: &[Cluster] = &[];
+pub const CLUSTERS: &[Cluster] = &[
+    elasticsearch::CLUSTER,
+    etcd::CLUSTER,
+    opensearch::CLUSTER,
+    rabbitmq::CLUSTER,
+];

@@ -19,10 +19,14 @@ pub mod namespace;
 pub mod network;
 pub mod program;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod scope;
+pub mod search;
 pub mod servers;
 pub mod spellings;
 pub mod stand_in;
+pub mod stand_in_etcd;
+pub mod stand_in_search;
 pub mod sticky;
 
 use std::path::Path;
