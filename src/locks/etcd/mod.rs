@@ -5,7 +5,7 @@ mod undo;
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section};

@@ -1,7 +1,5 @@
 //! Giving up a place in the queue that an earlier run has left.
 
-use serde_json::Value;
-
 use super::{VIA, queue};
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
@@ -60,10 +58,9 @@ impl Action for Leaving {
     }
 }
 
-/// What the record keeps is read without its configuration.
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -110,7 +110,7 @@ impl Server {
         Some(Server {
             peer: peer?,
             group: group?.pop()?,
-            id: id.or(None),
+            id,
         })
     }
 
@@ -199,8 +199,11 @@ impl FleetLock {
                 self.leave(scope)?;
                 return Err(not_had(scope, &noun(), &said));
             }
-            let mark = scope.intend(&self.server.intent(facts)?)?;
             let was = self.custody.value();
+            let mark = match was.mark {
+                Some(mark) => mark,
+                None => scope.intend(&self.server.intent(facts)?)?,
+            };
             let turn = self.custody.turn(|it| {
                 it.mark = Some(mark);
                 it.is_perhaps_held = true;
@@ -217,10 +220,10 @@ impl FleetLock {
                 }
             };
             let asked = self.server.ask(&session, scope, "/v1/pre-reboot");
-            // An answer says what became of this request, and of those before it that have none.
+            // Without the server's own answer nobody knows whether the request took the slot.
             let is_known = match &asked {
                 Ok(_) => true,
-                Err(failure) => matches!(failure.word, Word::Refused | Word::Status),
+                Err(failure) => !failure.passing && failure.word != Word::Protocol,
             };
             let is_held = matches!(asked, Ok(Reply::Granted));
             self.custody.change(|it| {
@@ -233,17 +236,16 @@ impl FleetLock {
                 Ok(Reply::Granted) => return Ok(Effect::Done),
                 Ok(Reply::Locked(words)) => said = format!("it says: {words}"),
                 Ok(Reply::Conflict(failure)) => said = format!("it says: {}", failure.cause),
-                Err(failure) if failure.word == Word::Refused => {
+                Err(failure) => {
                     self.withdraw(scope);
                     return Err(failure);
                 }
-                Err(failure) => return Err(failure),
             }
             scope.voice.waiting(&format!("{}; {said}", noun()));
         }
     }
 
-    /// Where nothing can be held, nothing is asked for.
+    /// Gives the slot back; where it cannot be held, nothing is asked for.
     fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         if !self.custody.value().is_perhaps_held {
             self.withdraw(scope);
@@ -258,6 +260,7 @@ impl FleetLock {
         Ok(effect)
     }
 
+    /// Takes the intent back where it is known that nothing is held.
     fn withdraw(&self, scope: &Scope<'_>) {
         let claimed = self.custody.value();
         if let Some(mark) = claimed.mark.filter(|_| !claimed.is_perhaps_held) {
