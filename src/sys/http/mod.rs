@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, AsSendBody};
 
 pub use endpoint::{Endpoint, server_name};
-pub use message::{Answer, Request, header_name, header_value, method};
+pub use message::{Answer, Request, encoded, header_name, header_value, method};
 pub use tls::TlsFiles;
 
 use crate::deadline::Deadline;
