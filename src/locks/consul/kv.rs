@@ -1,6 +1,5 @@
 //! The requests to sessions and keys.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +10,7 @@ use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::peer::{Session, excerpt, unexpected};
 use crate::step::Scope;
-use crate::sys::http::{Answer, Request};
+use crate::sys::http::{Answer, Request, encoded};
 
 /// Consul at one attempt.
 pub(super) struct Kv<'a> {
@@ -47,16 +46,8 @@ impl Key {
 
 /// A key as it stands in a path.
 fn path(key: &str) -> String {
-    let mut path = "/v1/kv/".to_owned();
-    for byte in key.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            path.push(byte.into());
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
-    path
+    let parts: Vec<_> = key.split('/').map(encoded).collect();
+    format!("/v1/kv/{}", parts.join("/"))
 }
 
 /// A UUID, as sessions have it; what comes from a peer goes into a path.

@@ -21,7 +21,7 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, AsSendBody, Body};
 
 pub use endpoint::{Endpoint, server_name};
-pub use message::{Answer, Request, header_name, header_value, method};
+pub use message::{Answer, Request, encoded, header_name, header_value, method};
 pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
