@@ -14,6 +14,7 @@ pub mod consul;
 pub mod daemon;
 pub mod etcd;
 pub mod fetched;
+pub mod fleetlock_stand_in;
 pub mod fuse;
 pub mod installed;
 pub mod loopback;

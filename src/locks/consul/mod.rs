@@ -173,7 +173,7 @@ impl Consul {
         let lock = self.key.get(scope.facts)?;
         Ok(Intent {
             member: VIA.name.to_owned(),
-            noun: format!("the place {lock}/{session} in the queue of the lock"),
+            noun: format!("the lock {lock} (session {session})"),
             what: Value::Object(what),
         })
     }

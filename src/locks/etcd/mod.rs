@@ -159,7 +159,7 @@ impl Etcd {
         what.insert("holder".to_owned(), escaped(holder).into());
         Ok(Intent {
             member: VIA.name.to_owned(),
-            noun: format!("the place {own} in the queue of the lock"),
+            noun: format!("the lock {} (key {own})", self.key.get(scope.facts)?),
             what: Value::Object(what),
         })
     }

@@ -60,7 +60,7 @@ struct Claimed {
 impl Claimed {
     /// When it may be asked for again. All members may have begun at the same moment: their first pause spreads them.
     fn next(&self) -> Option<Instant> {
-        let spread = if self.times > 1 { 0.2 } else { 1.0 };
+        let spread = if self.times > 1 { 0.1 } else { 1.0 };
         Some(self.asked? + PAUSE.mul_f64(1.0 + spread * fastrand::f64()))
     }
 }
