@@ -17,6 +17,7 @@ pub mod fetched;
 pub mod fleetlock_stand_in;
 pub mod fuse;
 pub mod installed;
+pub mod locks;
 pub mod loopback;
 pub mod manual;
 pub mod namespace;

@@ -256,14 +256,15 @@ impl Kv<'_> {
         Ok(keys)
     }
 
-    /// Waits until the key is changed or deleted, for `time` at most. Consul takes a little longer at times.
-    pub(super) fn watch(&self, key: &Key, time: Duration) -> Result<(), Failure> {
+    /// Waits until the key is changed or deleted, for `time` at most; Consul takes a little longer at times. Returns
+    /// whether it was.
+    pub(super) fn watch(&self, key: &Key, time: Duration) -> Result<bool, Failure> {
         let (index, millis) = (key.modified, time.as_millis().max(1));
         let asked = format!("{}?index={index}&wait={millis}ms", path(&key.name));
         let patience = time.mul_f64(17.0 / 16.0) + Duration::from_secs(1);
         let deadline = Deadline::after(patience, Reason::Attempt);
-        self.keys(asked, self.scope.deadline.earlier(deadline))
-            .map(drop)
+        let found = self.keys(asked, self.scope.deadline.earlier(deadline))?;
+        Ok(found.first().is_none_or(|it| it.modified != key.modified))
     }
 }
 

@@ -198,7 +198,6 @@ impl Consul {
         let every = self.ttl / RENEWALS;
         let mut renewed = None::<Instant>;
         let mut held = "nobody knows who holds it".to_owned();
-        let mut last = None::<String>;
         loop {
             let place = match self.custody.value() {
                 Some(place) => place,
@@ -256,16 +255,12 @@ impl Consul {
                 .min(left)
                 .mul_f64(0.75 + fastrand::f64() / 4.0);
             let begun = Instant::now();
-            let is_same = ahead.as_ref().map(|it| &it.name) == last.as_ref();
-            last = match ahead {
-                Some(other) => {
-                    kv.watch(&other, piece)?;
-                    Some(other.name)
-                }
-                None => None,
+            let is_news = match ahead {
+                Some(other) => kv.watch(&other, piece)? || begun.elapsed() >= SHORT,
+                None => false,
             };
             // A query that does not block must not become a storm.
-            if last.is_none() || (is_same && begun.elapsed() < SHORT) {
+            if !is_news {
                 let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
                 let _ = scope.cancel.sleep(pause.min(left));
             }
