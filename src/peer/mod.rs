@@ -19,7 +19,7 @@ use crate::step::{Scope, Ties};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 
 pub use session::Session;
-pub use verdict::{excerpt, unexpected};
+pub use verdict::{document, excerpt, unexpected};
 
 /// The configured keys of a peer.
 ///

@@ -10,10 +10,15 @@ pub mod binary;
 pub mod bus;
 pub mod case;
 pub mod cli;
+pub mod consul;
 pub mod daemon;
 pub mod etcd;
+pub mod fetched;
+pub mod fleetlock_stand_in;
 pub mod fuse;
 pub mod installed;
+pub mod locks;
+pub mod loopback;
 pub mod manual;
 pub mod namespace;
 pub mod network;
@@ -103,6 +108,18 @@ impl Run {
     /// One attempt that must end within `time`.
     pub fn attempt(&self, step: &Blueprint, time: Duration) -> Result<Effect, Failure> {
         step.action.attempt(&Scope {
+            deadline: Deadline::after(time, Reason::Timeout),
+            attempt_timeout: self.attempt_timeout,
+            cancel: &self.cancel,
+            facts: &self.facts,
+            http: &self.http,
+            voice: &self.ear,
+        })
+    }
+
+    /// One rehearsal that must end within `time`.
+    pub fn rehearse(&self, step: &Blueprint, time: Duration) -> Result<String, Failure> {
+        step.action.rehearse(&Scope {
             deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: self.attempt_timeout,
             cancel: &self.cancel,
