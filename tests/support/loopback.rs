@@ -181,6 +181,10 @@ impl Middleman {
         *self.state.last.lock().expect("lock") = Some(request.to_owned());
     }
 
+    pub fn go_down(&self) {
+        self.state.down.store(true, Ordering::SeqCst);
+    }
+
     pub fn come_back(&self) {
         self.state.down.store(false, Ordering::SeqCst);
     }
