@@ -9,7 +9,7 @@ use farewell::step::{Blueprint, Effect};
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
 use support::cli::{Running, wait_until};
-use support::eureka::eureka;
+use support::eureka::{Eureka, eureka};
 use support::loopback::{Loopback, Middleman, Reply};
 use support::servers::{Manner, Server, dead_url};
 use support::{Run, manual, network, problems, step};
@@ -68,7 +68,7 @@ fn a_wrong_address_is_not_taken_for_gone() {
     let (eureka, run) = (eureka(), Run::new());
     let bare = format!("http://{}", eureka.address);
     let wrong = Server::answers(&["404 page not found"]);
-    for url in [bare.as_str(), &format!("{bare}/eureka/v2"), &wrong.url()] {
+    for url in [bare.as_str(), &wrong.url()] {
         let failure = run.attempt(&leave(url, "NEVER", ""), TIME);
         let failure = failure.expect_err("no Eureka there");
         assert_eq!(
@@ -382,6 +382,9 @@ fn the_manual_s_example_works_as_it_stands() {
         network::own();
         8761
     });
+    let eureka = Eureka {
+        address: before.address,
+    };
     let example = manual::example("deregister-eureka");
     let host = farewell::sys::host::hostname().expect("a name");
     let id = format!("{host}:web:8080");

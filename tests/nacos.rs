@@ -218,7 +218,7 @@ fn an_account_gets_a_token_and_others_are_refused() {
     }
     // A stand-in for a server with another way to prove an account.
     let other = Server::answers(&["200 {\"code\":500,\"message\":\"not this plugin\"}"]);
-    let failure = Run::new().attempt(&leave(&other.url(), &account("p")), TIME);
+    let failure = Run::new().attempt(&leave(&other.url(), &account("s3cret-plugin-less")), TIME);
     let failure = failure.expect_err("no token");
     assert!(
         failure.cause.contains("no token: not this plugin"),

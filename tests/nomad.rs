@@ -15,7 +15,7 @@ use support::cli::{GENEROUS, Running, wait_until};
 use support::loopback::{Loopback, Reply};
 use support::nomad_stand_in::{Fault, NODE, NomadStandIn};
 use support::servers::{Manner, Server, dead_url};
-use support::{Run, manual, network, problems, step};
+use support::{Run, manual, network, problems, read, step};
 
 const TIME: Duration = Duration::from_secs(20);
 
@@ -164,7 +164,8 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
     nomad.run(&[("web.a[0]", "service")]);
     let run = Run::new();
     for token in ["", "token = \"s3cret-wrong\""] {
-        let step = leave(&nomad.url, token);
+        // A token that stands there is warned of.
+        let step = read(&keys(&nomad.url, token)).0.expect("a step");
         for failure in [
             run.attempt(&step, TIME).map(drop),
             run.rehearse(&step, TIME).map(drop),
