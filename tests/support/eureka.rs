@@ -48,11 +48,9 @@ impl Eureka {
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
-            let child = command.spawn().expect("setpriv (apt install util-linux)");
+            let mut child = command.spawn().expect("setpriv (apt install util-linux)");
             started.send(child.id()).expect("somebody waits");
-            loop {
-                std::thread::park();
-            }
+            let _ = child.wait();
         });
         is_started.recv().expect("started");
         let eureka = Eureka {
