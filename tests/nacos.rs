@@ -172,6 +172,20 @@ fn a_200_is_no_proof() {
 }
 
 #[test]
+fn a_service_that_is_not_there_is_gone() {
+    // A stand-in for servers that answer so about a service, and not about their own API.
+    let server = Loopback::start(|asked| match asked.method.as_str() {
+        "GET" => Reply::text(
+            "404 Not Found",
+            r#"{"code":21008,"message":"service not exist","data":null}"#,
+        ),
+        _ => Reply::text("200 OK", r#"{"code":0,"message":"success","data":"ok"}"#),
+    });
+    let step = leave(&server.url(), "");
+    assert_eq!(Run::new().attempt(&step, TIME), Ok(Effect::AlreadyDone));
+}
+
+#[test]
 fn what_is_hidden_from_the_lists_is_removed_too() {
     let nacos = NacosStandIn::start(1);
     nacos.register("web", 80, true);

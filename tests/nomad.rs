@@ -159,6 +159,26 @@ fn a_drain_of_somebody_else_is_waited_for_and_left_as_it_is() {
 }
 
 #[test]
+fn a_drain_that_somebody_ends_is_told_at_once() {
+    let nomad = NomadStandIn::start();
+    nomad.run(&[("web.a[0]", "service")]);
+    nomad.set_pace(Duration::from_secs(3600));
+    let binary = binary("nomad-ended", &nomad.url, "timeout = \"50s\"");
+    let mut run = binary.start(&["run"]);
+    wait_until("it drains", || nomad.drains());
+    nomad.undrain_by_hand();
+    assert_eq!(run.wait().expect("its end").code(), Some(1));
+    let report = binary.report();
+    let step = step_of(&report, "leave");
+    assert_eq!(
+        (&step["error"]["word"], &step["attempts"]),
+        (&"refused".into(), &1.into()),
+        "{report:#}"
+    );
+    assert_eq!(nomad.running().len(), 1);
+}
+
+#[test]
 fn who_may_not_is_refused_and_leaves_nothing_pending() {
     let nomad = NomadStandIn::start_at(0, Some("s3cret-nomad-token"));
     nomad.run(&[("web.a[0]", "service")]);

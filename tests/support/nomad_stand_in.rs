@@ -115,6 +115,12 @@ impl NomadStandIn {
         self.state.drain(&body);
     }
 
+    /// Ends it.
+    pub fn undrain_by_hand(&self) {
+        self.state
+            .drain(&json!({"DrainSpec": null, "MarkEligible": true}));
+    }
+
     pub fn is_eligible(&self) -> bool {
         let cluster = self.cluster();
         cluster.eligible && cluster.drain.is_null()
