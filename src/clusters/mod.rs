@@ -2,5 +2,7 @@
 
 use crate::cluster::Cluster;
 
+mod hazelcast;
+
 /// All of them.
-pub const CLUSTERS: &[Cluster] = &[];
+pub const CLUSTERS: &[Cluster] = &[hazelcast::CLUSTER];

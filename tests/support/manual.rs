@@ -21,6 +21,9 @@ pub fn blocks(page: &str, language: &str) -> Vec<String> {
 /// The page's example: a whole configuration, as it stands.
 pub fn example(page: &str) -> String {
     let mut blocks = blocks(page, "toml");
-    assert!(!blocks.is_empty(), "manual/{page}.md has no example in TOML");
+    assert!(
+        !blocks.is_empty(),
+        "manual/{page}.md has no example in TOML"
+    );
     blocks.remove(0)
 }

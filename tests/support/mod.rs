@@ -12,6 +12,7 @@ pub mod cli;
 pub mod daemon;
 pub mod etcd;
 pub mod fuse;
+pub mod hazelcast;
 pub mod installed;
 pub mod manual;
 pub mod namespace;

@@ -21,6 +21,7 @@ use ureq::{Agent, AsSendBody};
 
 pub use endpoint::{Endpoint, server_name};
 pub use message::{Answer, Request, header_name, header_value, method};
+pub use outcome::closings;
 pub use tls::TlsFiles;
 
 use crate::deadline::Deadline;
@@ -220,10 +221,7 @@ fn exchange(
     }
     .map_err(|trial| match trial {
         Trial::Over(failure) => failure,
-        Trial::Stale => {
-            let cause = "the connection was closed before the answer";
-            Failure::new(Word::Unreachable, endpoint.to_string(), cause)
-        }
+        Trial::Stale => Failure::new(Word::Unreachable, endpoint.to_string(), outcome::CLOSED),
     })
 }
 
