@@ -129,7 +129,9 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(log())
             .stderr(Stdio::null());
-        command.spawn().expect("java (apt install openjdk-17-jre-headless)")
+        command
+            .spawn()
+            .expect("java (apt install openjdk-17-jre-headless)")
     }
 
     pub fn url(&self, at: usize) -> String {
@@ -178,7 +180,10 @@ impl Cluster {
             {
                 return;
             }
-            assert!(Instant::now() < end, "not safe with {count} members: {health}");
+            assert!(
+                Instant::now() < end,
+                "not safe with {count} members: {health}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::rest::{Account, CLUSTER_WRITE, EVERY, Rest};
 use super::{Hazelcast, is_gone};
-use crate::failure::Failure;
+use crate::failure::{Failure, Word};
 use crate::step::Effect;
-use crate::sys::http::{Endpoint, closings};
+use crate::sys::http::Endpoint;
 
 /// Between the two looks that must both find the cluster safe.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ impl Hazelcast {
         }
         let failure = match rest.shut_down(account) {
             Ok(()) => return Ok(()),
-            Err(failure) if closings(&failure) > 0 => failure,
+            Err(failure) if failure.word == Word::Unreachable => failure,
             Err(failure) => return Err(failure),
         };
         // Either the member has begun and had no time for an answer, or it takes no such request.
