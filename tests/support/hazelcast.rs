@@ -82,17 +82,24 @@ impl Cluster {
     /// Starts members, and waits until each says so.
     pub fn come(&mut self, members: &[usize], keys: &[&str]) {
         for at in members {
-            self.members[*at] = Some(self.spawn(*at, keys));
+            self.begin(*at, keys);
         }
         let end = Instant::now() + PATIENCE;
         for at in members {
             let log = self.dir.file(&format!("{at}.log"));
             let read = || fs::read_to_string(&log).unwrap_or_default();
             while !read().contains("is STARTED") {
-                assert!(Instant::now() < end, "not started in time: {}", read());
+                let child = self.members[*at].as_mut().expect("a member");
+                let runs = child.try_wait().expect("asked").is_none();
+                assert!(runs && Instant::now() < end, "not started: {}", read());
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
+    }
+
+    /// Starts a member, and does not wait for it.
+    pub fn begin(&mut self, at: usize, keys: &[&str]) {
+        self.members[at] = Some(self.spawn(at, keys));
     }
 
     fn spawn(&self, at: usize, keys: &[&str]) -> Child {
@@ -121,14 +128,14 @@ impl Cluster {
             .arg(format!("-Dhz.name={}", self.name))
             .arg(format!("-Dhz.port={}", self.ports[at]))
             .arg(format!("-Dhz.members={}", members.join(",")))
-            .arg("-Dfile.encoding=UTF-8")
+            .env("LC_ALL", "C.UTF-8")
             .arg("-cp")
             .arg(jar(self.version))
             .arg(format!("com.hazelcast.core.server.{class}"))
             .current_dir(&self.dir.0)
             .stdin(Stdio::null())
-            .stdout(log())
-            .stderr(Stdio::null());
+            .stdout(Stdio::null())
+            .stderr(log());
         command
             .spawn()
             .expect("java (apt install openjdk-17-jre-headless)")

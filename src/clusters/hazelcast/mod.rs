@@ -8,7 +8,6 @@ use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::failure::{Failure, Word};
 use crate::peer::{Peer, excerpt};
-use crate::secrets;
 use crate::step::{Effect, Scope};
 use crate::sys::http::closings;
 
@@ -127,12 +126,7 @@ impl Hazelcast {
             Some(password) => password.get(facts)?,
             None => String::new(),
         };
-        let encoded = rest::encoded(&password);
-        if !password.is_empty() {
-            secrets::hide(&encoded);
-        }
-        let body = format!("{}&{encoded}", rest::encoded(&name));
-        Ok(Account { name, body })
+        Ok(Account::new(name, &password))
     }
 
     /// Waits until the member says that the cluster is safe; with `leaving`, also until the member is on its way out

@@ -9,6 +9,7 @@ use super::roster::Roster;
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::peer::{Session, excerpt, unexpected};
+use crate::secrets;
 use crate::step::Scope;
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, closings};
@@ -54,10 +55,31 @@ impl Group {
     }
 }
 
-/// What the cluster calls itself, and a password; both only matter to what changes something.
+/// What the cluster calls itself, and a password.
 pub(super) struct Account {
     pub(super) name: String,
-    pub(super) body: String,
+    /// Both as they are sent, encoded once and, where that matters, twice.
+    forms: Vec<String>,
+}
+
+impl Account {
+    /// Up to 4.0 Hazelcast decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
+    pub(super) fn new(name: String, password: &str) -> Account {
+        let once = |text: &str| encoded(text);
+        let twice = |text: &str| encoded(&encoded(text));
+        let form = |encode: &dyn Fn(&str) -> String| {
+            let password = encode(password);
+            if !password.is_empty() {
+                secrets::hide(&password);
+            }
+            format!("{}&{password}", encode(&name))
+        };
+        let mut forms = vec![form(&once)];
+        if name.contains(['+', '%']) || password.contains(['+', '%']) {
+            forms.push(form(&twice));
+        }
+        Account { name, forms }
+    }
 }
 
 /// A member, or several of one cluster, asked in turn.
@@ -113,15 +135,14 @@ impl<'a> Rest<'a, '_> {
 
     /// Asks the member to shut itself down gracefully. It answers before it begins.
     pub(super) fn shut_down(&self, account: &Account) -> Result<(), Failure> {
-        let request = posted("memberShutdown", account);
-        let answer = self.session.send(&request, self.scope.request())?;
-        granted(&answer, account)
+        grant("memberShutdown", account, |request| {
+            self.session.send(request, self.scope.request())
+        })
     }
 
     /// Whether the account is the cluster's, asked with what needs one and only reads.
     pub(super) fn check(&self, account: &Account) -> Result<(), Failure> {
-        let answer = self.ask(&posted("state", account), &CLUSTER_READ)?;
-        granted(&answer, account)
+        grant("state", account, |request| self.ask(request, &CLUSTER_READ))
     }
 
     /// Whether a member can be shut down here at all: a path is let through or not by its group, and a GET of this one
@@ -153,18 +174,33 @@ impl<'a> Rest<'a, '_> {
     }
 }
 
-fn posted(action: &str, account: &Account) -> Request {
+/// Sends what needs an account.
+fn grant(
+    action: &str,
+    account: &Account,
+    send: impl Fn(&Request) -> Result<Answer, Failure>,
+) -> Result<(), Failure> {
     let form = "application/x-www-form-urlencoded".to_owned();
-    Request {
+    let mut request = Request {
         method: "POST".to_owned(),
         path: format!("{MANAGEMENT}/{action}"),
         headers: vec![("Content-Type".to_owned(), form)],
-        body: Some(account.body.clone().into_bytes()),
+        body: None,
+    };
+    let mut granted = Ok(());
+    for form in &account.forms {
+        request.body = Some(form.clone().into_bytes());
+        granted = judge(&send(&request)?, account);
+        match &granted {
+            Err(failure) if failure.word == Word::Refused => {}
+            _ => break,
+        }
     }
+    granted
 }
 
 /// Since 4.0 a refusal is a 403; before it is a 200 that says so inside.
-fn granted(answer: &Answer, account: &Account) -> Result<(), Failure> {
+fn judge(answer: &Answer, account: &Account) -> Result<(), Failure> {
     let refused = || {
         let cause = format!(
             "the name `{}` and the password are not those of the cluster: {}",
@@ -193,7 +229,7 @@ fn granted(answer: &Answer, account: &Account) -> Result<(), Failure> {
 }
 
 /// `text` in a form: everything but letters, digits and `-._` as `%XX`.
-pub(super) fn encoded(text: &str) -> String {
+fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'-' | b'.' | b'_' => char::from(byte).to_string(),
         _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
