@@ -148,7 +148,7 @@ fn three_members_leave_one_after_the_other() {
     let binary = Binary::new("hazelcast-back", &config(&shutdown(&urls[0]), "60s"));
     let mut waiting = binary.start(&["run"]);
     binary.wait_for("leave", "running");
-    cluster.come(&[0], &[]);
+    cluster.begin(0, &[]);
     assert!(
         waiting.wait().expect("waited for").success(),
         "{}",
