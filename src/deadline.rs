@@ -71,6 +71,11 @@ impl Deadline {
         self.reason
     }
 
+    /// The later of the two; `self` where they are the same.
+    pub fn later(self, other: Deadline) -> Deadline {
+        if other.at > self.at { other } else { self }
+    }
+
     /// The earlier of the two; `self` where they are the same.
     pub fn earlier(self, other: Deadline) -> Deadline {
         if other.at < self.at { other } else { self }

@@ -46,7 +46,7 @@ struct Stage {
     cancel: Cancel,
 }
 
-/// Rehearses every step of the plan, whatever trigger it is for, and tells the answers in the plan's order, each one as
+/// Rehearses every step of the plan but the closings, whatever trigger it is for, and tells the answers in the plan's order, each one as
 /// soon as those before it are known.
 ///
 /// # Errors
@@ -63,9 +63,11 @@ pub fn rehearse(
         cancel: Cancel::new()?,
     });
     let (sender, inbox) = mpsc::channel();
-    let mut waiting: VecDeque<usize> = (0..plan.steps.len()).collect();
+    // Closings, which stand at the end, ask for nothing that the steps did not ask for that owe them.
+    let count = plan.steps.iter().filter(|it| !it.is_closing).count();
+    let mut waiting: VecDeque<usize> = (0..count).collect();
     let mut running: Vec<(usize, Instant)> = Vec::new();
-    let mut answers: Vec<Option<Answer>> = vec![None; plan.steps.len()];
+    let mut answers: Vec<Option<Answer>> = vec![None; count];
     let mut told = 0;
     loop {
         while running.len() < AT_ONCE

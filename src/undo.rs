@@ -93,6 +93,9 @@ impl Undoing {
             pace: Pace::Retried,
             grace: Duration::ZERO,
             ties: Ties::default(),
+            may_stop: false,
+            aftermath: None,
+            is_closing: false,
         }
     }
 }

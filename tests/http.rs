@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use farewell::failure::{Failure, Word};
 use farewell::step::{Blueprint, Effect, Pace};
-use support::servers::{Manner, Server, TlsServer, answer, dead_url, make_certificates};
+use support::servers::{
+    Manner, Server, TlsServer, answer, dead_url, make_certificates, make_useless_certificates,
+};
 use support::{Dir, Run, problems, read, step};
 
 const TIME: Duration = Duration::from_secs(10);
@@ -500,4 +502,56 @@ fn tls_is_verified_in_both_directions() {
     });
     let failure = fails(&http(&format!("https://{address}/"), &ca), TIME);
     assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+}
+
+#[test]
+fn certificates_of_no_use_are_refused_with_the_reason() {
+    let dir = Dir::new("tls-useless");
+    make_certificates(&dir);
+    make_useless_certificates(&dir);
+    let ca = format!("ca-file = {:?}", dir.file("ca.crt"));
+    let run = Run::new();
+    for (name, told) in [("expired", "expired"), ("early", "not valid yet")] {
+        let server = TlsServer::start(&dir, name, false);
+        let failure = fails(&http(&format!("https://{}/", server.address), &ca), TIME);
+        assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+        assert!(failure.cause.contains(told), "{name}: {failure}");
+    }
+    // Another authority's than the one that is trusted.
+    let foreign = Dir::new("tls-foreign");
+    make_certificates(&foreign);
+    let server = TlsServer::start(&foreign, "server", false);
+    let failure = fails(&http(&format!("https://{}/", server.address), &ca), TIME);
+    assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+    assert!(
+        failure.cause.contains("none of the authorities"),
+        "{failure}"
+    );
+
+    let wants = TlsServer::start(&dir, "server", true);
+    for (name, told) in [
+        ("expired", "expired on 2020-01-02"),
+        ("early", "valid only from 2100-01-01"),
+        ("serves", "not for clients"),
+    ] {
+        let (cert, key) = (format!("{name}.crt"), format!("{name}.key"));
+        let keys = format!(
+            "{ca}\ncert-file = {:?}\nkey-file = {:?}",
+            dir.file(&cert),
+            dir.file(&key)
+        );
+        let (_, _, checks) = read(&format!("kind = \"http\"\nurl = \"https://h/\"\n{keys}"));
+        let found: Vec<_> = checks.iter().filter_map(|it| it.look(&run.facts)).collect();
+        let [(line, key, message)] = found.as_slice() else {
+            panic!("{name}: {found:?}");
+        };
+        assert_eq!((*line, key.as_str()), (4, "cert-file"), "{message}");
+        assert!(
+            message.contains(&cert) && message.contains(told),
+            "{message}"
+        );
+        let failure = fails(&http(&format!("https://{}/", wants.address), &keys), TIME);
+        assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+    }
+    assert_eq!(wants.requests().len(), 0);
 }

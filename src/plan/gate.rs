@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::closing;
 use super::head::{BUDGET, CLOSING, Head, Restart};
 use super::order;
 use super::sequence::{Drafts, Step};
@@ -95,7 +96,10 @@ impl Passage {
         let drafts = Drafts::read(&sound, facts, &mut problems);
         let checks = drafts.checks;
         let steps = if is_whole {
-            order::arrange(drafts.steps, &mut problems)
+            closing::warn(&drafts.steps, &mut problems);
+            let mut steps = order::arrange(drafts.steps, &mut problems);
+            closing::append(&mut steps);
+            steps
         } else {
             Vec::new()
         };

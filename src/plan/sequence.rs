@@ -9,7 +9,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
-use crate::step::{Action, Pace, Ties};
+use crate::step::{Action, Aftermath, Pace, Ties};
 use crate::steps::KINDS;
 use crate::trigger::Trigger;
 
@@ -67,6 +67,12 @@ pub struct Step {
     pub grace: Duration,
     /// What it has to do with the rest of this machine.
     pub ties: Ties,
+    /// Whether it may stop the application.
+    pub may_stop: bool,
+    /// What is due after it, to the end of the run.
+    pub aftermath: Option<Aftermath>,
+    /// Whether it is the closing of another step: the run's last act, which a run that is told to end at once still does.
+    pub is_closing: bool,
 }
 
 /// A step as it was read, before its place among the others is known.
@@ -232,6 +238,9 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 pace: blueprint.pace,
                 grace: blueprint.grace,
                 ties: blueprint.ties,
+                may_stop: blueprint.may_stop,
+                aftermath: blueprint.aftermath,
+                is_closing: false,
             }
         });
     Some(Draft {

@@ -92,13 +92,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         step: index,
         left: deadline.left().unwrap_or_default(),
     });
-    let speaker = Speaker {
-        audience: errand.audience.as_ref(),
-        step: index,
-        waiting: Mutex::default(),
-        remark: Mutex::default(),
-        intents: Mutex::default(),
-    };
+    let speaker = Speaker::new(errand.audience.as_ref(), index);
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
@@ -176,7 +170,7 @@ fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Fail
 }
 
 /// What a step says, told to the audience under the step's index.
-struct Speaker<'a> {
+pub(super) struct Speaker<'a> {
     audience: &'a dyn Audience,
     step: usize,
     /// What it waits for, as told last: who looks again and again may say it again and again.
@@ -186,7 +180,17 @@ struct Speaker<'a> {
     intents: Mutex<Vec<Option<Intent>>>,
 }
 
-impl Speaker<'_> {
+impl<'a> Speaker<'a> {
+    pub(super) fn new(audience: &'a dyn Audience, step: usize) -> Speaker<'a> {
+        Speaker {
+            audience,
+            step,
+            waiting: Mutex::default(),
+            remark: Mutex::default(),
+            intents: Mutex::default(),
+        }
+    }
+
     fn intents(&self) -> MutexGuard<'_, Vec<Option<Intent>>> {
         self.intents
             .lock()

@@ -5,4 +5,5 @@ pub mod condition;
 pub mod errand;
 pub mod panics;
 pub mod runner;
+mod upkeep;
 mod walk;

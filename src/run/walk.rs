@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 
 use super::attempts::{self, Ending};
 use super::errand::Errand;
+use super::upkeep;
 use crate::config::duration;
 use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, Result, State};
 use crate::failure::{Failure, Word};
-use crate::plan::sequence::OnFailure;
+use crate::plan::sequence::{OnFailure, Step};
 use crate::sys::cancel::Cancel;
 use crate::sys::workers::{self, Next};
 
 /// How long a step may be late before its thread is left behind. Steps end by themselves at their deadline; only what
 /// nothing can interrupt is late.
 const SLACK: Duration = Duration::from_millis(250);
+
+/// What a closing has at the least, even where the budget is spent or everything is told to end: together with its
+/// slack a second.
+const LAST_WORD: Duration = Duration::from_millis(750);
 
 /// What the walk hears.
 pub enum Message {
@@ -85,6 +90,10 @@ pub struct Walk {
     /// Turned at a stop, for all but `always` steps, and for all when everything ends.
     cancel: Arc<Cancel>,
     cancel_always: Arc<Cancel>,
+    /// Never turned: nothing cuts a closing short but its time.
+    cancel_closing: Arc<Cancel>,
+    /// Turned when what is held is given back.
+    cancel_upkeep: Arc<Cancel>,
     /// The end of the budget, or of the reserve after a stop.
     end: Deadline,
     reserve: Duration,
@@ -125,6 +134,8 @@ impl Walk {
             running: Vec::new(),
             cancel: Arc::new(Cancel::new()?),
             cancel_always: Arc::new(Cancel::new()?),
+            cancel_closing: Arc::new(Cancel::new()?),
+            cancel_upkeep: Arc::new(Cancel::new()?),
             stopped: None,
             cut: None,
             failed: Vec::new(),
@@ -153,7 +164,7 @@ impl Walk {
             let ending = Ending::without_begin(State::Cancelled, reason.clone());
             return self.end(index, ending, Instant::now());
         }
-        let limit = self.limit(step.always);
+        let limit = self.limit(step);
         if limit.left().is_none() {
             let reason = format!("nothing was left of the {}", limit.reason().noun());
             self.cut_by_budget();
@@ -164,12 +175,11 @@ impl Walk {
             );
         }
         let deadline = Deadline::after(step.timeout, Reason::Timeout).earlier(limit);
-        let cancel = if step.always {
-            &self.cancel_always
-        } else {
-            &self.cancel
-        };
-        let (cancel, control, its) = (cancel.clone(), self.control.clone(), errand.clone());
+        if step.is_closing {
+            self.cancel_upkeep.cancel(Duration::ZERO);
+        }
+        let cancel = self.switch(step).clone();
+        let (control, its) = (self.control.clone(), errand.clone());
         let job = move || -> Next {
             let ending = attempts::perform(&its, index, deadline, &cancel);
             let ended = Message::Ended(index, ending, Instant::now());
@@ -190,10 +200,44 @@ impl Walk {
     }
 
     /// Until when a step may run that begins now, whatever its own timeout.
-    fn limit(&self, always: bool) -> Deadline {
+    fn limit(&self, step: &Step) -> Deadline {
         match self.end.instant().checked_sub(self.reserve) {
-            Some(at) if !always && !self.reserve.is_zero() => Deadline::at(at, Reason::Reserve),
+            Some(at) if !step.always && !self.reserve.is_zero() => {
+                Deadline::at(at, Reason::Reserve)
+            }
+            _ if step.is_closing => self
+                .end
+                .later(Deadline::after(LAST_WORD, self.end.reason())),
             _ => self.end,
+        }
+    }
+
+    /// What ends a step early.
+    fn switch(&self, step: &Step) -> &Arc<Cancel> {
+        if step.is_closing {
+            &self.cancel_closing
+        } else if step.always {
+            &self.cancel_always
+        } else {
+            &self.cancel
+        }
+    }
+
+    /// Has what the step holds renewed.
+    fn keep_up(&self, index: usize) {
+        let aftermath = self.errand.plan.steps[index].aftermath.as_ref();
+        let Some((every, action)) = aftermath.and_then(|it| it.upkeep.clone()) else {
+            return;
+        };
+        let (errand, cancel) = (self.errand.clone(), self.cancel_upkeep.clone());
+        let job = move || -> Next {
+            upkeep::keep(&errand, index, every, action.as_ref(), &cancel);
+            Box::new(|| {})
+        };
+        if let Err(error) = workers::start(job) {
+            let name = &self.errand.plan.steps[index].name;
+            let message = format!("{name}: what it holds is not renewed: no thread: {error}");
+            self.errand.audience.hear(Happening::Warning { message });
         }
     }
 
@@ -229,6 +273,9 @@ impl Walk {
             failure: ending.failure,
             reason: ending.reason,
         });
+        if matches!(ending.state, State::Done | State::AlreadyDone) {
+            self.keep_up(index);
+        }
         if failed && step.on_failure == OnFailure::Stop {
             let reason = format!("{} failed, and its on-failure is \"stop\"", step.name);
             self.stopped.get_or_insert(reason);
@@ -272,12 +319,7 @@ impl Walk {
             .collect();
         for (index, stint) in late {
             let step = &self.errand.plan.steps[index];
-            let told = if step.always {
-                &self.cancel_always
-            } else {
-                &self.cancel
-            };
-            let ending = if told.is_cancelled() {
+            let ending = if self.switch(step).is_cancelled() {
                 let reason = "the run was told to stop, and it did not end in time";
                 Ending {
                     attempts: 1,
@@ -319,6 +361,9 @@ impl Walk {
         for index in &self.running {
             let step = &errand.plan.steps[*index];
             if let Place::Running(stint) = &mut self.places[*index] {
+                if step.is_closing {
+                    continue;
+                }
                 stint.deadline = stint.deadline.earlier(end);
                 let limit = if step.always {
                     end.instant()
@@ -333,20 +378,27 @@ impl Walk {
             .set_progress(self.result(), self.failed.clone());
     }
 
-    /// The second stop: nothing runs or begins any more.
+    /// The second stop: nothing runs or begins any more but the closings, and these for a moment.
     pub(super) fn stop_at_once(&mut self) {
         self.stop();
         self.cancel_always.cancel(Duration::ZERO);
-        for index in 0..self.places.len() {
-            let attempts = match self.places[index] {
+        self.end = self.end.earlier(Deadline::after(LAST_WORD, Reason::Stop));
+        let errand = self.errand.clone();
+        for (index, step) in errand.plan.steps.iter().enumerate() {
+            let attempts = match &mut self.places[index] {
+                Place::Running(stint) if step.is_closing => {
+                    stint.late = stint.late.min(Instant::now() + LAST_WORD + SLACK);
+                    continue;
+                }
                 Place::Running(_) => 1,
-                Place::Waiting(_) => 0,
-                Place::Ended => continue,
+                Place::Waiting(_) if !step.is_closing => 0,
+                Place::Waiting(_) | Place::Ended => continue,
             };
             let ending = Ending::without_begin(State::Cancelled, "the run was told to end at once");
             self.end(index, Ending { attempts, ..ending }, Instant::now());
         }
-        self.ready.clear();
+        self.ready
+            .retain(|index| errand.plan.steps[*index].is_closing);
     }
 
     fn result(&self) -> Result {

@@ -1,7 +1,6 @@
 //! D-Bus: connections and calls that keep a deadline.
 
 pub mod agent;
-mod direct;
 mod incoming;
 mod line;
 pub mod presence;
@@ -12,6 +11,7 @@ pub mod watch;
 use std::collections::VecDeque;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use nix::sys::socket::UnixAddr;
 use serde::Serialize;
@@ -22,7 +22,6 @@ use zbus::{DynamicType, Message, Type};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 
-pub use direct::Direct;
 use incoming::{Incoming, Kind};
 use line::Line;
 
@@ -118,12 +117,13 @@ fn bus_call<A: Serialize + DynamicType>(method: &str, arguments: &A) -> zbus::Re
         .build(arguments)
 }
 
-/// A connection to a bus, and whom calls go to there.
+/// A connection, and whom calls go to at its other end.
 #[derive(Debug)]
 pub struct Bus {
     line: Line,
-    destination: String,
-    /// Signals that have arrived while an answer was waited for.
+    /// `None` where there is no bus in between, but the peer itself, as PID 1 has a socket of its own.
+    destination: Option<String>,
+    /// Signals that have arrived from a bus while an answer was waited for.
     signals: VecDeque<Incoming>,
 }
 
@@ -135,11 +135,25 @@ impl Bus {
     pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, Trouble> {
         let mut bus = Bus {
             line: Line::begin_by(&address()?, deadline)?,
-            destination: destination.to_owned(),
+            destination: Some(destination.to_owned()),
             signals: VecDeque::new(),
         };
         let _name: String = bus.answer(&hello()?, deadline)?;
         Ok(bus)
+    }
+
+    /// The peer that listens at `path` itself.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the peer's queue is full until the deadline.
+    pub fn peer(path: &Path, deadline: Deadline) -> Result<Bus, Trouble> {
+        let address = UnixAddr::new(path);
+        let address = address.map_err(|errno| Trouble::NoConnection(errno.to_string()))?;
+        Ok(Bus {
+            line: Line::begin_by(&address, deadline)?,
+            destination: None,
+            signals: VecDeque::new(),
+        })
     }
 
     /// Calls a method and returns what it answers.
@@ -158,11 +172,11 @@ impl Bus {
         A: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        let call = Message::method_call(path, method)
-            .destination(self.destination.as_str())
-            .interface(interface)
-            .build(arguments)?;
-        self.answer(&call, deadline)
+        let mut call = Message::method_call(path, method).interface(interface);
+        if let Some(destination) = &self.destination {
+            call = call.destination(destination.as_str());
+        }
+        self.answer(&call.build(arguments)?, deadline)
     }
 
     fn answer<R>(&mut self, call: &Message, deadline: Deadline) -> Result<R, Trouble>
@@ -176,7 +190,8 @@ impl Bus {
             if message.answers(serial) {
                 return message.read();
             }
-            if message.kind == Kind::Signal {
+            // A peer sends what nobody asked it for.
+            if message.kind == Kind::Signal && self.destination.is_some() {
                 self.signals.push_back(message);
             }
         }
@@ -193,5 +208,142 @@ impl Bus {
                 return Ok(message);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+    use std::thread;
+    use std::time::Duration;
+
+    use zbus::wire::serialized::Context;
+    use zbus::wire::{NATIVE_ENDIAN, Variant, to_bytes};
+    use zbus::{ObjectPath, OwnedVariant, Signature};
+
+    use super::*;
+    use crate::deadline::Reason;
+
+    const METHOD_RETURN: u8 = 2;
+    const ERROR: u8 = 3;
+
+    const ERROR_NAME: u8 = 4;
+    const REPLY_SERIAL: u8 = 5;
+    const SIGNATURE: u8 = 8;
+
+    /// A stand-in for PID 1, which signs as PID 1 does, and what it answers to each call with.
+    fn stand_in(name: &str, answers: Vec<Vec<u8>>) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("farewell-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("bound");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a peer");
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).expect("the handshake");
+            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            assert!(
+                said.starts_with("\0AUTH EXTERNAL ") && said.ends_with("\r\nBEGIN\r\n"),
+                "{said:?}"
+            );
+            stream
+                .write_all(b"OK 1234567890abcdef\r\n")
+                .expect("written");
+            for answer in answers {
+                let length = stream.read(&mut buffer).expect("a call");
+                let serial = u32::from_le_bytes(buffer[8..12].try_into().expect("four"));
+                assert!(length > 16 && buffer[0] == b'l');
+                let mut answer = answer;
+                // Where `message` has left the place for it.
+                let place = answer
+                    .windows(4)
+                    .rposition(|it| it == 0xdead_beef_u32.to_le_bytes());
+                if let Some(at) = place {
+                    answer[at..at + 4].copy_from_slice(&serial.to_le_bytes());
+                }
+                // In two parts, as a stream may.
+                stream.write_all(&answer[..7]).expect("written");
+                stream.write_all(&answer[7..]).expect("written");
+            }
+            while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+        });
+        path
+    }
+
+    fn message<B: Serialize + DynamicType>(
+        kind: u8,
+        signature: &str,
+        more: Option<&str>,
+        body: &B,
+    ) -> Vec<u8> {
+        let context = Context::new(NATIVE_ENDIAN, 0);
+        let body = to_bytes(context, body).expect("a body");
+        let mut fields: Vec<(u8, Variant<'_>)> = vec![
+            (REPLY_SERIAL, Variant::from(0xdead_beef_u32)),
+            (7, Variant::from("org.freedesktop.systemd1")),
+            (
+                SIGNATURE,
+                Variant::from(Signature::try_from(signature).expect("one")),
+            ),
+        ];
+        if let Some(name) = more {
+            fields.push((ERROR_NAME, Variant::from(name)));
+        }
+        let length = u32::try_from(body.bytes().len()).expect("short");
+        let head = (b'l', kind, 0u8, 1u8, length, 1u32, fields);
+        let mut bytes = to_bytes(context, &head).expect("a head").bytes().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend_from_slice(body.bytes());
+        bytes
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(30), Reason::Attempt)
+    }
+
+    #[test]
+    fn answers_are_taken_from_a_peer_that_signs_with_a_name() {
+        let signal = message(4, "s", None, &"something else");
+        let job = ObjectPath::try_from("/org/freedesktop/systemd1/job/7").expect("a path");
+        let error = "org.freedesktop.systemd1.NoSuchUnit";
+        let answers = vec![
+            [signal, message(METHOD_RETURN, "o", None, &job)].concat(),
+            message(METHOD_RETURN, "v", None, &Variant::from("running")),
+            message(ERROR, "s", Some(error), &"Unit x.service not loaded."),
+            message(METHOD_RETURN, "u", None, &7u32),
+        ];
+        let path = stand_in("peer", answers);
+        let mut peer = Bus::peer(&path, soon()).expect("connected");
+        let mut call = |method: &str| -> Result<zbus::OwnedObjectPath, Trouble> {
+            peer.call("/x", "x.Y", method, &("a", 1u32), soon())
+        };
+        assert_eq!(call("Stop").expect("an answer").as_str(), job.as_str());
+        let value: OwnedVariant = peer
+            .call("/x", "x.Y", "Get", &(), soon())
+            .expect("an answer");
+        assert_eq!(String::try_from(value).expect("text"), "running");
+        let refused: Result<(), Trouble> = peer.call("/x", "x.Y", "Stop", &(), soon());
+        let trouble = refused.expect_err("an error");
+        assert!(trouble.is(error));
+        assert_eq!(trouble.to_string(), "Unit x.service not loaded.");
+        let strange: Result<String, Trouble> = peer.call("/x", "x.Y", "Z", &(), soon());
+        assert!(matches!(strange, Err(Trouble::Strange(_))), "{strange:?}");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_costs_its_deadline() {
+        let path = stand_in("silent", Vec::new());
+        let mut peer = Bus::peer(&path, soon()).expect("connected");
+        let little = Deadline::after(Duration::from_millis(50), Reason::Attempt);
+        let nothing: Result<(), Trouble> = peer.call("/x", "x.Y", "Z", &(), little);
+        assert_eq!(nothing, Err(Trouble::TimedOut));
+        std::fs::remove_file(&path).expect("removed");
+        let nobody = Bus::peer(&path, soon()).map(drop);
+        assert!(
+            matches!(nobody, Err(Trouble::NoConnection(_))),
+            "{nobody:?}"
+        );
     }
 }

@@ -5,6 +5,7 @@
     reason = "each test binary uses its own part of what is shared"
 )]
 
+pub mod acts;
 pub mod binary;
 pub mod bus;
 pub mod case;

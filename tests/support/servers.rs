@@ -237,17 +237,51 @@ impl TlsServer {
     }
 }
 
+fn openssl(dir: &super::Dir, args: &str) {
+    let output = std::process::Command::new("openssl")
+        .current_dir(&dir.0)
+        .args(args.split(' '))
+        .output()
+        .expect("openssl");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl {args}: {said}");
+}
+
+/// Makes certificates of the same authority for 127.0.0.1 that are of no use: `expired`, `early` (valid from the year
+/// 2100 on), and `serves`, which is for servers alone.
+pub fn make_useless_certificates(dir: &super::Dir) {
+    let config = "[ca]\ndefault_ca = a\n[a]\ndatabase = index\nnew_certs_dir = .\nrand_serial = yes\n\
+                  default_md = sha256\npolicy = p\nunique_subject = no\n[p]\ncommonName = supplied\n\
+                  [e]\nsubjectAltName = IP:127.0.0.1\n\
+                  [s]\nsubjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n";
+    std::fs::write(dir.file("ca.cnf"), config).expect("written");
+    std::fs::write(dir.file("index"), "").expect("written");
+    for (name, from, to, extensions) in [
+        ("expired", "20200101000000Z", "20200102000000Z", "e"),
+        ("early", "21000101000000Z", "21000102000000Z", "e"),
+        ("serves", "20200101000000Z", "21000102000000Z", "s"),
+    ] {
+        openssl(
+            dir,
+            &format!("ecparam -name prime256v1 -genkey -noout -out {name}.key"),
+        );
+        openssl(
+            dir,
+            &format!("req -new -key {name}.key -subj /CN={name} -out {name}.csr"),
+        );
+        openssl(
+            dir,
+            &format!(
+                "ca -batch -config ca.cnf -cert ca.crt -keyfile ca.key -notext -in {name}.csr -out {name}.crt \
+                 -startdate {from} -enddate {to} -extensions {extensions}"
+            ),
+        );
+    }
+}
+
 /// Makes an authority, and certificates of it for 127.0.0.1 (`server`), cluster.test (`named`), and a client.
 pub fn make_certificates(dir: &super::Dir) {
-    let openssl = |args: &str| {
-        let output = std::process::Command::new("openssl")
-            .current_dir(&dir.0)
-            .args(args.split(' '))
-            .output()
-            .expect("openssl");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "openssl {args}: {said}");
-    };
+    let openssl = |args: &str| openssl(dir, args);
     let key = |name: &str| {
         openssl(&format!(
             "ecparam -name prime256v1 -genkey -noout -out {name}.key"

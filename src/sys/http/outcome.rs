@@ -106,7 +106,13 @@ fn tls_error(error: &io::Error) -> Option<String> {
 }
 
 fn told(error: &rustls::Error) -> String {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
     let text = error.to_string();
+    if let rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) = error {
+        return format!(
+            "{text}: it is of none of the authorities that are trusted (those in ca-file, else the system's)"
+        );
+    }
     if text.contains("CaUsedAsEndEntity") {
         return format!(
             "{text}: a server's own certificate must not be made as an authority's (CA:TRUE)"

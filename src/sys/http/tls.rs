@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use crate::failure::{Failure, Word};
+use crate::sys::clock::rfc3339;
 use crate::sys::files;
 
 /// The files that a connection over TLS needs, and the name that the server must prove.
@@ -50,7 +53,10 @@ impl TlsFiles {
         );
         if let (Some(cert_file), Some(key_file)) = (&self.cert_file, &self.key_file) {
             match (certificates(cert_file), private_key(key_file)) {
-                (Ok(_), Ok(_)) => note("key-file", self.identity(&provider()).err()),
+                (Ok(chain), Ok(_)) => {
+                    note("key-file", self.identity(&provider()).err());
+                    note("cert-file", refusal(cert_file, &chain));
+                }
                 (certificates, key) => {
                     note("cert-file", certificates.err());
                     note("key-file", key.err());
@@ -133,6 +139,37 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
         return Err(failure(path, "holds no certificate in PEM"));
     }
     Ok(certificates)
+}
+
+/// Why no server will take a client's certificate today, as far as that is known without its issuer. It is sent all the
+/// same: this machine's clock may be the one that is wrong.
+fn refusal(path: &Path, chain: &[CertificateDer<'static>]) -> Option<Failure> {
+    let (own, others) = chain.split_first()?;
+    // Itself stands for the issuer: what is looked at first is the same whoever that is.
+    let mut roots = RootCertStore::empty();
+    roots.add(own.clone()).ok()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .ok()?;
+    let verified = verifier.verify_client_cert(own, others, UnixTime::now());
+    let Err(rustls::Error::InvalidCertificate(error)) = verified else {
+        return None;
+    };
+    let day =
+        |time: UnixTime| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()));
+    let cause = match error {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("the certificate expired on {}", day(not_after))
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("the certificate is valid only from {} on", day(not_before))
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "the certificate is not for clients (its extended key usage says so)".to_owned()
+        }
+        _ => return None,
+    };
+    Some(failure(path, cause))
 }
 
 fn private_key(path: &Path) -> Result<(String, PrivateKeyDer<'static>), Failure> {

@@ -10,7 +10,7 @@ use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type};
 
 use super::unit::{Unit, UnitState};
 use crate::deadline::Deadline;
-use crate::sys::bus::{Bus, Direct, Trouble};
+use crate::sys::bus::{Bus, Trouble};
 use crate::sys::signals;
 
 /// Where PID 1 listens itself, for root alone, whether there is a bus or not.
@@ -21,19 +21,10 @@ const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// A connection to PID 1.
+/// A connection to PID 1; one question at a time.
 #[derive(Debug)]
 pub struct Manager {
-    way: Way,
-}
-
-/// How PID 1 is reached.
-#[derive(Debug)]
-enum Way {
-    /// At its own socket; one question at a time.
-    Direct(Mutex<Direct>),
-    /// Over the system bus.
-    Bus(Mutex<Bus>),
+    bus: Mutex<Bus>,
 }
 
 /// A unit in a list: its name, description, load, active and sub state, whom it follows, its path, and its job's id, type
@@ -87,14 +78,14 @@ impl Manager {
     /// # Errors
     /// When neither answers in time.
     pub fn connect(deadline: Deadline) -> Result<Manager, Trouble> {
-        if signals::is_root()
-            && let Ok(direct) = Direct::connect(Path::new(SOCKET), deadline)
-        {
-            let way = Way::Direct(Mutex::new(direct));
-            return Ok(Manager { way });
-        }
-        let way = Way::Bus(Mutex::new(Bus::system(NAME, deadline)?));
-        Ok(Manager { way })
+        let own = signals::is_root().then(|| Bus::peer(Path::new(SOCKET), deadline));
+        let bus = match own {
+            Some(Ok(bus)) => bus,
+            Some(Err(_)) | None => Bus::system(NAME, deadline)?,
+        };
+        Ok(Manager {
+            bus: Mutex::new(bus),
+        })
     }
 
     fn call<A, R>(
@@ -109,16 +100,10 @@ impl Manager {
         A: Serialize + DynamicType,
         R: DeserializeOwned + Type,
     {
-        match &self.way {
-            Way::Direct(direct) => direct
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .call(path, interface, method, arguments, deadline),
-            Way::Bus(bus) => bus
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .call(path, interface, method, arguments, deadline),
-        }
+        self.bus
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .call(path, interface, method, arguments, deadline)
     }
 
     /// All jobs in the queue.
