@@ -17,6 +17,7 @@ pub mod eureka;
 pub mod fetched;
 pub mod fleetlock_stand_in;
 pub mod fuse;
+pub mod hazelcast;
 pub mod installed;
 pub mod locks;
 pub mod loopback;
