@@ -124,6 +124,9 @@ fn serve(mut stream: TcpStream, handler: &Handler) {
     }
 }
 
+/// The beginning of requests, and what happens in the world before their answer arrives.
+type Deed = (String, Box<dyn Fn() + Send>);
+
 /// Stands before a server, and looks as if that one died between two requests.
 pub struct Middleman {
     pub address: SocketAddr,
@@ -139,8 +142,7 @@ struct State {
     /// The beginning of the request after which it dies.
     last: Mutex<Option<String>>,
     heard: Mutex<Vec<String>>,
-    /// The beginning of requests, and what happens in the world before their answer arrives.
-    deed: Mutex<Option<(String, Box<dyn Fn() + Send>)>>,
+    deed: Mutex<Option<Deed>>,
 }
 
 impl Middleman {
