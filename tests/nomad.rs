@@ -98,6 +98,21 @@ fn a_node_is_drained_until_nothing_runs_on_it() {
 }
 
 #[test]
+fn allocations_that_are_too_long_together_are_asked_for_in_short() {
+    let nomad = NomadStandIn::start();
+    nomad.be_bulky();
+    nomad.run(&[("web.a[0]", "service"), ("web.a[1]", "service"), SYSTEM]);
+    let run = Run::new();
+    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Effect::Done));
+    assert_eq!(nomad.running(), ["logs.all[0]"]);
+    assert!(run.waiting()[0].contains("2 allocations: web.a[0], web.a[1]"));
+    assert_eq!(
+        run.attempt(&leave(&nomad.url, ""), TIME),
+        Ok(Effect::AlreadyDone)
+    );
+}
+
+#[test]
 fn the_end_of_the_drain_is_not_the_end_of_what_runs() {
     let nomad = NomadStandIn::start();
     nomad.run(&[("web.a[0]", "service"), ("web.a[1]", "service")]);
