@@ -63,7 +63,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Up to 4.0 Hazelcast decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
+    /// 3.12 decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
     pub(super) fn new(name: String, password: &str) -> Account {
         let once = |text: &str| encoded(text);
         let twice = |text: &str| encoded(&encoded(text));
