@@ -28,6 +28,8 @@ impl Shell {
     pub fn lay(dir: &Path) -> Shell {
         let pipe = |name: &str| {
             let path = dir.join(name);
+            // A machine that is started again has had one.
+            let _ = std::fs::remove_file(&path);
             nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
             // To read and to write, since to do one of them waits for QEMU to do the other.
             let mut options = OpenOptions::new();
