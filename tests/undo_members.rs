@@ -6,12 +6,13 @@ mod support;
 use std::net::SocketAddr;
 
 use support::binary::Binary;
+use support::cli::wait_until;
 use support::consul::Consul;
 use support::etcd::Cluster;
 use support::eureka::eureka;
 use support::fleetlock_stand_in::{FleetLock, Make};
+use support::loopback::{Held, Middleman};
 use support::nomad_stand_in::NomadStandIn;
-use support::proxy::{Held, Proxy};
 
 fn address(url: &str) -> SocketAddr {
     let authority = url.trim_start_matches("http://");
@@ -19,17 +20,17 @@ fn address(url: &str) -> SocketAddr {
     authority.parse().expect("an address")
 }
 
-/// Runs `config`, where `http://peer` stands for a proxy of the server at `url`, and kills the run as soon as it has
+/// Runs `config`, where `http://peer` stands for a middleman before the server at `url`, and kills the run as soon as it has
 /// asked for `request`; then undoes what it has left, twice. `sticks` says whether something is left at the server.
 fn killed(name: &str, url: &str, config: &str, request: &str, sticks: impl Fn() -> bool) {
     for held in [Held::Request, Held::Answer] {
-        let proxy = Proxy::of(address(url));
-        let config = config.replace("http://peer", &proxy.url());
+        let before = Middleman::before(address(url));
+        let config = config.replace("http://peer", &before.url());
         let binary = Binary::new(&format!("undo-{name}-{held:?}"), &config);
         assert!(!sticks(), "{name}: something sticks before the run");
-        proxy.hold(request, held);
+        before.hold(request, held);
         let mut run = binary.start(&["run", "--trigger", "poweroff"]);
-        proxy.wait();
+        wait_until("it is held back", || before.has_held());
         run.kill().expect("killed");
         run.wait().expect("its end");
         assert_eq!(sticks(), held == Held::Answer, "{name}: {held:?}");
@@ -62,7 +63,7 @@ fn a_drained_node_of_nomad() {
         "nomad",
         &nomad.url,
         &step("deregister", keys),
-        "/drain ",
+        "PUT /v1/node/",
         || !nomad.is_eligible(),
     );
 }
@@ -78,7 +79,7 @@ fn an_instance_of_eureka_that_is_out_of_service() {
         "eureka",
         &eureka.url(),
         &step("deregister", keys),
-        "OUT_OF_SERVICE",
+        "PUT /eureka/apps/STICKY/web-1/status",
         is_out,
     );
     assert_eq!(eureka.status("STICKY", "web-1"), "UP");
@@ -105,7 +106,7 @@ fn a_lock_of_consul() {
         "consul",
         &consul.url,
         &step("lock", keys),
-        "acquire=",
+        "PUT /v1/kv/",
         || {
             let (status, said) = consul.ask("GET /v1/kv/locks/?recurse", "");
             status == 200 && said.contains("\"Session\"")
@@ -121,7 +122,7 @@ fn a_slot_of_a_fleetlock_server() {
         "fleetlock",
         &fleetlock.url,
         &step("lock", keys),
-        "pre-reboot",
+        "POST /v1/pre-reboot",
         || fleetlock.holder("default").is_some(),
     );
 }

@@ -127,7 +127,16 @@ fn serve(mut stream: TcpStream, handler: &Handler) {
 /// The beginning of requests, and what happens in the world before their answer arrives.
 type Deed = (String, Box<dyn Fn() + Send>);
 
-/// Stands before a server, and looks as if that one died between two requests.
+/// What never arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The server never hears of the request.
+    Request,
+    /// The server does what it is asked for, and the client never hears of it.
+    Answer,
+}
+
+/// Stands before a server, and looks as if that one died between two requests, or held one of them back.
 pub struct Middleman {
     pub address: SocketAddr,
     state: Arc<State>,
@@ -143,6 +152,9 @@ struct State {
     last: Mutex<Option<String>>,
     heard: Mutex<Vec<String>>,
     deed: Mutex<Option<Deed>>,
+    /// The beginning of the request that is held back.
+    rule: Mutex<Option<(String, Held)>>,
+    has_held: AtomicBool,
 }
 
 impl Middleman {
@@ -192,6 +204,16 @@ impl Middleman {
         *self.state.deed.lock().expect("lock") = Some((request.to_owned(), Box::new(deed)));
     }
 
+    /// Holds back for ever what belongs to the next request that begins so.
+    pub fn hold(&self, request: &str, held: Held) {
+        *self.state.rule.lock().expect("lock") = Some((request.to_owned(), held));
+    }
+
+    /// Whether it has been held back; where it is an answer, the server has given it.
+    pub fn has_held(&self) -> bool {
+        self.state.has_held.load(Ordering::SeqCst)
+    }
+
     pub fn go_down(&self) {
         self.state.down.store(true, Ordering::SeqCst);
     }
@@ -221,6 +243,10 @@ impl State {
             self.missed.fetch_add(1, Ordering::SeqCst);
             return;
         }
+        let held = self.held(&request);
+        if held == Some(Held::Request) {
+            return self.keep_back();
+        }
         let (wanted, connection) = mpsc::channel();
         connect
             .lock()
@@ -236,6 +262,9 @@ impl State {
         let mut whole = Vec::new();
         let _ = upstream.write_all(asked.as_bytes());
         let _ = upstream.read_to_end(&mut whole);
+        if held == Some(Held::Answer) {
+            return self.keep_back();
+        }
         if let Some((begins, deed)) = &*self.deed.lock().expect("lock")
             && request.starts_with(begins.as_str())
         {
@@ -250,6 +279,23 @@ impl State {
             self.down.store(true, Ordering::SeqCst);
         }
         let _ = stream.write_all(&whole);
+    }
+}
+
+impl State {
+    /// What of a request is to be held back; once.
+    fn held(&self, request: &str) -> Option<Held> {
+        let mut rule = self.rule.lock().expect("lock");
+        rule.take_if(|(begins, _)| request.starts_with(begins.as_str()))
+            .map(|(_, held)| held)
+    }
+
+    /// Leaves the connection as it is, to the end of the test's process.
+    fn keep_back(&self) {
+        self.has_held.store(true, Ordering::SeqCst);
+        loop {
+            std::thread::park();
+        }
     }
 }
 

@@ -27,7 +27,6 @@ pub mod namespace;
 pub mod network;
 pub mod nomad_stand_in;
 pub mod program;
-pub mod proxy;
 pub mod rabbitmq;
 pub mod scope;
 pub mod search;
