@@ -48,6 +48,8 @@ pub mod cluster;
 
 pub mod lock;
 
+pub mod custody;
+
 pub mod registries;
 
 pub mod clusters;

@@ -2,7 +2,7 @@
 
 use crate::config::section::Section;
 use crate::failure::Failure;
-use crate::step::{Effect, Scope, Ties, Undo};
+use crate::step::{Effect, Pace, Scope, Ties, Undo};
 
 /// A configured entry in a registry.
 pub trait Registration: Send + Sync {
@@ -25,6 +25,8 @@ pub struct Entry {
     pub registration: Box<dyn Registration>,
     /// What leaving it has to do with the rest of this machine.
     pub ties: Ties,
+    /// How leaving it uses its time: [`Pace::Polled`] where it waits for something.
+    pub pace: Pace,
 }
 
 /// A kind of registry: its name in the configuration and how its keys are read.

@@ -13,6 +13,9 @@ use crate::intent::{Intent, Mark};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::{Endpoint, Http};
 
+/// A step's time where the configuration gives none.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What a successful attempt saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {

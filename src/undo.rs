@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::failure::{Failure, Word};
 use crate::history::remnant::{self, Remnant};
 use crate::plan::gate::Plan;
-use crate::plan::sequence::{OnFailure, Step, TIMEOUT, attempt_timeout};
-use crate::step::{Action, Effect, Kind, Pace, Scope, Ties, Undo};
+use crate::plan::sequence::{OnFailure, Step, attempt_timeout};
+use crate::step::{Action, Effect, Kind, Pace, Scope, TIMEOUT, Ties, Undo};
 use crate::trigger::Trigger;
 
 /// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,

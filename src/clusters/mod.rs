@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 
 mod elasticsearch;
 mod etcd;
+mod hazelcast;
 mod opensearch;
 mod rabbitmq;
 
@@ -11,6 +12,7 @@ mod rabbitmq;
 pub const CLUSTERS: &[Cluster] = &[
     elasticsearch::CLUSTER,
     etcd::CLUSTER,
+    hazelcast::CLUSTER,
     opensearch::CLUSTER,
     rabbitmq::CLUSTER,
 ];

@@ -46,6 +46,11 @@ impl Facts {
         self.trigger
     }
 
+    /// The run's ID.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
     /// The same, with what was kept at boot.
     pub fn with_kept(self, kept: Values) -> Self {
         Facts { kept, ..self }

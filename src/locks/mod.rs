@@ -2,5 +2,9 @@
 
 use crate::lock::Via;
 
+mod consul;
+mod etcd;
+mod fleetlock;
+
 /// All of them.
-pub const VIAS: &[Via] = &[];
+pub const VIAS: &[Via] = &[consul::VIA, etcd::VIA, fleetlock::VIA];

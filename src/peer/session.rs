@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
-use crate::sys::http::{Answer, Endpoint, Http, Request, TlsFiles};
+use crate::sys::http::{Answer, Endpoint, Heard, Http, Next, Request, TlsFiles};
 
 /// A peer with all facts put in: good for one attempt.
 pub struct Session<'a> {
@@ -68,15 +68,7 @@ impl<'a> Session<'a> {
     ) -> Result<Answer, Failure> {
         let count = self.endpoints.len();
         let first = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
-        let mut request = request.clone();
-        let own = self.headers.iter().filter(|(name, _)| {
-            !request
-                .headers
-                .iter()
-                .any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
-        });
-        let own: Vec<_> = own.cloned().collect();
-        request.headers.extend(own);
+        let request = self.completed(request);
         let (mut bad, mut failures) = (None, Vec::new());
         for turn in 0..count {
             let at = (first + turn) % count;
@@ -105,6 +97,37 @@ impl<'a> Session<'a> {
             }
         }
         bad.ok_or_else(|| together(failures))
+    }
+
+    /// Hears the lines of an answer that goes on and on, at the address that answered last and at no other, as
+    /// [`Http::lines`] does.
+    ///
+    /// # Errors
+    /// As [`Http::lines`].
+    pub fn lines(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        hear: &mut dyn FnMut(&[u8]) -> Next,
+    ) -> Result<Heard, Failure> {
+        let endpoint = self.endpoint().ok_or_else(|| together(Vec::new()))?;
+        let request = self.completed(request);
+        self.http
+            .lines(endpoint, &self.tls, &request, deadline, hear)
+    }
+
+    /// The request with the configured headers, as far as it does not set them itself.
+    fn completed(&self, request: &Request) -> Request {
+        let mut request = request.clone();
+        let own = self.headers.iter().filter(|(name, _)| {
+            !request
+                .headers
+                .iter()
+                .any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
+        });
+        let own: Vec<_> = own.cloned().collect();
+        request.headers.extend(own);
+        request
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a status that nobody asked for means, and what the peer said with it.
 
+use serde_json::Value;
+
 use crate::failure::{Failure, Word};
 use crate::secrets;
 use crate::sys::http::Answer;
@@ -39,6 +41,19 @@ pub fn unexpected(answer: &Answer) -> Failure {
         _ => failure(Word::Status, format!("status {status}{said}"))
             .passing(matches!(status, 408 | 429 | 500..)),
     }
+}
+
+/// The JSON that an answer holds.
+///
+/// # Errors
+/// `protocol`, which passes, where it holds none: something else may have answered, or half of it.
+pub fn document(answer: &Answer) -> Result<Value, Failure> {
+    let cause = match serde_json::from_slice(&answer.body) {
+        _ if answer.truncated => "the answer is longer than 1 MiB",
+        Ok(document) => return Ok(document),
+        Err(_) => "the answer is no JSON",
+    };
+    Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
 }
 
 /// The beginning of what a peer said, on one line and without control characters.

@@ -9,12 +9,9 @@ use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
-use crate::step::{Action, Aftermath, Pace, Ties};
+use crate::step::{Action, Aftermath, Pace, TIMEOUT, Ties};
 use crate::steps::KINDS;
 use crate::trigger::Trigger;
-
-/// A step's time where the configuration gives none.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The shortest `attempt-timeout` that is chosen by itself.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);

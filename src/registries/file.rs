@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::section::{self, Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
 use crate::registry::{self, Registration, Registry};
-use crate::step::{Effect, Scope, Ties};
+use crate::step::{Effect, Pace, Scope, Ties};
 use crate::sys::guarded::{self, Removal, Trouble};
 use crate::sys::mounts::Mounts;
 
@@ -32,6 +32,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
     Some(registry::Entry {
         registration: Box::new(Entry { path }),
         ties,
+        pace: Pace::Retried,
     })
 }
 

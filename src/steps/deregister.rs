@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::intent::Intent;
 use crate::registries::REGISTRIES;
 use crate::registry::{Entry, Registration};
-use crate::step::{self, Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::step::{self, Action, Blueprint, Effect, Kind, Scope};
 
 /// The kind's entry in the table.
 pub const KIND: Kind = Kind {
@@ -28,10 +28,14 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     })?;
     let entry = read(section);
     section.finish();
-    let Entry { registration, ties } = entry?;
+    let Entry {
+        registration,
+        ties,
+        pace,
+    } = entry?;
     Some(Blueprint {
         ties,
-        ..Blueprint::new(Deregister { registration }, Pace::Retried)
+        ..Blueprint::new(Deregister { registration }, pace)
     })
 }
 

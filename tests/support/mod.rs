@@ -10,14 +10,24 @@ pub mod binary;
 pub mod bus;
 pub mod case;
 pub mod cli;
+pub mod consul;
 pub mod daemon;
 pub mod etcd;
+pub mod eureka;
+pub mod fetched;
+pub mod fleetlock_stand_in;
 pub mod fuse;
+pub mod hazelcast;
 pub mod installed;
+pub mod locks;
+pub mod loopback;
 pub mod manual;
+pub mod nacos_stand_in;
 pub mod namespace;
 pub mod network;
+pub mod nomad_stand_in;
 pub mod program;
+pub mod proxy;
 pub mod rabbitmq;
 pub mod scope;
 pub mod search;
@@ -102,6 +112,18 @@ impl Run {
     /// One attempt that must end within `time`.
     pub fn attempt(&self, step: &Blueprint, time: Duration) -> Result<Effect, Failure> {
         step.action.attempt(&Scope {
+            deadline: Deadline::after(time, Reason::Timeout),
+            attempt_timeout: self.attempt_timeout,
+            cancel: &self.cancel,
+            facts: &self.facts,
+            http: &self.http,
+            voice: &self.ear,
+        })
+    }
+
+    /// One rehearsal that must end within `time`.
+    pub fn rehearse(&self, step: &Blueprint, time: Duration) -> Result<String, Failure> {
+        step.action.rehearse(&Scope {
             deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: self.attempt_timeout,
             cancel: &self.cancel,

@@ -118,6 +118,11 @@ impl<'a> Section<'a> {
         self.table.get(key).map(|(_, _, value)| value)
     }
 
+    /// What is there, without counting the key as asked for.
+    pub(super) fn found(&self, key: &str) -> Option<&'a Located> {
+        self.table.get(key).map(|(_, _, value)| value)
+    }
+
     pub(super) fn wrong(&self, key: &str, located: &Located, expected: &str) {
         self.problem_at(
             located.line,

@@ -7,7 +7,7 @@ use super::table::Section;
 use crate::config::document::{Located, Value};
 use crate::config::duration;
 use crate::config::suggestion::did_you_mean;
-use crate::config::template::Fact;
+use crate::config::template::{Fact, Template};
 
 impl Section<'_> {
     /// A string that is needed to make the plan: a name, a word, a duration. Facts in it are put in now; `None` also
@@ -125,6 +125,20 @@ impl Section<'_> {
     pub fn duration(&self, key: &'static str) -> Option<Duration> {
         self.entry(key)
             .and_then(|located| self.duration_at(key, located))
+    }
+
+    /// A duration that is read elsewhere, where what is wrong with it is told; `None` then, too.
+    pub fn duration_elsewhere(&self, key: &str) -> Option<Duration> {
+        let located = self.found(key)?;
+        let Value::Text(text) = &located.value else {
+            return None;
+        };
+        let template = Template::parse(text).ok()?;
+        let text = match template.literal() {
+            Some(literal) => literal.to_owned(),
+            None => self.reading.facts?.render(&template).ok()?,
+        };
+        duration::parse(&text).ok()
     }
 
     fn duration_at(&self, key: &str, located: &Located) -> Option<Duration> {

@@ -14,7 +14,7 @@ use crate::config::section::{Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
 use crate::peer::Peer;
 use crate::registry::{self, Registration, Registry};
-use crate::step::{Effect, Scope};
+use crate::step::{Effect, Pace, Scope};
 use crate::sys::http::Endpoint;
 
 /// The registry's entry in the table. Its keys, beside those of every [`Peer`], are exactly one of:
@@ -81,6 +81,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
     Some(registry::Entry {
         registration: Box::new(registration),
         ties,
+        pace: Pace::Retried,
     })
 }
 

@@ -100,6 +100,20 @@ pub fn header_value(value: &str) -> Result<String, String> {
     }
 }
 
+/// A text as a part of a path, as a value of a query or of a form: percent-encoded, all but what RFC 3986 leaves as it is
+/// everywhere, and the colon.
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
 /// Checks a method.
 ///
 /// # Errors
@@ -128,6 +142,12 @@ mod tests {
         for name in ["", "a b", "a:", "Content-Length"] {
             assert!(header_name(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_would_end_a_part_of_a_url_is_encoded() {
+        assert_eq!(encoded("h:web:8080"), "h:web:8080");
+        assert_eq!(encoded("a/b ?#%&=+ä"), "a%2Fb%20%3F%23%25%26%3D%2B%C3%A4");
     }
 
     #[test]

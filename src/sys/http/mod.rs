@@ -4,6 +4,7 @@ mod endpoint;
 mod message;
 mod outcome;
 mod resolver;
+mod stream;
 mod tls;
 
 use std::cell::Cell;
@@ -17,10 +18,12 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::{
     ConnectionDetails, Connector, RustlsConnector, TcpConnector, Transport,
 };
-use ureq::{Agent, AsSendBody};
+use ureq::{Agent, AsSendBody, Body};
 
 pub use endpoint::{Endpoint, server_name};
-pub use message::{Answer, Request, header_name, header_value, method};
+pub use message::{Answer, Request, encoded, header_name, header_value, method};
+pub use outcome::closings;
+pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
 use crate::deadline::Deadline;
@@ -92,25 +95,58 @@ impl Http {
         request: &Request,
         deadline: Deadline,
     ) -> Result<Answer, Failure> {
+        self.perform(endpoint, tls, request, deadline, &mut whole)
+    }
+
+    /// Sends a request whose answer goes on and on, and gives `hear` the lines of its body as they come, until it has
+    /// heard enough, the body ends, or the deadline is reached. An answer that is no success is read as a whole.
+    ///
+    /// # Errors
+    /// As [`Http::send`]; that the deadline is reached is none, once the answer has begun.
+    pub fn lines(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        request: &Request,
+        deadline: Deadline,
+        hear: &mut dyn FnMut(&[u8]) -> Next,
+    ) -> Result<Heard, Failure> {
+        let mut read = |answer: Answer, body, left| stream::read(answer, body, left, hear);
+        self.perform(endpoint, tls, request, deadline, &mut read)
+    }
+
+    fn perform<T>(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        request: &Request,
+        deadline: Deadline,
+        read: &mut Read<'_, T>,
+    ) -> Result<T, Failure> {
         let begun = Instant::now();
         let endpoint = endpoint.join(&request.path);
-        let sent = self
+        let mut status = None;
+        let mut read = |answer: Answer, body, left| {
+            status = Some(answer.status);
+            read(answer, body, left)
+        };
+        let ended = self
             .line(&endpoint, tls, deadline)
-            .and_then(|agent| exchange(&agent, &endpoint, tls, request, deadline));
+            .and_then(|agent| exchange(&agent, &endpoint, tls, request, deadline, &mut read));
         let took = begun.elapsed().as_millis();
-        match &sent {
-            Ok(answer) => log::debug!(
-                "{} {endpoint}: {} in {took} ms",
-                request.method,
-                answer.status
-            ),
-            Err(failure) => log::debug!(
+        match (&ended, status) {
+            (Err(failure), _) => log::debug!(
                 "{} {endpoint}: {} after {took} ms",
                 request.method,
                 failure.word
             ),
+            (Ok(_), status) => log::debug!(
+                "{} {endpoint}: {} in {took} ms",
+                request.method,
+                status.unwrap_or_default()
+            ),
         }
-        sent
+        ended
     }
 
     fn line(
@@ -188,15 +224,19 @@ fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {
     Agent::with_parts(config.build(), connector, route)
 }
 
-fn exchange(
+/// What is made of the head of an answer, its body, and the time that was left when it was asked for.
+type Read<'a, T> = dyn FnMut(Answer, Body, Duration) -> Result<T, Failure> + 'a;
+
+fn exchange<T>(
     agent: &Agent,
     endpoint: &Endpoint,
     tls: &TlsFiles,
     request: &Request,
     deadline: Deadline,
-) -> Result<Answer, Failure> {
+    read: &mut Read<'_, T>,
+) -> Result<T, Failure> {
     let needs_body = ["POST", "PUT", "PATCH"].contains(&request.method.as_str());
-    let once = |idle: Duration| {
+    let mut once = |idle: Duration| {
         let Some(left) = deadline.left() else {
             let cause = format!("nothing of the {} is left", deadline.reason().noun());
             return Err(Trial::Over(Failure::new(
@@ -207,11 +247,12 @@ fn exchange(
         };
         let limits = (left, idle);
         match &request.body {
-            Some(body) => try_once(agent, endpoint, tls, request, body.as_slice(), limits),
+            Some(body) => begin(agent, endpoint, tls, request, body.as_slice(), limits),
             // Without a body these methods would announce one of unknown length.
-            None if needs_body => try_once(agent, endpoint, tls, request, &[][..], limits),
-            None => try_once(agent, endpoint, tls, request, (), limits),
+            None if needs_body => begin(agent, endpoint, tls, request, &[][..], limits),
+            None => begin(agent, endpoint, tls, request, (), limits),
         }
+        .and_then(|(answer, body)| read(answer, body, left).map_err(Trial::Over))
     };
     // A server may close a kept connection at the very moment that it is used again; a new one tells the truth.
     match once(IDLE) {
@@ -220,10 +261,7 @@ fn exchange(
     }
     .map_err(|trial| match trial {
         Trial::Over(failure) => failure,
-        Trial::Stale => {
-            let cause = "the connection was closed before the answer";
-            Failure::new(Word::Unreachable, endpoint.to_string(), cause)
-        }
+        Trial::Stale => Failure::new(Word::Unreachable, endpoint.to_string(), outcome::CLOSED),
     })
 }
 
@@ -233,14 +271,15 @@ enum Trial {
     Over(Failure),
 }
 
-fn try_once(
+/// Sends the request once, and returns the head of the answer with its body to be read.
+fn begin(
     agent: &Agent,
     endpoint: &Endpoint,
     tls: &TlsFiles,
     request: &Request,
     body: impl AsSendBody,
     (left, idle): (Duration, Duration),
-) -> Result<Answer, Trial> {
+) -> Result<(Answer, Body), Trial> {
     let url = endpoint.to_string();
     let over = |failure| Err(Trial::Over(failure));
     let asked = match &tls.server_name {
@@ -280,13 +319,18 @@ fn try_once(
     let text = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
-    let mut answer = Answer {
+    let answer = Answer {
         url,
         status: head.status.as_u16(),
         headers: head.headers.iter().filter_map(text).collect(),
         body: Vec::new(),
         truncated: false,
     };
+    Ok((answer, body))
+}
+
+/// Reads the whole body.
+fn whole(mut answer: Answer, body: Body, left: Duration) -> Result<Answer, Failure> {
     let read = body
         .into_with_config()
         .limit(u64::MAX)
@@ -294,7 +338,7 @@ fn try_once(
         .take(BODY_LIMIT as u64 + 1)
         .read_to_end(&mut answer.body);
     if let Err(error) = read {
-        return over(outcome::in_body(error, &answer.url, left));
+        return Err(outcome::in_body(error, &answer.url, left));
     }
     answer.truncated = answer.body.len() > BODY_LIMIT;
     answer.body.truncate(BODY_LIMIT);

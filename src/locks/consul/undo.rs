@@ -1,0 +1,79 @@
+//! Giving up a place in the queue, or the lock itself, that an earlier run has left.
+
+use super::{VIA, kv::Kv};
+use crate::clients::consul::Agent;
+use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
+use crate::failure::Failure;
+use crate::intent::Intent;
+use crate::step::{Action, Effect, Scope};
+
+pub(super) fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+    Ok(Box::new(read_kept(&intent.what, read)?))
+}
+
+/// The session that the run made first, and the value by which the lock is known to be the own one still: the session
+/// that holds it over a reboot is another one.
+struct Leaving {
+    agent: Agent,
+    lock: Field<String>,
+    session: Field<String>,
+    holder: Field<String>,
+}
+
+fn read(section: &Section<'_>) -> Option<Leaving> {
+    let text = |key| section.required(key, |it, key| it.text(key, plain, Secrecy::Public));
+    let agent = Agent::read(section);
+    let (lock, session, holder) = (text("key"), text("session"), text("holder"));
+    Some(Leaving {
+        agent: agent?,
+        lock: lock?,
+        session: session?,
+        holder: holder?,
+    })
+}
+
+impl Leaving {
+    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Kv<'a>, Failure> {
+        Ok(Kv {
+            session: self.agent.open(scope)?,
+            scope,
+        })
+    }
+}
+
+impl Action for Leaving {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let kv = self.open(scope)?;
+        let (lock, session) = (self.lock.get(scope.facts)?, self.session.get(scope.facts)?);
+        let holder = self.holder.get(scope.facts)?;
+        let contender = format!("{lock}/{session}");
+        let holding = kv.find(&lock)?;
+        let holding = holding.filter(|it| !it.session.is_empty() && it.value == holder);
+        let waiting = kv.find(&contender)?.filter(|it| it.session == session);
+        if holding.is_none() && waiting.is_none() {
+            return Ok(Effect::AlreadyDone);
+        }
+        let held = holding.map(|it| it.session);
+        if let Some(held) = &held {
+            kv.release(&lock, held)?;
+            kv.destroy(held)?;
+        }
+        kv.destroy(&session)?;
+        let is_ours = |it: &str| it == session || held.as_deref() == Some(it);
+        let keys = [kv.find(&lock)?, kv.find(&contender)?];
+        match keys.into_iter().flatten().find(|it| is_ours(&it.session)) {
+            None => Ok(Effect::Done),
+            Some(key) => Err(kv.strange(format!("{} is held after it was released", key.name))),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let kv = self.open(scope)?;
+        let (lock, holder) = (self.lock.get(scope.facts)?, self.holder.get(scope.facts)?);
+        let found = match kv.find(&lock)? {
+            Some(key) if key.value == holder && !key.session.is_empty() => "held by this machine",
+            _ => "not held by this machine",
+        };
+        Ok(format!("{} {lock}: {found}", VIA.name))
+    }
+}

@@ -1,0 +1,238 @@
+//! `nomad`: drains the node that the agent on this machine is, and waits until nothing runs on it.
+
+mod node;
+mod undo;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::duration;
+use crate::config::section::{Field, Secrecy, Section};
+use crate::failure::{Failure, Word};
+use crate::intent::Intent;
+use crate::peer::{Peer, unexpected, warn_of_secret};
+use crate::registry::{self, Registration, Registry};
+use crate::step::{self, Effect, Pace, Scope};
+use crate::sys::http::header_value;
+use node::{Talk, Watch};
+
+/// The registry's entry in the table. Its keys, beside those of every [`Peer`]:
+///
+/// - `url`: default `http://127.0.0.1:4646`, the agent on this machine
+/// - `token`: the ACL token, sent as `X-Nomad-Token`
+/// - `deadline`: how long allocations may take to move away before Nomad stops them; shorter than the step's timeout;
+///   0s: they are stopped at once; default: three quarters of the time that the step has, and at least all but 10 s
+/// - `ignore-system-jobs`: whether allocations of system jobs stay, and are not waited for; default true
+///
+/// Source: Nomad's documentation, "Nodes HTTP API", and `command/agent/node_endpoint.go`; the replies were seen on 2.0.6.
+///
+/// | request | replies |
+/// |---|---|
+/// | `GET /v1/agent/self` | 200: `stats.client.node_id` is this node. 403: refused |
+/// | `GET /v1/node/ID?index=N&wait=T` | 200: whether it drains and is eligible. 404 `node not found` |
+/// | `GET /v1/node/ID/allocations?index=N&wait=T` | 200: what is on it |
+/// | `PUT /v1/node/ID/drain` `{"DrainSpec":{"Deadline":ns,"IgnoreSystemJobs":true}}` | 200: it drains. 4xx: refused, nothing is left |
+/// | `PUT /v1/node/ID/drain` `{"DrainSpec":null,"MarkEligible":true}` (the undo) | 200 |
+///
+/// It has left when `DrainStrategy` is null, it is ineligible, and no allocation on it is running or pending: at the drain's
+/// deadline the first is so before the last. Who is found so has left already. A drain that somebody else has begun is
+/// waited for as it is. The drain is sticky: it outlives a restart of the agent and of the machine.
+pub const REGISTRY: Registry = Registry {
+    name: "nomad",
+    read,
+    undo: Some(undo::undo),
+};
+
+const URL: &str = "http://127.0.0.1:4646";
+
+/// What is kept of the step's time for what comes after the drain's deadline, at most: the tasks' own time to end.
+const ROOM: Duration = Duration::from_secs(10);
+
+struct Nomad {
+    agent: Agent,
+    deadline: Option<Duration>,
+    ignores_system_jobs: bool,
+    /// The node that an earlier attempt has begun to drain.
+    begun: Mutex<Option<String>>,
+}
+
+/// An agent of Nomad, and what it wants to be shown.
+struct Agent {
+    peer: Peer,
+    token: Option<Field<String>>,
+}
+
+impl Agent {
+    fn read(section: &Section<'_>) -> Option<Agent> {
+        let token = section.text("token", header_value, Secrecy::Secret);
+        let peer = Peer::read_at(section, URL)?;
+        if token.is_some() && peer.has_header("x-nomad-token") {
+            let message = "`token` and a header X-Nomad-Token cannot both be sent";
+            section.problem("token", message);
+        }
+        Some(Agent { peer, token })
+    }
+
+    fn warn_of_secrets(&self, section: &Section<'_>) {
+        self.peer.warn_of_secrets(section);
+        if let Some(token) = &self.token {
+            warn_of_secret(section, "token", token);
+        }
+    }
+
+    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Talk<'a>, Failure> {
+        let mut session = self.peer.open(scope)?;
+        if let Some(token) = &self.token {
+            session.set_header("X-Nomad-Token", token.get(scope.facts)?);
+        }
+        Ok(Talk { session, scope })
+    }
+}
+
+fn read(section: &Section<'_>) -> Option<registry::Entry> {
+    let agent = Agent::read(section);
+    let deadline = section.duration("deadline");
+    let timeout = section.duration_elsewhere("timeout");
+    let timeout = timeout.unwrap_or(step::TIMEOUT);
+    if deadline.is_some_and(|deadline| deadline >= timeout) {
+        let message = format!(
+            "must be shorter than the step's timeout, {}: what Nomad stops at the deadline takes its time to end",
+            duration::print(timeout)
+        );
+        section.problem("deadline", message);
+    }
+    let ignores_system_jobs = section.boolean("ignore-system-jobs").unwrap_or(true);
+    let agent = agent?;
+    agent.warn_of_secrets(section);
+    let ties = agent.peer.ties();
+    Some(registry::Entry {
+        registration: Box::new(Nomad {
+            agent,
+            deadline,
+            ignores_system_jobs,
+            begun: Mutex::default(),
+        }),
+        ties,
+        pace: Pace::Polled,
+    })
+}
+
+impl Nomad {
+    /// The drain's deadline in nanoseconds, as Nomad takes it, which leaves some of the step's time for what comes after
+    /// it. Nothing at all would be "no deadline" to Nomad, and what is less than nothing is "at once".
+    fn nanoseconds(&self, scope: &Scope<'_>) -> i64 {
+        let left = scope.deadline.left().unwrap_or_default();
+        let fitting = left - (left / 4).min(ROOM);
+        let deadline = match self.deadline {
+            Some(deadline) if deadline < left => deadline,
+            Some(_) => {
+                let time = duration::print(fitting);
+                let remark =
+                    format!("the drain's deadline was shortened to {time}, for want of time");
+                scope.voice.remark(&remark);
+                fitting
+            }
+            None => fitting,
+        };
+        match i64::try_from(deadline.as_nanos()) {
+            Ok(0) => -1,
+            Ok(nanoseconds) => nanoseconds,
+            Err(_) => i64::MAX,
+        }
+    }
+
+    /// Begins the drain of a node that is `eligible` or is not.
+    fn drain(&self, talk: &Talk<'_>, id: &str, name: &str, eligible: bool) -> Result<(), Failure> {
+        let scope = talk.scope;
+        let run = scope.facts.run();
+        let mut what = self.agent.peer.keep(scope.facts)?;
+        if let Some(token) = &self.agent.token {
+            what.insert("token".to_owned(), token.keep(scope.facts)?.into());
+        }
+        what.insert("node".to_owned(), id.into());
+        what.insert("run".to_owned(), run.into());
+        what.insert("eligible".to_owned(), eligible.into());
+        let mark = scope.intend(&Intent {
+            member: REGISTRY.name.to_owned(),
+            noun: format!("the drain of node {name}"),
+            what: Value::Object(what),
+        })?;
+        self.begin(Some(id.to_owned()));
+        let spec = json!({
+            "Deadline": self.nanoseconds(scope),
+            "IgnoreSystemJobs": self.ignores_system_jobs,
+        });
+        let meta = json!({"message": "farewell: the machine leaves", "farewell": run});
+        let body = json!({"DrainSpec": spec, "MarkEligible": false, "Meta": meta});
+        let answer = talk.drain(id, &body)?;
+        if matches!(answer.status, 400..=499) {
+            scope.withdraw(mark);
+            self.begin(None);
+        }
+        match answer.is_success() {
+            true => Ok(()),
+            false => Err(unexpected(&answer)),
+        }
+    }
+
+    fn begin(&self, node: Option<String>) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = node;
+    }
+
+    fn has_begun(&self, node: &str) -> bool {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.as_deref() == Some(node)
+    }
+}
+
+impl Registration for Nomad {
+    fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let talk = self.agent.open(scope)?;
+        let id = talk.own_id()?;
+        let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
+        let node = watch.look_at_node()?;
+        let begun = self.has_begun(&id);
+        if !begun && node.is_drained() && watch.look_at_allocations()?.is_empty() {
+            return Ok(Effect::AlreadyDone);
+        }
+        if node.drains && !begun {
+            let remark = "somebody else has begun to drain this node, with a deadline of their own";
+            scope.voice.remark(remark);
+        } else if !node.drains && (node.eligible || !begun) {
+            self.drain(&talk, &id, &node.name, node.eligible)?;
+        }
+        watch.until_drained(&node.name)?;
+        Ok(Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let talk = self.agent.open(scope)?;
+        let id = talk.own_id()?;
+        let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
+        let node = watch.look_at_node()?;
+        let live = watch.look_at_allocations()?;
+        let address = talk.session.endpoint();
+        let address = address.map_or_else(String::new, ToString::to_string);
+        let state = match (node.drains, node.eligible) {
+            (true, _) => "draining",
+            (false, true) => "eligible",
+            (false, false) => "ineligible",
+        };
+        let found = match live.len() {
+            0 => "nothing on it to move away".to_owned(),
+            1 => "1 allocation to move away".to_owned(),
+            count => format!("{count} allocations to move away"),
+        };
+        Ok(format!(
+            "node {} at {address}: {state}, {found}; whether this token may drain it is not shown",
+            node.name
+        ))
+    }
+}
+
+/// The failure that a node is not as it should be.
+fn failure(name: &str, word: Word, cause: impl Into<String>) -> Failure {
+    Failure::new(word, format!("node {name}"), cause)
+}

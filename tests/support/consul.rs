@@ -1,0 +1,139 @@
+//! A real Consul agent, which is a server too, on free loopback ports.
+
+use std::process::{Child, Command, Stdio};
+
+use super::Dir;
+use super::cli::wait_until;
+use super::etcd::ports;
+use super::fetched::fetched;
+use super::loopback::ask;
+
+/// The token that may do everything, where there are ACLs.
+pub const ROOT: &str = "s3cret-root-token";
+
+/// An agent, killed when it goes out of scope.
+pub struct Consul {
+    pub url: String,
+    pub node: String,
+    child: Child,
+    _dir: Dir,
+}
+
+impl Consul {
+    pub fn start(name: &str) -> Consul {
+        Consul::start_at(name, ports(1)[0], false)
+    }
+
+    /// With ACLs: who has no token may do nothing.
+    pub fn start_with_acls(name: &str) -> Consul {
+        Consul::start_at(name, ports(1)[0], true)
+    }
+
+    /// An agent whose HTTP port is this one.
+    pub fn start_at(name: &str, port: u16, acls: bool) -> Consul {
+        let dir = Dir::new(name);
+        let others = ports(3);
+        let mut command = Command::new(fetched("consul").join("usr/bin/consul"));
+        command
+            .env_clear()
+            .args([
+                "agent",
+                "-dev",
+                "-bind",
+                "127.0.0.1",
+                "-client",
+                "127.0.0.1",
+            ])
+            .args(["-http-port", &port.to_string()])
+            .args(["-grpc-port", "-1", "-dns-port", "-1"])
+            .args(["-server-port", &others[0].to_string()])
+            .args(["-serf-lan-port", &others[1].to_string()])
+            .args(["-serf-wan-port", &others[2].to_string()])
+            .args(["-node", "n1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if acls {
+            let file = dir.file("acl.json");
+            let config = format!(
+                "{{\"acl\":{{\"enabled\":true,\"default_policy\":\"deny\",\"tokens\":{{\"master\":\"{ROOT}\"}}}}}}"
+            );
+            std::fs::write(&file, config).expect("written");
+            command.args(["-config-file", &file]);
+        }
+        let consul = Consul {
+            url: format!("http://127.0.0.1:{port}"),
+            node: "n1".to_owned(),
+            child: command.spawn().expect("it starts"),
+            _dir: dir,
+        };
+        wait_until("Consul has a leader, and knows its own node", || {
+            let (status, nodes) = consul.ask("GET /v1/catalog/nodes", "");
+            status == 200 && nodes.contains("\"n1\"")
+        });
+        consul
+    }
+
+    /// Asks as root.
+    pub fn ask(&self, request: &str, body: &str) -> (u16, String) {
+        ask(
+            &self.url,
+            request,
+            &format!("X-Consul-Token: {ROOT}\r\n"),
+            body,
+        )
+    }
+
+    fn must(&self, request: &str, body: &str) -> String {
+        let (status, said) = self.ask(request, body);
+        assert_eq!(status, 200, "{request}: {said}");
+        said
+    }
+
+    /// Registers a service, and waits until the catalog has it.
+    pub fn register(&self, id: &str, name: &str) {
+        let body = format!("{{\"ID\":\"{id}\",\"Name\":\"{name}\",\"Port\":80}}");
+        self.must("PUT /v1/agent/service/register", &body);
+        wait_until("the catalog has it", || self.lists(id, name));
+    }
+
+    /// Whether the catalog lists it.
+    pub fn lists(&self, id: &str, name: &str) -> bool {
+        let entries = self.must(&format!("GET /v1/catalog/service/{name}"), "");
+        entries.contains(&format!("\"ServiceID\": \"{id}\""))
+            || entries.contains(&format!("\"ServiceID\":\"{id}\""))
+    }
+
+    /// The IDs that the agent knows.
+    pub fn services(&self) -> Vec<String> {
+        let services: serde_json::Value =
+            serde_json::from_str(&self.must("GET /v1/agent/services", "")).expect("JSON");
+        services
+            .as_object()
+            .expect("a table")
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    /// A token with these rules.
+    pub fn token(&self, secret: &str, rules: &str) {
+        let name = format!("p-{secret}");
+        let policy = serde_json::json!({"Name": name, "Rules": rules});
+        self.must("PUT /v1/acl/policy", &policy.to_string());
+        let token = serde_json::json!({"SecretID": secret, "Policies": [{"Name": name}]});
+        self.must("PUT /v1/acl/token", &token.to_string());
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
+    }
+}
+
+impl Drop for Consul {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,146 @@
+//! Members of a fleet that take a lock and give it back, without a runner, and with the program itself.
+
+use std::time::Duration;
+
+use farewell::config::facts::Facts;
+use farewell::deadline::{Deadline, Reason};
+use farewell::failure::Failure;
+use farewell::intent::Intent;
+use farewell::step::{Action, Blueprint, Effect, Scope};
+use farewell::steps::KINDS;
+use farewell::trigger::Trigger;
+
+use super::binary::Binary;
+use super::cli::wait_until;
+use super::{Run, read};
+
+/// A member with one lock.
+pub struct Member {
+    pub run: Run,
+    pub step: Blueprint,
+}
+
+impl Member {
+    /// One that is gone after its run.
+    pub fn new(name: &str, keys: &str) -> Member {
+        Member::on(Trigger::Poweroff, name, keys)
+    }
+
+    pub fn on(trigger: Trigger, name: &str, keys: &str) -> Member {
+        Member {
+            run: Run {
+                facts: Facts::new(trigger, name),
+                ..Run::new()
+            },
+            // A password that stands in the configuration is a warning.
+            step: read(&format!("kind = \"lock\"\n{keys}")).0.expect("a lock"),
+        }
+    }
+
+    pub fn scope(&self, time: Duration) -> Scope<'_> {
+        Scope {
+            deadline: Deadline::after(time, Reason::Timeout),
+            attempt_timeout: self.run.attempt_timeout.min(time),
+            cancel: &self.run.cancel,
+            facts: &self.run.facts,
+            http: &self.run.http,
+            voice: &self.run.ear,
+        }
+    }
+
+    pub fn take(&self, time: Duration) -> Result<Effect, Failure> {
+        self.step.action.attempt(&self.scope(time))
+    }
+
+    /// As a runner does: again while it may pass.
+    pub fn take_again(&self, time: Duration) -> Result<Effect, Failure> {
+        let deadline = Deadline::after(time, Reason::Timeout);
+        loop {
+            let left = deadline.left().unwrap_or(Duration::from_millis(1));
+            match self.take(left) {
+                Err(failure) if failure.passing && deadline.left().is_some() => {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// What it owes at the end of the run.
+    pub fn close(&self, time: Duration) -> Result<Effect, Failure> {
+        let owed = self.step.aftermath.as_ref().expect("a closing");
+        owed.closing.attempt(&self.scope(time))
+    }
+
+    pub fn renew(&self, time: Duration) -> Result<Effect, Failure> {
+        let owed = self.step.aftermath.as_ref().expect("an upkeep");
+        let (_, upkeep) = owed.upkeep.as_ref().expect("an upkeep");
+        upkeep.attempt(&self.scope(time))
+    }
+
+    pub fn rehearse(&self, time: Duration) -> Result<String, Failure> {
+        self.step.action.rehearse(&self.scope(time))
+    }
+
+    /// What is to be undone.
+    pub fn pending(&self) -> Vec<Intent> {
+        let withdrawn = self.run.ear.withdrawn.lock().expect("no panic");
+        let intents = self.run.ear.intents.lock().expect("no panic");
+        let is_pending =
+            |(at, _): &(usize, &Intent)| !withdrawn.iter().any(|it| it.number as usize == *at);
+        intents
+            .iter()
+            .enumerate()
+            .filter(is_pending)
+            .map(|(_, intent)| intent.clone())
+            .collect()
+    }
+
+    /// Undoes it as the next start does.
+    pub fn undo(&self, intent: &Intent, time: Duration) -> Result<Effect, Failure> {
+        undo(intent).attempt(&self.scope(time))
+    }
+
+    /// Waits until it says that it waits for something with these words in it.
+    pub fn waits_for(&self, words: &str) {
+        wait_until(words, || {
+            self.run.waiting().iter().any(|it| it.contains(words))
+        });
+    }
+}
+
+pub fn undo(intent: &Intent) -> Box<dyn Action> {
+    let kind = KINDS.iter().find(|it| it.name == "lock").expect("a kind");
+    (kind.undo.expect("an undo"))(intent).expect("it is its own")
+}
+
+/// A configuration with a lock, and a command behind it.
+pub fn config(keys: &str, timeout: &str, script: &str) -> String {
+    format!(
+        "[farewell]\nbudget = \"100s\"\nreserve = \"20s\"\n\
+         [[step]]\nname = \"lock\"\nkind = \"lock\"\ntimeout = {timeout:?}\nattempt-timeout = \"5s\"\non-failure = \"stop\"\n{keys}\n\
+         [[step]]\nname = \"in\"\nkind = \"command\"\nargv = [\"/bin/sh\", \"-c\", {script:?}]\ntimeout = \"60s\"\n"
+    )
+}
+
+/// A process that holds a lock and is killed, with the command that it runs; the place keeps its record.
+pub fn die_holding(name: &str, keys: &str) -> Binary {
+    let binary = Binary::new(name, "");
+    let pid = binary.dir.file("pid");
+    binary.configure(&config(
+        keys,
+        "30s",
+        &format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60"),
+    ));
+    let mut run = binary.start(&["run", "--trigger", "poweroff"]);
+    wait_until("it is inside", || std::path::Path::new(&pid).exists());
+    run.kill().expect("killed");
+    run.wait().expect("waited for");
+    let child = std::fs::read_to_string(&pid).expect("read");
+    let child = child.trim().parse().expect("a pid");
+    let _ = nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child),
+        nix::sys::signal::Signal::SIGKILL,
+    );
+    binary
+}
