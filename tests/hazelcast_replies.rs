@@ -331,6 +331,43 @@ fn the_others_are_asked_in_turn_until_one_is_safe_without_it_twice() {
 }
 
 #[test]
+fn one_of_the_others_that_hangs_is_asked_once() {
+    let silent = Server::start(Manner::Silent);
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let own = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port_of = |it: &TcpListener| it.local_addr().expect("an address").port();
+    let all = [port_of(&own), silent.address.port(), port_of(&other)];
+    let peer = StandIn::start_at(
+        other,
+        vec![
+            (
+                HEALTH,
+                vec![
+                    health("ACTIVE", false, 2, 3),
+                    health("ACTIVE", false, 1, 2),
+                    health("ACTIVE", true, 0, 2),
+                ],
+            ),
+            (ROSTER, vec![roster(&all[1..], false)]),
+        ],
+    );
+    let member = StandIn::start_at(
+        own,
+        vec![
+            (HEALTH, vec![safe()]),
+            (ROSTER, vec![roster(&all, true)]),
+            (SHUTDOWN, vec![Reply::SaysAndEnds(200, success())]),
+        ],
+    );
+    let mut run = Run::new();
+    run.attempt_timeout = Duration::from_secs(2);
+    let step = leave(&member.url());
+    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(silent.connections(), 1);
+    assert_eq!(peer.heard(HEALTH).len(), 4);
+}
+
+#[test]
 fn others_that_are_away_may_come_back_in_time() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let other_port = other.local_addr().expect("an address").port();

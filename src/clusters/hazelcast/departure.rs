@@ -20,7 +20,8 @@ const UNTOUCHED: u32 = 10;
 pub(super) struct Departure {
     own: String,
     others: Vec<Endpoint>,
-    has_others: bool,
+    /// How many there are, and how many of them hold data.
+    counts: (usize, usize),
     /// Whether it was this run that asked it to.
     is_asked: bool,
 }
@@ -69,7 +70,7 @@ impl Hazelcast {
         *self.departure() = Some(Departure {
             own: roster.own().to_owned(),
             others: own.map_or_else(Vec::new, |own| roster.others(own)),
-            has_others: roster.count_of_others() > 0,
+            counts: roster.count_of_others(),
             is_asked: false,
         });
         Ok(())
@@ -103,18 +104,21 @@ impl Hazelcast {
         let Some(Departure {
             own,
             others,
-            has_others,
+            counts: (count, holding),
             ..
         }) = self.departure().clone()
         else {
             return Ok(());
         };
-        if !has_others {
+        if holding == 0 {
+            let what = if count == 0 { "" } else { " that holds data" };
             let remark = format!(
-                "it was the last member of the cluster {}: nobody has its data now",
+                "it was the last member{what} of the cluster {}: nobody has its data now",
                 account.name
             );
             rest.scope.voice.remark(&remark);
+        }
+        if count == 0 {
             return Ok(());
         }
         let mut elsewhere = Rest {

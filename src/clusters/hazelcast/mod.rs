@@ -157,15 +157,21 @@ impl Hazelcast {
         let own = rest.session.endpoint().cloned();
         let others = own.map_or_else(Vec::new, |own| roster.others(&own));
         let named = format!("`{}` may shut it down", account.name);
-        if roster.count_of_others() == 0 {
-            return Ok(format!("{named}; it is the last member"));
-        }
+        let named = match roster.count_of_others() {
+            (0, _) => return Ok(format!("{named}; it is the last member")),
+            (_, 0) => format!("{named}; it is the last member that holds data"),
+            _ => named,
+        };
         let elsewhere = Rest {
             session: rest.session.elsewhere(others),
             scope: rest.scope,
         };
-        match elsewhere.health() {
-            Ok((_, answer)) => Ok(format!("{named}; {} would be asked after it", answer.url)),
+        let asked = elsewhere.health().and_then(|(_, answer)| {
+            elsewhere.roster()?;
+            Ok(answer)
+        });
+        match asked {
+            Ok(answer) => Ok(format!("{named}; {} would be asked after it", answer.url)),
             Err(failure) => {
                 let cause = format!("no other member could be asked after a shutdown: {failure}");
                 let noun = rest.session.endpoint().map(ToString::to_string);

@@ -12,7 +12,7 @@ use crate::peer::{Session, excerpt, unexpected};
 use crate::secrets;
 use crate::step::Scope;
 use crate::sys::cancel::Waited;
-use crate::sys::http::{Answer, Request, closings};
+use crate::sys::http::{Answer, Request, closings, encoded};
 
 /// Between two looks.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
@@ -63,7 +63,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Up to 4.0 Hazelcast decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
+    /// 3.12 decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
     pub(super) fn new(name: String, password: &str) -> Account {
         let once = |text: &str| encoded(text);
         let twice = |text: &str| encoded(&encoded(text));
@@ -226,14 +226,4 @@ fn judge(answer: &Answer, account: &Account) -> Result<(), Failure> {
             Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
         }
     }
-}
-
-/// `text` in a form: everything but letters, digits and `-._` as `%XX`.
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'-' | b'.' | b'_' => char::from(byte).to_string(),
-        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }

@@ -18,6 +18,8 @@ struct Member {
     port: u16,
     uuid: String,
     is_own: bool,
+    /// Whether it holds no data.
+    is_lite: bool,
 }
 
 impl Roster {
@@ -72,9 +74,11 @@ impl Roster {
         found
     }
 
-    /// How many members there are beside the one that was asked.
-    pub(super) fn count_of_others(&self) -> usize {
-        self.members.len().saturating_sub(1)
+    /// How many members there are beside the one that was asked, and how many of them hold data.
+    pub(super) fn count_of_others(&self) -> (usize, usize) {
+        let others = self.members.iter().filter(|it| !it.is_own);
+        let holding = others.clone().filter(|it| !it.is_lite);
+        (others.count(), holding.count())
     }
 }
 
@@ -86,6 +90,7 @@ fn from_json(document: &Value) -> Option<Vec<Member>> {
             port,
             uuid: value.get("uuid")?.as_str()?.to_owned(),
             is_own: value.get("localMember")?.as_bool()?,
+            is_lite: value.get("liteMember").and_then(Value::as_bool) == Some(true),
         })
     };
     document
@@ -103,12 +108,13 @@ fn from_text(text: &str) -> Option<Vec<Member>> {
         let mut words = line.split_whitespace();
         let (host, port) = address(words.next()?)?;
         let uuid = words.find(|it| *it != "-")?.to_owned();
-        let is_own = words.any(|it| it == "this");
+        let marks: Vec<&str> = words.collect();
         Some(Member {
             host,
             port,
             uuid,
-            is_own,
+            is_own: marks.contains(&"this"),
+            is_lite: marks.contains(&"lite"),
         })
     };
     lines
@@ -140,7 +146,7 @@ mod tests {
     }
 
     // As 5.5.0 and 3.12.13 print it.
-    const JSON: &str = r#"{"members":[{"address":"[10.0.0.1]:5701","liteMember":false,"localMember":true,"uuid":"9727a2fd","memberVersion":"5.5.0"},{"address":"[fe80::2%eth0]:5702","liteMember":false,"localMember":false,"uuid":"4311a4cb","memberVersion":"5.5.0"}],"connectionCount":1,"allConnectionCount":3}"#;
+    const JSON: &str = r#"{"members":[{"address":"[10.0.0.1]:5701","liteMember":false,"localMember":true,"uuid":"9727a2fd","memberVersion":"5.5.0"},{"address":"[fe80::2%eth0]:5702","liteMember":true,"localMember":false,"uuid":"4311a4cb","memberVersion":"5.5.0"}],"connectionCount":1,"allConnectionCount":3}"#;
     const TEXT: &str = "\n\nMembers {size:2, ver:2} [\n\tMember [10.0.0.1]:5701 - 9727a2fd this\n\t\
                         Member [fe80::2]:5702 - 4311a4cb lite\n]\n\nConnectionCount: 1\nAllConnectionCount: 3\n";
 
@@ -150,7 +156,10 @@ mod tests {
         let elsewhere = Endpoint::parse_base("http://127.0.0.1:8080/hz").expect("a URL");
         for body in [JSON, TEXT] {
             let roster = read(body).expect("a roster");
-            assert_eq!((roster.own(), roster.count_of_others()), ("9727a2fd", 1));
+            assert_eq!(
+                (roster.own(), roster.count_of_others()),
+                ("9727a2fd", (1, 0))
+            );
             assert!(roster.has("4311a4cb") && !roster.has("nobody"));
             let shown = |own| {
                 roster
