@@ -62,6 +62,17 @@ impl Scope<'_> {
             .earlier(Deadline::after(self.attempt_timeout, Reason::Attempt))
     }
 
+    /// The failure of a request in the middle of a wait for `what`. At the deadline that is what counts, and not that the
+    /// last request had no time for an answer any more.
+    pub fn waited(&self, what: &str, failure: Failure) -> Failure {
+        let is_over = failure.word == Word::TimedOut && self.deadline.left().is_none();
+        if !is_over || failure.cause.contains(what) {
+            return failure;
+        }
+        let cause = format!("{what}; last: {}", failure.cause);
+        Failure { cause, ..failure }
+    }
+
     /// Declares what the attempt is about to leave behind, before the request that leaves it, and returns when the
     /// record has it on the disk; a disk that takes longer than 50 ms is not waited for. From here on it is to be
     /// undone, whatever becomes of the attempt. What the step has declared before, in this attempt or an earlier one,

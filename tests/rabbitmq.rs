@@ -71,9 +71,10 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
 
         rabbits.end(2);
         let missing = "queue 'orders' in vhost '/'";
-        let failure = run
-            .attempt(&step, Duration::from_secs(3))
-            .expect_err("a queue needs it");
+        // The others do not know at once that it is gone.
+        let ends = || run.attempt(&step, Duration::from_secs(3));
+        until("a queue needs it", || ends().is_err());
+        let failure = ends().expect_err("a queue needs it");
         assert_eq!(failure.word, Word::TimedOut, "{failure}");
         assert!(failure.cause.contains(missing), "{failure}");
         // A cluster that needs the node at the moment is no failure of a rehearsal.

@@ -109,11 +109,14 @@ fn critical(document: &Value) -> String {
 impl Membership for RabbitMq {
     fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let session = self.0.open(scope)?;
+        let mut what = String::new();
         loop {
             let mut waited = false;
             for path in [QUORUM, MIRRORS] {
                 loop {
-                    let seen = match check(&session, path, scope)? {
+                    let health = check(&session, path, scope)
+                        .map_err(|failure| scope.waited(&what, failure))?;
+                    let seen = match health {
                         Health::Good(reason) => {
                             if let Some(reason) = reason {
                                 scope.voice.remark(&excerpt(reason.as_bytes()));
@@ -124,14 +127,14 @@ impl Membership for RabbitMq {
                     };
                     waited = true;
                     scope.voice.waiting(&seen);
+                    what = format!("the cluster needs this node: {seen}");
                     let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
                     let slept = scope.cancel.sleep_until(next);
                     if slept == Waited::Cancelled || scope.deadline.left().is_none() {
                         let address = session
                             .endpoint()
                             .map_or_else(String::new, ToString::to_string);
-                        let cause = format!("the cluster needs this node: {seen}");
-                        return Err(Failure::new(Word::TimedOut, address, cause));
+                        return Err(Failure::new(Word::TimedOut, address, what));
                     }
                 }
             }

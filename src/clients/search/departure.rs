@@ -56,7 +56,7 @@ pub fn leave(
     others: &[Node],
 ) -> Result<Effect, Failure> {
     let name = &node.name;
-    let mut shards = line.shards(node)?;
+    let shards = line.shards(node)?;
     if !node.holds_data && shards.is_empty() {
         let remark = format!("{name} holds no data");
         line.scope.voice.remark(&remark);
@@ -77,18 +77,33 @@ pub fn leave(
         noun: format!("the exclusion of node {name} from allocation"),
         what: kept.clone().into(),
     };
+    let mut what = String::new();
+    empty(line, &intent, node, shards, &mut what)
+        .map_err(|failure| line.scope.waited(&what, failure))
+}
+
+/// Excludes the node until nothing is left on it; `what` is what it waits for.
+fn empty(
+    line: &Line<'_>,
+    intent: &Intent,
+    node: &Node,
+    mut shards: Vec<Shard>,
+    what: &mut String,
+) -> Result<Effect, Failure> {
+    let name = &node.name;
     let mut watch = Watch::new(&shards);
-    ensure(line, &intent, name)?;
+    ensure(line, intent, name)?;
     loop {
         for _ in 0..TURNS {
             shards = line.shards(node)?;
             if shards.is_empty() {
                 break;
             }
-            let what = watch.tell(line, node, &shards)?;
-            line.scope.voice.waiting(&what);
+            let left = watch.tell(line, node, &shards)?;
+            line.scope.voice.waiting(&left);
+            *what = format!("still on {name}: {left}");
             if watch.pause(line) {
-                return Err(line.failure(Word::TimedOut, format!("still on {name}: {what}")));
+                return Err(line.failure(Word::TimedOut, what.as_str()));
             }
         }
         // Seen once more behind it: what is not excluded any more gets its shards back, and what is gone has none.
@@ -98,9 +113,9 @@ pub fn leave(
                 None => Effect::AlreadyDone,
             });
         }
-        ensure(line, &intent, name)?;
+        ensure(line, intent, name)?;
         if watch.pause(line) {
-            return Err(line.failure(Word::TimedOut, format!("something is still on {name}")));
+            return Err(line.failure(Word::TimedOut, what.as_str()));
         }
     }
 }

@@ -102,10 +102,17 @@ impl<'a> Preparation<'a> {
             noun: format!("the shutdown ({}) of node {}", self.kind, self.node.name),
             what: kept.into(),
         };
+        let mut what = String::new();
+        self.wait(&intent, &mut what)
+            .map_err(|failure| line.scope.waited(&what, failure))
+    }
+
+    fn wait(&self, intent: &Intent, what: &mut String) -> Result<Option<Effect>, Failure> {
+        let line = self.line;
         let mut was_there = true;
         loop {
             let seen = standing(line, &self.node.id)?.filter(|it| it.kind == self.kind);
-            let what = match seen {
+            *what = match seen {
                 Some(it) if it.status == "complete" && was_there => {
                     return Ok(Some(Effect::AlreadyDone));
                 }
@@ -115,11 +122,11 @@ impl<'a> Preparation<'a> {
                     self.node.name, it.status, it.explanation
                 ),
                 // Nothing yet, something of another kind, or somebody has deleted it.
-                None if self.put(&intent)? => format!("node {} to be ready", self.node.name),
+                None if self.put(intent)? => format!("node {} to be ready", self.node.name),
                 None => return Ok(None),
             };
             was_there = false;
-            line.scope.voice.waiting(&what);
+            line.scope.voice.waiting(what);
             let next = Deadline::after(EVERY, Reason::Attempt).earlier(line.scope.deadline);
             let waited = line.scope.cancel.sleep_until(next);
             if waited == Waited::Cancelled || line.scope.deadline.left().is_none() {

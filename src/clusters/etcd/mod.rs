@@ -174,7 +174,13 @@ impl Etcd {
         for _ in 0..TURNS {
             let others = Others::ask(line, &view);
             let waiting = if !others.have_quorum(needed) {
-                others.lack(&view, needed)
+                // Who had no time left for an answer is not known to be missing.
+                match seen.waiting.as_str() {
+                    before if scope.deadline.left().is_none() && !before.is_empty() => {
+                        before.to_owned()
+                    }
+                    _ => others.lack(&view, needed),
+                }
             } else if view.leader == view.own {
                 let waiting = transfer(line, &others)?;
                 if !std::mem::replace(&mut seen.moved, true) {
@@ -244,7 +250,7 @@ impl Membership for Etcd {
             match (self.turn(&line, &mut seen), &line.unproven) {
                 (Ok(Some(effect)), _) => return Ok(effect),
                 (Ok(None), None) => {}
-                (Err(failure), None) => return Err(failure),
+                (Err(failure), None) => return Err(scope.waited(&seen.waiting, failure)),
                 // Another attempt asks for the token again. What was refused without it was not refused to the account.
                 (_, Some(failure)) => {
                     let waiting = match seen.waiting.as_str() {
