@@ -203,15 +203,9 @@ fn what_has_no_answer_may_be_held_and_is_given_back() {
     assert_eq!(server.holder("default"), None);
     assert!(member.pending().is_empty());
     // Taken by the next attempt, it was held all the time.
-    let again = self::member(&server, "b");
+    let mut again = self::member(&server, "b");
     server.trouble("pre-reboot", Trouble::Mute(Duration::ZERO));
-    let again = Member {
-        run: support::Run {
-            attempt_timeout: Duration::from_millis(300),
-            ..again.run
-        },
-        step: again.step,
-    };
+    again.run.attempt_timeout = Duration::from_millis(300);
     assert_eq!(again.take_again(TIME), Ok(Effect::Done));
     // The answer to the release is missing: it is asked for again, and until then nothing is taken for granted.
     server.trouble("steady-state", Trouble::Mute(Duration::ZERO));
@@ -224,16 +218,10 @@ fn what_has_no_answer_may_be_held_and_is_given_back() {
 #[test]
 fn a_release_does_not_overtake_the_request_that_is_under_way() {
     let server = FleetLock::start(Make::Airlock);
-    let member = member(&server, "a");
+    let mut member = member(&server, "a");
     // Taken late, and the answer is lost: the thread is left behind meanwhile.
     server.trouble("pre-reboot", Trouble::Mute(Duration::from_millis(700)));
-    let member = Member {
-        run: support::Run {
-            attempt_timeout: Duration::from_millis(1200),
-            ..member.run
-        },
-        step: member.step,
-    };
+    member.run.attempt_timeout = Duration::from_millis(1200);
     thread::scope(|threads| {
         let taking = threads.spawn(|| member.take(TIME));
         wait_until("it is under way", || !server.heard().is_empty());
@@ -274,14 +262,8 @@ fn a_server_that_hangs_costs_the_timeout_and_one_that_comes_back_nothing() {
     assert!(begun.elapsed() < SHORT + SLACK);
     let server = FleetLock::start(Make::Airlock);
     server.trouble("pre-reboot", Trouble::Silent);
-    let member = member(&server, "a");
-    let member = Member {
-        run: support::Run {
-            attempt_timeout: Duration::from_millis(300),
-            ..member.run
-        },
-        step: member.step,
-    };
+    let mut member = member(&server, "a");
+    member.run.attempt_timeout = Duration::from_millis(300);
     assert_eq!(member.take_again(TIME), Ok(Effect::Done));
 }
 
