@@ -2,3 +2,4 @@
 
 pub mod consul;
 pub mod etcd;
+pub mod search;

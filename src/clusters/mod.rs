@@ -2,5 +2,17 @@
 
 use crate::cluster::Cluster;
 
+mod elasticsearch;
+mod etcd;
+mod hazelcast;
+mod opensearch;
+mod rabbitmq;
+
 /// All of them.
-pub const CLUSTERS: &[Cluster] = &[];
+pub const CLUSTERS: &[Cluster] = &[
+    elasticsearch::CLUSTER,
+    etcd::CLUSTER,
+    hazelcast::CLUSTER,
+    opensearch::CLUSTER,
+    rabbitmq::CLUSTER,
+];

@@ -69,13 +69,23 @@ impl Peer {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse_base, Secrecy::Public)
         });
-        Self::read_rest(section, urls)
+        let account = read_account(section);
+        Self::read_rest(section, urls, account)
+    }
+
+    /// As [`Peer::read`], without `user` and `password`: for a member whose protocol has its own place for a password.
+    pub fn read_without_account(section: &Section<'_>) -> Option<Peer> {
+        let urls = section.required("url", |section, key| {
+            section.texts(key, Endpoint::parse_base, Secrecy::Public)
+        });
+        Self::read_rest(section, urls, None)
     }
 
     /// As [`Peer::read`], with an address for where the key is not there: that of an agent on this machine.
     pub fn read_at(section: &Section<'_>, default: &str) -> Option<Peer> {
         let urls = section.texts_or("url", default, Endpoint::parse_base, Secrecy::Public);
-        Self::read_rest(section, urls)
+        let account = read_account(section);
+        Self::read_rest(section, urls, account)
     }
 
     /// Reads the address of one thing, which is asked for as it is and may have a query.
@@ -83,12 +93,16 @@ impl Peer {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse, Secrecy::Public)
         });
-        Self::read_rest(section, urls)
+        let account = read_account(section);
+        Self::read_rest(section, urls, account)
     }
 
-    fn read_rest(section: &Section<'_>, urls: Option<Vec<Field<Endpoint>>>) -> Option<Peer> {
+    fn read_rest(
+        section: &Section<'_>,
+        urls: Option<Vec<Field<Endpoint>>>,
+        account: Option<(Field<String>, Field<String>)>,
+    ) -> Option<Peer> {
         let headers = read_headers(section);
-        let account = read_account(section);
         if section.has("user")
             && headers
                 .iter()

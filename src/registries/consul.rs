@@ -1,12 +1,13 @@
 //! `consul`: takes a service out of the agent on this machine, and so out of Consul's catalog.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::clients::consul::Agent;
 use crate::config::section::{Field, Secrecy, Section};
+use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::peer::{Session, document, excerpt, unexpected};
 use crate::registry::{self, Registration, Registry};
@@ -89,13 +90,13 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    fn send(&self, request: &Request) -> Result<Answer, Failure> {
+    fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
         self.session
-            .send_until(request, self.scope.request(), |answer| answer.status < 500)
+            .send_until(request, deadline, |answer| answer.status < 500)
     }
 
     fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.send(&Request::get(path))
+        self.send(&Request::get(path), self.scope.request())
     }
 
     /// The service as the agent knows it.
@@ -129,8 +130,15 @@ impl Talk<'_> {
             _ => return Err(unexpected(&answer)),
         };
         let mut listing = Listing { name, node };
-        if listing.node.is_some() && !self.lists(&listing, None)?.0 {
-            listing.node = None;
+        if listing.node.is_some() {
+            // A catalog that does not answer now must not keep the agent from taking it out.
+            let left = self.scope.deadline.left().unwrap_or_default();
+            let glance = Deadline::after(left / 4, self.scope.deadline.reason());
+            match self.lists(&listing, None, glance) {
+                Ok((false, _)) => listing.node = None,
+                Err(failure) if !failure.passing => return Err(failure),
+                Ok(_) | Err(_) => {}
+            }
         }
         Ok(listing)
     }
@@ -141,15 +149,16 @@ impl Talk<'_> {
         &self,
         listing: &Listing,
         index: Option<&str>,
+        deadline: Deadline,
     ) -> Result<(bool, Option<String>), Failure> {
         let mut path = format!("/v1/catalog/service/{}", encoded(&listing.name));
         if let Some(index) = index {
             // The agent adds up to a sixteenth.
-            let left = self.scope.request().left().unwrap_or_default();
+            let left = deadline.left().unwrap_or_default();
             let wait = (left * 3 / 4).min(HOLD).as_millis().max(1);
             path = format!("{path}?index={}&wait={wait}ms", encoded(index));
         }
-        let answer = self.get(&path)?;
+        let answer = self.send(&Request::get(path), deadline)?;
         if answer.status != 200 {
             return Err(unexpected(&answer));
         }
@@ -175,7 +184,8 @@ impl Talk<'_> {
         let mut index = None;
         loop {
             let begun = Instant::now();
-            let (listed, next) = self.lists(listing, index.as_deref())?;
+            let request = self.scope.request();
+            let (listed, next) = self.lists(listing, index.as_deref(), request)?;
             if !listed {
                 return Ok(());
             }
@@ -198,6 +208,7 @@ impl Talk<'_> {
     }
 }
 
+/// Whether the agent says that it knows no such service, in the words of several versions.
 fn is_unknown_service(answer: &Answer) -> bool {
     let said = excerpt(&answer.body).to_ascii_lowercase();
     said.starts_with("unknown service")
@@ -209,7 +220,7 @@ impl Consul {
         Ok(Talk { session, scope, id })
     }
 
-    fn asked(&self) -> std::sync::MutexGuard<'_, Option<Listing>> {
+    fn asked(&self) -> MutexGuard<'_, Option<Listing>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,8 +241,8 @@ impl Registration for Consul {
                     method: "PUT".to_owned(),
                     ..Request::get(path)
                 };
-                let answer = talk.send(&request)?;
-                if !answer.is_success() {
+                let answer = talk.send(&request, scope.request())?;
+                if !answer.is_success() && !is_unknown_service(&answer) {
                     return Err(unexpected(&answer));
                 }
                 if talk.service()?.is_some() {

@@ -132,6 +132,32 @@ impl Cluster {
         text.split(' ').nth(1).expect("an ID").to_owned()
     }
 
+    /// The number of the server that leads.
+    pub fn leader(&self) -> usize {
+        let leads = |it: &&usize| {
+            let (good, text) = self.ctl_at(&self.urls[**it], &["endpoint", "status"]);
+            good && text.split(", ").nth(4) == Some("true")
+        };
+        let all: Vec<usize> = (0..self.urls.len()).collect();
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            match all.iter().find(leads) {
+                Some(leader) => return *leader,
+                None => assert!(Instant::now() < end, "nobody leads after 60 s"),
+            }
+        }
+    }
+
+    /// The process of a server, by its number.
+    pub fn pid(&self, node: usize) -> u32 {
+        self.nodes[node].id()
+    }
+
+    /// Waits for the end of a server that something else ends.
+    pub fn wait_for_end(&mut self, node: usize) {
+        self.nodes[node].wait().expect("waited for");
+    }
+
     /// Sends a signal to a server, by its number.
     pub fn signal(&self, node: usize, signal: nix::sys::signal::Signal) {
         let pid = i32::try_from(self.nodes[node].id()).expect("a pid");

@@ -106,10 +106,12 @@ impl Loopback {
 fn serve(mut stream: TcpStream, handler: &Handler) {
     let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
     while let Some(request) = read_request(&mut reader) {
-        match handler(&Asked::new(request)) {
+        let asked = Asked::new(request);
+        let is_last = asked.header("connection") == Some("close");
+        match handler(&asked) {
             Reply::Answer(status, headers, body) => {
                 let whole = answer(status, &headers, &body);
-                if stream.write_all(whole.as_bytes()).is_err() {
+                if stream.write_all(whole.as_bytes()).is_err() || is_last {
                     return;
                 }
             }
@@ -124,7 +126,7 @@ fn serve(mut stream: TcpStream, handler: &Handler) {
 
 /// Stands before a server, and looks as if that one died between two requests.
 pub struct Middleman {
-    address: SocketAddr,
+    pub address: SocketAddr,
     state: Arc<State>,
     connect: Arc<Mutex<mpsc::Sender<mpsc::Sender<TcpStream>>>>,
 }
@@ -179,6 +181,10 @@ impl Middleman {
     /// From the answer to the next request that begins so, nobody is there.
     pub fn die_after(&self, request: &str) {
         *self.state.last.lock().expect("lock") = Some(request.to_owned());
+    }
+
+    pub fn go_down(&self) {
+        self.state.down.store(true, Ordering::SeqCst);
     }
 
     pub fn come_back(&self) {

@@ -12,7 +12,7 @@ use crate::step::Scope;
 use crate::sys::http::{Answer, Request, encoded};
 
 /// How often the list is looked at.
-pub(super) const EVERY: Duration = Duration::from_millis(250);
+pub(super) const EVERY: Duration = Duration::from_millis(200);
 
 /// The servers' APIs for instances, the newest first. A later server has the earlier ones turned off.
 const BASES: [&str; 3] = [
@@ -82,9 +82,13 @@ pub(super) struct Naming<'a> {
     found: Option<Entry>,
 }
 
-/// Whether an answer says that the server does not have such an API.
+/// Whether an answer says that the server does not have such an API. With a code of its own a 404 is about the service.
 fn is_absent(answer: &Answer) -> bool {
-    matches!(answer.status, 404 | 410)
+    answer.status == 410 || answer.status == 404 && !has_code(answer)
+}
+
+fn has_code(answer: &Answer) -> bool {
+    document(answer).is_ok_and(|document| document["code"].is_i64())
 }
 
 impl<'a> Naming<'a> {
@@ -183,6 +187,9 @@ impl<'a> Naming<'a> {
 
     /// The instance among those of a list: Nacos 3 has them below `data`, 2 below `data.hosts`, 1 below `hosts`.
     fn entry(&self, answer: &Answer, instance: &Instance) -> Result<Option<Entry>, Failure> {
+        if answer.status == 404 && has_code(answer) {
+            return Ok(None);
+        }
         let content = Self::content(answer)?;
         let places = [
             &content["data"],

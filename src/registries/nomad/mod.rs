@@ -203,7 +203,7 @@ impl Registration for Nomad {
         } else if !node.drains && (node.eligible || !begun) {
             self.drain(&talk, &id, &node.name, node.eligible)?;
         }
-        watch.until_drained()?;
+        watch.until_drained(&node.name)?;
         Ok(Effect::Done)
     }
 

@@ -14,7 +14,10 @@ use crate::sys::http::{Answer, Request, encoded};
 const HOLD: Duration = Duration::from_secs(20);
 
 /// The least time from one request to the next one while something is waited for.
-const EVERY: Duration = Duration::from_millis(200);
+const EVERY: Duration = Duration::from_millis(250);
+
+/// How old what is known of the node may be while allocations are watched: somebody may end its drain.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// How many allocations are named.
 const NAMED: usize = 3;
@@ -175,49 +178,52 @@ impl<'a> Watch<'a> {
         Ok(allocations.iter().filter(is_live).map(name).collect())
     }
 
-    /// Waits until the drain has ended and nothing is left. What is live is watched, and then the drain.
-    pub(super) fn until_drained(&mut self) -> Result<(), Failure> {
+    /// Waits until the drain has ended and nothing is left on the node of that name. What runs is watched, and then the
+    /// drain.
+    pub(super) fn until_drained(&mut self, name: &str) -> Result<(), Failure> {
         let scope = self.talk.scope;
         let mut live = self.look_at_allocations()?;
+        let mut seen = Instant::now();
         loop {
-            let node = self.look_at_node()?;
-            if node.is_drained() && live.is_empty() {
-                return Ok(());
-            }
-            if !node.drains && node.eligible {
-                let cause = "somebody has ended its drain";
-                return Err(failure(&node.name, Word::Refused, cause));
-            }
-            let what = match live.len() {
-                0 => "the end of the drain".to_owned(),
-                1 => format!("1 allocation: {}", live[0]),
-                count => {
-                    let more = if count > NAMED { ", …" } else { "" };
-                    let names = live[..count.min(NAMED)].join(", ");
-                    format!("{count} allocations: {names}{more}")
-                }
-            };
-            scope
-                .voice
-                .waiting(&format!("{what} on node {}", node.name));
             let begun = Instant::now();
-            let looked = if live.is_empty() {
-                self.look(0, true).map(drop)
-            } else {
-                self.look(1, true)
-                    .and_then(|answer| self.live(&answer))
-                    .map(|it| live = it)
-            };
-            if live.is_empty() && looked.is_ok() {
-                live = self.look_at_allocations()?;
+            if live.is_empty() || seen.elapsed() > GLANCE {
+                let node = node(&self.look(0, live.is_empty())?)?;
+                seen = Instant::now();
+                if !node.drains && node.eligible {
+                    return Err(failure(name, Word::Refused, "somebody has ended its drain"));
+                }
+                // Once more: its drain may have ended while the answer about them was on its way.
+                if node.is_drained() && live.is_empty() {
+                    live = self.look_at_allocations()?;
+                    if live.is_empty() {
+                        return Ok(());
+                    }
+                }
             }
-            let paused = scope.cancel.sleep(EVERY.saturating_sub(begun.elapsed()));
-            let _ = paused;
+            let what = left(&live);
+            scope.voice.waiting(&format!("{what} on node {name}"));
+            if !live.is_empty() {
+                let answer = self.look(1, true)?;
+                live = self.live(&answer)?;
+            }
+            let _ = scope.cancel.sleep(EVERY.saturating_sub(begun.elapsed()));
             if scope.cancel.is_cancelled() || scope.deadline.left().is_none() {
-                let cause = format!("still drains; left is {what}");
-                return Err(failure(&node.name, Word::TimedOut, cause));
+                let cause = format!("it is not drained; left is {what}");
+                return Err(failure(name, Word::TimedOut, cause));
             }
-            looked?;
+        }
+    }
+}
+
+/// What is left, as a noun.
+fn left(live: &[String]) -> String {
+    match live {
+        [] => "the end of the drain".to_owned(),
+        [one] => format!("1 allocation: {one}"),
+        some => {
+            let more = if some.len() > NAMED { ", …" } else { "" };
+            let names = some[..some.len().min(NAMED)].join(", ");
+            format!("{} allocations: {names}{more}", some.len())
         }
     }
 }

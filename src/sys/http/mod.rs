@@ -22,6 +22,7 @@ use ureq::{Agent, AsSendBody, Body};
 
 pub use endpoint::{Endpoint, server_name};
 pub use message::{Answer, Request, encoded, header_name, header_value, method};
+pub use outcome::closings;
 pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
@@ -260,10 +261,7 @@ fn exchange<T>(
     }
     .map_err(|trial| match trial {
         Trial::Over(failure) => failure,
-        Trial::Stale => {
-            let cause = "the connection was closed before the answer";
-            Failure::new(Word::Unreachable, endpoint.to_string(), cause)
-        }
+        Trial::Stale => Failure::new(Word::Unreachable, endpoint.to_string(), outcome::CLOSED),
     })
 }
 

@@ -22,6 +22,22 @@ fn is_close(error: &io::Error) -> bool {
     )
 }
 
+/// What is said of a connection that was made and then closed, or reset, with nothing said on it.
+pub(super) const CLOSED: &str = "the connection was closed before the answer";
+const RESET: &str = "reset by peer";
+
+/// How many of the addresses in a failure took the connection and closed it without an answer. Some servers have no
+/// other way to say that a request is not for them; it may as well be one that is ending.
+pub fn closings(failure: &Failure) -> usize {
+    if failure.word != Word::Unreachable {
+        return 0;
+    }
+    [CLOSED, RESET]
+        .iter()
+        .map(|it| failure.cause.matches(it).count())
+        .sum()
+}
+
 /// What went wrong before there was the whole head of an answer.
 pub(super) fn before_head(error: ureq::Error, url: &str, allowed: Duration) -> Failure {
     use ureq::Error;
@@ -37,8 +53,7 @@ pub(super) fn before_head(error: ureq::Error, url: &str, allowed: Duration) -> F
         Error::Io(error) => match tls_error(&error) {
             Some(cause) => Failure::new(Word::Tls, url, cause),
             None if error.kind() == ErrorKind::UnexpectedEof => {
-                let cause = "the connection was closed before the answer";
-                Failure::new(Word::Unreachable, url, cause)
+                Failure::new(Word::Unreachable, url, CLOSED)
             }
             None => Failure::new(Word::Unreachable, url, error.to_string()),
         },

@@ -1,0 +1,182 @@
+//! The nodes that are excluded from the allocation of shards by name: one setting, a comma list.
+
+use serde_json::{Map, Value, json};
+
+use super::Line;
+use crate::failure::{Failure, Word};
+use crate::sys::http::Request;
+
+/// The setting's name.
+const SETTING: &str = "cluster.routing.allocation.exclude._name";
+
+/// The two places that a setting can be in.
+const PLACES: [&str; 2] = ["transient", "persistent"];
+
+/// The lists of both places, each `None` where it is not there. A transient one hides a persistent one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Excluded([Option<Vec<String>>; 2]);
+
+impl Excluded {
+    /// What is excluded now.
+    pub fn read(line: &Line<'_>) -> Result<Excluded, Failure> {
+        let settings = line.get("/_cluster/settings?flat_settings=true")?;
+        Excluded::parse(&settings).ok_or_else(|| line.strange("the answer holds no settings"))
+    }
+
+    fn parse(settings: &Value) -> Option<Excluded> {
+        let list = |place: &str| {
+            let place = settings[place].as_object()?;
+            Some(place.get(SETTING).map(|value| {
+                match value {
+                    Value::Array(items) => items
+                        .iter()
+                        .filter_map(Value::as_str)
+                        .map(str::to_owned)
+                        .collect(),
+                    value => split(value.as_str().unwrap_or_default()),
+                }
+            }))
+        };
+        let [transient, persistent] = PLACES.map(list);
+        Some(Excluded([transient?, persistent?]))
+    }
+
+    /// Whether the list that counts has this name.
+    pub fn has(&self, name: &str) -> bool {
+        let [transient, persistent] = &self.0;
+        let list = transient.as_ref().or(persistent.as_ref());
+        list.is_some_and(|list| list.iter().any(|it| it == name))
+    }
+
+    /// Whether any list has this name.
+    pub fn has_anywhere(&self, name: &str) -> bool {
+        self.0.iter().flatten().flatten().any(|it| it == name)
+    }
+
+    /// What must be written so that this name is excluded, too: in the place that counts; where there is none, in the one
+    /// that outlives a restart of the whole cluster.
+    fn with(&self, name: &str) -> Value {
+        let place = usize::from(self.0[0].is_none());
+        let mut list = self.0[place].clone().unwrap_or_default();
+        list.push(name.to_owned());
+        json!({PLACES[place]: {SETTING: list.join(",")}})
+    }
+
+    /// What must be written so that this name is excluded nowhere, and all others as they were.
+    fn without(&self, name: &str) -> Value {
+        let mut body = Map::new();
+        for (place, list) in PLACES.into_iter().zip(&self.0) {
+            let Some(list) = list
+                .as_ref()
+                .filter(|list| list.iter().any(|it| it == name))
+            else {
+                continue;
+            };
+            let rest: Vec<&str> = list
+                .iter()
+                .map(String::as_str)
+                .filter(|it| *it != name)
+                .collect();
+            let rest = match rest.as_slice() {
+                [] => Value::Null,
+                rest => rest.join(",").into(),
+            };
+            body.insert(place.to_owned(), json!({SETTING: rest}));
+        }
+        body.into()
+    }
+
+    /// Excludes this name, too.
+    pub fn add(&self, line: &Line<'_>, name: &str) -> Result<(), Failure> {
+        write(line, &self.with(name))
+    }
+
+    /// Excludes this name no more.
+    pub fn remove(&self, line: &Line<'_>, name: &str) -> Result<(), Failure> {
+        write(line, &self.without(name))
+    }
+}
+
+fn split(list: &str) -> Vec<String> {
+    let names = list.split(',').map(str::trim);
+    names
+        .filter(|it| !it.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What came of it is seen by reading again.
+fn write(line: &Line<'_>, body: &Value) -> Result<(), Failure> {
+    let answer = line.must(&Request::json(
+        "PUT",
+        "/_cluster/settings?flat_settings=true",
+        body,
+    ))?;
+    match answer["acknowledged"].as_bool() {
+        Some(true) => Ok(()),
+        _ => Err(line
+            .failure(
+                Word::Status,
+                "the cluster did not acknowledge the setting in time",
+            )
+            .passing(true)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excluded(transient: Option<&str>, persistent: Option<&str>) -> Excluded {
+        let place = |list: Option<&str>| list.map_or(json!({}), |list| json!({SETTING: list}));
+        let settings = json!({"transient": place(transient), "persistent": place(persistent)});
+        Excluded::parse(&settings).expect("settings")
+    }
+
+    #[test]
+    fn a_name_is_added_where_the_list_counts() {
+        for (transient, persistent, body) in [
+            (None, None, json!({"persistent": {SETTING: "n3"}})),
+            (
+                None,
+                Some("n1, n2"),
+                json!({"persistent": {SETTING: "n1,n2,n3"}}),
+            ),
+            (
+                Some("n1"),
+                Some("n2"),
+                json!({"transient": {SETTING: "n1,n3"}}),
+            ),
+            (Some(""), Some("n2"), json!({"transient": {SETTING: "n3"}})),
+        ] {
+            assert_eq!(excluded(transient, persistent).with("n3"), body);
+        }
+    }
+
+    #[test]
+    fn a_name_is_removed_everywhere_and_the_others_stay() {
+        for (transient, persistent, body) in [
+            (None, None, json!({})),
+            (Some("n33,n1"), Some("n2"), json!({})),
+            (
+                Some("n3"),
+                Some("n1,n3,n2"),
+                json!({"transient": {SETTING: null}, "persistent": {SETTING: "n1,n2"}}),
+            ),
+        ] {
+            let excluded = excluded(transient, persistent);
+            assert_eq!(excluded.without("n3"), body);
+            assert_eq!(excluded.has_anywhere("n3"), body != json!({}));
+        }
+    }
+
+    #[test]
+    fn a_transient_list_hides_a_persistent_one() {
+        assert!(excluded(None, Some("n3")).has("n3"));
+        assert!(!excluded(Some("n1"), Some("n3")).has("n3"));
+        assert!(!excluded(Some(""), Some("n3")).has("n3"));
+        assert_eq!(Excluded::parse(&json!({})), None);
+        let list = json!({"transient": {SETTING: ["n1", "n3"]}, "persistent": {}});
+        assert!(Excluded::parse(&list).expect("settings").has("n3"));
+    }
+}

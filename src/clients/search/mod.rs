@@ -1,0 +1,242 @@
+//! The part of the REST API that Elasticsearch (7.13 and later) and OpenSearch share: nodes, what is on them, and the
+//! exclusion of one from the allocation of shards.
+//!
+//! Source: Elasticsearch's documentation, "Nodes info", "Cluster state", "Cluster-level shard allocation filtering",
+//! "Cluster allocation explain"; OpenSearch's pages of the same names.
+
+mod departure;
+mod exclusion;
+mod shards;
+
+pub use departure::{Readmission, has_nowhere_to_go, leave, lone, rehearse};
+pub use shards::Shard;
+
+use serde_json::{Map, Value};
+
+use crate::config::facts::Facts;
+use crate::config::section::{Field, Secrecy, Section};
+use crate::failure::{Failure, Word};
+use crate::peer::{Peer, Session, unexpected};
+use crate::step::{Scope, Ties};
+use crate::sys::http::{Answer, Request};
+
+/// The configured keys of a node in its cluster, beside those of every [`Peer`]:
+///
+/// - `node`: its name, as the cluster knows it
+pub struct Target {
+    peer: Peer,
+    node: Field<String>,
+}
+
+/// A node of a cluster.
+pub struct Node {
+    /// Its ID, which is another one after a start with empty disks.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether shards can be on it.
+    pub holds_data: bool,
+}
+
+/// A cluster at one attempt, and the node that leaves.
+pub struct Line<'a> {
+    session: Session<'a>,
+    /// The attempt's.
+    pub scope: &'a Scope<'a>,
+    /// The name of the node.
+    pub node: String,
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        // It stands in a comma list of patterns.
+        text if text.contains([',', '*']) || text.trim() != text => {
+            Err(format!("`{text}` is no name of one node"))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+impl Target {
+    /// Reads its keys.
+    pub fn read(section: &Section<'_>) -> Option<Target> {
+        let peer = Peer::read(section);
+        let node = section.required("node", |section, key| {
+            section.text(key, node_name, Secrecy::Public)
+        });
+        let (peer, node) = (peer?, node?);
+        Some(Target { peer, node })
+    }
+
+    /// As [`Peer::warn_of_secrets`].
+    pub fn warn_of_secrets(&self, section: &Section<'_>) {
+        self.peer.warn_of_secrets(section);
+    }
+
+    /// What a step that talks to it has to do with the rest of this machine.
+    pub fn ties(&self) -> Ties {
+        self.peer.ties()
+    }
+
+    /// As [`Peer::keep`].
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn keep(&self, facts: &Facts) -> Result<Map<String, Value>, Failure> {
+        let mut kept = self.peer.keep(facts)?;
+        kept.insert("node".to_owned(), self.node.keep(facts)?.into());
+        Ok(kept)
+    }
+
+    /// Everything ready to send.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Line<'a>, Failure> {
+        Ok(Line {
+            session: self.peer.open(scope)?,
+            scope,
+            node: self.node.get(scope.facts)?,
+        })
+    }
+}
+
+impl Line<'_> {
+    /// Asks, and returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+        let good = |answer: &Answer| answer.status < 500;
+        self.session.send_until(request, self.scope.request(), good)
+    }
+
+    /// Asks for JSON.
+    ///
+    /// # Errors
+    /// Every other answer.
+    pub fn must(&self, request: &Request) -> Result<Value, Failure> {
+        object(&self.ask(request)?)
+    }
+
+    /// As [`Line::must`], of a path.
+    ///
+    /// # Errors
+    /// As [`Line::must`].
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.must(&Request::get(path))
+    }
+
+    /// A failure of the cluster as a whole.
+    pub fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
+        Failure::new(word, self.address(), cause)
+    }
+
+    /// An answer that the cluster does not give, or not for long.
+    pub fn strange(&self, cause: impl Into<String>) -> Failure {
+        self.failure(Word::Protocol, cause).passing(true)
+    }
+
+    /// Where the last answer came from.
+    pub fn address(&self) -> String {
+        let endpoint = self.session.endpoint();
+        endpoint.map_or_else(String::new, ToString::to_string)
+    }
+
+    /// All nodes of the cluster.
+    fn nodes(&self) -> Result<Vec<Node>, Failure> {
+        let list = self.get("/_nodes/_all/http?filter_path=nodes.*.name,nodes.*.roles")?;
+        let nodes = list["nodes"].as_object().map(|nodes| {
+            let node = |(id, it): (&String, &Value)| {
+                let roles = it["roles"].as_array().map_or(&[][..], Vec::as_slice);
+                Some(Node {
+                    id: id.clone(),
+                    name: it["name"].as_str()?.to_owned(),
+                    // data, data_hot, data_content …
+                    holds_data: (roles.iter().filter_map(Value::as_str))
+                        .any(|role| role.starts_with("data")),
+                })
+            };
+            nodes.iter().map(node).collect::<Option<Vec<_>>>()
+        });
+        match nodes.flatten() {
+            Some(nodes) if !nodes.is_empty() => Ok(nodes),
+            _ => Err(self.strange("the answer lists no nodes")),
+        }
+    }
+
+    /// The node and all others; `None`, with a remark, where it has left the cluster.
+    ///
+    /// A name that the cluster does not know is that of a node that is gone where one of the configured addresses does not
+    /// answer, which may be its own, and a mistake where all of them do.
+    ///
+    /// # Errors
+    /// Also where the name is a mistake, or that of several nodes.
+    pub fn find(&self) -> Result<Option<(Node, Vec<Node>)>, Failure> {
+        let (mut own, others): (Vec<_>, Vec<_>) =
+            (self.nodes()?.into_iter()).partition(|it| it.name == self.node);
+        let name = &self.node;
+        if own.len() > 1 {
+            let cause = format!("{} nodes are called {name}", own.len());
+            return Err(self.failure(Word::Config, cause));
+        }
+        if let Some(own) = own.pop() {
+            return Ok(Some((own, others)));
+        }
+        let names: Vec<&str> = others.iter().map(|it| it.name.as_str()).collect();
+        let names = names.join(", ");
+        for endpoint in self.session.endpoints() {
+            let session = self.session.elsewhere(vec![endpoint.clone()]);
+            let answer = match session.send(&Request::get("/"), self.scope.request()) {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    let remark = format!(
+                        "no {name} among the nodes {names}, and {endpoint} does not answer ({}): it has left",
+                        failure.word
+                    );
+                    self.scope.voice.remark(&remark);
+                    return Ok(None);
+                }
+            };
+            let document = object(&answer)?;
+            if document["name"].as_str() == Some(name) {
+                let cause = format!("{name} answers, and is not in the cluster of {names}");
+                return Err(self.strange(cause));
+            }
+        }
+        let cause = format!(
+            "no node is called {name}: the nodes are {names} (had it left, one of the addresses in `url` would not answer: \
+             its own must be among them)"
+        );
+        Err(self.failure(Word::Config, cause))
+    }
+}
+
+/// The JSON object in an answer.
+fn object(answer: &Answer) -> Result<Value, Failure> {
+    if !answer.is_success() {
+        return Err(unexpected(answer));
+    }
+    let document = serde_json::from_slice::<Value>(&answer.body).ok();
+    match document.filter(|it| it.is_object() && !answer.truncated) {
+        Some(document) => Ok(document),
+        None => {
+            let cause = "the answer is not the JSON that was asked for";
+            Err(Failure::new(Word::Protocol, &answer.url, cause).passing(true))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_one_name() {
+        assert!(node_name("n 3").is_ok());
+        for text in ["", "n1,n2", "n*", " n1"] {
+            assert!(node_name(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The shards on a node, and why one of them stays.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{Line, Node};
+use crate::failure::Failure;
+use crate::sys::http::Request;
+
+/// A copy of a shard that is on the node, or on its way from or to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// The name of its index.
+    pub index: String,
+    /// Its number.
+    pub number: u64,
+    /// Whether it is the primary one.
+    pub is_primary: bool,
+    /// Whether it is on its way.
+    pub moves: bool,
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = if self.is_primary {
+            "primary"
+        } else {
+            "replica"
+        };
+        write!(out, "[{}][{}] ({role})", self.index, self.number)
+    }
+}
+
+/// Why a shard stays where it is.
+pub(super) struct Obstacle {
+    /// In words.
+    pub cause: String,
+    /// Whether every other node has a copy of it, so that nothing but a change of the index or of the cluster moves it.
+    pub is_everywhere: bool,
+}
+
+impl Line<'_> {
+    /// What is on the node, as the cluster's state has it: not a health colour, which stays green while a shard stays.
+    ///
+    /// # Errors
+    /// As [`Line::get`].
+    pub fn shards(&self, node: &Node) -> Result<Vec<Shard>, Failure> {
+        let id = &node.id;
+        // Without shards nothing is left of the node in the answer, so that it is asked for something else, too.
+        let path = format!(
+            "/_cluster/state/routing_nodes?filter_path=cluster_name,routing_nodes.nodes.{id}"
+        );
+        let state = self.get(&path)?;
+        if !state["cluster_name"].is_string() {
+            return Err(self.strange("the answer holds no cluster state"));
+        }
+        let list = match &state["routing_nodes"]["nodes"][id] {
+            Value::Null => return Ok(Vec::new()),
+            list => list.as_array(),
+        };
+        let shards = list.map(|list| list.iter().map(shard).collect::<Option<Vec<_>>>());
+        shards
+            .flatten()
+            .ok_or_else(|| self.strange("the answer lists no shards"))
+    }
+
+    /// Why it stays; `None` where the cluster does not say, or it does not stay any more.
+    pub(super) fn obstacle(&self, shard: &Shard, node: &Node) -> Result<Option<Obstacle>, Failure> {
+        let mut body =
+            json!({"index": shard.index, "shard": shard.number, "primary": shard.is_primary});
+        if !shard.is_primary {
+            body["current_node"] = node.id.as_str().into();
+        }
+        let answer = self.ask(&Request::json(
+            "POST",
+            "/_cluster/allocation/explain",
+            &body,
+        ))?;
+        // 400 and 404: it is not there any more.
+        let document = serde_json::from_slice::<Value>(&answer.body).ok();
+        let document = document.filter(|_| answer.is_success());
+        Ok(document.as_ref().and_then(obstacle))
+    }
+
+    /// Whether shards are on their way anywhere in the cluster.
+    pub(super) fn is_moving(&self) -> Result<bool, Failure> {
+        let health = self.get(
+            "/_cluster/health?filter_path=cluster_name,relocating_shards,initializing_shards",
+        )?;
+        let count = |key: &str| health[key].as_u64();
+        match (count("relocating_shards"), count("initializing_shards")) {
+            (Some(relocating), Some(initializing)) => Ok(relocating + initializing > 0),
+            _ => Err(self.strange("the answer holds no health")),
+        }
+    }
+}
+
+fn shard(value: &Value) -> Option<Shard> {
+    Some(Shard {
+        index: value["index"].as_str()?.to_owned(),
+        number: value["shard"].as_u64()?,
+        is_primary: value["primary"].as_bool()?,
+        moves: value["state"].as_str()? != "STARTED",
+    })
+}
+
+fn obstacle(explanation: &Value) -> Option<Obstacle> {
+    let verdict = explanation["can_move_to_other_node"].as_str()?;
+    if verdict == "yes" {
+        return None;
+    }
+    let empty = Vec::new();
+    let decisions = explanation["node_allocation_decisions"]
+        .as_array()
+        .unwrap_or(&empty);
+    let deciders = |node: &'_ Value| -> Vec<(String, String)> {
+        let list = node["deciders"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        list.map(|it| (text(&it["decider"]), text(&it["explanation"])))
+            .collect()
+    };
+    let has_copy = |node: &Value| deciders(node).iter().any(|(name, _)| name == "same_shard");
+    let is_everywhere = verdict == "no" && !decisions.is_empty() && decisions.iter().all(has_copy);
+    let causes: Vec<String> = decisions
+        .iter()
+        .map(|node| {
+            let name = node["node_name"].as_str().unwrap_or("a node");
+            let said = deciders(node).into_iter().next();
+            let said = said.map_or_else(
+                || node["node_decision"].as_str().unwrap_or("no").to_owned(),
+                // What is in brackets repeats the shard at length.
+                |(_, said)| said.split(" [[").next().unwrap_or_default().to_owned(),
+            );
+            format!("{name}: {said}")
+        })
+        .collect();
+    let cause = if causes.is_empty() {
+        verdict.to_owned()
+    } else {
+        causes.join("; ")
+    };
+    Some(Obstacle {
+        cause: crate::peer::excerpt(cause.as_bytes()),
+        is_everywhere,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_is_everywhere_is_told_from_one_that_waits() {
+        let node = |name: &str, decider: &str, said: &str| json!({"node_name": name, "node_decision": "no", "deciders": [{"decider": decider, "decision": "NO", "explanation": said}]});
+        let copy = |name: &str| {
+            node(
+                name,
+                "same_shard",
+                "a copy is already allocated to this node [[full][0], node[x]]",
+            )
+        };
+        let explanation = |verdict: &str, nodes: Vec<Value>| json!({"can_move_to_other_node": verdict, "node_allocation_decisions": nodes});
+        let seen = obstacle(&explanation("no", vec![copy("n1"), copy("n2")])).expect("an obstacle");
+        assert!(seen.is_everywhere);
+        assert_eq!(
+            seen.cause,
+            "n1: a copy is already allocated to this node; n2: a copy is already allocated to this node"
+        );
+        let full = node(
+            "n2",
+            "disk_threshold",
+            "the node is above the high watermark",
+        );
+        let seen = obstacle(&explanation("no", vec![copy("n1"), full])).expect("an obstacle");
+        assert!(!seen.is_everywhere && seen.cause.contains("n2: the node is above"));
+        let seen = obstacle(&explanation("throttled", vec![copy("n1")])).expect("an obstacle");
+        assert!(!seen.is_everywhere);
+        assert!(obstacle(&explanation("yes", Vec::new())).is_none());
+        assert!(obstacle(&json!({})).is_none());
+    }
+}

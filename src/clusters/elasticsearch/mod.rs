@@ -1,0 +1,79 @@
+//! `elasticsearch`: prepares this node's shutdown, or excludes it from allocation, and waits until it holds nothing.
+
+mod shutdown;
+
+use crate::clients::search::{self, Readmission, Target};
+use crate::cluster::{Cluster, Member, Membership};
+use crate::config::section::{Section, read_kept};
+use crate::failure::Failure;
+use crate::intent::Intent;
+use crate::step::{Action, Effect, Scope};
+use shutdown::{Cancellation, Preparation};
+
+/// The cluster's word.
+const NAME: &str = "elasticsearch";
+
+/// The cluster's entry in the table. Its keys are those of [`Target`]; `url` should have this node's own address among its
+/// list.
+///
+/// Source: Elasticsearch's documentation, "Put shutdown", "Get shutdown", "Delete shutdown" (7.13 and later), and for the
+/// other way "Cluster-level shard allocation filtering". It asks
+///
+/// - GET `/_nodes/_all/http`: whether the cluster knows the node, as in OpenSearch.
+/// - PUT `/_nodes/ID/shutdown`: type `remove` on a machine that is gone, `restart` on one that comes back. 405, or 400 "no
+///   handler", of a server without that interface: then the node is excluded from allocation, as in OpenSearch.
+/// - GET `/_nodes/ID/shutdown`: done is it at `COMPLETE`; `STALLED` is waited for and told with its explanation; a
+///   preparation that somebody deleted is made again.
+///
+/// The last node that can hold data is refused, unless nothing is on it, or it comes back.
+///
+/// Both stick. The undo is DELETE `/_nodes/ID/shutdown`, where what stands there is of this step and not of somebody else
+/// since; 404 is already undone. Of the exclusion: as in OpenSearch.
+pub const CLUSTER: Cluster = Cluster {
+    name: NAME,
+    read,
+    undo: Some(undo),
+};
+
+struct Elasticsearch(Target);
+
+fn read(section: &Section<'_>) -> Option<Member> {
+    let target = Target::read(section)?;
+    target.warn_of_secrets(section);
+    let ties = target.ties();
+    Some(Member {
+        membership: Box::new(Elasticsearch(target)),
+        ties,
+        may_stop: false,
+    })
+}
+
+fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+    let target = read_kept(&intent.what, Target::read)?;
+    Ok(match intent.what.get(shutdown::ID) {
+        Some(id) => {
+            let id = id.as_str().ok_or("the record keeps no node's ID")?;
+            Box::new(Cancellation::new(target, id.to_owned()))
+        }
+        None => Box::new(Readmission(target)),
+    })
+}
+
+impl Membership for Elasticsearch {
+    fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let line = self.0.open(scope)?;
+        let Some((node, others)) = line.find()? else {
+            return Ok(Effect::AlreadyDone);
+        };
+        let kept = self.0.keep(scope.facts)?;
+        let preparation = Preparation::new(&line, &node, &others);
+        match preparation.make(NAME, &kept)? {
+            Some(effect) => Ok(effect),
+            None => search::leave(&line, NAME, &kept, &node, &others),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        search::rehearse(&self.0.open(scope)?)
+    }
+}

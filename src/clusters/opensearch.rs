@@ -1,0 +1,67 @@
+//! `opensearch`: excludes this node from allocation, and waits until no shard is left on it.
+
+use crate::clients::search::{self, Readmission, Target};
+use crate::cluster::{Cluster, Member, Membership};
+use crate::config::section::{Section, read_kept};
+use crate::failure::Failure;
+use crate::intent::Intent;
+use crate::step::{Action, Effect, Scope};
+
+/// The cluster's word.
+const NAME: &str = "opensearch";
+
+/// The cluster's entry in the table. Its keys are those of [`Target`]; `url` should have this node's own address among its
+/// list.
+///
+/// Source: OpenSearch's documentation, "Cluster settings", "Cluster allocation explain"; OpenSearch 2.19. It asks
+///
+/// - GET `/_nodes/_all/http`: whether the cluster knows the node. One that it does not know has left where one of the
+///   addresses does not answer, and is a mistake (`config`) where all do.
+/// - GET and PUT `/_cluster/settings`: adds the node's name to `cluster.routing.allocation.exclude._name`, one comma list
+///   for the whole cluster, which is read again each second, since others write it too. 200 says nothing of shards.
+/// - GET `/_cluster/state/routing_nodes`: what is on the node. Done is it when that is nothing.
+/// - POST `/_cluster/allocation/explain`: why a shard stays. One of which every other node has a copy never leaves: refused.
+///   So is the last node that can hold data, unless nothing is on it.
+///
+/// The exclusion sticks: its undo takes the name out of the list, and leaves the other names in it.
+pub const CLUSTER: Cluster = Cluster {
+    name: NAME,
+    read,
+    undo: Some(undo),
+};
+
+struct OpenSearch(Target);
+
+fn read(section: &Section<'_>) -> Option<Member> {
+    let target = Target::read(section)?;
+    target.warn_of_secrets(section);
+    let ties = target.ties();
+    Some(Member {
+        membership: Box::new(OpenSearch(target)),
+        ties,
+        may_stop: false,
+    })
+}
+
+fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+    Ok(Box::new(Readmission(read_kept(
+        &intent.what,
+        Target::read,
+    )?)))
+}
+
+impl Membership for OpenSearch {
+    fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let line = self.0.open(scope)?;
+        match line.find()? {
+            Some((node, others)) => {
+                search::leave(&line, NAME, &self.0.keep(scope.facts)?, &node, &others)
+            }
+            None => Ok(Effect::AlreadyDone),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        search::rehearse(&self.0.open(scope)?)
+    }
+}

@@ -1,0 +1,395 @@
+//! `deregister` from Nacos, by a stand-in for its server.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use farewell::failure::Word;
+use farewell::step::{Blueprint, Effect};
+use support::binary::{Binary, step_of};
+use support::case::{Case, all_hold};
+use support::cli::wait_until;
+use support::loopback::{Loopback, Middleman, Reply};
+use support::nacos_stand_in::{ACCOUNT, NacosStandIn};
+use support::servers::{Manner, Server, dead_url};
+use support::{Run, manual, network, problems, step};
+
+const TIME: Duration = Duration::from_secs(20);
+
+fn keys(url: &str, rest: &str) -> String {
+    format!(
+        "kind = \"deregister\"\nregistry = \"nacos\"\nurl = {url:?}\nservice = \"web\"\nip = \"127.0.0.1\"\nport = 80\n{rest}"
+    )
+}
+
+fn leave(url: &str, rest: &str) -> Blueprint {
+    step(&keys(url, rest))
+}
+
+fn whole(url: &str, rest: &str) -> String {
+    format!("[[step]]\nname = \"leave\"\n{}\n", keys(url, rest))
+}
+
+fn account(password: &str) -> String {
+    format!("user = {:?}\npassword = {password:?}", ACCOUNT.0)
+}
+
+#[test]
+fn keys_are_checked() {
+    let head = "kind = \"deregister\"\nregistry = \"nacos\"\n";
+    let missing = problems(head);
+    for key in ["url", "service", "ip", "port"] {
+        assert!(missing.contains(key), "{missing}");
+    }
+    let with = |rest: &str| problems(&keys("http://h:8848", rest));
+    assert_eq!(
+        with("namespace = \"n\"\ngroup = \"g\"\nephemeral = false"),
+        ""
+    );
+    assert!(with("ephemeral = \"no\"").contains("expected true or false"));
+    let port = keys("http://h", "").replace("port = 80", "port = 65536");
+    assert!(problems(&port).contains("65536"));
+}
+
+#[test]
+fn every_version_is_found_out_and_left() {
+    for (version, base) in [
+        (3, "/nacos/v3/client/ns/instance"),
+        (2, "/nacos/v2/ns/instance"),
+        (1, "/nacos/v1/ns/instance"),
+    ] {
+        let nacos = NacosStandIn::start(version);
+        for (service, port) in [("web", 80), ("web", 81), ("other", 80)] {
+            nacos.register(service, port, true);
+        }
+        let run = Run::new();
+        let step = leave(&nacos.url, "");
+        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{version}");
+        assert_eq!(nacos.registered(), [81, 80], "{version}");
+        let waiting = run.waiting();
+        assert!(
+            waiting[0].contains("instance 127.0.0.1:80 of web to vanish"),
+            "{waiting:?}"
+        );
+        assert_eq!(
+            run.attempt(&step, TIME),
+            Ok(Effect::AlreadyDone),
+            "{version}"
+        );
+        assert_eq!(
+            run.attempt(&step, TIME),
+            Ok(Effect::AlreadyDone),
+            "{version}"
+        );
+        let heard = nacos.heard();
+        let deletes = heard.iter().filter(|it| it.starts_with("DELETE"));
+        let expected = format!("DELETE {base}?serviceName=web&ip=127.0.0.1&port=80&ephemeral=true");
+        assert!(deletes.clone().all(|it| *it == expected), "{heard:?}");
+        assert_eq!(deletes.count(), 3);
+        // With the context path, as well.
+        nacos.register("web", 80, true);
+        let step = leave(&format!("{}/nacos", nacos.url), "");
+        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{version}");
+    }
+    let elsewhere = NacosStandIn::start_at(0, 2, "/registry", false);
+    elsewhere.register("web", 80, true);
+    let step = leave(&format!("{}/registry", elsewhere.url), "");
+    assert_eq!(Run::new().attempt(&step, TIME), Ok(Effect::Done));
+    assert!(elsewhere.registered().is_empty());
+}
+
+#[test]
+fn another_group_or_namespace_is_another_service() {
+    let nacos = NacosStandIn::start(3);
+    nacos.register("web", 80, true);
+    nacos.register_in(("prod", "G &1", "web"), 80, true);
+    let instances = |keys: &str| Run::new().attempt(&leave(&nacos.url, keys), TIME);
+    assert_eq!(instances("namespace = \"nope\""), Ok(Effect::AlreadyDone));
+    assert_eq!(instances("group = \"nope\""), Ok(Effect::AlreadyDone));
+    assert_eq!(nacos.registered().len(), 2);
+    // The stand-in compares what is in the query as it is, percent-encoded.
+    nacos.register_in(("prod", "G%20%261", "web"), 80, true);
+    assert_eq!(
+        instances("namespace = \"prod\"\ngroup = \"G &1\""),
+        Ok(Effect::Done)
+    );
+    assert_eq!(nacos.registered().len(), 2);
+}
+
+#[test]
+fn a_200_is_no_proof() {
+    // The other kind of instance would stay, and DELETE would be 200.
+    let nacos = NacosStandIn::start(2);
+    nacos.register("web", 80, false);
+    let run = Run::new();
+    let step = leave(&nacos.url, "");
+    for failure in [
+        run.attempt(&step, TIME).map(drop),
+        run.rehearse(&step, TIME).map(drop),
+    ] {
+        let failure = failure.expect_err("the other kind");
+        assert_eq!(
+            (failure.word, failure.passing),
+            (Word::Config, false),
+            "{failure}"
+        );
+        assert!(failure.cause.contains("ephemeral = false"), "{failure}");
+    }
+    assert!(nacos.heard().iter().all(|it| it.starts_with("GET")));
+    assert_eq!(
+        run.attempt(&leave(&nacos.url, "ephemeral = false"), TIME),
+        Ok(Effect::Done)
+    );
+    // What a heartbeat brings back is said.
+    nacos.register("web", 80, true);
+    nacos.set_beats(true);
+    let failure = run
+        .attempt(&step, Duration::from_millis(1200))
+        .expect_err("it comes back");
+    assert_eq!(
+        (failure.word, failure.passing),
+        (Word::Protocol, true),
+        "{failure}"
+    );
+    assert!(
+        failure.cause.contains("stop the application first"),
+        "{failure}"
+    );
+    // A refusal inside.
+    let refusing =
+        Server::answers(&["200 {\"code\":10000,\"message\":\"not today\",\"data\":null}"]);
+    let failure = run
+        .attempt(&leave(&refusing.url(), ""), TIME)
+        .expect_err("refused");
+    assert_eq!(
+        (failure.word, failure.passing),
+        (Word::Refused, false),
+        "{failure}"
+    );
+    assert!(failure.cause.contains("code 10000: not today"), "{failure}");
+}
+
+#[test]
+fn a_service_that_is_not_there_is_gone() {
+    // A stand-in for servers that answer so about a service, and not about their own API.
+    let server = Loopback::start(|asked| match asked.method.as_str() {
+        "GET" => Reply::text(
+            "404 Not Found",
+            r#"{"code":21008,"message":"service not exist","data":null}"#,
+        ),
+        _ => Reply::text("200 OK", r#"{"code":0,"message":"success","data":"ok"}"#),
+    });
+    let step = leave(&server.url(), "");
+    assert_eq!(Run::new().attempt(&step, TIME), Ok(Effect::AlreadyDone));
+}
+
+#[test]
+fn what_is_hidden_from_the_lists_is_removed_too() {
+    let nacos = NacosStandIn::start(1);
+    nacos.register("web", 80, true);
+    nacos.disable_all();
+    assert_eq!(
+        Run::new().attempt(&leave(&nacos.url, ""), TIME),
+        Ok(Effect::AlreadyDone)
+    );
+    assert!(nacos.registered().is_empty());
+}
+
+#[test]
+fn an_account_gets_a_token_and_others_are_refused() {
+    for version in [3, 2, 1] {
+        let nacos = NacosStandIn::start_at(0, version, "/nacos", true);
+        nacos.register("web", 80, true);
+        let run = Run::new();
+        for keys in [String::new(), account("s3cret-wrong")] {
+            let step = leave(&nacos.url, &keys);
+            for failure in [
+                run.attempt(&step, TIME).map(drop),
+                run.rehearse(&step, TIME).map(drop),
+            ] {
+                let failure = failure.expect_err("refused");
+                assert_eq!(
+                    (failure.word, failure.passing),
+                    (Word::Refused, false),
+                    "{failure}"
+                );
+                assert!(!failure.to_string().contains("s3cret"), "{failure}");
+            }
+        }
+        assert_eq!(nacos.registered(), [80]);
+        let step = leave(&nacos.url, &account(ACCOUNT.1));
+        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{version}");
+        assert!(
+            nacos.heard().iter().all(|it| !it.contains("oken")),
+            "no token in a URL"
+        );
+        assert_eq!(
+            farewell::secrets::mask("eyJhbGciOiJIUzI1NiJ9.stand-in.token"),
+            "********"
+        );
+    }
+    // A stand-in for a server with another way to prove an account.
+    let other = Server::answers(&["200 {\"code\":500,\"message\":\"not this plugin\"}"]);
+    let failure = Run::new().attempt(&leave(&other.url(), &account("s3cret-plugin-less")), TIME);
+    let failure = failure.expect_err("no token");
+    assert!(
+        failure.cause.contains("no token: not this plugin"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_rehearsal_says_what_is_there_and_changes_nothing() {
+    let nacos = NacosStandIn::start(3);
+    nacos.register("web", 80, true);
+    let run = Run::new();
+    let told = run
+        .rehearse(&leave(&nacos.url, ""), TIME)
+        .expect("an answer");
+    assert!(
+        told.contains("instance 127.0.0.1:80 of web at") && told.contains(": there;"),
+        "{told}"
+    );
+    let unknown = keys(&nacos.url, "").replace("port = 80", "port = 99");
+    let told = run.rehearse(&step(&unknown), TIME).expect("an answer");
+    assert!(told.contains("not there, nothing to leave yet"), "{told}");
+    assert!(nacos.heard().iter().all(|it| it.starts_with("GET")));
+    assert_eq!(nacos.registered(), [80]);
+}
+
+#[test]
+fn a_server_that_hangs_lies_or_is_no_nacos_costs_no_more_than_the_timeout() {
+    let (silent, flood) = (Server::start(Manner::Silent), Server::start(Manner::Floods));
+    let case = |name, url: &str, end| Case {
+        name,
+        keys: keys(url, ""),
+        end,
+    };
+    all_hold(&[
+        case(
+            "nacos silent",
+            &silent.url(),
+            ("timed-out", "timed-out", 2, 4),
+        ),
+        case("nacos floods", &flood.url(), ("failed", "protocol", 2, 20)),
+        case("nacos dead", &dead_url(), ("failed", "unreachable", 2, 20)),
+    ]);
+    for (answer, word, passing) in [
+        ("404 page not found", Word::Status, false),
+        ("200 no JSON", Word::Protocol, true),
+        ("200 {}", Word::Protocol, true),
+        ("200 {\"data\":{\"hosts\":7}}", Word::Protocol, true),
+        ("200 {\"hosts\":", Word::Protocol, true),
+        ("503 server is DOWN now", Word::Status, true),
+    ] {
+        let server = Server::answers(&[answer]);
+        let failure = Run::new().attempt(&leave(&server.url(), ""), TIME);
+        let failure = failure.expect_err(answer);
+        assert_eq!(
+            (failure.word, failure.passing),
+            (word, passing),
+            "{answer}: {failure}"
+        );
+        assert!(
+            server.requests().iter().all(|it| it.starts_with("GET ")),
+            "{answer}"
+        );
+    }
+    // It lists the instance, and then breaks.
+    let breaks = Loopback::start(|asked| match asked.method.as_str() {
+        "GET" => Reply::text("200 OK", r#"{"data":[{"ip":"127.0.0.1","port":80}]}"#),
+        _ => Reply::Close,
+    });
+    let failure = Run::new()
+        .attempt(&leave(&breaks.url(), ""), TIME)
+        .expect_err("broken");
+    assert_eq!(
+        (failure.word, failure.passing),
+        (Word::Unreachable, true),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
+    let nacos = NacosStandIn::start(2);
+    let upstream = nacos.url.strip_prefix("http://").expect("a URL");
+    let before = Middleman::before(upstream.parse().expect("an address"));
+    for (name, comes_back) in [("nacos-dies-back", true), ("nacos-dies-gone", false)] {
+        nacos.register("web", 80, true);
+        before.come_back();
+        before.die_after("DELETE ");
+        let missed = before.missed();
+        let timeout = if comes_back { "50s" } else { "2s" };
+        let binary = Binary::new(
+            name,
+            &whole(&before.url(), &format!("timeout = {timeout:?}")),
+        );
+        let mut run = binary.start(&["run"]);
+        wait_until("nobody was there", || before.missed() > missed);
+        if comes_back {
+            before.come_back();
+        }
+        let code = run.wait().expect("its end").code();
+        let report = binary.report();
+        let step = step_of(&report, "leave");
+        if comes_back {
+            let states = ["done", "already-done"];
+            assert!(
+                code == Some(0) && states.iter().any(|it| step["state"] == *it),
+                "{report:#}"
+            );
+        } else {
+            assert_eq!(
+                (code, step["error"]["word"].as_str()),
+                (Some(1), Some("unreachable")),
+                "{report:#}"
+            );
+        }
+        assert!(nacos.registered().is_empty());
+    }
+}
+
+#[test]
+fn a_server_that_comes_late_is_left() {
+    let nacos = NacosStandIn::start(3);
+    nacos.register("web", 80, true);
+    let upstream = nacos.url.strip_prefix("http://").expect("a URL");
+    let before = Middleman::before(upstream.parse().expect("an address"));
+    before.go_down();
+    let binary = Binary::new("nacos-late", &whole(&before.url(), "timeout = \"50s\""));
+    let mut run = binary.start(&["run"]);
+    wait_until("nobody was there", || before.missed() > 1);
+    before.come_back();
+    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(step_of(&binary.report(), "leave")["state"], "done");
+    assert!(nacos.registered().is_empty());
+}
+
+#[test]
+fn the_manual_s_example_works_as_it_stands() {
+    network::own();
+    let nacos = NacosStandIn::start_at(8848, 3, "/nacos", true);
+    nacos.register("web", 8080, true);
+    let binary = Binary::new("nacos-manual", &manual::example("deregister-nacos"));
+    let credential = binary.dir.file("nacos-password");
+    fs::write(&credential, ACCOUNT.1).expect("written");
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    for state in ["done", "already-done"] {
+        let mut command = binary.command(&["run"]);
+        let output = command.env("CREDENTIALS_DIRECTORY", &binary.dir.0).output();
+        let output = output.expect("it starts");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+        assert_eq!(
+            step_of(&binary.report(), "leave-nacos")["state"],
+            state,
+            "{told}"
+        );
+        assert!(nacos.registered().is_empty());
+    }
+}
