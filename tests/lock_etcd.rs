@@ -16,7 +16,7 @@ use support::case::SLACK;
 use support::cli::wait_until;
 use support::etcd::{Cluster, ports};
 use support::locks::{Member, config, die_holding, undo};
-use support::loopback::Middleman;
+use support::loopback::{Middleman, ask};
 use support::servers::{Server, dead_url};
 use support::{manual, network, problems};
 
@@ -487,6 +487,42 @@ fn a_run_that_is_told_to_stop_leaves_the_queue() {
     assert_eq!(queue(&etcd).len(), 1);
     assert_eq!(step_of(&place.report(), "release lock")["state"], "done");
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
+}
+
+/// The requests that etcd has begun to answer so far.
+fn requests(url: &str) -> u64 {
+    let text = ask(url, "GET /metrics", "", "").1;
+    let counts = text
+        .lines()
+        .filter(|it| it.starts_with("grpc_server_started_total"));
+    let counts = counts.filter_map(|it| it.rsplit(' ').next()?.parse::<f64>().ok());
+    counts.sum::<f64>() as u64
+}
+
+#[test]
+fn who_waits_asks_at_most_once_a_second() {
+    let etcd = Cluster::start("lock-etcd-pace", 1);
+    let url = &etcd.urls[0];
+    let holder = Member::new("run-1", &keys(url, ""));
+    assert_eq!(holder.take(TIME), Ok(Effect::Done));
+    let waiters: Vec<_> = (0..10)
+        .map(|_| Member::new("run-2", &keys(url, "")))
+        .collect();
+    thread::scope(|threads| {
+        for waiter in &waiters {
+            threads.spawn(|| assert!(waiter.take(Duration::from_secs(13)).is_err()));
+        }
+        wait_until("all are in the queue", || queue(&etcd).len() == 11);
+        let (begun, before) = (Instant::now(), requests(url));
+        thread::sleep(Duration::from_secs(9));
+        let (asked, time) = (requests(url) - before, begun.elapsed().as_secs_f64());
+        println!("{asked} requests of 10 members in {time} s");
+        assert!(
+            (asked as f64) < 10.0 * time && asked > 0,
+            "{asked} in {time} s"
+        );
+    });
+    assert_eq!(queue(&etcd).len(), 1);
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub const VIA: Via = Via {
 const RENEWALS: u32 = 4;
 
 /// How long the key before the own one is watched at a time.
-const WATCH: Duration = Duration::from_secs(4);
+const WATCH: Duration = Duration::from_secs(5);
 
 /// The shortest pause between two looks where a watch does not work.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -228,7 +228,8 @@ impl Etcd {
             }
             let is_news = match &predecessor {
                 Some(predecessor) => {
-                    let piece = every.min(WATCH).mul_f64(0.75 + fastrand::f64() / 4.0);
+                    let piece = (self.ttl / 3).min(WATCH);
+                    let piece = piece.mul_f64(0.75 + fastrand::f64() / 4.0);
                     let piece = end.earlier(Deadline::after(piece, Reason::Attempt));
                     queue::watch(gateway, predecessor, queue.revision, piece)
                 }
