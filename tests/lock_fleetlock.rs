@@ -181,6 +181,13 @@ fn other_errors_pass_and_cost_no_more_than_a_request_a_second() {
         "{:?}",
         at[4] - at[0]
     );
+    // Two that meet when they give back are no release, either.
+    server.trouble(
+        "steady-state",
+        Trouble::Says("500 Internal Server Error", conflict.to_owned()),
+    );
+    assert!(member.close(TIME).expect_err("a conflict").passing);
+    assert_eq!(member.pending().len(), 1);
     assert_eq!(member.close(TIME), Ok(Effect::Done));
 }
 
