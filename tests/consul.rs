@@ -48,11 +48,16 @@ fn keys_are_checked() {
 #[test]
 fn a_service_leaves_the_agent_and_the_catalog_once() {
     let consul = Consul::start("consul-leaves");
-    for (id, name) in [("web-1", "web"), ("web 2/b", "web"), ("kept", "web")] {
+    for (id, name) in [
+        ("web-1", "web"),
+        ("web 2/b", "web"),
+        ("web\"3", "web"),
+        ("kept", "web"),
+    ] {
         consul.register(id, name);
     }
     let run = Run::new();
-    for id in ["web-1", "web 2/b"] {
+    for id in ["web-1", "web 2/b", "web\"3"] {
         let step = leave(&consul.url, &format!("service = {id:?}"));
         assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{id}");
         assert!(!consul.lists(id, "web"), "{id} is in the catalog");

@@ -2,15 +2,18 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use farewell::failure::Word;
 use farewell::secrets;
 use farewell::step::{Blueprint, Effect};
 use nix::sys::signal::Signal;
+use support::binary::{Binary, step_of};
 use support::etcd::Cluster;
 use support::servers::{Server, dead_url};
 use support::{Run, problems, step};
+use support::{manual, network};
 
 const TIME: Duration = Duration::from_secs(20);
 
@@ -249,4 +252,41 @@ fn what_is_no_gateway_is_a_status_and_an_unhealthy_cluster_passes() {
         "{failure}"
     );
     assert!(failure.cause.contains("unhealthy cluster"));
+}
+
+#[test]
+fn the_example_of_the_manual_leaves_with_what_the_manual_grants() {
+    network::own();
+    let etcd = Cluster::start_at("manual-etcd", &[2379, 2380]);
+    let own = format!(
+        "members/{}",
+        farewell::sys::host::hostname().expect("a name")
+    );
+    etcd.ctl(&["put", &own, "10.0.0.1:80"]);
+    etcd.ctl(&["put", "kept", "x"]);
+    let grants = manual::blocks("deregister-etcd", "sh");
+    for line in grants.iter().flat_map(|it| it.lines()) {
+        let line = line.replace("user add farewell", "user add farewell:s3cret-manual");
+        let arguments: Vec<_> = line.split(' ').skip(1).collect();
+        etcd.ctl(&arguments);
+    }
+    let _etcd = etcd.with_auth();
+    let place = Binary::new("manual-etcd-run", &manual::example("deregister-etcd"));
+    let credential = place.dir.file("etcd-password");
+    std::fs::write(&credential, "s3cret-manual\n").expect("written");
+    std::fs::set_permissions(&credential, std::fs::Permissions::from_mode(0o600)).expect("set");
+    for state in ["done", "already-done"] {
+        let output = place
+            .command(&["run"])
+            .env("CREDENTIALS_DIRECTORY", &place.dir.0)
+            .output()
+            .expect("it starts");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        assert_eq!(
+            step_of(&place.report(), "leave-etcd")["state"],
+            state,
+            "{told}"
+        );
+    }
 }

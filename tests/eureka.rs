@@ -121,7 +121,7 @@ fn the_removal_is_not_missed_for_want_of_time() {
     eureka.register("SHORT", "h:web:8080");
     let rest = "out-of-service = \"25s\"\ntimeout = \"30s\"";
     let config = format!(
-        "[farewell]\nbudget = \"4s\"\n{}",
+        "[farewell]\nbudget = \"6s\"\n{}",
         whole(&eureka.url(), "SHORT", rest)
     );
     let binary = Binary::new("eureka-short", &config);
@@ -243,28 +243,33 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
 
 #[test]
 fn what_a_heartbeat_brings_back_is_said() {
-    // A stand-in: the application registers again between two requests.
-    let server = Loopback::start(|asked| match asked.method.as_str() {
-        "GET" => Reply::text("200 OK", r#"{"instance":{"status":"UP"}}"#),
-        _ => Reply::text("200 OK", ""),
-    });
-    let failure = Run::new().attempt(&leave(&server.url(), "WEB", ""), TIME);
-    let failure = failure.expect_err("it is there again");
-    assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Protocol, true),
-        "{failure}"
-    );
-    assert!(
-        failure.cause.contains("stop the application first"),
-        "{failure}"
-    );
-    Case {
-        name: "eureka heartbeat",
-        keys: keys(&server.url(), "WEB", ""),
-        end: ("failed", "protocol", 2, 20),
+    let eureka = eureka();
+    eureka.register("BEATS", "h:web:8080");
+    let before = Middleman::before(eureka.address);
+    // The application's next heartbeat comes at once, and is told that it is not registered.
+    before.after_each("DELETE ", || eureka.register("BEATS", "h:web:8080"));
+    let url = format!("{}/eureka", before.url());
+    let step = leave(&url, "BEATS", "");
+    for attempt in 1..=2 {
+        let failure = Run::new().attempt(&step, TIME);
+        let failure = failure.expect_err("it is there again");
+        let told = format!("attempt {attempt}: {failure}");
+        assert_eq!(
+            (failure.word, failure.passing),
+            (Word::Protocol, true),
+            "{told}"
+        );
+        assert!(
+            failure.cause.contains("stop the application first"),
+            "{told}"
+        );
     }
-    .holds();
+    // The application is stopped.
+    before.after_each("nothing", || {});
+    assert_eq!(
+        Run::new().attempt(&leave(&url, "BEATS", ""), TIME),
+        Ok(Effect::Done)
+    );
 }
 
 #[test]

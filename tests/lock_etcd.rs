@@ -21,6 +21,7 @@ use support::servers::{Server, dead_url};
 use support::{manual, network, problems};
 
 const TIME: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 /// What a start says that has nothing to do.
 const NOTHING: &str = "farewell start: nothing is to be undone\n";
 const SHORT: Duration = Duration::from_millis(1200);
@@ -148,7 +149,7 @@ fn it_is_the_lock_that_etcdctl_takes() {
     let ctl = Ctl::lock(&etcd);
     wait_until("etcdctl has it", || queue(&etcd).len() == 1);
     thread::scope(|threads| {
-        let taking = threads.spawn(|| member.take(Duration::from_secs(60)));
+        let taking = threads.spawn(|| member.take(LONG));
         member.waits_for("held by the key l/");
         let ctl_next = Ctl::lock(&etcd);
         wait_until("another one waits", || queue(&etcd).len() == 3);
@@ -545,6 +546,31 @@ fn without_a_quorum_it_is_waited_for_and_had_when_there_is_one() {
     assert_eq!(next.take_again(Duration::from_secs(60)), Ok(Effect::Done));
     etcd.signal(2, SIGCONT);
     assert_eq!(next.close(TIME), Ok(Effect::Done));
+}
+
+#[test]
+fn a_server_that_stops_while_it_is_watched_costs_nobody_the_place() {
+    let etcd = Cluster::start("lock-etcd-watched", 3);
+    let keys = |order: [usize; 3]| {
+        let urls = order.map(|it| format!("{:?}", etcd.urls[it])).join(", ");
+        format!("via = \"etcd\"\nurl = [{urls}]\nkey = \"l\"")
+    };
+    let holder = Member::new("run-1", &keys([2, 1, 0]));
+    assert_eq!(holder.take_again(TIME), Ok(Effect::Done));
+    let mut waiter = Member::new("run-2", &keys([0, 1, 2]));
+    waiter.run.attempt_timeout = Duration::from_secs(6);
+    thread::scope(|threads| {
+        let taking = threads.spawn(|| waiter.take_again(LONG));
+        waiter.waits_for("1 before this one");
+        etcd.signal(0, SIGSTOP);
+        let begun = Instant::now();
+        while holder.close(TIME).is_err() {
+            assert!(begun.elapsed() < LONG, "it was not given back");
+        }
+        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+    });
+    assert_eq!(waiter.pending().len(), 1, "its first place");
+    etcd.signal(0, SIGCONT);
 }
 
 #[test]

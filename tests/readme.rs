@@ -126,22 +126,31 @@ fn the_readme_shows_what_the_quick_start_prints() {
 }
 
 #[test]
-fn the_readme_knows_every_kind_and_registry() {
+fn the_readme_knows_every_kind_and_every_member() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
         .expect("README.md");
     for kind in farewell::steps::KINDS {
-        assert!(
-            readme.contains(&format!("| `{}` |", kind.name)),
-            "{} is missing",
-            kind.name
-        );
+        let row = format!("| `{}` |", kind.name);
+        assert!(readme.contains(&row), "{} is missing", kind.name);
     }
-    for registry in farewell::registries::REGISTRIES {
-        assert!(
-            readme.contains(&format!("`{}` with", registry.name)),
-            "{} is missing",
-            registry.name
-        );
+    let registries = farewell::registries::REGISTRIES.iter().map(|it| it.name);
+    let clusters = farewell::clusters::CLUSTERS.iter().map(|it| it.name);
+    let vias = farewell::locks::VIAS.iter().map(|it| it.name);
+    for (key, names) in [
+        ("registry", registries.collect::<Vec<_>>()),
+        ("cluster", clusters.collect()),
+        ("via", vias.collect()),
+    ] {
+        let (_, rest) = readme
+            .split_once(&format!("| `{key} =` | keys |"))
+            .expect("its table");
+        let table = rest.split("\n\n").next().unwrap_or_default();
+        for name in names {
+            assert!(
+                table.contains(&format!("`{name}`")),
+                "{key} = {name} is missing"
+            );
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::sys::http::{Answer, Request, encoded};
 /// |---|---|
 /// | `GET /v1/agent/service/ID` | 200: there. 404 `unknown service ID: ID`: gone; any other 404 is no agent's. 403: refused |
 /// | `GET /v1/agent/self` | 200: this node's name. 403: the token may not know it, and the catalog is not looked at |
-/// | `GET /v1/catalog/service/NAME?index=N&wait=T` | 200: its entries, as far as the token may see them |
+/// | `GET /v1/catalog/service/NAME?filter=…&index=N&wait=T` | 200: its entry, as far as the token may see them |
 /// | `PUT /v1/agent/service/deregister/ID` | 200: taken out, also where it is unknown (404 or 500 on others). 403: refused |
 ///
 /// It has left when the agent does not know it any more and the catalog has no entry of it on this node: the agent takes it
@@ -151,12 +151,19 @@ impl Talk<'_> {
         index: Option<&str>,
         deadline: Deadline,
     ) -> Result<(bool, Option<String>), Failure> {
-        let mut path = format!("/v1/catalog/service/{}", encoded(&listing.name));
+        let node = listing.node.as_deref().unwrap_or_default();
+        let name = encoded(&listing.name);
+        let mut path = format!("/v1/catalog/service/{name}?");
+        // Of a service with thousands of instances the whole answer would be too long. A filter's strings know no escapes.
+        if ![self.id, node].iter().any(|it| it.contains(['"', '\\'])) {
+            let filter = format!("ServiceID == \"{}\" and Node == \"{node}\"", self.id);
+            path = format!("{path}filter={}", encoded(&filter));
+        }
         if let Some(index) = index {
             // The agent adds up to a sixteenth.
             let left = deadline.left().unwrap_or_default();
             let wait = (left * 3 / 4).min(HOLD).as_millis().max(1);
-            path = format!("{path}?index={}&wait={wait}ms", encoded(index));
+            path = format!("{path}&index={}&wait={wait}ms", encoded(index));
         }
         let answer = self.send(&Request::get(path), deadline)?;
         if answer.status != 200 {

@@ -92,7 +92,7 @@ impl Consul {
 
     /// Registers a service, and waits until the catalog has it.
     pub fn register(&self, id: &str, name: &str) {
-        let body = format!("{{\"ID\":\"{id}\",\"Name\":\"{name}\",\"Port\":80}}");
+        let body = serde_json::json!({"ID": id, "Name": name, "Port": 80}).to_string();
         self.must("PUT /v1/agent/service/register", &body);
         wait_until("the catalog has it", || self.lists(id, name));
     }
@@ -100,8 +100,9 @@ impl Consul {
     /// Whether the catalog lists it.
     pub fn lists(&self, id: &str, name: &str) -> bool {
         let entries = self.must(&format!("GET /v1/catalog/service/{name}"), "");
-        entries.contains(&format!("\"ServiceID\": \"{id}\""))
-            || entries.contains(&format!("\"ServiceID\":\"{id}\""))
+        let entries: serde_json::Value = serde_json::from_str(&entries).expect("JSON");
+        let mut entries = entries.as_array().expect("a list").iter();
+        entries.any(|entry| entry["ServiceID"] == id)
     }
 
     /// The IDs that the agent knows.

@@ -124,6 +124,9 @@ fn serve(mut stream: TcpStream, handler: &Handler) {
     }
 }
 
+/// The beginning of requests, and what happens in the world before their answer arrives.
+type Deed = (String, Box<dyn Fn() + Send>);
+
 /// Stands before a server, and looks as if that one died between two requests.
 pub struct Middleman {
     pub address: SocketAddr,
@@ -139,6 +142,7 @@ struct State {
     /// The beginning of the request after which it dies.
     last: Mutex<Option<String>>,
     heard: Mutex<Vec<String>>,
+    deed: Mutex<Option<Deed>>,
 }
 
 impl Middleman {
@@ -181,6 +185,11 @@ impl Middleman {
     /// From the answer to the next request that begins so, nobody is there.
     pub fn die_after(&self, request: &str) {
         *self.state.last.lock().expect("lock") = Some(request.to_owned());
+    }
+
+    /// Does this whenever a request that begins so has been answered, before the answer arrives.
+    pub fn after_each(&self, request: &str, deed: impl Fn() + Send + 'static) {
+        *self.state.deed.lock().expect("lock") = Some((request.to_owned(), Box::new(deed)));
     }
 
     pub fn go_down(&self) {
@@ -227,6 +236,11 @@ impl State {
         let mut whole = Vec::new();
         let _ = upstream.write_all(asked.as_bytes());
         let _ = upstream.read_to_end(&mut whole);
+        if let Some((begins, deed)) = &*self.deed.lock().expect("lock")
+            && request.starts_with(begins.as_str())
+        {
+            deed();
+        }
         let mut last = self.last.lock().expect("lock");
         if last
             .as_ref()

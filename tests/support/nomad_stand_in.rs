@@ -44,6 +44,8 @@ struct Cluster {
     allocations: Vec<(String, &'static str, &'static str)>,
     /// How long an allocation takes to move away; zero: it never does.
     pace: Duration,
+    /// Whether each allocation is as long as its job makes it.
+    bulky: bool,
     fault: Fault,
     silent: bool,
     gone: bool,
@@ -66,6 +68,7 @@ impl NomadStandIn {
                 last_drain: Value::Null,
                 allocations: Vec::new(),
                 pace: Duration::from_millis(250),
+                bulky: false,
                 fault: Fault::None,
                 silent: false,
                 gone: false,
@@ -92,6 +95,11 @@ impl NomadStandIn {
         let mut cluster = self.cluster();
         let running = |(name, kind): &(&str, &'static str)| ((*name).to_owned(), *kind, "running");
         cluster.allocations = allocations.iter().map(running).collect();
+    }
+
+    /// Makes each allocation as long as a job can be.
+    pub fn be_bulky(&self) {
+        self.cluster().bulky = true;
     }
 
     /// How long an allocation takes to move away; zero: it never does.
@@ -196,9 +204,25 @@ impl State {
             ("GET", path) if path.strip_suffix("/allocations") == Some(&own) => {
                 self.held_back(asked, |cluster| {
                     let allocation = |(name, kind, status): &(String, &str, &str)| {
-                        json!({"Name": name, "ClientStatus": status, "Job": {"Type": kind}})
+                        let meta = "x".repeat(if cluster.bulky { 600_000 } else { 0 });
+                        let job = json!({"Type": kind, "Meta": {"x": meta}});
+                        json!({"Name": name, "NodeID": NODE, "ClientStatus": status, "Job": job})
                     };
                     cluster.allocations.iter().map(allocation).collect()
+                })
+            }
+            ("GET", "allocations") => {
+                // As if it knew no filter, so that another node's are among them.
+                let filter = asked.value("filter").unwrap_or_default();
+                assert!(filter.starts_with(&format!("NodeID%20%3D%3D%20%22{NODE}%22%20and%20")));
+                assert_eq!(asked.value("namespace"), Some("%2A"));
+                self.held_back(asked, |cluster| {
+                    let stub = |(name, kind, status): &(String, &str, &str)| {
+                        json!({"Name": name, "NodeID": NODE, "ClientStatus": status, "JobType": kind})
+                    };
+                    let other = json!({"Name": "x", "NodeID": "other", "ClientStatus": "running", "JobType": "service"});
+                    let own = cluster.allocations.iter().map(stub);
+                    own.chain([other]).collect()
                 })
             }
             ("PUT" | "POST", path) if path.strip_suffix("/drain") == Some(&own) => {

@@ -24,6 +24,7 @@ macro_rules! table {
 // The release that stands first is the one that `tests/run` shows a scenario on without --long.
 table! {
     by_hand on trixie bookworm;
+    comes_back on bookworm trixie;
     configuration on bookworm trixie;
     credentials on trixie bookworm;
     kexec on trixie bookworm;

@@ -17,7 +17,6 @@ use crate::intent::{Intent, Mark};
 use crate::lock::{Claim, Lock, Via};
 use crate::peer::Peer;
 use crate::step::{Effect, Scope};
-use crate::sys::cancel::Waited;
 use queue::{Queue, Standing};
 
 /// The entry in the table. Its keys, beside those of every [`Peer`]:
@@ -241,11 +240,9 @@ impl Etcd {
                 }
             };
             if !is_news && end.left().is_some() {
-                let pause =
-                    Deadline::after(PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0), Reason::Attempt);
-                if scope.cancel.sleep_until(end.earlier(pause)) == Waited::Cancelled {
-                    continue;
-                }
+                let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
+                let pause = Deadline::after(pause, Reason::Attempt);
+                let _ = scope.cancel.sleep_until(end.earlier(pause));
             }
         }
     }

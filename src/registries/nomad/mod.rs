@@ -32,7 +32,7 @@ use node::{Talk, Watch};
 /// |---|---|
 /// | `GET /v1/agent/self` | 200: `stats.client.node_id` is this node. 403: refused |
 /// | `GET /v1/node/ID?index=N&wait=T` | 200: whether it drains and is eligible. 404 `node not found` |
-/// | `GET /v1/node/ID/allocations?index=N&wait=T` | 200: what is on it |
+/// | `GET /v1/node/ID/allocations?index=N&wait=T` | 200: what is on it; where that is too long, what `/v1/allocations` has |
 /// | `PUT /v1/node/ID/drain` `{"DrainSpec":{"Deadline":ns,"IgnoreSystemJobs":true}}` | 200: it drains. 4xx: refused, nothing is left |
 /// | `PUT /v1/node/ID/drain` `{"DrainSpec":null,"MarkEligible":true}` (the undo) | 200 |
 ///

@@ -120,29 +120,46 @@ fn node(answer: &Answer) -> Result<Node, Failure> {
 /// Looks at one node, each of which is answered when there is something new.
 pub(super) struct Watch<'a> {
     talk: &'a Talk<'a>,
-    node: String,
+    id: String,
     ignores_system_jobs: bool,
     /// Of the answers so far: of the node itself, and of its allocations.
     indices: [Option<String>; 2],
+    /// Whether allocations are asked for in short: whole ones, each with its job, were too long together.
+    in_short: bool,
 }
 
 impl<'a> Watch<'a> {
     pub(super) fn new(talk: &'a Talk<'a>, id: &str, ignores_system_jobs: bool) -> Self {
         Watch {
             talk,
-            node: format!("/v1/node/{}", encoded(id)),
+            id: id.to_owned(),
             ignores_system_jobs,
             indices: [None, None],
+            in_short: false,
+        }
+    }
+
+    fn path(&self, which: usize) -> String {
+        let id = &self.id;
+        match (which, self.in_short) {
+            (0, _) => format!("/v1/node/{}", encoded(id)),
+            (_, false) => format!("/v1/node/{}/allocations", encoded(id)),
+            (_, true) => {
+                let status = r#"(ClientStatus == "running" or ClientStatus == "pending")"#;
+                let filter = encoded(&format!("NodeID == {id:?} and {status}"));
+                format!("/v1/allocations?namespace=%2A&task_states=false&filter={filter}")
+            }
         }
     }
 
     fn look(&mut self, which: usize, hold: bool) -> Result<Answer, Failure> {
-        let mut path = self.node.clone() + ["", "/allocations"][which];
+        let mut path = self.path(which);
         if let Some(index) = self.indices[which].as_ref().filter(|_| hold) {
             // Nomad adds up to a sixteenth.
             let left = self.talk.scope.request().left().unwrap_or_default();
             let wait = (left * 3 / 4).min(HOLD).as_millis().max(1);
-            path = format!("{path}?index={}&wait={wait}ms", encoded(index));
+            let sign = if path.contains('?') { '&' } else { '?' };
+            path = format!("{path}{sign}index={}&wait={wait}ms", encoded(index));
         }
         let answer = self.talk.get(&path)?;
         self.indices[which] = answer.header("x-nomad-index").map(str::to_owned);
@@ -155,25 +172,31 @@ impl<'a> Watch<'a> {
 
     /// The names of the allocations that are there still.
     pub(super) fn look_at_allocations(&mut self) -> Result<Vec<String>, Failure> {
-        let answer = self.look(1, false)?;
-        self.live(&answer)
+        self.live(false)
     }
 
-    fn live(&self, answer: &Answer) -> Result<Vec<String>, Failure> {
-        let document = document(answer)?;
+    /// The same; held back until there is something new, or not.
+    fn live(&mut self, hold: bool) -> Result<Vec<String>, Failure> {
+        let mut answer = self.look(1, hold)?;
+        if answer.truncated && !self.in_short {
+            self.in_short = true;
+            answer = self.look(1, false)?;
+        }
+        let document = document(&answer)?;
         let Some(allocations) = document.as_array() else {
             let cause = "the answer is no list of allocations";
-            return Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true));
+            return Err(Failure::new(Word::Protocol, answer.url, cause).passing(true));
         };
         let is_live = |it: &&Value| {
-            let is_ignored = self.ignores_system_jobs && it["Job"]["Type"] == "system";
+            // In short, they are those of all nodes to a Nomad that knows no filter, before 1.3.
+            let is_elsewhere = it["NodeID"].as_str().is_some_and(|node| node != self.id);
+            let is_system = it["Job"]["Type"] == "system" || it["JobType"] == "system";
+            let is_ignored = is_elsewhere || self.ignores_system_jobs && is_system;
             !is_ignored && (it["ClientStatus"] == "running" || it["ClientStatus"] == "pending")
         };
         let name = |it: &Value| {
-            it["Name"]
-                .as_str()
-                .unwrap_or("one without a name")
-                .to_owned()
+            let name = it["Name"].as_str();
+            name.unwrap_or("one without a name").to_owned()
         };
         Ok(allocations.iter().filter(is_live).map(name).collect())
     }
@@ -203,8 +226,7 @@ impl<'a> Watch<'a> {
             let what = left(&live);
             scope.voice.waiting(&format!("{what} on node {name}"));
             if !live.is_empty() {
-                let answer = self.look(1, true)?;
-                live = self.live(&answer)?;
+                live = self.live(true)?;
             }
             let _ = scope.cancel.sleep(EVERY.saturating_sub(begun.elapsed()));
             if scope.cancel.is_cancelled() || scope.deadline.left().is_none() {

@@ -172,6 +172,13 @@ impl Machine {
         }
     }
 
+    /// Waits until the machine has powered itself off, and starts it again.
+    pub fn started_again(mut self, stage: &Stage) -> Machine {
+        assert!(self.qemu.ended(DOWN), "it does not power off");
+        self.read = true;
+        Machine::start(stage, self.disk.clone(), self.format, None)
+    }
+
     /// Waits until the machine has powered itself off; what it has left.
     pub fn powered_off(mut self) -> End {
         assert!(self.qemu.ended(DOWN), "it does not power off");

@@ -2,15 +2,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::machine::GENEROUS;
 use crate::support::etcd::{Cluster, ports};
 
 /// What an application writes when it starts.
 const MEMBER: &str = "members/lab";
+
+/// The keys of the fleet's lock.
+const LOCK: &str = "locks/leave/";
 
 /// One etcd, ended with it.
 pub struct Registry {
@@ -65,6 +69,20 @@ impl Registry {
     /// Lets it answer nobody any more, without a word to anybody.
     pub fn hang(&self) {
         self.cluster.signal(0, nix::sys::signal::Signal::SIGSTOP);
+    }
+
+    /// Lets it answer again.
+    pub fn go_on(&self) {
+        self.cluster.signal(0, nix::sys::signal::Signal::SIGCONT);
+    }
+
+    /// Waits until somebody holds the lock of the fleet, or nobody does.
+    pub fn wait_for_lock(&self, is_held: bool) {
+        let end = Instant::now() + GENEROUS;
+        while self.cluster.ctl(&["get", "--prefix", LOCK]).is_empty() == is_held {
+            assert!(Instant::now() < end, "the lock stays as it is");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Fails unless the machine has left.
