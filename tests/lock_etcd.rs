@@ -16,11 +16,12 @@ use support::case::SLACK;
 use support::cli::wait_until;
 use support::etcd::{Cluster, ports};
 use support::locks::{Member, config, die_holding, undo};
-use support::loopback::Middleman;
+use support::loopback::{Middleman, ask};
 use support::servers::{Server, dead_url};
 use support::{manual, network, problems};
 
 const TIME: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 /// What a start says that has nothing to do.
 const NOTHING: &str = "farewell start: nothing is to be undone\n";
 const SHORT: Duration = Duration::from_millis(1200);
@@ -148,7 +149,7 @@ fn it_is_the_lock_that_etcdctl_takes() {
     let ctl = Ctl::lock(&etcd);
     wait_until("etcdctl has it", || queue(&etcd).len() == 1);
     thread::scope(|threads| {
-        let taking = threads.spawn(|| member.take(Duration::from_secs(60)));
+        let taking = threads.spawn(|| member.take(LONG));
         member.waits_for("held by the key l/");
         let ctl_next = Ctl::lock(&etcd);
         wait_until("another one waits", || queue(&etcd).len() == 3);
@@ -425,7 +426,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let own = intent.what["own"].as_str().expect("a key").to_owned();
     etcd.ctl(&["put", &own, "somebody else's"]);
     assert_eq!(next.undo(&intent, TIME), Ok(Effect::AlreadyDone));
-    assert_eq!(queue(&etcd), [own.clone()]);
+    assert_eq!(queue(&etcd), std::slice::from_ref(&own));
     etcd.ctl(&["del", &own]);
     assert_eq!(next.undo(&intent, TIME), Ok(Effect::AlreadyDone));
     assert!(
@@ -489,6 +490,42 @@ fn a_run_that_is_told_to_stop_leaves_the_queue() {
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
 }
 
+/// The requests that etcd has begun to answer so far.
+fn requests(url: &str) -> u64 {
+    let text = ask(url, "GET /metrics", "", "").1;
+    let counts = text
+        .lines()
+        .filter(|it| it.starts_with("grpc_server_started_total"));
+    let counts = counts.filter_map(|it| it.rsplit(' ').next()?.parse::<f64>().ok());
+    counts.sum::<f64>() as u64
+}
+
+#[test]
+fn who_waits_asks_at_most_once_a_second() {
+    let etcd = Cluster::start("lock-etcd-pace", 1);
+    let url = &etcd.urls[0];
+    let holder = Member::new("run-1", &keys(url, ""));
+    assert_eq!(holder.take(TIME), Ok(Effect::Done));
+    let waiters: Vec<_> = (0..10)
+        .map(|_| Member::new("run-2", &keys(url, "")))
+        .collect();
+    thread::scope(|threads| {
+        for waiter in &waiters {
+            threads.spawn(|| assert!(waiter.take(Duration::from_secs(13)).is_err()));
+        }
+        wait_until("all are in the queue", || queue(&etcd).len() == 11);
+        let (begun, before) = (Instant::now(), requests(url));
+        thread::sleep(Duration::from_secs(9));
+        let (asked, time) = (requests(url) - before, begun.elapsed().as_secs_f64());
+        println!("{asked} requests of 10 members in {time} s");
+        assert!(
+            (asked as f64) < 10.0 * time && asked > 0,
+            "{asked} in {time} s"
+        );
+    });
+    assert_eq!(queue(&etcd).len(), 1);
+}
+
 #[test]
 fn without_a_quorum_it_is_waited_for_and_had_when_there_is_one() {
     let etcd = Cluster::start("lock-etcd-quorum", 3);
@@ -509,6 +546,31 @@ fn without_a_quorum_it_is_waited_for_and_had_when_there_is_one() {
     assert_eq!(next.take_again(Duration::from_secs(60)), Ok(Effect::Done));
     etcd.signal(2, SIGCONT);
     assert_eq!(next.close(TIME), Ok(Effect::Done));
+}
+
+#[test]
+fn a_server_that_stops_while_it_is_watched_costs_nobody_the_place() {
+    let etcd = Cluster::start("lock-etcd-watched", 3);
+    let keys = |order: [usize; 3]| {
+        let urls = order.map(|it| format!("{:?}", etcd.urls[it])).join(", ");
+        format!("via = \"etcd\"\nurl = [{urls}]\nkey = \"l\"")
+    };
+    let holder = Member::new("run-1", &keys([2, 1, 0]));
+    assert_eq!(holder.take_again(TIME), Ok(Effect::Done));
+    let mut waiter = Member::new("run-2", &keys([0, 1, 2]));
+    waiter.run.attempt_timeout = Duration::from_secs(6);
+    thread::scope(|threads| {
+        let taking = threads.spawn(|| waiter.take_again(LONG));
+        waiter.waits_for("1 before this one");
+        etcd.signal(0, SIGSTOP);
+        let begun = Instant::now();
+        while holder.close(TIME).is_err() {
+            assert!(begun.elapsed() < LONG, "it was not given back");
+        }
+        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+    });
+    assert_eq!(waiter.pending().len(), 1, "its first place");
+    etcd.signal(0, SIGCONT);
 }
 
 #[test]

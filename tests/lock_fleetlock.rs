@@ -181,6 +181,13 @@ fn other_errors_pass_and_cost_no_more_than_a_request_a_second() {
         "{:?}",
         at[4] - at[0]
     );
+    // Two that meet when they give back are no release, either.
+    server.trouble(
+        "steady-state",
+        Trouble::Says("500 Internal Server Error", conflict.to_owned()),
+    );
+    assert!(member.close(TIME).expect_err("a conflict").passing);
+    assert_eq!(member.pending().len(), 1);
     assert_eq!(member.close(TIME), Ok(Effect::Done));
 }
 
@@ -203,15 +210,9 @@ fn what_has_no_answer_may_be_held_and_is_given_back() {
     assert_eq!(server.holder("default"), None);
     assert!(member.pending().is_empty());
     // Taken by the next attempt, it was held all the time.
-    let again = self::member(&server, "b");
+    let mut again = self::member(&server, "b");
     server.trouble("pre-reboot", Trouble::Mute(Duration::ZERO));
-    let again = Member {
-        run: support::Run {
-            attempt_timeout: Duration::from_millis(300),
-            ..again.run
-        },
-        step: again.step,
-    };
+    again.run.attempt_timeout = Duration::from_millis(300);
     assert_eq!(again.take_again(TIME), Ok(Effect::Done));
     // The answer to the release is missing: it is asked for again, and until then nothing is taken for granted.
     server.trouble("steady-state", Trouble::Mute(Duration::ZERO));
@@ -224,16 +225,10 @@ fn what_has_no_answer_may_be_held_and_is_given_back() {
 #[test]
 fn a_release_does_not_overtake_the_request_that_is_under_way() {
     let server = FleetLock::start(Make::Airlock);
-    let member = member(&server, "a");
+    let mut member = member(&server, "a");
     // Taken late, and the answer is lost: the thread is left behind meanwhile.
     server.trouble("pre-reboot", Trouble::Mute(Duration::from_millis(700)));
-    let member = Member {
-        run: support::Run {
-            attempt_timeout: Duration::from_millis(1200),
-            ..member.run
-        },
-        step: member.step,
-    };
+    member.run.attempt_timeout = Duration::from_millis(1200);
     thread::scope(|threads| {
         let taking = threads.spawn(|| member.take(TIME));
         wait_until("it is under way", || !server.heard().is_empty());
@@ -274,14 +269,8 @@ fn a_server_that_hangs_costs_the_timeout_and_one_that_comes_back_nothing() {
     assert!(begun.elapsed() < SHORT + SLACK);
     let server = FleetLock::start(Make::Airlock);
     server.trouble("pre-reboot", Trouble::Silent);
-    let member = member(&server, "a");
-    let member = Member {
-        run: support::Run {
-            attempt_timeout: Duration::from_millis(300),
-            ..member.run
-        },
-        step: member.step,
-    };
+    let mut member = member(&server, "a");
+    member.run.attempt_timeout = Duration::from_millis(300);
     assert_eq!(member.take_again(TIME), Ok(Effect::Done));
 }
 

@@ -43,11 +43,13 @@ pub const VIA: Via = Via {
 const RENEWALS: u32 = 4;
 
 /// How long one blocking query lasts.
-const WATCH: Duration = Duration::from_secs(4);
+const WATCH: Duration = Duration::from_secs(5);
 
 /// The shortest pause before KEY is asked for again that nobody has and that is not to be had either: Consul keeps one
 /// back for a while whose session was destroyed.
 const PAUSE: Duration = Duration::from_secs(1);
+
+const KEPT_BACK: &str = "held by nobody, but kept back by Consul for the session that had it";
 
 /// What is too short for a blocking query after which all is as it was.
 const SHORT: Duration = Duration::from_millis(100);
@@ -198,6 +200,8 @@ impl Consul {
         let every = self.ttl / RENEWALS;
         let mut renewed = None::<Instant>;
         let mut held = "nobody knows who holds it".to_owned();
+        // The lock itself, as long as nobody has changed it: it need not be asked for.
+        let mut quiet = None::<Key>;
         loop {
             let place = match self.custody.value() {
                 Some(place) => place,
@@ -224,21 +228,25 @@ impl Consul {
                     scope.voice.remark(remark);
                     None
                 }
-                Some(0) => {
-                    match self.come_first(kv, &place)? {
+                Some(0) => match quiet.take() {
+                    Some(other) => Some(other),
+                    None => match self.come_first(kv, &place)? {
                         Come::Held(effect) => return Ok(effect),
                         Come::Behind(other) => {
                             held = held_by(&other);
                             Some(other)
                         }
                         Come::KeptBack => {
-                            held = "held by nobody, but kept back by Consul for the session that had it".to_owned();
+                            held = KEPT_BACK.to_owned();
                             None
                         }
-                    }
-                }
+                    },
+                },
                 Some(at) => {
-                    held = format!("{}, {at} before this one", held_by(&queue[0]));
+                    let holder = kv.find(&place.lock)?;
+                    let holder = holder.filter(|it| !it.session.is_empty());
+                    let shown = held_by(holder.as_ref().unwrap_or(&queue[0]));
+                    held = format!("{shown}, {at} before this one");
                     queue.into_iter().nth(at - 1)
                 }
             };
@@ -250,17 +258,19 @@ impl Consul {
                 self.leave(kv)?;
                 return Err(not_had(scope, &noun, &held));
             };
-            let piece = every
-                .min(WATCH)
-                .min(left)
-                .mul_f64(0.75 + fastrand::f64() / 4.0);
+            let piece = (self.ttl / 3).min(WATCH).min(left);
             let begun = Instant::now();
-            let is_news = match ahead {
-                Some(other) => kv.watch(&other, piece)? || begun.elapsed() >= SHORT,
+            let is_changed = match ahead {
+                Some(other) => {
+                    let is_changed =
+                        kv.watch(&other, piece.mul_f64(0.75 + fastrand::f64() / 4.0))?;
+                    quiet = Some(other).filter(|it| it.name == place.lock && !is_changed);
+                    is_changed
+                }
                 None => false,
             };
             // A query that does not block must not become a storm.
-            if !is_news {
+            if !is_changed && begun.elapsed() < SHORT {
                 let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
                 let _ = scope.cancel.sleep(pause.min(left));
             }

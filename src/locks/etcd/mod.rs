@@ -17,7 +17,6 @@ use crate::intent::{Intent, Mark};
 use crate::lock::{Claim, Lock, Via};
 use crate::peer::Peer;
 use crate::step::{Effect, Scope};
-use crate::sys::cancel::Waited;
 use queue::{Queue, Standing};
 
 /// The entry in the table. Its keys, beside those of every [`Peer`]:
@@ -46,7 +45,7 @@ pub const VIA: Via = Via {
 const RENEWALS: u32 = 4;
 
 /// How long the key before the own one is watched at a time.
-const WATCH: Duration = Duration::from_secs(4);
+const WATCH: Duration = Duration::from_secs(5);
 
 /// The shortest pause between two looks where a watch does not work.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -228,7 +227,8 @@ impl Etcd {
             }
             let is_news = match &predecessor {
                 Some(predecessor) => {
-                    let piece = every.min(WATCH).mul_f64(0.75 + fastrand::f64() / 4.0);
+                    let piece = (self.ttl / 3).min(WATCH);
+                    let piece = piece.mul_f64(0.75 + fastrand::f64() / 4.0);
                     let piece = end.earlier(Deadline::after(piece, Reason::Attempt));
                     queue::watch(gateway, predecessor, queue.revision, piece)
                 }
@@ -240,11 +240,9 @@ impl Etcd {
                 }
             };
             if !is_news && end.left().is_some() {
-                let pause =
-                    Deadline::after(PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0), Reason::Attempt);
-                if scope.cancel.sleep_until(end.earlier(pause)) == Waited::Cancelled {
-                    continue;
-                }
+                let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
+                let pause = Deadline::after(pause, Reason::Attempt);
+                let _ = scope.cancel.sleep_until(end.earlier(pause));
             }
         }
     }

@@ -13,7 +13,7 @@ pub(super) enum Reply {
     Granted,
     /// Another one holds the slot, or all of them are held; the peer's own words.
     Locked(String),
-    /// Two requests met at airlock's store, and this one was dropped. As a failure: it may pass.
+    /// Two requests met at airlock's store, and this one has done nothing. As a failure, it may pass.
     Conflict(Box<Failure>),
 }
 
@@ -23,20 +23,23 @@ pub(super) enum Reply {
 /// What is neither a slot nor the lack of one.
 pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
     let (kind, said) = error(answer);
+    let failure = |said: String| Failure::new(Word::Status, answer.url.clone(), said).passing(true);
     match (answer.status, kind.as_str()) {
         _ if answer.is_success() => Ok(Reply::Granted),
+        // It was free, and the lease could not be written, or nobody knows whether it was.
+        (423, _) if said.ends_with("held by") => Err(failure(said)),
         (423, _) => Ok(Reply::Locked(said)),
-        // The same kind for a full semaphore, and for a store that could not be written.
+        // airlock's kind for a full semaphore, for one that another member was faster to change, and for a store that
+        // did not say what it has done.
         (500, "failed_lock") if said.contains("currently locked") => Ok(Reply::Locked(said)),
-        (500, "failed_lock") => {
-            let failure = Failure::new(Word::Status, answer.url.clone(), said);
-            Ok(Reply::Conflict(Box::new(failure.passing(true))))
+        (500, "failed_lock") if said.contains("conflict") => {
+            Ok(Reply::Conflict(Box::new(failure(said))))
         }
         (500, _) if said.contains("uncordoning") => {
             let cause = format!(
                 "{said}: no Kubernetes node has this id, so that the slot stays held until an administrator frees it"
             );
-            Err(Failure::new(Word::Status, answer.url.clone(), cause).passing(true))
+            Err(failure(cause))
         }
         (400..=499, _) if !kind.is_empty() && !matches!(answer.status, 408 | 429) => {
             let cause = format!("status {}: {kind}: {said}", answer.status);
@@ -119,6 +122,18 @@ mod tests {
                 true,
             ),
             (500, "[]", Word::Status, true),
+            (
+                500,
+                r#"{"kind":"failed_lock","value":"context deadline exceeded"}"#,
+                Word::Status,
+                true,
+            ),
+            (
+                423,
+                r#"{"kind":"lock_held","value":"reboot lease lock unavailable, held by "}"#,
+                Word::Status,
+                true,
+            ),
             (503, "", Word::Status, true),
             (429, r#"{"kind":"slow","value":"x"}"#, Word::Status, true),
             (
