@@ -14,7 +14,7 @@ use support::consul::Consul;
 use support::etcd::Cluster;
 use support::fleetlock_stand_in::{FleetLock, Make};
 use support::locks::config;
-use support::proxy::{Held, Proxy};
+use support::loopback::{Held, Middleman};
 
 /// What a start says that has nothing to do.
 const NOTHING: &str = "farewell start: nothing is to be undone\n";
@@ -111,14 +111,14 @@ fn is_undone(place: &Binary, locks: &dyn Locks) {
 
 /// Killed before the server hears of the request, and before the run hears of the answer.
 fn killed_while_it_takes(name: &str, locks: &dyn Locks) {
-    let proxy = Proxy::of(address(locks.url()));
-    let keys = locks.keys(&proxy.url());
+    let between = Middleman::before(address(locks.url()));
+    let keys = locks.keys(&between.url());
     for (held, places) in [(Held::Request, 0), (Held::Answer, 1)] {
         let name = format!("lock-killed-{name}-{places}");
         let place = Binary::new(&name, &config(&keys, "30s", "true"));
-        proxy.hold(locks.sticky(), held);
+        between.hold(locks.sticky(), held);
         let mut run = place.start(&["run", "--trigger", "poweroff"]);
-        proxy.wait();
+        between.wait();
         signal(&run, SIGKILL);
         run.wait().expect("waited for");
         assert_eq!(locks.places(), places, "{held:?}");
@@ -139,15 +139,15 @@ fn inside(name: &str, keys: &str, trigger: &str) -> (Binary, Child) {
 
 /// Killed at each request by which a lock is held over a reboot: whatever came of it, the next start gives it back.
 fn killed_while_it_holds(name: &str, locks: &dyn Locks) {
-    let proxy = Proxy::of(address(locks.url()));
-    let keys = locks.keys(&proxy.url());
+    let between = Middleman::before(address(locks.url()));
+    let keys = locks.keys(&between.url());
     for (at, request) in locks.holding().iter().enumerate() {
         for held in [Held::Request, Held::Answer] {
             let name = format!("lock-held-{name}-{at}-{held:?}");
             let (place, mut run) = inside(&name, &keys, "reboot");
-            proxy.hold(request, held);
+            between.hold(request, held);
             std::fs::write(place.dir.file("go"), "").expect("written");
-            proxy.wait();
+            between.wait();
             signal(&run, SIGKILL);
             run.wait().expect("waited for");
             assert!(locks.places() > 0, "{request} {held:?}");

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
+use super::cli::wait_until;
 use super::servers::{answer, read_request};
 
 /// A request, taken apart.
@@ -152,7 +153,7 @@ struct State {
     last: Mutex<Option<String>>,
     heard: Mutex<Vec<String>>,
     deed: Mutex<Option<Deed>>,
-    /// The beginning of the request that is held back.
+    /// What the first line of the request contains that is held back.
     rule: Mutex<Option<(String, Held)>>,
     has_held: AtomicBool,
 }
@@ -204,14 +205,16 @@ impl Middleman {
         *self.state.deed.lock().expect("lock") = Some((request.to_owned(), Box::new(deed)));
     }
 
-    /// Holds back for ever what belongs to the next request that begins so.
+    /// Holds back for ever what belongs to the next request whose first line contains this.
     pub fn hold(&self, request: &str, held: Held) {
+        self.state.has_held.store(false, Ordering::SeqCst);
         *self.state.rule.lock().expect("lock") = Some((request.to_owned(), held));
     }
 
-    /// Whether it has been held back; where it is an answer, the server has given it.
-    pub fn has_held(&self) -> bool {
-        self.state.has_held.load(Ordering::SeqCst)
+    /// Waits until it has been held back; where it is an answer, the server has given it.
+    pub fn wait(&self) {
+        let has_held = || self.state.has_held.load(Ordering::SeqCst);
+        wait_until("it is held back", has_held);
     }
 
     pub fn go_down(&self) {
@@ -285,8 +288,9 @@ impl State {
 impl State {
     /// What of a request is to be held back; once.
     fn held(&self, request: &str) -> Option<Held> {
+        let line = request.lines().next().unwrap_or_default();
         let mut rule = self.rule.lock().expect("lock");
-        rule.take_if(|(begins, _)| request.starts_with(begins.as_str()))
+        rule.take_if(|(part, _)| line.contains(part.as_str()))
             .map(|(_, held)| held)
     }
 
