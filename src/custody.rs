@@ -3,6 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::config::section::Section;
 use crate::config::template::Template;
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
@@ -101,6 +102,50 @@ impl<T: Clone + Default> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.0.inner().is_busy = false;
         self.0.idle.notify_all();
+    }
+}
+
+/// The configured times of a lock that expires by itself, in whole seconds:
+///
+/// - `ttl`: how long a holder that is dead blocks the others; default 30s
+/// - `hold`: how long it stays held while this machine reboots; default 10m
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From one renewal to the end, should no other one come.
+    pub ttl: Duration,
+    /// From the end of the run to the end, should the machine not come back.
+    pub hold: Duration,
+}
+
+/// How often a lock is renewed within its `ttl`.
+const RENEWALS: u32 = 4;
+
+impl Times {
+    /// Reads them; whatever is shorter than `least` is a problem, told as `noun` has it.
+    pub fn read(section: &Section<'_>, least: Duration, noun: &str) -> Option<Times> {
+        let read = |key: &'static str, default: Duration| {
+            if !section.has(key) {
+                section.know(key);
+                return Some(default);
+            }
+            let time = section.duration(key)?;
+            if time < least || time.subsec_nanos() > 0 {
+                section.problem(key, noun);
+                return None;
+            }
+            Some(time)
+        };
+        let ttl = read("ttl", Duration::from_secs(30));
+        let hold = read("hold", Duration::from_secs(10 * 60));
+        Some(Times {
+            ttl: ttl?,
+            hold: hold?,
+        })
+    }
+
+    /// How often it is renewed.
+    pub fn renewal(self) -> Duration {
+        self.ttl / RENEWALS
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clients::consul::Agent;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::config::template::escaped;
-use crate::custody::{Custody, holder, last_call, not_had};
+use crate::custody::{Custody, Times, holder, last_call, not_had};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -39,9 +39,6 @@ pub const VIA: Via = Via {
     undo: undo::undo,
 };
 
-/// How often a session is renewed within its TTL.
-const RENEWALS: u32 = 4;
-
 /// How long one blocking query lasts.
 const WATCH: Duration = Duration::from_secs(5);
 
@@ -57,8 +54,7 @@ const SHORT: Duration = Duration::from_millis(100);
 struct Consul {
     agent: Agent,
     key: Field<String>,
-    ttl: Duration,
-    hold: Duration,
+    times: Times,
     custody: Custody<Option<Place>>,
 }
 
@@ -88,18 +84,17 @@ fn read(section: &Section<'_>) -> Option<Claim> {
     let key = section.required("key", |section, key| {
         section.text(key, lock_name, Secrecy::Public)
     });
-    let ttl = seconds(section, "ttl", Duration::from_secs(30));
-    let hold = seconds(section, "hold", Duration::from_secs(10 * 60));
-    let (agent, key, ttl, hold) = (agent?, key?, ttl?, hold?);
+    let told = "a session of Consul has whole seconds, from 10s to 24h";
+    let times = Times::read(section, Duration::from_secs(10), told);
+    let (agent, key, times) = (agent?, key?, times?);
     agent.warn_of_secrets(section);
     Some(Claim {
         ties: agent.ties(),
-        renewal: Some(ttl / RENEWALS),
+        renewal: Some(times.renewal()),
         lock: Box::new(Consul {
             agent,
             key,
-            ttl,
-            hold,
+            times,
             custody: Custody::default(),
         }),
     })
@@ -115,23 +110,6 @@ fn lock_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A time that a session can have; 24h is the longest duration anyway.
-fn seconds(section: &Section<'_>, key: &'static str, default: Duration) -> Option<Duration> {
-    if !section.has(key) {
-        section.know(key);
-        return Some(default);
-    }
-    let time = section.duration(key)?;
-    if time < Duration::from_secs(10) || time.subsec_nanos() > 0 {
-        section.problem(
-            key,
-            "a session of Consul has whole seconds, from 10s to 24h",
-        );
-        return None;
-    }
-    Some(time)
-}
-
 impl Consul {
     fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Kv<'a>, Failure> {
         Ok(Kv {
@@ -144,7 +122,7 @@ impl Consul {
     fn join(&self, kv: &Kv<'_>) -> Result<Place, Failure> {
         let scope = kv.scope;
         let (lock, holder) = (self.key.get(scope.facts)?, holder(scope)?);
-        let session = kv.create(&lock, self.ttl)?;
+        let session = kv.create(&lock, self.times.ttl)?;
         let contender = format!("{lock}/{session}");
         let mark = scope.intend(&self.intent(scope, &session, &holder)?)?;
         let place = Place {
@@ -197,7 +175,7 @@ impl Consul {
     /// Waits until the lock is this one's.
     fn wait(&self, kv: &Kv<'_>, end: Deadline) -> Result<Effect, Failure> {
         let scope = kv.scope;
-        let every = self.ttl / RENEWALS;
+        let every = self.times.renewal();
         let mut renewed = None::<Instant>;
         let mut held = "nobody knows who holds it".to_owned();
         // The lock itself, as long as nobody has changed it: it need not be asked for.
@@ -258,7 +236,7 @@ impl Consul {
                 self.leave(kv)?;
                 return Err(not_had(scope, &noun, &held));
             };
-            let piece = (self.ttl / 3).min(WATCH).min(left);
+            let piece = (self.times.ttl / 3).min(WATCH).min(left);
             let begun = Instant::now();
             let is_changed = match ahead {
                 Some(other) => {
@@ -391,7 +369,9 @@ impl Lock for Consul {
             self.forget(&kv, &place)?;
             return Err(lost(&kv, &place));
         };
-        place.sessions.push(kv.create(&place.lock, self.hold)?);
+        place
+            .sessions
+            .push(kv.create(&place.lock, self.times.hold)?);
         self.custody.change(|it| *it = Some(place.clone()));
         if !kv.hand_over(&place.lock, &old, place.session(), &place.holder)? {
             self.forget(&kv, &place)?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::config::template::escaped;
-use crate::custody::{Custody, holder, last_call, not_had};
+use crate::custody::{Custody, Times, holder, last_call, not_had};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -41,9 +41,6 @@ pub const VIA: Via = Via {
     undo: undo::undo,
 };
 
-/// How often a lease is kept alive within its TTL.
-const RENEWALS: u32 = 4;
-
 /// How long the key before the own one is watched at a time.
 const WATCH: Duration = Duration::from_secs(5);
 
@@ -53,8 +50,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 struct Etcd {
     peer: Peer,
     key: Field<String>,
-    ttl: Duration,
-    hold: Duration,
+    times: Times,
     custody: Custody<Option<Place>>,
 }
 
@@ -84,18 +80,17 @@ fn read(section: &Section<'_>) -> Option<Claim> {
     let key = section.required("key", |section, key| {
         section.text(key, lock_name, Secrecy::Public)
     });
-    let ttl = seconds(section, "ttl", Duration::from_secs(30));
-    let hold = seconds(section, "hold", Duration::from_secs(10 * 60));
-    let (peer, key, ttl, hold) = (peer?, key?, ttl?, hold?);
+    let told = "a lease has whole seconds, 2s at least";
+    let times = Times::read(section, Duration::from_secs(2), told);
+    let (peer, key, times) = (peer?, key?, times?);
     peer.warn_of_secrets(section);
     Some(Claim {
         ties: peer.ties(),
-        renewal: Some(ttl / RENEWALS),
+        renewal: Some(times.renewal()),
         lock: Box::new(Etcd {
             peer,
             key,
-            ttl,
-            hold,
+            times,
             custody: Custody::default(),
         }),
     })
@@ -108,26 +103,12 @@ fn lock_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A time that a lease can have.
-fn seconds(section: &Section<'_>, key: &'static str, default: Duration) -> Option<Duration> {
-    if !section.has(key) {
-        section.know(key);
-        return Some(default);
-    }
-    let time = section.duration(key)?;
-    if time < Duration::from_secs(2) || time.subsec_nanos() > 0 {
-        section.problem(key, "a lease has whole seconds, 2s at least");
-        return None;
-    }
-    Some(time)
-}
-
 impl Etcd {
     /// Joins the end of the queue.
     fn join(&self, gateway: &Gateway<'_>) -> Result<Place, Failure> {
         let scope = gateway.scope;
         let (lock, holder) = (self.key.get(scope.facts)?, holder(scope)?);
-        let lease = queue::grant(gateway, self.ttl)?;
+        let lease = queue::grant(gateway, self.times.ttl)?;
         let key = format!("{lock}/{lease:x}");
         let mark = scope.intend(&self.intent(scope, &key, &holder)?)?;
         let place = Place {
@@ -180,7 +161,7 @@ impl Etcd {
     /// Waits until the lock is this one's.
     fn wait(&self, gateway: &Gateway<'_>, end: Deadline) -> Result<Effect, Failure> {
         let scope = gateway.scope;
-        let every = self.ttl / RENEWALS;
+        let every = self.times.renewal();
         let mut renewed = None::<Instant>;
         let mut held = "nobody knows who holds it".to_owned();
         loop {
@@ -227,7 +208,7 @@ impl Etcd {
             }
             let is_news = match &predecessor {
                 Some(predecessor) => {
-                    let piece = (self.ttl / 3).min(WATCH);
+                    let piece = (self.times.ttl / 3).min(WATCH);
                     let piece = piece.mul_f64(0.75 + fastrand::f64() / 4.0);
                     let piece = end.earlier(Deadline::after(piece, Reason::Attempt));
                     queue::watch(gateway, predecessor, queue.revision, piece)
@@ -321,7 +302,7 @@ impl Lock for Etcd {
             return self.release(scope);
         }
         let gateway = Gateway::open(&self.peer, scope, &[])?;
-        place.leases.push(queue::grant(&gateway, self.hold)?);
+        place.leases.push(queue::grant(&gateway, self.times.hold)?);
         self.custody.change(|it| *it = Some(place.clone()));
         if !queue::put_again(&gateway, &place)? {
             self.forget(&gateway, &place)?;
