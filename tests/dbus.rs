@@ -54,6 +54,9 @@ fn a_run_is_seen_as_it_goes() {
     let run = scene.cli.start(&["run", "--trigger", "reboot"]);
     scene.wait_for_name();
     wait_until("the step runs", || scene.cli.exists("first-on"));
+    // What comes within a tenth of a second is told together.
+    let is_told = || scene.property("Steps")[0][2] == "running";
+    wait_until("that is told", is_told);
 
     // While a step runs and nothing happens, everybody is answered.
     let seen = scene.busctl(&[], &["introspect", NAME, PATH, NAME]);
