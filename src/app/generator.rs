@@ -9,8 +9,6 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use crate::config::duration;
@@ -23,6 +21,7 @@ use crate::plan::ordering::Ordering;
 use crate::secrets::mask;
 use crate::sys::signals;
 use crate::sys::systemd::UNIT;
+use crate::sys::workers;
 use crate::trigger::Trigger;
 
 /// The name of the link.
@@ -53,12 +52,10 @@ pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> 
 }
 
 fn generate(directory: &Path) {
-    let (sender, receiver) = mpsc::channel();
-    // A configuration may name a file on a mount that is dead; its thread is left behind.
-    let spawned = thread::Builder::new().spawn(move || sender.send(sequence()));
-    let made = match spawned.map(|_| receiver.recv_timeout(PATIENCE)) {
-        Ok(Ok(made)) => made,
-        Ok(Err(_)) => Err(vec![format!(
+    // A configuration may name a file on a mount that is dead.
+    let made = match workers::within(PATIENCE, sequence) {
+        Ok(Some(made)) => made,
+        Ok(None) => Err(vec![format!(
             "the configuration could not be read within {}",
             lapse::short(PATIENCE)
         )]),

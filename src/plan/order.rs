@@ -27,17 +27,16 @@ pub fn arrange(drafts: Vec<Draft>, problems: &mut Vec<Problem>) -> Vec<Step> {
     for (new, old) in order.iter().enumerate() {
         place[*old] = new;
     }
-    let mut steps: Vec<(usize, Step)> = Vec::with_capacity(drafts.len());
+    let mut steps: Vec<Option<Step>> = drafts.iter().map(|_| None).collect();
     for (old, draft) in drafts.into_iter().enumerate() {
         if let Some(mut step) = draft.step {
             step.after = after[old].iter().map(|before| place[*before]).collect();
             step.after.sort_unstable();
             step.after.dedup();
-            steps.push((place[old], step));
+            steps[place[old]] = Some(step);
         }
     }
-    steps.sort_by_key(|(place, _)| *place);
-    steps.into_iter().map(|(_, step)| step).collect()
+    steps.into_iter().flatten().collect()
 }
 
 /// For each draft, the ones that it waits for.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::fmt::friendly::{Designator, SpanParser, SpanPrinter};
+use jiff::fmt::friendly::SpanParser;
 use jiff::{SignedDuration, Timestamp};
 
 /// A time as RFC 3339 in UTC, to the microsecond.
@@ -17,10 +17,8 @@ pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
 
 /// A time as `20261123T235900.123Z`, which sorts as text.
 pub fn compact(time: SystemTime) -> String {
-    Timestamp::try_from(time)
-        .unwrap_or_default()
-        .strftime("%Y%m%dT%H%M%S.%3fZ")
-        .to_string()
+    let time = Timestamp::try_from(time).unwrap_or_default();
+    format!("{time:.3}").replace(['-', ':'], "")
 }
 
 /// A span of time in jiff's friendly format, units up to hours: `500ms`, `90s`, `1h 30m`; `None` for what is none, or
@@ -33,7 +31,5 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 /// A span of time the way that [`parse_duration`] reads it: `1m 30s`.
 pub fn print_duration(duration: Duration) -> String {
     let span = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
-    SpanPrinter::new()
-        .designator(Designator::Compact)
-        .duration_to_string(&span)
+    format!("{span:#}")
 }

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::time::Duration;
 
-use super::workers::{self, Next};
+use super::workers;
 
 /// The largest file that is read; facts and credentials are small.
 const LIMIT: u64 = 1 << 20;
@@ -22,15 +21,8 @@ pub fn within<T: Send + 'static>(
     patience: Duration,
     access: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (sender, receiver) = mpsc::channel();
-    workers::start(move || -> Next {
-        let accessed = access();
-        // The receiver is gone only when it no longer waits.
-        Box::new(move || drop(sender.send(accessed)))
-    })?;
-    receiver
-        .recv_timeout(patience)
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
+    workers::within(patience, access)?
+        .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
 }
 
 /// Reads a small text file.

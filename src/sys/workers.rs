@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// Enough for TLS and for JSON; only what is touched costs memory.
 const STACK: usize = 512 << 10;
@@ -49,6 +50,31 @@ pub fn start(job: impl FnOnce() -> Next + Send + 'static) -> io::Result<()> {
             }
         })?;
     Ok(())
+}
+
+/// What `job` returns, or `None` when it has not by the end of `patience`: its thread is left behind then.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    // Beside the channel, whose code is there once for all types then.
+    let made = Arc::new(Mutex::new(None));
+    let (theirs, (sender, receiver)) = (made.clone(), mpsc::channel::<()>());
+    start(move || -> Next {
+        let value = job();
+        *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        // The receiver is gone only when it no longer waits.
+        Box::new(move || {
+            let _ = sender.send(());
+        })
+    })?;
+    Ok(match receiver.recv_timeout(patience) {
+        Ok(()) => made.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        Err(_) => None,
+    })
 }
 
 fn idle() -> MutexGuard<'static, Vec<Sender<Job>>> {

@@ -252,7 +252,7 @@ impl Kv<'_> {
             session == Some(it.session.as_str())
         };
         keys.retain(is_contender);
-        keys.sort_by_key(|it| it.created);
+        keys.sort_unstable_by_key(|it| it.created);
         Ok(keys)
     }
 

@@ -40,7 +40,6 @@ pub(super) struct Found {
     pub(super) key: String,
     pub(super) value: String,
     pub(super) lease: i64,
-    created: i64,
 }
 
 impl Found {
@@ -54,7 +53,6 @@ impl Found {
             key: text(value.get("key")?)?,
             value: text(&value["value"])?,
             lease: integer(&value["lease"]),
-            created: integer(value.get("create_revision")?),
         })
     }
 }
@@ -77,20 +75,16 @@ fn keys(gateway: &Gateway<'_>, answer: &Value) -> Result<Vec<Found>, Failure> {
 
 /// All keys of the queue, the oldest first and with its value.
 fn look(gateway: &Gateway<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure> {
-    let (mut all, mut first) = (range(lock), range(lock));
+    let mut all = range(lock);
+    all["sort_order"] = "ASCEND".into();
+    all["sort_target"] = "CREATE".into();
+    let mut first = all.clone();
     all["keys_only"] = true.into();
-    for (key, value) in [
-        ("sort_order", "ASCEND"),
-        ("sort_target", "CREATE"),
-        ("limit", "1"),
-    ] {
-        first[key] = value.into();
-    }
+    first["limit"] = "1".into();
     let asked = json!({"success": [{"request_range": all}, {"request_range": first}]});
     let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
     let part = |at: usize| keys(gateway, &answer["responses"][at]["response_range"]);
     let (mut queue, first) = (part(0)?, part(1)?);
-    queue.sort_by_key(|it| it.created);
     if let (Some(oldest), Some(first)) = (queue.first_mut(), first.into_iter().next()) {
         oldest.value = first.value;
     }

@@ -10,7 +10,7 @@ mod tls;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -28,6 +28,7 @@ pub use tls::TlsFiles;
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
+use crate::sys::workers;
 use resolver::{Names, Route};
 
 /// How much of a body is read. No answer that a step looks at is longer.
@@ -192,14 +193,10 @@ fn load(endpoint: &Endpoint, tls: &TlsFiles, deadline: Deadline) -> Result<TlsCo
         Failure::new(Word::TimedOut, endpoint.to_string(), cause)
     };
     let patience = deadline.left().ok_or_else(late)?;
-    let (sender, receiver) = mpsc::channel();
     let files = tls.clone();
-    std::thread::Builder::new()
-        .name("certificates".to_owned())
-        // The receiver is gone only when it no longer waits.
-        .spawn(move || drop(sender.send(files.load())))
-        .map_err(|error| Failure::new(Word::Io, endpoint.to_string(), error.to_string()))?;
-    receiver.recv_timeout(patience).map_err(|_| late())?
+    workers::within(patience, move || files.load())
+        .map_err(|error| Failure::new(Word::Io, endpoint.to_string(), error.to_string()))?
+        .ok_or_else(late)?
 }
 
 fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {

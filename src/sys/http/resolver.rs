@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
+
+use crate::sys::workers;
 
 /// As many addresses of a name as the client takes.
 const MOST: usize = 16;
@@ -72,29 +74,22 @@ impl Names {
         if let Some(addresses) = self.lock().get(&key) {
             return Ok(addresses.clone());
         }
-        let (sender, receiver) = mpsc::channel();
         let names = self.clone();
-        std::thread::Builder::new()
-            .name("resolver".to_owned())
-            .spawn(move || {
-                let found = (names.look_up)(&key.0, key.1);
-                // An answer that comes too late for this request is still there for the next one.
-                if let Ok(addresses) = &found
-                    && !addresses.is_empty()
-                {
-                    names.lock().insert(key, addresses.clone());
-                }
-                // The receiver is gone only when it no longer waits.
-                let _ = sender.send(found);
-            })?;
-        match receiver.recv_timeout(patience) {
-            Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-            Ok(Ok(_)) => Err(unresolved("has no address")),
-            Ok(Err(error)) => Err(unresolved(error)),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                Err(ureq::Error::Timeout(ureq::Timeout::Resolve))
+        let look_up = move || {
+            let found = (names.look_up)(&key.0, key.1);
+            // An answer that comes too late for this request is still there for the next one.
+            if let Ok(addresses) = &found
+                && !addresses.is_empty()
+            {
+                names.lock().insert(key, addresses.clone());
             }
-            Err(mpsc::RecvTimeoutError::Disconnected) => Err(unresolved("the look-up broke off")),
+            found
+        };
+        match workers::within(patience, look_up)? {
+            Some(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+            Some(Ok(_)) => Err(unresolved("has no address")),
+            Some(Err(error)) => Err(unresolved(error)),
+            None => Err(ureq::Error::Timeout(ureq::Timeout::Resolve)),
         }
     }
 
