@@ -3,6 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::config::duration::print;
 use crate::config::section::Section;
 use crate::config::template::Template;
 use crate::deadline::Deadline;
@@ -165,6 +166,14 @@ pub fn last_call(scope: &Scope<'_>) -> Deadline {
     let left = scope.deadline.left().unwrap_or_default();
     let kept = (left / 10).min(Duration::from_secs(1));
     Deadline::after(left.saturating_sub(kept), scope.deadline.reason())
+}
+
+/// Says of a lock that is still held at the end of the run how it ends; `limit`: when it expires by itself.
+pub fn tell_kept(scope: &Scope<'_>, limit: Option<Duration>) {
+    let limit = limit.map_or(String::new(), |it| format!(", for {} at most", print(it)));
+    let remark =
+        format!("kept while this machine comes back{limit}: `farewell start` gives it back");
+    scope.voice.remark(&remark);
 }
 
 /// The failure of a lock that was waited for to the end.

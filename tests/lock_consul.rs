@@ -409,7 +409,11 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let place = Binary::new("lock-consul-hold-run", &config(&keys, "30s", "true"));
     let run = place.verb(&["run", "--trigger", "reboot"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert_eq!(step_of(&place.report(), "release lock")["state"], "done");
+    let release = step_of(&place.report(), "release lock");
+    assert_eq!(release["state"], "done");
+    let kept =
+        "kept while this machine comes back, for 50s at most: `farewell start` gives it back";
+    assert_eq!(release["reason"], kept);
     let held = sessions(&consul);
     assert_eq!((held.len(), &held[0]["TTL"]), (1, &"50s".into()));
     assert_eq!(

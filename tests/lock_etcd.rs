@@ -392,7 +392,11 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let place = Binary::new("lock-etcd-hold-run", &config(&keys, "30s", "true"));
     let run = place.verb(&["run", "--trigger", "reboot"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert_eq!(step_of(&place.report(), "release lock")["state"], "done");
+    let release = step_of(&place.report(), "release lock");
+    assert_eq!(release["state"], "done");
+    let kept =
+        "kept while this machine comes back, for 50s at most: `farewell start` gives it back";
+    assert_eq!(release["reason"], kept);
     let key = queue(&etcd).remove(0);
     let found = etcd.ctl(&["get", &key, "-w", "json"]);
     let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");

@@ -340,7 +340,10 @@ fn a_machine_that_comes_back_keeps_its_slot_and_its_next_start_gives_it_back() {
     );
     let run = place.verb(&["run", "--trigger", "reboot"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert_eq!(step_of(&place.report(), "release lock")["state"], "done");
+    let release = step_of(&place.report(), "release lock");
+    assert_eq!(release["state"], "done");
+    let kept = "kept while this machine comes back: `farewell start` gives it back";
+    assert_eq!(release["reason"], kept);
     assert_eq!(server.holder("default").as_deref(), Some("a"));
     let start = place.verb(&["start", "--undo-only"]);
     assert_eq!(start.code, Some(0), "{}", start.stderr);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clients::consul::Agent;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::config::template::escaped;
-use crate::custody::{Custody, Times, holder, last_call, not_had};
+use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -386,6 +386,7 @@ impl Lock for Consul {
         }
         place.sessions = vec![place.session().to_owned()];
         self.custody.change(|it| *it = Some(place));
+        tell_kept(scope, Some(self.times.hold));
         Ok(Effect::Done)
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::config::template::escaped;
-use crate::custody::{Custody, Times, holder, last_call, not_had};
+use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -317,6 +317,7 @@ impl Lock for Etcd {
         }
         place.leases = vec![place.lease()];
         self.custody.change(|it| *it = Some(place));
+        tell_kept(scope, Some(self.times.hold));
         Ok(Effect::Done)
     }
 

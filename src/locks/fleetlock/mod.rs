@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::config::template::escaped;
-use crate::custody::{Custody, last_call, not_had};
+use crate::custody::{Custody, last_call, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -301,7 +301,7 @@ impl Lock for FleetLock {
         if self.close(scope) && !self.custody.value().is_held {
             return self.leave(scope);
         }
-        // Nothing expires: the next start gives it back.
+        tell_kept(scope, None);
         Ok(Effect::Done)
     }
 
