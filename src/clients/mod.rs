@@ -1,5 +1,5 @@
 //! The protocols that more than one member speaks.
 
-pub mod consul;
+pub mod agent;
 pub mod etcd;
 pub mod search;

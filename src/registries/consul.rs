@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::clients::consul::Agent;
+use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
@@ -58,7 +58,7 @@ struct Listing {
 }
 
 fn read(section: &Section<'_>) -> Option<registry::Entry> {
-    let agent = Agent::read(section);
+    let agent = Agent::read(section, CONSUL);
     let service = section.required("service", |section, key| {
         section.text(key, service_id, Secrecy::Public)
     });

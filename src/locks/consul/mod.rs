@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::clients::consul::Agent;
+use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::config::template::escaped;
 use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
@@ -80,7 +80,7 @@ impl Place {
 }
 
 fn read(section: &Section<'_>) -> Option<Claim> {
-    let agent = Agent::read(section);
+    let agent = Agent::read(section, CONSUL);
     let key = section.required("key", |section, key| {
         section.text(key, lock_name, Secrecy::Public)
     });

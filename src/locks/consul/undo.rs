@@ -1,7 +1,7 @@
 //! Giving up a place in the queue, or the lock itself, that an earlier run has left.
 
 use super::{VIA, kv::Kv};
-use crate::clients::consul::Agent;
+use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::failure::Failure;
 use crate::intent::Intent;
@@ -22,7 +22,7 @@ struct Leaving {
 
 fn read(section: &Section<'_>) -> Option<Leaving> {
     let text = |key| section.required(key, |it, key| it.text(key, plain, Secrecy::Public));
-    let agent = Agent::read(section);
+    let agent = Agent::read(section, CONSUL);
     let (lock, session, holder) = (text("key"), text("session"), text("holder"));
     Some(Leaving {
         agent: agent?,

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::clients::agent::{Agent, NOMAD};
 use crate::config::duration;
-use crate::config::section::{Field, Secrecy, Section};
+use crate::config::section::Section;
 use crate::failure::{Failure, Word};
 use crate::intent::Intent;
-use crate::peer::{Peer, unexpected, warn_of_secret};
+use crate::peer::unexpected;
 use crate::registry::{self, Registration, Registry};
 use crate::step::{self, Effect, Pace, Scope};
-use crate::sys::http::header_value;
 use node::{Talk, Watch};
 
-/// The registry's entry in the table. Its keys, beside those of every [`Peer`]:
+/// The registry's entry in the table. Its keys, beside those of every [`Peer`](crate::peer::Peer):
 ///
 /// - `url`: default `http://127.0.0.1:4646`, the agent on this machine
 /// - `token`: the ACL token, sent as `X-Nomad-Token`
@@ -45,8 +45,6 @@ pub const REGISTRY: Registry = Registry {
     undo: Some(undo::undo),
 };
 
-const URL: &str = "http://127.0.0.1:4646";
-
 /// What is kept of the step's time for what comes after the drain's deadline, at most: the tasks' own time to end.
 const ROOM: Duration = Duration::from_secs(10);
 
@@ -58,41 +56,8 @@ struct Nomad {
     begun: Mutex<Option<String>>,
 }
 
-/// An agent of Nomad, and what it wants to be shown.
-struct Agent {
-    peer: Peer,
-    token: Option<Field<String>>,
-}
-
-impl Agent {
-    fn read(section: &Section<'_>) -> Option<Agent> {
-        let token = section.text("token", header_value, Secrecy::Secret);
-        let peer = Peer::read_at(section, URL)?;
-        if token.is_some() && peer.has_header("x-nomad-token") {
-            let message = "`token` and a header X-Nomad-Token cannot both be sent";
-            section.problem("token", message);
-        }
-        Some(Agent { peer, token })
-    }
-
-    fn warn_of_secrets(&self, section: &Section<'_>) {
-        self.peer.warn_of_secrets(section);
-        if let Some(token) = &self.token {
-            warn_of_secret(section, "token", token);
-        }
-    }
-
-    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Talk<'a>, Failure> {
-        let mut session = self.peer.open(scope)?;
-        if let Some(token) = &self.token {
-            session.set_header("X-Nomad-Token", token.get(scope.facts)?);
-        }
-        Ok(Talk { session, scope })
-    }
-}
-
 fn read(section: &Section<'_>) -> Option<registry::Entry> {
-    let agent = Agent::read(section);
+    let agent = Agent::read(section, NOMAD);
     let deadline = section.duration("deadline");
     let timeout = section.duration_elsewhere("timeout");
     let timeout = timeout.unwrap_or(step::TIMEOUT);
@@ -106,7 +71,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
     let ignores_system_jobs = section.boolean("ignore-system-jobs").unwrap_or(true);
     let agent = agent?;
     agent.warn_of_secrets(section);
-    let ties = agent.peer.ties();
+    let ties = agent.ties();
     Some(registry::Entry {
         registration: Box::new(Nomad {
             agent,
@@ -147,10 +112,7 @@ impl Nomad {
     fn drain(&self, talk: &Talk<'_>, id: &str, name: &str, eligible: bool) -> Result<(), Failure> {
         let scope = talk.scope;
         let run = scope.facts.run();
-        let mut what = self.agent.peer.keep(scope.facts)?;
-        if let Some(token) = &self.agent.token {
-            what.insert("token".to_owned(), token.keep(scope.facts)?.into());
-        }
+        let mut what = self.agent.keep(scope.facts)?;
         what.insert("node".to_owned(), id.into());
         what.insert("run".to_owned(), run.into());
         what.insert("eligible".to_owned(), eligible.into());
@@ -189,7 +151,7 @@ impl Nomad {
 
 impl Registration for Nomad {
     fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let talk = self.agent.open(scope)?;
+        let talk = Talk::open(&self.agent, scope)?;
         let id = talk.own_id()?;
         let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;
@@ -208,7 +170,7 @@ impl Registration for Nomad {
     }
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = self.agent.open(scope)?;
+        let talk = Talk::open(&self.agent, scope)?;
         let id = talk.own_id()?;
         let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::failure;
+use crate::clients::agent::Agent;
 use crate::failure::{Failure, Word};
 use crate::peer::{Session, document, excerpt, unexpected};
 use crate::step::Scope;
@@ -44,7 +45,14 @@ impl Node {
     }
 }
 
-impl Talk<'_> {
+impl<'a> Talk<'a> {
+    pub(super) fn open(agent: &'a Agent, scope: &'a Scope<'a>) -> Result<Talk<'a>, Failure> {
+        Ok(Talk {
+            session: agent.open(scope)?,
+            scope,
+        })
+    }
+
     fn send(&self, request: &Request) -> Result<Answer, Failure> {
         self.session
             .send_until(request, self.scope.request(), |answer| answer.status < 500)

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{Agent, failure};
+use super::failure;
+use super::node::Talk;
+use crate::clients::agent::{Agent, NOMAD};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::failure::{Failure, Word};
 use crate::intent::Intent;
@@ -25,7 +27,7 @@ struct Undrain {
 }
 
 fn read(section: &Section<'_>) -> Option<Undrain> {
-    let agent = Agent::read(section);
+    let agent = Agent::read(section, NOMAD);
     let text = |section: &Section<'_>, key| section.text(key, plain, Secrecy::Public);
     let node = section.required("node", text);
     let run = section.required("run", text);
@@ -40,7 +42,7 @@ fn read(section: &Section<'_>) -> Option<Undrain> {
 
 impl Action for Undrain {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let talk = self.agent.open(scope)?;
+        let talk = Talk::open(&self.agent, scope)?;
         let id = self.node.get(scope.facts)?;
         let run = self.run.get(scope.facts)?;
         let Some(node) = talk.node(&id)? else {
@@ -71,7 +73,7 @@ impl Action for Undrain {
     }
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = self.agent.open(scope)?;
+        let talk = Talk::open(&self.agent, scope)?;
         let id = self.node.get(scope.facts)?;
         let state = match talk.node(&id)? {
             None => "not there any more",

@@ -1,6 +1,6 @@
-//! A Consul agent's HTTP API: its address, and the token that it wants.
+//! An agent of Consul or Nomad, which is usually on this machine: its address, and the token that it wants.
 //!
-//! Source: Consul's documentation, "HTTP API Structure".
+//! Source: Consul's documentation, "HTTP API Structure"; Nomad's, "HTTP API".
 
 use serde_json::{Map, Value};
 
@@ -11,28 +11,52 @@ use crate::peer::{Peer, Session, warn_of_secret};
 use crate::step::{Scope, Ties};
 use crate::sys::http::header_value;
 
-/// Where an agent listens that is configured with nothing else.
-const URL: &str = "http://127.0.0.1:8500";
+/// Whose agent it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Make {
+    /// Where an agent listens that is configured with nothing else.
+    url: &'static str,
+    /// The header that the token is sent in.
+    header: &'static str,
+}
+
+/// Consul's.
+pub const CONSUL: Make = Make {
+    url: "http://127.0.0.1:8500",
+    header: "X-Consul-Token",
+};
+
+/// Nomad's.
+pub const NOMAD: Make = Make {
+    url: "http://127.0.0.1:4646",
+    header: "X-Nomad-Token",
+};
 
 /// The configured keys of an agent, beside those of every [`Peer`]:
 ///
-/// - `url`: default `http://127.0.0.1:8500`, the agent on this machine
-/// - `token`: the ACL token, sent as `X-Consul-Token`
+/// - `url`: default: the agent on this machine
+/// - `token`: the ACL token, sent in a header of its own
 pub struct Agent {
     peer: Peer,
     token: Option<Field<String>>,
+    header: &'static str,
 }
 
 impl Agent {
     /// Reads its keys.
-    pub fn read(section: &Section<'_>) -> Option<Agent> {
+    pub fn read(section: &Section<'_>, make: Make) -> Option<Agent> {
+        let Make { url, header } = make;
         let token = section.text("token", header_value, Secrecy::Secret);
-        let peer = Peer::read_at(section, URL)?;
-        if token.is_some() && peer.has_header("x-consul-token") {
-            let message = "`token` and a header X-Consul-Token cannot both be sent";
+        let peer = Peer::read_at(section, url)?;
+        if token.is_some() && peer.has_header(header) {
+            let message = format!("`token` and a header {header} cannot both be sent");
             section.problem("token", message);
         }
-        Some(Agent { peer, token })
+        Some(Agent {
+            peer,
+            token,
+            header,
+        })
     }
 
     /// As [`Peer::warn_of_secrets`].
@@ -67,7 +91,7 @@ impl Agent {
     pub fn open<'a>(&'a self, scope: &Scope<'a>) -> Result<Session<'a>, Failure> {
         let mut session = self.peer.open(scope)?;
         if let Some(token) = &self.token {
-            session.set_header("X-Consul-Token", token.get(scope.facts)?);
+            session.set_header(self.header, token.get(scope.facts)?);
         }
         Ok(session)
     }
