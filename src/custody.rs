@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::duration::print;
 use crate::config::section::Section;
-use crate::config::template::Template;
+use crate::config::template::Fact;
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::step::Scope;
@@ -155,10 +155,15 @@ impl Times {
 /// # Errors
 /// When the machine's name cannot be had.
 pub fn holder(scope: &Scope<'_>) -> Result<String, Failure> {
-    let failed = |cause: String| Failure::new(Word::Config, "the name of this machine", cause);
-    let template =
-        Template::parse("${hostname} (run ${run})").map_err(|causes| failed(causes.join("; ")))?;
-    scope.facts.render(&template).map_err(failed)
+    let facts = scope.facts;
+    match facts.value(&Fact::Hostname) {
+        Ok(name) => Ok(format!("{name} (run {})", facts.run())),
+        Err(cause) => Err(Failure::new(
+            Word::Config,
+            "the name of this machine",
+            cause,
+        )),
+    }
 }
 
 /// Until when a lock is waited for: a little of the time is kept for leaving the queue.

@@ -95,9 +95,9 @@ impl Facts {
         for part in template.parts() {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Fact(fact) => match self.look_up(fact) {
+                Part::Fact(fact) => match self.value(fact) {
                     Ok(value) => text.push_str(&value),
-                    Err(cause) => missing.push(format!("{fact} cannot be had: {cause}")),
+                    Err(cause) => missing.push(cause),
                 },
             }
         }
@@ -115,13 +115,21 @@ impl Facts {
     /// As [`Facts::render`].
     pub fn render_for_later(&self, template: &Template) -> Result<String, String> {
         let parts = template.parts().iter().map(|part| match part {
-            Part::Fact(fact) if !matches!(fact, Fact::Credential(_)) => self
-                .look_up(fact)
-                .map(|value| template::escaped(&value))
-                .map_err(|cause| format!("{fact} cannot be had: {cause}")),
+            Part::Fact(fact) if !matches!(fact, Fact::Credential(_)) => {
+                self.value(fact).map(|value| template::escaped(&value))
+            }
             part => Ok(part.to_string()),
         });
         parts.collect()
+    }
+
+    /// What one fact stands for. A credential is hidden from every output from then on.
+    ///
+    /// # Errors
+    /// That it cannot be had, and why. The sentence holds no value.
+    pub fn value(&self, fact: &Fact) -> Result<String, String> {
+        self.look_up(fact)
+            .map_err(|cause| format!("{fact} cannot be had: {cause}"))
     }
 
     fn look_up(&self, fact: &Fact) -> Result<String, String> {

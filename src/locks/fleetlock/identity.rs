@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::config::facts::Facts;
-use crate::config::template::Template;
+use crate::config::template::Fact;
 use crate::failure::{Failure, Word};
 use crate::sys::digest::hmac_sha256;
 
@@ -16,8 +16,7 @@ const ZINCATI: u128 = 0xde35_106b_6ec2_4688_b63a_fdda_a156_679b;
 /// When the machine has no id.
 pub(super) fn of_this_machine(facts: &Facts) -> Result<String, Failure> {
     let failed = |cause: String| Failure::new(Word::Config, "the app-specific machine id", cause);
-    let template = Template::parse("${machine-id}").map_err(|causes| failed(causes.join("; ")))?;
-    let id = facts.render(&template).map_err(failed)?;
+    let id = facts.value(&Fact::MachineId).map_err(failed)?;
     let number = u128::from_str_radix(&id, 16);
     let number =
         number.map_err(|_| failed("the machine-id is no number in hexadecimal".to_owned()))?;
