@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -366,9 +365,7 @@ fn the_manual_s_example_works_as_it_stands() {
     consul.token(token, policy.split('\'').nth(1).expect("rules in quotes"));
     consul.register("web-1", "web");
     let binary = Binary::new("consul-manual-run", &manual::example("deregister-consul"));
-    let credential = binary.dir.file("consul-token");
-    fs::write(&credential, token).expect("written");
-    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    binary.dir.credential("consul-token", token);
     for state in ["done", "already-done"] {
         let mut command = binary.command(&["run"]);
         let output = command.env("CREDENTIALS_DIRECTORY", &binary.dir.0).output();

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use farewell::failure::Word;
@@ -272,9 +271,7 @@ fn the_example_of_the_manual_leaves_with_what_the_manual_grants() {
     }
     let _etcd = etcd.with_auth();
     let place = Binary::new("manual-etcd-run", &manual::example("deregister-etcd"));
-    let credential = place.dir.file("etcd-password");
-    std::fs::write(&credential, "s3cret-manual\n").expect("written");
-    std::fs::set_permissions(&credential, std::fs::Permissions::from_mode(0o600)).expect("set");
+    place.dir.credential("etcd-password", "s3cret-manual\n");
     for state in ["done", "already-done"] {
         let output = place
             .command(&["run"])

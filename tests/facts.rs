@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use serde_json::Value;
@@ -93,8 +92,7 @@ fn facts_are_what_the_machine_says() {
     fs::write(setting.0.file("zone"), "eu 1\n\n").expect("written");
     let json = r#"{"v1":{"zones":[{},{"/name":"b"}],"port":8080}}"#;
     fs::write(setting.0.file("data.json"), json).expect("written");
-    fs::write(setting.0.file("token"), "hunter2\n").expect("written");
-    fs::set_permissions(setting.0.file("token"), fs::Permissions::from_mode(0o600)).expect("set");
+    setting.0.credential("token", "hunter2\n");
     let said = Said::by(
         setting
             .command(&["run", "--trigger", "kexec"])

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::binary::{Binary, step_of};
@@ -199,14 +197,12 @@ fn the_manual_s_example_works_as_it_stands() {
     let cluster = Cluster::start_at(Version::Five, "shop", &[5701, 5702], &[]);
     cluster.wait_safe(0, 2);
     let binary = Binary::new("hazelcast-manual", &manual::example("wait-safe-hazelcast"));
-    let credentials = binary.dir.0.join("credentials");
-    std::fs::create_dir(&credentials).expect("a directory");
-    let file = credentials.join("hazelcast-password");
-    std::fs::write(&file, "s3cret-hazelcast\n").expect("written");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
+    binary
+        .dir
+        .credential("hazelcast-password", "s3cret-hazelcast\n");
     let verb = |verb: &str| {
         let mut command = binary.command(&[verb]);
-        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        command.env("CREDENTIALS_DIRECTORY", &binary.dir.0);
         let output = command.output().expect("it starts");
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code(), told)

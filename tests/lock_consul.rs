@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -490,9 +489,7 @@ fn the_manual_s_example_works_as_it_stands() {
     let policy = &manual::blocks("lock-consul", "sh")[0];
     consul.token(token, policy.split('\'').nth(1).expect("rules in quotes"));
     let place = Binary::new("lock-consul-manual-run", &manual::example("lock-consul"));
-    let credential = place.dir.file("consul-token");
-    fs::write(&credential, token).expect("written");
-    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    place.dir.credential("consul-token", token);
     for verb in [
         &["run", "--trigger", "poweroff"][..],
         &["run", "--trigger", "reboot"],

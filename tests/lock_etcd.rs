@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -590,9 +589,9 @@ fn the_manual_s_example_works_as_it_stands() {
     }
     let etcd = etcd.with_auth();
     let place = Binary::new("lock-etcd-manual-run", &manual::example("lock-etcd"));
-    let credential = place.dir.file("etcd-password");
-    fs::write(&credential, "s3cret-manual-etcd\n").expect("written");
-    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    place
+        .dir
+        .credential("etcd-password", "s3cret-manual-etcd\n");
     for (verb, state) in [("poweroff", "done"), ("reboot", "done")] {
         let mut command = place.command(&["run", "--trigger", verb]);
         let output = command

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use farewell::failure::Word;
@@ -374,9 +372,7 @@ fn the_manual_s_example_works_as_it_stands() {
     let nacos = NacosStandIn::start_at(8848, 3, "/nacos", true);
     nacos.register("web", 8080, true);
     let binary = Binary::new("nacos-manual", &manual::example("deregister-nacos"));
-    let credential = binary.dir.file("nacos-password");
-    fs::write(&credential, ACCOUNT.1).expect("written");
-    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    binary.dir.credential("nacos-password", ACCOUNT.1);
     for state in ["done", "already-done"] {
         let mut command = binary.command(&["run"]);
         let output = command.env("CREDENTIALS_DIRECTORY", &binary.dir.0).output();

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use farewell::failure::Word;
@@ -478,9 +476,7 @@ fn the_manual_s_example_works_as_it_stands() {
     let nomad = NomadStandIn::start_at(4646, Some(token));
     nomad.run(&[("web.a[0]", "service"), SYSTEM]);
     let binary = Binary::new("nomad-manual", &manual::example("deregister-nomad"));
-    let credential = binary.dir.file("nomad-token");
-    fs::write(&credential, token).expect("written");
-    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    binary.dir.credential("nomad-token", token);
     let verb = |verb: &[&str]| {
         let mut command = binary.command(verb);
         let output = command.env("CREDENTIALS_DIRECTORY", &binary.dir.0).output();

@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal::SIGQUIT;
@@ -172,9 +171,7 @@ fn place(name: &str, timeout: &str, password: &str) -> Binary {
     let example = manual::example("recipe-postgresql");
     assert!(example.contains("timeout = \"60s\""));
     let binary = Binary::new(name, &example.replace("\"60s\"", &format!("{timeout:?}")));
-    let credential = binary.dir.file("postgresql");
-    fs::write(&credential, password).expect("written");
-    fs::set_permissions(&credential, fs::Permissions::from_mode(0o600)).expect("set");
+    binary.dir.credential("postgresql", password);
     binary
 }
 

@@ -165,10 +165,7 @@ fn refuses(rabbits: &Rabbits) {
 /// The manual's example, as it stands.
 fn example() {
     let credentials = Dir::new("rabbitmq-credentials");
-    let file = credentials.file("rabbitmq-password");
-    std::fs::write(&file, "s3cret-rabbit").expect("written");
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .expect("set");
+    credentials.credential("rabbitmq-password", "s3cret-rabbit");
     let binary = Binary::new(
         "rabbitmq-example",
         &support::manual::example("wait-safe-rabbitmq"),

@@ -887,8 +887,7 @@ fn a_configuration_that_is_wrong_is_not_rehearsed() {
 fn what_a_peer_repeats_is_masked() {
     let server = Server::answers(&["400 s3cret-\"quoted\" s3cret-literal"]);
     let dir = Dir::new("rehearse-secrets");
-    fs::write(dir.file("token"), "s3cret-\"quoted\"\n").expect("written");
-    fs::set_permissions(dir.file("token"), fs::Permissions::from_mode(0o600)).expect("set");
+    dir.credential("token", "s3cret-\"quoted\"\n");
     let keys = "headers = { X-Token = \"${credential:token}\" }\nuser = \"joe\"\npassword = \"s3cret-literal\"";
     let setting = Setting::new("rehearse-secret", &http("echo", &server.url(), keys));
     for arguments in [&["rehearse"][..], &["rehearse", "--json"]] {

@@ -5,7 +5,6 @@ mod support;
 use std::fs;
 use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -93,9 +92,7 @@ fn files(directory: &Path, found: &mut Vec<(String, Vec<u8>)>) {
 #[test]
 fn a_peer_that_repeats_everything_gives_no_secret_away() {
     let credentials = Dir::new("secrets-members-credentials");
-    let file = credentials.file("member");
-    fs::write(&file, SECRET).expect("written");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("set");
+    credentials.credential("member", SECRET);
     let basic = STANDARD.encode(format!("joe:{SECRET}"));
     let statuses = [
         "200 OK",

@@ -506,10 +506,7 @@ fn the_manual_s_example_runs_as_it_stands() {
         let ports = [2379, 12379, 22379, 2380, 12380, 22380];
         let etcd = Cluster::start_at("safe-manual", &ports).with_auth();
         let credentials = Dir::new("safe-manual-credentials");
-        let file = credentials.file("etcd-password");
-        std::fs::write(&file, "s3cret-root").expect("written");
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .expect("set");
+        credentials.credential("etcd-password", "s3cret-root");
         let binary = Binary::new(
             "safe-manual-run",
             &support::manual::example("wait-safe-etcd"),

@@ -37,6 +37,7 @@ pub mod stand_in_etcd;
 pub mod stand_in_search;
 pub mod sticky;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -199,6 +200,13 @@ impl Dir {
 
     pub fn file(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
+    }
+
+    /// Makes it a directory of credentials that has this one.
+    pub fn credential(&self, name: &str, secret: &str) {
+        let file = self.0.join(name);
+        std::fs::write(&file, secret).expect("written");
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("set");
     }
 }
 
