@@ -71,11 +71,6 @@ impl Registry {
         self.cluster.signal(0, nix::sys::signal::Signal::SIGSTOP);
     }
 
-    /// Lets it answer again.
-    pub fn go_on(&self) {
-        self.cluster.signal(0, nix::sys::signal::Signal::SIGCONT);
-    }
-
     /// Waits until somebody holds the lock of the fleet, or nobody does.
     pub fn wait_for_lock(&self, is_held: bool) {
         let end = Instant::now() + GENEROUS;
