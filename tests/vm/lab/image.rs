@@ -15,6 +15,16 @@ const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 /// Where the source is while it is installed.
 const CHECKOUT: &str = "/root/farewell";
 
+/// What of the checkout they find there: what is installed beside the binary, and how.
+const SOURCES: [&str; 6] = [
+    "units",
+    "manual",
+    "packer",
+    "README.md",
+    "CHANGELOG.md",
+    "LICENSE",
+];
+
 /// A file of an image.
 #[derive(Clone, Hash)]
 pub struct Installed {
@@ -38,7 +48,7 @@ impl Installed {
 pub struct Contents {
     /// What README.md says, but for the build.
     commands: String,
-    /// What these commands find: the units, and the binary that Cargo built.
+    /// What these commands find: a checkout, and the binary that Cargo built.
     source: Vec<Installed>,
     /// The lab's own.
     guest: Vec<Installed>,
@@ -46,7 +56,10 @@ pub struct Contents {
 
 impl Contents {
     pub fn of_this_source() -> Contents {
-        let mut source = files("units", |name| Some(format!("{CHECKOUT}/units/{name}")));
+        let mut source = Vec::new();
+        for name in SOURCES {
+            checkout(Path::new(name), &mut source);
+        }
         source.push(Installed {
             path: format!("{CHECKOUT}/target/release/farewell"),
             content: binary().to_vec(),
@@ -88,6 +101,25 @@ fn files(folder: &str, place: impl Fn(&str) -> Option<String>) -> Vec<Installed>
         })
     };
     paths.iter().filter_map(installed).collect()
+}
+
+/// Adds what of the checkout is at this path, with everything below it.
+fn checkout(path: &Path, files: &mut Vec<Installed>) {
+    let from = Path::new(SOURCE).join(path);
+    if from.is_dir() {
+        let entries = fs::read_dir(&from).expect("a folder");
+        let mut names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+        names.sort();
+        for name in names {
+            checkout(&path.join(name), files);
+        }
+    } else {
+        files.push(Installed {
+            path: format!("{CHECKOUT}/{}", path.display()),
+            content: fs::read(&from).expect("read"),
+            executable: executable(&from),
+        });
+    }
 }
 
 fn place_of_guest(name: &str) -> Option<String> {

@@ -1,0 +1,191 @@
+#!/bin/sh
+# Puts farewell into this machine or, with DESTDIR, into the root file system that is below that directory.
+#
+#   packer/install.sh [--binary FILE] [--config FILE] [--conf-dir DIR]
+#   packer/install.sh --uninstall
+#
+#   --binary FILE    the program; default: `farewell` beside this script's folder (a release), or target/release/farewell
+#   --config FILE    becomes /etc/farewell/farewell.toml; default: the sample, and only where there is no configuration
+#   --conf-dir DIR   its *.toml become drop-ins, /etc/farewell/conf.d/*.toml
+#   --stage          for packages: nothing is enabled and the configuration is not checked
+#   --uninstall      takes out what was put in, and leaves the configuration and the records
+#
+# It enables the units and starts none: an image build must not become a member that leaves. What is there already and the
+# same is not touched, so that a second time changes nothing. It ends with `farewell check --image`, whose exit code is its
+# own: 0, or 78 where the configuration is wrong.
+#
+# Where things go is asked of systemd (systemd-path(1)), unless the environment says it: unitdir, generatordir, presetdir,
+# catalogdir; and prefix (/usr), zshdir.
+set -eu
+
+root=${DESTDIR:-}
+root=${root%/}
+source=$(cd "$(dirname "$0")/.." && pwd)
+program='' config='' conf_dir='' stage='' uninstall=''
+
+fail() {
+    echo "install.sh: $2" >&2
+    exit "$1"
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --binary | --config | --conf-dir)
+            [ $# -ge 2 ] || fail 64 "$1 needs a value"
+            case $1 in
+                --binary) program=$2 ;;
+                --config) config=$2 ;;
+                --conf-dir) conf_dir=$2 ;;
+            esac
+            shift
+            ;;
+        --stage) stage=1 ;;
+        --uninstall) uninstall=1 ;;
+        -h | --help)
+            sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+        *) fail 64 "unknown argument '$1'; see $0 --help" ;;
+    esac
+    shift
+done
+
+# asked NAME: what systemd-path(1) calls so, where the machine has it.
+asked() {
+    systemd-path "$1" 2>/dev/null || fail 69 "systemd-path does not tell $1: farewell needs systemd 252 or later"
+}
+
+prefix=${prefix:-/usr}
+unitdir=${unitdir:-$(asked systemd-system-unit)}
+generatordir=${generatordir:-$(asked systemd-system-generator)}
+presetdir=${presetdir:-$(asked systemd-system-preset)}
+catalogdir=${catalogdir:-$(asked catalog)}
+if [ -z "${zshdir:-}" ]; then
+    zshdir=$prefix/share/zsh/site-functions
+    [ ! -e "$root/etc/debian_version" ] || zshdir=$prefix/share/zsh/vendor-completions
+fi
+etc=/etc/farewell
+enabled='farewell.service farewell-arm.service'
+
+# Whether systemd runs what is changed here.
+is_live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
+
+# every DO: calls DO with mode, source and place of each file but the configuration.
+every() {
+    "$1" 755 "$program" "$prefix/bin/farewell"
+    each "$1" "$unitdir" "$source"/units/*.service "$source"/units/*.timer
+    each "$1" "$presetdir" "$source"/units/*.preset
+    each "$1" "$catalogdir" "$source"/units/*.catalog
+    each "$1" "$prefix/share/dbus-1/system.d" "$source"/units/org.farewell.*.conf
+    each "$1" "$prefix/share/doc/farewell" "$source/units/strict.conf" "$source/README.md" "$source/CHANGELOG.md"
+    each "$1" "$prefix/share/doc/farewell/manual" "$source"/manual/*.md
+    "$1" 644 "$source/LICENSE" "$prefix/share/doc/farewell/copyright"
+}
+
+each() {
+    do=$1 to=$2
+    shift 2
+    for file in "$@"; do "$do" 644 "$file" "$to/${file##*/}"; done
+}
+
+changed=''
+changes() {
+    changed=1
+    echo "$1"
+}
+
+# put MODE FROM TO: a file in place, whole at any moment.
+put() {
+    [ -f "$2" ] || fail 66 "$2 is missing"
+    if cmp -s "$2" "$root$3" && [ "$(stat -c %a "$root$3")" = "$1" ]; then return; fi
+    mkdir -p "$root${3%/*}"
+    cp "$2" "$root$3.new"
+    chmod "$1" "$root$3.new"
+    mv -f "$root$3.new" "$root$3"
+    changes "installed $3"
+}
+
+# take MODE FROM TO: the file in place away.
+take() {
+    [ -e "$root$3" ] || [ -L "$root$3" ] || return 0
+    rm -f "$root$3"
+    changes "removed $3"
+}
+
+link() {
+    [ "$(readlink "$root$2" 2>/dev/null)" != "$1" ] || return 0
+    mkdir -p "$root${2%/*}"
+    ln -sfn "$1" "$root$2"
+    changes "installed $2"
+}
+
+systemctl_there() {
+    if [ -z "$root" ]; then systemctl --quiet "$@"; else systemctl --quiet --root="$root" "$@"; fi
+}
+
+# What the machine keeps of the files that were changed.
+reread() {
+    [ -n "$changed" ] && [ -z "$stage" ] || return 0
+    if [ -z "$root" ]; then journalctl --update-catalog; else journalctl --root="$root" --update-catalog; fi
+    if is_live; then systemctl daemon-reload; fi
+}
+
+remove() {
+    if is_live && systemctl --quiet is-active farewell.service; then
+        # To be forgotten, not to leave.
+        mkdir -p /run/farewell
+        : >/run/farewell/skip
+        systemctl stop farewell.service
+        rm -f /run/farewell/skip
+    fi
+    if [ -e "$root$unitdir/farewell.service" ]; then
+        # shellcheck disable=SC2086
+        systemctl_there disable $enabled farewell-rehearse.timer
+    fi
+    every take
+    take - - "$generatordir/farewell-generator"
+    rmdir "$root$prefix/share/doc/farewell/manual" "$root$prefix/share/doc/farewell" 2>/dev/null || :
+    reread
+    echo "farewell is removed; $root$etc and $root/var/lib/farewell stay as they are"
+}
+
+install_all() {
+    every put
+    link "$prefix/bin/farewell" "$generatordir/farewell-generator"
+    if [ -n "$config" ]; then
+        put 644 "$config" "$etc/farewell.toml"
+    elif [ ! -e "$root$etc/farewell.toml" ]; then
+        put 644 "$source/units/farewell.toml" "$etc/farewell.toml"
+    fi
+    if [ -n "$conf_dir" ]; then
+        for file in "$conf_dir"/*.toml; do
+            [ ! -e "$file" ] || put 644 "$file" "$etc/conf.d/${file##*/}"
+        done
+    fi
+    [ -z "$stage" ] || return 0
+    for unit in $enabled; do
+        systemctl_there is-enabled "$unit" >/dev/null 2>&1 && continue
+        systemctl_there enable "$unit"
+        changes "enabled $unit"
+    done
+    reread
+    [ -n "$changed" ] || echo 'everything is there already: nothing was changed'
+    if is_live && ! systemctl --quiet is-active farewell.service; then
+        echo 'it is active from the next boot on; on this boot: systemctl start farewell'
+    fi
+    if [ -z "$root" ]; then
+        "$prefix/bin/farewell" check --image
+    else
+        chroot "$root" "$prefix/bin/farewell" check --image
+    fi
+}
+
+if [ -n "$uninstall" ]; then
+    remove
+else
+    if [ -z "$program" ]; then
+        program=$source/farewell
+        [ -e "$program" ] || program=$source/target/release/farewell
+    fi
+    install_all
+fi
