@@ -8,25 +8,35 @@ mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 
+macro_rules! test {
+    ($scenario:ident $release:ident) => {
+        #[test]
+        fn $release() {
+            let (release, scenario) = (stringify!($release), stringify!($scenario));
+            crate::lab::show(release, scenario, crate::scenarios::$scenario);
+        }
+    };
+}
+
 /// Makes a test of each scenario on each of its releases: `power_button::bookworm`.
 macro_rules! table {
-    ($($scenario:ident on $($release:ident)+;)*) => {
+    ($($scenario:ident on $($release:ident $(+ $too:ident)?)+;)*) => {
         $(mod $scenario {
-            $(#[test]
-            fn $release() {
-                let (release, scenario) = (stringify!($release), stringify!($scenario));
-                crate::lab::show(release, scenario, crate::scenarios::$scenario);
-            })+
+            $(test!($scenario $release); $(test!($scenario $too);)?)+
         })*
     };
 }
 
-// The release that stands first is the one that `tests/run` shows a scenario on without --long.
+// The release that stands first is the one that `tests/run` shows a scenario on without --long; a second one after a + too.
 table! {
     by_hand on trixie bookworm;
     comes_back on bookworm trixie;
     configuration on bookworm trixie;
     credentials on trixie bookworm;
+    deb_installed on bookworm + trixie;
+    deb_reinstalled on trixie bookworm;
+    deb_removed on bookworm trixie;
+    deb_upgraded on bookworm + trixie;
     kexec on trixie bookworm;
     launched on bookworm trixie;
     nfs on trixie bookworm;
