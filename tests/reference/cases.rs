@@ -30,9 +30,14 @@ impl Case {
         for (key, value) in &self.keys {
             match key.split_once('.') {
                 Some((table, key)) => {
-                    tables.entry(table).or_default().push(format!("{key} = {value}"));
+                    tables
+                        .entry(table)
+                        .or_default()
+                        .push(format!("{key} = {value}"));
                 }
-                None if key == "name" && value == NAME => text += &format!("name = \"s{number}\"\n"),
+                None if key == "name" && value == NAME => {
+                    text += &format!("name = \"s{number}\"\n")
+                }
                 None => text += &format!("{key} = {value}\n"),
             }
         }
@@ -70,7 +75,12 @@ pub fn shapes(documented: &Documented) -> Vec<Shape<'_>> {
         let keys: Vec<&Key> = documented.step.iter().chain(&kind.keys).collect();
         match documented.members_of(kind) {
             None => {
-                shapes.push(Shape { told: kind.name.clone(), words, keys, is_step: true });
+                shapes.push(Shape {
+                    told: kind.name.clone(),
+                    words,
+                    keys,
+                    is_step: true,
+                });
             }
             Some((key, members)) => shapes.extend(members.iter().map(|member| Shape {
                 told: format!("{} {}", kind.name, member.name),
@@ -85,9 +95,15 @@ pub fn shapes(documented: &Documented) -> Vec<Shape<'_>> {
 
 impl Shape<'_> {
     fn key(&self, name: &str) -> &Key {
-        self.keys.iter().find(|key| key.name == name).unwrap_or_else(|| {
-            panic!("{} has no key {name}, which another one of it names", self.told)
-        })
+        self.keys
+            .iter()
+            .find(|key| key.name == name)
+            .unwrap_or_else(|| {
+                panic!(
+                    "{} has no key {name}, which another one of it names",
+                    self.told
+                )
+            })
     }
 
     fn good(&self, key: &Key) -> String {
@@ -110,7 +126,9 @@ impl Shape<'_> {
             Need::OneOf(names) => names[0] == key.name,
         };
         let needed = self.keys.iter().filter(is_needed);
-        needed.map(|key| (key.name.clone(), self.good(key))).collect()
+        needed
+            .map(|key| (key.name.clone(), self.good(key)))
+            .collect()
     }
 
     /// The base with this key, this value, and what it can only be with.
@@ -152,8 +170,14 @@ impl Shape<'_> {
                 cases.push(self.case("left out", key, without.collect(), false));
             }
             if let Need::OneOf(names) = &key.need {
-                let other = names.iter().find(|name| **name != key.name).expect("another one");
-                let both = [good.clone(), vec![(other.clone(), self.good(self.key(other)))]];
+                let other = names
+                    .iter()
+                    .find(|name| **name != key.name)
+                    .expect("another one");
+                let both = [
+                    good.clone(),
+                    vec![(other.clone(), self.good(self.key(other)))],
+                ];
                 cases.push(self.case("and another one", key, both.concat(), false));
                 let none = good.iter().filter(|(name, _)| *name != key.name).cloned();
                 cases.push(self.case("and no other", key, none.collect(), false));
@@ -189,7 +213,10 @@ impl Shape<'_> {
             let mut unknown = good;
             unknown.push(("no-such-key".to_owned(), "1".to_owned()));
             let case = self.case("beside a key that nobody knows", key, unknown, false);
-            cases.push(Case { about: vec!["no-such-key".to_owned()], ..case });
+            cases.push(Case {
+                about: vec!["no-such-key".to_owned()],
+                ..case
+            });
         }
         cases
     }
@@ -218,7 +245,10 @@ pub fn checked(cases: &[Case]) -> Vec<Vec<String>> {
         let path = dir.file("farewell.toml");
         fs::write(&path, text).expect("written");
         let said = Said::by(farewell().args(["check", "--image", "--config", &path]));
-        let errors = said.stderr.lines().filter(|line| !line.contains(": warning: "));
+        let errors = said
+            .stderr
+            .lines()
+            .filter(|line| !line.contains(": warning: "));
         errors.map(str::to_owned).collect::<Vec<String>>()
     };
     let line = |error: &str| {
@@ -229,7 +259,9 @@ pub fn checked(cases: &[Case]) -> Vec<Vec<String>> {
     let mut of_steps: Vec<Vec<String>> = lines_of
         .iter()
         .map(|lines| {
-            let own = told.iter().filter(|it| line(it).is_some_and(|at| lines.contains(&at)));
+            let own = told
+                .iter()
+                .filter(|it| line(it).is_some_and(|at| lines.contains(&at)));
             own.cloned().collect()
         })
         .collect();

@@ -76,7 +76,10 @@ fn list(names: &[String]) -> String {
 
 enum Item {
     Key(Key),
-    Every { origin: String, without: Vec<String> },
+    Every {
+        origin: String,
+        without: Vec<String>,
+    },
 }
 
 /// An entry of one of the tables: a kind, a registry, a cluster, a way to lock.
@@ -125,9 +128,17 @@ pub fn sources() -> BTreeMap<String, String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     walk(&src, &mut found);
-    let name = |path: &Path| path.strip_prefix(&src).expect("below").display().to_string();
-    let rust = found.iter().filter(|path| path.extension().is_some_and(|it| it == "rs"));
-    rust.map(|path| (name(path), fs::read_to_string(path).expect("a source file"))).collect()
+    let name = |path: &Path| {
+        path.strip_prefix(&src)
+            .expect("below")
+            .display()
+            .to_string()
+    };
+    let rust = found
+        .iter()
+        .filter(|path| path.extension().is_some_and(|it| it == "rs"));
+    rust.map(|path| (name(path), fs::read_to_string(path).expect("a source file")))
+        .collect()
 }
 
 /// The doc comment of the item that begins with `begin`, in lines without their marks.
@@ -177,7 +188,10 @@ fn item(text: &str, origin: &str) -> Option<Item> {
             "" => Vec::new(),
             without => names(without.strip_prefix(", without ")?)?,
         };
-        return Some(Item::Every { origin: origin.to_owned(), without });
+        return Some(Item::Every {
+            origin: origin.to_owned(),
+            without,
+        });
     }
     let (name, rest) = text.strip_prefix('`')?.split_once("` (")?;
     let (parts, meaning) = rest.split_once("): ")?;
@@ -192,7 +206,10 @@ fn item(text: &str, origin: &str) -> Option<Item> {
     };
     let (mut only_with, mut not_with) = (Vec::new(), Vec::new());
     for part in parts {
-        match (part.strip_prefix("only with "), part.strip_prefix("not with ")) {
+        match (
+            part.strip_prefix("only with "),
+            part.strip_prefix("not with "),
+        ) {
             (Some(others), _) => only_with.extend(names(others)?),
             (_, Some(others)) => not_with.extend(names(others)?),
             _ => return None,
@@ -202,7 +219,20 @@ fn item(text: &str, origin: &str) -> Option<Item> {
         return None;
     }
     let (name, origin, text) = (name.to_owned(), origin.to_owned(), meaning.to_owned());
-    Some(Item::Key(Key { name, origin, value, need, only_with, not_with, text }))
+    Some(Item::Key(Key {
+        name,
+        origin,
+        value,
+        need,
+        only_with,
+        not_with,
+        text,
+    }))
+}
+
+/// Whether an item of a list of keys is as it must be.
+pub fn is_readable(text: &str) -> bool {
+    item(text, "").is_some()
 }
 
 /// The list of keys in a doc comment, where there is one.
@@ -220,13 +250,17 @@ fn whole(items: Vec<Item>, structs: &BTreeMap<String, String>) -> Vec<Key> {
         Some(known) => *known = key,
         // What is its own comes first.
         None if own => {
-            let at = all.iter().position(|it| it.origin != key.origin).unwrap_or(all.len());
+            let at = all
+                .iter()
+                .position(|it| it.origin != key.origin)
+                .unwrap_or(all.len());
             all.insert(at, key);
         }
         None => all.push(key),
     };
-    let (own, every): (Vec<Item>, Vec<Item>) =
-        items.into_iter().partition(|item| matches!(item, Item::Key(_)));
+    let (own, every): (Vec<Item>, Vec<Item>) = items
+        .into_iter()
+        .partition(|item| matches!(item, Item::Key(_)));
     for item in every.into_iter().chain(own) {
         match item {
             Item::Key(key) => add(key, true),
@@ -240,7 +274,9 @@ fn whole(items: Vec<Item>, structs: &BTreeMap<String, String>) -> Vec<Key> {
 }
 
 fn of_struct(name: &str, structs: &BTreeMap<String, String>) -> Vec<Key> {
-    let text = structs.get(name).unwrap_or_else(|| panic!("no struct {name} documents its keys"));
+    let text = structs
+        .get(name)
+        .unwrap_or_else(|| panic!("no struct {name} documents its keys"));
     let doc: Vec<&str> = text.lines().collect();
     whole(keys(&doc, name).expect("it was found by them"), structs)
 }
@@ -251,7 +287,9 @@ fn structs(sources: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     for text in sources.values() {
         for line in text.lines() {
             let line_of = line.strip_prefix("pub ").unwrap_or(line);
-            let Some(name) = line_of.strip_prefix("struct ") else { continue };
+            let Some(name) = line_of.strip_prefix("struct ") else {
+                continue;
+            };
             let name = name.split([' ', '<', ';', '(']).next().expect("a name");
             let doc = doc(text, line).expect("it is there");
             if doc.iter().any(|it| it.ends_with("Its keys:")) {
@@ -272,17 +310,24 @@ fn members(
     let mut members = Vec::new();
     for (path, text) in sources.range(format!("{folder}/")..format!("{folder}0")) {
         let begin = format!("pub const {constant}: ");
-        let Some(doc) = doc(text, &begin) else { continue };
+        let Some(doc) = doc(text, &begin) else {
+            continue;
+        };
         let (_, entry) = text.split_once(&begin).expect("it is there");
         let quoted = |text: &str| Some(text.split_once('"')?.1.split_once('"')?.0.to_owned());
         let (_, name) = entry.split_once("name: ").expect("a name");
         let name = match name.strip_prefix("NAME,") {
-            Some(_) => text.split_once("const NAME: &str = ").and_then(|(_, rest)| quoted(rest)),
+            Some(_) => text
+                .split_once("const NAME: &str = ")
+                .and_then(|(_, rest)| quoted(rest)),
             None => quoted(name),
         };
         let name = name.unwrap_or_else(|| panic!("src/{path}: the entry's name"));
         let head = text.lines().map_while(|line| line.strip_prefix("//!"));
-        let head: Vec<&str> = head.map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let head: Vec<&str> = head
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect();
         let head = head.join(" ");
         let sentence = head
             .strip_prefix(&format!("`{name}`: "))
@@ -316,8 +361,14 @@ impl Documented {
             step: of_struct("Common", &structs),
             peer: of_struct("Peer", &structs),
             kinds: members(kinds, &sources, &structs),
-            members: tables.map(|table| (table.0, members(table, &sources, &structs))).collect(),
-            facts: items(&facts, "Its forms:").expect("a list").into_iter().map(fact).collect(),
+            members: tables
+                .map(|table| (table.0, members(table, &sources, &structs)))
+                .collect(),
+            facts: items(&facts, "Its forms:")
+                .expect("a list")
+                .into_iter()
+                .map(fact)
+                .collect(),
         }
     }
 

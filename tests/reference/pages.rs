@@ -37,7 +37,10 @@ pub fn page(name: &str, template: &str, documented: &Documented) -> String {
         if !shown.is_empty() {
             page += &example(&std::mem::take(&mut shown));
         }
-        match line.strip_prefix('@').and_then(|line| line.strip_suffix('@')) {
+        match line
+            .strip_prefix('@')
+            .and_then(|line| line.strip_suffix('@'))
+        {
             Some(mark) => page += &made(mark, documented),
             None if line.is_empty() => {}
             None => page += &format!("{line}\n"),
@@ -71,14 +74,28 @@ fn made(mark: &str, documented: &Documented) -> String {
         ("keys", "farewell") => keys(&documented.head),
         ("keys", "step") => keys(&documented.step),
         ("keys", "http") => keys(&documented.peer),
-        ("kinds", _) => documented.kinds.iter().map(|it| member(it, "", documented)).collect(),
+        ("kinds", _) => documented
+            .kinds
+            .iter()
+            .map(|it| member(it, "", documented))
+            .collect(),
         ("members", key) => {
-            let (_, members) = documented.members.iter().find(|it| it.0 == key).expect("a table");
-            members.iter().map(|it| member(it, key, documented)).collect()
+            let (_, members) = documented
+                .members
+                .iter()
+                .find(|it| it.0 == key)
+                .expect("a table");
+            members
+                .iter()
+                .map(|it| member(it, key, documented))
+                .collect()
         }
         ("facts", _) => {
             let fact = |(form, told): &(String, String)| {
-                tagged(&format!("\\fB{}\\fR", code(form)), &[format!("{}.", text(&capital(told)))])
+                tagged(
+                    &format!("\\fB{}\\fR", code(form)),
+                    &[format!("{}.", text(&capital(told)))],
+                )
             };
             documented.facts.iter().map(fact).collect()
         }
@@ -97,7 +114,10 @@ fn capital(told: &str) -> String {
 fn keys(keys: &[Key]) -> String {
     let key = |key: &Key| {
         let told = format!("{}.", text(&capital(&key.text)));
-        tagged(&format!("\\fB{}\\fR", code(&key.name)), &[text(&key.summary()), told])
+        tagged(
+            &format!("\\fB{}\\fR", code(&key.name)),
+            &[text(&key.summary()), told],
+        )
     };
     keys.iter().map(key).collect()
 }
@@ -108,9 +128,16 @@ fn member(member: &Member, table: &str, documented: &Documented) -> String {
         "" => code(&member.name),
         table => code(&format!("{table} = \"{}\"", member.name)),
     };
-    let (own, peer): (Vec<Key>, Vec<Key>) =
-        member.keys.iter().cloned().partition(|key| key.origin != "Peer");
-    let mut page = format!(".SS {}\n{}\n", quoted(&heading), text(&capital(&member.sentence)));
+    let (own, peer): (Vec<Key>, Vec<Key>) = member
+        .keys
+        .iter()
+        .cloned()
+        .partition(|key| key.origin != "Peer");
+    let mut page = format!(
+        ".SS {}\n{}\n",
+        quoted(&heading),
+        text(&capital(&member.sentence))
+    );
     page += &keys(&own);
     if !peer.is_empty() {
         let names = |keys: &[&Key]| {
@@ -127,7 +154,10 @@ fn member(member: &Member, table: &str, documented: &Documented) -> String {
             missing => format!(", but no {}", names(missing)),
         };
         let peer: Vec<&Key> = peer.iter().collect();
-        let told = format!("And what everything has that speaks HTTP: {}{without}.", names(&peer));
+        let told = format!(
+            "And what everything has that speaks HTTP: {}{without}.",
+            names(&peer)
+        );
         page += &format!(".PP\n{}\n", text(&told));
     }
     page
@@ -151,7 +181,11 @@ fn typed(arg: &Arg) -> String {
                 _ => None,
             };
             let long = code(long);
-            format!("{}\\fB\\-\\-{long}\\fR{}", short.unwrap_or_default(), value.unwrap_or_default())
+            format!(
+                "{}\\fB\\-\\-{long}\\fR{}",
+                short.unwrap_or_default(),
+                value.unwrap_or_default()
+            )
         }
     }
 }
@@ -169,9 +203,14 @@ fn with_stop(told: &str) -> String {
 }
 
 fn own_arguments(command: &Command) -> Vec<&Arg> {
-    let own = |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
+    let own =
+        |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
     let is_verb = command.get_name() != "farewell";
-    command.get_arguments().filter(own).filter(|arg| !(is_verb && arg.is_global_set())).collect()
+    command
+        .get_arguments()
+        .filter(own)
+        .filter(|arg| !(is_verb && arg.is_global_set()))
+        .collect()
 }
 
 fn synopsis() -> String {
@@ -179,7 +218,10 @@ fn synopsis() -> String {
     let line = |verb: &Command| {
         let shown = |arg: &&Arg| format!(" [{}]", typed(arg));
         let arguments: String = own_arguments(verb).iter().map(shown).collect();
-        format!("\\fBfarewell {}\\fR{arguments} [\\fIOPTIONS\\fR]", verb.get_name())
+        format!(
+            "\\fBfarewell {}\\fR{arguments} [\\fIOPTIONS\\fR]",
+            verb.get_name()
+        )
     };
     let lines: Vec<String> = command.get_subcommands().map(line).collect();
     format!("{}\n", lines.join("\n.br\n"))
@@ -187,12 +229,16 @@ fn synopsis() -> String {
 
 fn options(command: &Command) -> String {
     let option = |arg: &&Arg| {
-        let mut told = with_stop(&text(&arg.get_help().map(ToString::to_string).unwrap_or_default()));
+        let mut told = with_stop(&text(
+            &arg.get_help().map(ToString::to_string).unwrap_or_default(),
+        ));
         let values = arg.get_possible_values();
         let is_flag = matches!(arg.get_action(), ArgAction::SetTrue);
         if !values.is_empty() && !is_flag {
-            let names: Vec<String> =
-                values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+            let names: Vec<String> = values
+                .iter()
+                .map(|value| format!("`{}`", value.get_name()))
+                .collect();
             told += &text(&format!(" One of {}.", names.join(", ")));
         }
         if let [default] = arg.get_default_values()
@@ -208,9 +254,17 @@ fn options(command: &Command) -> String {
 fn verbs() -> String {
     let command = Cli::command();
     let verb = |verb: &Command| {
-        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        let more = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let lines = [paragraphs(&about), paragraphs(&more)].concat().join("\n.PP\n");
+        let about = verb
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let more = verb
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let lines = [paragraphs(&about), paragraphs(&more)]
+            .concat()
+            .join("\n.PP\n");
         let heading = format!("farewell {}", verb.get_name());
         format!(".SS {}\n{lines}\n{}", quoted(&heading), options(verb))
     };
@@ -223,7 +277,10 @@ fn exit_codes() -> String {
     let code_of = |line: &str| {
         let (name, value) = line.strip_prefix("    pub const ")?.split_once(": u8 = ")?;
         let told = doc(&sources["cli.rs"], &format!("    pub const {name}:"))?.join(" ");
-        Some(tagged(&format!("\\fB{}\\fR", value.trim_end_matches(';')), &[text(&told)]))
+        Some(tagged(
+            &format!("\\fB{}\\fR", value.trim_end_matches(';')),
+            &[text(&told)],
+        ))
     };
     let codes: Vec<String> = sources["cli.rs"].lines().filter_map(code_of).collect();
     assert!(codes.len() > 5, "{codes:?}");
@@ -236,7 +293,10 @@ pub fn variables() -> Vec<String> {
     for text in sources().values() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for mark in ["env::var(\"", "env::var_os(\"", "variable(\""] {
-            let names = code.split(mark).skip(1).filter_map(|rest| rest.split('"').next());
+            let names = code
+                .split(mark)
+                .skip(1)
+                .filter_map(|rest| rest.split('"').next());
             found.extend(names.map(str::to_owned));
         }
     }

@@ -46,8 +46,11 @@ fn leaf(key: &Key) -> String {
 /// A table with these keys and no others, and what they demand of each other.
 fn table(properties: impl Iterator<Item = (String, Value)>, keys: &[&Key]) -> Value {
     let last = |name: &String| name.rsplit('.').next().expect("one part").to_owned();
-    let required: Vec<String> =
-        keys.iter().filter(|key| key.need == Need::Required).map(|key| leaf(key)).collect();
+    let required: Vec<String> = keys
+        .iter()
+        .filter(|key| key.need == Need::Required)
+        .map(|key| leaf(key))
+        .collect();
     let mut schema = json!({
         "type": "object",
         "properties": Value::Object(properties.collect()),
@@ -56,17 +59,23 @@ fn table(properties: impl Iterator<Item = (String, Value)>, keys: &[&Key]) -> Va
     if !required.is_empty() {
         schema["required"] = required.into();
     }
-    let with = keys.iter().filter(|key| !key.only_with.is_empty());
-    let with: Map<String, Value> =
-        with.map(|key| (leaf(key), key.only_with.iter().map(last).collect())).collect();
-    if !with.is_empty() {
-        schema["dependencies"] = with.into();
-    }
+    let mut others: Map<String, Value> = Map::new();
     let mut rules: Vec<Value> = Vec::new();
     for key in keys {
-        // Each of two says it of the other one.
-        for other in key.not_with.iter().filter(|other| **other > key.name) {
-            rules.push(json!({"not": {"required": [leaf(key), last(other)]}}));
+        // Of two that cannot be there together, each says it of the other one; a schema that nothing fits is told at it.
+        let not: Map<String, Value> = (key.not_with.iter())
+            .filter(|other| **other > key.name)
+            .map(|other| (last(other), Value::Bool(false)))
+            .collect();
+        let with: Vec<String> = key.only_with.iter().map(last).collect();
+        match (with.is_empty(), not.is_empty()) {
+            (true, true) => {}
+            (_, true) => {
+                others.insert(leaf(key), with.into());
+            }
+            (_, false) => {
+                others.insert(leaf(key), json!({"required": with, "properties": not}));
+            }
         }
         if let Need::OneOf(names) = &key.need
             && names[0] == key.name
@@ -75,16 +84,45 @@ fn table(properties: impl Iterator<Item = (String, Value)>, keys: &[&Key]) -> Va
             rules.push(json!({"oneOf": one}));
         }
     }
+    if !others.is_empty() {
+        schema["dependencies"] = others.into();
+    }
     if !rules.is_empty() {
         schema["allOf"] = rules.into();
     }
     schema
 }
 
-/// The table of a step that has these keys.
-fn step(keys: &[&Key]) -> Value {
-    let top: Vec<&Key> = keys.iter().copied().filter(|key| !key.name.contains('.')).collect();
-    table(top.iter().map(|key| (key.name.clone(), reference(&pointer(key)))), &top)
+/// The table of a step that has these keys. What is one key whatever the kind is, and what every step must have, is looked
+/// at there: what is wrong is told once.
+fn step(keys: &[&Key], common: &[&Key], all: &BTreeMap<&str, Vec<&Key>>) -> Value {
+    let top = |key: &&&Key| !key.name.contains('.');
+    let property = |key: &&Key| {
+        let schema = match all[key.name.as_str()].len() {
+            1 => Value::Bool(true),
+            _ => reference(&pointer(key)),
+        };
+        (key.name.clone(), schema)
+    };
+    let own: Vec<&Key> = keys.iter().filter(top).copied().collect();
+    let known = common
+        .iter()
+        .filter(top)
+        .chain(&own)
+        .map(|key| property(key));
+    table(known, &own)
+}
+
+/// The keys of steps by their names, one for each place where it is documented.
+fn by_name<'a>(all: &[&'a Key]) -> BTreeMap<&'a str, Vec<&'a Key>> {
+    let mut by_name: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
+    for key in all.iter().filter(|key| !key.name.contains('.')) {
+        let known = by_name.entry(&key.name).or_default();
+        if !known.iter().any(|it| it.origin == key.origin) {
+            known.push(key);
+        }
+    }
+    by_name
 }
 
 /// What holds for a table in which `key` has this value.
@@ -96,56 +134,52 @@ fn choice(key: &str, name: &str, then: &str) -> Value {
 }
 
 /// All keys that a step can have, whatever its kind: what they mean, where that depends on the kind, is told of each.
-fn any_step(all: &[&Key]) -> Value {
-    let mut by_name: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
-    for key in all.iter().filter(|key| !key.name.contains('.')) {
-        let known = by_name.entry(&key.name).or_default();
-        if !known.iter().any(|it| it.origin == key.origin) {
-            known.push(key);
-        }
-    }
-    let property = |(name, keys): (&str, Vec<&Key>)| {
+fn any_step(all: &BTreeMap<&str, Vec<&Key>>) -> Value {
+    let property = |(name, keys): (&&str, &Vec<&Key>)| {
         let schema = match keys.as_slice() {
             [key] => reference(&pointer(key)),
             keys => {
-                let told = keys.iter().map(|key| format!("{}: {}", key.origin, description(key)));
+                let told = keys
+                    .iter()
+                    .map(|key| format!("{}: {}", key.origin, description(key)));
                 json!({"description": told.collect::<Vec<_>>().join("\n\n")})
             }
         };
-        (name.to_owned(), schema)
+        ((*name).to_owned(), schema)
     };
-    json!({"properties": Value::Object(by_name.into_iter().map(property).collect())})
+    json!({"properties": Value::Object(all.iter().map(property).collect())})
 }
 
 /// The schema as it is committed.
 pub fn schema(documented: &Documented) -> String {
     let mut definitions: Map<String, Value> = Map::new();
-    let mut all: Vec<&Key> = documented.step.iter().collect();
+    let members = documented.members.iter().flat_map(|(_, members)| members);
+    let own = documented
+        .kinds
+        .iter()
+        .chain(members)
+        .flat_map(|it| &it.keys);
+    let all: Vec<&Key> = documented.step.iter().chain(own).collect();
+    let names = by_name(&all);
+    let common: Vec<&Key> = documented.step.iter().collect();
     let mut kinds = Vec::new();
     for kind in &documented.kinds {
         let name = format!("step-{}", kind.name);
         kinds.push(choice("kind", &kind.name, &name));
-        all.extend(&kind.keys);
+        let own: Vec<&Key> = kind.keys.iter().collect();
         let Some((key, members)) = documented.members_of(kind) else {
-            let keys: Vec<&Key> = documented.step.iter().chain(&kind.keys).collect();
-            definitions.insert(name, told(step(&keys), kind));
+            definitions.insert(name, told(step(&own, &common, &names), kind));
             continue;
         };
+        let known = [common.clone(), own].concat();
         let mut choices = Vec::new();
         for member in members {
             let name = format!("step-{}-{}", kind.name, member.name);
             choices.push(choice(key, &member.name, &name));
-            all.extend(&member.keys);
-            let keys: Vec<&Key> =
-                documented.step.iter().chain(&kind.keys).chain(&member.keys).collect();
-            definitions.insert(name, told(step(&keys), member));
+            let own: Vec<&Key> = member.keys.iter().collect();
+            definitions.insert(name, told(step(&own, &known, &names), member));
         }
-        let own = kind.keys.iter().map(|it| (it.name.clone(), reference(&pointer(it))));
-        let schema = json!({
-            "properties": Value::Object(own.collect()),
-            "required": [key],
-            "allOf": choices,
-        });
+        let schema = json!({"required": [key], "allOf": choices});
         definitions.insert(name, told(schema, kind));
     }
     for key in all.iter().filter(|key| !key.name.contains('.')) {
@@ -155,7 +189,7 @@ pub fn schema(documented: &Documented) -> String {
         let below: Vec<&Key> = all.iter().filter(is_below).copied().collect();
         definitions.insert(pointer(key), value(key, &below));
     }
-    let mut alternatives = vec![any_step(&all)];
+    let mut alternatives = vec![any_step(&names)];
     alternatives.extend(kinds);
     definitions.insert(
         "step".to_owned(),
@@ -167,7 +201,10 @@ pub fn schema(documented: &Documented) -> String {
         }),
     );
     let head: Vec<&Key> = documented.head.iter().collect();
-    let mut farewell = table(head.iter().map(|key| (key.name.clone(), value(key, &[]))), &head);
+    let mut farewell = table(
+        head.iter().map(|key| (key.name.clone(), value(key, &[]))),
+        &head,
+    );
     farewell["description"] = "What holds for the whole sequence.".into();
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -46,7 +46,10 @@ pub enum Type {
     /// One of these words.
     Choice(Vec<String>),
     /// One of the names of a table, which `noun` calls so.
-    Member { noun: String, names: Vec<&'static str> },
+    Member {
+        noun: String,
+        names: Vec<&'static str>,
+    },
 }
 
 impl Type {
@@ -82,7 +85,10 @@ impl Type {
     }
 
     fn member(noun: &str, names: impl Iterator<Item = &'static str>) -> Type {
-        Type::Member { noun: noun.to_owned(), names: names.collect() }
+        Type::Member {
+            noun: noun.to_owned(),
+            names: names.collect(),
+        }
     }
 
     fn integer(words: &str) -> Option<Type> {
@@ -99,7 +105,11 @@ impl Type {
     /// `"a" or "b"`.
     fn choice(words: &str) -> Option<Type> {
         let quoted = |word: &str| Some(word.strip_prefix('"')?.strip_suffix('"')?.to_owned());
-        words.split(" or ").map(quoted).collect::<Option<_>>().map(Type::Choice)
+        words
+            .split(" or ")
+            .map(quoted)
+            .collect::<Option<_>>()
+            .map(Type::Choice)
     }
 
     /// What it is called, for people; code in backticks.
@@ -145,7 +155,14 @@ impl Type {
         let text = |pattern: &str| json!({"type": "string", "pattern": pattern});
         let list = |items: Value| json!({"type": "array", "items": items});
         let some = |items: Value| json!({"type": "array", "items": items, "minItems": 1});
-        let or_list = |one: Value| json!({"anyOf": [one.clone(), some(one)]});
+        // Each word of a schema is about values of one type, so that one that is wrong is told as what it is.
+        let or_list = |one: Value| {
+            let mut schema = one.clone();
+            schema["type"] = json!([one["type"], "array"]);
+            schema["items"] = one;
+            schema["minItems"] = 1.into();
+            schema
+        };
         let integer =
             |low: &i64, high: &i64| json!({"type": "integer", "minimum": low, "maximum": high});
         let triggers = || Trigger::ALL.map(Trigger::as_str);
@@ -158,13 +175,15 @@ impl Type {
             Type::Duration => text(DURATION),
             Type::DurationByTrigger => {
                 let names = std::iter::once("default").chain(triggers());
-                let entries = names.map(|name| (name.to_owned(), text(DURATION))).collect();
-                let table = json!({
-                    "type": "object",
+                let entries = names
+                    .map(|name| (name.to_owned(), text(DURATION)))
+                    .collect();
+                json!({
+                    "type": ["string", "object"],
+                    "pattern": DURATION,
                     "properties": Value::Object(entries),
                     "additionalProperties": false,
-                });
-                json!({"anyOf": [text(DURATION), table]})
+                })
             }
             Type::Path => text(PATH),
             Type::Paths => or_list(text(PATH)),
@@ -233,7 +252,9 @@ impl Type {
             Type::Name => &["7", "\"a b\"", "\"\""],
             Type::Texts => &["\"a\"", "[]", "[7]"],
             Type::Boolean => &["\"true\"", "1"],
-            Type::Duration | Type::DurationByTrigger => &["7", "\"7\"", "\"soon\"", "\"-5s\"", "[]"],
+            Type::Duration | Type::DurationByTrigger => {
+                &["7", "\"7\"", "\"soon\"", "\"-5s\"", "[]"]
+            }
             Type::Path => &["7", "\"srv\""],
             Type::Paths => &["7", "\"srv\"", "[\"srv\"]", "[]"],
             Type::Unit => &["7", "\"app\"", "\"a b.service\""],
@@ -250,11 +271,17 @@ impl Type {
             Type::Any => &["1979-05-27"],
             Type::Integer(low, high) => {
                 let range = [low - 1, high + 1].map(|it| it.to_string());
-                return ["\"1\"".to_owned(), "1.5".to_owned()].into_iter().chain(range).collect();
+                return ["\"1\"".to_owned(), "1.5".to_owned()]
+                    .into_iter()
+                    .chain(range)
+                    .collect();
             }
             Type::Integers(low, high) => {
                 let range = [low - 1, high + 1].map(|it| format!("[{it}]"));
-                return ["\"1\"".to_owned(), "[]".to_owned()].into_iter().chain(range).collect();
+                return ["\"1\"".to_owned(), "[]".to_owned()]
+                    .into_iter()
+                    .chain(range)
+                    .collect();
             }
         };
         bad.iter().map(|it| (*it).to_owned()).collect()
