@@ -105,11 +105,7 @@ fn step(keys: &[&Key], common: &[&Key], all: &BTreeMap<&str, Vec<&Key>>) -> Valu
         (key.name.clone(), schema)
     };
     let own: Vec<&Key> = keys.iter().filter(top).copied().collect();
-    let known = common
-        .iter()
-        .filter(top)
-        .chain(&own)
-        .map(|key| property(key));
+    let known = common.iter().filter(top).chain(&own).map(property);
     table(known, &own)
 }
 
