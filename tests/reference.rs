@@ -35,8 +35,11 @@ use clap_complete::Shell;
 
 use farewell::cli::Cli;
 use farewell::clusters::CLUSTERS;
+use farewell::config::duration;
 use farewell::locks::VIAS;
+use farewell::plan::head::BUDGET;
 use farewell::registries::REGISTRIES;
+use farewell::step::TIMEOUT;
 use farewell::steps::KINDS;
 
 use keys::{Documented, Member, is_readable};
@@ -106,6 +109,19 @@ fn a_key_that_is_not_documented_as_all_are_is_not_read() {
         "those of every [`Peer`] but `user`",
     ] {
         assert!(!is_readable(wrong), "{wrong}");
+    }
+}
+
+#[test]
+fn the_defaults_of_times_are_those_of_the_code() {
+    let documented = Documented::read();
+    for (keys, name, time) in [
+        (&documented.head, "budget", BUDGET),
+        (&documented.step, "timeout", TIMEOUT),
+    ] {
+        let key = keys.iter().find(|key| key.name == name).expect("a key");
+        let default = key.default().expect("a value").trim_matches('"');
+        assert_eq!(duration::parse(default), Ok(time), "{name}");
     }
 }
 

@@ -23,8 +23,9 @@ pub fn page(name: &str, template: &str, documented: &Documented) -> String {
     let (title, section) = name.rsplit_once('.').expect("a section");
     let mut page = format!(
         ".\\\" Made from src/ and tests/reference/{name}.in by: FAREWELL_UPDATE_REFERENCE=1 cargo test --test reference\n\
+         .nr HY 0\n\
          .TH {} {section} \"\" \"farewell {}\" \"farewell\"\n\
-         .nh\n.ad l\n",
+         .ad l\n",
         title.to_uppercase(),
         env!("CARGO_PKG_VERSION"),
     );
