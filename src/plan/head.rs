@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::document::Value;
 use crate::config::duration;
+use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{Reading, Section};
@@ -29,14 +30,21 @@ pub enum Restart {
     Run,
 }
 
-/// The values of `[farewell]`.
+/// The values of `[farewell]`. Its keys:
+///
+/// - `budget` (duration, or a table of them by trigger; default "90s"): the whole sequence ends within this, and
+///   systemd's stop timeout is made to match; at most 25m, but for the trigger `stop`; in the table, `default` is for
+///   every trigger that it does not name
+/// - `reserve` (duration; default a tenth of the budget where there are `always` steps, else 0s): what of the budget is
+///   kept for `always` steps and the release of locks; less than any budget
+/// - `restart` ("skip" or "run"; default "skip"): what `systemctl restart farewell`, or an upgrade of its package, is:
+///   `"skip"`: no farewell; `"run"`: one, with the trigger `stop`
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// `budget`, by trigger (as `default` or a trigger's word).
+    /// By trigger (as `default` or a trigger's word).
     budgets: Vec<(&'static str, Duration)>,
-    /// `reserve`; by default a tenth of the budget where there are `always` steps, else 0.
     reserve: Option<Duration>,
-    /// `restart` (skip).
+    /// What a restart is.
     pub restart: Restart,
     /// Where `budget` and `reserve` stand, for problems.
     budget_at: (PathBuf, usize),
@@ -44,8 +52,13 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads `[farewell]` of every fragment; a key in a later one wins.
-    pub fn read(fragments: &[&Fragment], problems: &mut Vec<Problem>) -> Head {
+    /// Reads `[farewell]` of every fragment; a key in a later one wins. On a build machine (no `facts`) a value with a fact
+    /// of the later machine in it is not known, and its default stands in.
+    pub fn read(
+        fragments: &[&Fragment],
+        facts: Option<&Facts>,
+        problems: &mut Vec<Problem>,
+    ) -> Head {
         let somewhere = (
             fragments
                 .first()
@@ -61,7 +74,7 @@ impl Head {
             reserve_at: somewhere,
         };
         for fragment in fragments {
-            let reading = Reading::new(&fragment.path, None, None);
+            let reading = Reading::new(&fragment.path, None, facts);
             match fragment.table.get("farewell") {
                 Some((_, line, located)) => match &located.value {
                     Value::Table(table) => {

@@ -48,7 +48,7 @@ fn arm(machine: &mut Machine) {
     machine.wait_for_start();
 }
 
-pub fn deb_installed(stage: &Stage) {
+pub fn package_installed(stage: &Stage) {
     let registry = stage.registry();
     let mut machine = stage.machine();
     machine.configure(&registry.within(LEAVE_AND_STOP));
@@ -93,7 +93,7 @@ pub fn deb_installed(stage: &Stage) {
     registry.is_clean();
 }
 
-pub fn deb_upgraded(stage: &Stage) {
+pub fn package_upgraded(stage: &Stage) {
     let registry = stage.registry();
     let mut machine = stage.machine();
     machine.configure(&registry.within(LEAVE_AND_STOP));
@@ -124,7 +124,7 @@ pub fn deb_upgraded(stage: &Stage) {
     registry.is_clean();
 }
 
-pub fn deb_removed(stage: &Stage) {
+pub fn package_removed(stage: &Stage) {
     let registry = stage.registry();
     let mut machine = stage.machine();
     // Not even where the change of a package is a farewell.
@@ -142,7 +142,7 @@ pub fn deb_removed(stage: &Stage) {
     registry.still_lists_member();
 }
 
-pub fn deb_reinstalled(stage: &Stage) {
+pub fn package_reinstalled(stage: &Stage) {
     let registry = stage.registry();
     let mut machine = stage.machine();
     machine.configure(&registry.within(&LEAVE_AND_STOP.replace("for = \"1s\"", "for = \"4s\"")));

@@ -29,7 +29,7 @@ pub use by_hand::by_hand;
 pub use comes_back::comes_back;
 pub use configuration::configuration;
 pub use credentials::credentials;
-pub use deb::{deb_installed, deb_reinstalled, deb_removed, deb_upgraded};
+pub use deb::{package_installed, package_reinstalled, package_removed, package_upgraded};
 pub use forced::{poweroff_f, sysrq};
 pub use nfs::{nfs, nfs_dies};
 pub use package::package;
