@@ -118,6 +118,9 @@ fn a_program_that_needs_more_is_not_released() {
     assert!(!copy.0.0.join("target/dist/SHA256SUMS").exists());
 }
 
+/// A file, what it says, and what it says in its place.
+type Change<'a> = (&'a str, &'a str, &'a str);
+
 #[test]
 fn a_version_is_the_same_everywhere() {
     let version = env!("CARGO_PKG_VERSION");
@@ -126,7 +129,7 @@ fn a_version_is_the_same_everywhere() {
         format!("name = \"farewell\"\nversion = \"{version}\""),
     );
     let entry = format!("## [{version}] - ");
-    let cases: [(&str, &[(&str, &str, &str)]); 4] = [
+    let cases: [(&str, &[Change]); 4] = [
         (
             "CHANGELOG.md's newest entry says '9.9.9'",
             &[("CHANGELOG.md", &entry, "## [9.9.9] - ")],
