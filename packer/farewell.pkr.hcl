@@ -55,7 +55,7 @@ variable "tree" {
 
 variable "base" {
   type        = string
-  default     = "say-base.qcow2"
+  default     = "the-variable-base-is-missing"
   description = "The bootable disk image to begin with: a path or an address, in any format that qemu-img reads."
 
   validation {
@@ -108,7 +108,7 @@ variable "ssh_private_key_file" {
 variable "seed" {
   type        = string
   default     = ""
-  description = "A folder with user-data and meta-data of cloud-init (NoCloud), for a cloud image as base that nobody can log in to without. It is not in the image that is built. Needs xorriso, mkisofs or hdiutil."
+  description = "A folder with user-data and meta-data of cloud-init (NoCloud), for a cloud image as base that nobody can log in to without. Let it bring a key and no password: the key is taken out of the image again. Needs xorriso, mkisofs or hdiutil."
 }
 
 # amazon-ebs
@@ -198,7 +198,7 @@ locals {
 
   run_as_root = "${local.as_root} env {{ .Vars }} sh '{{ .Path }}'"
 
-  # With the names that they have there, whatever path they were given by.
+  # Paths that end with the name that they have there, also where they are given as "." or with a slash at the end.
   config   = var.config == "" ? "" : abspath(var.config)
   conf_dir = var.conf_dir == "" ? "" : abspath(var.conf_dir)
 
@@ -218,6 +218,7 @@ source "qemu" "farewell" {
   cpus           = 2
   memory         = 1024
   disk_interface = "virtio"
+  disk_discard   = "unmap"
   net_device     = "virtio-net"
   headless       = true
   boot_wait      = "-1s"
@@ -298,8 +299,8 @@ build {
   # Ends with `farewell check --image`: a configuration that is wrong ends the build.
   provisioner "shell" {
     environment_vars = [
-      "CONFIG=${basename(local.config)}",
-      "CONF_DIR=${basename(local.conf_dir)}",
+      "CONFIG=${var.config == "" ? "" : basename(local.config)}",
+      "CONF_DIR=${var.conf_dir == "" ? "" : basename(local.conf_dir)}",
     ]
     execute_command = local.run_as_root
     inline = [
@@ -310,8 +311,11 @@ build {
 
   # The last thing that is done there: after it nobody can log in any more who is not logged in.
   provisioner "shell" {
-    execute_command = local.run_as_root
+    environment_vars = ["SEEDED=${var.seed == "" ? "" : var.ssh_username}"]
+    execute_command  = local.run_as_root
     inline = [
+      # What the seed has let in is let in no more.
+      "if [ -n \"$SEEDED\" ]; then rm -f /root/.ssh/authorized_keys \"$(getent passwd \"$SEEDED\" | cut -d: -f6)/.ssh/authorized_keys\"; fi",
       "sh '${local.there}/packer/seal.sh' --build-machine",
       "rm -rf '${local.there}'",
     ]

@@ -86,5 +86,7 @@ for log in /var/log/wtmp /var/log/btmp /var/log/lastlog; do
 done
 if is_live; then journalctl --relinquish-var; fi
 none /var/log/journal/*
+# What is deleted is no longer on the disk, where the disk can forget.
+if is_live && command -v fstrim >/dev/null; then fstrim -a || :; fi
 sync
 echo 'this machine is sealed: shut it down, and do not boot it again before its disk is an image'

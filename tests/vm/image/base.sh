@@ -44,6 +44,7 @@ chroot "$tree" systemctl --quiet enable shell.service
 # What the build machine was.
 echo 00000000000000000000000000000bad >"$tree/etc/machine-id"
 echo build-machine >"$tree/etc/hostname"
+sed -i 's/^127.0.1.1 .*/127.0.1.1 build-machine/' "$tree/etc/hosts"
 head -c 512 /dev/zero >"$tree/var/lib/systemd/random-seed"
 mkdir -p "$tree/var/lib/farewell/runs"
 echo build-machine >"$tree/var/lib/farewell/runs/20200101T000000.000Z-0bad.jsonl"
