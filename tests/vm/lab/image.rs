@@ -108,7 +108,9 @@ fn checkout(path: &Path, files: &mut Vec<Installed>) {
     let from = Path::new(SOURCE).join(path);
     if from.is_dir() {
         let entries = fs::read_dir(&from).expect("a folder");
-        let mut names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+        let mut names: Vec<_> = entries
+            .map(|it| it.expect("an entry").file_name())
+            .collect();
         names.sort();
         for name in names {
             checkout(&path.join(name), files);
