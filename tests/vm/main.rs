@@ -27,6 +27,7 @@ table! {
     comes_back on bookworm trixie;
     configuration on bookworm trixie;
     credentials on trixie bookworm;
+    image on bookworm trixie;
     kexec on trixie bookworm;
     launched on bookworm trixie;
     nfs on trixie bookworm;

@@ -1,7 +1,7 @@
 //! A machine of a scenario.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +9,7 @@ use super::clients::Clients;
 use super::end::{self, BEGINS, End};
 use super::frozen::{BOOT, frozen};
 use super::image::{self, Installed};
-use super::qemu::{Disk, Qemu};
+use super::qemu::{Boot, Disk, Qemu};
 use super::registry::Registry;
 use super::shell::{Answer, Shell};
 use super::stage::Stage;
@@ -59,23 +59,39 @@ impl Machine {
         Machine::start(stage, disk, "raw", None)
     }
 
+    /// One that boots for the first time from a copy of an image, with a seed for cloud-init, in a directory of its own.
+    pub fn instance(dir: &Path, disk: PathBuf, seed: &Path) -> Machine {
+        Machine::begin(dir.to_owned(), &Boot::Disk { seed }, disk, "raw", None)
+    }
+
     fn start(
         stage: &Stage,
         path: PathBuf,
         format: &'static str,
         memory: Option<&PathBuf>,
     ) -> Machine {
-        let shell = Shell::lay(&stage.dir);
+        let boot = Boot::Kernel(&frozen(stage.release).root);
+        let memory = memory.map(PathBuf::as_path);
+        Machine::begin(stage.dir.clone(), &boot, path, format, memory)
+    }
+
+    fn begin(
+        dir: PathBuf,
+        boot: &Boot,
+        path: PathBuf,
+        format: &'static str,
+        memory: Option<&Path>,
+    ) -> Machine {
+        let shell = Shell::lay(&dir);
         let disk = Disk {
             path: &path,
             format,
         };
-        let root = &frozen(stage.release).root;
-        let qemu = Qemu::start(&stage.dir, root, &disk, memory.map(PathBuf::as_path));
+        let qemu = Qemu::start(&dir, boot, &disk, memory);
         Machine {
             qemu,
             shell,
-            dir: stage.dir.clone(),
+            dir,
             disk: path,
             format,
             read: false,
