@@ -127,7 +127,16 @@ impl Machine {
 
     /// Waits until a script succeeds.
     pub fn wait_for(&mut self, script: &str) {
-        let end = Instant::now() + GENEROUS;
+        self.wait_within(script, GENEROUS);
+    }
+
+    /// Waits until cloud-init has done on a first boot all that it does.
+    pub fn wait_for_cloud_init(&mut self) {
+        self.wait_within("test -e /var/lib/cloud/instance/boot-finished", BOOT);
+    }
+
+    fn wait_within(&mut self, script: &str, patience: Duration) {
+        let end = Instant::now() + patience;
         while self.run(script).code != 0 {
             assert!(Instant::now() < end, "waited in vain: {script}");
         }

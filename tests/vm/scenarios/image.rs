@@ -48,7 +48,7 @@ pub fn image(stage: &Stage) {
     ];
     for machine in &mut machines {
         machine.wait_for_shell();
-        machine.wait_for("test -e /var/lib/cloud/instance/boot-finished");
+        machine.wait_for_cloud_init();
         machine.wait_for_start();
         assert_eq!(machine.must(UNITS), "enabled enabled disabled");
     }
@@ -82,7 +82,7 @@ fn is_sealed(image: &Packed) {
     assert_eq!(image.file("/var/lib/systemd/random-seed"), None);
     assert_eq!(image.file("/home/builder/.ssh/authorized_keys"), None);
     for empty in [
-        "/tmp",
+        "/tmp/farewell-image",
         "/var/lib/farewell",
         "/var/lib/cloud/instances",
         "/var/log/journal",
