@@ -36,6 +36,7 @@ table! {
     package on bookworm trixie;
     power_button on bookworm trixie;
     poweroff_f on trixie bookworm;
+    provisioned on bookworm trixie;
     reboot on bookworm trixie;
     reexec on trixie bookworm;
     registries on bookworm trixie;

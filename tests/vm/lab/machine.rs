@@ -132,7 +132,7 @@ impl Machine {
 
     /// Waits until cloud-init has done on a first boot all that it does.
     pub fn wait_for_cloud_init(&mut self) {
-        self.wait_within("test -e /var/lib/cloud/instance/boot-finished", BOOT);
+        self.wait_within("test -e /run/cloud-init/result.json", BOOT);
     }
 
     fn wait_within(&mut self, script: &str, patience: Duration) {

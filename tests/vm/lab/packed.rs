@@ -31,7 +31,7 @@ const PARTS: [&str; 6] = [
 /// An image that nobody writes to.
 pub struct Packed {
     /// The disk that Packer has made, as debugfs reads it.
-    raw: PathBuf,
+    pub raw: PathBuf,
     /// What Packer has said.
     pub said: String,
     /// What its manifest says.

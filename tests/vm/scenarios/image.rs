@@ -129,7 +129,7 @@ fn left(end: &End, name: &str) {
         .step("notice", "done");
     end.in_order(&[
         "farewell: step leave: done",
-        &format!("host-{name} has left"),
+        &format!("host-{name} is leaving"),
         ": ok after",
     ]);
 }
