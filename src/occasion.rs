@@ -78,12 +78,36 @@ impl Occasion {
 
     /// Looks why this process runs. Takes at most a few seconds, whatever PID 1 does.
     pub fn find_out() -> Occasion {
+        let (occasion, is_stop_job) = Occasion::of_jobs();
+        if !is_stop_job {
+            return occasion;
+        }
+        let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
+        match packages::change_under_way(dpkg) {
+            Some(change) => {
+                let seen = format!("dpkg is at work on the package ({change})");
+                Occasion::new(Cause::Restart, seen)
+            }
+            None => occasion,
+        }
+    }
+
+    /// The shutdown that has begun by now, if one has: it may come while a run leaves itself out, and is not told
+    /// again.
+    pub fn shutdown_by_now() -> Option<Occasion> {
+        let (occasion, _) = Occasion::of_jobs();
+        let is_end = matches!(occasion.cause, Cause::Farewell(trigger) if trigger != Trigger::Stop);
+        is_end.then_some(occasion)
+    }
+
+    /// What systemd's jobs say, and whether they say that only the unit is stopped, by whomever.
+    fn of_jobs() -> (Occasion, bool) {
         let stop = Cause::Farewell(Trigger::Stop);
         if !systemd::is_booted() {
-            return Occasion::new(stop, "systemd does not run here");
+            return (Occasion::new(stop, "systemd does not run here"), false);
         }
         if !signals::is_started_by_systemd() {
-            return Occasion::new(stop, "started by hand");
+            return (Occasion::new(stop, "started by hand"), false);
         }
         let deadline = Deadline::after(PATIENCE, Reason::Attempt);
         let own = systemd::unit_of("self").unwrap_or_else(|| systemd::UNIT.to_owned());
@@ -92,31 +116,15 @@ impl Occasion {
                 let seen = format!(
                     "PID 1 does not say which ({trouble}), and a shutdown of an unknown kind counts as poweroff"
                 );
-                Occasion::new(Cause::Farewell(Trigger::Poweroff), seen)
+                let occasion = Occasion::new(Cause::Farewell(Trigger::Poweroff), seen);
+                (occasion, false)
             }
             Ok((jobs, state)) => {
                 let occasion = judge(&jobs, &state, &own);
-                if occasion.cause != stop || state == "maintenance" {
-                    return occasion;
-                }
-                let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
-                match packages::change_under_way(dpkg) {
-                    Some(change) => {
-                        let seen = format!("dpkg is at work on the package ({change})");
-                        Occasion::new(Cause::Restart, seen)
-                    }
-                    None => occasion,
-                }
+                let is_stop_job = occasion.cause == stop && state != "maintenance";
+                (occasion, is_stop_job)
             }
         }
-    }
-
-    /// The shutdown that has begun by now, if one has: it may come while a run leaves itself out, and is not told
-    /// again.
-    pub fn shutdown_by_now() -> Option<Occasion> {
-        let occasion = Occasion::find_out();
-        let is_end = matches!(occasion.cause, Cause::Farewell(trigger) if trigger != Trigger::Stop);
-        is_end.then_some(occasion)
     }
 }
 
