@@ -29,7 +29,6 @@ mv "$tree/etc/resolv.conf.lab" "$tree/etc/resolv.conf"
 # Nothing but the seed on a second disk, and none of what a machine that lives for a minute has no use for.
 cat >"$tree/etc/cloud/cloud.cfg.d/90-lab.cfg" <<'END'
 datasource_list: [NoCloud]
-users: []
 ssh_genkeytypes: [ed25519]
 cloud_init_modules: [seed_random, write_files, set_hostname, users_groups, ssh]
 cloud_config_modules: [runcmd]

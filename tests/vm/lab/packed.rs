@@ -34,6 +34,8 @@ pub struct Packed {
     pub raw: PathBuf,
     /// What Packer has said.
     pub said: String,
+    /// How it has started QEMU.
+    pub qemu: String,
     /// What its manifest says.
     pub manifest: Value,
 }
@@ -87,9 +89,14 @@ fn make(release: &str) -> Packed {
     }
     fs::remove_dir_all(&clone).expect("removed");
     let manifest = fs::read(dir.join("manifest.json")).expect("a manifest");
+    let debug = fs::read_to_string(dir.join("debug.log")).expect("what Packer has done");
+    let started = debug
+        .lines()
+        .find(|it| it.contains("qemu-system-x86_64: ["));
     Packed {
         raw: dir.join("image.raw"),
         said: fs::read_to_string(said).expect("what Packer has said"),
+        qemu: started.expect("it has started QEMU").to_owned(),
         manifest: serde_json::from_slice(&manifest).expect("JSON"),
     }
 }
@@ -156,6 +163,8 @@ fn build(clone: &Path, half: &Path, base: &Path, config: &Path) {
         .env("PKR_VAR_accelerator", "tcg")
         .env("CHECKPOINT_DISABLE", "1")
         .env("PACKER_NO_COLOR", "1")
+        .env("PACKER_LOG", "1")
+        .env("PACKER_LOG_PATH", half.join("debug.log"))
         .stdin(std::process::Stdio::null())
         .stderr(out.try_clone().expect("a file"))
         .stdout(out)
@@ -228,7 +237,7 @@ impl Packed {
         fs::write(seed.join("user-data"), user_data).expect("written");
         let disc = dir.join("seed.iso");
         tool::must(
-            Command::new("genisoimage")
+            Command::new("mkisofs")
                 .args(["-quiet", "-volid", "cidata", "-joliet", "-rock", "-output"])
                 .args([&disc, &seed]),
         );

@@ -52,6 +52,9 @@ pub fn image(stage: &Stage) {
         machine.wait_for_start();
         assert_eq!(machine.must(UNITS), "enabled enabled disabled");
     }
+    let first_boot = "journalctl -b -t systemd | grep -c 'Detected first boot'";
+    let boots = machines.each_mut().map(|it| it.run(first_boot).text);
+    assert_eq!(boots, ["0\n", "1\n"]);
     assert_eq!(registry.members(), ["i-one", "i-two"]);
     let [one, two] = &mut machines;
     differ(one, two);
@@ -75,6 +78,12 @@ fn is_sealed(image: &Packed) {
             .contains("farewell check: 1 file; 1 step; no problems")
     );
     assert!(image.said.contains("this machine is sealed"));
+    // From outside nobody could reach the machine that it was built on.
+    let ports = image.qemu.matches("hostfwd=").count();
+    assert_eq!(
+        (ports, image.qemu.matches("hostfwd=tcp:127.0.0.1:").count()),
+        (1, 1)
+    );
     let made = &image.manifest["builds"][0]["files"][0]["name"];
     assert_eq!(made, "farewell.qcow2", "{}", image.manifest);
     assert_eq!(image.file("/etc/machine-id").as_deref(), Some(""));
