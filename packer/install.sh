@@ -81,6 +81,12 @@ every() {
     each "$1" "$prefix/share/dbus-1/system.d" "$source"/units/org.farewell.*.conf
     each "$1" "$prefix/share/doc/farewell" "$source/units/strict.conf" "$source/README.md" "$source/CHANGELOG.md"
     each "$1" "$prefix/share/doc/farewell/manual" "$source"/manual/*.md
+    each "$1" "$prefix/share/man/man5" "$source"/manual/*.5
+    each "$1" "$prefix/share/man/man8" "$source"/manual/*.8
+    each "$1" "$prefix/share/farewell" "$source"/units/*.schema.json
+    "$1" 644 "$source/units/completions/farewell.bash" "$prefix/share/bash-completion/completions/farewell"
+    each "$1" "$zshdir" "$source/units/completions/_farewell"
+    each "$1" "$prefix/share/fish/vendor_completions.d" "$source/units/completions/farewell.fish"
     "$1" 644 "$source/LICENSE" "$prefix/share/doc/farewell/copyright"
 }
 
@@ -147,7 +153,9 @@ remove() {
     fi
     every take
     take - - "$generatordir/farewell-generator"
-    rmdir "$root$prefix/share/doc/farewell/manual" "$root$prefix/share/doc/farewell" 2>/dev/null || :
+    for folder in doc/farewell/manual doc/farewell farewell; do
+        rmdir "$root$prefix/share/$folder" 2>/dev/null || :
+    done
     reread
     echo "farewell is removed; $root$etc and $root/var/lib/farewell stay as they are"
 }

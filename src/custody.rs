@@ -106,10 +106,10 @@ impl<T: Clone + Default> Drop for Turn<'_, T> {
     }
 }
 
-/// The configured times of a lock that expires by itself, in whole seconds:
+/// The times of a lock that expires by itself, in whole seconds. Its keys:
 ///
-/// - `ttl`: how long a holder that is dead blocks the others; default 30s
-/// - `hold`: how long it stays held while this machine reboots; default 10m
+/// - `ttl` (duration; default "30s"): whole seconds, at least 2s: how long a holder that is dead blocks the others
+/// - `hold` (duration; default "10m"): whole seconds: how long it stays held while this machine reboots
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     /// From one renewal to the end, should no other one come.

@@ -14,21 +14,22 @@ fn units() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("units")
 }
 
-/// Runs a script in a mount namespace in which the binary and the units are at their places.
+/// Runs a script in a mount namespace in which farewell is installed below /usr.
 fn installed(script: &str) -> Said {
     // A tmpfs over the parents, so that the mount points cost this machine nothing.
-    let install = "set -e; units=$1; program=$2; \
-        mount -t tmpfs none /mnt; cp \"$program\" /mnt/farewell; cp -r \"$units\" /mnt/units; \
-        mkdir /mnt/upper /mnt/work; \
+    let install = "set -e; source=$1; program=$2; \
+        mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work; \
+        lib=/usr/lib/systemd; export unitdir=$lib/system generatordir=$lib/system-generators; \
+        export presetdir=$lib/system-preset catalogdir=$lib/catalog DESTDIR=/mnt/stage; \
+        \"$source/packer/install.sh\" --stage --binary \"$program\" >/dev/null; \
         mount -t overlay -o lowerdir=/usr,upperdir=/mnt/upper,workdir=/mnt/work none /usr; \
-        cp /mnt/farewell /usr/bin/farewell; \
-        cp /mnt/units/*.service /mnt/units/*.timer /usr/lib/systemd/system/; ";
+        cp -r /mnt/stage/usr/. /usr; ";
     Said::by(
         Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c"])
             .arg(format!("{install}{script}"))
             .arg("sh")
-            .arg(units())
+            .arg(env!("CARGO_MANIFEST_DIR"))
             .arg(env!("CARGO_BIN_EXE_farewell")),
     )
 }
@@ -52,7 +53,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
             "" => String::new(),
             name => format!(
                 "mkdir /usr/lib/systemd/system/farewell.service.d; \
-                 cp /mnt/units/{name} /usr/lib/systemd/system/farewell.service.d/50-{name}; "
+                 cp /usr/share/doc/farewell/{name} /usr/lib/systemd/system/farewell.service.d/50-{name}; "
             ),
         };
         let said = installed(&format!(
@@ -71,6 +72,14 @@ fn a_typo_in_a_unit_would_be_found() {
          exec systemd-analyze verify farewell.service",
     );
     assert!(said.stderr.contains("NotifyAcess"), "{said:?}");
+}
+
+#[test]
+fn a_manual_page_that_a_unit_names_and_that_is_not_there_would_be_found() {
+    let said = installed(
+        "rm /usr/share/man/man5/farewell.toml.5; exec systemd-analyze verify farewell.service",
+    );
+    assert!(said.stderr.contains("farewell.toml(5)"), "{said:?}");
 }
 
 #[test]
@@ -156,7 +165,7 @@ fn the_sample_is_a_configuration_and_so_is_what_it_suggests() {
     let suggested: Vec<&str> = sample
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if !rest.starts_with(' ') => rest,
+            Some(rest) if !rest.starts_with([' ', ':']) => rest,
             _ => line,
         })
         .collect();

@@ -32,10 +32,11 @@ pub const NOMAD: Make = Make {
     header: "X-Nomad-Token",
 };
 
-/// The configured keys of an agent, beside those of every [`Peer`]:
+/// What is configured of an agent. Its keys:
 ///
-/// - `url`: default: the agent on this machine
-/// - `token`: the ACL token, sent in a header of its own
+/// - those of every [`Peer`]
+/// - `url` (URLs; default the agent on this machine): the agent's address
+/// - `token` (string; default none): the ACL token, sent in a header of its own; a secret, best as `${credential:NAME}`
 pub struct Agent {
     peer: Peer,
     token: Option<Field<String>>,

@@ -10,8 +10,9 @@ use crate::step::{Action, Effect, Scope};
 /// The cluster's word.
 const NAME: &str = "opensearch";
 
-/// The cluster's entry in the table. Its keys are those of [`Target`]; `url` should have this node's own address among its
-/// list.
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Target`]
 ///
 /// Source: OpenSearch's documentation, "Cluster settings", "Cluster allocation explain"; OpenSearch 2.19. It asks
 ///

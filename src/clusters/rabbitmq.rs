@@ -13,9 +13,11 @@ use crate::step::{Effect, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request};
 
-/// The cluster's entry in the table. Its keys are those of every [`Peer`]; `url` is the management interface of this node,
-/// and one address alone, since it is the node that answers there which is asked about itself. `user` and `password` are
-/// sent as Basic.
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URL; required): the management interface of this node, and one address alone: the node that answers there
+///   is asked about itself
 ///
 /// Source: RabbitMQ's "HTTP API Reference", Health Checks, and `rabbit_mgmt_wm_health_check_node_is_quorum_critical.erl`;
 /// RabbitMQ 3.8.10 and later. It asks

@@ -3,7 +3,22 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Something that `${…}` can stand for.
+/// Something that `${…}` can stand for. Its forms:
+///
+/// - `${hostname}`: the host's name
+/// - `${machine-id}`: machine-id(5)
+/// - `${boot-id}`: the kernel's id of this boot
+/// - `${ip}`: the source address of the default route
+/// - `${ip:IFACE}`: the first address of this interface
+/// - `${trigger}`: why the run takes place: `poweroff`, `halt`, `reboot`, `kexec`, `soft-reboot` or `stop`
+/// - `${run}`: the run's id
+/// - `${result}`: how the run went so far: `ok`, `failed` or `cut-short`
+/// - `${failed}`: the names of the steps that failed so far, separated by commas
+/// - `${env:NAME}`: a variable of the environment
+/// - `${file:PATH}`: a file's content, without white space at its end
+/// - `${json:PATH#/POINTER}`: the string, number or boolean at a JSON pointer (RFC 6901) in a file, cloud-init's
+///   instance data say
+/// - `${credential:NAME}`: a credential, which is never shown
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The host's name.

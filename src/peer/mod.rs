@@ -21,14 +21,17 @@ use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_nam
 pub use session::Session;
 pub use verdict::{document, excerpt, unexpected};
 
-/// The configured keys of a peer.
+/// What is configured of a peer. Its keys:
 ///
-/// - `url`: its address, or a list of a cluster's addresses, tried in turn
-/// - `headers`: a table of headers for every request
-/// - `user`, `password`: both or none; sent as Basic unless the peer's protocol has another way
-/// - `ca-file`: the authorities that are trusted, in PEM; default: the system's
-/// - `cert-file`, `key-file`: the client's certificate and its key, in PEM; both or none
-/// - `server-name`: the name that the server's certificate must be for; default: the URL's host
+/// - `url` (URLs; required): its address, `http://…` or `https://…`, or a list of a cluster's addresses, tried in turn
+/// - `headers` (table of strings; default none): headers of every request
+/// - `user` (string; default none; only with `password`): who asks, sent as Basic
+/// - `password` (string; default none; only with `user`): the password of `user`; a secret, best as
+///   `${credential:NAME}`
+/// - `ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM
+/// - `cert-file` (path; default none; only with `key-file`): the client's certificate, in PEM
+/// - `key-file` (path; default none; only with `cert-file`): the key of the client's certificate, in PEM
+/// - `server-name` (string; default the URL's host): the name that the server's certificate must be for
 pub struct Peer {
     urls: Vec<Field<Endpoint>>,
     headers: Vec<(String, Field<String>)>,

@@ -29,14 +29,21 @@ pub enum Restart {
     Run,
 }
 
-/// The values of `[farewell]`.
+/// The values of `[farewell]`. Its keys:
+///
+/// - `budget` (duration, or a table of them by trigger; default "90s"): the whole sequence ends within this, and
+///   systemd's stop timeout is made to match; at most 25m, but for the trigger `stop`; in the table, `default` is for
+///   every trigger that it does not name
+/// - `reserve` (duration; default a tenth of the budget where there are `always` steps, else 0s): what of the budget is
+///   kept for `always` steps and the release of locks; less than any budget
+/// - `restart` ("skip" or "run"; default "skip"): what `systemctl restart farewell`, or an upgrade of its package, is:
+///   `"skip"`: no farewell; `"run"`: one, with the trigger `stop`
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// `budget`, by trigger (as `default` or a trigger's word).
+    /// By trigger (as `default` or a trigger's word).
     budgets: Vec<(&'static str, Duration)>,
-    /// `reserve`; by default a tenth of the budget where there are `always` steps, else 0.
     reserve: Option<Duration>,
-    /// `restart` (skip).
+    /// What a restart is.
     pub restart: Restart,
     /// Where `budget` and `reserve` stand, for problems.
     budget_at: (PathBuf, usize),

@@ -265,7 +265,30 @@ fn check_name(section: &Section<'_>, name: &str) {
     }
 }
 
-/// The keys that every step has.
+/// What every step has, whatever its kind. Its keys:
+///
+/// - `name` (name; required): unique; 1 to 64 letters, digits, `-`, `_`, `.`, `:` or `@`; a step with the name of one
+///   in an earlier file replaces it whole and keeps its place
+/// - `kind` (kind; required): what it does, and so which other keys it has
+/// - `after` (list of names; default the step above it): the steps that must have ended before it begins; `[]`: at
+///   once, side by side with others
+/// - `before` (list of names; default none): the steps that begin only when it has ended; a step with `before` and
+///   without `after` begins at once
+/// - `timeout` (duration; default "30s"): what it may take in all; never more than the budget leaves
+/// - `attempt-timeout` (duration; default a third of `timeout`, at least 2s): what one attempt or request may take; at
+///   most `timeout`, which is what a command has that is attempted once
+/// - `attempts` (integer from 1 to 1000000; default as many as `timeout` allows): attempts at most, with jittered
+///   pauses of up to 2s between them; a command is attempted once where this says nothing else
+/// - `on-failure` ("continue" or "stop"; default "continue"): what its failure means for the others: `"continue"`:
+///   nothing; `"stop"`: what has not begun is cancelled, except `always` steps
+/// - `when` (list of triggers; default all of them): the triggers that it runs on; on others it is skipped, and counts
+///   as done for those after it
+/// - `if-path` (path; default none): it runs only where this path exists; else it is skipped
+/// - `if-unit` (unit; default none): it runs only where this systemd unit is loaded and not inactive; else it is
+///   skipped
+/// - `always` (boolean; default false): it runs even after a stop, or when only the reserve is left
+/// - `needs` (list of units; default none): units that must still run while it runs: farewell.service is ordered after
+///   them
 struct Common {
     after: Option<Vec<String>>,
     before: Vec<String>,

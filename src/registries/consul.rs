@@ -14,9 +14,13 @@ use crate::registry::{self, Registration, Registry};
 use crate::step::{Effect, Pace, Scope};
 use crate::sys::http::{Answer, Request, encoded};
 
-/// The registry's entry in the table. Its keys, beside those of every [`Agent`]:
+/// The registry's entry in the table. Its keys:
 ///
-/// - `service`: the service's ID (its name, where it was registered without one)
+/// - those of every [`Agent`]
+/// - `service` (string; required): the service's ID; where it was registered without one, its name
+/// - `url` (URLs; default "http://127.0.0.1:8500"): the agent that the service was registered with; another one does
+///   not know it
+/// - `token` (string; default none): the ACL token, sent as `X-Consul-Token`; a secret, best as `${credential:NAME}`
 ///
 /// Source: Consul's documentation, "Service - Agent HTTP API" and "Catalog HTTP API"; the replies were seen on 1.8.7.
 ///

@@ -16,13 +16,15 @@ use crate::step::{self, Action, Effect, Pace, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, encoded};
 
-/// The registry's entry in the table. Its keys, beside those of every [`Peer`] (`url` with the server's context path,
-/// http://…/eureka):
+/// The registry's entry in the table. Its keys:
 ///
-/// - `app`: the application's name
-/// - `instance`: the instance's ID, in the case in which it was registered
-/// - `out-of-service`: how long clients are given to see that it is out of service, before it is removed; default 0s: it
-///   is removed at once
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): the server's address with its context path, `http://…/eureka`, or a list of them, tried in
+///   turn
+/// - `app` (string; required): the application's name
+/// - `instance` (string; required): the instance's ID, in the case in which it was registered
+/// - `out-of-service` (duration; default "0s"): how long it is out of service before it is removed, so that clients see
+///   it; shorter than `timeout`; `"0s"`: it is removed at once
 ///
 /// Source: Netflix's wiki, "Eureka REST operations", and the resources of eureka-core; the replies were seen on Spring
 /// Cloud 4.1.

@@ -1,4 +1,4 @@
-//! `registry = "file"`: an entry that is a file, often on a shared file system (Prometheus' file_sd, a lock directory).
+//! `file`: removes an entry that is a file, often on a shared file system (Prometheus' file_sd, a lock directory).
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,9 @@ use crate::step::{Effect, Pace, Scope, Ties};
 use crate::sys::guarded::{self, Removal, Trouble};
 use crate::sys::mounts::Mounts;
 
-/// The registry's entry in the table.
+/// The registry's entry in the table. Its keys:
+///
+/// - `path` (path; required): the file, which is removed
 pub const REGISTRY: Registry = Registry {
     name: "file",
     read,
@@ -17,7 +19,6 @@ pub const REGISTRY: Registry = Registry {
 };
 
 struct Entry {
-    /// `path`: the absolute path of the file, which is removed.
     path: Field<PathBuf>,
 }
 

@@ -11,7 +11,15 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::guarded::{Obstacle, Trouble};
 use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `argv` (list of strings; required): the program and its arguments; no shell is asked
+/// - `user` (string; default farewell's own): who runs it, by name or number
+/// - `working-directory` (path; default farewell's own): where it runs; farewell's own is `/` under systemd
+/// - `environment` (table of strings; default none): what is in its environment beside farewell's own; credentials go
+///   here
+/// - `expect` (integers from 0 to 255; default 0): the exit code that is a success, or a list of them
+/// - `grace` (duration; default "5s"): the time between TERM and KILL when its time ends, at most half of its time
 pub const KIND: Kind = Kind {
     name: "command",
     read,
@@ -19,17 +27,11 @@ pub const KIND: Kind = Kind {
 };
 
 struct Command {
-    /// `argv`: the program and its arguments; no shell is asked.
     argv: Vec<Field<String>>,
-    /// `user`: who runs it, by name or number; default: as farewell itself.
     user: Option<Field<String>>,
-    /// `working-directory`: an absolute path; default: farewell's own (`/` under systemd).
     working_directory: Option<Field<PathBuf>>,
-    /// `environment`: a table of what is in its environment beside farewell's own; credentials go here.
     environment: Vec<(String, Field<String>)>,
-    /// `expect`: the exit code that is a success, or a list of them; default 0.
     expect: Vec<i64>,
-    /// `grace`: the time between TERM and KILL when its time ends (at most half of its time); default 5s.
     grace: Duration,
 }
 

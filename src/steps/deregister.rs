@@ -7,7 +7,9 @@ use crate::registries::REGISTRIES;
 use crate::registry::{Entry, Registration};
 use crate::step::{self, Action, Blueprint, Effect, Kind, Scope};
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `registry` (registry; required): what is left, and so which other keys the step has
 pub const KIND: Kind = Kind {
     name: "deregister",
     read,

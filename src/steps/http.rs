@@ -12,14 +12,20 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, method};
 
-/// The kind's entry in the table. Its keys, beside those of every [`Peer`]:
+/// The kind's entry in the table. Its keys:
 ///
-/// - `method`: default "GET"
-/// - `body`: text, or `json`: any value; default: no body
-/// - `expect`: the statuses that are a success, one or a list; default: any 2xx
-/// - `until`: `{ status, pointer, equals }`, asks again until the status is one of `status` (default: any 2xx) and the
-///   value at the JSON pointer `pointer` is `equals` (default: anything but null)
-/// - `every`: how often `until` asks; default "200ms", at least "10ms"
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): what is asked for, `http://…` or `https://…`, or a list of addresses, tried in turn
+/// - `method` (method of HTTP; default "GET"): what is asked; in upper case
+/// - `body` (string; default none; not with `json`): what is sent, as it is
+/// - `json` (value; default none; not with `body`): what is sent, as JSON
+/// - `expect` (integers from 100 to 599; default any 2xx; not with `until`): the status that is a success, or a list of
+///   them
+/// - `until` (table; default none; not with `expect`): asks again until the answer is as it should be
+/// - `until.status` (integers from 100 to 599; default any 2xx): the status, or a list of them, that is waited for
+/// - `until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of the value in the answer that is waited for
+/// - `until.equals` (value; default anything but null; only with `until.pointer`): the value that is waited for there
+/// - `every` (duration; default "200ms"; only with `until`): how often `until` asks; at least 10ms
 pub const KIND: Kind = Kind {
     name: "http",
     read,

@@ -10,7 +10,9 @@ use crate::lock::{Claim, Lock};
 use crate::locks::VIAS;
 use crate::step::{self, Action, Aftermath, Blueprint, Effect, Kind, Pace, Scope};
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `via` (way; required): what keeps the lock, and so which other keys the step has
 pub const KIND: Kind = Kind {
     name: "lock",
     read,

@@ -13,7 +13,10 @@ use crate::sys::bus::Trouble;
 use crate::sys::cancel::Waited;
 use crate::sys::systemd::{self, Manager, Process, Unit, UnitState};
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `units` (units; required): the name of a unit with its suffix, or a list of them; what triggers them (sockets,
+///   timers, paths) is stopped before them
 pub const KIND: Kind = Kind {
     name: "stop-unit",
     read,
@@ -32,8 +35,6 @@ const NAMED: usize = 5;
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 struct StopUnit {
-    /// `units`: the name of a unit with its suffix, or a list of them; what triggers them (sockets, timers, paths) is
-    /// stopped before them.
     units: Vec<Field<String>>,
 }
 

@@ -8,7 +8,9 @@ use crate::failure::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `for` (duration; required): how long; more than the step's time fails with `timed-out` when that is over
 pub const KIND: Kind = Kind {
     name: "wait",
     read,
@@ -16,7 +18,6 @@ pub const KIND: Kind = Kind {
 };
 
 struct Wait {
-    /// `for`: how long; more than the step's time fails with `timed-out` when that is over.
     time: Duration,
 }
 

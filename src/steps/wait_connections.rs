@@ -9,7 +9,10 @@ use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::sockets;
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `ports` (integers from 1 to 65535; required): a local TCP port, or a list of them
+/// - `remaining` (integer from 0 to 4294967295; default 0): how many connections all ports together may still have
 pub const KIND: Kind = Kind {
     name: "wait-connections",
     read,
@@ -20,9 +23,7 @@ pub const KIND: Kind = Kind {
 const EVERY: Duration = Duration::from_millis(200);
 
 struct WaitConnections {
-    /// `ports`: a local TCP port or a list of them, each from 1 to 65535.
     ports: Vec<u16>,
-    /// `remaining`: how many connections all ports together may still have; default 0.
     remaining: usize,
 }
 

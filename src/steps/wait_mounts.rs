@@ -12,7 +12,11 @@ use crate::sys::cancel::Waited;
 use crate::sys::guarded::{self, Trouble};
 use crate::sys::mounts::{Mount, Mounts};
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `paths` (paths; required): a path where something is mounted, or a list of them
+/// - `sync` (boolean; default false): whether their file systems are flushed, which counts as one look that may take
+///   all of the step's time
 pub const KIND: Kind = Kind {
     name: "wait-mounts",
     read,
@@ -23,10 +27,7 @@ pub const KIND: Kind = Kind {
 const EVERY: Duration = Duration::from_millis(200);
 
 struct WaitMounts {
-    /// `paths`: an absolute path where something is mounted, or a list of them.
     paths: Vec<Field<PathBuf>>,
-    /// `sync`: whether their file systems are flushed, which counts as one look that may take all of the step's time;
-    /// default false.
     sync: bool,
 }
 

@@ -7,7 +7,9 @@ use crate::failure::Failure;
 use crate::intent::Intent;
 use crate::step::{self, Action, Blueprint, Effect, Kind, Pace, Scope};
 
-/// The kind's entry in the table.
+/// The kind's entry in the table. Its keys:
+///
+/// - `cluster` (cluster; required): what must be safe, and so which other keys the step has
 pub const KIND: Kind = Kind {
     name: "wait-safe",
     read,

@@ -20,9 +20,13 @@ use crate::peer::{Peer, Session, unexpected};
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Answer, Request};
 
-/// The configured keys of a node in its cluster, beside those of every [`Peer`]:
+/// What is configured of a node in its cluster. Its keys:
 ///
-/// - `node`: its name, as the cluster knows it
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): where the cluster is asked: this node's own address, or a list with it among the others,
+///   tried in turn
+/// - `node` (string; required): the node's name, as the cluster knows it (`node.name`; where that is not set, the
+///   host's name)
 pub struct Target {
     peer: Peer,
     node: Field<String>,

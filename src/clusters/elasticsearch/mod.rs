@@ -13,8 +13,9 @@ use shutdown::{Cancellation, Preparation};
 /// The cluster's word.
 const NAME: &str = "elasticsearch";
 
-/// The cluster's entry in the table. Its keys are those of [`Target`]; `url` should have this node's own address among its
-/// list.
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Target`]
 ///
 /// Source: Elasticsearch's documentation, "Put shutdown", "Get shutdown", "Delete shutdown" (7.13 and later), and for the
 /// other way "Cluster-level shard allocation filtering". It asks

@@ -17,9 +17,12 @@ use crate::step::{Effect, Scope};
 use crate::sys::cancel::Waited;
 use quorum::{Others, View, needed};
 
-/// The cluster's entry in the table. Its keys are those of every [`Peer`]; `url` is this member's own address, and one
-/// address alone, since this member is the one that answers there. `user` and `password` are exchanged for a token at each
-/// attempt.
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URL; required): this member's own address, and one address alone: the member that answers there is the one
+///   that leaves
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
 ///
 /// Source: etcd's `api/etcdserverpb/rpc.proto` (Maintenance, Cluster) and `server/etcdserver/api/v3rpc/maintenance.go`; the
 /// gateway of etcd 3.4 and later. It asks

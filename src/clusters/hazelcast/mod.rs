@@ -1,4 +1,4 @@
-//! `cluster = "hazelcast"`: a member goes when the cluster has its data elsewhere, and is shut down gracefully if wanted.
+//! `hazelcast`: waits until the cluster has the member's data elsewhere, and shuts it down gracefully if wanted.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -20,12 +20,17 @@ use departure::Departure;
 use health::Health;
 use rest::{Account, EVERY, Rest};
 
-/// The cluster's entry in the table. Its keys, beside those of every [`Peer`] but `user`:
+/// The cluster's entry in the table. Its keys:
 ///
-/// - `url`: the member's REST API. Without `shutdown` it may be a list of members, of which one that answers is enough
-/// - `shutdown`: whether the member is shut down gracefully once the cluster is safe; default false
-/// - `cluster-name`: what the cluster calls itself, default "dev"; where Hazelcast's security is on, its user's name
-/// - `password`: beside it; looked at only where Hazelcast's security is on. Default: none
+/// - those of every [`Peer`], without `user`
+/// - `url` (URLs; required): the member's REST API; without `shutdown` it may be a list of members, of which one that
+///   answers is enough
+/// - `shutdown` (boolean; default false): whether the member is shut down gracefully once the cluster is safe, which is
+///   verified on another member
+/// - `cluster-name` (string; default "dev"): what the cluster calls itself; where Hazelcast's security is on, its
+///   user's name
+/// - `password` (string; default none; only with `shutdown`): looked at only where Hazelcast's security is on; a
+///   secret, best as `${credential:NAME}`
 ///
 /// Source: `HttpGetCommandProcessor` and `HttpPostCommandProcessor` of Hazelcast, and what 3.12.13 and 5.5.0 answer;
 /// before 4.1 in text, since then in JSON.

@@ -19,13 +19,12 @@ use crate::peer::Peer;
 use crate::step::{Effect, Scope};
 use queue::{Queue, Standing};
 
-/// The entry in the table. Its keys, beside those of every [`Peer`]:
+/// The entry in the table. Its keys:
 ///
-/// - `key`: the lock's name; whoever has the oldest key under `KEY/` holds it
-/// - `ttl`: whole seconds, at least 2; how long a holder blocks the others that is dead; default 30s
-/// - `hold`: whole seconds; how long it is held while this machine reboots; default 10m
-///
-/// `user` and `password` are exchanged for a token at each attempt.
+/// - those of every [`Peer`]
+/// - those of every [`Times`]
+/// - `key` (string; required): the lock's name; whoever has the oldest key under `KEY/` holds it
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
 ///
 /// Source: etcd's `client/v3/concurrency/mutex.go` for the layout, `api/etcdserverpb/rpc.proto` for the requests.
 /// A lease with the TTL (`/v3/lease/grant`), the key `KEY/LEASE` under it in a transaction that wants it not to be there

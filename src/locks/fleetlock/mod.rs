@@ -20,11 +20,13 @@ use crate::step::{Action, Effect, Scope};
 use crate::sys::http::Request;
 use reply::Reply;
 
-/// The entry in the table. Its keys, beside those of every [`Peer`]:
+/// The entry in the table. Its keys:
 ///
-/// - `url`: the server's base, which `/v1/…` is put behind
-/// - `group`: letters, digits, dots and dashes; default `default`
-/// - `id`: who this is; default: the app-specific machine id that Zincati uses, which poseidon's server wants
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): the server's base, which `/v1/…` is put behind, or a list of them, tried in turn
+/// - `group` (string; default "default"): letters, digits, dots and dashes
+/// - `id` (string; default Zincati's): who this is; Zincati's is the machine's id made its own, as `systemd-id128
+///   machine-id --app-specific=de35106b6ec24688b63afddaa156679b` prints it, which poseidon's server wants
 ///
 /// Source: Zincati's "FleetLock protocol", and the servers coreos/airlock (`internal/server`) and poseidon/fleetlock
 /// (`internal/server.go`). POST `v1/pre-reboot`: any 2xx is held, now or before; 423 (poseidon's `lock_held`) and 500

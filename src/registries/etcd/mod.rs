@@ -17,14 +17,16 @@ use crate::registry::{self, Registration, Registry};
 use crate::step::{Effect, Pace, Scope};
 use crate::sys::http::Endpoint;
 
-/// The registry's entry in the table. Its keys, beside those of every [`Peer`], are exactly one of:
+/// The registry's entry in the table. Its keys:
 ///
-/// - `key`: a key
-/// - `prefix`: all keys that begin so
-/// - `lease`: a lease and all keys on it; its ID in hexadecimal
-/// - `member`: a member of the cluster; its ID in hexadecimal, or its name
-///
-/// `user` and `password` are exchanged for a token at each attempt.
+/// - those of every [`Peer`]
+/// - `key` (string; exactly one of `key`, `prefix`, `lease`, `member`): a key
+/// - `prefix` (string; exactly one of `key`, `prefix`, `lease`, `member`): all keys that begin so
+/// - `lease` (string; exactly one of `key`, `prefix`, `lease`, `member`): a lease and all keys on it: its ID in
+///   hexadecimal, as etcdctl prints it
+/// - `member` (string; exactly one of `key`, `prefix`, `lease`, `member`): a member of the cluster: its ID in
+///   hexadecimal, or its name
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
 pub const REGISTRY: Registry = Registry {
     name: "etcd",
     read,

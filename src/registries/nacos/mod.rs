@@ -13,16 +13,18 @@ use crate::step::{Effect, Pace, Scope};
 use crate::sys::cancel::Waited;
 use naming::{EVERY, Instance, Naming};
 
-/// The registry's entry in the table. Its keys, beside those of every [`Peer`] (`url` alone, or with the server's context
-/// path where that is not /nacos):
+/// The registry's entry in the table. Its keys:
 ///
-/// - `service`: the service's name
-/// - `ip`, `port`: what the instance is registered with
-/// - `namespace`: the namespace's ID; default: the server's, `public`
-/// - `group`: default: the server's, `DEFAULT_GROUP`
-/// - `ephemeral`: whether it was registered as one that lives by its heartbeat; default true, as the server's
-///
-/// `user` and `password` are exchanged for a token at each attempt.
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): the server's address, with its context path where that is not `/nacos`, or a list of them,
+///   tried in turn
+/// - `service` (string; required): the service's name
+/// - `ip` (string; required): the address that the instance is registered with
+/// - `port` (integer from 0 to 65535; required): the port that the instance is registered with
+/// - `namespace` (string; default the server's, `public`): the namespace's ID
+/// - `group` (string; default the server's, `DEFAULT_GROUP`): the service's group
+/// - `ephemeral` (boolean; default true): whether it was registered as one that lives by its heartbeat
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
 ///
 /// Source: Nacos' documentation, "Client API" (3) and "Open API" (2 and 1), and the controllers in its source
 /// (`InstanceOpenApiController`, `InstanceControllerV2`, `InstanceController`, `UserControllerV3`). BASE is the first of

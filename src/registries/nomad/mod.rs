@@ -18,13 +18,16 @@ use crate::registry::{self, Registration, Registry};
 use crate::step::{self, Effect, Pace, Scope};
 use node::{Talk, Watch};
 
-/// The registry's entry in the table. Its keys, beside those of every [`Peer`](crate::peer::Peer):
+/// The registry's entry in the table. Its keys:
 ///
-/// - `url`: default `http://127.0.0.1:4646`, the agent on this machine
-/// - `token`: the ACL token, sent as `X-Nomad-Token`
-/// - `deadline`: how long allocations may take to move away before Nomad stops them; shorter than the step's timeout;
-///   0s: they are stopped at once; default: three quarters of the time that the step has, and at least all but 10 s
-/// - `ignore-system-jobs`: whether allocations of system jobs stay, and are not waited for; default true
+/// - those of every [`Agent`]
+/// - `url` (URLs; default "http://127.0.0.1:4646"): the agent on this machine, whose own node is the one that is
+///   drained
+/// - `token` (string; default none): the ACL token, sent as `X-Nomad-Token`; a secret, best as `${credential:NAME}`
+/// - `deadline` (duration; default three quarters of the time that the step has, and at least all but 10s): how long
+///   allocations may take to move away before Nomad stops them; shorter than `timeout`; `"0s"`: they are stopped at
+///   once
+/// - `ignore-system-jobs` (boolean; default true): whether allocations of system jobs stay, and are not waited for
 ///
 /// Source: Nomad's documentation, "Nodes HTTP API", and `command/agent/node_endpoint.go`; the replies were seen on 2.0.6.
 ///
