@@ -22,7 +22,7 @@ pub fn provisioned(stage: &Stage) {
     let (is_built, said) = room.provision(&[config("wrong.toml")]);
     assert!(!is_built, "{said}");
     for told in [
-        "/etc/farewell/farewell.toml:3: step settle: kind: ",
+        "/etc/farewell/farewell.toml:3: step \"settle\": key \"kind\": unknown kind `wiat`; did you mean `wait`?",
         "Script exited with non-zero exit status: 78",
     ] {
         assert!(said.contains(told), "{told}: {said}");
