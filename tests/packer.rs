@@ -258,3 +258,29 @@ fn what_packer_1_6_refuses_lies_where_it_does_not_look() {
         );
     }
 }
+
+#[test]
+fn a_machine_is_not_sealed_by_mistake() {
+    let seal = source().join("packer/seal.sh");
+    let nobody = "--reuid 65534 --regid 65534 --clear-groups sh -s --";
+    for (arguments, code, told) in [
+        (
+            &[][..],
+            64,
+            "seal.sh: it takes this machine's identity away: say --build-machine if that is meant",
+        ),
+        (
+            &["--build-machine"],
+            77,
+            "seal.sh: only root can seal a machine",
+        ),
+    ] {
+        // As somebody who could not, whatever it does.
+        let mut command = Command::new("setpriv");
+        command.args(nobody.split(' ')).args(arguments);
+        command.stdin(fs::File::open(&seal).expect("the script"));
+        let said = Said::by(&mut command);
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(said.stderr.starts_with(told), "{said:?}");
+    }
+}

@@ -43,6 +43,7 @@ table! {
     rehearsal on trixie bookworm;
     rescue on bookworm trixie;
     scheduled on trixie bookworm;
+    sealed on trixie bookworm;
     skip on bookworm trixie;
     soft_reboot on trixie;
     start_fails on trixie bookworm;

@@ -37,7 +37,7 @@ pub fn image(stage: &Stage) {
     let early = format!("{user_data}{}", registers("one"));
     // The same step, written when all units have been started.
     let late = format!(
-        "{}{}  - mv /root/late /etc/farewell/conf.d/50-notice.toml\n  - systemctl daemon-reload\n  - \
+        "{}{}  - install -D /root/late /etc/farewell/conf.d/50-notice.toml\n  - systemctl daemon-reload\n  - \
          systemctl start farewell\n",
         user_data.replace("/etc/farewell/conf.d/50-notice.toml", "/root/late"),
         registers("two")
