@@ -91,7 +91,7 @@ impl Passage {
         let is_whole = problems.iter().all(|problem| problem.line > 0)
             && fragments.iter().all(|fragment| !fragment.is_broken);
         let sound: Vec<_> = fragments.iter().filter(|it| !it.is_broken).collect();
-        let head = Head::read(&sound, &mut problems);
+        let head = Head::read(&sound, facts, &mut problems);
         let is_head_sound = problems.iter().all(|problem| problem.step.is_some());
         let drafts = Drafts::read(&sound, facts, &mut problems);
         let checks = drafts.checks;

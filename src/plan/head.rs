@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::document::Value;
 use crate::config::duration;
+use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{Reading, Section};
@@ -51,8 +52,13 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads `[farewell]` of every fragment; a key in a later one wins.
-    pub fn read(fragments: &[&Fragment], problems: &mut Vec<Problem>) -> Head {
+    /// Reads `[farewell]` of every fragment; a key in a later one wins. On a build machine (no `facts`) a value with a fact
+    /// of the later machine in it is not known, and its default stands in.
+    pub fn read(
+        fragments: &[&Fragment],
+        facts: Option<&Facts>,
+        problems: &mut Vec<Problem>,
+    ) -> Head {
         let somewhere = (
             fragments
                 .first()
@@ -68,7 +74,7 @@ impl Head {
             reserve_at: somewhere,
         };
         for fragment in fragments {
-            let reading = Reading::new(&fragment.path, None, None);
+            let reading = Reading::new(&fragment.path, None, facts);
             match fragment.table.get("farewell") {
                 Some((_, line, located)) => match &located.value {
                     Value::Table(table) => {
