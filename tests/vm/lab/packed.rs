@@ -38,27 +38,33 @@ pub struct Packed {
     pub qemu: String,
     /// What its manifest says.
     pub manifest: Value,
+    _lock: Flock<File>,
 }
 
 /// The image of a release: the one that is kept, or a new one.
 pub fn packed(release: &str) -> &'static Packed {
-    static BOOKWORM: OnceLock<Packed> = OnceLock::new();
-    static TRIXIE: OnceLock<Packed> = OnceLock::new();
+    static BOOKWORM: OnceLock<Option<Packed>> = OnceLock::new();
+    static TRIXIE: OnceLock<Option<Packed>> = OnceLock::new();
     let cell = if release == "bookworm" {
         &BOOKWORM
     } else {
         &TRIXIE
     };
-    cell.get_or_init(|| make(release))
+    // A failure is kept too: each scenario tells it, and it costs its time once.
+    let made = cell.get_or_init(|| std::panic::catch_unwind(|| make(release)).ok());
+    let Some(packed) = made else {
+        panic!("there is no image of {release}: see above");
+    };
+    packed
 }
 
 fn make(release: &str) -> Packed {
     let root = &frozen(release).root;
     let kept = tool::kept().join(release);
-    // Nobody but a scenario of this release has use for it, and there is one of them at a time.
+    // For one process at a time: another one may make another image in its place.
     let lock = File::create(kept.join("packed.lock")).expect("a file");
     let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error);
-    let _lock = lock.expect("locked");
+    let lock = lock.expect("locked");
     let base = Base::within(&kept, root);
     let clone = kept.join("clone");
     clean_clone(&clone);
@@ -98,6 +104,7 @@ fn make(release: &str) -> Packed {
         said: fs::read_to_string(said).expect("what Packer has said"),
         qemu: started.expect("it has started QEMU").to_owned(),
         manifest: serde_json::from_slice(&manifest).expect("JSON"),
+        _lock: lock,
     }
 }
 
