@@ -13,7 +13,7 @@ variable "binary" {
 
   validation {
     condition     = length(trimspace(var.binary)) > 0
-    error_message = "The variable binary must name the farewell binary, as in -var binary=target/release/farewell."
+    error_message = "The variable binary must name the farewell binary, as in -var binary=target/dist/farewell."
   }
 }
 

@@ -28,6 +28,8 @@ pub mod network;
 pub mod nomad_stand_in;
 pub mod program;
 pub mod rabbitmq;
+pub mod release;
+pub mod roots;
 pub mod scope;
 pub mod search;
 pub mod servers;

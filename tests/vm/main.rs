@@ -8,20 +8,26 @@ mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 
+macro_rules! test {
+    ($scenario:ident $release:ident) => {
+        #[test]
+        fn $release() {
+            let (release, scenario) = (stringify!($release), stringify!($scenario));
+            crate::lab::show(release, scenario, crate::scenarios::$scenario);
+        }
+    };
+}
+
 /// Makes a test of each scenario on each of its releases: `power_button::bookworm`.
 macro_rules! table {
-    ($($scenario:ident on $($release:ident)+;)*) => {
+    ($($scenario:ident on $($release:ident $(+ $too:ident)?)+;)*) => {
         $(mod $scenario {
-            $(#[test]
-            fn $release() {
-                let (release, scenario) = (stringify!($release), stringify!($scenario));
-                crate::lab::show(release, scenario, crate::scenarios::$scenario);
-            })+
+            $(test!($scenario $release); $(test!($scenario $too);)?)+
         })*
     };
 }
 
-// The release that stands first is the one that `tests/run` shows a scenario on without --long.
+// The release that stands first is the one that `tests/run` shows a scenario on without --long; a second one after a + too.
 table! {
     by_hand on trixie bookworm;
     comes_back on bookworm trixie;
@@ -34,6 +40,10 @@ table! {
     nfs_dies on bookworm trixie;
     overtaken on trixie bookworm;
     package on bookworm trixie;
+    package_installed on bookworm + trixie;
+    package_reinstalled on trixie bookworm;
+    package_removed on bookworm trixie;
+    package_upgraded on bookworm + trixie;
     power_button on bookworm trixie;
     poweroff_f on trixie bookworm;
     provisioned on bookworm trixie;

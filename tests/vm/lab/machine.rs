@@ -1,6 +1,8 @@
 //! A machine of a scenario.
 
 use std::fs;
+use std::io::{BufReader, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +16,7 @@ use super::registry::Registry;
 use super::shell::{Answer, Shell};
 use super::stage::Stage;
 use crate::support::etcd::ports;
+use crate::support::servers::read_request;
 
 /// What a command may take that ends by itself, on the slowest machine.
 pub const GENEROUS: Duration = Duration::from_secs(120);
@@ -146,6 +149,29 @@ impl Machine {
         self.must(&format!(
             "mkdir -p $(dirname {path}) && cat >{path} <<'END OF FILE'\n{text}\nEND OF FILE"
         ));
+    }
+
+    /// Brings a file of this host into the machine; its path there.
+    pub fn bring(&mut self, file: &Path) -> String {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let content = fs::read(file).expect("read");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let sent = std::thread::spawn(move || -> std::io::Result<()> {
+            let mut stream = BufReader::new(listener.accept()?.0);
+            read_request(&mut stream);
+            let length = content.len();
+            write!(
+                stream.get_mut(),
+                "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n"
+            )?;
+            stream.get_mut().write_all(&content)
+        });
+        // Its name for the host's loopback.
+        let url = format!("http://registry:{port}/");
+        self.must(&format!("curl -fsS -o '/root/{name}' {url}"));
+        sent.join().expect("no panic").expect("sent");
+        format!("/root/{name}")
     }
 
     /// Gives the machine its configuration, as an image or cloud-init does, and lets farewell and systemd see it.

@@ -15,6 +15,7 @@ use super::image;
 use super::machine::Machine;
 use super::stage::Stage;
 use super::tool;
+use crate::support::release;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -74,7 +75,7 @@ fn make(release: &str) -> Packed {
         &base.key,
         parts,
         fs::read(&config).expect("the configuration"),
-        image::binary(),
+        fs::read(release::program()).expect("the binary"),
         tool::must(Command::new("packer").arg("version")),
         include_str!("packed.rs"),
     ));
@@ -126,7 +127,7 @@ fn git() -> Command {
     git
 }
 
-/// Does what README.md says in the clone, but for the build of the binary, whose place it gets from Cargo.
+/// Does what README.md says in the clone, but for the release, which the checkout has already made.
 fn build(clone: &Path, half: &Path, base: &Path, config: &Path) {
     let readme = fs::read_to_string(clone.join("README.md")).expect("README.md");
     let block = image::block(&readme, "packer");
@@ -135,7 +136,7 @@ fn build(clone: &Path, half: &Path, base: &Path, config: &Path) {
     assert!(commands.contains(place), "the binary is {place}: {block}");
     let place = clone.join(place);
     fs::create_dir_all(place.parent().expect("a folder")).expect("made");
-    fs::write(&place, image::binary()).expect("written");
+    fs::copy(release::program(), place).expect("copied");
 
     let key = half.join("key");
     tool::must(
