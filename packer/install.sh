@@ -18,9 +18,11 @@
 # catalogdir; and prefix (/usr), zshdir.
 set -eu
 
+# Everybody may read what is installed, whatever root's umask is.
+umask 022
 root=${DESTDIR:-}
 root=${root%/}
-source=$(cd "$(dirname "$0")/.." && pwd)
+source=$(CDPATH='' cd "$(dirname "$0")/.." && pwd)
 program='' config='' conf_dir='' stage='' uninstall=''
 
 fail() {
@@ -137,6 +139,7 @@ reread() {
 }
 
 remove() {
+    if is_live && systemctl --quiet is-active farewell-rehearse.timer; then systemctl stop farewell-rehearse.timer; fi
     if is_live && systemctl --quiet is-active farewell.service; then
         # To be forgotten, not to leave.
         mkdir -p /run/farewell
@@ -157,7 +160,18 @@ remove() {
     echo "farewell is removed; $root$etc and $root/var/lib/farewell stay as they are"
 }
 
+# Before anything is changed.
+look() {
+    [ -f "$program" ] || fail 66 "$program is missing: it is the farewell binary, which cargo build --release makes, or --binary names"
+    [ -z "$config" ] || [ -f "$config" ] || fail 66 "$config is missing: it is to become $etc/farewell.toml"
+    [ -n "$conf_dir" ] || return 0
+    for file in "$conf_dir"/*.toml; do
+        [ -f "$file" ] || fail 66 "$file is missing: --conf-dir names a folder of drop-ins"
+    done
+}
+
 install_all() {
+    look
     every put
     link "$prefix/bin/farewell" "$generatordir/farewell-generator"
     if [ -n "$config" ]; then
@@ -166,9 +180,7 @@ install_all() {
         put 644 "$source/units/farewell.toml" "$etc/farewell.toml"
     fi
     if [ -n "$conf_dir" ]; then
-        for file in "$conf_dir"/*.toml; do
-            [ ! -e "$file" ] || put 644 "$file" "$etc/conf.d/${file##*/}"
-        done
+        for file in "$conf_dir"/*.toml; do put 644 "$file" "$etc/conf.d/${file##*/}"; done
     fi
     [ -z "$stage" ] || return 0
     for unit in $enabled; do

@@ -33,6 +33,7 @@ table! {
     comes_back on bookworm trixie;
     configuration on bookworm trixie;
     credentials on trixie bookworm;
+    image on bookworm trixie;
     kexec on trixie bookworm;
     launched on bookworm trixie;
     nfs on trixie bookworm;
@@ -45,12 +46,14 @@ table! {
     package_upgraded on bookworm + trixie;
     power_button on bookworm trixie;
     poweroff_f on trixie bookworm;
+    provisioned on bookworm trixie;
     reboot on bookworm trixie;
     reexec on trixie bookworm;
     registries on bookworm trixie;
     rehearsal on trixie bookworm;
     rescue on bookworm trixie;
     scheduled on trixie bookworm;
+    sealed on trixie bookworm;
     skip on bookworm trixie;
     soft_reboot on trixie;
     start_fails on trixie bookworm;

@@ -124,6 +124,11 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What it is called.
+    pub fn id(&self) -> &str {
+        self.record["run"].as_str().expect("a text")
+    }
+
     /// Fails unless it had this trigger and this result, and the journal has every line that it must have.
     pub fn is(&self, trigger: &str, result: &str) -> &Self {
         self.is_recorded(trigger, result);

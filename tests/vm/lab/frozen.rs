@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::image::{self, Contents};
-use super::qemu::{Disk, Qemu};
+use super::qemu::{Boot, Disk, Qemu};
 use super::root::Root;
 use super::shell::Shell;
 use super::tool;
@@ -110,7 +110,7 @@ fn freeze(release: &str, root: &Root, contents: &Contents, dir: &Path) {
         path: &disk,
         format: "raw",
     };
-    let mut qemu = Qemu::start(&half, root, &drive, None);
+    let mut qemu = Qemu::start(&half, &Boot::Kernel(root), &drive, None);
     assert!(shell.wait(BOOT), "{release} does not boot");
     let settled = shell.run("/usr/lib/lab/settled", BOOT);
     assert!(

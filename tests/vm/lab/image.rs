@@ -76,15 +76,20 @@ impl Contents {
 /// The commands of README.md that put farewell into an image.
 fn commands() -> String {
     let readme = fs::read_to_string(Path::new(SOURCE).join("README.md")).expect("README.md");
-    let (_, from) = readme
-        .split_once("<!-- install -->\n```sh\n")
-        .expect("it says how to install");
-    let (block, _) = from.split_once("```").expect("the block ends");
     let build = "cargo build --release\n";
-    block
+    block(&readme, "install")
         .strip_prefix(build)
         .expect("it builds first")
         .to_owned()
+}
+
+/// The block of README.md that is marked so.
+pub fn block<'a>(readme: &'a str, mark: &str) -> &'a str {
+    let mark = format!("<!-- {mark} -->\n```");
+    let (_, from) = readme.split_once(&mark).expect("the block is there");
+    let (_, from) = from.split_once('\n').expect("it begins");
+    let (block, _) = from.split_once("```").expect("it ends");
+    block
 }
 
 /// The files of a folder, at the places that they have in an image.
@@ -140,7 +145,7 @@ fn executable(path: &Path) -> bool {
 }
 
 /// The binary that Cargo built, without its debugging information, which is ten times as large.
-fn binary() -> &'static [u8] {
+pub fn binary() -> &'static [u8] {
     static BINARY: OnceLock<Vec<u8>> = OnceLock::new();
     BINARY.get_or_init(|| {
         let stripped = tool::kept().join(format!("farewell-{}", std::process::id()));

@@ -11,7 +11,7 @@ use super::clients::Clients;
 use super::end::{self, BEGINS, End};
 use super::frozen::{BOOT, frozen};
 use super::image::{self, Installed};
-use super::qemu::{Disk, Qemu};
+use super::qemu::{Boot, Disk, Qemu};
 use super::registry::Registry;
 use super::shell::{Answer, Shell};
 use super::stage::Stage;
@@ -62,23 +62,39 @@ impl Machine {
         Machine::start(stage, disk, "raw", None)
     }
 
+    /// One that boots for the first time from a copy of an image, with a seed for cloud-init, in a directory of its own.
+    pub fn instance(dir: &Path, disk: PathBuf, seed: &Path) -> Machine {
+        Machine::begin(dir.to_owned(), &Boot::Disk { seed }, disk, "raw", None)
+    }
+
     fn start(
         stage: &Stage,
         path: PathBuf,
         format: &'static str,
         memory: Option<&PathBuf>,
     ) -> Machine {
-        let shell = Shell::lay(&stage.dir);
+        let boot = Boot::Kernel(&frozen(stage.release).root);
+        let memory = memory.map(PathBuf::as_path);
+        Machine::begin(stage.dir.clone(), &boot, path, format, memory)
+    }
+
+    fn begin(
+        dir: PathBuf,
+        boot: &Boot,
+        path: PathBuf,
+        format: &'static str,
+        memory: Option<&Path>,
+    ) -> Machine {
+        let shell = Shell::lay(&dir);
         let disk = Disk {
             path: &path,
             format,
         };
-        let root = &frozen(stage.release).root;
-        let qemu = Qemu::start(&stage.dir, root, &disk, memory.map(PathBuf::as_path));
+        let qemu = Qemu::start(&dir, boot, &disk, memory);
         Machine {
             qemu,
             shell,
-            dir: stage.dir.clone(),
+            dir,
             disk: path,
             format,
             read: false,
@@ -114,7 +130,16 @@ impl Machine {
 
     /// Waits until a script succeeds.
     pub fn wait_for(&mut self, script: &str) {
-        let end = Instant::now() + GENEROUS;
+        self.wait_within(script, GENEROUS);
+    }
+
+    /// Waits until cloud-init has done on a first boot all that it does.
+    pub fn wait_for_cloud_init(&mut self) {
+        self.wait_within("test -e /run/cloud-init/result.json", BOOT);
+    }
+
+    fn wait_within(&mut self, script: &str, patience: Duration) {
+        let end = Instant::now() + patience;
         while self.run(script).code != 0 {
             assert!(Instant::now() < end, "waited in vain: {script}");
         }

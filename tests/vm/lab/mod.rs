@@ -1,11 +1,14 @@
 //! The lab: a Debian of each release, booted once and frozen, and a machine for each scenario that wakes up from there.
 
+mod base;
 mod clients;
 mod end;
 mod frozen;
 mod image;
 mod journal;
 mod machine;
+mod packed;
+mod provisioned;
 mod qemu;
 mod registry;
 mod root;
@@ -14,6 +17,8 @@ mod stage;
 mod tool;
 
 pub use end::{End, Run};
-pub use image::Installed;
+pub use image::{Installed, block};
 pub use machine::Machine;
+pub use packed::Packed;
+pub use provisioned::Room;
 pub use stage::{Stage, show};

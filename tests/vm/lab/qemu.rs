@@ -25,6 +25,14 @@ pub struct Qemu {
     events: Vec<String>,
 }
 
+/// What a machine boots.
+pub enum Boot<'a> {
+    /// The kernel of a root file system, which is on the disk too.
+    Kernel(&'a Root),
+    /// The disk by itself, with cloud-init's seed on a second one.
+    Disk { seed: &'a Path },
+}
+
 /// Where a machine's disk is.
 pub struct Disk<'a> {
     pub path: &'a Path,
@@ -34,7 +42,7 @@ pub struct Disk<'a> {
 impl Qemu {
     /// Starts a machine in `dir`, which gets its console, its shell and what QEMU complains about; with `memory` it
     /// wakes up from there once it is told to go on.
-    pub fn start(dir: &Path, root: &Root, disk: &Disk, memory: Option<&Path>) -> Qemu {
+    pub fn start(dir: &Path, boot: &Boot, disk: &Disk, memory: Option<&Path>) -> Qemu {
         let errors = std::fs::File::create(dir.join("qemu.log")).expect("a file");
         // However the test ends, by SIGKILL too, its machine ends with it.
         let mut command = Command::new("setpriv");
@@ -51,11 +59,6 @@ impl Qemu {
                 "-smp",
                 "2",
             ])
-            .arg("-kernel")
-            .arg(root.boot("vmlinuz-"))
-            .arg("-initrd")
-            .arg(root.boot("initrd.img-"))
-            .args(["-append", KERNEL])
             // The host is not going to crash in the middle of a test.
             .arg("-drive")
             .arg(format!(
@@ -82,6 +85,17 @@ impl Qemu {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors);
+        match boot {
+            Boot::Kernel(root) => {
+                command.arg("-kernel").arg(root.boot("vmlinuz-"));
+                command.arg("-initrd").arg(root.boot("initrd.img-"));
+                command.args(["-append", KERNEL]);
+            }
+            Boot::Disk { seed } => {
+                let drive = format!("file={},format=raw,if=virtio,readonly=on", seed.display());
+                command.arg("-drive").arg(drive);
+            }
+        }
         if let Some(memory) = memory {
             command.arg("-incoming");
             command.arg(format!("exec:cat '{}'", memory.display()));

@@ -25,13 +25,18 @@ pub struct Registry {
 impl Registry {
     /// One in which the machine is registered.
     pub fn with_member(name: &str) -> Registry {
-        let ports = ports(2);
-        let registry = Registry {
-            port: ports[0],
-            cluster: Cluster::start_at(&format!("vm-{name}"), &ports),
-        };
+        let registry = Registry::empty(name);
         registry.register();
         registry
+    }
+
+    /// One in which nobody is registered yet.
+    pub fn empty(name: &str) -> Registry {
+        let ports = ports(2);
+        Registry {
+            port: ports[0],
+            cluster: Cluster::start_at(&format!("vm-{name}"), &ports),
+        }
     }
 
     /// Registers the machine, as its application does when it starts.
@@ -78,6 +83,14 @@ impl Registry {
             assert!(Instant::now() < end, "the lock stays as it is");
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// The names of all members.
+    pub fn members(&self) -> Vec<String> {
+        let listed = ["get", "--prefix", "--keys-only", "members/"];
+        let keys = self.cluster.ctl(&listed);
+        let keys = keys.lines().filter_map(|it| it.strip_prefix("members/"));
+        keys.map(str::to_owned).collect()
     }
 
     /// Fails unless the machine has left.

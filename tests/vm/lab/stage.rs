@@ -8,6 +8,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::image::Installed;
 use super::machine::Machine;
+use super::packed::{self, Packed};
 use super::registry::Registry;
 use super::tool;
 
@@ -62,6 +63,16 @@ impl Stage {
     /// One of several registries of this scenario.
     pub fn registry_named(&self, name: &str) -> Registry {
         Registry::with_member(&format!("{}-{}-{name}", self.release, self.scenario))
+    }
+
+    /// A registry in which nobody is registered yet.
+    pub fn empty_registry(&self) -> Registry {
+        Registry::empty(&format!("{}-{}", self.release, self.scenario))
+    }
+
+    /// The image that Packer makes of this release, as README.md says.
+    pub fn packed(&self) -> &'static Packed {
+        packed::packed(self.release)
     }
 
     /// A machine that is up and idle, woken from the frozen one.

@@ -38,6 +38,26 @@ pub fn kept() -> PathBuf {
     target.join("vm")
 }
 
+/// An empty directory beside `dir` for what is to become it, without those that another recipe has made. Half of something
+/// must never be taken for all of it.
+pub fn half(dir: &Path) -> PathBuf {
+    let (kept, name) = (dir.parent(), dir.file_name().and_then(|it| it.to_str()));
+    let (kept, name) = (kept.expect("a folder"), name.expect("a name"));
+    let (what, _) = name.split_once('-').expect("a name with a key");
+    for entry in std::fs::read_dir(kept).expect("a directory").flatten() {
+        let outdated = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&format!("{what}-"));
+        if outdated {
+            std::fs::remove_dir_all(entry.path()).expect("what is outdated is removed");
+        }
+    }
+    let half = kept.join(format!("{what}-half"));
+    std::fs::create_dir(&half).expect("made");
+    half
+}
+
 /// A name for what is made from these parts.
 pub fn key(parts: impl Hash) -> String {
     let mut hasher = DefaultHasher::new();
