@@ -138,15 +138,22 @@ reread() {
     if is_live; then systemctl daemon-reload; fi
 }
 
-remove() {
-    if is_live && systemctl --quiet is-active farewell-rehearse.timer; then systemctl stop farewell-rehearse.timer; fi
-    if is_live && systemctl --quiet is-active farewell.service; then
-        # To be forgotten, not to leave.
-        mkdir -p /run/farewell
-        : >/run/farewell/skip
-        systemctl stop farewell.service
-        rm -f /run/farewell/skip
+# Has systemd forget farewell, without a farewell; but where the whole machine goes down meanwhile, it shall have one.
+forget() {
+    skip=/run/farewell/skip
+    if [ ! -e "$skip" ] && [ "$(systemctl is-system-running || :)" != stopping ]; then
+        mkdir -p "${skip%/*}"
+        : >"$skip"
+        trap 'rm -f "$skip"' EXIT
     fi
+    # Where a run is on, this waits for its end.
+    for unit in $enabled farewell-rehearse.timer; do
+        if systemctl --quiet is-active "$unit"; then systemctl stop "$unit"; fi
+    done
+}
+
+remove() {
+    if is_live; then forget; fi
     if [ -e "$root$unitdir/farewell.service" ]; then
         # shellcheck disable=SC2086
         systemctl_there disable $enabled farewell-rehearse.timer
