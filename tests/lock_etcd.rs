@@ -489,7 +489,13 @@ fn a_run_that_is_told_to_stop_leaves_the_queue() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), SIGTERM).expect("signalled");
     assert_eq!(run.wait().expect("waited for").code(), Some(75));
     assert_eq!(queue(&etcd).len(), 1);
-    assert_eq!(step_of(&place.report(), "release lock")["state"], "done");
+    // Whoever of the two comes first has left the queue: the step that waits, when it is cancelled, or the release.
+    let report = place.report();
+    let release = step_of(&report, "release lock")["state"].as_str();
+    assert!(
+        matches!(release, Some("done" | "already-done")),
+        "{report:#}"
+    );
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
 }
 
