@@ -129,7 +129,12 @@ fn a_version_is_the_same_everywhere() {
         format!("name = \"farewell\"\nversion = \"{version}\""),
     );
     let entry = format!("## [{version}] - ");
-    let cases: [(&str, &[Change]); 4] = [
+    let page = format!("\"farewell {version}\"");
+    let pages = ["farewell.8", "farewell.toml.5", "farewell.service.8"]
+        .map(|name| format!("manual/{name}"));
+    let other_page = |at: usize| (pages[at].as_str(), page.as_str(), "\"farewell 9.9.9\"");
+    let cases: [(&str, &[Change]); 5] = [
+        ("manual/farewell.toml.5 says '9.9.9'", &[other_page(1)]),
         (
             "CHANGELOG.md's newest entry says '9.9.9'",
             &[("CHANGELOG.md", &entry, "## [9.9.9] - ")],
@@ -156,6 +161,9 @@ fn a_version_is_the_same_everywhere() {
                     "name = \"farewell\"\nversion = \"9.9.9\"",
                 ),
                 ("CHANGELOG.md", &entry, "## [9.9.9] - "),
+                other_page(0),
+                other_page(1),
+                other_page(2),
             ],
         ),
     ];
