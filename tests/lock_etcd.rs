@@ -491,11 +491,9 @@ fn a_run_that_is_told_to_stop_leaves_the_queue() {
     assert_eq!(queue(&etcd).len(), 1);
     // Whoever of the two comes first has left the queue: the step that waits, when it is cancelled, or the release.
     let report = place.report();
-    let release = step_of(&report, "release lock")["state"].as_str();
-    assert!(
-        matches!(release, Some("done" | "already-done")),
-        "{report:#}"
-    );
+    let release = step_of(&report, "release lock");
+    let state = release["state"].as_str();
+    assert!(matches!(state, Some("done" | "already-done")), "{report:#}");
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
 }
 
