@@ -18,7 +18,7 @@ fn nothing_runs(stage: &Stage, end: &str) {
     let mut machine = stage.machine();
     machine.configure(&registry.within(LEAVE_AND_STOP));
     // What is in the journal then is on the disk, with the power gone right afterwards.
-    machine.must("journalctl --sync");
+    machine.must("journalctl --sync && sync -f /var/log/journal");
     machine.leave(end);
     let end = machine.powered_off();
     end.nothing_ran();
