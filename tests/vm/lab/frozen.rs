@@ -89,15 +89,7 @@ fn make(release: &str) -> Frozen {
 }
 
 fn freeze(release: &str, root: &Root, contents: &Contents, dir: &Path) {
-    let kept = dir.parent().expect("a folder");
-    for entry in fs::read_dir(kept).expect("a directory").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("frozen-") {
-            fs::remove_dir_all(entry.path()).expect("an outdated machine is removed");
-        }
-    }
-    // Half a machine must never be taken for one.
-    let half = kept.join("frozen-half");
-    fs::create_dir(&half).expect("made");
+    let half = tool::half(dir);
     let begun = Instant::now();
     let disk = half.join("disk");
     image::make(root, contents, &[], &disk);

@@ -46,14 +46,7 @@ impl Root {
             "{release}: building its root file system, one to two minutes"
         ));
         let begun = Instant::now();
-        let kept = self.path.parent().expect("a folder");
-        for entry in fs::read_dir(kept).expect("a directory").flatten() {
-            if entry.file_name().to_string_lossy().starts_with("root-") {
-                fs::remove_dir_all(entry.path()).expect("an outdated root is removed");
-            }
-        }
-        // Half a root must never be taken for one.
-        let half = kept.join("root-half");
+        let half = tool::half(&self.path);
         tool::must(
             Command::new("mmdebstrap")
                 .args([
