@@ -95,12 +95,17 @@ pub enum Verb {
                             place. Then looks whether systemd has farewell.service loaded as the steps need it (not with \
                             --config), and whether every peer on this machine outlives the run.\n\
                             The JSON object has result (ok, failed), steps (each with name, kind, state (ready, skipped, \
-                            failed), and answer, reason or error (word, message)) and machine (state, and reason where it \
-                            was not looked at, else summary, findings and remarks).\n\
-                            Exits with 1 when something would fail as things are now, and with 78 when the configuration \
-                            is wrong."
+                            failed), and answer, reason or error (word, message), and warnings where there are some) and \
+                            machine (state, and reason where it was not looked at, else summary, findings and remarks).\n\
+                            A warning is something to look into, such as a member that is not registered under the \
+                            configured name: a run would go on, and leave nothing.\n\
+                            Exits with 1 when something would fail as things are now, with --strict also when there are \
+                            warnings, and with 78 when the configuration is wrong."
     )]
     Rehearse {
+        /// Fail when there are warnings
+        #[arg(long)]
+        strict: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -30,12 +30,27 @@ const AT_ONCE: usize = 16;
 /// What a step's rehearsal came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// An attempt would find what it needs: what was asked, and what the answer was.
-    Ready(String),
+    /// An attempt would find what it needs.
+    Ready {
+        /// What was asked, and what the answer was.
+        said: String,
+        /// What somebody should look into all the same.
+        warnings: Vec<String>,
+    },
     /// It would be skipped, and why.
     Skipped(String),
     /// What an attempt would fail of, as things are now.
     Failed(Failure),
+}
+
+impl Answer {
+    /// Its warnings; none where it is not ready.
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Answer::Ready { warnings, .. } => warnings,
+            Answer::Skipped(_) | Answer::Failed(_) => &[],
+        }
+    }
 }
 
 struct Stage {
@@ -139,21 +154,34 @@ impl Stage {
             voice: &remarks,
         };
         match panics::caught(|| step.action.rehearse(&scope)) {
-            Ok(sentence) => Answer::Ready(remarks.behind(sentence)),
+            Ok(sentence) => remarks.behind(sentence),
             Err(failure) => Answer::Failed(failure),
         }
     }
 }
 
-/// Keeps what a step remarks, for the end of its sentence.
+/// Keeps what a step remarks, for the end of its sentence, and what it warns of.
 #[derive(Default)]
-struct Remarks(Mutex<Vec<String>>);
+struct Remarks {
+    remarks: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
+}
 
 impl Remarks {
-    fn behind(self, sentence: String) -> String {
-        let remarks = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        [vec![sentence], remarks].concat().join("; ")
+    fn behind(self, sentence: String) -> Answer {
+        let all =
+            |list: Mutex<Vec<String>>| list.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let said = [vec![sentence], all(self.remarks)].concat().join("; ");
+        Answer::Ready {
+            said,
+            warnings: all(self.warnings),
+        }
     }
+}
+
+fn push(list: &Mutex<Vec<String>>, text: &str) {
+    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+    list.push(text.to_owned());
 }
 
 impl Voice for Remarks {
@@ -169,7 +197,10 @@ impl Voice for Remarks {
     fn withdraw(&self, _: Mark) {}
 
     fn remark(&self, remark: &str) {
-        let mut remarks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        remarks.push(remark.to_owned());
+        push(&self.remarks, remark);
+    }
+
+    fn warn(&self, warning: &str) {
+        push(&self.warnings, warning);
     }
 }

@@ -33,6 +33,11 @@ pub trait Voice: Sync {
     fn output(&self, stream: Stream, line: &str);
     /// Something worth telling of a step that ends well.
     fn remark(&self, remark: &str);
+    /// Something that somebody should look into, although the step can go on. A rehearsal shows it as a warning, which
+    /// `--strict` makes a failure; a run tells it as a remark.
+    fn warn(&self, warning: &str) {
+        self.remark(warning);
+    }
     /// What [`Scope::intend`] was told.
     fn intend(&self, intent: &Intent) -> Mark;
     /// What [`Scope::withdraw`] was told.
@@ -71,6 +76,14 @@ impl Scope<'_> {
         }
         let cause = format!("{what}; last: {}", failure.cause);
         Failure { cause, ..failure }
+    }
+
+    /// Warns, in a rehearsal, that `what` is not there although it is to leave: a host name that has changed is seen on
+    /// no other day. `keys` are those that say what is meant.
+    pub fn warn_of_absence(&self, what: &str, keys: &str) {
+        self.voice.warn(&format!(
+            "{what} is not there, so that a run would leave nothing: if its application is running, check {keys}"
+        ));
     }
 
     /// Declares what the attempt is about to leave behind, before the request that leaves it, and returns when the

@@ -41,6 +41,7 @@ fn a_rehearsal_outlives_a_panic_and_a_probe_that_is_deaf_to_its_deadline() {
         .collect();
     let remarks = act(|scope| {
         scope.voice.remark("once more");
+        scope.voice.warn("look there");
         Ok(Effect::Done)
     });
     let deaf = deaf(Duration::from_secs(3600));
@@ -60,7 +61,11 @@ fn a_rehearsal_outlives_a_panic_and_a_probe_that_is_deaf_to_its_deadline() {
     };
     let words: Vec<Option<Word>> = answers.iter().map(word).collect();
     assert_eq!(words, [Some(Word::Panic), Some(Word::TimedOut), None]);
-    assert_eq!(answers[2], Answer::Ready("Done; once more".to_owned()));
+    let ready = Answer::Ready {
+        said: "Done; once more".to_owned(),
+        warnings: vec!["look there".to_owned()],
+    };
+    assert_eq!(answers[2], ready);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn call(cli: Cli, begun: Instant) -> u8 {
     match cli.verb {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
-        Verb::Rehearse { json } => rehearse::rehearse(options, json),
+        Verb::Rehearse { strict, json } => rehearse::rehearse(options, strict, json),
         Verb::Start { undo_only: true } => start::undo_only(options),
         Verb::Start { undo_only: false } => start::start(options),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),

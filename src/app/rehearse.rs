@@ -29,8 +29,9 @@ const MACHINE: Duration = Duration::from_secs(15);
 /// How long the journal may take to hear the last lines.
 const LOG_CLOSING: Duration = Duration::from_millis(500);
 
-/// Rehearses every step, then looks at this machine, and says what would fail.
-pub fn rehearse(options: &Options, as_json: bool) -> u8 {
+/// Rehearses every step, then looks at this machine, and says what would fail and what to look into. With `is_strict` a
+/// warning fails, too.
+pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
     logging::install(LevelFilter::Warn);
     let facts = Arc::new(facts(options, Trigger::Stop, "rehearse"));
     let passage = Passage::through(&source(options), Some(&facts));
@@ -58,13 +59,19 @@ pub fn rehearse(options: &Options, as_json: bool) -> u8 {
     let would_fail = |answer: &&Answer| matches!(answer, Answer::Failed(_));
     let failed = answers.iter().filter(would_fail).count();
     let findings = inspected.as_ref().map_or(0, |it| it.findings.len());
-    let is_good = failed + findings == 0;
+    let warnings = answers.iter().map(|it| it.warnings().len()).sum::<usize>();
+    let is_good = failed + findings == 0 && (warnings == 0 || !is_strict);
     if as_json {
         let document = document(&plan, &answers, &inspected, is_good);
         print(&format!("{document:#}\n"));
     } else {
         print(&sheet.machine(&inspected));
-        print(&headline(&answers, findings));
+        let warnings = match warnings {
+            0 => String::new(),
+            count_of if is_strict => format!("; {} (--strict: fails)", count(count_of, "warning")),
+            count_of => format!("; {}", count(count_of, "warning")),
+        };
+        print(&headline(&answers, findings, &warnings));
     }
     logging::flush(LOG_CLOSING);
     if is_good { exit::OK } else { exit::FAILED }
@@ -104,7 +111,7 @@ impl Sheet {
 
     fn line(&self, step: &Step, answer: &Answer) -> String {
         let (state, sentence) = match answer {
-            Answer::Ready(sentence) => (State::Done, sentence.clone()),
+            Answer::Ready { said, .. } => (State::Done, said.clone()),
             Answer::Skipped(reason) => (State::Skipped, format!("would be skipped: {reason}")),
             Answer::Failed(failure) => {
                 let sentence = format!("would fail: {}: {failure}", failure.word);
@@ -113,7 +120,16 @@ impl Sheet {
         };
         let name = format!("{}{}", step.name, padding(&step.name, self.names));
         let kind = format!("{}{}", step.kind, padding(step.kind, self.kinds));
-        self.marked(state, &format!("{name}  {kind}  {sentence}"))
+        let mut text = self.marked(state, &format!("{name}  {kind}  {sentence}"));
+        for warning in answer.warnings() {
+            text += &self.warning(&format!("{name}  warning: {warning}"));
+        }
+        text
+    }
+
+    fn warning(&self, text: &str) -> String {
+        let mark = self.style.paint(State::Cancelled, "!");
+        format!("{mark} {}\n", plain(&mask(text)))
     }
 
     fn machine(&self, inspected: &Result<Inspection, String>) -> String {
@@ -143,15 +159,15 @@ impl Sheet {
     }
 }
 
-/// `farewell rehearse: 5 steps: 3 ready, 1 would be skipped, 1 would fail; 1 finding on this machine`
-fn headline(answers: &[Answer], findings: usize) -> String {
+/// `farewell rehearse: 5 steps: 3 ready, 1 would be skipped, 1 would fail; 1 finding on this machine; 2 warnings`
+fn headline(answers: &[Answer], findings: usize, warnings: &str) -> String {
     if answers.is_empty() {
         let text = "the sequence is empty: farewell run would do nothing";
         return format!("farewell rehearse: {text}\n");
     }
     let number = |is_one: fn(&Answer) -> bool| answers.iter().filter(|it| is_one(it)).count();
     let parts = [
-        (number(|it| matches!(it, Answer::Ready(_))), "ready"),
+        (number(|it| matches!(it, Answer::Ready { .. })), "ready"),
         (
             number(|it| matches!(it, Answer::Skipped(_))),
             "would be skipped",
@@ -168,7 +184,7 @@ fn headline(answers: &[Answer], findings: usize) -> String {
     };
     let steps = count(answers.len(), "step");
     format!(
-        "farewell rehearse: {steps}: {}{findings}\n",
+        "farewell rehearse: {steps}: {}{findings}{warnings}\n",
         parts.join(", ")
     )
 }
@@ -182,7 +198,7 @@ fn document(
     let shown = |text: &str| Value::from(mask(text));
     let step = |(step, answer): (&Step, &Answer)| {
         let (state, key, value) = match answer {
-            Answer::Ready(sentence) => ("ready", "answer", shown(sentence)),
+            Answer::Ready { said, .. } => ("ready", "answer", shown(said)),
             Answer::Skipped(reason) => ("skipped", "reason", shown(reason)),
             Answer::Failed(failure) => {
                 let message = shown(&failure.to_string());
@@ -190,7 +206,13 @@ fn document(
                 ("failed", "error", error)
             }
         };
-        json!({"name": step.name, "kind": step.kind, "state": state, key: value})
+        let mut told = json!({"name": step.name, "kind": step.kind, "state": state, key: value});
+        let warnings = answer.warnings().iter().map(|it| shown(it));
+        let warnings: Vec<Value> = warnings.collect();
+        if !warnings.is_empty() {
+            told["warnings"] = warnings.into();
+        }
+        told
     };
     let steps: Vec<Value> = plan.steps.iter().zip(answers).map(step).collect();
     let machine = match inspected {

@@ -275,6 +275,7 @@ impl Registration for Consul {
         let address = talk.session.endpoint();
         let address = address.map_or_else(String::new, ToString::to_string);
         let Some(service) = service else {
+            scope.warn_of_absence(&format!("service {id}"), "`service` (the ID) and `url`");
             return Ok(format!(
                 "service {id} at {address}: not there, nothing to leave yet"
             ));

@@ -322,7 +322,10 @@ impl Registration for Eureka {
             Some(status) => {
                 format!("there, with status {status}; whether it may be removed is not shown")
             }
-            None => "not there, nothing to leave yet".to_owned(),
+            None => {
+                scope.warn_of_absence(&talk.noun, "`app` and `instance`");
+                "not there, nothing to leave yet".to_owned()
+            }
         };
         Ok(format!("{} at {address}: {found}", talk.noun))
     }

@@ -69,7 +69,10 @@ impl Registration for Entry {
             .map_err(|trouble| failed(&path, trouble))?;
         let there = match prospect.removal {
             Removal::NoParent => return Err(no_directory(&path)),
-            Removal::AlreadyGone => "is not there: nothing to leave yet",
+            Removal::AlreadyGone => {
+                scope.warn_of_absence(&path.display().to_string(), "`path`");
+                "is not there: nothing to leave yet"
+            }
             Removal::Removed => "is there and can be removed",
         };
         let mounts = Mounts::read().unwrap_or_default();

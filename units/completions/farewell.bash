@@ -267,7 +267,7 @@ _farewell() {
             return 0
             ;;
         farewell__subcmd__rehearse)
-            opts="-h --json --config --state --help"
+            opts="-h --strict --json --config --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -52,6 +52,7 @@ complete -c farewell -n "__fish_farewell_using_subcommand plan" -l json -d 'Prin
 complete -c farewell -n "__fish_farewell_using_subcommand plan" -s h -l help -d 'Print help'
 complete -c farewell -n "__fish_farewell_using_subcommand rehearse" -l config -d 'Read this file alone: no drop-ins. Default: /etc/farewell/farewell.toml and the drop-ins conf.d/*.toml of /usr/lib/farewell, /run/farewell and /etc/farewell' -r -F
 complete -c farewell -n "__fish_farewell_using_subcommand rehearse" -l state -d 'Keep records here. Default: $STATE_DIRECTORY, else /var/lib/farewell (root) or $XDG_STATE_HOME/farewell' -r -F
+complete -c farewell -n "__fish_farewell_using_subcommand rehearse" -l strict -d 'Fail when there are warnings'
 complete -c farewell -n "__fish_farewell_using_subcommand rehearse" -l json -d 'Print one JSON object'
 complete -c farewell -n "__fish_farewell_using_subcommand rehearse" -s h -l help -d 'Print help'
 complete -c farewell -n "__fish_farewell_using_subcommand start" -l config -d 'Read this file alone: no drop-ins. Default: /etc/farewell/farewell.toml and the drop-ins conf.d/*.toml of /usr/lib/farewell, /run/farewell and /etc/farewell' -r -F

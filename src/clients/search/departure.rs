@@ -231,6 +231,8 @@ impl Watch {
 pub fn rehearse(line: &Line<'_>) -> Result<String, Failure> {
     let (name, address) = (&line.node, line.address());
     let Some((node, others)) = line.find()? else {
+        line.scope
+            .warn_of_absence(&format!("node {name}"), "`node` and `url`");
         return Ok(format!(
             "node {name} at {address}: not there, nothing to leave"
         ));

@@ -275,6 +275,10 @@ impl Membership for Etcd {
         let view = self.view(&line)?;
         let address = line.own.session.endpoints().first();
         let address = address.map_or_else(String::new, ToString::to_string);
+        if !view.is_listed {
+            let what = format!("member {:x} in its own cluster", view.own);
+            scope.warn_of_absence(&what, "`url`");
+        }
         if !view.is_listed || !view.is_voter {
             return Ok(format!(
                 "member {:x} at {address}: has no vote, so the quorum does not need it",

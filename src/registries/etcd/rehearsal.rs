@@ -17,7 +17,11 @@ pub(super) fn of_range(
     asked["count_only"] = true.into();
     let answer = gateway.must_with_header("/v3/kv/range", &asked)?;
     let found = match integer(&answer["count"]) {
-        0 => "no key, nothing to leave yet".to_owned(),
+        0 => {
+            let scope = gateway.scope;
+            scope.warn_of_absence(&format!("{what} {key:?}"), &format!("`{what}`"));
+            "no key, nothing to leave yet".to_owned()
+        }
         1 => "1 key".to_owned(),
         count => format!("{count} keys"),
     };
@@ -50,7 +54,11 @@ pub(super) fn of_lease(gateway: &Gateway<'_>, id: i64) -> Result<String, Failure
             };
             format!("{keys} on it, and {seconds} s left")
         }
-        Reply::Done(_) | Reply::NotFound => "is not there, nothing to leave".to_owned(),
+        Reply::Done(_) | Reply::NotFound => {
+            let scope = gateway.scope;
+            scope.warn_of_absence(&format!("lease {id:016x}"), "`lease`");
+            "is not there, nothing to leave".to_owned()
+        }
     };
     // As etcdctl prints it.
     Ok(format!("lease {id:016x} at {}: {found}", address(gateway)))
@@ -62,7 +70,11 @@ pub(super) fn of_member(gateway: &Gateway<'_>, wanted: &str) -> Result<String, F
     let found =
         etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?;
     let found = match found {
-        None => "not there, nothing to leave",
+        None => {
+            let scope = gateway.scope;
+            scope.warn_of_absence(&format!("member {wanted}"), "`member`");
+            "not there, nothing to leave"
+        }
         Some(id) if members.iter().all(|it| it.id == id || it.is_learner) => {
             return Err(only_voter(gateway, wanted));
         }

@@ -83,6 +83,9 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
     })
 }
 
+/// The keys that say which instance is meant.
+const KEYS: &str = "`service`, `ip`, `port`, `namespace`, `group` and `cluster`";
+
 fn some_text(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("must not be empty".to_owned());
@@ -156,7 +159,10 @@ impl Registration for Nacos {
                 self.check(&instance, entry.ephemeral)?;
                 "there; whether this account may remove it is not shown"
             }
-            None => "not there, nothing to leave yet",
+            None => {
+                scope.warn_of_absence(&instance.to_string(), KEYS);
+                "not there, nothing to leave yet"
+            }
         };
         Ok(format!("{instance} at {}: {found}", naming.address()))
     }
