@@ -1,9 +1,23 @@
 //! The program itself, started as its users start it.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::Dir;
+
+/// What a program printed that must succeed, or else what it complained about.
+pub fn printed(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{command:?}: {}: {}", output.status, said.trim()))
+}
 
 /// The program with nothing in its environment but the path.
 pub fn farewell() -> Command {

@@ -17,9 +17,21 @@ pub const DPKG: &str = "base-files,coreutils,dash,diffutils,dpkg,findutils,grep,
 
 /// The root of a release with these packages unpacked, made once and kept below target/. Nobody writes to it.
 pub fn root(suite: &str, packages: &str) -> PathBuf {
+    make(suite, packages, "extract")
+}
+
+/// The same with these packages and all that is essential installed, so that systemd boots it.
+pub fn bootable(suite: &str, packages: &str) -> PathBuf {
+    make(suite, packages, "minbase")
+}
+
+fn make(suite: &str, packages: &str, variant: &str) -> PathBuf {
     let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/roots");
     fs::create_dir_all(&roots).expect("made");
-    let name = format!("{suite}-{}", packages.replace(',', "+"));
+    let mut name = format!("{suite}-{}", packages.replace(',', "+"));
+    if variant != "extract" {
+        name = format!("{name}-{variant}");
+    }
     let lock = fs::File::create(roots.join(format!("{name}.lock"))).expect("a file");
     let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error);
     let _lock = lock.expect("locked");
@@ -32,10 +44,11 @@ pub fn root(suite: &str, packages: &str) -> PathBuf {
         let script = "mirror() { apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Identifier: Packages' |
                 sed -n 's/^Debian Debian //p' | head -n 1; }
             uri=$(mirror); [ -n \"$uri\" ] || { apt-get -qq update && uri=$(mirror); }
-            exec mmdebstrap --quiet --mode=root --format=directory --variant=extract --include=$2 $1 $3 \\
+            exec mmdebstrap --quiet --mode=root --format=directory --variant=$4 --include=$2 $1 $3 \\
                 \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $1 main\"";
         let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh", suite, packages]).arg(&half);
+        shell.args(["-c", script, "sh", suite, packages]);
+        shell.arg(&half).arg(variant);
         let said = Said::by(&mut shell);
         assert_eq!(said.code, 0, "mmdebstrap {suite}: {said:?}");
         fs::rename(&half, &root).expect("renamed");

@@ -5,7 +5,6 @@ mod clients;
 mod end;
 mod frozen;
 mod image;
-mod journal;
 mod machine;
 mod packed;
 mod provisioned;
@@ -16,7 +15,8 @@ mod shell;
 mod stage;
 mod tool;
 
-pub use end::{End, Run};
+pub use crate::support::recorded::Run;
+pub use end::End;
 pub use image::{Installed, block};
 pub use machine::Machine;
 pub use packed::Packed;

@@ -4,25 +4,13 @@ use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+
+pub use crate::support::program::printed as output;
 
 /// Says what goes on, at once: libtest keeps back what `println` writes until a test has failed.
 pub fn say(what: impl Display) {
     let _ = writeln!(std::io::stderr(), "vm: {what}");
-}
-
-/// Runs a program to its end; what it printed, or else what it complained about.
-pub fn output(command: &mut Command) -> Result<String, String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{command:?}: {}: {}", output.status, said.trim()))
 }
 
 /// Runs a program that the lab cannot do without.

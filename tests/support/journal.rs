@@ -1,11 +1,11 @@
-//! A machine's journal, read from its disk.
+//! The journal of a machine, read from its files.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::tool;
+use super::program::printed;
 
 /// The entries, oldest first.
 #[derive(Clone)]
@@ -22,9 +22,9 @@ pub struct Entry {
 }
 
 impl Journal {
-    /// All entries from the last one of the lab that says so; all of them without one.
+    /// All entries that follow the last line `from`; all of them where there is no such line.
     pub fn read(folder: &Path, from: &str) -> Result<Journal, String> {
-        let text = tool::output(
+        let text = printed(
             Command::new("journalctl")
                 .args(["-q", "-o", "json", "--all", "-D"])
                 .arg(folder),

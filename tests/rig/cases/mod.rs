@@ -1,0 +1,4 @@
+//! One file a topic.
+
+mod shutdown;
+mod smoke;
