@@ -11,7 +11,7 @@ use farewell::step::{Blueprint, Effect};
 use farewell::sys::host;
 use farewell::trigger::Trigger;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::binary::{Binary, step_of};
 use support::case::{SLACK, TIMEOUT};
 use support::search::{Make, SearchCluster};
@@ -35,6 +35,13 @@ fn config(keys: &str, timeout: &str) -> String {
     format!(
         "[[step]]\nname = \"safe\"\ntimeout = \"{timeout}\"\nattempt-timeout = \"700ms\"\n{keys}"
     )
+}
+
+fn coming_back(trigger: Trigger) -> Run {
+    Run {
+        facts: Facts::new(trigger, "run-1"),
+        ..Run::new()
+    }
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) {
@@ -291,6 +298,104 @@ impl Stage {
         cluster.settle();
     }
 
+    /// Of a node that comes back no shard is moved, and the cluster must bear it that it is away.
+    fn bears_a_reboot(&self) {
+        let cluster = &self.cluster;
+        let reboot = ["run", "--trigger", "reboot"];
+        let put = |index: &str, setting: &str, value: Value| {
+            cluster.ask(
+                "PUT",
+                &format!("/{index}/_settings"),
+                &json!({ setting: value }),
+            );
+        };
+        let health = || cluster.get("/_cluster/health")["status"].clone();
+        let rows = cluster.rows("n3");
+        let binary = self.binary("reboots", "n3", "60s");
+        assert_eq!(binary.verb(&reboot).code, Some(0), "{:#}", binary.report());
+        assert_eq!(
+            (cluster.rows("n3"), cluster.excluded()),
+            (rows, ["none".to_owned(), "none".to_owned()])
+        );
+
+        // Red: 40 shards that no node may hold.
+        cluster.ask(
+            "PUT",
+            "/lost?wait_for_active_shards=0&timeout=1s",
+            &json!({"settings": {"number_of_shards": 40, "index.routing.allocation.require._name": "nobody"}}),
+        );
+        until("it is red", || health() == "red");
+        let binary = self.binary("red", "n3", "2s");
+        assert_eq!(binary.verb(&reboot).code, Some(1), "{:#}", binary.report());
+        assert_eq!(state_of(&binary), ("timed-out".into(), "timed-out".into()));
+        let told = step_of(&binary.report(), "safe")["error"]["message"].to_string();
+        assert!(
+            told.contains("the cluster's health: red, 80 unassigned"),
+            "{told}"
+        );
+        for trigger in [Trigger::Kexec, Trigger::SoftReboot] {
+            let run = coming_back(trigger);
+            let failure = run
+                .attempt(&self.step("n3"), Duration::from_secs(2))
+                .expect_err("it is red");
+            assert_eq!(failure.word, Word::TimedOut, "{trigger}: {failure}");
+            let said = run.rehearse(&self.step("n3"), TIME).expect("an answer");
+            assert!(said.contains("health: red, 80 unassigned"), "{said}");
+            assert!(run.remarks().concat().contains("not good enough now"));
+        }
+        let lenient = format!(
+            "{}health = \"yellow\"\n",
+            keys(self.make.word(), &cluster.urls, "n3")
+        );
+        let run = coming_back(Trigger::Reboot);
+        let failure = run.attempt(&step(&lenient), Duration::from_secs(2));
+        assert_eq!(failure.expect_err("red never").word, Word::TimedOut);
+        cluster.ask("DELETE", "/lost", &Value::Null);
+
+        // Yellow for ever, with a copy elsewhere of everything that is on the node.
+        put("many", "index.number_of_replicas", 5.into());
+        until("it is yellow, and nothing moves", || {
+            let health = cluster.get("/_cluster/health");
+            health["status"] == "yellow" && health["initializing_shards"] == 0
+        });
+        let run = coming_back(Trigger::Reboot);
+        assert_eq!(run.attempt(&self.step("n3"), TIME), Ok(Effect::Done));
+        let told = run.remarks().concat();
+        assert!(
+            told.contains("yellow, ") && told.contains("has a copy on another node"),
+            "{told}"
+        );
+        put("many", "index.number_of_replicas", 1.into());
+
+        // Yellow, and on no other node: it waits until there is a copy.
+        cluster.ask(
+            "PUT",
+            "/solo?wait_for_active_shards=1",
+            &json!({"settings": {"number_of_shards": 1, "number_of_replicas": 1, "index.routing.allocation.require._name": "n3"}}),
+        );
+        assert_eq!(
+            coming_back(Trigger::Reboot).attempt(&step(&lenient), TIME),
+            Ok(Effect::Done)
+        );
+        let run = coming_back(Trigger::Reboot);
+        std::thread::scope(|threads| {
+            let waits = threads.spawn(|| run.attempt(&self.step("n3"), TIME));
+            until("it waits for a copy", || {
+                let alone = "no started copy on another node has [solo][0]";
+                run.waiting().iter().any(|it| it.contains(alone))
+            });
+            put(
+                "solo",
+                "index.routing.allocation.require._name",
+                Value::Null,
+            );
+            assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+        });
+        cluster.ask("DELETE", "/solo", &Value::Null);
+        assert_eq!(cluster.excluded(), ["none", "none"]);
+        cluster.settle();
+    }
+
     /// The manual's example, as it stands.
     fn example(&self) {
         let credentials = Dir::new(&format!("search-{}-credentials", self.make.word()));
@@ -335,6 +440,7 @@ fn show(make: Make) {
         cluster.index("many", 3, 1);
         let stage = Stage { make, cluster };
         stage.rehearses();
+        stage.bears_a_reboot();
         stage.leaves_and_comes_back();
         stage.writes_where_it_counts();
         stage.waits_and_writes_again();
@@ -367,6 +473,8 @@ fn a_node_is_named() {
     };
     assert_eq!(with("node = \"n1\""), "");
     assert!(with("").contains("\"node\""), "{}", with(""));
+    assert_eq!(with("node = \"n1\"\nhealth = \"yellow\""), "");
+    assert!(with("node = \"n1\"\nhealth = \"red\"").contains("unknown health `red`"));
     assert!(with("node = \"n1,n2\"").contains("no name of one node"));
     assert!(with("node = \"n1\"\nnodes = \"n1\"").contains("unknown key"));
 }
@@ -473,6 +581,84 @@ fn a_machine_that_comes_back_is_only_restarted() {
         Ok(Effect::Done)
     );
     assert_eq!(search.shutdown().expect("it stands there").kind, "remove");
+}
+
+#[test]
+fn a_restart_is_prepared_only_when_the_cluster_bears_it() {
+    for word in ["elasticsearch", "opensearch"] {
+        let search = StandInSearch::start(Manner::default());
+        let attempt = |health, has_copy, limit| {
+            search.behave(Manner {
+                health: Some(health),
+                has_copy,
+                ..Manner::default()
+            });
+            let run = coming_back(Trigger::Reboot);
+            let ended = run.attempt(&at(&search, word), limit);
+            (ended.map_err(|it| it.cause), run.remarks().concat())
+        };
+        for (health, has_copy, waits_for) in [
+            (("red", [0, 0, 40]), true, "red, 40 unassigned"),
+            (
+                ("yellow", [0, 2, 1]),
+                true,
+                "yellow, 1 unassigned, 2 initializing",
+            ),
+            (("green", [1, 0, 0]), true, "green, 1 relocating"),
+            (
+                ("yellow", [0, 0, 1]),
+                false,
+                "no started copy on another node has [logs][0]",
+            ),
+        ] {
+            let (ended, _) = attempt(health, has_copy, Duration::from_millis(700));
+            let cause = ended.expect_err(waits_for);
+            assert!(
+                cause.contains("the cluster's health: ") && cause.contains(waits_for),
+                "{cause}"
+            );
+            assert_eq!(search.changes(), Vec::<String>::new());
+            assert!(search.shutdown().is_none());
+        }
+        for (health, has_copy, remark) in [
+            (
+                ("yellow", [0, 0, 1]),
+                true,
+                "nothing moves, and each shard of n3 has a copy",
+            ),
+            (
+                ("green", [0, 0, 0]),
+                false,
+                "away with this node until it is back, for want of replicas: [logs][0]",
+            ),
+            (("green", [0, 0, 0]), true, ""),
+        ] {
+            let (ended, told) = attempt(health, has_copy, TIME);
+            assert!(ended.is_ok(), "{ended:?}");
+            assert!(
+                told.contains(remark) && told.is_empty() == remark.is_empty(),
+                "{told}"
+            );
+        }
+        let prepares = word == "elasticsearch";
+        assert_eq!(
+            search.changes().is_empty(),
+            !prepares,
+            "{:?}",
+            search.changes()
+        );
+        assert_eq!(
+            search.shutdown().is_some_and(|it| it.kind == "restart"),
+            prepares
+        );
+        search.behave(Manner {
+            health: Some(("teal", [0; 3])),
+            ..Manner::default()
+        });
+        let run = coming_back(Trigger::Reboot);
+        let failure = run.attempt(&at(&search, word), Duration::from_millis(700));
+        assert!(failure.expect_err("no health").cause.contains("teal"));
+    }
 }
 
 #[test]

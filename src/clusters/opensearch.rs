@@ -24,6 +24,11 @@ const NAME: &str = "opensearch";
 /// - POST `/_cluster/allocation/explain`: why a shard stays. One of which every other node has a copy never leaves: refused.
 ///   So is the last node that can hold data, unless nothing is on it.
 ///
+/// On a machine that comes back nothing is excluded, and nothing is moved:
+///
+/// - GET `/_cluster/health`: done is it when that is good enough (the key `health`).
+/// - GET `/_cluster/state/routing_nodes`: whether other nodes have the shards of this one, where that matters.
+///
 /// The exclusion sticks: its undo takes the name out of the list, and leaves the other names in it.
 pub const CLUSTER: Cluster = Cluster {
     name: NAME,
@@ -55,6 +60,11 @@ impl Membership for OpenSearch {
     fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let line = self.0.open(scope)?;
         match line.find()? {
+            // Nothing is moved for a node that comes back: the cluster must bear it that it is away.
+            Some((node, _)) if scope.facts.trigger().comes_back() => {
+                line.wait_for_health(&node)?;
+                Ok(Effect::Done)
+            }
             Some((node, others)) => {
                 search::leave(&line, NAME, &self.0.keep(scope.facts)?, &node, &others)
             }

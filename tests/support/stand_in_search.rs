@@ -36,6 +36,10 @@ pub struct Manner {
     pub forgets: bool,
     /// n3 is the only one of the three that holds data.
     pub is_lone: bool,
+    /// The status, and how many shards relocate, initialise and are unassigned; else green, and none.
+    pub health: Option<(&'static str, [u64; 3])>,
+    /// n2 has a copy of n3's shard.
+    pub has_copy: bool,
     /// Every request is answered with this.
     pub nonsense: Option<&'static str>,
 }
@@ -174,7 +178,19 @@ impl StandInSearch {
             ("GET", "/_cluster/state/routing_nodes") => {
                 let shard =
                     json!({"state": "STARTED", "primary": true, "shard": 0, "index": "logs"});
-                json!({"cluster_name": "c", "routing_nodes": {"nodes": {"ID-n3": [shard]}}})
+                let mut nodes = json!({"ID-n3": [shard]});
+                if manner.has_copy && !path.contains("nodes.ID-n3") {
+                    nodes["ID-n2"] = json!([shard]);
+                }
+                json!({"cluster_name": "c", "routing_nodes": {"nodes": nodes}})
+            }
+            ("GET", "/_cluster/health") => {
+                let (status, [relocating, initializing, unassigned]) =
+                    manner.health.unwrap_or(("green", [0; 3]));
+                json!({
+                    "cluster_name": "c", "status": status, "timed_out": false, "relocating_shards": relocating,
+                    "initializing_shards": initializing, "unassigned_shards": unassigned,
+                })
             }
             ("GET", "/_cluster/settings") => state.settings.clone(),
             ("PUT", "/_cluster/settings") => {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::exclusion::Excluded;
+use super::health::Seen;
 use super::{Line, Node, Shard, Target};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
@@ -224,7 +225,7 @@ impl Watch {
     }
 }
 
-/// Asks what [`leave`] would need.
+/// Asks what [`leave`] would need, or [`Line::wait_for_health`] on a machine that comes back.
 ///
 /// # Errors
 /// What it would fail of.
@@ -238,6 +239,23 @@ pub fn rehearse(line: &Line<'_>) -> Result<String, Failure> {
         ));
     };
     let shards = line.shards(&node)?;
+    if line.scope.facts.trigger().comes_back() {
+        let health = match line.health(&node)? {
+            Seen::Good(None) => "good enough".to_owned(),
+            Seen::Good(Some(remark)) => remark,
+            Seen::Bad(seen) => {
+                let warning = format!(
+                    "the cluster's health is not good enough now, and would be waited for: {seen}"
+                );
+                line.scope.voice.warn(&warning);
+                seen
+            }
+        };
+        return Ok(format!(
+            "node {name} at {address}: there, {} on it; no shard is moved, since it comes back; the cluster's health: {health}",
+            count(&shards)
+        ));
+    }
     let excluded = Excluded::read(line)?;
     if has_nowhere_to_go(&others) && !shards.is_empty() {
         return Err(lone(line, &shards));

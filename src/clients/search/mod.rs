@@ -6,6 +6,7 @@
 
 mod departure;
 mod exclusion;
+mod health;
 mod shards;
 
 pub use departure::{Readmission, has_nowhere_to_go, leave, lone, rehearse};
@@ -19,6 +20,7 @@ use crate::failure::{Failure, Word};
 use crate::peer::{Peer, Session, unexpected};
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Answer, Request};
+use health::Wanted;
 
 /// What is configured of a node in its cluster. Its keys:
 ///
@@ -27,9 +29,14 @@ use crate::sys::http::{Answer, Request};
 ///   tried in turn
 /// - `node` (string; required): the node's name, as the cluster knows it (`node.name`; where that is not set, the
 ///   host's name)
+/// - `health` ("green" or "yellow"; default "green"): on `reboot`, `kexec` and `soft-reboot` the cluster's health that is
+///   waited for. "green" waits while shards initialise or relocate, and is content with yellow where nothing moves and each
+///   shard of this node has a started copy elsewhere; "yellow" is content with every yellow, as a cluster of one node needs
+///   it
 pub struct Target {
     peer: Peer,
     node: Field<String>,
+    health: Wanted,
 }
 
 /// A node of a cluster.
@@ -49,6 +56,8 @@ pub struct Line<'a> {
     pub scope: &'a Scope<'a>,
     /// The name of the node.
     pub node: String,
+    /// The health that is good enough.
+    wanted: Wanted,
 }
 
 fn node_name(text: &str) -> Result<String, String> {
@@ -69,8 +78,13 @@ impl Target {
         let node = section.required("node", |section, key| {
             section.text(key, node_name, Secrecy::Public)
         });
+        let health = section.choice("health", "health", &health::WORDS);
         let (peer, node) = (peer?, node?);
-        Some(Target { peer, node })
+        Some(Target {
+            peer,
+            node,
+            health: health.unwrap_or(Wanted::Green),
+        })
     }
 
     /// As [`Peer::warn_of_secrets`].
@@ -102,6 +116,7 @@ impl Target {
             session: self.peer.open(scope)?,
             scope,
             node: self.node.get(scope.facts)?,
+            wanted: self.health,
         })
     }
 }

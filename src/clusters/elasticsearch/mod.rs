@@ -21,8 +21,11 @@ const NAME: &str = "elasticsearch";
 /// other way "Cluster-level shard allocation filtering". It asks
 ///
 /// - GET `/_nodes/_all/http`: whether the cluster knows the node, as in OpenSearch.
+/// - GET `/_cluster/health`, on a machine that comes back: until it is good enough, as in OpenSearch. `restart` is complete
+///   at once, whatever the cluster is like.
 /// - PUT `/_nodes/ID/shutdown`: type `remove` on a machine that is gone, `restart` on one that comes back. 405, or 400 "no
-///   handler", of a server without that interface: then the node is excluded from allocation, as in OpenSearch.
+///   handler", of a server without that interface: then the node is excluded from allocation, as in OpenSearch, unless it
+///   comes back.
 /// - GET `/_nodes/ID/shutdown`: done is it at `COMPLETE`; `STALLED` is waited for and told with its explanation; a
 ///   preparation that somebody deleted is made again.
 ///
@@ -66,10 +69,15 @@ impl Membership for Elasticsearch {
         let Some((node, others)) = line.find()? else {
             return Ok(Effect::AlreadyDone);
         };
+        let comes_back = scope.facts.trigger().comes_back();
+        if comes_back {
+            line.wait_for_health(&node)?;
+        }
         let kept = self.0.keep(scope.facts)?;
         let preparation = Preparation::new(&line, &node, &others);
         match preparation.make(NAME, &kept)? {
             Some(effect) => Ok(effect),
+            None if comes_back => Ok(Effect::Done),
             None => search::leave(&line, NAME, &kept, &node, &others),
         }
     }

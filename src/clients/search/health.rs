@@ -1,0 +1,175 @@
+//! Whether a cluster bears it that a node is away for a while: its health, and the copies of what is on the node.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Line, Node};
+use crate::deadline::{Deadline, Reason};
+use crate::failure::{Failure, Word};
+use crate::sys::cancel::Waited;
+
+/// How often the cluster is asked.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// How many shards are named.
+const SHOWN: usize = 3;
+
+/// The health that is good enough for a node that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Green, or yellow with nothing moving and a started copy of each shard of this node on another one.
+    Green,
+    /// Yellow, whatever moves and wherever the copies are.
+    Yellow,
+}
+
+/// The words of the configuration.
+pub(super) const WORDS: [(&str, Wanted); 2] =
+    [("green", Wanted::Green), ("yellow", Wanted::Yellow)];
+
+/// What the cluster was like at one look.
+pub(super) enum Seen {
+    /// Good enough; what somebody should know of it all the same.
+    Good(Option<String>),
+    /// What is waited for.
+    Bad(String),
+}
+
+/// A copy of a shard: its index, its number, and the node that it is on.
+struct Placed {
+    index: String,
+    number: u64,
+    node: String,
+}
+
+impl Line<'_> {
+    /// Waits until the cluster's health is good enough for a node that comes back, and remarks what is not as it should be.
+    ///
+    /// # Errors
+    /// What it still waited for at the deadline; else as [`Line::get`].
+    pub fn wait_for_health(&self, node: &Node) -> Result<(), Failure> {
+        let mut what = String::new();
+        let waited = self.health_seen(node, &mut what);
+        waited.map_err(|failure| self.scope.waited(&what, failure))
+    }
+
+    fn health_seen(&self, node: &Node, what: &mut String) -> Result<(), Failure> {
+        let scope = self.scope;
+        loop {
+            match self.health(node)? {
+                Seen::Good(remark) => {
+                    remark.into_iter().for_each(|it| scope.voice.remark(&it));
+                    return Ok(());
+                }
+                Seen::Bad(seen) => *what = format!("the cluster's health: {seen}"),
+            }
+            scope.voice.waiting(what);
+            let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
+            let waited = scope.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
+                return Err(self.failure(Word::TimedOut, format!("it waited for {what}")));
+            }
+        }
+    }
+
+    /// The health as it is now.
+    pub(super) fn health(&self, node: &Node) -> Result<Seen, Failure> {
+        let health = self.get(
+            "/_cluster/health?filter_path=status,relocating_shards,initializing_shards,unassigned_shards",
+        )?;
+        let count = |key: &str| health[key].as_u64();
+        let (Some(status), Some(relocating), Some(initializing), Some(unassigned)) = (
+            health["status"].as_str().map(str::to_ascii_lowercase),
+            count("relocating_shards"),
+            count("initializing_shards"),
+            count("unassigned_shards"),
+        ) else {
+            return Err(self.strange("the answer holds no health"));
+        };
+        let mut told = status.clone();
+        for (count, state) in [
+            (unassigned, "unassigned"),
+            (initializing, "initializing"),
+            (relocating, "relocating"),
+        ] {
+            if count > 0 {
+                told += &format!(", {count} {state}");
+            }
+        }
+        match (status.as_str(), self.wanted) {
+            ("green" | "yellow", Wanted::Yellow) => {
+                Ok(Seen::Good((status != "green").then_some(told)))
+            }
+            ("green" | "yellow", Wanted::Green) if relocating + initializing > 0 => {
+                Ok(Seen::Bad(told))
+            }
+            ("green", Wanted::Green) => Ok(Seen::Good(self.alone(node)?.map(|alone| {
+                format!(
+                    "green, and away with this node until it is back, for want of replicas: {alone}"
+                )
+            }))),
+            ("yellow", Wanted::Green) => Ok(match self.alone(node)? {
+                None => {
+                    let name = &self.node;
+                    Seen::Good(Some(format!(
+                        "{told}; nothing moves, and each shard of {name} has a copy on another node"
+                    )))
+                }
+                Some(alone) => Seen::Bad(format!(
+                    "{told}; no started copy on another node has {alone}"
+                )),
+            }),
+            _ => Ok(Seen::Bad(told)),
+        }
+    }
+
+    /// The shards of the node that no other one has a started copy of; `None` where there are none.
+    fn alone(&self, node: &Node) -> Result<Option<String>, Failure> {
+        // Nothing is left of nodes without shards in the answer, so that it is asked for something else, too.
+        let path = "/_cluster/state/routing_nodes?filter_path=cluster_name,routing_nodes.nodes.*.index,\
+                    routing_nodes.nodes.*.shard,routing_nodes.nodes.*.state";
+        let state = self.get(path)?;
+        let (own, elsewhere): (Vec<_>, Vec<_>) = placed(&state)
+            .ok_or_else(|| self.strange("the answer holds no cluster state"))?
+            .into_iter()
+            .partition(|it| it.node == node.id);
+        let elsewhere: HashSet<_> = elsewhere.iter().map(|it| (&it.index, it.number)).collect();
+        let alone = own
+            .iter()
+            .filter(|it| !elsewhere.contains(&(&it.index, it.number)));
+        let alone: Vec<String> = alone
+            .map(|it| format!("[{}][{}]", it.index, it.number))
+            .collect();
+        let more = match alone.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let shown = alone.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+        Ok((!alone.is_empty()).then(|| format!("{}{more}", shown.join(", "))))
+    }
+}
+
+/// The copies that can be read and written, wherever they are; `None` where the answer is no cluster state.
+fn placed(state: &Value) -> Option<Vec<Placed>> {
+    state["cluster_name"].as_str()?;
+    let mut all = Vec::new();
+    for (node, list) in state["routing_nodes"]["nodes"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
+        for shard in list.as_array()? {
+            // One that moves away is as good until it is there.
+            if matches!(shard["state"].as_str()?, "STARTED" | "RELOCATING") {
+                all.push(Placed {
+                    index: shard["index"].as_str()?.to_owned(),
+                    number: shard["shard"].as_u64()?,
+                    node: node.clone(),
+                });
+            }
+        }
+    }
+    Some(all)
+}
