@@ -297,7 +297,9 @@ impl Stop<'_> {
         let manager = self.manager.take();
         let manager = manager.map_or_else(|| Manager::connect(deadline), Ok);
         let tell = |state: &&UnitState| {
-            let UnitState { name, active, sub } = state;
+            let UnitState {
+                name, active, sub, ..
+            } = state;
             let known = format!("{name} is {active} ({sub})");
             let asked = manager.as_ref().map_err(Clone::clone).and_then(|manager| {
                 let unit = manager.unit(name, deadline)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type};
 
-use super::unit::{Unit, UnitState};
+use super::unit::{Unit, UnitState, own_interface};
 use crate::deadline::Deadline;
 use crate::sys::bus::{Bus, Trouble};
 use crate::sys::signals;
@@ -148,10 +148,26 @@ impl Manager {
         // A row has the unit's own name, where it was asked for under an alias.
         let state = |(name, row): (&String, ListedUnit)| UnitState {
             name: name.clone(),
-            active: row.3,
-            sub: row.4,
+            ..listed(row)
         };
         Ok(names.iter().zip(rows).map(state).collect())
+    }
+
+    /// The units that systemd has loaded and that match one of `patterns` (globs, as `systemctl list-units` takes them), in
+    /// whatever state. Names of unit files that are not loaded are not among them.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn matching(
+        &self,
+        patterns: &[String],
+        deadline: Deadline,
+    ) -> Result<Vec<UnitState>, Trouble> {
+        let states: &[&str] = &[];
+        let arguments = (states, patterns);
+        let rows: Vec<ListedUnit> =
+            self.call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
+        Ok(rows.into_iter().map(listed).collect())
     }
 
     /// A unit as systemd has it loaded; one that does not exist is there too, as `not-found`.
@@ -161,10 +177,11 @@ impl Manager {
     pub fn unit(&self, name: &str, deadline: Deadline) -> Result<Unit, Trouble> {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name,), deadline)?;
         let mut values: HashMap<String, OwnedVariant> = HashMap::new();
-        let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
         // The interface of its type is asked too, where its keys matter.
-        let own = (suffix == "service").then_some("org.freedesktop.systemd1.Service");
-        for interface in own.into_iter().chain(["org.freedesktop.systemd1.Unit"]) {
+        for interface in own_interface(name)
+            .into_iter()
+            .chain(["org.freedesktop.systemd1.Unit"])
+        {
             let all: HashMap<String, OwnedVariant> =
                 self.call(path.as_str(), PROPERTIES, "GetAll", &(interface,), deadline)?;
             values.extend(all);
@@ -229,6 +246,16 @@ impl Manager {
     /// See [`Trouble`].
     pub fn reload(&self, deadline: Deadline) -> Result<(), Trouble> {
         self.call(PATH, MANAGER, "Reload", &(), deadline)
+    }
+}
+
+fn listed(row: ListedUnit) -> UnitState {
+    UnitState {
+        name: row.0.clone(),
+        id: row.0,
+        active: row.3,
+        sub: row.4,
+        job: row.8,
     }
 }
 

@@ -1,31 +1,115 @@
 //! systemd, as it is asked over D-Bus: org.freedesktop.systemd1(5).
 
+mod bounds;
+mod closure;
 mod manager;
+mod stop_order;
 mod unit;
 
 use std::fs;
 use std::path::Path;
 
+use crate::deadline::Deadline;
+use crate::sys::bus::Trouble;
+
+pub use bounds::{Bounds, Spare};
+pub use closure::{Cause, Closure, Member, Spared, Tie, Wanted};
 pub use manager::{Job, Manager, Process, Socket};
+pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
 
 /// The unit that runs the sequence.
 pub const UNIT: &str = "farewell.service";
+
+/// farewell's own units.
+pub const OWN: [&str; 5] = [
+    UNIT,
+    "farewell-arm.service",
+    "farewell-start.service",
+    "farewell-rehearse.service",
+    "farewell-rehearse.timer",
+];
 
 /// Whether systemd is this machine's init; see sd_booted(3).
 pub fn is_booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// What a stop of `names` (names of units, or patterns of them) comes to on this machine as it is now. `needed`: the units
+/// that it must not take along. Nothing is changed.
+///
+/// # Errors
+/// See [`Trouble`].
+pub fn stop_of(
+    manager: &Manager,
+    names: &[String],
+    needed: &[String],
+    deadline: Deadline,
+) -> Result<Closure, Trouble> {
+    let farewell = manager.unit(UNIT, deadline)?;
+    let bounds = Bounds::of_this_process(&farewell, needed);
+    let mut wanted = Vec::new();
+    for name in names {
+        if !is_pattern(name) {
+            wanted.push(Wanted {
+                name: name.clone(),
+                pattern: None,
+            });
+            continue;
+        }
+        let found = manager.matching(std::slice::from_ref(name), deadline)?;
+        wanted.extend(found.into_iter().map(|state| Wanted {
+            name: state.name,
+            pattern: Some(name.clone()),
+        }));
+    }
+    // A unit that is named too is no match alone, whatever comes first.
+    wanted.sort_by_key(|it| it.pattern.is_some());
+    Closure::of(&wanted, &bounds, |name| manager.unit(name, deadline))
+}
+
+/// Whether `name` stands for all units that match it (`worker@*.service`); see glob(7).
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
+}
+
 /// The unit that a process belongs to, by its control group (`/proc/PID/cgroup`): the first part of the path that is a
 /// service or a scope. Those below it are not PID 1's units but those of a user's own manager, or of a container's.
 /// `None` for a process that is gone, or in no unit.
 pub fn unit_of(pid: &str) -> Option<String> {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    unit_in(&groups)
+    units_of(pid).pop().filter(|unit| is_process_unit(unit))
 }
 
-fn unit_in(groups: &str) -> Option<String> {
+/// The units that a process is in, of which PID 1 knows: the slices around its unit, from the outermost one, and the unit.
+/// Empty for a process that is gone.
+pub fn units_of(pid: &str) -> Vec<String> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    groups.map_or_else(|_| Vec::new(), |groups| units_in(&groups))
+}
+
+fn is_process_unit(part: &str) -> bool {
+    part.ends_with(".service") || part.ends_with(".scope")
+}
+
+fn units_in(groups: &str) -> Vec<String> {
+    let Some(path) = path_in(groups) else {
+        return Vec::new();
+    };
+    let mut units = Vec::new();
+    for part in path.split('/') {
+        if is_process_unit(part) {
+            units.push(part.to_owned());
+            break;
+        }
+        if part.ends_with(".slice") {
+            units.push(part.to_owned());
+        }
+    }
+    units
+}
+
+/// The path of a process' control group.
+fn path_in(groups: &str) -> Option<String> {
     // The unified hierarchy first; on a hybrid one systemd's own is named.
     let of = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix));
     let named = |line: &'_ str| {
@@ -33,9 +117,7 @@ fn unit_in(groups: &str) -> Option<String> {
             .map(|(_, path)| path.to_owned())
     };
     let unified = of("0::").filter(|path| *path != "/").map(str::to_owned);
-    let path = unified.or_else(|| groups.lines().find_map(named))?;
-    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
-    path.split('/').find(is_unit).map(str::to_owned)
+    unified.or_else(|| groups.lines().find_map(named))
 }
 
 #[cfg(test)]
@@ -44,7 +126,7 @@ mod tests {
 
     #[test]
     fn processes_have_their_unit() {
-        let unit = |groups: &str| unit_in(groups);
+        let unit = |groups: &str| units_in(groups).pop().filter(|it| is_process_unit(it));
         assert_eq!(
             unit("0::/system.slice/consul.service\n").as_deref(),
             Some("consul.service")
@@ -60,5 +142,9 @@ mod tests {
         let own = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/agent.service\n";
         assert_eq!(unit(own).as_deref(), Some("user@1000.service"));
         assert_eq!(unit("0::/\n"), None);
+        assert_eq!(
+            units_in(user),
+            ["user.slice", "user-1000.slice", "session-3.scope"]
+        );
     }
 }

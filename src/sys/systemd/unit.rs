@@ -12,16 +12,26 @@ use zbus::OwnedVariant;
 pub struct UnitState {
     /// The name that it was asked for under.
     pub name: String,
+    /// Its own name, where it was asked for under an alias.
+    pub id: String,
     /// `ActiveState`.
     pub active: String,
     /// `SubState`.
     pub sub: String,
+    /// The type of its job in the queue: start, stop, restart …; empty where it has none.
+    pub job: String,
 }
 
 impl UnitState {
     /// As [`Unit::is_down`].
     pub fn is_down(&self) -> bool {
         is_down(&self.active)
+    }
+
+    /// Whether a job in the queue starts it, or would when its turn comes. A stop never does, and a shutdown queues one for
+    /// every active unit.
+    pub fn is_to_start(&self) -> bool {
+        ["start", "restart", "try-restart", "reload-or-start"].contains(&self.job.as_str())
     }
 }
 
@@ -44,18 +54,70 @@ pub struct Unit {
     pub sub: String,
     /// `Result` of a service: success, timeout, exit-code …
     pub result: String,
-    /// `TriggeredBy`: the sockets, timers and paths that start it.
+    /// `TriggeredBy`: the sockets, timers, paths and automounts that start it.
     pub triggered_by: Vec<String>,
+    /// `UpheldBy`: what starts it again as long as it is active itself (since systemd 249).
+    pub upheld_by: Vec<String>,
+    /// `RequiredBy`: what has Requires= on it, the members of a slice among them.
+    pub required_by: Vec<String>,
+    /// `RequisiteOf`: what has Requisite= on it.
+    pub requisite_of: Vec<String>,
+    /// `BoundBy`: what has BindsTo= on it.
+    pub bound_by: Vec<String>,
+    /// `ConsistsOf`: what has PartOf= on it.
+    pub consists_of: Vec<String>,
+    /// `PropagatesStopTo`: what is stopped with it (since systemd 249).
+    pub propagates_stop_to: Vec<String>,
     /// `After`: what it is ordered after.
     pub after: Vec<String>,
+    /// `Before`: what is ordered after it.
+    pub before: Vec<String>,
     /// `Conflicts`: what ends it when it starts, `shutdown.target` among them for what a shutdown stops.
     pub conflicts: Vec<String>,
     /// `StateChangeTimestamp`: since when it is in its state.
     pub since: Option<SystemTime>,
-    /// `TimeoutStopUSec` of a service; `None` where it is infinite, or the unit has none.
+    /// `TimeoutStopUSec` of a service or scope, `TimeoutUSec` of a socket, mount or swap; `None` where it is infinite, or the
+    /// unit has none.
     pub stop_timeout: Option<Duration>,
     /// `NotifyAccess` of a service: none, main, exec, all.
     pub notify_access: String,
+    /// `Perpetual`: systemd has it as long as it runs itself.
+    pub is_perpetual: bool,
+    /// `RefuseManualStop`: systemd stops it for a dependency alone.
+    pub refuses_stop: bool,
+    /// `FragmentPath`: its unit file.
+    pub fragment: String,
+    /// `DropInPaths`: the files that add to it.
+    pub drop_ins: Vec<String>,
+    /// `Slice`: the slice that it is in; empty where it has no processes.
+    pub slice: String,
+    /// `ControlGroup`: where its processes are, from the root of the hierarchy; empty where it has none now.
+    pub control_group: String,
+    /// `KillMode`: control-group, mixed, process, none; empty where it has no processes.
+    pub kill_mode: String,
+    /// Whether `SendSIGKILL` is no: what survives SIGTERM is left behind.
+    pub spares_survivors: bool,
+    /// `MainPID` of a service; 0 where it has none now.
+    pub main_pid: u32,
+    /// `Where` of a mount.
+    pub mount_point: String,
+}
+
+/// The types of units that have processes, and the interface that tells of them.
+const WITH_PROCESSES: [(&str, &str); 6] = [
+    ("service", "org.freedesktop.systemd1.Service"),
+    ("scope", "org.freedesktop.systemd1.Scope"),
+    ("socket", "org.freedesktop.systemd1.Socket"),
+    ("mount", "org.freedesktop.systemd1.Mount"),
+    ("swap", "org.freedesktop.systemd1.Swap"),
+    ("slice", "org.freedesktop.systemd1.Slice"),
+];
+
+/// The interface of the type of unit that `name` is, for the types that have processes.
+pub(super) fn own_interface(name: &str) -> Option<&'static str> {
+    let (_, suffix) = name.rsplit_once('.')?;
+    let found = WITH_PROCESSES.iter().find(|(it, _)| *it == suffix)?;
+    Some(found.1)
 }
 
 impl Unit {
@@ -71,6 +133,8 @@ impl Unit {
         let values = &mut values;
         let since: Option<u64> = take(values, "StateChangeTimestamp");
         let stop_timeout: Option<u64> = take(values, "TimeoutStopUSec");
+        let timeout: Option<u64> = take(values, "TimeoutUSec");
+        let sends_sigkill: Option<bool> = take(values, "SendSIGKILL");
         Unit {
             id: take(values, "Id").unwrap_or_default(),
             names: take(values, "Names").unwrap_or_default(),
@@ -79,22 +143,49 @@ impl Unit {
             sub: take(values, "SubState").unwrap_or_default(),
             result: take(values, "Result").unwrap_or_default(),
             triggered_by: take(values, "TriggeredBy").unwrap_or_default(),
+            upheld_by: take(values, "UpheldBy").unwrap_or_default(),
+            required_by: take(values, "RequiredBy").unwrap_or_default(),
+            requisite_of: take(values, "RequisiteOf").unwrap_or_default(),
+            bound_by: take(values, "BoundBy").unwrap_or_default(),
+            consists_of: take(values, "ConsistsOf").unwrap_or_default(),
+            propagates_stop_to: take(values, "PropagatesStopTo").unwrap_or_default(),
             after: take(values, "After").unwrap_or_default(),
+            before: take(values, "Before").unwrap_or_default(),
             conflicts: take(values, "Conflicts").unwrap_or_default(),
             since: since
                 .filter(|usec| *usec > 0)
                 .map(|usec| SystemTime::UNIX_EPOCH + Duration::from_micros(usec)),
             // systemd writes "for ever" as the largest number.
             stop_timeout: stop_timeout
+                .or(timeout)
                 .filter(|usec| *usec < u64::MAX)
                 .map(Duration::from_micros),
             notify_access: take(values, "NotifyAccess").unwrap_or_default(),
+            is_perpetual: take(values, "Perpetual").unwrap_or_default(),
+            refuses_stop: take(values, "RefuseManualStop").unwrap_or_default(),
+            fragment: take(values, "FragmentPath").unwrap_or_default(),
+            drop_ins: take(values, "DropInPaths").unwrap_or_default(),
+            slice: take(values, "Slice").unwrap_or_default(),
+            control_group: take(values, "ControlGroup").unwrap_or_default(),
+            kill_mode: take(values, "KillMode").unwrap_or_default(),
+            spares_survivors: sends_sigkill == Some(false),
+            main_pid: take(values, "MainPID").unwrap_or_default(),
+            mount_point: take(values, "Where").unwrap_or_default(),
         }
     }
 
-    /// Whether systemd knows a unit of this name.
+    /// Whether systemd knows a unit of this name. One that runs is a unit also where its file is gone.
     pub fn exists(&self) -> bool {
-        !matches!(self.load.as_str(), "not-found" | "")
+        let is_loaded = !matches!(self.load.as_str(), "not-found" | "");
+        is_loaded || !matches!(self.active.as_str(), "inactive" | "")
+    }
+
+    /// How long its stop may take, by its own limit (TimeoutStopSec=); `None`: for ever. Nothing for a unit without processes.
+    pub fn longest_stop(&self) -> Option<Duration> {
+        match own_interface(&self.id) {
+            Some(_) if !self.id.ends_with(".slice") => self.stop_timeout,
+            _ => Some(Duration::ZERO),
+        }
     }
 
     /// Whether nothing of it runs, and nothing is about to.

@@ -1,0 +1,153 @@
+//! Units that are never stopped because something else is.
+
+use std::fmt;
+use std::fs;
+
+use super::closure::Cause;
+use super::unit::Unit;
+use super::{OWN, units_of};
+
+/// What every unit needs, or what a shutdown itself consists of.
+const TARGETS: [&str; 3] = ["sysinit.target", "basic.target", "shutdown.target"];
+
+/// The system's own daemons.
+const DAEMONS: [&str; 13] = [
+    "dbus.service",
+    "dbus-broker.service",
+    "dbus.socket",
+    "systemd-journald.service",
+    "systemd-journald.socket",
+    "systemd-journald-dev-log.socket",
+    "systemd-journald-audit.socket",
+    "systemd-logind.service",
+    "systemd-logind-varlink.socket",
+    "systemd-udevd.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd-varlink.socket",
+];
+
+/// Why a unit is not stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// One of farewell's own units.
+    Own,
+    /// The unit of the process that asks, or a slice around it.
+    Asker,
+    /// systemd has it as long as the machine runs.
+    Perpetual,
+    /// What every other unit needs: the system's own targets and daemons.
+    System,
+    /// This step, or one that has not ended when it runs, has it among its `needs`.
+    Needed,
+    /// It stands in an After= of farewell.service itself.
+    Ordered,
+    /// A target that upholds a unit is not stopped for it.
+    UpholdingTarget,
+}
+
+impl Spare {
+    /// Whether it holds for a unit that the configuration names, too.
+    fn is_absolute(self) -> bool {
+        matches!(self, Spare::Own | Spare::Asker | Spare::Perpetual)
+    }
+}
+
+impl fmt::Display for Spare {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Spare::Own => "it is farewell's own",
+            Spare::Asker => "the process that asks is in it",
+            Spare::Perpetual => "systemd never stops it",
+            Spare::System => "the system needs it",
+            Spare::Needed => "this or a later step needs it",
+            Spare::Ordered => "farewell.service itself is ordered after it",
+            Spare::UpholdingTarget => "a target is not stopped for what it upholds",
+        })
+    }
+}
+
+/// What limits the closure of a stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The unit of the process that asks, and the slices around it.
+    pub asker: Vec<String>,
+    /// The `needs` of the step and of those that have not ended when it runs.
+    pub needed: Vec<String>,
+    /// What farewell.service is ordered after by its own file and an administrator's drop-ins, not by its generator.
+    pub ordered: Vec<String>,
+}
+
+impl Bounds {
+    /// The bounds of a stop that this process asks for. `farewell` is farewell.service as it is loaded.
+    pub fn of_this_process(farewell: &Unit, needed: &[String]) -> Bounds {
+        let files = [farewell.fragment.clone()].into_iter();
+        let files = files.chain(farewell.drop_ins.iter().cloned());
+        let texts = files
+            // What generators write is made from the steps themselves.
+            .filter(|path| !path.starts_with("/run/systemd/generator"))
+            .filter_map(|path| fs::read_to_string(path).ok());
+        Bounds {
+            asker: units_of("self"),
+            needed: needed.to_vec(),
+            ordered: texts.flat_map(|text| after(&text)).collect(),
+        }
+    }
+
+    /// Why `unit` is not stopped; `None` where it is.
+    pub fn spare(&self, unit: &Unit, cause: &Cause) -> Option<Spare> {
+        let is_one = |name: &str| unit.id == name || unit.names.iter().any(|it| it == name);
+        let among = |names: &[String]| names.iter().any(|name| is_one(name));
+        let spare = if OWN.into_iter().any(is_one) {
+            Spare::Own
+        } else if among(&self.asker) {
+            Spare::Asker
+        } else if unit.is_perpetual {
+            Spare::Perpetual
+        } else if TARGETS.into_iter().chain(DAEMONS).any(is_one) {
+            Spare::System
+        } else if among(&self.needed) {
+            Spare::Needed
+        } else if among(&self.ordered) {
+            Spare::Ordered
+        } else {
+            return None;
+        };
+        let is_named = *cause == Cause::Named;
+        (spare.is_absolute() || !is_named).then_some(spare)
+    }
+}
+
+/// The units in the After= lines of a unit file; see systemd.syntax(7).
+fn after(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text.replace("\\\n", " ").lines() {
+        let Some((key, value)) = line.split_once('=') else {
+            continue;
+        };
+        if key.trim() == "After" {
+            // An empty one takes nothing back, for After= is a list that only grows.
+            found.extend(value.split_whitespace().map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_is_read_from_unit_files() {
+        let text = "# After=no.service\n[Unit]\nAfter=a.target  b.service\nAfter = c.service \\\n d.service\nAfter=\n\
+                    Before=e.service\n";
+        assert_eq!(
+            after(text),
+            ["a.target", "b.service", "c.service", "d.service"]
+        );
+        let own = after(include_str!("../../../units/farewell.service"));
+        for unit in ["network-online.target", "remote-fs.target", "dbus.service"] {
+            assert!(own.iter().any(|it| it == unit), "{own:?}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What a stop of units takes along, and why: the dependencies through which systemd itself would stop others with them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+
+use super::bounds::{Bounds, Spare};
+use super::unit::Unit;
+
+/// A dependency through which one unit stops with, or before, another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// It has Requires= on the other one.
+    Requires,
+    /// It has Requisite= on the other one.
+    Requisite,
+    /// It has BindsTo= on the other one.
+    BindsTo,
+    /// It has PartOf= on the other one.
+    PartOf,
+    /// The other one has PropagatesStopTo= on it.
+    PropagatesStopTo,
+    /// It is in the other one, a slice.
+    Slice,
+    /// It starts the other one: a socket, timer, path or automount.
+    Triggers,
+    /// It has Upholds= on the other one.
+    Upholds,
+}
+
+/// Why a unit is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The configuration names it.
+    Named,
+    /// It matches this pattern of the configuration.
+    Matches(String),
+    /// It has this dependency on that unit, which is stopped.
+    Tied(Tie, String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Named => out.write_str("named"),
+            Cause::Matches(pattern) => write!(out, "matches {pattern}"),
+            Cause::Tied(tie, other) => match tie {
+                Tie::Requires => write!(out, "Requires={other}"),
+                Tie::Requisite => write!(out, "Requisite={other}"),
+                Tie::BindsTo => write!(out, "BindsTo={other}"),
+                Tie::PartOf => write!(out, "PartOf={other}"),
+                Tie::PropagatesStopTo => write!(out, "PropagatesStopTo= of {other}"),
+                Tie::Slice => write!(out, "in {other}"),
+                Tie::Triggers => write!(out, "triggers {other}"),
+                Tie::Upholds => write!(out, "Upholds={other}"),
+            },
+        }
+    }
+}
+
+/// A unit that is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The unit as it is loaded.
+    pub unit: Unit,
+    /// Why it is stopped.
+    pub cause: Cause,
+}
+
+/// A unit that would be stopped, and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spared {
+    /// The unit as it is loaded.
+    pub unit: Unit,
+    /// Why it would be stopped.
+    pub cause: Cause,
+    /// Why it is not.
+    pub spare: Spare,
+}
+
+/// What a stop comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closure {
+    /// The units that are stopped, the named ones first.
+    pub members: Vec<Member>,
+    /// Those that are not, though a name, a pattern or a dependency leads to them.
+    pub spared: Vec<Spared>,
+}
+
+/// What the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The name of a unit.
+    pub name: String,
+    /// The pattern that it matches, where no name stands in the configuration.
+    pub pattern: Option<String>,
+}
+
+impl Closure {
+    /// What a stop of `wanted` takes along within `bounds`. Units are asked for by `look` one by one, as dependencies lead
+    /// to them: reading all units of a machine would keep PID 1 busy. Inactive units are members too, for what depends on
+    /// them may run, and what triggers them may start them.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    pub fn of<E>(
+        wanted: &[Wanted],
+        bounds: &Bounds,
+        mut look: impl FnMut(&str) -> Result<Unit, E>,
+    ) -> Result<Closure, E> {
+        let mut closure = Closure::default();
+        let mut known: BTreeMap<String, String> = BTreeMap::new();
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        let mut upholders: Vec<(Unit, Cause)> = Vec::new();
+        let wanted = wanted.iter().map(|it| match &it.pattern {
+            None => (it.name.clone(), Cause::Named),
+            Some(pattern) => (it.name.clone(), Cause::Matches(pattern.clone())),
+        });
+        let mut queue: VecDeque<(String, Cause)> = wanted.collect();
+        while let Some((name, cause)) = queue.pop_front() {
+            if known.get(&name).is_some_and(|id| seen.contains(id)) {
+                continue;
+            }
+            let unit = look(&name)?;
+            known.insert(name, unit.id.clone());
+            if seen.contains(&unit.id) {
+                continue;
+            }
+            let is_target = unit.id.ends_with(".target");
+            if is_target && matches!(cause, Cause::Tied(Tie::Upholds, _)) {
+                upholders.push((unit, cause));
+                continue;
+            }
+            seen.insert(unit.id.clone());
+            match bounds.spare(&unit, &cause) {
+                Some(spare) => closure.spared.push(Spared { unit, cause, spare }),
+                None => {
+                    queue.extend(tied(&unit));
+                    closure.members.push(Member { unit, cause });
+                }
+            }
+        }
+        for (unit, cause) in upholders {
+            if seen.insert(unit.id.clone()) {
+                let spare = Spare::UpholdingTarget;
+                closure.spared.push(Spared { unit, cause, spare });
+            }
+        }
+        Ok(closure)
+    }
+
+    /// The members that run, or may: those of which something is to be seen.
+    pub fn active(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|it| !it.unit.is_down())
+    }
+
+    /// What is stopped besides the units that the configuration names, as far as it runs: `db@15.service (PartOf=db.service)`.
+    pub fn along(&self) -> Vec<String> {
+        self.active()
+            .filter(|it| matches!(it.cause, Cause::Tied(..)))
+            .map(|it| format!("{} ({})", it.unit.id, it.cause))
+            .collect()
+    }
+
+    /// What is left running, and why: `dbus.service (Requires=app.service): the system needs it`.
+    pub fn left_alone(&self) -> Vec<String> {
+        self.spared
+            .iter()
+            .filter(|it| !it.unit.is_down())
+            .map(|it| format!("{} ({}): {}", it.unit.id, it.cause, it.spare))
+            .collect()
+    }
+}
+
+/// The units to which the stop of `unit` leads.
+fn tied(unit: &Unit) -> impl Iterator<Item = (String, Cause)> + use<> {
+    let is_slice = unit.id.ends_with(".slice");
+    let id = unit.id.clone();
+    let ties = [
+        (Tie::Triggers, &unit.triggered_by),
+        (Tie::Upholds, &unit.upheld_by),
+        // Members of a slice have Requires= on it by themselves.
+        (
+            if is_slice { Tie::Slice } else { Tie::Requires },
+            &unit.required_by,
+        ),
+        (Tie::Requisite, &unit.requisite_of),
+        (Tie::BindsTo, &unit.bound_by),
+        (Tie::PartOf, &unit.consists_of),
+        (Tie::PropagatesStopTo, &unit.propagates_stop_to),
+    ];
+    let ties = ties.map(|(tie, names)| (tie, names.clone()));
+    ties.into_iter().flat_map(move |(tie, names)| {
+        let id = id.clone();
+        let tied = move |name| (name, Cause::Tied(tie, id.clone()));
+        names.into_iter().map(tied)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(id: &str) -> Unit {
+        Unit {
+            id: id.to_owned(),
+            names: vec![id.to_owned()],
+            load: "loaded".to_owned(),
+            active: "active".to_owned(),
+            ..Unit::default()
+        }
+    }
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    /// The closure over `units`; what is not among them does not exist.
+    fn closure(wanted: &[&str], bounds: &Bounds, units: &[Unit]) -> Closure {
+        let wanted: Vec<Wanted> = wanted
+            .iter()
+            .map(|name| Wanted {
+                name: name.to_string(),
+                pattern: name.starts_with("by-glob").then(|| "by-glob*".to_owned()),
+            })
+            .collect();
+        let look = |name: &str| -> Result<Unit, ()> {
+            let is_it = |unit: &&Unit| unit.names.iter().any(|it| it == name);
+            let missing = || Unit {
+                load: "not-found".to_owned(),
+                active: "inactive".to_owned(),
+                ..unit(name)
+            };
+            Ok(units.iter().find(is_it).cloned().unwrap_or_else(missing))
+        };
+        Closure::of(&wanted, bounds, look).expect("no question fails")
+    }
+
+    fn told(closure: &Closure) -> (Vec<String>, Vec<String>) {
+        (closure.along(), closure.left_alone())
+    }
+
+    #[test]
+    fn every_dependency_that_stops_is_followed_to_its_end() {
+        let units = [
+            Unit {
+                required_by: list(&["r.service"]),
+                requisite_of: list(&["q.service"]),
+                bound_by: list(&["b.service"]),
+                consists_of: list(&["p.service"]),
+                propagates_stop_to: list(&["s.service"]),
+                ..unit("a.service")
+            },
+            unit("r.service"),
+            unit("q.service"),
+            unit("s.service"),
+            Unit {
+                active: "inactive".to_owned(),
+                consists_of: list(&["pp.service", "a.service"]),
+                ..unit("p.service")
+            },
+            unit("pp.service"),
+            Unit {
+                triggered_by: list(&["b.socket"]),
+                ..unit("b.service")
+            },
+            unit("b.socket"),
+        ];
+        let closure = closure(&["a.service"], &Bounds::default(), &units);
+        let along = [
+            "r.service (Requires=a.service)",
+            "q.service (Requisite=a.service)",
+            "b.service (BindsTo=a.service)",
+            "s.service (PropagatesStopTo= of a.service)",
+            "b.socket (triggers b.service)",
+            "pp.service (PartOf=p.service)",
+        ];
+        assert_eq!(told(&closure), (list(&along), vec![]));
+        assert_eq!(closure.members.len(), 8);
+    }
+
+    #[test]
+    fn a_slice_stops_with_its_members() {
+        let units = [
+            Unit {
+                required_by: list(&["a.service", "b.scope", "apps-web.slice"]),
+                ..unit("apps.slice")
+            },
+            unit("a.service"),
+            unit("b.scope"),
+            Unit {
+                required_by: list(&["c.service"]),
+                ..unit("apps-web.slice")
+            },
+            unit("c.service"),
+        ];
+        let closure = closure(&["apps.slice"], &Bounds::default(), &units);
+        let along = [
+            "a.service (in apps.slice)",
+            "b.scope (in apps.slice)",
+            "apps-web.slice (in apps.slice)",
+            "c.service (in apps-web.slice)",
+        ];
+        assert_eq!(told(&closure), (list(&along), vec![]));
+    }
+
+    #[test]
+    fn an_upholding_service_is_stopped_and_a_target_is_not() {
+        let units = [
+            Unit {
+                upheld_by: list(&["keeper.service", "all.target", "own.target"]),
+                consists_of: list(&["own.target"]),
+                ..unit("a.service")
+            },
+            unit("keeper.service"),
+            unit("all.target"),
+            unit("own.target"),
+        ];
+        let closure = closure(&["a.service"], &Bounds::default(), &units);
+        let along = [
+            "keeper.service (Upholds=a.service)",
+            "own.target (PartOf=a.service)",
+        ];
+        let left = ["all.target (Upholds=a.service): a target is not stopped for what it upholds"];
+        assert_eq!(told(&closure), (list(&along), list(&left)));
+    }
+
+    #[test]
+    fn what_the_machine_or_the_plan_needs_is_left_alone_and_ends_no_chain_for_others() {
+        let bounds = Bounds {
+            asker: list(&["session-3.scope", "user-0.slice", "user.slice"]),
+            needed: list(&["agent.service"]),
+            ordered: list(&["remote-fs.target"]),
+        };
+        let units = [
+            Unit {
+                required_by: list(&[
+                    "dbus.service",
+                    "farewell.service",
+                    "session-3.scope",
+                    "by-its-alias.service",
+                    "remote-fs.target",
+                    "basic.target",
+                    "-.mount",
+                    "last.service",
+                ]),
+                ..unit("by-glob-a.service")
+            },
+            Unit {
+                required_by: list(&["behind.service"]),
+                ..unit("dbus.service")
+            },
+            unit("behind.service"),
+            unit("farewell.service"),
+            unit("session-3.scope"),
+            Unit {
+                names: list(&["agent.service", "by-its-alias.service"]),
+                ..unit("agent.service")
+            },
+            unit("remote-fs.target"),
+            unit("basic.target"),
+            Unit {
+                is_perpetual: true,
+                ..unit("-.mount")
+            },
+            unit("last.service"),
+            unit("user.slice"),
+        ];
+        let closure = closure(&["by-glob-a.service", "user.slice"], &bounds, &units);
+        let (along, left) = told(&closure);
+        assert_eq!(along, ["last.service (Requires=by-glob-a.service)"]);
+        let of = |id: &str| left.iter().find(|it| it.starts_with(id)).cloned();
+        for (id, why) in [
+            ("dbus.service", "the system needs it"),
+            ("farewell.service", "farewell's own"),
+            ("session-3.scope", "the process that asks is in it"),
+            ("agent.service", "this or a later step needs it"),
+            (
+                "remote-fs.target",
+                "farewell.service itself is ordered after it",
+            ),
+            ("basic.target", "the system needs it"),
+            ("-.mount", "systemd never stops it"),
+            ("user.slice (named)", "the process that asks is in it"),
+        ] {
+            assert!(of(id).is_some_and(|it| it.ends_with(why)), "{id}: {left:?}");
+        }
+        assert_eq!(left.len(), 8);
+    }
+
+    #[test]
+    fn a_name_in_the_step_overrules_what_others_need() {
+        let bounds = Bounds {
+            asker: Vec::new(),
+            needed: list(&["agent.service"]),
+            ordered: list(&["nfs.service"]),
+        };
+        let named = ["agent.service", "nfs.service", "dbus.service"];
+        let units = named.map(unit);
+        let closure = closure(&named, &bounds, &units);
+        assert_eq!(closure.members.len(), 3);
+        assert_eq!(told(&closure), (vec![], vec![]));
+    }
+
+    #[test]
+    fn an_alias_is_the_same_unit() {
+        let units = [Unit {
+            names: list(&["real.service", "alias.service"]),
+            consists_of: list(&["alias.service"]),
+            ..unit("real.service")
+        }];
+        let named = ["alias.service", "real.service"];
+        let closure = closure(&named, &Bounds::default(), &units);
+        assert_eq!(closure.members.len(), 1);
+    }
+}
