@@ -1,7 +1,10 @@
-//! What `farewell start` keeps at boot for the shutdown: this machine's facts, and the last good plan.
+//! What `farewell start` keeps at boot for the shutdown: this machine's facts, the last good plan, and
+//! the interfaces that lead to its peers.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -16,6 +19,7 @@ use crate::sys::clock::rfc3339;
 const FACTS: &str = "facts.json";
 const PLAN: &str = "plan.json";
 const ORDER: &str = "sequence.conf";
+const WAYS: &str = "ways.json";
 
 /// The runtime directory. It is gone with the boot (it survives a soft reboot, which changes nothing that is kept here).
 #[derive(Clone, Debug)]
@@ -80,6 +84,19 @@ impl Kept {
     /// What farewell-generator made of the last good plan.
     pub fn order(&self) -> Option<String> {
         fs::read_to_string(self.directory.join(ORDER)).ok()
+    }
+
+    /// The interfaces that led to the addresses of peers over plain http; none where nothing was kept.
+    pub fn ways(&self) -> BTreeMap<IpAddr, String> {
+        self.read(WAYS).unwrap_or_default()
+    }
+
+    /// Keeps the interfaces that lead to the addresses of peers over plain http.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep_ways(&self, ways: &BTreeMap<IpAddr, String>) -> io::Result<()> {
+        self.write_json(WAYS, ways)
     }
 
     /// Keeps facts in the place of those before them.

@@ -69,12 +69,13 @@ struct Stage {
 pub fn rehearse(
     plan: &Arc<Plan>,
     facts: &Arc<Facts>,
+    http: Http,
     mut tell: impl FnMut(usize, &Answer),
 ) -> io::Result<Vec<Answer>> {
     let stage = Arc::new(Stage {
         plan: plan.clone(),
         facts: facts.clone(),
-        http: Http::default(),
+        http,
         cancel: Cancel::new()?,
     });
     let (sender, inbox) = mpsc::channel();

@@ -27,6 +27,7 @@ use crate::config::fragments::Source;
 use crate::history::store::Store;
 use crate::kept::Kept;
 use crate::run::panics::catch_panics;
+use crate::sys::http::Http;
 use crate::sys::signals;
 use crate::trigger::Trigger;
 
@@ -88,6 +89,11 @@ fn kept(options: &Options) -> Option<Kept> {
 fn facts(options: &Options, trigger: Trigger, run: &str) -> Facts {
     let kept = kept(options).map(|kept| kept.facts());
     Facts::new(trigger, run).with_kept(kept.unwrap_or_default())
+}
+
+/// The door to HTTP, which knows the interfaces that led to peers when `farewell start` looked.
+fn http(kept: Option<Kept>) -> Http {
+    Http::with_ways(kept.map(|kept| kept.ways()).unwrap_or_default())
 }
 
 fn store(options: &Options) -> Store {

@@ -12,7 +12,7 @@ use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
 use crate::event::State;
-use crate::inspection::{self, Inspection};
+use crate::inspection::{self, Inspection, addressed};
 use crate::logging;
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::sequence::Step;
@@ -48,7 +48,8 @@ pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
             print(&sheet.line(&plan.steps[index], answer));
         }
     };
-    let answers = match rehearsal::rehearse(&plan, &facts, tell) {
+    let answers = match rehearsal::rehearse(&plan, &facts, super::http(super::kept(options)), tell)
+    {
         Ok(answers) => answers,
         Err(error) => {
             complain(&format!("farewell rehearse: nothing was asked: {error}"));
@@ -82,7 +83,9 @@ fn inspect(options: &Options, plan: &Plan, facts: &Facts) -> Result<Inspection, 
         let reason = "farewell.service runs the installed configuration, and not that of --config";
         return Err(reason.to_owned());
     }
-    inspection::inspect(plan, facts, Deadline::after(MACHINE, Reason::Attempt))
+    let deadline = Deadline::after(MACHINE, Reason::Attempt);
+    let peers = addressed::peers(plan, facts, deadline);
+    inspection::inspect(plan, facts, &peers, deadline)
 }
 
 /// How the lines are laid out.

@@ -24,7 +24,6 @@ use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner};
-use crate::sys::http::Http;
 use crate::sys::{bus, host, process, signals};
 use crate::trigger::Trigger;
 
@@ -115,7 +114,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         trigger,
         begun,
         facts,
-        http: Http::default(),
+        http: super::http(super::kept(options)),
         audience: broadcast.clone(),
     });
     let outcome = runner.run(&errand).unwrap_or_else(|error| {

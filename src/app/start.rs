@@ -11,6 +11,7 @@ use super::{complain, count, facts, generator, kept, print, source, store, undo}
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
+use crate::inspection::addressed::{self, Addressed};
 use crate::inspection::{self, Inspection};
 use crate::kept::Kept;
 use crate::lapse;
@@ -65,9 +66,14 @@ pub fn start(options: &Options) -> u8 {
     };
     print(&format!("farewell start: {steps}, {done}\n"));
     wait_for_units(plan, &facts);
+    // What is undone still goes by the interfaces that were there before.
     let undone = undo_only(options);
     // systemd runs the installed configuration, whatever --config says.
-    let is_ready = !is_installed || is_ready(plan, &facts);
+    let is_ready = !is_installed || {
+        let peers = addressed::peers(plan, &facts, Deadline::after(ANSWER, Reason::Attempt));
+        let is_kept = keep_ways(options, &peers);
+        is_ready(plan, &facts, &peers) && is_kept
+    };
     match (is_sound, is_kept && is_ready) {
         (false, _) => exit::CONFIG,
         (true, false) => exit::FAILED,
@@ -108,6 +114,29 @@ fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Fac
         .is_ok()
 }
 
+/// Keeps the interfaces that lead to the peers now: at the run nothing is sent over plain http where one is gone.
+fn keep_ways(options: &Options, peers: &[Addressed<'_>]) -> bool {
+    let Some(kept) = kept(options) else {
+        return true;
+    };
+    let (before, ways) = (kept.ways(), addressed::ways(peers));
+    for (address, interface) in &ways {
+        let other = before.get(address).filter(|before| *before != interface);
+        if let Some(before) = other {
+            print(&format!(
+                "farewell start: {address} was reached through {before}, and is through {interface} now\n"
+            ));
+        }
+    }
+    let written = kept.keep_ways(&ways).map_err(|error| {
+        let place = kept.directory().display();
+        complain(&format!(
+            "farewell start: {place}: the interfaces that lead to the peers could not be kept: {error}"
+        ));
+    });
+    written.is_ok()
+}
+
 /// Waits until none of the units of the sequence is about to start any more: what is undone brings clients back to
 /// them, and what they listen on is looked at.
 fn wait_for_units(plan: &Plan, facts: &Facts) {
@@ -144,8 +173,8 @@ fn wait_for_units(plan: &Plan, facts: &Facts) {
 
 /// Looks at what systemd has loaded. Where that is only older than the configuration (cloud-init wrote a drop-in, say), one
 /// daemon-reload makes it new.
-fn is_ready(plan: &Plan, facts: &Facts) -> bool {
-    let look = || inspection::inspect(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
+fn is_ready(plan: &Plan, facts: &Facts, peers: &[Addressed<'_>]) -> bool {
+    let look = || inspection::inspect(plan, facts, peers, Deadline::after(ANSWER, Reason::Attempt));
     let mut inspected = look();
     let is_stale = |it: &Inspection| it.findings.iter().any(|finding| finding.is_stale);
     if inspected.as_ref().is_ok_and(is_stale) {

@@ -14,6 +14,7 @@ use crate::event::{Happening, Purpose, Result};
 use crate::history::remnant::Remnant;
 use crate::history::store::{self as records, Admission, Held, Holder, Store};
 use crate::history::survey::Survey;
+use crate::kept::Kept;
 use crate::logging::{self, Sink};
 use crate::machine::Machine;
 use crate::message;
@@ -22,7 +23,6 @@ use crate::run::errand::{Audience as _, Errand};
 use crate::run::runner::{Outcome as End, Runner};
 use crate::step::Kind;
 use crate::sys::clock::rfc3339;
-use crate::sys::http::Http;
 use crate::sys::{files, signals};
 use crate::trigger::Trigger;
 
@@ -182,7 +182,8 @@ fn perform(
         trigger,
         begun,
         facts,
-        http: Http::default(),
+        // Whatever configuration it was of: this is known of the machine.
+        http: super::http(Kept::locate(signals::is_root())),
         audience: broadcast.clone(),
     });
     let end = runner.run(&errand).unwrap_or_else(|error| End {

@@ -1,5 +1,6 @@
 //! What this machine's systemd has loaded, beside what a plan needs of it, found out before the last day.
 
+pub mod addressed;
 mod loaded;
 mod peers;
 
@@ -12,6 +13,7 @@ use crate::plan::ordering::Ordering;
 use crate::sys::bus::Trouble;
 use crate::sys::systemd::{self, Manager, Unit};
 
+use addressed::Addressed;
 use loaded::Demand;
 
 /// Something of which a run would fail, or not take place.
@@ -39,7 +41,12 @@ pub struct Inspection {
 ///
 /// # Errors
 /// Why it was not looked at: one sentence.
-pub fn inspect(plan: &Plan, facts: &Facts, deadline: Deadline) -> Result<Inspection, String> {
+pub fn inspect(
+    plan: &Plan,
+    facts: &Facts,
+    peers: &[Addressed<'_>],
+    deadline: Deadline,
+) -> Result<Inspection, String> {
     if !systemd::is_booted() {
         return Err("systemd does not run here".to_owned());
     }
@@ -58,7 +65,7 @@ pub fn inspect(plan: &Plan, facts: &Facts, deadline: Deadline) -> Result<Inspect
     let demand = Demand::of(plan, facts, &mut units, &mut inspection);
     let findings = loaded::compare(&farewell, &demand);
     inspection.findings.extend(findings);
-    peers::inspect(plan, facts, &farewell, &mut units, &mut inspection);
+    peers::inspect(plan, facts, peers, &farewell, &mut units, &mut inspection);
     inspection.summary = loaded::summary(&farewell);
     Ok(inspection)
 }

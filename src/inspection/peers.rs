@@ -1,32 +1,20 @@
 //! Peers of steps that are on this machine: systemd stops every unit that farewell is not ordered after at the same moment
 //! that farewell starts, and then nobody answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
+use super::addressed::Addressed;
 use super::{Finding, Inspection, Ordering, Units, is_after};
 use crate::config::facts::Facts;
-use crate::deadline::Deadline;
 use crate::plan::gate::Plan;
-use crate::plan::sequence::Step;
 use crate::sys::http::Endpoint;
 use crate::sys::listeners::{Listening, listeners};
 use crate::sys::systemd::{Socket, UNIT, Unit, unit_of};
 use crate::sys::{bus, host};
 
-/// How long one name may take to be resolved. Where it does not, the step's own probe tells.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// What a shutdown starts, which ends every unit that conflicts with it.
 const SHUTDOWN: &str = "shutdown.target";
-
-/// A peer on this machine.
-struct Local<'a> {
-    step: &'a Step,
-    endpoint: Endpoint,
-    address: SocketAddr,
-}
 
 /// Who would end too early, and what it is to systemd.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +29,20 @@ enum Owner {
 pub(super) fn inspect(
     plan: &Plan,
     facts: &Facts,
+    peers: &[Addressed<'_>],
     farewell: &Unit,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
 ) {
-    let peers = match local(plan, facts, units.deadline) {
-        Ok(peers) => peers,
+    let own = match host::addresses() {
+        Ok(own) => own,
         Err(error) => {
             let remark = format!("local peers were not looked at: {error}");
             return inspection.remarks.push(remark);
         }
     };
+    let is_local = |peer: &&Addressed<'_>| is_here(peer.address.ip(), &own);
+    let peers: Vec<&Addressed<'_>> = peers.iter().filter(is_local).collect();
     let addresses: Vec<SocketAddr> = peers.iter().map(|peer| peer.address).collect();
     let listening = match listeners(&addresses) {
         Ok(listening) => listening,
@@ -97,29 +88,6 @@ pub(super) fn inspect(
             inspection.findings.push(Finding { message, is_stale });
         }
     }
-}
-
-/// The peers that are on this machine, with each of their addresses. What cannot be resolved is left to the step's probe.
-fn local<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> std::io::Result<Vec<Local<'a>>> {
-    let own = host::addresses()?;
-    let mut known: BTreeMap<(String, u16), Vec<SocketAddr>> = BTreeMap::new();
-    let mut peers = Vec::new();
-    for step in &plan.steps {
-        for endpoint in step.ties.peers.iter().filter_map(|it| it.get(facts).ok()) {
-            let key = (endpoint.host().to_owned(), endpoint.port());
-            let addresses = known.entry(key).or_insert_with_key(|(host, port)| {
-                let patience = deadline.left().unwrap_or_default().min(PATIENCE);
-                host::resolve(host, *port, patience).unwrap_or_default()
-            });
-            let here = addresses.iter().filter(|it| is_here(it.ip(), &own));
-            peers.extend(here.map(|address| Local {
-                step,
-                endpoint: endpoint.clone(),
-                address: *address,
-            }));
-        }
-    }
-    Ok(peers)
 }
 
 fn is_here(address: IpAddr, own: &[IpAddr]) -> bool {

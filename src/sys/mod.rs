@@ -16,6 +16,7 @@ pub mod mounts;
 pub mod notify;
 pub mod packages;
 pub mod process;
+pub mod routes;
 pub mod signals;
 pub mod sockets;
 pub mod systemd;

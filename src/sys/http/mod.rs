@@ -6,10 +6,12 @@ mod outcome;
 mod resolver;
 mod stream;
 mod tls;
+mod ways;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::sys::workers;
 use resolver::{Names, Route};
+use ways::{Recheck, Ways};
 
 /// How much of a body is read. No answer that a step looks at is longer.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -76,6 +79,7 @@ struct Line {
 #[derive(Default)]
 pub struct Http {
     names: Names,
+    ways: Ways,
     agents: Mutex<HashMap<Line, Agent>>,
 }
 
@@ -83,6 +87,15 @@ impl Http {
     /// No connections yet.
     pub fn new() -> Self {
         Http::default()
+    }
+
+    /// No connections yet, and none over plain http to an address of `ways` whose interface is gone or down: what
+    /// answers there then may be a stranger.
+    pub fn with_ways(ways: BTreeMap<IpAddr, String>) -> Self {
+        Http {
+            ways: Ways::new(ways),
+            ..Http::default()
+        }
     }
 
     /// Sends a request and reads the whole answer, of a body at most [`BODY_LIMIT`].
@@ -174,6 +187,12 @@ impl Http {
         let route = Route {
             names: self.names.clone(),
             real: line.real.clone(),
+            // A certificate proves who answers, whichever way leads there.
+            ways: if https {
+                Ways::default()
+            } else {
+                self.ways.clone()
+            },
         };
         let agent = agent(config, route);
         Ok(self.agents().entry(line).or_insert(agent).clone())
@@ -217,6 +236,7 @@ fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {
     let connector =
         ().chain(TcpConnector::default())
             .chain(Opening)
+            .chain(Recheck(route.ways.clone()))
             .chain(RustlsConnector::default());
     Agent::with_parts(config.build(), connector, route)
 }

@@ -12,6 +12,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::ways::Ways;
 use crate::sys::workers;
 
 /// As many addresses of a name as the client takes.
@@ -110,6 +111,8 @@ pub(super) struct Route {
     pub(super) names: Names,
     /// Where every request goes, whatever its URL says: the real host behind a server's name.
     pub(super) real: Option<(String, u16)>,
+    /// The interfaces that must still be there.
+    pub(super) ways: Ways,
 }
 
 impl Resolver for Route {
@@ -134,13 +137,9 @@ impl Resolver for Route {
                 )
             }
         };
+        let found = self.names.find(host, port, *timeout.after)?;
         let mut addresses = self.empty();
-        for address in self
-            .names
-            .find(host, port, *timeout.after)?
-            .into_iter()
-            .take(MOST)
-        {
+        for address in self.ways.open(&found)?.into_iter().take(MOST) {
             addresses.push(address);
         }
         Ok(addresses)

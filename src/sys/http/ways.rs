@@ -1,0 +1,124 @@
+//! The interfaces that led to peers when this machine was looked at, and whether they are still there.
+//!
+//! When a tunnel goes, packets to the addresses behind it take the next best route, and whoever has the address there
+//! answers. Over https the certificate tells a stranger; over plain http nothing does, and he gets the token.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
+
+use crate::sys::routes;
+
+/// The interface that led to each address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ways(Arc<BTreeMap<IpAddr, String>>);
+
+/// An address to which no connection is made, since its interface is gone.
+#[derive(Debug)]
+pub(super) struct Lost {
+    address: IpAddr,
+    interface: String,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lost { address, interface } = self;
+        write!(
+            out,
+            "{interface}, the interface that led to {address} when farewell start looked, is gone or down, and over plain \
+             http nobody knows who would answer now: nothing was sent"
+        )
+    }
+}
+
+impl std::error::Error for Lost {}
+
+impl From<Lost> for ureq::Error {
+    fn from(lost: Lost) -> Self {
+        ureq::Error::Other(Box::new(lost))
+    }
+}
+
+impl Ways {
+    pub(super) fn new(ways: BTreeMap<IpAddr, String>) -> Ways {
+        // Every way leads through the same table of interfaces.
+        Ways(Arc::new(ways))
+    }
+
+    /// Those of `addresses` to which a connection may be made.
+    pub(super) fn open(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, Lost> {
+        let way = |address: &SocketAddr| self.0.get(&address.ip().to_canonical());
+        if addresses.iter().all(|address| way(address).is_none()) {
+            return Ok(addresses.to_vec());
+        }
+        // Where the kernel does not say, no way is known to be lost.
+        let Ok(up) = routes::interfaces_up() else {
+            return Ok(addresses.to_vec());
+        };
+        let mut lost = None;
+        let mut open = Vec::new();
+        for address in addresses {
+            match way(address).filter(|interface| !up.contains(*interface)) {
+                None => open.push(*address),
+                Some(interface) => {
+                    lost = Some(Lost {
+                        address: address.ip(),
+                        interface: interface.clone(),
+                    });
+                }
+            }
+        }
+        match lost {
+            Some(lost) if open.is_empty() => Err(lost),
+            _ => Ok(open),
+        }
+    }
+}
+
+/// Looks again when the connection is there, before anything is sent on it: the interface may have gone while it was made.
+#[derive(Debug)]
+pub(super) struct Recheck(pub(super) Ways);
+
+impl<In: Transport> Connector<In> for Recheck {
+    type Out = In;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<In>, ureq::Error> {
+        // Which of the addresses it was is not told.
+        for address in &details.addrs {
+            self.0.open(&[*address])?;
+        }
+        Ok(chained)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_whose_interface_is_gone_are_closed() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let known = [(ip("10.9.0.1"), "no-such-0"), (ip("10.9.0.2"), "lo")];
+        let known = known.map(|(address, interface)| (address, interface.to_owned()));
+        let ways = Ways::new(BTreeMap::from(known));
+        let at = |text: &str| SocketAddr::new(ip(text), 80);
+        let (gone, up, other) = (at("10.9.0.1"), at("10.9.0.2"), at("10.9.0.3"));
+        assert_eq!(ways.open(&[up, other]).expect("open"), [up, other]);
+        assert_eq!(ways.open(&[gone, up]).expect("open"), [up]);
+        let lost = ways.open(&[gone]).expect_err("gone");
+        assert!(
+            lost.to_string().starts_with("no-such-0, the interface"),
+            "{lost}"
+        );
+        let mapped = at("::ffff:10.9.0.1");
+        assert!(ways.open(&[mapped]).is_err());
+        assert_eq!(Ways::default().open(&[gone]).expect("open"), [gone]);
+    }
+}
