@@ -1,23 +1,23 @@
 //! Why a run takes place, found out from systemd's job list: the environment of `ExecStop=` says nothing of it.
 
-use std::thread;
+mod inquiry;
+
 use std::time::Duration;
 
 use crate::deadline::{Deadline, Reason};
-use crate::sys::bus::Trouble;
-use crate::sys::systemd::{self, Job, Manager};
+use crate::sys::systemd::{self, Job};
 use crate::sys::{packages, signals};
-use crate::trigger::Trigger;
+use crate::trigger::{Diagnosis, Trigger};
 
-/// How long PID 1 may take to say what its jobs are. It may be busy with hundreds of units that stop at once.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long one question may take, and the pause before it is asked again.
-const QUESTION: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(50);
+use inquiry::Answer;
+pub use inquiry::{Inquiry, patience};
 
 /// How long dpkg may take to tell about the package.
 const DPKG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What an unknown shutdown means, told wherever one is.
+const UNKNOWN: &str =
+    "it counts as poweroff: locks are released, and what deletes for good is skipped";
 
 /// The targets that end the system, and what they mean; see systemd.special(7).
 const ENDS: [(&str, Trigger); 5] = [
@@ -32,7 +32,7 @@ const ENDS: [(&str, Trigger); 5] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A farewell.
-    Farewell(Trigger),
+    Farewell(Diagnosis),
     /// The unit is restarted, or its package changed: no farewell, unless the configuration says so.
     Restart,
 }
@@ -41,16 +41,16 @@ impl Cause {
     /// The trigger's word, or `restart`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Cause::Farewell(trigger) => trigger.as_str(),
+            Cause::Farewell(diagnosis) => diagnosis.trigger().as_str(),
             Cause::Restart => "restart",
         }
     }
 
-    /// The trigger of the run: a restart that is one has `stop`.
-    pub fn trigger(self) -> Trigger {
+    /// Why the run takes place: a restart that is one has `stop`.
+    pub fn diagnosis(self) -> Diagnosis {
         match self {
-            Cause::Farewell(trigger) => trigger,
-            Cause::Restart => Trigger::Stop,
+            Cause::Farewell(diagnosis) => diagnosis,
+            Cause::Restart => Trigger::Stop.into(),
         }
     }
 }
@@ -70,98 +70,133 @@ impl Occasion {
         Occasion { cause, seen }
     }
 
+    fn farewell(trigger: Trigger, seen: impl Into<String>) -> Occasion {
+        Occasion::new(Cause::Farewell(trigger.into()), seen)
+    }
+
+    fn unknown_shutdown(seen: &str) -> Occasion {
+        let cause = Cause::Farewell(Diagnosis::UnknownShutdown);
+        Occasion::new(cause, format!("{seen}; {UNKNOWN}"))
+    }
+
     /// What `--trigger` says.
     pub fn given(word: &str) -> Occasion {
-        let cause = Trigger::parse(word).map_or(Cause::Restart, Cause::Farewell);
+        let cause = Trigger::parse(word).map_or(Cause::Restart, |it| Cause::Farewell(it.into()));
         Occasion::new(cause, "given with --trigger")
     }
 
-    /// Looks why this process runs. Takes at most a few seconds, whatever PID 1 does.
-    pub fn find_out() -> Occasion {
-        let (occasion, is_stop_job) = Occasion::of_jobs();
-        if !is_stop_job {
-            return occasion;
-        }
-        let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
-        match packages::change_under_way(dpkg) {
-            Some(change) => {
-                let seen = format!("dpkg is at work on the package ({change})");
-                Occasion::new(Cause::Restart, seen)
+    /// Whether this is a shutdown of which nobody says what kind it is.
+    pub fn is_unknown(&self) -> bool {
+        self.cause == Cause::Farewell(Diagnosis::UnknownShutdown)
+    }
+
+    /// Looks why this process runs. Takes no longer than `inquiry` allows, and a little for dpkg, whatever PID 1 does.
+    pub fn find_out(inquiry: &Inquiry<'_>) -> Occasion {
+        match Found::of_jobs(inquiry) {
+            Found::Silence(seen) => Occasion::unknown_shutdown(&seen),
+            Found::Seen(occasion, IsStopJob(false)) => occasion,
+            Found::Seen(occasion, IsStopJob(true)) => {
+                let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
+                match packages::change_under_way(dpkg) {
+                    Some(change) => {
+                        let seen = format!("dpkg is at work on the package ({change})");
+                        Occasion::new(Cause::Restart, seen)
+                    }
+                    None => occasion,
+                }
             }
-            None => occasion,
         }
     }
 
     /// The shutdown that has begun by now, if one has: it may come while a run leaves itself out, and is not told
-    /// again.
-    pub fn shutdown_by_now() -> Option<Occasion> {
-        let (occasion, _) = Occasion::of_jobs();
-        let is_end = matches!(occasion.cause, Cause::Farewell(trigger) if trigger != Trigger::Stop);
+    /// again. Silence is none: what was seen before holds then.
+    pub fn shutdown_by_now(inquiry: &Inquiry<'_>) -> Option<Occasion> {
+        let Found::Seen(occasion, _) = Found::of_jobs(inquiry) else {
+            return None;
+        };
+        let is_end = matches!(occasion.cause, Cause::Farewell(it) if it.trigger() != Trigger::Stop);
         is_end.then_some(occasion)
     }
+}
 
-    /// What systemd's jobs say, and whether they say that only the unit is stopped, by whomever.
-    fn of_jobs() -> (Occasion, bool) {
-        let stop = Cause::Farewell(Trigger::Stop);
+/// Whether systemd's jobs say that only the unit is stopped, by whomever.
+struct IsStopJob(bool);
+
+/// What came of looking.
+enum Found {
+    Seen(Occasion, IsStopJob),
+    /// Nobody has said anything; who was asked, and for how long.
+    Silence(String),
+}
+
+impl Found {
+    fn of_jobs(inquiry: &Inquiry<'_>) -> Found {
+        let stop = |seen| Found::Seen(Occasion::farewell(Trigger::Stop, seen), IsStopJob(false));
         if !systemd::is_booted() {
-            return (Occasion::new(stop, "systemd does not run here"), false);
+            return stop("systemd does not run here");
         }
         if !signals::is_started_by_systemd() {
-            return (Occasion::new(stop, "started by hand"), false);
+            return stop("started by hand");
         }
-        let deadline = Deadline::after(PATIENCE, Reason::Attempt);
         let own = systemd::unit_of("self").unwrap_or_else(|| systemd::UNIT.to_owned());
-        match ask(deadline) {
-            Err(trouble) => {
-                let seen = format!(
-                    "PID 1 does not say which ({trouble}), and a shutdown of an unknown kind counts as poweroff"
-                );
-                let occasion = Occasion::new(Cause::Farewell(Trigger::Poweroff), seen);
-                (occasion, false)
+        let (jobs, state) = match inquiry.ask() {
+            Answer::Queue(jobs, state) => (jobs, state),
+            Answer::Kind(trigger) => {
+                let seen = format!("systemd does not say why, and logind prepares for {trigger}");
+                return Found::Seen(Occasion::farewell(trigger, seen), IsStopJob(false));
             }
-            Ok((jobs, state)) => {
-                let occasion = judge(&jobs, &state, &own);
-                let is_stop_job = occasion.cause == stop && state != "maintenance";
-                (occasion, is_stop_job)
+            Answer::Nothing(seen) => return Found::Silence(seen),
+        };
+        match judge(&jobs, &state, &own) {
+            Some(occasion) => {
+                let is_stop = occasion.cause == Cause::Farewell(Trigger::Stop.into());
+                let is_stop_job = is_stop && state != "maintenance";
+                Found::Seen(occasion, IsStopJob(is_stop_job))
+            }
+            None => {
+                let seen = "the system is stopping, with a target of its own";
+                let occasion = match inquiry.kind_of_shutdown() {
+                    Some(trigger) => Occasion::farewell(
+                        trigger,
+                        format!("{seen}, and logind prepares for {trigger}"),
+                    ),
+                    None => Occasion::unknown_shutdown(seen),
+                };
+                Found::Seen(occasion, IsStopJob(false))
             }
         }
     }
 }
 
-/// The jobs and the state of the system, asked for again while there is no answer.
-fn ask(deadline: Deadline) -> Result<(Vec<Job>, String), Trouble> {
-    loop {
-        let question = deadline.earlier(Deadline::after(QUESTION, Reason::Attempt));
-        let answer = Manager::connect(question).and_then(|manager| {
-            let jobs = manager.jobs(question)?;
-            Ok((jobs, manager.state(question)?))
-        });
-        match answer {
-            Err(_) if deadline.left().is_some_and(|left| left > PAUSE) => thread::sleep(PAUSE),
-            answer => return answer,
-        }
-    }
+/// The target with a start job that ends the system, if there is one.
+fn end(jobs: &[Job]) -> Option<(&'static str, Trigger)> {
+    let starts = |target: &str| {
+        let is_it = |job: &Job| job.unit == target && job.kind == "start";
+        jobs.iter().any(is_it)
+    };
+    ENDS.into_iter().find(|(target, _)| starts(target))
 }
 
-fn judge(jobs: &[Job], state: &str, own: &str) -> Occasion {
-    let has = |unit: &str, kind: &str| jobs.iter().any(|job| job.unit == unit && job.kind == kind);
+/// What the jobs and the state of the system come to; `None` for a shutdown that none of the known targets makes.
+fn judge(jobs: &[Job], state: &str, own: &str) -> Option<Occasion> {
     // Before its own job: a shutdown that comes during a restart turns that into a stop, or has not done so yet.
-    if let Some((target, trigger)) = ENDS.iter().find(|(target, _)| has(target, "start")) {
+    if let Some((target, trigger)) = end(jobs) {
         let seen = format!("{target} has a start job");
-        return Occasion::new(Cause::Farewell(*trigger), seen);
+        return Some(Occasion::farewell(trigger, seen));
     }
     if state == "stopping" {
-        let seen = "the system is stopping, with a target of its own, which counts as poweroff";
-        return Occasion::new(Cause::Farewell(Trigger::Poweroff), seen);
+        return None;
     }
-    if has(own, "restart") {
-        return Occasion::new(Cause::Restart, format!("{own} has a restart job"));
+    let is_restarted = |job: &Job| job.unit == own && job.kind == "restart";
+    if jobs.iter().any(is_restarted) {
+        let seen = format!("{own} has a restart job");
+        return Some(Occasion::new(Cause::Restart, seen));
     }
     let seen = match state {
         "maintenance" => "the system goes to rescue mode".to_owned(),
         _ => format!("only {own} is stopped"),
     };
-    Occasion::new(Cause::Farewell(Trigger::Stop), seen)
+    Some(Occasion::farewell(Trigger::Stop, seen))
 }
 
 #[cfg(test)]
@@ -175,6 +210,7 @@ mod tests {
             kind: kind.to_owned(),
             state: "waiting".to_owned(),
         };
+        let known = |trigger: Trigger| Cause::Farewell(trigger.into());
         let own = "farewell.service";
         let ends = ENDS.map(|(target, trigger)| {
             let jobs = vec![
@@ -182,44 +218,45 @@ mod tests {
                 job("umount.target", "start"),
                 job(target, "start"),
             ];
-            (jobs, "stopping", Cause::Farewell(trigger))
+            (jobs, "stopping", Some(known(trigger)))
         });
         let others = [
             (
                 vec![job(own, "stop")],
                 "running",
-                Cause::Farewell(Trigger::Stop),
+                Some(known(Trigger::Stop)),
             ),
             (
                 vec![job(own, "stop"), job("poweroff.target", "verify-active")],
                 "degraded",
-                Cause::Farewell(Trigger::Stop),
+                Some(known(Trigger::Stop)),
             ),
-            (vec![job(own, "restart")], "running", Cause::Restart),
+            (vec![job(own, "restart")], "running", Some(Cause::Restart)),
             (
                 vec![job("other.service", "restart"), job(own, "stop")],
                 "running",
-                Cause::Farewell(Trigger::Stop),
+                Some(known(Trigger::Stop)),
             ),
             (
                 vec![job(own, "restart"), job("reboot.target", "start")],
                 "stopping",
-                Cause::Farewell(Trigger::Reboot),
+                Some(known(Trigger::Reboot)),
             ),
             (
                 vec![job(own, "stop"), job("rescue.target", "start")],
                 "maintenance",
-                Cause::Farewell(Trigger::Stop),
+                Some(known(Trigger::Stop)),
             ),
             (
                 vec![job(own, "stop"), job("my-end.target", "start")],
                 "stopping",
-                Cause::Farewell(Trigger::Poweroff),
+                None,
             ),
         ];
         for (jobs, state, cause) in ends.into_iter().chain(others) {
             let occasion = judge(&jobs, state, own);
-            assert_eq!(occasion.cause, cause, "{jobs:?} {state}: {}", occasion.seen);
+            let seen = occasion.map(|it| it.cause);
+            assert_eq!(seen, cause, "{jobs:?} {state}");
         }
     }
 }

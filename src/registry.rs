@@ -27,6 +27,8 @@ pub struct Entry {
     pub ties: Ties,
     /// How leaving it uses its time: [`Pace::Polled`] where it waits for something.
     pub pace: Pace,
+    /// As [`crate::step::Blueprint::is_permanent`].
+    pub is_permanent: bool,
 }
 
 /// A kind of registry: its name in the configuration and how its keys are read.

@@ -162,6 +162,9 @@ pub struct Blueprint {
     pub may_stop: bool,
     /// What is due after it, to the end of the run.
     pub aftermath: Option<Aftermath>,
+    /// Whether it takes out what neither `farewell start` nor the member itself brings back, should this machine restart
+    /// after all.
+    pub is_permanent: bool,
 }
 
 impl Blueprint {
@@ -175,6 +178,7 @@ impl Blueprint {
             ties: Ties::default(),
             may_stop: false,
             aftermath: None,
+            is_permanent: false,
         }
     }
 }

@@ -95,6 +95,7 @@ impl Undoing {
             ties: Ties::default(),
             may_stop: false,
             aftermath: None,
+            is_permanent: false,
             is_closing: false,
         }
     }

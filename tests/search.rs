@@ -9,7 +9,7 @@ use farewell::config::facts::Facts;
 use farewell::failure::Word;
 use farewell::step::{Blueprint, Effect};
 use farewell::sys::host;
-use farewell::trigger::Trigger;
+use farewell::trigger::{Diagnosis, Trigger};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::binary::{Binary, step_of};
@@ -568,6 +568,14 @@ fn a_machine_that_comes_back_is_only_restarted() {
     );
     assert_eq!(search.changes(), Vec::<String>::new());
     run.facts = Facts::new(Trigger::Reboot, "run-1");
+    assert_eq!(
+        run.attempt(&at(&search, "elasticsearch"), TIME),
+        Ok(Effect::Done)
+    );
+    assert_eq!(search.shutdown().expect("it stands there").kind, "restart");
+    // Nobody knows whether it comes back: as if it did.
+    search.put(None);
+    run.facts = Facts::new(Diagnosis::UnknownShutdown, "run-1");
     assert_eq!(
         run.attempt(&at(&search, "elasticsearch"), TIME),
         Ok(Effect::Done)

@@ -5,7 +5,7 @@ use crate::cli::Options;
 use crate::config::facts::Facts;
 use crate::config::problem::Problem;
 use crate::plan::gate::{Passage, Plan};
-use crate::trigger::Trigger;
+use crate::trigger::Diagnosis;
 
 /// A plan, and what it was made with.
 pub struct Intake {
@@ -21,8 +21,8 @@ pub struct Intake {
 ///
 /// # Errors
 /// Every problem, where there is no plan at all.
-pub fn take(options: &Options, trigger: Trigger, id: &str) -> Result<Intake, Vec<Problem>> {
-    let facts = facts(options, trigger, id);
+pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake, Vec<Problem>> {
+    let facts = facts(options, diagnosis, id);
     let passage = Passage::through(&source(options), Some(&facts));
     let mut warnings: Vec<String> = passage.problems.iter().map(Problem::sentence).collect();
     if let Some(plan) = passage.plan {

@@ -29,7 +29,7 @@ use crate::kept::Kept;
 use crate::run::panics::catch_panics;
 use crate::sys::http::Http;
 use crate::sys::signals;
-use crate::trigger::Trigger;
+use crate::trigger::Diagnosis;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -86,9 +86,9 @@ fn kept(options: &Options) -> Option<Kept> {
 }
 
 /// The facts for a run, or a look, with what was kept of them.
-fn facts(options: &Options, trigger: Trigger, run: &str) -> Facts {
+fn facts(options: &Options, diagnosis: impl Into<Diagnosis>, run: &str) -> Facts {
     let kept = kept(options).map(|kept| kept.facts());
-    Facts::new(trigger, run).with_kept(kept.unwrap_or_default())
+    Facts::new(diagnosis, run).with_kept(kept.unwrap_or_default())
 }
 
 /// The door to HTTP, which knows the interfaces that led to peers when `farewell start` looked.

@@ -16,8 +16,8 @@ use crate::event::{self, Happening, Purpose};
 use crate::history::store::{self as records, Holder, Store};
 use crate::logging::{self, Sink};
 use crate::message;
-use crate::occasion::Occasion;
-use crate::plan::head::Restart;
+use crate::occasion::{Inquiry, Occasion};
+use crate::plan::head::{BUDGET, CLOSING, Restart};
 use crate::reporters::console::Console;
 use crate::reporters::dbus;
 use crate::reporters::record::Record;
@@ -32,9 +32,10 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     let sink = logging::install(LevelFilter::Warn);
     let runner = Runner::default();
     let control = runner.control();
-    let told = AtomicBool::new(false);
+    let told = Arc::new(AtomicBool::new(false));
+    let telling = told.clone();
     let listening = signals::on_stop(move || {
-        if told.swap(true, Ordering::Relaxed) {
+        if telling.swap(true, Ordering::Relaxed) {
             control.stop_at_once();
         } else {
             control.stop();
@@ -47,19 +48,32 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     }
     let started = SystemTime::now();
     let id = records::new_id(started);
-    let occasion = trigger.map_or_else(Occasion::find_out, Occasion::given);
-    let mut intake = intake::take(options, occasion.cause.trigger(), &id);
+    let smallest = || {
+        let intake = intake::take(options, Trigger::Stop.into(), &id);
+        (
+            intake.map_or(BUDGET, |it| it.plan.smallest_budget()),
+            CLOSING,
+        )
+    };
+    let inquiry = Inquiry {
+        begun,
+        budget: &smallest,
+        is_told_to_stop: &|| told.load(Ordering::Relaxed),
+    };
+    let occasion = trigger.map_or_else(|| Occasion::find_out(&inquiry), Occasion::given);
+    let mut intake = intake::take(options, occasion.cause.diagnosis(), &id);
     let restart = intake
         .as_ref()
         .map_or(Restart::Skip, |it| it.plan.restart());
     let before = occasion.cause;
-    let Some(occasion) = skip::unless_skipped(occasion, restart, sink) else {
+    let Some(occasion) = skip::unless_skipped(occasion, restart, &inquiry, sink) else {
         watchers::flush_log();
         return exit::OK;
     };
-    let trigger = occasion.cause.trigger();
+    let diagnosis = occasion.cause.diagnosis();
+    let trigger = diagnosis.trigger();
     if occasion.cause != before {
-        intake = intake::take(options, trigger, &id);
+        intake = intake::take(options, diagnosis, &id);
     }
     let Intake {
         plan,
@@ -74,7 +88,11 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         ("FAREWELL_TRIGGER", trigger.as_str()),
     ];
     let text = format!("trigger {trigger}: {}", occasion.seen);
-    message::TRIGGER.log(Level::Info, &text, &fields);
+    let level = match occasion.is_unknown() {
+        true => Level::Warn,
+        false => Level::Info,
+    };
+    message::TRIGGER.log(level, &text, &fields);
     let store = store(options);
     let holder = Holder::this(&id, signals::is_started_by_systemd());
     let entry = match admission::admit(&store, &holder) {
@@ -107,7 +125,13 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         reserve: plan.reserve(trigger),
         steps: plan.names(),
     });
-    (warnings.into_iter().chain(warning))
+    let unknown = (occasion.is_unknown()).then(|| {
+        format!(
+            "it is not known what kind of shutdown this is: {}",
+            occasion.seen
+        )
+    });
+    (unknown.into_iter().chain(warnings).chain(warning))
         .for_each(|message| broadcast.hear(Happening::Warning { message }));
     let errand = Arc::new(Errand {
         plan,

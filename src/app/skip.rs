@@ -7,7 +7,7 @@ use log::Level;
 use super::complain;
 use crate::logging::Sink;
 use crate::message;
-use crate::occasion::{Cause, Occasion};
+use crate::occasion::{Cause, Inquiry, Occasion};
 use crate::plan::head::Restart;
 use crate::sys::signals;
 
@@ -15,7 +15,12 @@ use crate::sys::signals;
 const SKIP: &str = "/run/farewell/skip";
 
 /// The occasion that a farewell is said on; `None` where there is none, which the journal then knows.
-pub fn unless_skipped(occasion: Occasion, restart: Restart, sink: Sink) -> Option<Occasion> {
+pub fn unless_skipped(
+    occasion: Occasion,
+    restart: Restart,
+    inquiry: &Inquiry<'_>,
+    sink: Sink,
+) -> Option<Occasion> {
     let trigger = occasion.cause.as_str();
     let tell = |level, text: &str| {
         match sink {
@@ -40,5 +45,5 @@ pub fn unless_skipped(occasion: Occasion, restart: Restart, sink: Sink) -> Optio
     let text = format!("a restart is no farewell (restart = \"skip\"): nothing is run ({seen})");
     tell(Level::Info, &text);
     // The last look, as late as can be: what comes after it finds the unit stopped.
-    Occasion::shutdown_by_now()
+    Occasion::shutdown_by_now(inquiry)
 }

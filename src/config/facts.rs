@@ -10,7 +10,7 @@ use super::template::{self, Fact, Part, Template};
 use crate::event;
 use crate::secrets;
 use crate::sys::{files, host};
-use crate::trigger::Trigger;
+use crate::trigger::{ComesBack, Diagnosis, Trigger};
 
 /// Values of facts by how they are written: `${ip:eth0}`.
 pub type Values = BTreeMap<String, String>;
@@ -21,7 +21,7 @@ pub type Values = BTreeMap<String, String>;
 /// sources may be gone at a shutdown. `env`, `file` and `json` are read anew each time; the value kept at boot serves only
 /// where that fails. Credentials are read anew each time, and never kept.
 pub struct Facts {
-    trigger: Trigger,
+    diagnosis: Diagnosis,
     run: String,
     progress: Mutex<(event::Result, Vec<String>)>,
     kept: Values,
@@ -30,10 +30,10 @@ pub struct Facts {
 
 impl Facts {
     /// Facts of the run `run`.
-    pub fn new(trigger: Trigger, run: impl Into<String>) -> Self {
+    pub fn new(diagnosis: impl Into<Diagnosis>, run: impl Into<String>) -> Self {
         let progress = Mutex::new((event::Result::Ok, Vec::new()));
         Facts {
-            trigger,
+            diagnosis: diagnosis.into(),
             run: run.into(),
             progress,
             kept: Values::new(),
@@ -43,7 +43,12 @@ impl Facts {
 
     /// Why the run takes place.
     pub fn trigger(&self) -> Trigger {
-        self.trigger
+        self.diagnosis.trigger()
+    }
+
+    /// Whether this machine comes back by itself after the run.
+    pub fn comes_back(&self) -> ComesBack {
+        self.diagnosis.comes_back()
     }
 
     /// The run's ID.
@@ -141,7 +146,7 @@ impl Facts {
         match fact {
             Fact::Hostname | Fact::MachineId | Fact::BootId | Fact::Ip(_) => self.of_machine(fact),
             Fact::Env(_) | Fact::File(_) | Fact::Json(..) => self.anew(fact),
-            Fact::Trigger => Ok(self.trigger.to_string()),
+            Fact::Trigger => Ok(self.trigger().to_string()),
             Fact::Run => Ok(self.run.clone()),
             Fact::Result => Ok(progress().0.as_str().to_owned()),
             Fact::Failed => Ok(progress().1.join(",")),

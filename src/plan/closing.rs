@@ -39,6 +39,7 @@ fn closing(step: &Step, others: &[usize]) -> Option<Step> {
         ties: Ties::default(),
         may_stop: false,
         aftermath: None,
+        is_permanent: false,
         is_closing: true,
     })
 }

@@ -60,6 +60,12 @@ impl Plan {
         budgets.into_iter().max().unwrap_or(BUDGET) + CLOSING
     }
 
+    /// The smallest of the budgets: what a run may count on before its trigger is known.
+    pub fn smallest_budget(&self) -> Duration {
+        let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
+        budgets.into_iter().min().unwrap_or(BUDGET)
+    }
+
     /// What a restart of farewell's own unit is.
     pub fn restart(&self) -> Restart {
         self.head.restart

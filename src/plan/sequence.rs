@@ -11,7 +11,7 @@ use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
 use crate::step::{Action, Aftermath, Pace, TIMEOUT, Ties};
 use crate::steps::KINDS;
-use crate::trigger::Trigger;
+use crate::trigger::{ComesBack, Trigger};
 
 /// The shortest `attempt-timeout` that is chosen by itself.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -68,8 +68,26 @@ pub struct Step {
     pub may_stop: bool,
     /// What is due after it, to the end of the run.
     pub aftermath: Option<Aftermath>,
+    /// Whether nobody brings back what it takes out.
+    pub is_permanent: bool,
     /// Whether it is the closing of another step: the run's last act, which a run that is told to end at once still does.
     pub is_closing: bool,
+}
+
+impl Step {
+    /// Why it is skipped on `trigger`, if it is. What deletes for good is missed by a machine that comes back: where nobody
+    /// knows whether it does, it runs only if its `when` says that it is for machines that are gone.
+    pub fn skipped(&self, trigger: Trigger, comes_back: ComesBack) -> Option<String> {
+        if !self.when.contains(&trigger) {
+            return Some(format!("not on {trigger}"));
+        }
+        let is_for_restarts = self.when.iter().any(|it| it.restarts());
+        (self.is_permanent && is_for_restarts && comes_back == ComesBack::Unknown).then(|| {
+            "it deletes for good, and it is not known whether this machine comes back; it runs then only where its \
+             `when` leaves out reboot, kexec and soft-reboot"
+                .to_owned()
+        })
+    }
 }
 
 /// A step as it was read, before its place among the others is known.
@@ -237,6 +255,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 ties: blueprint.ties,
                 may_stop: blueprint.may_stop,
                 aftermath: blueprint.aftermath,
+                is_permanent: blueprint.is_permanent,
                 is_closing: false,
             }
         });

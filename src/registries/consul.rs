@@ -76,6 +76,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
         }),
         ties,
         pace: Pace::Retried,
+        is_permanent: false,
     })
 }
 

@@ -124,6 +124,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
             true => Pace::Retried,
             false => Pace::Polled,
         },
+        is_permanent: false,
     })
 }
 

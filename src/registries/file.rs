@@ -34,6 +34,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
         registration: Box::new(Entry { path }),
         ties,
         pace: Pace::Retried,
+        is_permanent: false,
     })
 }
 

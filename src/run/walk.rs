@@ -152,13 +152,9 @@ impl Walk {
     fn begin(&mut self, index: usize) {
         let errand = self.errand.clone();
         let step = &errand.plan.steps[index];
-        if !step.when.contains(&errand.trigger) {
-            let reason = format!("not on {}", errand.trigger);
-            return self.end(
-                index,
-                Ending::without_begin(State::Skipped, reason),
-                Instant::now(),
-            );
+        if let Some(reason) = step.skipped(errand.trigger, errand.facts.comes_back()) {
+            let ending = Ending::without_begin(State::Skipped, reason);
+            return self.end(index, ending, Instant::now());
         }
         if let Some(reason) = self.stopped.as_ref().filter(|_| !step.always) {
             let ending = Ending::without_begin(State::Cancelled, reason.clone());

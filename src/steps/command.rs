@@ -74,6 +74,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         ties,
         may_stop: true,
         aftermath: None,
+        is_permanent: false,
     })
 }
 

@@ -34,9 +34,11 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         registration,
         ties,
         pace,
+        is_permanent,
     } = entry?;
     Some(Blueprint {
         ties,
+        is_permanent,
         ..Blueprint::new(Deregister { registration }, pace)
     })
 }

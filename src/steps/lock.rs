@@ -9,6 +9,7 @@ use crate::intent::Intent;
 use crate::lock::{Claim, Lock};
 use crate::locks::VIAS;
 use crate::step::{self, Action, Aftermath, Blueprint, Effect, Kind, Pace, Scope};
+use crate::trigger::ComesBack;
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -78,10 +79,10 @@ struct Parting(Arc<dyn Lock>);
 
 impl Action for Parting {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        if scope.facts.trigger().comes_back() {
-            self.0.hold(scope)
-        } else {
-            self.0.release(scope)
+        match scope.facts.comes_back() {
+            ComesBack::Yes => self.0.hold(scope),
+            // A lock that a machine keeps which never comes back blocks its fleet.
+            ComesBack::No | ComesBack::Unknown => self.0.release(scope),
         }
     }
 

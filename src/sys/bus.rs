@@ -142,6 +142,14 @@ impl Bus {
         Ok(bus)
     }
 
+    /// Whether somebody has `name` on this bus now. A call to a name that nobody has would have the bus start its owner.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn has_owner(&mut self, name: &str, deadline: Deadline) -> Result<bool, Trouble> {
+        self.answer(&bus_call("NameHasOwner", &(name,))?, deadline)
+    }
+
     /// The peer that listens at `path` itself.
     ///
     /// # Errors

@@ -77,7 +77,7 @@ pub(super) struct Preparation<'a> {
 
 impl<'a> Preparation<'a> {
     pub fn new(line: &'a Line<'a>, node: &'a Node, others: &'a [Node]) -> Self {
-        let comes_back = line.scope.facts.trigger().comes_back();
+        let comes_back = line.scope.facts.comes_back().is_possible();
         Preparation {
             line,
             node,

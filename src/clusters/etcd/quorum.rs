@@ -92,7 +92,7 @@ impl View {
 /// # Errors
 /// Why no number of them is enough.
 pub(super) fn needed(view: &View, scope: &Scope<'_>) -> Result<usize, String> {
-    enough(view.voters(), scope.facts.trigger().comes_back())
+    enough(view.voters(), scope.facts.comes_back().is_possible())
         .map_err(|cause| format!("{}: {cause}", view.name))
 }
 

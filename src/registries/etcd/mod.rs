@@ -75,6 +75,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
         .or(member.map(Entry::Member));
     let (peer, entry) = (peer?, entry?);
     let ties = peer.ties();
+    let is_permanent = matches!(entry, Entry::Member(_));
     let registration = Etcd {
         peer,
         entry,
@@ -84,6 +85,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
         registration: Box::new(registration),
         ties,
         pace: Pace::Retried,
+        is_permanent,
     })
 }
 

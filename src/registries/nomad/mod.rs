@@ -84,6 +84,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
         }),
         ties,
         pace: Pace::Polled,
+        is_permanent: false,
     })
 }
 

@@ -79,13 +79,24 @@ impl Manager {
     /// When neither answers in time.
     pub fn connect(deadline: Deadline) -> Result<Manager, Trouble> {
         let own = signals::is_root().then(|| Bus::peer(Path::new(SOCKET), deadline));
-        let bus = match own {
-            Some(Ok(bus)) => bus,
-            Some(Err(_)) | None => Bus::system(NAME, deadline)?,
-        };
-        Ok(Manager {
+        match own {
+            Some(Ok(bus)) => Ok(Manager::over(bus)),
+            Some(Err(_)) | None => Manager::connect_over_bus(deadline),
+        }
+    }
+
+    /// As [`Manager::connect`], over the system bus alone.
+    ///
+    /// # Errors
+    /// When there is no bus, or it does not answer in time.
+    pub fn connect_over_bus(deadline: Deadline) -> Result<Manager, Trouble> {
+        Bus::system(NAME, deadline).map(Manager::over)
+    }
+
+    fn over(bus: Bus) -> Manager {
+        Manager {
             bus: Mutex::new(bus),
-        })
+        }
     }
 
     fn call<A, R>(

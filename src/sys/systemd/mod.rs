@@ -2,6 +2,7 @@
 
 mod bounds;
 mod closure;
+mod logind;
 mod manager;
 mod stop_order;
 mod unit;
@@ -14,6 +15,7 @@ use crate::sys::bus::Trouble;
 
 pub use bounds::{Bounds, Spare};
 pub use closure::{Cause, Closure, Member, Spared, Tie, Wanted};
+pub use logind::Logind;
 pub use manager::{Job, Manager, Process, Socket};
 pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
