@@ -61,7 +61,7 @@ impl Membership for OpenSearch {
         let line = self.0.open(scope)?;
         match line.find()? {
             // Nothing is moved for a node that comes back: the cluster must bear it that it is away.
-            Some((node, _)) if scope.facts.trigger().comes_back() => {
+            Some((node, _)) if scope.facts.comes_back().is_possible() => {
                 line.wait_for_health(&node)?;
                 Ok(Effect::Done)
             }

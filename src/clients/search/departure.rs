@@ -239,7 +239,7 @@ pub fn rehearse(line: &Line<'_>) -> Result<String, Failure> {
         ));
     };
     let shards = line.shards(&node)?;
-    if line.scope.facts.trigger().comes_back() {
+    if line.scope.facts.comes_back().is_possible() {
         let health = match line.health(&node)? {
             Seen::Good(None) => "good enough".to_owned(),
             Seen::Good(Some(remark)) => remark,

@@ -69,7 +69,7 @@ impl Membership for Elasticsearch {
         let Some((node, others)) = line.find()? else {
             return Ok(Effect::AlreadyDone);
         };
-        let comes_back = scope.facts.trigger().comes_back();
+        let comes_back = scope.facts.comes_back().is_possible();
         if comes_back {
             line.wait_for_health(&node)?;
         }
