@@ -2,3 +2,4 @@
 
 mod shutdown;
 mod smoke;
+mod trigger_silence;
