@@ -120,6 +120,84 @@ fn a_token_is_needed_where_there_are_acls() {
 }
 
 #[test]
+fn what_the_agent_cannot_take_out_of_the_catalog_is_taken_out_there() {
+    let consul = Consul::start_with_acls("consul-catalog");
+    let (full, reader) = (
+        "66666666-2222-3333-4444-555555555555",
+        "88888888-2222-3333-4444-555555555555",
+    );
+    let policy = &manual::blocks("deregister-consul", "sh")[0];
+    let rules = policy.split('\'').nth(1).expect("rules in quotes");
+    consul.token(full, rules);
+    consul.token(reader, &rules.replace("write", "read"));
+    let with =
+        |id: &str, token: &str| leave(&consul.url, &format!("service = {id:?}\ntoken = {token:?}"));
+    consul.register_and_forget("web-1", "web", "91111111-2222-3333-4444-555555555555");
+    let run = Run::new();
+    assert_eq!(run.attempt(&with("web-1", full), TIME), Ok(Effect::Done));
+    assert!(!consul.lists("web-1", "web"));
+    assert_eq!(
+        run.attempt(&with("web-1", full), TIME),
+        Ok(Effect::AlreadyDone)
+    );
+
+    // Somebody else has taken it out of the agent, as a run before this one would have.
+    consul.register_and_forget("web-2", "web", "92222222-2222-3333-4444-555555555555");
+    let (status, said) = consul.ask("PUT /v1/agent/service/deregister/web-2", "");
+    assert_eq!(status, 200, "{said}");
+    assert!(consul.services().is_empty() && consul.lists("web-2", "web"));
+    let failure = run
+        .attempt(&with("web-2", reader), TIME)
+        .expect_err("it is listed");
+    assert_eq!(
+        (failure.word, failure.passing),
+        (Word::Refused, false),
+        "{failure}"
+    );
+    let call = format!(
+        "PUT {}/v1/catalog/deregister with the body {{\"Node\":\"n1\",\"ServiceID\":\"web-2\"}}",
+        consul.url
+    );
+    assert!(failure.cause.contains(&call), "{failure}");
+    let told = run.rehearse(&with("web-2", reader), TIME).expect("listed");
+    assert!(
+        told.contains("not there, and the catalog lists it on n1"),
+        "{told}"
+    );
+    assert!(consul.lists("web-2", "web"));
+    assert_eq!(run.attempt(&with("web-2", full), TIME), Ok(Effect::Done));
+    assert!(!consul.lists("web-2", "web"));
+}
+
+#[test]
+fn a_name_in_place_of_an_id_is_a_mistake() {
+    let consul = Consul::start("consul-name");
+    consul.register("web-1", "web");
+    let (run, step) = (Run::new(), leave(&consul.url, "service = \"web\""));
+    for failure in [
+        run.attempt(&step, TIME).expect_err("a name"),
+        run.rehearse(&step, TIME).expect_err("a name"),
+    ] {
+        assert_eq!(
+            (failure.word, failure.passing),
+            (Word::Config, false),
+            "{failure}"
+        );
+        assert!(
+            failure
+                .cause
+                .contains("the name of web-1: set `service` to the ID"),
+            "{failure}"
+        );
+    }
+    assert!(consul.lists("web-1", "web"));
+    // Registered without an ID, the name is the ID.
+    consul.register("web", "web");
+    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert!(!consul.lists("web", "web") && consul.lists("web-1", "web"));
+}
+
+#[test]
 fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     let consul = Consul::start("consul-rehearse");
     consul.register("web-1", "web");
@@ -133,8 +211,9 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     let told = run.rehearse(&leave(&consul.url, "service = \"nope\""), TIME);
     assert!(
         told.expect("an answer")
-            .contains("not there, nothing to leave yet")
+            .contains("not there, and the catalog does not list it on n1")
     );
+    assert!(run.remarks()[0].contains("service nope is not there"));
     assert_eq!(consul.services(), ["web-1"]);
     let failure = run.rehearse(&leave(&dead_url(), "service = \"web-1\""), TIME);
     assert_eq!(failure.expect_err("nobody").word, Word::Unreachable);
@@ -240,6 +319,10 @@ fn keeper(kept: &'static str) -> Loopback {
                 Reply::text("404 Not Found", "unknown service ID: web-1")
             }
             "/v1/agent/service/web-1" => Reply::text("200 OK", r#"{"ID":"web-1","Service":"web"}"#),
+            "/v1/catalog/node/n1" => Reply::text(
+                "200 OK",
+                r#"{"Node":{"Node":"n1"},"Services":{"web-1":{"ID":"web-1","Service":"web"}}}"#,
+            ),
             "/v1/catalog/service/web" => {
                 Reply::text("200 OK", r#"[{"Node":"n1","ServiceID":"web-1"}]"#)
             }
@@ -263,7 +346,7 @@ fn a_200_is_no_proof() {
         (Word::Protocol, true),
         "{failure}"
     );
-    assert!(failure.cause.contains("registers it again"), "{failure}");
+    assert!(failure.cause.contains("has it again"), "{failure}");
     let time = Duration::from_millis(900);
     let failure = run
         .attempt(&step(&keeper("catalog")), time)
@@ -288,8 +371,8 @@ fn a_catalog_that_does_not_answer_keeps_nobody_from_leaving_the_agent() {
         let counted = puts.clone();
         let agent = Loopback::start(move |asked| match asked.path.as_str() {
             "/v1/agent/self" => Reply::text("200 OK", r#"{"Config":{"NodeName":"n1"}}"#),
-            "/v1/catalog/service/web" if hangs => Reply::Silence,
-            "/v1/catalog/service/web" => {
+            "/v1/catalog/node/n1" if hangs => Reply::Silence,
+            "/v1/catalog/node/n1" => {
                 Reply::text("500 Internal Server Error", "No known Consul servers")
             }
             "/v1/agent/service/web-1" if counted.load(Ordering::SeqCst) == 0 => {

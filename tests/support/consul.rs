@@ -84,6 +84,12 @@ impl Consul {
         )
     }
 
+    /// Asks with a token.
+    pub fn ask_as(&self, token: &str, request: &str, body: &str) -> (u16, String) {
+        let header = format!("X-Consul-Token: {token}\r\n");
+        ask(&self.url, request, &header, body)
+    }
+
     fn must(&self, request: &str, body: &str) -> String {
         let (status, said) = self.ask(request, body);
         assert_eq!(status, 200, "{request}: {said}");
@@ -95,6 +101,24 @@ impl Consul {
         let body = serde_json::json!({"ID": id, "Name": name, "Port": 80}).to_string();
         self.must("PUT /v1/agent/service/register", &body);
         wait_until("the catalog has it", || self.lists(id, name));
+    }
+
+    /// As [`Consul::register`], with a token of its own, which is deleted then: the agent cannot take the service out of the
+    /// catalog any more.
+    pub fn register_and_forget(&self, id: &str, name: &str, token: &str) {
+        self.token(token, &format!("service {name:?} {{ policy = \"write\" }}"));
+        let body = serde_json::json!({"ID": id, "Name": name, "Port": 80}).to_string();
+        let (status, said) = self.ask_as(token, "PUT /v1/agent/service/register", &body);
+        assert_eq!(status, 200, "{said}");
+        wait_until("the catalog has it", || self.lists(id, name));
+        let (status, own) = self.ask_as(token, "GET /v1/acl/token/self", "");
+        assert_eq!(status, 200, "{own}");
+        let own: serde_json::Value = serde_json::from_str(&own).expect("JSON");
+        let accessor = own["AccessorID"].as_str().expect("an accessor").to_owned();
+        self.must(&format!("DELETE /v1/acl/token/{accessor}"), "");
+        wait_until("the token is gone", || {
+            self.ask_as(token, "GET /v1/acl/token/self", "").0 == 403
+        });
     }
 
     /// Whether the catalog lists it.
