@@ -12,7 +12,7 @@ use support::cli::wait_until;
 use support::loopback::{Loopback, Middleman, Reply};
 use support::nacos_stand_in::{ACCOUNT, NacosStandIn};
 use support::servers::{Manner, Server, dead_url};
-use support::{Run, manual, network, problems, step};
+use support::{Run, manual, network, problems, step, step_with_warnings};
 
 const TIME: Duration = Duration::from_secs(20);
 
@@ -22,8 +22,9 @@ fn keys(url: &str, rest: &str) -> String {
     )
 }
 
+/// Where the password stands in the configuration there is a warning: disabling is undone without it.
 fn leave(url: &str, rest: &str) -> Blueprint {
-    step(&keys(url, rest))
+    step_with_warnings(&keys(url, rest))
 }
 
 fn whole(url: &str, rest: &str) -> String {
@@ -47,6 +48,8 @@ fn keys_are_checked() {
         ""
     );
     assert!(with("ephemeral = \"no\"").contains("expected true or false"));
+    assert_eq!(with("cluster = \"c\""), "");
+    assert!(with("user = \"u\"\npassword = \"p\"").contains("cannot be undone after a reboot"));
     let port = keys("http://h", "").replace("port = 80", "port = 65536");
     assert!(problems(&port).contains("65536"));
 }
@@ -73,18 +76,21 @@ fn every_version_is_found_out_and_left() {
         );
         assert_eq!(
             run.attempt(&step, TIME),
-            Ok(Effect::AlreadyDone),
-            "{version}"
+            Ok(Effect::Done),
+            "{version}: by this run"
         );
         assert_eq!(
-            run.attempt(&step, TIME),
+            run.attempt(&leave(&nacos.url, ""), TIME),
             Ok(Effect::AlreadyDone),
             "{version}"
         );
         let heard = nacos.heard();
         let deletes = heard.iter().filter(|it| it.starts_with("DELETE"));
         let expected = format!("DELETE {base}?serviceName=web&ip=127.0.0.1&port=80&ephemeral=true");
-        assert!(deletes.clone().all(|it| *it == expected), "{heard:?}");
+        assert!(
+            deletes.clone().all(|it| it.starts_with(&expected)),
+            "{heard:?}"
+        );
         assert_eq!(deletes.count(), 3);
         // With the context path, as well.
         nacos.register("web", 80, true);
@@ -152,9 +158,13 @@ fn a_200_is_no_proof() {
         "{failure}"
     );
     assert!(
-        failure.cause.contains("stop the application first"),
+        failure.cause.contains("after it was removed") && !failure.cause.contains("registers"),
         "{failure}"
     );
+    // Neither is what it is hidden by.
+    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(nacos.registered(), [80]);
+    assert!(nacos.shown(80).is_some_and(|(enabled, ..)| !enabled));
     // A refusal inside.
     let refusing =
         Server::answers(&["200 {\"code\":10000,\"message\":\"not today\",\"data\":null}"]);
@@ -167,6 +177,102 @@ fn a_200_is_no_proof() {
         "{failure}"
     );
     assert!(failure.cause.contains("code 10000: not today"), "{failure}");
+}
+
+#[test]
+fn an_instance_leaves_the_cluster_that_it_is_in() {
+    for version in [3, 2, 1] {
+        let nacos = NacosStandIn::start(version);
+        nacos.register_in_cluster(80, "C-1");
+        let run = Run::new();
+        assert_eq!(run.attempt(&leave(&nacos.url, ""), TIME), Ok(Effect::Done));
+        assert!(nacos.registered().is_empty(), "{version}");
+        nacos.register_in_cluster(80, "C1");
+        nacos.register_in_cluster(80, "C2");
+        let step = leave(&nacos.url, "");
+        for failure in [
+            run.attempt(&step, TIME).map(drop),
+            run.rehearse(&step, TIME).map(drop),
+        ] {
+            let failure = failure.expect_err("in two clusters");
+            assert_eq!(
+                (failure.word, failure.passing),
+                (Word::Config, false),
+                "{failure}"
+            );
+            assert!(failure.cause.contains("C1 and C2") && failure.cause.contains("`cluster`"));
+        }
+        let step = leave(&nacos.url, "cluster = \"C1\"");
+        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+        let kept = leave(&nacos.url, "cluster = \"C2\"");
+        assert!(
+            run.rehearse(&kept, TIME)
+                .is_ok_and(|it| it.contains(": there;"))
+        );
+        assert_eq!(nacos.registered(), [80]);
+    }
+}
+
+#[test]
+fn what_was_registered_over_grpc_is_disabled_and_shown_again() {
+    for (version, updates) in [
+        (3, "/nacos/v3/admin/ns/instance"),
+        (2, "/nacos/v2/ns/instance"),
+        (1, "/nacos/v1/ns/instance"),
+    ] {
+        let nacos = NacosStandIn::start(version);
+        nacos.register_over_grpc(80);
+        let before = nacos.shown(80).expect("registered");
+        let rest = "timeout = \"50s\"";
+        let binary = Binary::new(&format!("nacos-grpc-{version}"), &whole(&nacos.url, rest));
+        assert_eq!(binary.verb(&["run"]).code, Some(0), "{:#}", binary.report());
+        let report = binary.report();
+        let step = step_of(&report, "leave");
+        assert_eq!(step["state"], "done", "{report:#}");
+        assert!(
+            report
+                .to_string()
+                .contains("the entry itself goes with its application"),
+            "{report:#}"
+        );
+        let hidden = (false, before.1.clone(), before.2.clone());
+        assert_eq!(nacos.shown(80), Some(hidden), "{version}");
+        let heard = nacos.heard();
+        let is_update = |it: &&String| it.starts_with(&format!("PUT {updates}?serviceName=web"));
+        assert_eq!(heard.iter().filter(is_update).count(), 1, "{heard:?}");
+        // Disabled, it would stay so when its application registers it again.
+        let undo = binary.verb(&["start", "--undo-only"]);
+        assert_eq!(undo.code, Some(0), "{}", undo.stdout);
+        assert!(
+            undo.stdout
+                .contains("that instance 127.0.0.1:80 of web is disabled")
+        );
+        assert_eq!(nacos.shown(80), Some(before), "{version}");
+        assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    }
+}
+
+#[test]
+fn who_may_not_disable_is_told_what_helps() {
+    let nacos = NacosStandIn::start(3);
+    nacos.register_over_grpc(80);
+    nacos.set_read_only(true);
+    let run = Run::new();
+    let failure = run
+        .attempt(&leave(&nacos.url, ""), TIME)
+        .expect_err("it stays");
+    assert_eq!(
+        (failure.word, failure.passing),
+        (Word::Refused, false),
+        "{failure}"
+    );
+    assert!(
+        failure.cause.contains("cannot be disabled")
+            && failure.cause.contains("authorization failed!"),
+        "{failure}"
+    );
+    assert_eq!(run.ear.intents.lock().expect("no panic").len(), 1);
+    assert_eq!(run.ear.withdrawn.lock().expect("no panic").len(), 1);
 }
 
 #[test]

@@ -185,6 +185,14 @@ pub fn step(text: &str) -> Blueprint {
     blueprint.expect("a step")
 }
 
+/// A step that has no problems but warnings.
+pub fn step_with_warnings(text: &str) -> Blueprint {
+    let (blueprint, problems, _) = read(text);
+    let is_warning = |it: &String| it.contains(": warning: ");
+    assert!(problems.iter().all(is_warning), "{problems:?}");
+    blueprint.expect("a step")
+}
+
 /// The problems of a step, on one line each.
 pub fn problems(text: &str) -> String {
     read(text).1.join("\n")

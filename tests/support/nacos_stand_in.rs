@@ -1,5 +1,7 @@
 //! A stand-in for a Nacos server, which cannot be had as a package: it answers as Nacos 2.3.1 was seen to, and as the
-//! controllers of Nacos 3 in its source say.
+//! controllers of Nacos 3 in its source say. A removal is of one cluster of a service, as in `InstanceController`; one of an
+//! instance that belongs to a connection of gRPC changes nothing, as in `InstanceOperatorClientImpl`, which looks among the
+//! clients that were made over HTTP; an update replaces what was said of the instance, weight and metadata included.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -31,6 +33,8 @@ struct State {
     heard: Mutex<Vec<String>>,
     /// Whether a heartbeat brings back what is removed.
     beats: Mutex<bool>,
+    /// Whether the account may change no instance.
+    read_only: Mutex<bool>,
 }
 
 #[derive(Clone)]
@@ -41,6 +45,11 @@ struct Instance {
     port: u16,
     ephemeral: bool,
     enabled: bool,
+    cluster: &'static str,
+    /// Whether it belongs to a connection of gRPC.
+    over_grpc: bool,
+    weight: String,
+    metadata: Value,
     removed: Option<Instant>,
 }
 
@@ -63,6 +72,7 @@ impl NacosStandIn {
             instances: Mutex::default(),
             heard: Mutex::default(),
             beats: Mutex::new(false),
+            read_only: Mutex::new(false),
         });
         let shared = state.clone();
         let server = Loopback::at(port, move |asked| shared.answer(asked));
@@ -82,13 +92,38 @@ impl NacosStandIn {
     }
 
     pub fn register_in(&self, service: (&str, &str, &str), port: u16, ephemeral: bool) {
-        let (namespace, group, name) = service;
+        self.push(service, port, ephemeral, ("DEFAULT", false));
+    }
+
+    /// Registers in another cluster of the service.
+    pub fn register_in_cluster(&self, port: u16, cluster: &'static str) {
+        let service = ("public", "DEFAULT_GROUP", "web");
+        self.push(service, port, true, (cluster, false));
+    }
+
+    /// Registers over gRPC, as Nacos' own client does since 2.0.
+    pub fn register_over_grpc(&self, port: u16) {
+        let service = ("public", "DEFAULT_GROUP", "web");
+        self.push(service, port, true, ("DEFAULT", true));
+    }
+
+    fn push(
+        &self,
+        (namespace, group, name): (&str, &str, &str),
+        port: u16,
+        ephemeral: bool,
+        (cluster, over_grpc): (&'static str, bool),
+    ) {
         self.instances().push(Instance {
             service: (namespace.to_owned(), group.to_owned(), name.to_owned()),
             ip: "127.0.0.1".to_owned(),
             port,
             ephemeral,
             enabled: true,
+            cluster,
+            over_grpc,
+            weight: "2.5".to_owned(),
+            metadata: json!({"zone": "a & b"}),
             removed: None,
         });
     }
@@ -98,6 +133,19 @@ impl NacosStandIn {
         self.instances()
             .iter_mut()
             .for_each(|it| it.enabled = false);
+    }
+
+    /// Refuses updates from now on, or not.
+    pub fn set_read_only(&self, read_only: bool) {
+        *self.state.read_only.lock().expect("lock") = read_only;
+    }
+
+    /// Whether clients see the instance, with its weight and its metadata.
+    pub fn shown(&self, port: u16) -> Option<(bool, String, Value)> {
+        let instances = self.instances();
+        let mut left = instances.iter().filter(|it| it.removed.is_none());
+        let it = left.find(|it| it.port == port)?;
+        Some((it.enabled, it.weight.clone(), it.metadata.clone()))
     }
 
     /// Lets a heartbeat bring back what is removed.
@@ -148,8 +196,11 @@ impl State {
             let body = json!({"code": 50002, "message": "Current API will be deprecated"});
             return Reply::text("410 Gone", &body.to_string());
         }
-        let Some(rest) = path.strip_prefix(base) else {
-            return not_found();
+        let updates = base.replace("client", "admin");
+        let rest = match path.strip_prefix(base) {
+            Some(rest) => rest,
+            None if path == updates && asked.method == "PUT" => "",
+            None => return not_found(),
         };
         let bearer = format!("Bearer {TOKEN}");
         if self.needs_account && asked.header("authorization") != Some(bearer.as_str()) {
@@ -159,6 +210,7 @@ impl State {
         match (asked.method.as_str(), rest) {
             ("GET", "/list") => self.list(asked),
             ("DELETE", "") => self.remove(asked),
+            ("PUT", "") if path == updates => self.update(asked),
             _ => Reply::text("405 Method Not Allowed", ""),
         }
     }
@@ -170,7 +222,13 @@ impl State {
         let hosts: Vec<Value> = instances
             .iter()
             .filter(|it| it.service == service && it.enabled)
-            .map(|it| json!({"ip": it.ip, "port": it.port, "ephemeral": it.ephemeral, "enabled": true}))
+            .map(|it| {
+                let weight: f64 = it.weight.parse().expect("a number");
+                json!({
+                    "ip": it.ip, "port": it.port, "ephemeral": it.ephemeral, "enabled": true,
+                    "clusterName": it.cluster, "weight": weight, "metadata": it.metadata,
+                })
+            })
             .collect();
         let info = json!({"name": format!("{}@@{}", service.1, service.2), "hosts": hosts});
         let body = match self.version {
@@ -189,11 +247,49 @@ impl State {
             let is_it = it.service == service
                 && asked.value("ip") == Some(it.ip.as_str())
                 && asked.value("port") == Some(it.port.to_string().as_str())
-                && it.ephemeral == ephemeral;
-            if is_it && !beats {
+                && it.ephemeral == ephemeral
+                && asked.value("clusterName").unwrap_or("DEFAULT") == it.cluster;
+            if is_it && !beats && !it.over_grpc {
                 it.removed.get_or_insert_with(Instant::now);
             }
         }
+        self.ok()
+    }
+
+    /// What is not said of the instance gets its default.
+    fn update(&self, asked: &Asked) -> Reply {
+        if *self.read_only.lock().expect("lock") {
+            let body =
+                json!({"status": 403, "error": "Forbidden", "message": "authorization failed!"});
+            return Reply::text("403 Forbidden", &body.to_string());
+        }
+        let service = service(asked);
+        let metadata = asked.value("metadata").map_or(json!({}), |text| {
+            let text = text
+                .replace("%22", "\"")
+                .replace("%20", " ")
+                .replace("%26", "&");
+            let text = text
+                .replace("%7B", "{")
+                .replace("%7D", "}")
+                .replace("%3A", ":");
+            serde_json::from_str(&text).expect("JSON")
+        });
+        for it in self.instances.lock().expect("lock").iter_mut() {
+            let is_it = it.service == service
+                && asked.value("ip") == Some(it.ip.as_str())
+                && asked.value("port") == Some(it.port.to_string().as_str())
+                && asked.value("clusterName").unwrap_or("DEFAULT") == it.cluster;
+            if is_it {
+                it.enabled = asked.value("enabled") != Some("false");
+                it.weight = asked.value("weight").unwrap_or("1.0").to_owned();
+                it.metadata = metadata.clone();
+            }
+        }
+        self.ok()
+    }
+
+    fn ok(&self) -> Reply {
         match self.version {
             1 => Reply::text("200 OK", "ok"),
             _ => Reply::text("200 OK", r#"{"code":0,"message":"success","data":"ok"}"#),

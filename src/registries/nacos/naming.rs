@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Word};
 use crate::peer::{Account, Peer, Session, document, excerpt, unexpected};
@@ -27,6 +27,10 @@ const LOGINS: [&str; 2] = ["/v3/auth/user/login", "/v1/auth/login"];
 /// Where a server's APIs are below its address, unless it was told otherwise.
 const CONTEXT: &str = "/nacos";
 
+/// Keys of what is kept of an entry.
+const WEIGHT: &str = "weight";
+const METADATA: &str = "metadata";
+
 /// The instance that is meant.
 pub(super) struct Instance {
     pub(super) service: String,
@@ -34,6 +38,7 @@ pub(super) struct Instance {
     pub(super) port: i64,
     pub(super) namespace: Option<String>,
     pub(super) group: Option<String>,
+    pub(super) cluster: Option<String>,
     pub(super) ephemeral: bool,
 }
 
@@ -59,18 +64,59 @@ impl Instance {
         query
     }
 
-    fn query(&self) -> String {
+    /// The query that names it, in the cluster that it was found in.
+    fn query(&self, cluster: Option<&str>) -> String {
         let service = self.service_query();
         let (ip, port, ephemeral) = (encoded(&self.ip), self.port, self.ephemeral);
-        format!("{service}&ip={ip}&port={port}&ephemeral={ephemeral}")
+        let query = format!("{service}&ip={ip}&port={port}&ephemeral={ephemeral}");
+        match cluster.or(self.cluster.as_deref()) {
+            Some(cluster) => format!("{query}&clusterName={}", encoded(cluster)),
+            None => query,
+        }
     }
 }
 
-/// An instance as a list shows it.
-#[derive(Clone, Copy)]
+/// An instance as a list shows it; each where the server tells.
+#[derive(Clone, Default)]
 pub(super) struct Entry {
-    /// Where the server tells.
     pub(super) ephemeral: Option<bool>,
+    pub(super) cluster: Option<String>,
+    /// Its weight and its metadata, which an update replaces together with the rest.
+    pub(super) weight: Value,
+    pub(super) metadata: Value,
+}
+
+impl Entry {
+    /// What is kept for the day when it is shown again.
+    pub(super) fn keep(&self) -> Map<String, Value> {
+        let mut kept = Map::new();
+        if let Some(cluster) = &self.cluster {
+            kept.insert("cluster".to_owned(), cluster.as_str().into());
+        }
+        // As text, since a record's tables and numbers are read as those of the configuration.
+        if self.weight.is_number() {
+            kept.insert(WEIGHT.to_owned(), self.weight.to_string().into());
+        }
+        if self.metadata.is_object() {
+            kept.insert(METADATA.to_owned(), self.metadata.to_string().into());
+        }
+        kept
+    }
+
+    /// What was kept.
+    pub(super) fn kept(what: &Value) -> Entry {
+        let json = |key: &str| {
+            let text = what[key].as_str();
+            text.and_then(|it| serde_json::from_str(it).ok())
+                .unwrap_or_default()
+        };
+        Entry {
+            ephemeral: None,
+            cluster: what["cluster"].as_str().map(str::to_owned),
+            weight: json(WEIGHT),
+            metadata: json(METADATA),
+        }
+    }
 }
 
 /// Nacos at one attempt.
@@ -79,6 +125,8 @@ pub(super) struct Naming<'a> {
     scope: &'a Scope<'a>,
     /// The path of the API that the server has.
     base: String,
+    /// The path of the API that changes an instance.
+    updates: String,
     found: Option<Entry>,
 }
 
@@ -105,6 +153,7 @@ impl<'a> Naming<'a> {
             session,
             scope,
             base: String::new(),
+            updates: String::new(),
             found: None,
         };
         if let Some(account) = account {
@@ -116,6 +165,8 @@ impl<'a> Naming<'a> {
             let answer = naming.list(instance)?;
             if !is_absent(&answer) {
                 naming.found = naming.entry(&answer, instance)?;
+                // Clients of Nacos 3 have no such request; the administrators' API does.
+                naming.updates = naming.base.replace("/v3/client/", "/v3/admin/");
                 return Ok(naming);
             }
             tried.push(naming.base.clone());
@@ -201,14 +252,34 @@ impl<'a> Naming<'a> {
             return Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true));
         };
         let is_it = |host: &&Value| host["ip"] == *instance.ip && host["port"] == instance.port;
-        Ok(hosts.iter().find(is_it).map(|host| Entry {
+        let entries = hosts.iter().filter(is_it).map(|host| Entry {
             ephemeral: host["ephemeral"].as_bool(),
-        }))
+            cluster: host["clusterName"].as_str().map(str::to_owned),
+            weight: host["weight"].clone(),
+            metadata: host["metadata"].clone(),
+        });
+        let wanted = |it: &Entry| match (&instance.cluster, &it.cluster) {
+            (Some(wanted), Some(cluster)) => wanted == cluster,
+            _ => true,
+        };
+        let entries: Vec<Entry> = entries.filter(wanted).collect();
+        let clusters: Vec<&str> = entries
+            .iter()
+            .filter_map(|it| it.cluster.as_deref())
+            .collect();
+        if clusters.len() > 1 {
+            let cause = format!(
+                "is registered in the clusters {}: say which one with `cluster`",
+                clusters.join(" and ")
+            );
+            return Err(Failure::new(Word::Config, instance.to_string(), cause));
+        }
+        Ok(entries.into_iter().next())
     }
 
     /// The instance as it was listed at the beginning.
-    pub(super) fn found(&self) -> Option<Entry> {
-        self.found
+    pub(super) fn found(&self) -> Option<&Entry> {
+        self.found.as_ref()
     }
 
     /// The instance as it is listed now.
@@ -218,15 +289,42 @@ impl<'a> Naming<'a> {
     }
 
     pub(super) fn remove(&self, instance: &Instance) -> Result<(), Failure> {
-        let request = Request {
-            method: "DELETE".to_owned(),
-            ..Request::get(format!("{}?{}", self.base, instance.query()))
-        };
-        let answer = self.send(&request)?;
-        // Nacos 1 says no more than `ok`.
-        match answer.is_success() && excerpt(&answer.body) == "ok" {
+        let cluster = self.found.as_ref().and_then(|it| it.cluster.as_deref());
+        let path = format!("{}?{}", self.base, instance.query(cluster));
+        Self::taken(&self.change("DELETE", path)?)
+    }
+
+    /// Shows it to clients, or hides it from them, with everything else as it was found.
+    pub(super) fn enable(
+        &self,
+        instance: &Instance,
+        entry: &Entry,
+        enabled: bool,
+    ) -> Result<Answer, Failure> {
+        let mut query = instance.query(entry.cluster.as_deref());
+        query = format!("{query}&enabled={enabled}");
+        if entry.weight.is_number() {
+            query = format!("{query}&weight={}", entry.weight);
+        }
+        if entry.metadata.is_object() {
+            let metadata = encoded(&entry.metadata.to_string());
+            query = format!("{query}&metadata={metadata}");
+        }
+        self.change("PUT", format!("{}?{query}", self.updates))
+    }
+
+    fn change(&self, method: &str, path: String) -> Result<Answer, Failure> {
+        self.send(&Request {
+            method: method.to_owned(),
+            ..Request::get(path)
+        })
+    }
+
+    /// Whether a change was taken. Nacos 1 says no more than `ok`.
+    pub(super) fn taken(answer: &Answer) -> Result<(), Failure> {
+        match answer.is_success() && answer.body.trim_ascii() == b"ok" {
             true => Ok(()),
-            false => Self::content(&answer).map(drop),
+            false => Self::content(answer).map(drop),
         }
     }
 
