@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,12 +14,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::facts::Values;
 use crate::config::fragments::Source;
+use crate::plan::ordering::Learnt;
 use crate::sys::clock::rfc3339;
+use crate::sys::signals;
 
 const FACTS: &str = "facts.json";
 const PLAN: &str = "plan.json";
 const ORDER: &str = "sequence.conf";
 const WAYS: &str = "ways.json";
+
+/// What is kept in the state directory too, for the next boot.
+const LEARNT: &str = "order.json";
 
 /// The runtime directory. It is gone with the boot (it survives a soft reboot, which changes nothing that is kept here).
 #[derive(Clone, Debug)]
@@ -66,6 +71,13 @@ impl Kept {
         Some(Kept { directory })
     }
 
+    /// The same for what outlives the boot: the state directory. Only what was learnt is kept there.
+    pub fn for_good(state: &Path) -> Kept {
+        Kept {
+            directory: state.to_owned(),
+        }
+    }
+
     /// The directory itself.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -97,6 +109,22 @@ impl Kept {
     /// What the system says.
     pub fn keep_ways(&self, ways: &BTreeMap<IpAddr, String>) -> io::Result<()> {
         self.write_json(WAYS, ways)
+    }
+
+    /// What systemd has told of units; `None` where nothing was kept, or where another user than this one could have.
+    pub fn learnt(&self) -> Option<Learnt> {
+        let path = self.directory.join(LEARNT);
+        let about = fs::symlink_metadata(&path).ok()?;
+        let is_own = about.is_file() && about.uid() == signals::user() && about.mode() & 0o022 == 0;
+        is_own.then(|| self.read(LEARNT))?
+    }
+
+    /// Keeps what systemd has told of units.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep_learnt(&self, learnt: &Learnt) -> io::Result<()> {
+        self.write_json(LEARNT, learnt)
     }
 
     /// Keeps facts in the place of those before them.

@@ -14,13 +14,14 @@ use std::time::Duration;
 use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::config::fragments::Source;
+use crate::history::store::Store;
 use crate::kept::Kept;
 use crate::lapse;
-use crate::plan::gate::{Passage, Plan};
-use crate::plan::ordering::Ordering;
+use crate::plan::gate::Passage;
+use crate::plan::ordering::{Learnt, Ordering};
 use crate::secrets::mask;
 use crate::sys::signals;
-use crate::sys::systemd::UNIT;
+use crate::sys::systemd::{self, UNIT, UNIT_PATH, UnitFiles, chain};
 use crate::sys::workers;
 use crate::trigger::Trigger;
 
@@ -31,8 +32,14 @@ const NAME: &str = "farewell-generator";
 /// `override.conf` win.
 pub const DROP_IN: &str = "05-sequence.conf";
 
-/// How long it may take. The boot waits for it; it takes some milliseconds, and more on a disk that is cold.
+/// What is written for templates.
+const TEMPLATE_DROP_IN: &str = "05-farewell.conf";
+
+/// How long the configuration may take. The boot waits for it; it takes some milliseconds, and more on a disk that is cold.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the unit files may take, and what is kept in the state directory: some hundred small files.
+const FILES: Duration = Duration::from_secs(2);
 
 /// How many problems are told; the kernel log is small.
 const TOLD: usize = 10;
@@ -53,72 +60,140 @@ pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> 
 
 fn generate(directory: &Path) {
     // A configuration may name a file on a mount that is dead.
-    let made = match workers::within(PATIENCE, sequence) {
-        Ok(Some(made)) => made,
+    let asked = match workers::within(PATIENCE, demand) {
+        Ok(Some(asked)) => asked,
         Ok(None) => Err(vec![format!(
             "the configuration could not be read within {}",
             lapse::short(PATIENCE)
         )]),
         Err(error) => Err(vec![error.to_string()]),
     };
-    let text = made.unwrap_or_else(|problems| {
-        for problem in problems.iter().take(TOLD) {
-            tell(problem);
+    match asked {
+        Ok((ordering, stop_timeout)) => {
+            let learnt = without_circles(&ordering, learnt());
+            for template in ordering.templates(&learnt) {
+                write_template(directory, &template);
+            }
+            write(
+                directory,
+                UNIT,
+                DROP_IN,
+                &drop_in(&ordering, stop_timeout, &learnt),
+            );
         }
-        if problems.len() > TOLD {
-            let more = problems.len() - TOLD;
-            tell(&format!("and {more} more; see `farewell check`"));
-        }
-        // A run falls back to the last good plan too.
-        let kept = Kept::locate(signals::is_root()).and_then(|kept| kept.order());
-        tell(match kept {
-            Some(_) => "farewell.service stays ordered as the last good plan needs it",
-            None => "farewell.service keeps its own order and timeout",
-        });
-        kept.unwrap_or_default()
-    });
-    if text.is_empty() {
-        return;
-    }
-    let place = directory.join(format!("{UNIT}.d"));
-    let written = fs::create_dir_all(&place).and_then(|()| fs::write(place.join(DROP_IN), text));
-    if let Err(error) = written {
-        tell(&format!("{}: {error}", place.display()));
+        Err(problems) => fall_back(directory, &problems),
     }
 }
 
-/// The drop-in.
+/// A run falls back to the last good plan, and so does the order.
+fn fall_back(directory: &Path, problems: &[String]) {
+    for problem in problems.iter().take(TOLD) {
+        tell(problem);
+    }
+    if problems.len() > TOLD {
+        let more = problems.len() - TOLD;
+        tell(&format!("and {more} more; see `farewell check`"));
+    }
+    let Some(text) = Kept::locate(signals::is_root()).and_then(|kept| kept.order()) else {
+        return tell("farewell.service keeps its own order and timeout");
+    };
+    tell("farewell.service stays ordered as the last good plan needs it");
+    let templates = learnt().templates;
+    for template in templates.iter().filter(|it| systemd::is_unit_name(it)) {
+        write_template(directory, template);
+    }
+    write(directory, UNIT, DROP_IN, &text);
+}
+
+/// What the plan needs: the order, and the stop timeout.
 ///
 /// # Errors
 /// Everything that is wrong with the configuration.
-fn sequence() -> Result<String, Vec<String>> {
+fn demand() -> Result<(Ordering, Duration), Vec<String>> {
     let kept = Kept::locate(signals::is_root());
     let facts = kept.as_ref().map(Kept::facts).unwrap_or_default();
     let facts = Facts::new(Trigger::Stop, NAME).with_kept(facts);
     let passage = Passage::through(&Source::installed(), Some(&facts));
     match passage.plan {
-        Some(plan) => Ok(drop_in(&plan, &facts)),
+        Some(plan) => Ok((Ordering::of(&plan, &facts), plan.stop_timeout())),
         None => Err(passage.problems.iter().map(ToString::to_string).collect()),
     }
 }
 
-/// The order and the stop timeout of farewell.service for a plan, as a drop-in; see systemd.unit(5).
-pub fn drop_in(plan: &Plan, facts: &Facts) -> String {
-    let ordering = Ordering::of(plan, facts);
+/// What systemd has told `farewell start`: at this boot, else at one before it, where that can be read already.
+fn learnt() -> Learnt {
+    let is_root = signals::is_root();
+    let now = Kept::locate(is_root).and_then(|kept| kept.learnt());
+    now.or_else(|| {
+        let before = move || {
+            let store = Store::locate(None, is_root);
+            Kept::for_good(store.directory()).learnt()
+        };
+        workers::within(FILES, before).ok().flatten().flatten()
+    })
+    .unwrap_or_default()
+}
+
+/// Adds the units that their files order after farewell.service: before anything was learnt systemd would break the circle
+/// by dropping the start of the application, or the farewell.
+fn without_circles(ordering: &Ordering, mut learnt: Learnt) -> Learnt {
+    let Ok(Some(files)) = workers::within(FILES, || UnitFiles::read(&UNIT_PATH)) else {
+        tell("the unit files could not be read in time: circles of ordering were not looked for");
+        return learnt;
+    };
+    let after = ordering.after(&learnt);
+    for unit in after.union(&ordering.templates(&learnt)) {
+        if let Some(chain) = chain(unit, UNIT, |unit| files.after(unit)) {
+            tell(&format!(
+                "{UNIT} is not ordered after {unit}, which is ordered after it ({}): see `farewell rehearse`",
+                chain.join(" after ")
+            ));
+            learnt.circles.insert(unit.clone());
+        }
+    }
+    learnt
+}
+
+/// The order and the stop timeout of farewell.service, as a drop-in; see systemd.unit(5).
+pub fn drop_in(ordering: &Ordering, stop_timeout: Duration, learnt: &Learnt) -> String {
     let mut text = format!(
         "# Made by {NAME} from the configuration, at boot and at each `systemctl daemon-reload`.\n\
          # Not to be replaced by a file of this name: an override.conf (`systemctl edit farewell`) comes after it.\n"
     );
+    // Names of steps and keys alone: a value may be anything.
     for unknown in &ordering.unknown {
-        text += &format!("# Not known yet: {}\n", mask(unknown).replace('\n', " "));
+        text += &format!(
+            "# Not known yet: {} of step {}\n",
+            unknown.key, unknown.step
+        );
     }
     text += "\n[Unit]\n";
-    for unit in ordering.after() {
-        text += &format!("After={}\n", unit.replace('%', "%%"));
+    for unit in ordering.after(learnt) {
+        text += &format!("After={unit}\n");
     }
-    let timeout = duration::print(plan.stop_timeout()).replace(' ', "");
+    let timeout = duration::print(stop_timeout).replace(' ', "");
     text += &format!("\n[Service]\nTimeoutStopSec={timeout}\n");
     text
+}
+
+/// Orders every instance of a template, also those that are started later.
+fn write_template(directory: &Path, template: &str) {
+    let text = format!(
+        "# Made by {NAME}: a step of the farewell stops instances of this template.\n\n[Unit]\nBefore={UNIT}\n"
+    );
+    write(directory, template, TEMPLATE_DROP_IN, &text);
+}
+
+/// Writes a drop-in of a unit.
+fn write(directory: &Path, unit: &str, name: &str, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    let place = directory.join(format!("{unit}.d"));
+    let written = fs::create_dir_all(&place).and_then(|()| fs::write(place.join(name), text));
+    if let Err(error) = written {
+        tell(&format!("{}: {error}", place.display()));
+    }
 }
 
 /// One line for the kernel log, and so for the journal.

@@ -1,16 +1,17 @@
 //! `farewell plan`: the steps as they would run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{complain, facts, print, source};
+use super::{complain, facts, kept, print, source};
 use crate::cli::{Options, exit};
 use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::history::line::usec;
 use crate::plan::gate::{Passage, Plan};
-use crate::plan::ordering::Ordering;
+use crate::plan::ordering::{Learnt, Ordering};
 use crate::plan::sequence::{OnFailure, Step};
 use crate::trigger::Trigger;
 
@@ -26,7 +27,8 @@ pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
     let Some(plan) = &passage.plan else {
         return exit::CONFIG;
     };
-    let outlook = Outlook::of(plan, trigger, &facts);
+    let learnt = kept(options).and_then(|kept| kept.learnt());
+    let outlook = Outlook::of(plan, trigger, &facts, learnt.unwrap_or_default());
     if as_json {
         print(&format!("{:#}\n", outlook.json(plan, trigger)));
     } else {
@@ -46,10 +48,12 @@ struct Outlook {
     beside: Vec<Vec<usize>>,
     /// What farewell.service is ordered after.
     ordering: Ordering,
+    /// What `farewell start` has learnt of units.
+    learnt: Learnt,
 }
 
 impl Outlook {
-    fn of(plan: &Plan, trigger: Trigger, facts: &Facts) -> Outlook {
+    fn of(plan: &Plan, trigger: Trigger, facts: &Facts, learnt: Learnt) -> Outlook {
         let (budget, reserve) = (plan.budget(trigger), plan.reserve(trigger));
         let mut spans: Vec<(Duration, Duration)> = Vec::new();
         for step in &plan.steps {
@@ -80,6 +84,7 @@ impl Outlook {
             spans,
             beside,
             ordering: Ordering::of(plan, facts),
+            learnt,
         }
     }
 
@@ -145,14 +150,25 @@ impl Outlook {
             }
         }
         text += "\n";
-        let units = self.ordering.units.iter().cloned();
         let paths = self.ordering.paths.iter();
         let mounts = paths.map(|path| format!("the mount of {}", path.display()));
+        let all = Ordering {
+            paths: BTreeSet::new(),
+            ..self.ordering.clone()
+        };
+        let templates = self.ordering.templates(&self.learnt).into_iter();
+        let instances = templates.map(|template| format!("every {template}"));
+        let units = all.after(&self.learnt).into_iter().chain(instances);
         let ordered: Vec<String> = units.chain(mounts).collect();
         if !ordered.is_empty() {
             text += &format!(
                 "\nfarewell.service is ordered after {}\n",
                 ordered.join(", ")
+            );
+        }
+        for unit in &self.learnt.circles {
+            text += &format!(
+                "{unit} is ordered after farewell.service itself, and may end before it begins: see `farewell rehearse`\n"
             );
         }
         for unknown in &self.ordering.unknown {
@@ -191,7 +207,7 @@ impl Outlook {
             "reserve_usec": usec(self.reserve),
             "worst_case_usec": usec(self.worst_case),
             "steps": steps.collect::<Vec<_>>(),
-            "ordered_after": self.ordering.after(),
+            "ordered_after": self.ordering.after(&self.learnt),
         })
     }
 }

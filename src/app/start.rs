@@ -11,16 +11,16 @@ use super::{complain, count, facts, generator, kept, print, source, store, undo}
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
+use crate::inspection;
 use crate::inspection::addressed::{self, Addressed};
-use crate::inspection::{self, Inspection};
 use crate::kept::Kept;
 use crate::lapse;
 use crate::logging;
 use crate::plan::gate::{Passage, Plan};
-use crate::plan::ordering::Ordering;
+use crate::plan::ordering::{Learnt, Ordering};
 use crate::steps::KINDS;
 use crate::sys::host;
-use crate::sys::systemd::{self, Manager};
+use crate::sys::systemd::{self, Manager, Orders, START_UNIT};
 use crate::trigger::Trigger;
 
 /// How long the units of the sequence are waited for, which may still be starting when this runs at boot.
@@ -57,6 +57,7 @@ pub fn start(options: &Options) -> u8 {
         return exit::CONFIG;
     };
     let is_kept = keep(options, plan, &passage.files, &facts);
+    let is_ordered = options.config.is_some() || order(options, plan, &facts);
     let is_installed = options.config.is_none();
     let steps = count(plan.steps.len(), "step");
     let done = if is_installed {
@@ -72,9 +73,9 @@ pub fn start(options: &Options) -> u8 {
     let is_ready = !is_installed || {
         let peers = addressed::peers(plan, &facts, Deadline::after(ANSWER, Reason::Attempt));
         let is_kept = keep_ways(options, &peers);
-        is_ready(plan, &facts, &peers) && is_kept
+        is_ready(options, plan, &facts, &peers) && is_kept
     };
-    match (is_sound, is_kept && is_ready) {
+    match (is_sound, is_kept && is_ordered && is_ready) {
         (false, _) => exit::CONFIG,
         (true, false) => exit::FAILED,
         (true, true) => undone,
@@ -99,7 +100,8 @@ fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Fac
         values.extend(facts.found());
         kept.keep_facts(&values)?;
         kept.keep_plan(files)?;
-        kept.keep_order(&generator::drop_in(plan, facts))
+        let learnt = kept.learnt().unwrap_or_default();
+        keep_order(kept, plan, facts, &learnt)
     };
     let Some(kept) = kept(options) else {
         return true;
@@ -150,6 +152,7 @@ fn wait_for_units(plan: &Plan, facts: &Facts) {
         let starting: Vec<&str> = jobs
             .iter()
             .filter(|job| job.kind == "start" && units.contains(&job.unit))
+            .filter(|job| !waits_for_this(&job.unit))
             .map(|job| job.unit.as_str())
             .collect();
         if starting.is_empty() {
@@ -171,22 +174,85 @@ fn wait_for_units(plan: &Plan, facts: &Facts) {
     }
 }
 
+/// Whether a unit starts only when this start has ended: to wait for it would be to wait for oneself.
+fn waits_for_this(unit: &str) -> bool {
+    let question = Deadline::after(ANSWER, Reason::Attempt);
+    let chain = Manager::connect(question)
+        .and_then(|manager| Orders::new(&manager, question).chain(unit, START_UNIT, None));
+    matches!(chain, Ok(Some(_)))
+}
+
+/// Keeps what the generator makes of a plan that is good now.
+fn keep_order(kept: &Kept, plan: &Plan, facts: &Facts, learnt: &Learnt) -> io::Result<()> {
+    let ordering = Ordering::of(plan, facts);
+    kept.keep_order(&generator::drop_in(&ordering, plan.stop_timeout(), learnt))
+}
+
+/// Learns from systemd what the order of farewell.service needs, before anything is waited for: the machine may end while
+/// its units are starting. Returns whether what was learnt could be kept.
+fn order(options: &Options, plan: &Plan, facts: &Facts) -> bool {
+    let look = || inspection::inspect_order(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
+    // Why it cannot be looked at is told later.
+    let Ok(inspection) = look() else {
+        return true;
+    };
+    let is_kept = learn(options, plan, facts, &inspection.learnt);
+    if inspection.is_stale() {
+        reload();
+    }
+    is_kept
+}
+
+/// Keeps what systemd told for the generator: for this boot, and for the next one. Where it is kept already, nothing is
+/// written.
+fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: &Learnt) -> bool {
+    let now = kept(options);
+    let before = Kept::for_good(store(options).directory());
+    let mut is_kept = true;
+    for place in now.iter().chain([&before]) {
+        if place.learnt().as_ref() == Some(learnt) {
+            continue;
+        }
+        if let Err(error) = place.keep_learnt(learnt) {
+            is_kept = false;
+            complain(&format!(
+                "farewell start: {}: what systemd told of the order could not be kept: {error}",
+                place.directory().display()
+            ));
+        }
+    }
+    if let Some(Err(error)) = now.map(|kept| keep_order(&kept, plan, facts, learnt)) {
+        is_kept = false;
+        complain(&format!(
+            "farewell start: the order could not be kept: {error}"
+        ));
+    }
+    is_kept
+}
+
+/// Has systemd read everything again, and farewell-generator make the order anew.
+fn reload() {
+    print(
+        "farewell start: what systemd has loaded is older than the configuration: asks for a daemon-reload\n",
+    );
+    let deadline = Deadline::after(ANSWER, Reason::Attempt);
+    let reloaded = Manager::connect(deadline).and_then(|manager| manager.reload(deadline));
+    if let Err(trouble) = reloaded {
+        complain(&format!("farewell start: daemon-reload: {trouble}"));
+    }
+}
+
 /// Looks at what systemd has loaded. Where that is only older than the configuration (cloud-init wrote a drop-in, say), one
 /// daemon-reload makes it new.
-fn is_ready(plan: &Plan, facts: &Facts, peers: &[Addressed<'_>]) -> bool {
+fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_>]) -> bool {
     let look = || inspection::inspect(plan, facts, peers, Deadline::after(ANSWER, Reason::Attempt));
     let mut inspected = look();
-    let is_stale = |it: &Inspection| it.findings.iter().any(|finding| finding.is_stale);
-    if inspected.as_ref().is_ok_and(is_stale) {
-        print(
-            "farewell start: what systemd has loaded is older than the configuration: asks for a daemon-reload\n",
-        );
-        let deadline = Deadline::after(ANSWER, Reason::Attempt);
-        let reloaded = Manager::connect(deadline).and_then(|manager| manager.reload(deadline));
-        if let Err(trouble) = reloaded {
-            complain(&format!("farewell start: daemon-reload: {trouble}"));
+    if let Ok(inspection) = &inspected {
+        learn(options, plan, facts, &inspection.learnt);
+        if inspection.is_stale() {
+            reload();
+            inspected = look();
         }
-        inspected = look();
     }
     match inspected {
         Err(reason) => {

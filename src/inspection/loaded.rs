@@ -7,6 +7,7 @@ use super::{Finding, Inspection, Ordering, Units, is_after};
 use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::plan::gate::Plan;
+use crate::plan::ordering::Learnt;
 use crate::plan::sequence::Step;
 use crate::sys::systemd::{UNIT, Unit, escape_path};
 
@@ -31,10 +32,11 @@ impl Demand {
     pub(super) fn of(
         plan: &Plan,
         facts: &Facts,
+        ordering: &Ordering,
+        learnt: &Learnt,
         units: &mut Units<'_>,
         inspection: &mut Inspection,
     ) -> Demand {
-        let ordering = Ordering::of(plan, facts);
         let mut after: Vec<Required> = Vec::new();
         let mut look = |name: &str, why: String, remarks: &mut Vec<String>| match units.get(name) {
             // Nothing can be ordered after a unit that does not exist, and nothing has to.
@@ -59,6 +61,13 @@ impl Demand {
                 remarks.push(format!("systemd knows no {name} ({steps})"));
             }
         }
+        for (named, along) in &learnt.along {
+            let steps = steps(plan, |step| uses_unit(step, facts, named));
+            let along = along.iter().filter(|it| !ordering.units.contains(*it));
+            for name in along {
+                look(name, format!("{steps}, with {named}"), remarks);
+            }
+        }
         let mut places: Vec<&Path> = (ordering.paths.iter())
             .flat_map(|path| path.ancestors())
             // systemd never unmounts the root.
@@ -72,7 +81,10 @@ impl Demand {
                 look(&escape_path(place, suffix), steps, remarks);
             }
         }
-        let unknown = ordering.unknown.into_iter();
+        // What is ordered after farewell.service itself is told as a circle.
+        after.retain(|it| !learnt.circles.contains(&it.unit.id));
+        after.retain(|it| !it.unit.names.iter().any(|it| learnt.circles.contains(it)));
+        let unknown = ordering.unknown.iter();
         remarks.extend(
             unknown.map(|it| format!("what else {UNIT} must be ordered after is not known: {it}")),
         );
@@ -114,9 +126,11 @@ pub(super) fn compare(farewell: &Unit, demand: &Demand) -> Vec<Finding> {
     let mut find = |is_stale, message: String| findings.push(Finding { message, is_stale });
     if farewell.load != "loaded" {
         let state = &farewell.load;
-        let message = format!(
-            "{UNIT} is {state}, so that a shutdown runs no farewell: see `systemctl status {UNIT}`"
-        );
+        let remedy = match state.as_str() {
+            "masked" => format!("run `systemctl unmask {UNIT}` and `systemctl start {UNIT}`"),
+            _ => format!("see `systemctl status {UNIT}`"),
+        };
+        let message = format!("{UNIT} is {state}, so that a shutdown runs no farewell: {remedy}");
         // Nothing else that is said of it means anything.
         find(false, message);
         return findings;
@@ -127,6 +141,16 @@ pub(super) fn compare(farewell: &Unit, demand: &Demand) -> Vec<Finding> {
             false,
             format!(
                 "{UNIT} is {state}, so that a shutdown runs no farewell: run `systemctl start {UNIT}`"
+            ),
+        );
+    }
+    if farewell.status != 0 {
+        let status = farewell.status;
+        find(
+            false,
+            format!(
+                "{UNIT} was started, but its ExecStart= ended with status {status} (systemd.exec(5) says what that means), so that \
+                 a shutdown may run no farewell either: see `journalctl -b -u {UNIT}`, mend it, and run `systemctl restart {UNIT}`"
             ),
         );
     }
@@ -254,14 +278,16 @@ mod tests {
             active: "inactive".to_owned(),
             notify_access: "none".to_owned(),
             stop_timeout: Some(Duration::from_millis(94_999)),
+            status: 226,
             ..farewell()
         };
         let told = found(&wrong, &[]);
         for (at, is_stale, part) in [
             (0, false, "is inactive, so that a shutdown runs no farewell"),
-            (1, false, "has NotifyAccess=none"),
+            (1, false, "its ExecStart= ended with status 226"),
+            (2, false, "has NotifyAccess=none"),
             (
-                2,
+                3,
                 true,
                 "has TimeoutStopSec=1m 34s 999ms, and the budget needs 1m 35s",
             ),
@@ -269,7 +295,7 @@ mod tests {
             assert_eq!(told[at].0, is_stale, "{told:?}");
             assert!(told[at].1.contains(part), "{told:?}");
         }
-        assert_eq!(told.len(), 3);
+        assert_eq!(told.len(), 4);
         let masked = Unit {
             load: "masked".to_owned(),
             ..wrong
@@ -277,7 +303,9 @@ mod tests {
         let told = found(&masked, &[]);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
-            told[0].1.contains("is masked, so that a shutdown"),
+            told[0]
+                .1
+                .contains("is masked, so that a shutdown runs no farewell: run `systemctl unmask"),
             "{told:?}"
         );
     }

@@ -1,7 +1,9 @@
 //! What this machine's systemd has loaded, beside what a plan needs of it, found out before the last day.
 
 pub mod addressed;
+mod companions;
 mod loaded;
+mod order;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -9,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::config::facts::Facts;
 use crate::deadline::Deadline;
 use crate::plan::gate::Plan;
-use crate::plan::ordering::Ordering;
+use crate::plan::ordering::{Learnt, Ordering};
 use crate::sys::bus::Trouble;
 use crate::sys::systemd::{self, Manager, Unit};
 
@@ -35,6 +37,15 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// What could not be looked at, and what may be meant so: one sentence each.
     pub remarks: Vec<String>,
+    /// What systemd told of units that no configuration names.
+    pub learnt: Learnt,
+}
+
+impl Inspection {
+    /// Whether a daemon-reload may mend something.
+    pub fn is_stale(&self) -> bool {
+        self.findings.iter().any(|finding| finding.is_stale)
+    }
 }
 
 /// Looks at farewell.service as it is loaded, and at the peers of the plan that are on this machine. Nothing is changed.
@@ -47,27 +58,60 @@ pub fn inspect(
     peers: &[Addressed<'_>],
     deadline: Deadline,
 ) -> Result<Inspection, String> {
-    if !systemd::is_booted() {
-        return Err("systemd does not run here".to_owned());
-    }
-    let silent = |trouble: Trouble| format!("systemd: {trouble}");
-    let manager = Manager::connect(deadline).map_err(silent)?;
-    let farewell = manager.unit(systemd::UNIT, deadline).map_err(silent)?;
-    if !farewell.exists() {
-        return Err(format!("systemd knows no {}", systemd::UNIT));
-    }
+    let manager = connect(deadline)?;
+    let mut units = Units::new(&manager, deadline);
+    let farewell = units.farewell()?;
     let mut inspection = Inspection::default();
-    let mut units = Units {
-        manager: &manager,
-        deadline,
-        known: BTreeMap::new(),
-    };
-    let demand = Demand::of(plan, facts, &mut units, &mut inspection);
-    let findings = loaded::compare(&farewell, &demand);
-    inspection.findings.extend(findings);
+    examine(plan, facts, &farewell, &mut units, &mut inspection);
+    companions::inspect(&farewell, &mut units, &mut inspection);
     peers::inspect(plan, facts, peers, &farewell, &mut units, &mut inspection);
     inspection.summary = loaded::summary(&farewell);
     Ok(inspection)
+}
+
+/// Looks at the order of farewell.service alone.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_order(plan: &Plan, facts: &Facts, deadline: Deadline) -> Result<Inspection, String> {
+    let manager = connect(deadline)?;
+    let mut units = Units::new(&manager, deadline);
+    let farewell = units.farewell()?;
+    let mut inspection = Inspection::default();
+    examine(plan, facts, &farewell, &mut units, &mut inspection);
+    Ok(inspection)
+}
+
+fn connect(deadline: Deadline) -> Result<Manager, String> {
+    if !systemd::is_booted() {
+        return Err("systemd does not run here".to_owned());
+    }
+    Manager::connect(deadline).map_err(silent)
+}
+
+fn silent(trouble: Trouble) -> String {
+    format!("systemd: {trouble}")
+}
+
+/// Compares what is loaded of farewell.service with what the plan needs.
+fn examine(
+    plan: &Plan,
+    facts: &Facts,
+    farewell: &Unit,
+    units: &mut Units<'_>,
+    inspection: &mut Inspection,
+) {
+    let ordering = Ordering::of(plan, facts);
+    let order = order::look(&ordering, farewell, units);
+    inspection.remarks.extend(order.remarks);
+    let demand = Demand::of(plan, facts, &ordering, &order.learnt, units, inspection);
+    let findings = loaded::compare(farewell, &demand);
+    // What is masked or not there is told of alone.
+    if farewell.load == "loaded" {
+        inspection.findings.extend(order.findings);
+    }
+    inspection.findings.extend(findings);
+    inspection.learnt = order.learnt;
 }
 
 /// The units of this machine, each asked for once.
@@ -77,7 +121,27 @@ struct Units<'a> {
     known: BTreeMap<String, Result<Unit, Trouble>>,
 }
 
-impl Units<'_> {
+impl<'a> Units<'a> {
+    fn new(manager: &'a Manager, deadline: Deadline) -> Units<'a> {
+        Units {
+            manager,
+            deadline,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// farewell.service itself.
+    ///
+    /// # Errors
+    /// That there is none, or why it is not known.
+    fn farewell(&mut self) -> Result<Unit, String> {
+        let farewell = self.get(systemd::UNIT).map_err(silent)?;
+        if !farewell.exists() {
+            return Err(format!("systemd knows no {}", systemd::UNIT));
+        }
+        Ok(farewell)
+    }
+
     fn get(&mut self, name: &str) -> Result<Unit, Trouble> {
         if let Some(known) = self.known.get(name) {
             return known.clone();

@@ -1,22 +1,59 @@
 //! What farewell.service must be ordered after, so that it is still there while the sequence runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::gate::Plan;
 use crate::config::facts::Facts;
 use crate::config::section::Field;
-use crate::sys::systemd::escape_path;
+use crate::failure::Failure;
+use crate::sys::systemd::{self, escape_path, is_pattern, is_unit_name};
 
 /// Units and paths that steps stop, need or use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ordering {
     /// Units that a step stops or `needs`, or whose state decides whether it runs.
     pub units: BTreeSet<String>,
+    /// Those of the units that a step stops, and the patterns of their names.
+    pub stopped: BTreeSet<String>,
     /// Paths that a step uses, which may be on mounts.
     pub paths: BTreeSet<PathBuf>,
-    /// What is not known yet, since a fact in it cannot be had now: one sentence each.
-    pub unknown: Vec<String>,
+    /// What is not known yet, since a fact in it cannot be had now.
+    pub unknown: Vec<Unknown>,
+}
+
+/// A value that cannot be known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The step.
+    pub step: String,
+    /// The key of the step.
+    pub key: String,
+    /// Why it is not known.
+    pub cause: Failure,
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "step {}: {}", self.step, self.cause)
+    }
+}
+
+/// What systemd said at the last `farewell start` of units that no configuration names. It is kept for
+/// farewell-generator, which can ask nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learnt {
+    /// For each unit that a step stops, the units that are stopped with it; for each pattern, those that it stands for.
+    #[serde(default)]
+    pub along: BTreeMap<String, BTreeSet<String>>,
+    /// Units and templates that farewell.service must not be ordered after, since they are ordered after it.
+    #[serde(default)]
+    pub circles: BTreeSet<String>,
+    /// Templates of units that are ordered before farewell.service.
+    #[serde(default)]
+    pub templates: BTreeSet<String>,
 }
 
 impl Ordering {
@@ -24,11 +61,16 @@ impl Ordering {
     pub fn of(plan: &Plan, facts: &Facts) -> Ordering {
         let mut ordering = Ordering::default();
         for step in &plan.steps {
-            let units = step.ties.units.iter().chain(&step.if_unit);
-            for unit in units {
+            for unit in &step.ties.units {
+                let found = ordering.look(&step.name, unit, facts);
+                ordering.stopped.extend(found);
+            }
+            if let Some(unit) = &step.if_unit {
                 let found = ordering.look(&step.name, unit, facts);
                 ordering.units.extend(found);
             }
+            let named = ordering.stopped.iter().filter(|it| !is_pattern(it));
+            ordering.units.extend(named.cloned().collect::<Vec<_>>());
             ordering.units.extend(step.needs.iter().cloned());
             // A program's name without a slash in it is not the path of anything.
             let is_path = |field: &&Field<PathBuf>| {
@@ -48,22 +90,43 @@ impl Ordering {
     fn look<T>(&mut self, step: &str, field: &Field<T>, facts: &Facts) -> Option<T> {
         match field.get(facts) {
             Ok(value) => Some(value),
-            Err(failure) => {
-                self.unknown.push(format!("step {step}: {failure}"));
+            Err(cause) => {
+                self.unknown.push(Unknown {
+                    step: step.to_owned(),
+                    key: field.key().to_owned(),
+                    cause,
+                });
                 None
             }
         }
     }
 
-    /// The names for After=: the units, and for each path the mount and automount units that it may be below. Nobody knows
-    /// which of them exist before they do; systemd takes a name that does not for no ordering at all.
-    pub fn after(&self) -> BTreeSet<String> {
+    /// The names for After=: the units, those that are stopped with them, and for each path the mount and automount units
+    /// that it may be below. Nobody knows which of them exist before they do; systemd takes a name that does not for no
+    /// ordering at all. What would close a circle is left out.
+    pub fn after(&self, learnt: &Learnt) -> BTreeSet<String> {
         let mut after = self.units.clone();
+        let stopped = self.stopped.iter();
+        let along = stopped.filter_map(|name| learnt.along.get(name)).flatten();
+        after.extend(along.cloned());
         let places = self.paths.iter().flat_map(|path| path.ancestors());
         for place in places.filter(|place| *place != Path::new("/")) {
             after.insert(escape_path(place, "mount"));
             after.insert(escape_path(place, "automount"));
         }
+        // What was kept in a file is not believed to be the name of a unit, and nothing is ordered after itself.
+        after.retain(|unit| {
+            is_unit_name(unit) && unit != systemd::UNIT && !learnt.circles.contains(unit)
+        });
         after
+    }
+
+    /// The templates of whose instances the patterns are; what would close a circle is left out.
+    pub fn templates(&self, learnt: &Learnt) -> BTreeSet<String> {
+        let patterns = self.stopped.iter().filter(|it| is_pattern(it));
+        let templates = patterns.filter_map(|it| systemd::template(it));
+        templates
+            .filter(|it| is_unit_name(it) && !learnt.circles.contains(it))
+            .collect()
     }
 }

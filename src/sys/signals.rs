@@ -41,6 +41,11 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// The user that this process acts as.
+pub fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// Whether systemd itself started this process as the command of a unit; see `SYSTEMD_EXEC_PID` in systemd.exec(5).
 /// A shell within a unit inherits the variable, but not the process id.
 pub fn is_started_by_systemd() -> bool {

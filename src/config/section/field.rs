@@ -6,6 +6,7 @@ use crate::config::facts::Facts;
 use crate::config::template::Template;
 use crate::failure::{Failure, Word};
 use crate::secrets;
+use crate::sys::systemd::is_unit_name;
 
 /// Whether a string may hold a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,11 @@ impl<T> Field<T> {
         }
     }
 
+    /// The key that it is the value of.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Whether it is a secret that stands in the configuration itself.
     pub fn is_plain_secret(&self) -> bool {
         self.secrecy == Secrecy::Secret && self.literal().is_some()
@@ -130,28 +136,10 @@ pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
 /// # Errors
 /// When it is none.
 pub fn unit_name(name: &str) -> Result<String, String> {
-    const SUFFIXES: [&str; 11] = [
-        "service",
-        "socket",
-        "device",
-        "mount",
-        "automount",
-        "swap",
-        "target",
-        "path",
-        "timer",
-        "slice",
-        "scope",
-    ];
-    let good = |character: char| character.is_ascii_alphanumeric() || ":-_.\\@".contains(character);
-    match name.rsplit_once('.') {
-        Some((prefix, suffix))
-            if !prefix.is_empty() && SUFFIXES.contains(&suffix) && name.chars().all(good) =>
-        {
-            Ok(name.to_owned())
-        }
-        _ => Err(format!(
-            "`{name}` is no name of a unit; write it with its suffix, like app.service"
-        )),
+    if is_unit_name(name) {
+        return Ok(name.to_owned());
     }
+    Err(format!(
+        "`{name}` is no name of a unit; write it with its suffix, like app.service"
+    ))
 }

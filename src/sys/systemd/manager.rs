@@ -200,6 +200,18 @@ impl Manager {
         Ok(Unit::of(values))
     }
 
+    /// What a unit is ordered after, by the names that systemd has for those units; none for a unit that it does not
+    /// have. `name` is the unit's own, and no alias.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn after(&self, name: &str, deadline: Deadline) -> Result<Vec<String>, Trouble> {
+        let path = format!("{PATH}/unit/{}", escape(name));
+        let asked = ("org.freedesktop.systemd1.Unit", "After");
+        let value: OwnedVariant = self.call(&path, PROPERTIES, "Get", &asked, deadline)?;
+        value.try_into().map_err(strange)
+    }
+
     /// The socket units that are active.
     ///
     /// # Errors
@@ -268,6 +280,18 @@ fn listed(row: ListedUnit) -> UnitState {
         sub: row.4,
         job: row.8,
     }
+}
+
+/// A unit's name in the path of its object: what is no letter or digit is written as `_` and its code.
+fn escape(name: &str) -> String {
+    let bytes = name.bytes().enumerate();
+    let escaped = bytes.map(|(at, byte)| match byte {
+        byte if byte.is_ascii_alphabetic() || (at > 0 && byte.is_ascii_digit()) => {
+            char::from(byte).to_string()
+        }
+        byte => format!("_{byte:02x}"),
+    });
+    escaped.collect()
 }
 
 fn strange(error: zbus::Error) -> Trouble {

@@ -1,9 +1,13 @@
 //! systemd, as it is asked over D-Bus: org.freedesktop.systemd1(5).
 
 mod bounds;
+mod chain;
 mod closure;
+mod files;
 mod logind;
 mod manager;
+mod name;
+mod orders;
 mod stop_order;
 mod unit;
 
@@ -14,20 +18,30 @@ use crate::deadline::Deadline;
 use crate::sys::bus::Trouble;
 
 pub use bounds::{Bounds, Spare};
+pub use chain::chain;
 pub use closure::{Cause, Closure, Member, Spared, Tie, Wanted};
+pub use files::{UNIT_PATH, UnitFiles};
 pub use logind::Logind;
 pub use manager::{Job, Manager, Process, Socket};
+pub use name::{is_unit_name, template};
+pub use orders::Orders;
 pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
 
 /// The unit that runs the sequence.
 pub const UNIT: &str = "farewell.service";
 
+/// The unit that makes [`UNIT`] active early in the boot.
+pub const ARM_UNIT: &str = "farewell-arm.service";
+
+/// The unit that runs `farewell start`.
+pub const START_UNIT: &str = "farewell-start.service";
+
 /// farewell's own units.
 pub const OWN: [&str; 5] = [
     UNIT,
-    "farewell-arm.service",
-    "farewell-start.service",
+    ARM_UNIT,
+    START_UNIT,
     "farewell-rehearse.service",
     "farewell-rehearse.timer",
 ];

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use zbus::OwnedVariant;
@@ -101,6 +101,10 @@ pub struct Unit {
     pub main_pid: u32,
     /// `Where` of a mount.
     pub mount_point: String,
+    /// `ExecMainStatus` of a service: the exit status of its last `ExecStart=`.
+    pub status: i32,
+    /// `UnitFileState`: enabled, disabled, static …
+    pub file_state: String,
 }
 
 /// The types of units that have processes, and the interface that tells of them.
@@ -171,6 +175,8 @@ impl Unit {
             spares_survivors: sends_sigkill == Some(false),
             main_pid: take(values, "MainPID").unwrap_or_default(),
             mount_point: take(values, "Where").unwrap_or_default(),
+            status: take(values, "ExecMainStatus").unwrap_or_default(),
+            file_state: take(values, "UnitFileState").unwrap_or_default(),
         }
     }
 
@@ -186,6 +192,13 @@ impl Unit {
             Some(_) if !self.id.ends_with(".slice") => self.stop_timeout,
             _ => Some(Duration::ZERO),
         }
+    }
+
+    /// The files that it is made of.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let files = std::iter::once(&self.fragment).chain(&self.drop_ins);
+        let files = files.filter(|file| !file.is_empty());
+        files.map(PathBuf::from).collect()
     }
 
     /// Whether nothing of it runs, and nothing is about to.

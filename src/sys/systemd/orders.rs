@@ -1,0 +1,72 @@
+//! The order of units as systemd has them loaded.
+
+use std::collections::BTreeMap;
+
+use super::chain::chain;
+use super::manager::Manager;
+use crate::deadline::Deadline;
+use crate::sys::bus::Trouble;
+
+/// What units are ordered after, each of them asked for once.
+pub struct Orders<'a> {
+    manager: &'a Manager,
+    deadline: Deadline,
+    known: BTreeMap<String, Vec<String>>,
+    trouble: Option<Trouble>,
+}
+
+impl<'a> Orders<'a> {
+    /// Nothing is asked yet.
+    pub fn new(manager: &'a Manager, deadline: Deadline) -> Orders<'a> {
+        Orders {
+            manager,
+            deadline,
+            known: BTreeMap::new(),
+            trouble: None,
+        }
+    }
+
+    /// The shortest chain from `from` to `to` in which each unit is ordered after the next one, and which does not go over
+    /// `except`; see [`chain()`].
+    ///
+    /// # Errors
+    /// When systemd did not say what some unit is ordered after.
+    pub fn chain(
+        &mut self,
+        from: &str,
+        to: &str,
+        except: Option<&str>,
+    ) -> Result<Option<Vec<String>>, Trouble> {
+        let found = chain(from, to, |unit| match Some(unit) == except {
+            true => Vec::new(),
+            false => self.after(unit),
+        });
+        match (found, self.trouble.take()) {
+            (None, Some(trouble)) => Err(trouble),
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn after(&mut self, unit: &str) -> Vec<String> {
+        if let Some(known) = self.known.get(unit) {
+            return known.clone();
+        }
+        // There are hundreds of devices, and nothing is ordered by them.
+        let is_asked = self.trouble.is_none() && !unit.ends_with(".device");
+        let after = if is_asked {
+            self.manager.after(unit, self.deadline)
+        } else {
+            Ok(Vec::new())
+        };
+        match after {
+            Ok(after) => {
+                self.known.insert(unit.to_owned(), after.clone());
+                after
+            }
+            Err(trouble) => {
+                self.trouble = Some(trouble);
+                Vec::new()
+            }
+        }
+    }
+}
