@@ -132,6 +132,7 @@ impl Inner {
             Happening::StepStarted { step, .. }
             | Happening::AttemptFailed { step, .. }
             | Happening::Waiting { step, .. }
+            | Happening::Noted { step, .. }
             | Happening::Output { step, .. } => return self.ended.get(*step) == Some(&false),
             Happening::StepFinished { step, .. } => {
                 return self
@@ -166,6 +167,7 @@ fn masked(mut happening: Happening) -> Happening {
         Happening::Intended { intent, .. } => *intent = intent.clone().masked(),
         Happening::AttemptFailed { failure, .. } => failing(failure),
         Happening::Waiting { what, .. } => text(what),
+        Happening::Noted { text: noted, .. } => text(noted),
         Happening::Output { line, .. } => text(line),
         Happening::StepFinished {
             failure, reason, ..

@@ -187,6 +187,13 @@ pub enum Happening {
         /// Which intent of the run.
         mark: Mark,
     },
+    /// A step tells in detail what it does.
+    Noted {
+        /// The step.
+        step: usize,
+        /// One clause.
+        text: String,
+    },
     /// A child of a step wrote a line.
     Output {
         /// The step.

@@ -69,6 +69,8 @@ messages! {
         "A step has begun; FAREWELL_LEFT_USEC says what it may take.";
     STEP_WAITING "step-waiting" "d76d0d8d30afc761b2ad498fd77db446",
         "A step still runs; it says what it waits for and how long it still may.";
+    STEP_NOTED "step-noted" "9847f0d947661c8a2f604af2148ddfa9",
+        "A step tells in detail what it does: which units stop with those that it names, say.";
     STEP_OUTPUT "step-output" "761eb4931f83b94d124ac80bc01b2833",
         "A line that a step's command has written.";
     STEP_INTENDS "step-intends" "0138986a636120a9aea548967402f1c2",

@@ -111,6 +111,7 @@ impl Progress {
             Happening::RunStarted { .. }
             | Happening::Intended { .. }
             | Happening::Settled { .. }
+            | Happening::Noted { .. }
             | Happening::Output { .. } => {}
             Happening::StepStarted { step, left } => self.change(*step, |it| {
                 it.state = State::Running;

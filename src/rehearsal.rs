@@ -153,6 +153,7 @@ impl Stage {
             facts: &self.facts,
             http: &self.http,
             voice: &remarks,
+            needed: &self.plan.needed(index),
         };
         match panics::caught(|| step.action.rehearse(&scope)) {
             Ok(sentence) => remarks.behind(sentence),

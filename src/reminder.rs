@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use crate::progress::Progress;
 
-/// How long a step may run without a word about what it waits for.
+/// How long a step may run without a word about what it waits for, at first.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A step that runs for hours is spoken of each time when it has run for another eighth of its time, and so often at least.
+const PART: u32 = 8;
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Remembers when each step was last spoken of.
 #[derive(Debug, Default)]
@@ -15,14 +19,16 @@ pub struct Reminder {
 
 impl Reminder {
     /// The running steps to speak of now, `at` from the run's start: those that began, or were spoken of, five seconds
-    /// ago.
+    /// ago; ever longer ago in a step that takes long.
     pub fn due(&mut self, progress: &Progress, at: Duration) -> Vec<usize> {
         self.told.resize(progress.steps.len(), None);
         let mut due = Vec::new();
         for (index, step) in progress.running() {
             let told = &mut self.told[index];
-            let since = told.or(step.started).unwrap_or_default();
-            if at >= since + PATIENCE {
+            let started = step.started.unwrap_or_default();
+            let since = told.unwrap_or(started);
+            let patience = (since.saturating_sub(started) / PART).clamp(PATIENCE, LONGEST);
+            if at >= since + patience {
                 *told = Some(at);
                 due.push(index);
             }
@@ -83,5 +89,14 @@ mod tests {
             vec![1],
         ];
         assert_eq!(due, expected);
+        // Six hours: 24 times in the first two minutes and a half would be every five seconds for ever.
+        let told = (14..6 * 3600).filter(|at| reminder.due(&progress, seconds(*at)).contains(&0));
+        let told: Vec<u64> = told.collect();
+        assert!(told.len() < 100, "{told:?}");
+        assert!(
+            told.windows(2).all(|pair| pair[1] - pair[0] <= 601),
+            "{told:?}"
+        );
+        assert!(told[0] == 15 && told[1] == 20, "{told:?}");
     }
 }

@@ -59,6 +59,7 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
             intent.noun
         ),
         Happening::Settled { .. } | Happening::Waiting { .. } => return None,
+        Happening::Noted { step, text } => format!("step {}: {text}", name(step)),
         Happening::Output { step, line, .. } => format!("{} | {line}", name(step)),
         Happening::StepFinished { step, .. } => {
             let step = progress.steps.get(*step)?;

@@ -38,6 +38,8 @@ pub trait Voice: Sync {
     fn warn(&self, warning: &str) {
         self.remark(warning);
     }
+    /// Something that the journal tells at once, and no record: what the step is about to do, in detail.
+    fn note(&self, _what: &str) {}
     /// What [`Scope::intend`] was told.
     fn intend(&self, intent: &Intent) -> Mark;
     /// What [`Scope::withdraw`] was told.
@@ -58,6 +60,9 @@ pub struct Scope<'a> {
     pub http: &'a Http,
     /// Where progress goes.
     pub voice: &'a dyn Voice,
+    /// Units that this step, or one that may still run after it or beside it, has among its `needs`: nothing but their own
+    /// name stops them.
+    pub needed: &'a [String],
 }
 
 impl Scope<'_> {
@@ -129,8 +134,10 @@ pub trait Action: Send + Sync {
 /// everything else at the same moment that farewell starts.
 #[derive(Default)]
 pub struct Ties {
-    /// Units that it stops.
+    /// Units that it stops: names, or patterns of them.
     pub units: Vec<Field<String>>,
+    /// Whether processes that a unit's own settings let run on after its stop are left, where the configuration says so.
+    pub leave_behind: Option<bool>,
     /// Paths that it uses, which may be on mounts.
     pub paths: Vec<Field<PathBuf>>,
     /// Peers that it talks to. Where one is on this machine, its unit must outlive the run.

@@ -313,5 +313,6 @@ fn close(run: &Run, closing: &dyn Action) -> Result<Effect, farewell::failure::F
         facts: &run.facts,
         http: &run.http,
         voice: &run.ear,
+        needed: &[],
     })
 }

@@ -9,11 +9,17 @@ use super::{complain, facts, kept, print, source};
 use crate::cli::{Options, exit};
 use crate::config::duration;
 use crate::config::facts::Facts;
+use crate::deadline::{Deadline, Reason};
 use crate::history::line::usec;
+use crate::inspection;
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::ordering::{Learnt, Ordering};
 use crate::plan::sequence::{OnFailure, Step};
+use crate::sys::systemd::Closure;
 use crate::trigger::Trigger;
+
+/// What the look at this machine's units may take.
+const MACHINE: Duration = Duration::from_secs(5);
 
 /// Prints the plan for a trigger.
 pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
@@ -50,6 +56,8 @@ struct Outlook {
     ordering: Ordering,
     /// What `farewell start` has learnt of units.
     learnt: Learnt,
+    /// For each step what its stop comes to on this machine, as far as that can be seen.
+    stops: Result<Vec<Option<Closure>>, String>,
 }
 
 impl Outlook {
@@ -85,7 +93,14 @@ impl Outlook {
             beside,
             ordering: Ordering::of(plan, facts),
             learnt,
+            stops: inspection::stops(plan, facts, Deadline::after(MACHINE, Reason::Attempt)),
         }
+    }
+
+    /// What comes along with the stop of a step on this machine, and what is left alone.
+    fn along(&self, index: usize) -> Option<(Vec<String>, Vec<String>)> {
+        let closure = self.stops.as_ref().ok()?.get(index)?.as_ref()?;
+        Some((closure.along(), closure.left_alone()))
     }
 
     fn text(&self, plan: &Plan, trigger: Trigger) -> String {
@@ -148,8 +163,18 @@ impl Outlook {
                     text += &format!("; only where its {key} says so");
                 }
             }
+            let (along, left) = self.along(index).unwrap_or_default();
+            for also in along {
+                text += &format!("\n      also stops {also}");
+            }
+            for left in left {
+                text += &format!("\n      does not stop {left}");
+            }
         }
         text += "\n";
+        if let Err(reason) = &self.stops {
+            text += &format!("\nnot known what else stops with the units of the steps: {reason}\n");
+        }
         let paths = self.ordering.paths.iter();
         let mounts = paths.map(|path| format!("the mount of {}", path.display()));
         let all = Ordering {
@@ -184,8 +209,8 @@ impl Outlook {
                 .map(|it| plan.steps[*it].name.clone())
                 .collect::<Vec<_>>()
         };
-        let steps = plan.steps.iter().zip(&self.spans).zip(&self.beside).map(|((step, (begin, end)), beside)| {
-            json!({
+        let steps = plan.steps.iter().zip(&self.spans).zip(&self.beside).enumerate().map(|(index, ((step, (begin, end)), beside))| {
+            let mut document = json!({
                 "name": step.name,
                 "kind": step.kind,
                 "runs": step.when.contains(&trigger),
@@ -199,7 +224,12 @@ impl Outlook {
                 "always": step.always,
                 "on_failure": if step.on_failure == OnFailure::Stop { "stop" } else { "continue" },
                 "conditional": step.if_path.is_some() || step.if_unit.is_some(),
-            })
+            });
+            if let Some((along, left)) = self.along(index) {
+                document["also_stops"] = along.into();
+                document["does_not_stop"] = left.into();
+            }
+            document
         });
         json!({
             "trigger": trigger.as_str(),

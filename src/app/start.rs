@@ -268,10 +268,22 @@ fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_
             for remark in &inspection.remarks {
                 print(&format!("farewell start: {remark}\n"));
             }
+            for remark in leftovers(plan, facts) {
+                print(&format!("farewell start: {remark}\n"));
+            }
             if inspection.findings.is_empty() {
                 print(&format!("farewell start: {}\n", inspection.summary));
             }
             inspection.findings.is_empty()
         }
+    }
+}
+
+/// What may keep a stop from being done, since a unit's own settings let its processes run on.
+fn leftovers(plan: &Plan, facts: &Facts) -> Vec<String> {
+    let stops = inspection::stops(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
+    match stops {
+        Ok(stops) => inspection::leftovers(plan, &stops),
+        Err(reason) => vec![format!("what the steps stop was not looked at: {reason}")],
     }
 }

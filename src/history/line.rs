@@ -204,7 +204,7 @@ impl Writer {
                 number: Some(*number),
                 ..named("settled", *step)
             },
-            Happening::Output { .. } => return None,
+            Happening::Noted { .. } | Happening::Output { .. } => return None,
             Happening::StepFinished {
                 step,
                 state,

@@ -5,6 +5,7 @@ mod companions;
 mod loaded;
 mod order;
 mod peers;
+mod stops;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,8 @@ use crate::sys::systemd::{self, Manager, Unit};
 
 use addressed::Addressed;
 use loaded::Demand;
+
+pub use stops::{leftovers, stops};
 
 /// Something of which a run would fail, or not take place.
 #[derive(Clone, Debug, PartialEq, Eq)]

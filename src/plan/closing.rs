@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::sequence::{Draft, OnFailure, Step, attempt_timeout};
 use crate::config::problem::{Problem, Severity};
 use crate::step::{Pace, Ties};
+use crate::trigger::Trigger;
 
 /// What a closing may take. It is paid from the reserve.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,22 +49,38 @@ fn closing(step: &Step, others: &[usize]) -> Option<Step> {
 /// that of the next member, which has the lock by then.
 pub fn warn(drafts: &[Draft], problems: &mut Vec<Problem>) {
     let steps = || drafts.iter().filter_map(|it| it.step.as_ref());
-    if drafts.iter().any(|it| it.step.is_none()) || steps().any(|step| step.may_stop) {
+    if drafts.iter().any(|it| it.step.is_none()) {
         return;
     }
+    let may_stop = |trigger| steps().any(|step| step.may_stop && step.when.contains(&trigger));
     for draft in drafts {
-        if draft.step.as_ref().is_none_or(|it| it.aftermath.is_none()) {
+        let Some(lock) = draft.step.as_ref().filter(|it| it.aftermath.is_some()) else {
+            continue;
+        };
+        // On the others it is kept over the boot.
+        let releasing = lock.when.iter().copied().filter(|it| !it.restarts());
+        let running: Vec<&str> = releasing
+            .filter(|trigger| !may_stop(*trigger))
+            .map(Trigger::as_str)
+            .collect();
+        if running.is_empty() {
             continue;
         }
+        let when = if steps().any(|step| step.may_stop) {
+            format!(" on {}", running.join(", "))
+        } else {
+            String::new()
+        };
         problems.push(Problem {
             severity: Severity::Warning,
             file: PathBuf::from(&draft.file),
             line: draft.lines[0],
             step: Some(format!("\"{}\"", draft.name)),
             key: None,
-            message: "no step stops the application, so that it still runs when this lock is released and the next \
-                      member gets it: add a stop-unit step behind it"
-                .to_owned(),
+            message: format!(
+                "no step stops the application{when}, so that it still runs when this lock is released and the next \
+                 member gets it: add a stop-unit step behind it"
+            ),
         });
     }
 }

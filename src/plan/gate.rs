@@ -71,6 +71,24 @@ impl Plan {
         self.head.restart
     }
 
+    /// The units that a step must not stop by the way: what it `needs` itself, or another one that may still run when it
+    /// begins, or that owes something to the end of the run.
+    pub fn needed(&self, index: usize) -> Vec<String> {
+        let mut before = vec![false; self.steps.len()];
+        let mut queue = vec![index];
+        while let Some(at) = queue.pop() {
+            for earlier in &self.steps[at].after {
+                if !std::mem::replace(&mut before[*earlier], true) {
+                    queue.push(*earlier);
+                }
+            }
+        }
+        let steps = self.steps.iter().zip(before);
+        let open = steps.filter(|(step, is_before)| !is_before || step.aftermath.is_some());
+        open.flat_map(|(step, _)| step.needs.iter().cloned())
+            .collect()
+    }
+
     /// What the steps take when each one needs all its time.
     pub fn worst_case(&self, trigger: Trigger) -> Duration {
         order::worst_case(&self.steps, trigger)

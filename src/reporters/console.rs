@@ -59,6 +59,7 @@ fn is_for_people(happening: &Happening) -> bool {
         | Happening::Waiting { .. }
         | Happening::Intended { .. }
         | Happening::Settled { .. }
+        | Happening::Noted { .. }
         | Happening::Output { .. } => false,
     }
 }

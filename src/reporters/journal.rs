@@ -141,7 +141,9 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
                 .field("FAREWELL_LEFT_USEC", left.as_micros())
         }
         Happening::Intended { mark, .. } => entry.step(progress, mark.step, State::Running),
-        Happening::Output { step, .. } => entry.step(progress, *step, State::Running),
+        Happening::Noted { step, .. } | Happening::Output { step, .. } => {
+            entry.step(progress, *step, State::Running)
+        }
         Happening::StepFinished {
             step,
             state,
@@ -178,6 +180,7 @@ fn kind(happening: &Happening, purpose: Purpose) -> Option<(&'static Message, Le
         Happening::RunStarted { .. } => (&message::RUN_STARTED, Level::Info),
         Happening::StepStarted { .. } => (&message::STEP_STARTED, Level::Info),
         Happening::AttemptFailed { .. } => (&message::ATTEMPT_FAILED, Level::Warn),
+        Happening::Noted { .. } => (&message::STEP_NOTED, Level::Info),
         Happening::Output { .. } => (&message::STEP_OUTPUT, Level::Info),
         Happening::Warning { .. } => (&message::WARNING, Level::Warn),
         Happening::Intended { .. } => (&message::STEP_INTENDS, Level::Info),

@@ -93,6 +93,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         left: deadline.left().unwrap_or_default(),
     });
     let speaker = Speaker::new(errand.audience.as_ref(), index);
+    let needed = errand.plan.needed(index);
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
@@ -109,6 +110,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
             facts: &errand.facts,
             http: &errand.http,
             voice: &speaker,
+            needed: &needed,
         };
         let failure = match panics::caught(|| step.action.attempt(&scope)) {
             Ok(effect) => return speaker.success(effect, attempt),
@@ -237,6 +239,13 @@ impl Voice for Speaker<'_> {
             step: self.step,
             stream,
             line: line.to_owned(),
+        });
+    }
+
+    fn note(&self, what: &str) {
+        self.audience.hear(Happening::Noted {
+            step: self.step,
+            text: what.to_owned(),
         });
     }
 

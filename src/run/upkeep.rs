@@ -23,6 +23,7 @@ pub fn keep(errand: &Errand, index: usize, every: Duration, action: &dyn Action,
             facts: &errand.facts,
             http: &errand.http,
             voice: &speaker,
+            needed: &[],
         };
         let attempt = panics::caught(|| action.attempt(&scope));
         let failure = match attempt {

@@ -7,6 +7,7 @@ pub mod console;
 pub mod digest;
 pub mod files;
 pub mod guarded;
+pub mod holders;
 pub mod host;
 pub mod http;
 pub mod journal;

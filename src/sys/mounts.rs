@@ -47,6 +47,12 @@ impl Mounts {
         Mounts(lines.filter_map(parse_line).collect())
     }
 
+    /// Where something is mounted below `place`.
+    pub fn below<'a>(&'a self, place: &'a Path) -> impl Iterator<Item = &'a Path> {
+        let points = self.0.iter().map(|mount| mount.point.as_path());
+        points.filter(move |point| *point != place && point.starts_with(place))
+    }
+
     /// The mount with this id.
     pub fn with_id(&self, id: u32) -> Option<&Mount> {
         self.0.iter().find(|mount| mount.id == id)

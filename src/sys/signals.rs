@@ -36,6 +36,12 @@ pub fn terminate(pid: i32) -> io::Result<()> {
     Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
 }
 
+/// A signal by its name, `SIGQUIT` say, and its number; `None` where there is none of this name.
+pub fn named(name: &str) -> Option<(&'static str, i32)> {
+    let signal: Signal = name.parse().ok()?;
+    Some((signal.as_str(), signal as i32))
+}
+
 /// Whether this process is root's.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -12,6 +12,10 @@ use farewell::trigger::Trigger;
 const DURATION: &str = "^ *(([0-9]+([.,][0-9]+)? *(h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis|milliseconds?|us|µs|usecs?|micros|microseconds?|ns|nsecs?|nanos|nanoseconds?),? *)+|[0-9]+:[0-9][0-9]:[0-9][0-9]) *$|\\$\\{";
 /// A unit's name with its suffix.
 const UNIT: &str = "^[A-Za-z0-9:_.\\\\@-]+\\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)$|\\$\\{";
+/// The same, or a pattern of such names.
+const UNITS: &str = "^[A-Za-z0-9:_.\\\\@*?!^\\[\\]-]+\\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)$|\\$\\{";
+/// A signal's name.
+const SIGNAL: &str = "^SIG[A-Z0-9]+$";
 const PATH: &str = "^(/|\\$\\{)";
 const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{)";
 const NAME: &str = "^[^\\s/\"]{1,64}$|\\$\\{";
@@ -33,6 +37,7 @@ pub enum Type {
     Unit,
     Units,
     UnitList,
+    Signal,
     Url,
     Urls,
     Name,
@@ -65,6 +70,7 @@ impl Type {
             "paths" => Type::Paths,
             "unit" => Type::Unit,
             "units" => Type::Units,
+            "signal" => Type::Signal,
             "list of units" => Type::UnitList,
             "URL" => Type::Url,
             "URLs" => Type::Urls,
@@ -128,6 +134,7 @@ impl Type {
             Type::Paths => "an absolute path, or a list of them",
             Type::Unit => "a unit",
             Type::Units => "a unit, or a list of them",
+            Type::Signal => "a signal",
             Type::UnitList => "a list of units",
             Type::Url => "a URL",
             Type::Urls => "a URL, or a list of them",
@@ -188,7 +195,8 @@ impl Type {
             Type::Path => text(PATH),
             Type::Paths => or_list(text(PATH)),
             Type::Unit => text(UNIT),
-            Type::Units => or_list(text(UNIT)),
+            Type::Units => or_list(text(UNITS)),
+            Type::Signal => text(SIGNAL),
             Type::UnitList => list(text(UNIT)),
             Type::Url => text(URL),
             Type::Urls => or_list(text(URL)),
@@ -219,6 +227,7 @@ impl Type {
             Type::DurationByTrigger => "{ default = \"1m 30s\", stop = \"30m\" }",
             Type::Path | Type::Paths => "\"/srv\"",
             Type::Unit | Type::Units => "\"app.service\"",
+            Type::Signal => "\"SIGQUIT\"",
             Type::UnitList => "[\"app@1.service\", \"a-b.mount\"]",
             Type::Url | Type::Urls => "\"http://127.0.0.1:1\"",
             Type::Pointer => "\"/a\"",
@@ -238,7 +247,7 @@ impl Type {
         Some(match self {
             Type::Integers(low, high) => format!("[{low}, {high}]"),
             Type::Paths => "[\"/srv\", \"/mnt\"]".to_owned(),
-            Type::Units => "[\"app@1.service\", \"a-b.mount\"]".to_owned(),
+            Type::Units => "[\"app@*.service\", \"a-b.mount\"]".to_owned(),
             Type::Urls => "[\"https://a.example/b\", \"http://[::1]:1\"]".to_owned(),
             _ => return None,
         })
@@ -259,6 +268,7 @@ impl Type {
             Type::Paths => &["7", "\"srv\"", "[\"srv\"]", "[]"],
             Type::Unit => &["7", "\"app\"", "\"a b.service\""],
             Type::Units => &["7", "\"app\"", "[\"app\"]", "[]"],
+            Type::Signal => &["7", "\"QUIT\"", "\"SIGquit\""],
             Type::UnitList => &["\"app.service\"", "[\"app\"]", "[7]"],
             Type::Url => &["7", "\"example.com\"", "\"ftp://a\""],
             Type::Urls => &["7", "\"example.com\"", "[\"ftp://a\"]", "[]"],

@@ -45,6 +45,7 @@ impl Member {
             facts: &self.run.facts,
             http: &self.run.http,
             voice: &self.run.ear,
+            needed: &[],
         }
     }
 

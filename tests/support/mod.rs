@@ -122,6 +122,7 @@ impl Run {
             facts: &self.facts,
             http: &self.http,
             voice: &self.ear,
+            needed: &[],
         })
     }
 
@@ -134,6 +135,7 @@ impl Run {
             facts: &self.facts,
             http: &self.http,
             voice: &self.ear,
+            needed: &[],
         })
     }
 

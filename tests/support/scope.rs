@@ -138,6 +138,7 @@ pub fn attempt_with(
         facts: &facts,
         http: &http,
         voice: &told,
+        needed: &[],
     };
     let result = action.attempt(&scope);
     let took = begun.elapsed();

@@ -86,7 +86,9 @@ pub fn begin(
 impl Inbox {
     fn put(&self, event: &Arc<Event>) {
         // What a child says is the journal's; a bus is no place for a thousand lines.
-        if let Happening::Output { .. } | Happening::Warning { .. } = event.happening {
+        if let Happening::Noted { .. } | Happening::Output { .. } | Happening::Warning { .. } =
+            event.happening
+        {
             return;
         }
         let is_last = matches!(event.happening, Happening::RunFinished { .. });

@@ -132,7 +132,13 @@ impl Closure {
             }
             seen.insert(unit.id.clone());
             match bounds.spare(&unit, &cause) {
-                Some(spare) => closure.spared.push(Spared { unit, cause, spare }),
+                Some(spare) => {
+                    // The slice stays for the sake of the process that asks; what else is in it does not.
+                    if spare == Spare::Asker && unit.id.ends_with(".slice") {
+                        queue.extend(tied(&unit));
+                    }
+                    closure.spared.push(Spared { unit, cause, spare });
+                }
                 None => {
                     queue.extend(tied(&unit));
                     closure.members.push(Member { unit, cause });
@@ -159,6 +165,20 @@ impl Closure {
             .filter(|it| matches!(it.cause, Cause::Tied(..)))
             .map(|it| format!("{} ({})", it.unit.id, it.cause))
             .collect()
+    }
+
+    /// Of each member whose settings let processes run on behind it: what that means, and what to write.
+    pub fn leftovers(&self) -> Vec<String> {
+        let members = self.members.iter().map(|it| &it.unit);
+        let told = members.filter(|unit| unit.lets_processes_stay()).map(|unit| {
+            format!(
+                "{} has {}, so that processes of it may run on when it is down, which fails the step after 10 s: write \
+                 `leave-behind = true` where they may, and false to wait for them",
+                unit.id,
+                unit.kill_setting()
+            )
+        });
+        told.collect()
     }
 
     /// What is left running, and why: `dbus.service (Requires=app.service): the system needs it`.

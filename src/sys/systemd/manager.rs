@@ -53,15 +53,6 @@ pub struct Job {
     pub state: String,
 }
 
-/// A process of a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Its id.
-    pub pid: u32,
-    /// Its command line.
-    pub command: String,
-}
-
 /// A socket unit, which PID 1 itself listens for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
@@ -232,17 +223,6 @@ impl Manager {
         rows.into_iter().map(socket).collect()
     }
 
-    /// The processes of a unit; none for a unit that has none.
-    ///
-    /// # Errors
-    /// See [`Trouble`].
-    pub fn processes(&self, unit: &str, deadline: Deadline) -> Result<Vec<Process>, Trouble> {
-        let rows: Vec<(String, u32, String)> =
-            self.call(PATH, MANAGER, "GetUnitProcesses", &(unit,), deadline)?;
-        let process = |(_, pid, command)| Process { pid, command };
-        Ok(rows.into_iter().map(process).collect())
-    }
-
     /// Stops a unit, whatever else waits for what: in this mode alone a stop from within a shutdown does not wait for the
     /// one who asks for it (`ignore-dependencies`). Returns when the job is in the queue, not when it has ended.
     ///
@@ -254,13 +234,12 @@ impl Manager {
         Ok(())
     }
 
-    /// Sends SIGTERM to all processes of a unit.
+    /// Sends a signal to the main process of a service.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn terminate(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
-        const SIGTERM: i32 = 15;
-        self.call(PATH, MANAGER, "KillUnit", &(unit, "all", SIGTERM), deadline)
+    /// See [`Trouble`]; a unit without a main process is refused.
+    pub fn signal_main(&self, unit: &str, signal: i32, deadline: Deadline) -> Result<(), Trouble> {
+        self.call(PATH, MANAGER, "KillUnit", &(unit, "main", signal), deadline)
     }
 
     /// Has systemd read its units again and run the generators, and waits until it has (`systemctl daemon-reload`).

@@ -8,6 +8,8 @@ mod logind;
 mod manager;
 mod name;
 mod orders;
+mod permission;
+mod remaining;
 mod stop_order;
 mod unit;
 
@@ -22,9 +24,11 @@ pub use chain::chain;
 pub use closure::{Cause, Closure, Member, Spared, Tie, Wanted};
 pub use files::{UNIT_PATH, UnitFiles};
 pub use logind::Logind;
-pub use manager::{Job, Manager, Process, Socket};
+pub use manager::{Job, Manager, Socket};
 pub use name::{is_unit_name, template};
 pub use orders::Orders;
+pub use permission::Permission;
+pub use remaining::{Process, control_group, has_ended, remaining};
 pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
 

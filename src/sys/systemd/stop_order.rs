@@ -7,7 +7,7 @@ use super::closure::Member;
 use super::unit::Unit;
 
 /// For each member, those that must be down before it is stopped: what is ordered after it, directly or with a target in
-/// between, and what would start it again. Members of an ordering circle do not wait for one another.
+/// between, and what would start it again. Members of an ordering circle do not wait for one another, and wait for the same.
 pub fn waits(members: &[Member]) -> Vec<Vec<usize>> {
     let count = members.len();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
@@ -37,12 +37,17 @@ pub fn waits(members: &[Member]) -> Vec<Vec<usize>> {
         edges[at].extend(first);
     }
     let reach: Vec<Vec<bool>> = (0..count).map(|at| reached(&edges, at)).collect();
-    for (at, list) in edges.iter_mut().enumerate() {
-        list.retain(|other| *other != at && !reach[*other][at]);
-        list.sort_unstable();
-        list.dedup();
-    }
-    edges
+    let in_circle = |a: usize, b: usize| a == b || reach[a][b] && reach[b][a];
+    // What one member of a circle waits for, all of them do.
+    let waits = (0..count).map(|at| {
+        let circle = (0..count).filter(|other| in_circle(at, *other));
+        let mut all: Vec<usize> = circle.flat_map(|other| edges[other].clone()).collect();
+        all.retain(|other| !in_circle(at, *other));
+        all.sort_unstable();
+        all.dedup();
+        all
+    });
+    waits.collect()
 }
 
 /// The members that are ordered before `unit` by a target in between: both name it.
@@ -197,7 +202,7 @@ mod tests {
         ];
         assert_eq!(
             waits(&members),
-            [vec![], vec![3], vec![], vec![], vec![5], vec![]]
+            [vec![3], vec![3], vec![3], vec![], vec![5], vec![]]
         );
     }
 

@@ -186,6 +186,21 @@ impl Unit {
         is_loaded || !matches!(self.active.as_str(), "inactive" | "")
     }
 
+    /// Whether its own settings let processes run on when it is stopped.
+    pub fn lets_processes_stay(&self) -> bool {
+        self.spares_survivors || matches!(self.kill_mode.as_str(), "process" | "none")
+    }
+
+    /// The setting that decides which of its processes run on when it is stopped: `KillMode=process`; empty for a unit
+    /// without processes.
+    pub fn kill_setting(&self) -> String {
+        match self.kill_mode.as_str() {
+            _ if self.spares_survivors => "SendSIGKILL=no".to_owned(),
+            "" => String::new(),
+            mode => format!("KillMode={mode}"),
+        }
+    }
+
     /// How long its stop may take, by its own limit (TimeoutStopSec=); `None`: for ever. Nothing for a unit without processes.
     pub fn longest_stop(&self) -> Option<Duration> {
         match own_interface(&self.id) {

@@ -1,0 +1,161 @@
+//! `stop-unit`: stops systemd units and what stops with them, and waits until all of it is down, from inside a shutdown too.
+
+mod outcome;
+mod place;
+mod preview;
+mod stop;
+mod talk;
+
+use std::time::Duration;
+
+use crate::config::section::Field;
+use crate::config::section::{Secrecy, Section, unit_name};
+use crate::failure::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::sys::signals;
+use crate::sys::systemd::{self, Closure};
+
+use stop::Stop;
+use talk::Talk;
+
+/// The kind's entry in the table. Its keys:
+///
+/// - `units` (units; required): the name of a unit with its suffix, or a list of them; a pattern like
+///   `worker@*.service` stands for all loaded units that match it when the step begins; what systemd would stop with
+///   them (Requires=, Requisite=, BindsTo=, PartOf=, PropagatesStopTo=, the members of a slice) is stopped too, what
+///   triggers or upholds them before them
+/// - `signal` (signal; default none): this signal is sent to the main process of each unit named here, in place of its
+///   own stop, which follows when that process has ended
+/// - `grace` (duration; default "10s"): so long before the end of the step's time, but never before half of it is over,
+///   what was not asked to stop yet is stopped at once: units that wait for `signal`, or for the stop of others
+/// - `leave-behind` (boolean; default none): what becomes of processes that a unit's KillMode= or SendSIGKILL= lets run
+///   on: without it they fail the step 10 s after the unit is down; `false`: the step waits for them as long as it may;
+///   `true`: they are told, and the step is done
+pub const KIND: Kind = Kind {
+    name: "stop-unit",
+    read,
+    undo: None,
+};
+
+/// The default of `grace`.
+const GRACE: Duration = Duration::from_secs(10);
+
+struct StopUnit {
+    units: Vec<Field<String>>,
+    manner: Manner,
+    /// The step's own time, for a rehearsal.
+    timeout: Duration,
+}
+
+/// How units are stopped.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// What the main process gets first: the signal's name and number.
+    signal: Option<(&'static str, i32)>,
+    /// How long before the deadline everything is stopped that was not yet.
+    grace: Duration,
+    /// What becomes of processes that a unit lets run on.
+    leave_behind: Option<bool>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let units = section.required("units", |section, key| {
+        section.texts(key, instance, Secrecy::Public)
+    });
+    let signal = section.word("signal").map(|name| {
+        let known = signals::named(&name);
+        if known.is_none() {
+            let message = format!("`{name}` is no signal; write it like SIGQUIT");
+            section.problem("signal", message);
+        }
+        known
+    });
+    let grace = section.duration("grace");
+    let leave_behind = section.boolean("leave-behind");
+    let timeout = section.duration_elsewhere("timeout");
+    section.finish();
+    let (units, signal) = (units?, signal.map_or(Some(None), |known| known.map(Some))?);
+    let ties = Ties {
+        units: units.clone(),
+        leave_behind,
+        ..Ties::default()
+    };
+    let manner = Manner {
+        signal,
+        grace: grace.unwrap_or(GRACE),
+        leave_behind,
+    };
+    let stop = StopUnit {
+        units,
+        manner,
+        timeout: timeout.unwrap_or(crate::step::TIMEOUT),
+    };
+    Some(Blueprint {
+        ties,
+        // What is left behind runs on.
+        may_stop: leave_behind != Some(true),
+        ..Blueprint::new(stop, Pace::Polled)
+    })
+}
+
+/// A unit that can be stopped, or a pattern of such: a template is none, and nothing can be ordered after one.
+fn instance(name: &str) -> Result<String, String> {
+    let is_pattern = systemd::is_pattern(name);
+    // The characters of a pattern are no part of a name.
+    let plain: String = (name.chars())
+        .map(|it| if "*?[]!^".contains(it) { 'x' } else { it })
+        .collect();
+    unit_name(if is_pattern { &plain } else { name }).map_err(|problem| {
+        if is_pattern {
+            format!("`{name}` is no pattern of units; write it with a suffix, like app@*.service")
+        } else {
+            problem
+        }
+    })?;
+    match name.split_once("@.") {
+        Some((prefix, suffix)) => Err(format!(
+            "`{name}` is a template; name its instances, like {prefix}@1.{suffix}, or all of them as {prefix}@*.{suffix}"
+        )),
+        None if systemd::OWN.contains(&name) => Err(format!(
+            "{name} is farewell's own, and runs this sequence; it ends by itself"
+        )),
+        None => Ok(name.to_owned()),
+    }
+}
+
+impl StopUnit {
+    /// The configured names and patterns.
+    fn names(&self, scope: &Scope<'_>) -> Result<Vec<String>, Failure> {
+        let names = self.units.iter().map(|unit| unit.get(scope.facts));
+        let names: Vec<String> = names.collect::<Result<_, _>>()?;
+        if !systemd::is_booted() {
+            let cause = "systemd does not run here, so that no unit does";
+            return Err(Failure::new(Word::Unit, names.join(", "), cause));
+        }
+        Ok(names)
+    }
+}
+
+/// What the stop of `names` comes to.
+fn closure(talk: &mut Talk<'_>, names: &[String]) -> Result<Closure, Failure> {
+    let needed = talk.scope.needed;
+    talk.ask(&names.join(", "), |manager, deadline| {
+        systemd::stop_of(manager, names, needed, deadline)
+    })
+}
+
+impl Action for StopUnit {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let names = self.names(scope)?;
+        let mut talk = Talk::new(scope);
+        let closure = closure(&mut talk, &names)?;
+        Stop::new(talk, self.manner, closure, &names).run()
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let names = self.names(scope)?;
+        let mut talk = Talk::new(scope);
+        let closure = closure(&mut talk, &names)?;
+        preview::told(&mut talk, self, &names, &closure)
+    }
+}

@@ -1,0 +1,131 @@
+//! What a stop waits for, and how it ended.
+
+use super::place::{Phase, Place};
+use super::stop::Stop;
+use crate::failure::{Failure, Word};
+use crate::step::Effect;
+use crate::sys::systemd::{Cause, Spare};
+
+/// How many units are named while the step waits.
+const NAMED: usize = 5;
+
+impl Stop<'_> {
+    /// What is waited for. Nothing in it changes by itself with time, for records keep each change.
+    pub(super) fn waiting(&self) -> String {
+        let open = || self.places.iter().filter(|it| !self.is_finished(it));
+        let running: Vec<&Place> = open().filter(|it| it.down.is_none()).collect();
+        let Some(first) = running.first() else {
+            return format!("the processes of {} to end", list(open().map(Place::name)));
+        };
+        if let Some(busy) = running.iter().find(|it| !it.busy.is_empty()) {
+            return format!("{}, which {} keep busy", busy.name(), busy.busy.join(", "));
+        }
+        let asked = running
+            .iter()
+            .find(|it| !matches!(it.phase, Phase::Waiting));
+        let asked = asked.unwrap_or(first);
+        let state = match (&asked.phase, self.manner.signal) {
+            (Phase::Signalled(_), Some((name, _))) => format!("{name} sent to {}", asked.name()),
+            _ if running.len() == 1 => asked.state.sub.clone(),
+            _ => format!("{} is {}", asked.name(), asked.state.sub),
+        };
+        format!(
+            "the end of {} ({state})",
+            list(running.iter().map(|it| it.name()))
+        )
+    }
+
+    /// What every unit still does that is not gone.
+    pub(super) fn details(&self) -> String {
+        let open = self.places.iter().filter(|it| !it.is_gone());
+        let details: Vec<String> = open.map(|it| it.detail(&self.spared)).collect();
+        details.join("; ")
+    }
+
+    /// How it ended, when nothing is waited for any more.
+    pub(super) fn verdict(&mut self) -> Result<Effect, Failure> {
+        let mut wrong: Vec<Failure> = Vec::new();
+        let mut remarks: Vec<String> = Vec::new();
+        for place in &self.places {
+            match &place.phase {
+                Phase::Refused(failure) => wrong.push(failure.clone()),
+                _ if place.is_gone() => {}
+                _ if self.manner.leave_behind == Some(true) => {
+                    remarks.push(place.detail(&self.spared));
+                }
+                _ => {
+                    let cause = format!(
+                        "{}: write `leave-behind = true` where they may, and false to wait for them",
+                        place.detail(&self.spared)
+                    );
+                    wrong.push(Failure::new(Word::Unit, "", cause));
+                }
+            }
+        }
+        let named = self
+            .closure
+            .spared
+            .iter()
+            .filter(|it| it.cause == Cause::Named);
+        for spared in named.filter(|it| !it.unit.is_down()) {
+            let cause = format!("it is not stopped: {}", spared.spare);
+            wrong.push(Failure::new(Word::Unit, &spared.unit.id, cause));
+        }
+        if let Some(first) = wrong.first() {
+            let causes: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            let failure = match causes.len() {
+                1 => first.clone(),
+                _ => Failure::new(Word::Unit, "", causes.join("; ")),
+            };
+            return Err(failure.passing(false));
+        }
+        remarks.extend(self.remarks());
+        if !remarks.is_empty() {
+            self.talk.scope.voice.remark(&remarks.join("; "));
+        }
+        Ok(match self.has_acted {
+            true => Effect::Done,
+            false => Effect::AlreadyDone,
+        })
+    }
+
+    /// What is worth telling of a stop that went well.
+    fn remarks(&mut self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let along = self.closure.along();
+        if !along.is_empty() {
+            remarks.push(format!("with it stopped {}", along.join(", ")));
+        }
+        for place in &self.places {
+            let name = place.name().to_owned();
+            if place.state.active == "failed" {
+                let unit = self
+                    .talk
+                    .tell(|manager, deadline| manager.unit(&name, deadline));
+                let result = unit
+                    .map(|unit| format!(" ({})", unit.result))
+                    .unwrap_or_default();
+                remarks.push(format!("{name} is down, but failed{result}"));
+            } else if !place.member.unit.exists() {
+                remarks.push(format!("there is no unit {name}"));
+            }
+        }
+        let missing = self.unmatched.iter();
+        remarks.extend(missing.map(|pattern| format!("no unit matches {pattern}")));
+        let upheld = self.closure.spared.iter();
+        let upheld = upheld.filter(|it| it.spare == Spare::UpholdingTarget && !it.unit.is_down());
+        remarks
+            .extend(upheld.map(|it| format!("{} may start it again ({})", it.unit.id, it.cause)));
+        remarks
+    }
+}
+
+/// `a, b, c, d, e and 3 more`
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let told = names[..names.len().min(NAMED)].join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}

@@ -1,0 +1,136 @@
+//! Where the stop of one unit stands.
+
+use std::time::Instant;
+
+use crate::failure::Failure;
+use crate::lapse;
+use crate::sys::systemd::{Member, Process, UnitState, control_group, remaining};
+
+/// How many processes are named of a unit.
+const NAMED: usize = 5;
+
+/// How far a unit's stop has come.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// It was not asked to stop.
+    Waiting,
+    /// Its main process, of this id, has got the configured signal.
+    Signalled(u32),
+    /// It was asked to stop, this many times, the last time at this moment.
+    Asked(u32, Instant),
+    /// systemd will not stop it.
+    Refused(Failure),
+}
+
+/// One unit of the closure.
+pub(super) struct Place {
+    pub(super) member: Member,
+    pub(super) phase: Phase,
+    /// The state of the last look.
+    pub(super) state: UnitState,
+    /// Where its processes are.
+    group: Option<String>,
+    /// When it was first asked, or signalled.
+    pub(super) since: Option<Instant>,
+    /// Since when it is down.
+    pub(super) down: Option<Instant>,
+    /// What is left of it, though it is down.
+    pub(super) left: Vec<Process>,
+    /// What keeps it from being stopped, of a mount that is busy.
+    pub(super) busy: Vec<String>,
+}
+
+impl Place {
+    pub(super) fn new(member: Member) -> Place {
+        let unit = &member.unit;
+        let state = UnitState {
+            name: unit.id.clone(),
+            id: unit.id.clone(),
+            active: unit.active.clone(),
+            sub: unit.sub.clone(),
+            job: String::new(),
+        };
+        Place {
+            group: control_group(unit),
+            member,
+            phase: Phase::Waiting,
+            state,
+            since: None,
+            down: None,
+            left: Vec::new(),
+            busy: Vec::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.member.unit.id
+    }
+
+    /// Takes in a look at the unit. `except`: units whose processes do not count, for a slice around them.
+    pub(super) fn see(&mut self, state: UnitState, except: &[String]) {
+        let is_down = state.is_down() && !state.is_to_start();
+        self.state = state;
+        self.left = match &self.group {
+            Some(group) if is_down => remaining(group, except),
+            _ => Vec::new(),
+        };
+        self.down = is_down.then(|| self.down.unwrap_or_else(Instant::now));
+        if is_down {
+            self.busy.clear();
+        }
+    }
+
+    /// Whether nothing of it runs any more, processes included.
+    pub(super) fn is_gone(&self) -> bool {
+        self.down.is_some() && self.left.is_empty()
+    }
+
+    /// Its processes, whatever its state.
+    fn processes(&self, except: &[String]) -> Vec<Process> {
+        match &self.group {
+            Some(group) if self.down.is_none() => remaining(group, except),
+            _ => self.left.clone(),
+        }
+    }
+
+    /// What it still does: its state, for how long it was waited for, and its processes.
+    pub(super) fn detail(&self, except: &[String]) -> String {
+        let name = self.name();
+        let UnitState { active, sub, .. } = &self.state;
+        if let Phase::Refused(failure) = &self.phase {
+            return failure.to_string();
+        }
+        let processes = list(&self.processes(except));
+        if self.down.is_some() {
+            let setting = self.member.unit.kill_setting();
+            return format!("{name} is down, but {processes} run on ({setting})");
+        }
+        let since = self.since.map_or_else(String::new, |since| {
+            format!(" for {}", lapse::whole(since.elapsed()))
+        });
+        if !self.busy.is_empty() {
+            let busy = self.busy.join(", ");
+            return format!("{name} is busy{since}, kept by {busy}");
+        }
+        if self.state.is_down() {
+            return format!(
+                "{name} is down, but has a {} job in the queue",
+                self.state.job
+            );
+        }
+        format!("{name} is {active} ({sub}){since}, with {processes}")
+    }
+}
+
+fn list(processes: &[Process]) -> String {
+    let mut told: Vec<String> = (processes.iter().take(NAMED))
+        .map(|process| format!("{} ({})", process.pid, process.command))
+        .collect();
+    if processes.len() > NAMED {
+        told.push(format!("{} more", processes.len() - NAMED));
+    }
+    match told.as_slice() {
+        [] => "no process".to_owned(),
+        told => format!("processes {}", told.join(", ")),
+    }
+}

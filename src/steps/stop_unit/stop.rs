@@ -1,0 +1,382 @@
+//! The stop itself: units are asked in their order, looked at until nothing of them runs, and asked again where they come back.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Manner;
+use super::place::{Phase, Place};
+use super::talk::Talk;
+use crate::failure::{Failure, Word};
+use crate::step::Effect;
+use crate::sys::bus::Trouble;
+use crate::sys::cancel::Waited;
+use crate::sys::holders::holders;
+use crate::sys::systemd::{self, Cause, Closure, Permission};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Between two looks when the stop takes long.
+const SLOWLY: Duration = Duration::from_secs(1);
+
+/// From when on it takes long.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Between two looks whether a process that got its signal has ended: systemd starts it again 100 ms later by default.
+const CLOSELY: Duration = Duration::from_millis(25);
+
+/// How long processes are waited for that systemd lets run on, after their unit is down.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Before a unit is asked again whose stop has failed: at first, and at most.
+const AGAIN: Duration = Duration::from_millis(500);
+const RARELY: Duration = Duration::from_secs(15);
+
+/// How many of those that keep a mount busy are named.
+const NAMED: usize = 3;
+
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+const ONLY_BY_DEPENDENCY: &str = "org.freedesktop.systemd1.OnlyByDependency";
+
+/// One attempt to stop units.
+pub(super) struct Stop<'a> {
+    pub(super) talk: Talk<'a>,
+    pub(super) manner: Manner,
+    pub(super) closure: Closure,
+    pub(super) places: Vec<Place>,
+    /// For each place those that must be down first.
+    waits: Vec<Vec<usize>>,
+    /// The units that are left alone, whose processes in a slice do not count.
+    pub(super) spared: Vec<String>,
+    /// Patterns that no unit matches.
+    pub(super) unmatched: Vec<String>,
+    begun: Instant,
+    /// From then on nothing is waited for any more before a unit is asked.
+    late: Instant,
+    pub(super) has_acted: bool,
+    permission: Option<Permission>,
+}
+
+impl<'a> Stop<'a> {
+    pub(super) fn new(
+        talk: Talk<'a>,
+        manner: Manner,
+        closure: Closure,
+        names: &[String],
+    ) -> Stop<'a> {
+        let deadline = talk.scope.deadline;
+        let grace = manner.grace.min(deadline.left().unwrap_or_default() / 2);
+        let now = Instant::now();
+        let matches = |pattern: &String| {
+            let causes = closure.members.iter().map(|it| &it.cause);
+            let mut causes = causes.chain(closure.spared.iter().map(|it| &it.cause));
+            causes.any(|cause| *cause == Cause::Matches(pattern.clone()))
+        };
+        let patterns = names.iter().filter(|name| systemd::is_pattern(name));
+        let unmatched = patterns.filter(|it| !matches(it)).cloned().collect();
+        Stop {
+            manner,
+            places: closure.members.iter().cloned().map(Place::new).collect(),
+            waits: systemd::waits(&closure.members),
+            spared: closure.spared.iter().map(|it| it.unit.id.clone()).collect(),
+            unmatched,
+            begun: now,
+            late: deadline.instant().checked_sub(grace).unwrap_or(now),
+            has_acted: false,
+            permission: None,
+            closure,
+            talk,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Effect, Failure> {
+        self.announce();
+        let ended = self.work();
+        self.take_back();
+        ended?;
+        self.verdict()
+    }
+
+    /// Tells what is stopped besides what the configuration names, and what is not.
+    fn announce(&self) {
+        let voice = self.talk.scope.voice;
+        for also in self.closure.along() {
+            voice.note(&format!("also stops {also}"));
+        }
+        for left in self.closure.left_alone() {
+            voice.note(&format!("does not stop {left}"));
+        }
+    }
+
+    fn work(&mut self) -> Result<(), Failure> {
+        loop {
+            self.look()?;
+            if self.places.iter().all(|place| self.is_finished(place)) {
+                return Ok(());
+            }
+            self.act();
+            let what = self.waiting();
+            self.talk.scope.voice.waiting(&what);
+            if self.pause() == Waited::Cancelled {
+                return Err(Failure::new(Word::TimedOut, what, "told to stop"));
+            }
+            if self.talk.scope.deadline.left().is_none() {
+                return Err(Failure::new(Word::TimedOut, what, self.details()));
+            }
+        }
+    }
+
+    /// Looks at every unit. Where PID 1 answers too late, what was seen last is told.
+    fn look(&mut self) -> Result<(), Failure> {
+        let names: Vec<String> = self.places.iter().map(|it| it.name().to_owned()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let states = self.talk.ask("systemd", |manager, deadline| {
+            manager.states(&names, deadline)
+        });
+        let states = states.map_err(|failure| {
+            if self.talk.scope.deadline.left().is_none() && self.has_acted {
+                let cause = format!("{}; {failure}", self.details());
+                return Failure::new(Word::TimedOut, self.waiting(), cause);
+            }
+            failure
+        })?;
+        for (place, state) in self.places.iter_mut().zip(states) {
+            let was_down = place.down.is_some();
+            place.see(state, &self.spared);
+            // It has come back, and is asked in its turn as any other.
+            if was_down && place.down.is_none() && !matches!(place.phase, Phase::Refused(_)) {
+                place.phase = Phase::Waiting;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is waited for any more of a unit.
+    pub(super) fn is_finished(&self, place: &Place) -> bool {
+        if matches!(place.phase, Phase::Refused(_)) || place.is_gone() {
+            return true;
+        }
+        let Some(down) = place.down else { return false };
+        match self.manner.leave_behind {
+            Some(is_left) => is_left,
+            None => place.member.unit.lets_processes_stay() && down.elapsed() >= LINGER,
+        }
+    }
+
+    /// For each place whether those that wait for it may be stopped: it is down, and what it waited for is.
+    fn settled(&self) -> Vec<bool> {
+        let mut settled = vec![false; self.places.len()];
+        loop {
+            let mut has_changed = false;
+            for (at, place) in self.places.iter().enumerate() {
+                let is_down = place.down.is_some() || matches!(place.phase, Phase::Refused(_));
+                if !settled[at] && is_down && self.waits[at].iter().all(|it| settled[*it]) {
+                    settled[at] = true;
+                    has_changed = true;
+                }
+            }
+            if !has_changed {
+                return settled;
+            }
+        }
+    }
+
+    /// Asks every unit to stop whose turn it is.
+    fn act(&mut self) {
+        let settled = self.settled();
+        let is_late = Instant::now() >= self.late;
+        for at in 0..self.places.len() {
+            let place = &self.places[at];
+            if place.down.is_some() {
+                continue;
+            }
+            let is_free = is_late || self.waits[at].iter().all(|it| settled[*it]);
+            match place.phase {
+                // What is only about to start is taken back at once.
+                Phase::Waiting if place.state.is_down() => self.ask(at),
+                Phase::Waiting if is_free => self.begin(at, is_late),
+                Phase::Waiting | Phase::Refused(_) => {}
+                Phase::Signalled(pid) => {
+                    let is_restarting = place.state.sub.starts_with("auto-restart");
+                    if is_late || is_restarting || systemd::has_ended(pid) {
+                        self.ask(at);
+                    }
+                }
+                Phase::Asked(times, last) => self.insist(at, times, last),
+            }
+        }
+    }
+
+    /// Stops a unit whose turn it is: by its signal, or by itself.
+    fn begin(&mut self, at: usize, is_late: bool) {
+        self.has_acted = true;
+        let place = &self.places[at];
+        let is_named = !matches!(place.member.cause, Cause::Tied(..));
+        let is_running = !place.state.sub.starts_with("auto-restart");
+        match self.manner.signal {
+            Some((_, signal)) if is_named && is_running && !is_late => {
+                let name = place.name().to_owned();
+                let signalled = self.talk.tell(|manager, deadline| {
+                    let pid = manager.unit(&name, deadline)?.main_pid;
+                    if pid > 0 {
+                        manager.signal_main(&name, signal, deadline)?;
+                    }
+                    Ok(pid)
+                });
+                match signalled {
+                    Ok(pid) if pid > 0 => {
+                        let place = &mut self.places[at];
+                        place.since = place.since.or(Some(Instant::now()));
+                        place.phase = Phase::Signalled(pid);
+                    }
+                    // It has no main process, or has just lost it.
+                    Ok(_) | Err(_) => self.ask(at),
+                }
+            }
+            _ => self.ask(at),
+        }
+    }
+
+    /// Looks after a unit that was asked to stop: what starts it again, or has kept it from stopping.
+    fn insist(&mut self, at: usize, times: u32, last: Instant) {
+        let place = &mut self.places[at];
+        let is_stopping = place.state.job == "stop" || place.state.active == "deactivating";
+        if place.state.is_to_start() {
+            return self.ask(at);
+        }
+        if is_stopping {
+            return;
+        }
+        // systemd gives up a stop that failed, as that of a mount that is busy.
+        let point = place.member.unit.mount_point.clone();
+        let pause = (AGAIN * 2_u32.saturating_pow(times.saturating_sub(1))).min(RARELY);
+        if last.elapsed() < pause {
+            return;
+        }
+        if !point.is_empty() {
+            place.busy = holders(Path::new(&point), NAMED);
+        }
+        self.ask(at);
+    }
+
+    /// Queues the stop of a unit.
+    fn ask(&mut self, at: usize) {
+        self.has_acted = true;
+        let name = self.places[at].name().to_owned();
+        let asked = self.request(&name);
+        let asked = match asked {
+            Err(trouble) if trouble.is(ONLY_BY_DEPENDENCY) => match self.permit(at) {
+                Ok(()) => self.request(&name),
+                Err(reason) => return self.refused(at, &trouble, &reason),
+            },
+            asked => asked,
+        };
+        match asked {
+            Ok(()) => {
+                let place = &mut self.places[at];
+                let times = match place.phase {
+                    Phase::Asked(times, _) => times + 1,
+                    _ => 1,
+                };
+                place.since = place.since.or(Some(Instant::now()));
+                place.phase = Phase::Asked(times, Instant::now());
+            }
+            Err(trouble @ Trouble::Refused(..)) => self.refused(at, &trouble, ""),
+            // Asked again after the next look.
+            Err(_) => {}
+        }
+    }
+
+    fn request(&mut self, name: &str) -> Result<(), Trouble> {
+        self.talk.tell(|manager, deadline| {
+            match manager.stop(name, deadline) {
+                // It is gone with its last job.
+                Err(trouble) if trouble.is(NO_SUCH_UNIT) => Ok(()),
+                asked => asked,
+            }
+        })
+    }
+
+    fn refused(&mut self, at: usize, trouble: &Trouble, reason: &str) {
+        let place = &mut self.places[at];
+        let cause = format!("systemd does not stop it: {trouble}{reason}");
+        // Another attempt would hear the same.
+        let failure = Failure::new(Word::Unit, place.name(), cause).passing(false);
+        place.phase = Phase::Refused(failure);
+    }
+
+    /// Has systemd allow the stop of units with RefuseManualStop=yes that it would stop by itself now: in a shutdown, or with
+    /// the unit that they depend on. SIGTERM to their processes would skip their ExecStop=.
+    ///
+    /// # Errors
+    /// Why it stays forbidden, to be appended to what systemd said.
+    fn permit(&mut self, at: usize) -> Result<(), String> {
+        const LEFT: &str = "; a shutdown stops it after farewell";
+        if self.permission.is_some() {
+            return Err(String::new());
+        }
+        let state = self.talk.tell(|manager, deadline| manager.state(deadline));
+        let is_ending = state.is_ok_and(|state| state == "stopping");
+        let is_due = |place: &Place| is_ending || matches!(place.member.cause, Cause::Tied(..));
+        if !is_due(&self.places[at]) {
+            return Err(LEFT.to_owned());
+        }
+        let refusing = self.places.iter().filter(|it| it.member.unit.refuses_stop);
+        let due = refusing
+            .filter(|it| is_due(it))
+            .map(|it| it.name().to_owned());
+        let due: Vec<String> = due.collect();
+        let permission = Permission::of(&due);
+        let permission = permission.map_err(|error| format!("; /run/systemd: {error}{LEFT}"))?;
+        let reloaded = self.talk.tell(|manager, deadline| manager.reload(deadline));
+        self.permission = Some(permission);
+        reloaded.map_err(|trouble| format!("; daemon-reload: {trouble}{LEFT}"))
+    }
+
+    /// Takes back what [`Stop::permit`] has allowed.
+    fn take_back(&mut self) {
+        if self.permission.take().is_none() {
+            return;
+        }
+        let taken = self.talk.tell(
+            |manager, deadline| match manager.state(deadline)?.as_str() {
+                "stopping" => Ok(()),
+                _ => manager.reload(deadline),
+            },
+        );
+        if let Err(trouble) = taken {
+            let remark =
+                format!("RefuseManualStop= comes back with the next daemon-reload: {trouble}");
+            self.talk.scope.voice.remark(&remark);
+        }
+    }
+
+    /// Waits until the next look; shorter where a process that got its signal ends.
+    fn pause(&self) -> Waited {
+        let pause = if self.begun.elapsed() < LONG {
+            EVERY
+        } else {
+            SLOWLY
+        };
+        let signalled = self.places.iter().filter_map(|place| match place.phase {
+            Phase::Signalled(pid) => Some(pid),
+            _ => None,
+        });
+        let signalled: Vec<u32> = signalled.collect();
+        if signalled.is_empty() {
+            return self.talk.pause(pause);
+        }
+        let end = Instant::now() + pause;
+        while Instant::now() < end && !signalled.iter().any(|pid| systemd::has_ended(*pid)) {
+            if self.talk.pause(CLOSELY) == Waited::Cancelled {
+                return Waited::Cancelled;
+            }
+            if self.talk.scope.deadline.left().is_none() {
+                break;
+            }
+        }
+        Waited::Elapsed
+    }
+}
