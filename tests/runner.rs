@@ -13,6 +13,7 @@ use farewell::failure::{Failure, Word};
 use farewell::rehearsal::{Answer, rehearse};
 use farewell::run::panics::catch_panics;
 use farewell::step::{Action, Effect};
+use farewell::sys::http::Http;
 use farewell::trigger::Trigger;
 use support::acts::{act, deaf, done, plan, run, run_with, step};
 
@@ -49,7 +50,7 @@ fn a_rehearsal_outlives_a_panic_and_a_probe_that_is_deaf_to_its_deadline() {
     let plan = Arc::new(plan("rehearsal", &toml, actions));
     let facts = Arc::new(Facts::new(Trigger::Stop, "test"));
     let mut told = Vec::new();
-    let answers = rehearse(&plan, &facts, |index, answer| {
+    let answers = rehearse(&plan, &facts, Http::default(), |index, answer| {
         told.push((index, answer.clone()))
     });
     let answers = answers.expect("descriptors");
