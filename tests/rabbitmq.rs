@@ -244,6 +244,54 @@ fn mirrors_count_where_there_are_any() {
     assert_eq!(run.remarks()[0], "single node cluster");
 }
 
+/// What a check says of so many queues.
+fn critical(count: usize) -> String {
+    let queue = |at: usize| {
+        let name = format!("queue 'orders-{at:08}' in vhost '/'");
+        json!({"name": format!("orders-{at:08}"), "readable_name": name, "type": "quorum", "virtual_host": "/"})
+    };
+    let queues: Vec<_> = (0..count).map(queue).collect();
+    json!({"queues": queues, "reason": "they would lose their quorum", "status": "failed"})
+        .to_string()
+}
+
+#[test]
+fn an_answer_about_thousands_of_queues_is_understood_also_where_it_is_cut() {
+    const UNAVAILABLE: &str = "503 Service Unavailable";
+    // More than 1 MiB, and more than what is read of any answer.
+    for (count, told) in [
+        (
+            12_000,
+            "queue 'orders-00000002' in vhost '/' and 11997 more (they would",
+        ),
+        (
+            90_000,
+            "queue 'orders-00000002' in vhost '/' and more than ",
+        ),
+    ] {
+        let body = critical(count);
+        assert!(body.len() > 1 << 20);
+        let node = stand_in(&[(UNAVAILABLE, &body), OK, OK]);
+        let run = Run::new();
+        assert_eq!(run.attempt(&wait(&node.url()), TIME), Ok(Effect::Done));
+        assert!(run.waiting()[0].contains(told), "{:?}", run.waiting());
+    }
+    // Of something else nothing is claimed but that it was cut.
+    for status in ["200 OK", UNAVAILABLE] {
+        let flood = "x".repeat(9 << 20);
+        let node = stand_in(&[(status, &flood)]);
+        let failure = Run::new()
+            .attempt(&wait(&node.url()), TIME)
+            .expect_err("cut");
+        assert_eq!(
+            (failure.word, failure.passing),
+            (Word::Protocol, true),
+            "{failure}"
+        );
+        assert!(failure.cause.contains("longer than 8 MiB"), "{failure}");
+    }
+}
+
 #[test]
 fn what_is_no_health_check_is_no_success() {
     for (answers, word, passing) in [

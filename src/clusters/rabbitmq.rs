@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, Member, Membership};
 use crate::config::section::Section;
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::peer::{Peer, Session, excerpt, unexpected};
+use crate::peer::{Peer, Session, cut, excerpt, unexpected};
 use crate::step::{Effect, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request};
@@ -71,6 +71,12 @@ enum Health {
 
 fn check(session: &Session<'_>, path: &str, scope: &Scope<'_>) -> Result<Health, Failure> {
     let answer = session.send(&Request::get(path), scope.request())?;
+    if answer.truncated {
+        return match (answer.status, critical_cut(&answer.body)) {
+            (503, Some(seen)) => Ok(Health::Critical(seen)),
+            _ => Err(cut(&answer).unwrap_or_else(|| unexpected(&answer))),
+        };
+    }
     let document = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
     let reason = document["reason"].as_str();
     match (answer.status, document["status"].as_str()) {
@@ -89,6 +95,35 @@ fn check(session: &Session<'_>, path: &str, scope: &Scope<'_>) -> Result<Health,
 fn no_interface(answer: &Answer) -> Failure {
     let cause = "status 404: there is no management interface of RabbitMQ 3.8.10 or later";
     Failure::new(Word::Status, &answer.url, cause)
+}
+
+/// The same, of an answer that was cut in the middle of its list; `None` where it lists no queues.
+fn critical_cut(body: &[u8]) -> Option<String> {
+    const KEY: &str = "\"readable_name\":";
+    let text = String::from_utf8_lossy(body);
+    let beginning = text.trim_start();
+    if !beginning.starts_with('{') {
+        return None;
+    }
+    let names: Vec<String> = text
+        .split(KEY)
+        .skip(1)
+        .filter_map(|rest| {
+            serde_json::Deserializer::from_str(rest)
+                .into_iter()
+                .next()?
+                .ok()
+        })
+        .collect();
+    let shown = names
+        .get(..names.len().min(SHOWN))
+        .unwrap_or_default()
+        .join(", ");
+    let more = names.len().checked_sub(SHOWN + 1)? + 1;
+    Some(excerpt(
+        format!("{shown} and more than {more} more (the answer was too long to be read whole)")
+            .as_bytes(),
+    ))
 }
 
 /// Which queues need the node: "queue 'q1' in vhost '/'".

@@ -4,8 +4,8 @@ mod session;
 mod verdict;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ use crate::step::{Scope, Ties};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 
 pub use session::Session;
-pub use verdict::{document, excerpt, unexpected};
+pub use verdict::{cut, document, excerpt, unexpected};
 
 /// What is configured of a peer. Its keys:
 ///
@@ -31,7 +31,8 @@ pub use verdict::{document, excerpt, unexpected};
 /// - `ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM
 /// - `cert-file` (path; default none; only with `key-file`): the client's certificate, in PEM
 /// - `key-file` (path; default none; only with `cert-file`): the key of the client's certificate, in PEM
-/// - `server-name` (string; default the URL's host): the name that the server's certificate must be for
+/// - `server-name` (string; default the URL's host): the name that the certificate of the server at `url` must be for; other
+///   members, whose addresses their cluster tells, prove those
 pub struct Peer {
     urls: Vec<Field<Endpoint>>,
     headers: Vec<(String, Field<String>)>,
@@ -39,6 +40,8 @@ pub struct Peer {
     tls: Tls,
     /// The address that answered last, among `urls`.
     preferred: AtomicUsize,
+    /// What an earlier attempt got for the account.
+    token: Mutex<Option<String>>,
 }
 
 const TLS_KEYS: [&str; 3] = ["ca-file", "cert-file", "key-file"];
@@ -140,6 +143,7 @@ impl Peer {
             account,
             tls,
             preferred: AtomicUsize::new(0),
+            token: Mutex::new(None),
         })
     }
 
@@ -202,6 +206,18 @@ impl Peer {
             .any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
+    /// Keeps what was given for the account, for a later attempt at which nobody is there to give another one.
+    pub fn remember(&self, token: &str) {
+        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Some(token.to_owned());
+    }
+
+    /// What was kept by [`Peer::remember`].
+    pub fn remembered(&self) -> Option<String> {
+        let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clone()
+    }
+
     /// Its addresses, with the facts as they are now.
     ///
     /// # Errors
@@ -262,12 +278,20 @@ impl Peer {
             }),
             None => None,
         };
+        let endpoints = self.endpoints(facts)?;
+        let tls = self.tls.get(facts)?;
+        let tls_of_others = TlsFiles {
+            server_name: None,
+            ..tls.clone()
+        };
         let session = Session {
             http: scope.http,
-            endpoints: self.endpoints(facts)?,
+            configured: endpoints.clone().into(),
+            endpoints,
             preferred: Some(&self.preferred),
             headers,
-            tls: Arc::new(self.tls.get(facts)?),
+            tls: Arc::new(tls),
+            tls_of_others: Arc::new(tls_of_others),
         };
         Ok((session, account))
     }

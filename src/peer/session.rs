@@ -8,6 +8,7 @@ use crate::failure::{Failure, Word};
 use crate::sys::http::{Answer, Endpoint, Heard, Http, Next, Request, TlsFiles};
 
 /// A peer with all facts put in: good for one attempt.
+#[derive(Clone)]
 pub struct Session<'a> {
     pub(super) http: &'a Http,
     pub(super) endpoints: Vec<Endpoint>,
@@ -15,6 +16,10 @@ pub struct Session<'a> {
     pub(super) preferred: Option<&'a AtomicUsize>,
     pub(super) headers: Vec<(String, String)>,
     pub(super) tls: Arc<TlsFiles>,
+    /// The configured addresses. Every other one was announced by a peer.
+    pub(super) configured: Arc<[Endpoint]>,
+    /// As `tls`, without the name that the configured addresses prove: others have names of their own.
+    pub(super) tls_of_others: Arc<TlsFiles>,
 }
 
 impl<'a> Session<'a> {
@@ -23,6 +28,18 @@ impl<'a> Session<'a> {
         self.headers
             .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value));
+    }
+
+    /// Whether a header of that name is sent.
+    pub fn has_header(&self, name: &str) -> bool {
+        let mut names = self.headers.iter().map(|(known, _)| known);
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Sends no header of that name any more.
+    pub fn remove_header(&mut self, name: &str) {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
     }
 
     /// The addresses, in the order of the configuration.
@@ -36,14 +53,30 @@ impl<'a> Session<'a> {
         self.endpoints.get(at)
     }
 
-    /// The same credentials at other addresses of the same cluster.
-    pub fn elsewhere(&self, endpoints: Vec<Endpoint>) -> Session<'a> {
+    /// The same credentials at other addresses of the same cluster. Of those that a peer has announced, one without TLS is left
+    /// out where the configuration has only some with it; each proves its own name, and gets no password.
+    pub fn elsewhere(&self, mut endpoints: Vec<Endpoint>) -> Session<'a> {
+        let needs_tls = self.configured.iter().all(Endpoint::is_https);
+        endpoints.retain(|it| it.is_https() || !needs_tls || self.is_configured(it));
         Session {
             http: self.http,
             endpoints,
             preferred: None,
             headers: self.headers.clone(),
             tls: self.tls.clone(),
+            configured: self.configured.clone(),
+            tls_of_others: self.tls_of_others.clone(),
+        }
+    }
+
+    fn is_configured(&self, endpoint: &Endpoint) -> bool {
+        self.configured.contains(endpoint)
+    }
+
+    fn tls_at(&self, endpoint: &Endpoint) -> &TlsFiles {
+        match self.is_configured(endpoint) {
+            true => &self.tls,
+            false => &self.tls_of_others,
         }
     }
 
@@ -68,7 +101,6 @@ impl<'a> Session<'a> {
     ) -> Result<Answer, Failure> {
         let count = self.endpoints.len();
         let first = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
-        let request = self.completed(request);
         let (mut bad, mut failures) = (None, Vec::new());
         for turn in 0..count {
             let at = (first + turn) % count;
@@ -80,9 +112,10 @@ impl<'a> Session<'a> {
                 }
                 None => deadline,
             };
-            let sent = self
-                .http
-                .send(&self.endpoints[at], &self.tls, &request, share);
+            let endpoint = &self.endpoints[at];
+            let request = self.completed(request, endpoint);
+            let tls = self.tls_at(endpoint);
+            let sent = self.http.send(endpoint, tls, &request, share);
             match sent {
                 Ok(answer) if good(&answer) => {
                     if let Some(preferred) = self.preferred {
@@ -111,19 +144,24 @@ impl<'a> Session<'a> {
         hear: &mut dyn FnMut(&[u8]) -> Next,
     ) -> Result<Heard, Failure> {
         let endpoint = self.endpoint().ok_or_else(|| together(Vec::new()))?;
-        let request = self.completed(request);
-        self.http
-            .lines(endpoint, &self.tls, &request, deadline, hear)
+        let request = self.completed(request, endpoint);
+        let tls = self.tls_at(endpoint);
+        self.http.lines(endpoint, tls, &request, deadline, hear)
     }
 
-    /// The request with the configured headers, as far as it does not set them itself.
-    fn completed(&self, request: &Request) -> Request {
+    /// The request with the configured headers, as far as it does not set them itself. A password goes to configured
+    /// addresses alone.
+    fn completed(&self, request: &Request, endpoint: &Endpoint) -> Request {
         let mut request = request.clone();
-        let own = self.headers.iter().filter(|(name, _)| {
-            !request
-                .headers
-                .iter()
-                .any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
+        let is_configured = self.is_configured(endpoint);
+        let own = self.headers.iter().filter(|(name, value)| {
+            let is_password = name.eq_ignore_ascii_case("authorization")
+                && value
+                    .get(..6)
+                    .is_some_and(|it| it.eq_ignore_ascii_case("basic "));
+            let mut theirs = request.headers.iter();
+            (is_configured || !is_password)
+                && !theirs.any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
         });
         let own: Vec<_> = own.cloned().collect();
         request.headers.extend(own);

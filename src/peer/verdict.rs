@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Word};
 use crate::secrets;
-use crate::sys::http::Answer;
+use crate::sys::http::{Answer, BODY_LIMIT};
 
 /// How much of a peer's error message is shown.
 const EXCERPT: usize = 200;
@@ -48,12 +48,26 @@ pub fn unexpected(answer: &Answer) -> Failure {
 /// # Errors
 /// `protocol`, which passes, where it holds none: something else may have answered, or half of it.
 pub fn document(answer: &Answer) -> Result<Value, Failure> {
+    if let Some(failure) = cut(answer) {
+        return Err(failure);
+    }
     let cause = match serde_json::from_slice(&answer.body) {
-        _ if answer.truncated => "the answer is longer than 1 MiB",
         Ok(document) => return Ok(document),
         Err(_) => "the answer is no JSON",
     };
     Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+}
+
+/// The failure of an answer that was cut, since it is longer than what is read of one; `None` where it is whole. It is no
+/// other protocol's, and has no meaning of its own.
+pub fn cut(answer: &Answer) -> Option<Failure> {
+    let cause = format!(
+        "status {}, and an answer longer than {} MiB, of which the rest was not read",
+        answer.status,
+        BODY_LIMIT >> 20
+    );
+    let failure = Failure::new(Word::Protocol, answer.url.clone(), cause);
+    answer.truncated.then(|| failure.passing(true))
 }
 
 /// The beginning of what a peer said, on one line and without control characters.
@@ -92,6 +106,24 @@ mod tests {
             body: body.as_bytes().to_vec(),
             truncated: false,
         }
+    }
+
+    #[test]
+    fn a_cut_answer_is_known_as_cut() {
+        let whole = answer(503, None, "{}");
+        assert!(cut(&whole).is_none() && document(&whole).is_ok());
+        let half = Answer {
+            truncated: true,
+            ..whole
+        };
+        let failure = document(&half).expect_err("cut");
+        assert_eq!((failure.word, failure.passing), (Word::Protocol, true));
+        assert!(
+            failure
+                .cause
+                .starts_with("status 503, and an answer longer than 8 MiB"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -304,8 +304,7 @@ impl Registration for Eureka {
             return Err(unexpected(&answer));
         }
         if talk.status()?.is_some() {
-            let cause = "is registered again after it was removed: its application's own heartbeat registers it again; \
-                         stop the application first";
+            let cause = "is registered again after it was removed; where its application does that, stop the application first";
             return Err(talk.failure(Word::Protocol, cause).passing(true));
         }
         gone(Effect::Done)

@@ -10,7 +10,7 @@ use crate::failure::{Failure, Word};
 use crate::peer::{Peer, Session, unexpected};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
-use crate::sys::http::{Answer, Request, method};
+use crate::sys::http::{Answer, BODY_LIMIT, Request, method};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -305,7 +305,7 @@ impl Until {
         }
         let pointer = self.pointer.as_deref()?;
         if answer.truncated {
-            return Some(", which is longer than 1 MiB".to_owned());
+            return Some(format!(", which is longer than {} MiB", BODY_LIMIT >> 20));
         }
         let Ok(document) = serde_json::from_slice::<Value>(&answer.body) else {
             return Some(", which is no JSON".to_owned());

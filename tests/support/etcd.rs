@@ -158,10 +158,22 @@ impl Cluster {
         self.nodes[node].wait().expect("waited for");
     }
 
-    /// Sends a signal to a server, by its number.
+    /// Whether a server stands still.
+    fn is_stopped(&self, node: usize) -> bool {
+        let path = format!("/proc/{}/stat", self.nodes[node].id());
+        let stat = std::fs::read_to_string(path).expect("it lives");
+        let behind = stat.rsplit_once(')').expect("a name in brackets").1;
+        behind.trim_start().starts_with('T')
+    }
+
+    /// Sends a signal to a server, by its number; one that stops it has done so then.
     pub fn signal(&self, node: usize, signal: nix::sys::signal::Signal) {
         let pid = i32::try_from(self.nodes[node].id()).expect("a pid");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
+        // Its other threads go on until the one that gets the signal has had its turn.
+        while signal == nix::sys::signal::Signal::SIGSTOP && !self.is_stopped(node) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 

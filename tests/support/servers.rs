@@ -237,7 +237,7 @@ impl TlsServer {
     }
 }
 
-fn openssl(dir: &super::Dir, args: &str) {
+pub fn openssl(dir: &super::Dir, args: &str) {
     let output = std::process::Command::new("openssl")
         .current_dir(&dir.0)
         .args(args.split(' '))

@@ -1,12 +1,25 @@
 //! One attempt's talk with etcd's JSON gateway: the token, the answers, the refusals.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Word};
-use crate::peer::{Account, Peer, Session, excerpt, unexpected};
+use crate::peer::{Account, Peer, Session, cut, excerpt, unexpected};
 use crate::secrets;
 use crate::step::Scope;
-use crate::sys::http::{Endpoint, Request};
+use crate::sys::cancel::Waited;
+use crate::sys::http::{Answer, Endpoint, Request, closings};
+
+/// What every member answers, and what changes nothing.
+const STATUS: &str = "/v3/maintenance/status";
+
+/// How a gateway says that it does not reach the server behind it, in several versions.
+const LOST: [&str; 3] = ["connection closed", "handshake failed", "bad certificate"];
+
+/// How often that is seen before it is taken for something that stays, and the pause between.
+const LOOKS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// An answer of etcd's own protocol: what was asked for, or its refusal.
 pub enum Reply {
@@ -25,7 +38,8 @@ pub struct Gateway<'a> {
 }
 
 impl<'a> Gateway<'a> {
-    /// Opens it at the configured addresses and at `others`, with a token where there is an account.
+    /// Opens it at the configured addresses and at `others`, with a token where there is an account. The password goes to
+    /// configured addresses alone; where none of them is there any more, the token of an earlier attempt is as good.
     ///
     /// # Errors
     /// What proving the account came to.
@@ -35,36 +49,29 @@ impl<'a> Gateway<'a> {
         others: &[Endpoint],
     ) -> Result<Self, Failure> {
         let (mut session, account) = peer.open_with_account(scope)?;
+        if let Some(account) = account {
+            let known = peer.remembered().filter(|_| !others.is_empty());
+            match (
+                authenticate(&session, scope, &account, known.is_some()),
+                known,
+            ) {
+                (Ok(Some(token)), _) => {
+                    peer.remember(&token);
+                    session.set_header("Authorization", token);
+                }
+                (Ok(None), _) => {}
+                (Err(failure), Some(token))
+                    if matches!(failure.word, Word::Unreachable | Word::TimedOut) =>
+                {
+                    session.set_header("Authorization", token);
+                }
+                (Err(failure), _) => return Err(failure),
+            }
+        }
         if !others.is_empty() {
             session = session.elsewhere([session.endpoints(), others].concat());
         }
-        let mut gateway = Gateway { session, scope };
-        if let Some(account) = account {
-            gateway.authenticate(&account)?;
-        }
-        Ok(gateway)
-    }
-
-    fn authenticate(&mut self, account: &Account) -> Result<(), Failure> {
-        let body = json!({"name": account.user, "password": account.password});
-        let reply = match self.ask("/v3/auth/authenticate", &body) {
-            // With authentication turned off there is nothing to prove, and every request is let through.
-            Err(failure) if failure.cause.contains("authentication is not enabled") => {
-                let remark = "etcd has authentication turned off: user and password were not used";
-                self.scope.voice.remark(remark);
-                return Ok(());
-            }
-            reply => reply?,
-        };
-        let Reply::Done(answer) = reply else {
-            return Err(self.strange("there is no authentication here"));
-        };
-        let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
-            return Err(self.strange("the answer to the password holds no token"));
-        };
-        secrets::hide(token);
-        self.session.set_header("Authorization", token.to_owned());
-        Ok(())
+        Ok(Gateway { session, scope })
     }
 
     /// Asks for `path`.
@@ -73,12 +80,16 @@ impl<'a> Gateway<'a> {
     /// Everything but an answer, and every refusal but "not found".
     pub fn ask(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
         let request = Request::json("POST", path, body);
-        let answer = self
+        let sent = self
             .session
-            .send_until(&request, self.scope.request(), |answer| answer.status < 500)?;
+            .send_until(&request, self.scope.request(), |answer| answer.status < 500);
+        let answer = sent.map_err(|failure| self.closed(failure))?;
+        if let Some(failure) = cut(&answer) {
+            return Err(failure);
+        }
         let document = serde_json::from_slice::<Value>(&answer.body).ok();
         if answer.is_success() {
-            let Some(document) = document.filter(|it| it.is_object() && !answer.truncated) else {
+            let Some(document) = document.filter(Value::is_object) else {
                 let cause = "the answer is not etcd's JSON";
                 return Err(Failure::new(Word::Protocol, answer.url, cause).passing(true));
             };
@@ -86,8 +97,17 @@ impl<'a> Gateway<'a> {
         }
         // Without a code of its own the answer is not etcd's, but that of something before it, or of no gateway at all.
         let Some((code, said)) = document.as_ref().and_then(refusal) else {
-            return Err(unexpected(&answer));
+            return Err(match answer.status {
+                404 => no_gateway(&answer),
+                _ => unexpected(&answer),
+            });
         };
+        let is_lost = code == 14 && LOST.iter().any(|it| said.contains(it));
+        if is_lost && let Some(failure) = self.lost(&answer, said) {
+            return Err(failure);
+        }
+        // Looked for in what was really said: what is shown of it has secrets masked.
+        let is_nameless = said.contains("user name is empty");
         let said = excerpt(said.as_bytes());
         Err(match code {
             5 => return Ok(Reply::NotFound),
@@ -95,7 +115,7 @@ impl<'a> Gateway<'a> {
             1 | 4 | 8 | 10 | 13 | 14 => Failure::new(Word::Status, answer.url, said).passing(true),
             // A token that was fetched just now, at a member that does not know it yet.
             16 => Failure::new(Word::Refused, answer.url, said).passing(true),
-            _ if said.contains("user name is empty") => {
+            _ if is_nameless => {
                 let cause = format!("{said} (it wants `user` and `password`)");
                 Failure::new(Word::Refused, answer.url, cause)
             }
@@ -128,6 +148,67 @@ impl<'a> Gateway<'a> {
         }
     }
 
+    /// What a connection that was closed without an answer says, where the gateway does so with each request that has the
+    /// token which it gave, and answers those without one.
+    fn closed(&self, failure: Failure) -> Failure {
+        if closings(&failure) == 0 || !self.session.has_header("Authorization") {
+            return failure;
+        }
+        let harmless = Request::json("POST", STATUS, &json!({}));
+        for _ in 0..LOOKS {
+            match self.session.send(&harmless, self.scope.request()) {
+                Err(again) if closings(&again) > 0 => {}
+                _ => return failure,
+            }
+            if self.scope.cancel.sleep(PAUSE) == Waited::Cancelled {
+                return failure;
+            }
+        }
+        let mut bare = self.session.elsewhere(self.session.endpoints().to_vec());
+        bare.remove_header("Authorization");
+        match bare.send(&harmless, self.scope.request()) {
+            Ok(_) => {
+                let cause = "the gateway closes the connection on each request with the token that it gave, and answers \
+                             those without one";
+                Failure::new(Word::Refused, failure.noun, cause)
+            }
+            Err(_) => failure,
+        }
+    }
+
+    /// What it means that the gateway does not reach the server behind it, where that answers: it will not pass.
+    fn lost(&self, answer: &Answer, said: &str) -> Option<Failure> {
+        let endpoint =
+            (self.session.endpoints().iter()).find(|it| answer.url.starts_with(&it.to_string()))?;
+        if !endpoint.is_https() {
+            return None;
+        }
+        let server = self.session.elsewhere(vec![endpoint.clone()]);
+        for _ in 0..LOOKS {
+            let version = server.send(&Request::get("/version"), self.scope.request());
+            let again = server.send(
+                &Request::json("POST", STATUS, &json!({})),
+                self.scope.request(),
+            );
+            let (version, again) = (version.ok()?, again.ok()?);
+            let is_lost = LOST
+                .iter()
+                .any(|it| String::from_utf8_lossy(&again.body).contains(it));
+            if !version.is_success() || again.is_success() || !is_lost {
+                return None;
+            }
+            if self.scope.cancel.sleep(PAUSE) == Waited::Cancelled {
+                return None;
+            }
+        }
+        let cause = format!(
+            "the gateway does not reach its own server ({}), which answers: with --client-cert-auth the server's \
+             certificate must be for clients, too (extended key usage clientAuth)",
+            excerpt(said.as_bytes())
+        );
+        Some(Failure::new(Word::Tls, &answer.url, cause))
+    }
+
     /// A failure of the peer as a whole.
     pub fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
         let address = self.session.endpoints().first();
@@ -142,6 +223,53 @@ impl<'a> Gateway<'a> {
     pub fn strange(&self, cause: impl Into<String>) -> Failure {
         self.failure(Word::Protocol, cause).passing(true)
     }
+}
+
+/// Exchanges the account for a token; `None`, with a remark, where etcd has authentication turned off. `in_short`: in half of
+/// the time, since others may be asked after it.
+fn authenticate(
+    session: &Session<'_>,
+    scope: &Scope<'_>,
+    account: &Account,
+    in_short: bool,
+) -> Result<Option<String>, Failure> {
+    let left = scope.deadline.left().unwrap_or_default();
+    let attempt_timeout = match in_short {
+        true => scope.attempt_timeout.min(left / 2),
+        false => scope.attempt_timeout,
+    };
+    let scope = Scope {
+        attempt_timeout,
+        ..*scope
+    };
+    let gateway = Gateway {
+        session: session.clone(),
+        scope: &scope,
+    };
+    let body = json!({"name": account.user, "password": account.password});
+    let reply = match gateway.ask("/v3/auth/authenticate", &body) {
+        // With authentication turned off there is nothing to prove, and every request is let through.
+        Err(failure) if failure.cause.contains("authentication is not enabled") => {
+            let remark = "etcd has authentication turned off: user and password were not used";
+            scope.voice.remark(remark);
+            return Ok(None);
+        }
+        reply => reply?,
+    };
+    let Reply::Done(answer) = reply else {
+        return Err(gateway.strange("there is no authentication here"));
+    };
+    let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
+        return Err(gateway.strange("the answer to the password holds no token"));
+    };
+    secrets::hide(token);
+    Ok(Some(token.to_owned()))
+}
+
+/// The failure of an address that answers 404 in no words of etcd's.
+fn no_gateway(answer: &Answer) -> Failure {
+    let cause = "status 404: there is no JSON gateway of etcd 3.4 or later; is it turned off (--enable-grpc-gateway=false)?";
+    Failure::new(Word::Status, &answer.url, cause)
 }
 
 /// The gRPC code and the message of a refusal; the fields' names differ from version to version.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
-use crate::peer::{Peer, Session, unexpected};
+use crate::peer::{Peer, Session, document, unexpected};
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Answer, Request};
 use health::Wanted;
@@ -237,10 +237,10 @@ fn object(answer: &Answer) -> Result<Value, Failure> {
     if !answer.is_success() {
         return Err(unexpected(answer));
     }
-    let document = serde_json::from_slice::<Value>(&answer.body).ok();
-    match document.filter(|it| it.is_object() && !answer.truncated) {
-        Some(document) => Ok(document),
-        None => {
+    match document(answer) {
+        Ok(document) if document.is_object() => Ok(document),
+        Err(failure) if answer.truncated => Err(failure),
+        _ => {
             let cause = "the answer is not the JSON that was asked for";
             Err(Failure::new(Word::Protocol, &answer.url, cause).passing(true))
         }

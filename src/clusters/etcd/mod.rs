@@ -176,6 +176,10 @@ impl Etcd {
             needed(&view, scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
         for _ in 0..TURNS {
             let others = Others::ask(line, &view);
+            if let Some(word) = others.in_vain(&view, needed) {
+                let cause = others.lack(&view, needed);
+                return Err(line.own.failure(word, cause).passing(false));
+            }
             let waiting = if !others.have_quorum(needed) {
                 // Who had no time left for an answer is not known to be missing.
                 match seen.waiting.as_str() {
@@ -293,6 +297,10 @@ impl Membership for Etcd {
         } else {
             ""
         };
+        if let Some(word) = others.in_vain(&view, needed) {
+            let cause = others.lack(&view, needed);
+            return Err(line.own.failure(word, cause).passing(false));
+        }
         let state = if others.have_quorum(needed) {
             format!(
                 "enough of the others are well ({} of {needed} needed)",

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Line, PATIENCE};
 use crate::clients::etcd::{self, Gateway, Member, integer};
-use crate::failure::Failure;
+use crate::failure::{Failure, Word};
 use crate::step::Scope;
 use crate::sys::http::Endpoint;
 
@@ -111,6 +111,9 @@ fn enough(voters: usize, comes_back: bool) -> Result<usize, &'static str> {
 pub(super) struct Others {
     well: Vec<(String, Status)>,
     ill: Vec<String>,
+    /// How many of them will not be well by waiting, and the word of one that is not.
+    hopeless: usize,
+    word: Option<Word>,
 }
 
 impl Others {
@@ -124,6 +127,8 @@ impl Others {
         let mut others = Others {
             well: Vec::new(),
             ill: Vec::new(),
+            hopeless: 0,
+            word: None,
         };
         for member in &view.others {
             let gateway = Gateway {
@@ -132,7 +137,11 @@ impl Others {
             };
             match look(&gateway, member) {
                 Ok((name, status)) => others.well.push((name, status)),
-                Err(cause) => others.ill.push(cause),
+                Err((cause, word)) => {
+                    others.ill.push(cause);
+                    others.hopeless += usize::from(word.is_some());
+                    others.word = others.word.or(word);
+                }
             }
         }
         others.part(view.index);
@@ -156,6 +165,13 @@ impl Others {
 
     pub fn have_quorum(&self, needed: usize) -> bool {
         self.well.len() >= needed
+    }
+
+    /// The word for why waiting is in vain, where too many of them have something that does not pass: no gateway, or a
+    /// certificate for another name.
+    pub fn in_vain(&self, view: &View, needed: usize) -> Option<Word> {
+        let may_be_well = view.others.len().saturating_sub(self.hopeless);
+        self.word.filter(|_| may_be_well < needed)
     }
 
     /// Whether enough of them follow a leader other than `own`.
@@ -186,27 +202,39 @@ fn count(view: &View) -> u32 {
     u32::try_from(view.others.len()).unwrap_or(u32::MAX).max(1)
 }
 
-/// A member's name and status, or why it is not well.
-fn look(gateway: &Gateway<'_>, member: &Member) -> Result<(String, Status), String> {
+/// A member's name and status, or why it is not well, with the word of what does not pass.
+fn look(
+    gateway: &Gateway<'_>,
+    member: &Member,
+) -> Result<(String, Status), (String, Option<Word>)> {
+    let passing = |cause: String| Err((cause, None));
     let name = match member.name.as_str() {
-        "" => return Err(format!("{:x} was added and has never started", member.id)),
+        "" => return passing(format!("{:x} was added and has never started", member.id)),
         name => name.to_owned(),
     };
     if member.urls.is_empty() {
-        return Err(format!("{name} has told no address for clients"));
+        return passing(format!("{name} has told no address for clients"));
     }
-    let status =
-        status(gateway).map_err(|failure| format!("{name} does not answer ({failure})"))?;
+    if gateway.session.endpoints().is_empty() {
+        return passing(format!(
+            "{name} has told only addresses without TLS, which `url` has, so that it is not asked"
+        ));
+    }
+    let status = status(gateway).map_err(|failure| {
+        let stays = !failure.passing && matches!(failure.word, Word::Status | Word::Tls);
+        let word = stays.then_some(failure.word);
+        (format!("{name} does not answer ({failure})"), word)
+    })?;
     if status.id != member.id {
         // The default of --advertise-client-urls, http://localhost:2379, is this machine's own.
         let urls: Vec<_> = member.urls.iter().map(ToString::to_string).collect();
-        return Err(format!(
+        return passing(format!(
             "{name} has told the address {}, at which another member answers (--advertise-client-urls)",
             urls.join(", ")
         ));
     }
     if status.leader == 0 {
-        return Err(format!("{name} follows no leader"));
+        return passing(format!("{name} follows no leader"));
     }
     Ok((name, status))
 }
@@ -236,6 +264,8 @@ mod tests {
         let mut others = Others {
             well: vec![status(1, 9, 5000), status(2, 9, 4500), status(3, 9, 12)],
             ill: Vec::new(),
+            hopeless: 0,
+            word: None,
         };
         others.part(4900);
         assert_eq!(others.well(), 2);

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::failure::{Failure, Word};
+use crate::peer::cut;
 use crate::sys::http::Answer;
 
 /// An answer of `/hazelcast/health`.
@@ -21,6 +22,9 @@ pub(super) struct Health {
 impl Health {
     /// Reads either format.
     pub(super) fn read(answer: &Answer) -> Result<Health, Failure> {
+        if let Some(failure) = cut(answer) {
+            return Err(failure);
+        }
         let of = |key: &str| match serde_json::from_slice::<Value>(&answer.body) {
             Ok(document) => document.get(lower_first(key).as_str()).map(shown),
             Err(_) => line(&answer.body, key),
@@ -155,6 +159,19 @@ mod tests {
             "safe, 1 partition to migrate, 1 member"
         );
         assert!(health(true, -1).is_err());
+    }
+
+    #[test]
+    fn what_was_cut_is_no_other_protocol() {
+        let answer = Answer {
+            url: "http://h/hazelcast/health".to_owned(),
+            status: 200,
+            headers: Vec::new(),
+            body: b"{\"nodeState\":".to_vec(),
+            truncated: true,
+        };
+        let failure = Health::read(&answer).expect_err("cut");
+        assert!(failure.cause.contains("longer than"), "{failure}");
     }
 
     #[test]

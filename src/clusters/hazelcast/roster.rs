@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::failure::{Failure, Word};
+use crate::peer::cut;
 use crate::sys::http::{Answer, Endpoint};
 
 /// An answer of `/hazelcast/rest/cluster`: the members in the order in which they joined, the oldest first, which is the
@@ -25,6 +26,9 @@ struct Member {
 impl Roster {
     /// Reads either format.
     pub(super) fn read(answer: &Answer) -> Result<Roster, Failure> {
+        if let Some(failure) = cut(answer) {
+            return Err(failure);
+        }
         let members = match serde_json::from_slice::<Value>(&answer.body) {
             Ok(document) => from_json(&document),
             Err(_) => from_text(&String::from_utf8_lossy(&answer.body)),

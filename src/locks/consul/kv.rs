@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::peer::{Session, excerpt, unexpected};
+use crate::peer::{Session, document, excerpt, unexpected};
 use crate::step::Scope;
 use crate::sys::http::{Answer, Request, encoded};
 
@@ -92,9 +92,13 @@ impl Kv<'_> {
     }
 
     fn json(&self, answer: &Answer) -> Result<Value, Failure> {
-        let document = serde_json::from_slice(&answer.body).ok();
-        let document = document.filter(|_| !answer.truncated);
-        document.ok_or_else(|| self.strange("the answer is not Consul's JSON"))
+        match document(answer) {
+            Err(failure) if !answer.truncated => Err(self.strange(format!(
+                "the answer is not Consul's JSON: {}",
+                failure.cause
+            ))),
+            read => read,
+        }
     }
 
     fn is_true(&self, answer: &Answer) -> Result<bool, Failure> {

@@ -34,8 +34,9 @@ use crate::sys::workers;
 use resolver::{Names, Route};
 use ways::{Recheck, Ways};
 
-/// How much of a body is read. No answer that a step looks at is longer.
-pub const BODY_LIMIT: usize = 1 << 20;
+/// How much of a body is read. Lists of thousands of queues, instances or shards are shorter; it takes no memory before it
+/// is needed.
+pub const BODY_LIMIT: usize = 8 << 20;
 
 /// The longest head of an answer, and the buffer it must fit into.
 const HEAD_LIMIT: usize = 32 << 10;
