@@ -175,7 +175,12 @@ pub fn schema(documented: &Documented) -> String {
             let own: Vec<&Key> = member.keys.iter().collect();
             definitions.insert(name, told(step(&own, &known, &names), member));
         }
-        let schema = json!({"required": [key], "allOf": choices});
+        let mut schema = json!({"required": [key], "allOf": choices});
+        // A name that another step has for something else is not looked at for all of them.
+        let own = kind.keys.iter().find(|it| it.name == *key);
+        if let Some(own) = own.filter(|_| names[key].len() > 1) {
+            schema["properties"] = json!({ own.name.as_str(): reference(&pointer(own)) });
+        }
         definitions.insert(name, told(schema, kind));
     }
     for key in all.iter().filter(|key| !key.name.contains('.')) {
