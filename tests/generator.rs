@@ -135,7 +135,7 @@ fn what_is_not_known_yet_is_left_out_and_kept_facts_are_used() {
     let place = Installed::with("generator-unknown", config);
     let made = generate(&place);
     assert!(
-        made.drop_in.contains("# Not known yet: step stop: "),
+        made.drop_in.contains("# Not known yet: units of step stop"),
         "{}",
         made.drop_in
     );
