@@ -163,8 +163,9 @@ fn masked(mut happening: Happening) -> Happening {
     match &mut happening {
         Happening::RunStarted { .. }
         | Happening::StepStarted { .. }
+        // Holds no secret, and must say later what it says now.
+        | Happening::Intended { .. }
         | Happening::Settled { .. } => {}
-        Happening::Intended { intent, .. } => *intent = intent.clone().masked(),
         Happening::AttemptFailed { failure, .. } => failing(failure),
         Happening::Waiting { what, .. } => text(what),
         Happening::Noted { text: noted, .. } => text(noted),

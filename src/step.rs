@@ -9,7 +9,7 @@ use crate::config::section::{Field, Section};
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
-use crate::intent::{Intent, Mark};
+use crate::intent::{Chain, Intent, Mark};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::{Endpoint, Http};
 
@@ -203,6 +203,9 @@ pub struct Aftermath {
 /// Makes the undo of what was intended, from the record alone: the configuration of that run may be gone. A credential
 /// is read anew, by the name that the intent has for it.
 ///
+/// Where one run after another has left the same thing, it is one undo: what the first one found is restored, by the
+/// addresses of the last one.
+///
 /// The undo is attempted as a step is, with the same retries, until it succeeds; over several boots, if need be. It is
 /// done when its effect was seen, and must be harmless where there is nothing to undo: the run may have been killed
 /// before its request, between request and reply, or after somebody undid it by hand. Where the peer tells who left
@@ -210,7 +213,7 @@ pub struct Aftermath {
 ///
 /// # Errors
 /// A sentence, where the intent is none of this kind's: a newer farewell may have written it.
-pub type Undo = fn(&Intent) -> Result<Box<dyn Action>, String>;
+pub type Undo = fn(&Chain) -> Result<Box<dyn Action>, String>;
 
 /// The undo of what a member of a kind has left, found by the member's name among those of the table.
 ///
@@ -219,14 +222,14 @@ pub type Undo = fn(&Intent) -> Result<Box<dyn Action>, String>;
 pub fn undo_of_member(
     noun: &str,
     members: impl Iterator<Item = (&'static str, Option<Undo>)>,
-    intent: &Intent,
+    chain: &Chain,
 ) -> Result<Box<dyn Action>, String> {
+    let member = &chain.last().member;
     let mut members = members;
-    match members.find(|(name, _)| *name == intent.member) {
-        Some((_, Some(undo))) => undo(intent),
+    match members.find(|(name, _)| name == member) {
+        Some((_, Some(undo))) => undo(chain),
         _ => Err(format!(
-            "this farewell does not know how what the {noun} `{}` leaves is undone; the one that left it does",
-            intent.member
+            "this farewell does not know how what the {noun} `{member}` leaves is undone; the one that left it does"
         )),
     }
 }

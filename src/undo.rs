@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::failure::{Failure, Word};
 use crate::history::remnant::{self, Remnant};
+use crate::intent::{Chain, Intent};
 use crate::plan::gate::Plan;
 use crate::plan::sequence::{OnFailure, Step, attempt_timeout};
 use crate::step::{Action, Effect, Kind, Pace, Scope, TIMEOUT, Ties, Undo};
@@ -12,13 +13,12 @@ use crate::trigger::Trigger;
 
 /// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,
 /// so that a member is back in its place before its lock lets the next one leave. One after another, each with the same
-/// share of `limit`, so that a peer that is gone for good never keeps the others from theirs.
+/// share of `limit`, so that a peer that is gone for good never keeps the others from theirs. What several runs have left
+/// on the same thing is undone once.
 pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
     let mut undoings: Vec<Undoing> = Vec::new();
     for remnant in pending.into_iter().rev() {
-        let is_same = |it: &&mut Undoing| {
-            it.remnant.kind == remnant.kind && it.remnant.intent == remnant.intent
-        };
+        let is_same = |it: &&mut Undoing| it.is_about(&remnant);
         match undoings.iter_mut().find(is_same) {
             Some(undoing) => undoing.others.push(remnant),
             None => undoings.push(Undoing::new(remnant, kinds)),
@@ -33,7 +33,7 @@ pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
 /// The undo of one thing.
 struct Undoing {
     remnant: Remnant,
-    /// The same thing, left by earlier runs.
+    /// The same thing, left by earlier runs, the last one first.
     others: Vec<Remnant>,
     /// The name of its kind in the table.
     kind: &'static str,
@@ -54,14 +54,31 @@ impl Undoing {
         }
     }
 
+    fn is_about(&self, other: &Remnant) -> bool {
+        let own = &self.remnant;
+        own.kind == other.kind
+            && own.intent.member == other.intent.member
+            && own.thing() == other.thing()
+    }
+
+    /// All of it, oldest first.
+    fn chain(&self) -> Chain {
+        let later = |it: &Remnant| it.intent.clone();
+        let mut oldest_first = self.others.iter().rev().chain([&self.remnant]).map(later);
+        let first = oldest_first.next();
+        let mut chain = Chain::new(first.unwrap_or_else(|| self.remnant.intent.clone()));
+        oldest_first.for_each(|it| chain.push(it));
+        chain
+    }
+
     fn make(&self) -> Result<Box<dyn Action>, String> {
-        let Remnant { kind, intent, .. } = &self.remnant;
+        let (kind, chain) = (&self.remnant.kind, self.chain());
         match self.undo {
-            _ if intent.is_masked() => Err(
+            _ if chain.iter().any(Intent::is_masked) => Err(
                 "a secret stood in what its undo needs, and is not in the record: undo it by hand"
                     .to_owned(),
             ),
-            Some(undo) => undo(intent),
+            Some(undo) => undo(&chain),
             None => Err(format!(
                 "this farewell does not know how a {kind} is undone; the one that left it does"
             )),

@@ -315,7 +315,14 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     let intent = |url: &str| farewell::intent::Intent {
         member: "nomad".to_owned(),
         noun: "the drain of node n1".to_owned(),
-        what: json!({"url": [url], "node": NODE, "run": "r", "eligible": true}),
+        thing: NODE.to_owned(),
+        what: [
+            ("url".to_owned(), url.into()),
+            ("node".to_owned(), NODE.into()),
+            ("run".to_owned(), "r".into()),
+            ("eligible".to_owned(), true.into()),
+        ]
+        .into(),
     };
     let kind = farewell::steps::KINDS
         .iter()
@@ -323,7 +330,7 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     let undo = kind.expect("a kind").undo.expect("an undo");
     let forgotten = Server::answers(&["404 node not found"]);
     let attempt = |url: &str| {
-        let action = undo(&intent(url)).expect("an undo");
+        let action = undo(&farewell::intent::Chain::new(intent(url))).expect("an undo");
         let run = Run::new();
         let pace = farewell::step::Pace::Retried;
         run.attempt(

@@ -2,11 +2,10 @@
 //!
 //! Source: Consul's documentation, "HTTP API Structure"; Nomad's, "HTTP API".
 
-use serde_json::{Map, Value};
-
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::failure::Failure;
+use crate::intent::Keys;
 use crate::peer::{Peer, Session, warn_of_secret};
 use crate::step::{Scope, Ties};
 use crate::sys::http::header_value;
@@ -77,10 +76,10 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn keep(&self, facts: &Facts) -> Result<Map<String, Value>, Failure> {
+    pub fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
         let mut kept = self.peer.keep(facts)?;
         if let Some(token) = &self.token {
-            kept.insert("token".to_owned(), token.keep(facts)?.into());
+            kept.insert("token".to_owned(), token.keep(facts)?);
         }
         Ok(kept)
     }

@@ -4,7 +4,7 @@ use crate::clients::search::{self, Readmission, Target};
 use crate::cluster::{Cluster, Member, Membership};
 use crate::config::section::{Section, read_kept};
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
 use crate::step::{Action, Effect, Scope};
 
 /// The cluster's word.
@@ -49,9 +49,9 @@ fn read(section: &Section<'_>) -> Option<Member> {
     })
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(Box::new(Readmission(read_kept(
-        &intent.what,
+        &chain.last().what,
         Target::read,
     )?)))
 }

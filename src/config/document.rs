@@ -1,6 +1,10 @@
 //! TOML documents as values that know their line.
 
+use std::sync::Arc;
+
 use toml::de::{DeTable, DeValue};
+
+use super::template::Template;
 
 /// A value and the line it begins on, from 1.
 #[derive(Clone, Debug)]
@@ -11,7 +15,7 @@ pub struct Located {
     pub value: Value,
 }
 
-/// A TOML value.
+/// A TOML value, or what a record keeps in the place of one.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A string.
@@ -28,13 +32,19 @@ pub enum Value {
     List(Vec<Located>),
     /// A table, in the order of the file.
     Table(Table),
+    /// A string that is data: it is not parsed as a template.
+    Kept(Arc<Template>),
+    /// A string of a record of the first format.
+    Old(String),
+    /// A secret that is kept nowhere.
+    Withheld,
 }
 
 impl Value {
     /// The type, for messages: "a string", "an integer".
     pub fn noun(&self) -> &'static str {
         match self {
-            Value::Text(_) => "a string",
+            Value::Text(_) | Value::Kept(_) | Value::Old(_) | Value::Withheld => "a string",
             Value::Integer(_) => "an integer",
             Value::Float(_) => "a float",
             Value::Boolean(_) => "a boolean",

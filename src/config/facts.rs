@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
-use super::template::{self, Fact, Part, Template};
+use super::template::{Fact, Part, Template};
 use crate::event;
 use crate::secrets;
 use crate::sys::{files, host};
@@ -111,21 +111,6 @@ impl Facts {
         } else {
             Err(missing.join("; "))
         }
-    }
-
-    /// `template` as it would have to be written to mean the same on another day: with its facts put in, but for the
-    /// credentials, which are read anew.
-    ///
-    /// # Errors
-    /// As [`Facts::render`].
-    pub fn render_for_later(&self, template: &Template) -> Result<String, String> {
-        let parts = template.parts().iter().map(|part| match part {
-            Part::Fact(fact) if !matches!(fact, Fact::Credential(_)) => {
-                self.value(fact).map(|value| template::escaped(&value))
-            }
-            part => Ok(part.to_string()),
-        });
-        parts.collect()
     }
 
     /// What one fact stands for. A credential is hidden from every output from then on.

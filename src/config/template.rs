@@ -136,15 +136,10 @@ pub enum Part {
     Fact(Fact),
 }
 
-/// `text` as it is written in a template.
-pub fn escaped(text: &str) -> String {
-    text.replace("${", "$${")
-}
-
 impl fmt::Display for Part {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Part::Literal(text) => out.write_str(&escaped(text)),
+            Part::Literal(text) => out.write_str(&text.replace("${", "$${")),
             Part::Fact(fact) => fact.fmt(out),
         }
     }
@@ -201,6 +196,25 @@ impl Template {
         } else {
             Err(problems)
         }
+    }
+
+    /// A template of these pieces: whatever text they hold is text.
+    pub fn of(parts: Vec<Part>) -> Template {
+        Template { parts }
+    }
+
+    /// A string of a record of the first format, in which runs wrote text with `${` as `$${`, or as it came from
+    /// a peer, so that nothing in it is taken for a fact. Only where a secret may stand, and the string is
+    /// `${credential:NAME}` and nothing else, it is the credential's name.
+    pub fn of_old_record(text: &str, may_be_secret: bool) -> Template {
+        let inner = text.strip_prefix("${").and_then(|it| it.strip_suffix('}'));
+        let inner = inner.filter(|it| !it.contains('}'));
+        let fact = inner.map(Fact::parse).and_then(std::result::Result::ok);
+        let part = match fact {
+            Some(fact @ Fact::Credential(_)) if may_be_secret => Part::Fact(fact),
+            _ => Part::Literal(text.replace("$${", "${")),
+        };
+        Template { parts: vec![part] }
     }
 
     /// Its pieces in order.
@@ -262,6 +276,29 @@ mod tests {
         assert_eq!(Template::parse("").expect("good").literal(), Some(""));
         for text in ["a-${hostname}-$5-$${x}", "$$${a", "${credential:c}"] {
             assert_eq!(Template::parse(text).expect("good").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_old_record_holds_text_and_names_of_credentials() {
+        let credential = Part::Fact(Fact::Credential("c".into()));
+        let read = |text: &str, may| Template::of_old_record(text, may).parts;
+        assert_eq!(read("${credential:c}", true), [credential]);
+        for (text, may, is) in [
+            ("${credential:c}", false, "${credential:c}"),
+            ("Bearer ${credential:c}", true, "Bearer ${credential:c}"),
+            (
+                "${credential:a}${credential:b}",
+                true,
+                "${credential:a}${credential:b}",
+            ),
+            ("${credential:../x}", true, "${credential:../x}"),
+            ("${file:/etc/shadow}", true, "${file:/etc/shadow}"),
+            ("x$${file:/etc/shadow}", true, "x${file:/etc/shadow}"),
+            ("$$${x", false, "$${x"),
+            ("", true, ""),
+        ] {
+            assert_eq!(read(text, may), [Part::Literal(is.into())], "{text}");
         }
     }
 

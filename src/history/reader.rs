@@ -170,7 +170,8 @@ mod tests {
                 intent: Intent {
                     member: "nomad".into(),
                     noun: "the drain of node a".into(),
-                    what: serde_json::json!({"url": "http://h/"}),
+                    thing: "node a".into(),
+                    what: [("url".to_owned(), "http://h/".into())].into(),
                 },
             },
             Happening::Settled {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::line::Line;
-use crate::intent::Intent;
+use crate::intent::{Datum, Intent};
 use crate::machine::Machine;
 use crate::sys::clock::{parse_rfc3339, rfc3339};
 use crate::sys::files;
@@ -56,6 +56,25 @@ struct Undone {
 }
 
 impl Remnant {
+    /// Which thing of its kind and member it is about. In a record of the first format, which did not tell, everything that
+    /// its undo needs has to be the same, but for a drain of Nomad's: each run found another eligibility.
+    pub fn thing(&self) -> String {
+        let Intent {
+            member,
+            thing,
+            what,
+            ..
+        } = &self.intent;
+        if !thing.is_empty() {
+            return thing.clone();
+        }
+        let node = what.get("node").and_then(Datum::text);
+        match node.filter(|_| member == "nomad") {
+            Some(node) => format!("node {node}"),
+            None => Datum::Table(what.clone()).to_string(),
+        }
+    }
+
     /// Writes down that it is undone, and returns when that is on the disk.
     ///
     /// # Errors

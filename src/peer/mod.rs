@@ -1,5 +1,6 @@
 //! What everything that speaks HTTP takes from the configuration, and how it talks to a peer with several addresses.
 
+pub mod form;
 mod session;
 mod verdict;
 
@@ -9,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
 
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::failure::Failure;
+use crate::intent::{Datum, Keys};
 use crate::secrets;
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
@@ -161,28 +162,24 @@ impl Peer {
             .for_each(|(key, value)| warn_of_secret(section, &key, value));
     }
 
-    /// Its keys as they would have to be written for another day, as [`Field::keep`] says; [`Peer::read`] reads them.
+    /// Its keys as a record keeps them for an undo, as [`Field::keep`] says; [`Peer::read`] reads them again.
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn keep(&self, facts: &Facts) -> Result<Map<String, Value>, Failure> {
-        let mut kept = Map::new();
+    pub fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
+        let mut kept = Keys::new();
         let urls = self.urls.iter().map(|url| url.keep(facts));
-        kept.insert(
-            "url".to_owned(),
-            urls.collect::<Result<Vec<_>, _>>()?.into(),
-        );
-        let header = |(name, value): &(String, Field<String>)| {
-            Ok((name.clone(), Value::from(value.keep(facts)?)))
-        };
-        let headers: Map<_, _> =
-            (self.headers.iter().map(header)).collect::<Result<_, Failure>>()?;
+        let urls: Vec<Datum> = urls.collect::<Result<_, _>>()?;
+        kept.insert("url".to_owned(), urls.into());
+        let header =
+            |(name, value): &(String, Field<String>)| Ok((name.clone(), value.keep(facts)?));
+        let headers: Keys = (self.headers.iter().map(header)).collect::<Result<_, Failure>>()?;
         if !headers.is_empty() {
             kept.insert("headers".to_owned(), headers.into());
         }
         if let Some((user, password)) = &self.account {
-            kept.insert("user".to_owned(), user.keep(facts)?.into());
-            kept.insert("password".to_owned(), password.keep(facts)?.into());
+            kept.insert("user".to_owned(), user.keep(facts)?);
+            kept.insert("password".to_owned(), password.keep(facts)?);
         }
         let tls = &self.tls;
         for (key, file) in TLS_KEYS
@@ -190,11 +187,11 @@ impl Peer {
             .zip([&tls.ca_file, &tls.cert_file, &tls.key_file])
         {
             if let Some(file) = file {
-                kept.insert(key.to_owned(), file.keep(facts)?.into());
+                kept.insert(key.to_owned(), file.keep(facts)?);
             }
         }
         if let Some(name) = &tls.server_name {
-            kept.insert("server-name".to_owned(), name.keep(facts)?.into());
+            kept.insert("server-name".to_owned(), name.keep(facts)?);
         }
         Ok(kept)
     }

@@ -3,13 +3,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::config::duration;
 use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
-use crate::intent::{Intent, Mark};
+use crate::intent::{Chain, Intent, Mark};
 use crate::peer::{Peer, Session, document, unexpected};
 use crate::registry::{self, Registration, Registry};
 use crate::step::{self, Action, Effect, Pace, Scope};
@@ -210,12 +208,13 @@ impl Eureka {
         if status != OUT_OF_SERVICE {
             let mut what = self.name.peer.keep(talk.scope.facts)?;
             for (key, field) in [("app", &self.name.app), ("instance", &self.name.instance)] {
-                what.insert(key.to_owned(), field.keep(talk.scope.facts)?.into());
+                what.insert(key.to_owned(), field.keep(talk.scope.facts)?);
             }
             let mark = talk.scope.intend(&Intent {
                 member: REGISTRY.name.to_owned(),
                 noun: format!("the status {OUT_OF_SERVICE} of {}", talk.noun),
-                what: Value::Object(what),
+                thing: format!("{} at {}", talk.noun, what["url"]),
+                what,
             })?;
             self.set(|it| it.mark = Some(mark));
             let path = format!("{}/status?value={OUT_OF_SERVICE}", talk.path);
@@ -331,8 +330,9 @@ impl Registration for Eureka {
     }
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(BackInService(read_kept(&intent.what, read_name)?)))
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let name = read_kept(&chain.last().what, read_name)?;
+    Ok(Box::new(BackInService(name)))
 }
 
 /// Takes back that an instance is out of service.

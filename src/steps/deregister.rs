@@ -2,7 +2,7 @@
 
 use crate::config::section::Section;
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
 use crate::registries::REGISTRIES;
 use crate::registry::{Entry, Registration};
 use crate::step::{self, Action, Blueprint, Effect, Kind, Scope};
@@ -43,9 +43,9 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     })
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let members = REGISTRIES.iter().map(|it| (it.name, it.undo));
-    step::undo_of_member("registry", members, intent)
+    step::undo_of_member("registry", members, chain)
 }
 
 impl Action for Deregister {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::section::Section;
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
 use crate::lock::{Claim, Lock};
 use crate::locks::VIAS;
 use crate::step::{self, Action, Aftermath, Blueprint, Effect, Kind, Pace, Scope};
@@ -42,9 +42,9 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     })
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let members = VIAS.iter().map(|it| (it.name, Some(it.undo)));
-    step::undo_of_member("way to lock", members, intent)
+    step::undo_of_member("way to lock", members, chain)
 }
 
 /// The step itself.

@@ -4,7 +4,7 @@ use crate::cluster::{Member, Membership};
 use crate::clusters::CLUSTERS;
 use crate::config::section::Section;
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
 use crate::step::{self, Action, Blueprint, Effect, Kind, Pace, Scope};
 
 /// The kind's entry in the table. Its keys:
@@ -39,9 +39,9 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     })
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let members = CLUSTERS.iter().map(|it| (it.name, it.undo));
-    step::undo_of_member("cluster", members, intent)
+    step::undo_of_member("cluster", members, chain)
 }
 
 impl Action for WaitSafe {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use farewell::config::facts::Facts;
 use farewell::deadline::{Deadline, Reason};
 use farewell::failure::Failure;
-use farewell::intent::Intent;
+use farewell::intent::{Chain, Intent};
 use farewell::step::{Action, Blueprint, Effect, Scope};
 use farewell::steps::KINDS;
 use farewell::trigger::Trigger;
@@ -112,7 +112,7 @@ impl Member {
 
 pub fn undo(intent: &Intent) -> Box<dyn Action> {
     let kind = KINDS.iter().find(|it| it.name == "lock").expect("a kind");
-    (kind.undo.expect("an undo"))(intent).expect("it is its own")
+    (kind.undo.expect("an undo"))(&Chain::new(intent.clone())).expect("it is its own")
 }
 
 /// A configuration with a lock, and a command behind it.

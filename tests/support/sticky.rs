@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Dir;
+use super::cli::{GENEROUS, Running};
+use super::servers::{answer, read_request};
 use farewell::app::undo::{Outcome, undo};
 use farewell::broadcast::Broadcast;
 use farewell::config::facts::Facts;
@@ -18,7 +21,7 @@ use farewell::failure::{Failure, Word};
 use farewell::history::remnant::Remnant;
 use farewell::history::store::{Store, new_id};
 use farewell::history::survey::Survey;
-use farewell::intent::Intent;
+use farewell::intent::{Chain, Intent, Keys};
 use farewell::machine::Machine;
 use farewell::plan::gate::Passage;
 use farewell::reporters::record::Record;
@@ -28,11 +31,6 @@ use farewell::run::runner::Runner;
 use farewell::step::{Action, Effect, Kind, Scope};
 use farewell::sys::http::Http;
 use farewell::trigger::Trigger;
-use serde_json::json;
-
-use super::Dir;
-use super::cli::{GENEROUS, Running};
-use super::servers::{answer, read_request};
 
 /// The kind's entry in the tests' table.
 pub const KIND: Kind = Kind {
@@ -175,7 +173,8 @@ pub fn intent(url: &str) -> Intent {
     Intent {
         member: String::new(),
         noun: format!("the flag {url}"),
-        what: json!({ "url": url }),
+        thing: url.to_owned(),
+        what: Keys::from([("url".to_owned(), url.into())]),
     }
 }
 
@@ -219,10 +218,11 @@ pub fn raise(url: &str) -> Arc<dyn Action> {
 
 struct Lower(String);
 
-fn lower(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    let url = intent.what["url"].as_str().ok_or("it names no url")?;
+fn lower(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let url = chain.last().what.get("url").and_then(|it| it.text());
+    let url = url.ok_or("it names no url")?;
     assert!(!url.ends_with("/unmade"), "ouch");
-    Ok(Box::new(Lower(url.to_owned())))
+    Ok(Box::new(Lower(url.into_owned())))
 }
 
 impl Action for Lower {

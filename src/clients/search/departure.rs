@@ -2,14 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
-
 use super::exclusion::Excluded;
 use super::health::Seen;
 use super::{Line, Node, Shard, Target};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::intent::Intent;
+use crate::intent::{Intent, Keys};
 use crate::step::{Action, Effect, Scope};
 use crate::sys::cancel::Waited;
 
@@ -52,7 +50,7 @@ fn count(shards: &[Shard]) -> String {
 pub fn leave(
     line: &Line<'_>,
     member: &str,
-    kept: &Map<String, Value>,
+    kept: &Keys,
     node: &Node,
     others: &[Node],
 ) -> Result<Effect, Failure> {
@@ -76,7 +74,8 @@ pub fn leave(
     let intent = Intent {
         member: member.to_owned(),
         noun: format!("the exclusion of node {name} from allocation"),
-        what: kept.clone().into(),
+        thing: format!("exclusion of {name} at {}", kept["url"]),
+        what: kept.clone(),
     };
     let mut what = String::new();
     empty(line, &intent, node, shards, &mut what)

@@ -12,12 +12,13 @@ mod shards;
 pub use departure::{Readmission, has_nowhere_to_go, leave, lone, rehearse};
 pub use shards::Shard;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::failure::{Failure, Word};
-use crate::peer::{Peer, Session, document, unexpected};
+use crate::intent::Keys;
+use crate::peer::{Peer, Session, document, form, unexpected};
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Answer, Request};
 use health::Wanted;
@@ -101,9 +102,9 @@ impl Target {
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn keep(&self, facts: &Facts) -> Result<Map<String, Value>, Failure> {
+    pub fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
         let mut kept = self.peer.keep(facts)?;
-        kept.insert("node".to_owned(), self.node.keep(facts)?.into());
+        kept.insert("node".to_owned(), self.node.keep(facts)?);
         Ok(kept)
     }
 
@@ -170,7 +171,7 @@ impl Line<'_> {
             let node = |(id, it): (&String, &Value)| {
                 let roles = it["roles"].as_array().map_or(&[][..], Vec::as_slice);
                 Some(Node {
-                    id: id.clone(),
+                    id: form::word(id).ok()?,
                     name: it["name"].as_str()?.to_owned(),
                     // data, data_hot, data_content …
                     holds_data: (roles.iter().filter_map(Value::as_str))

@@ -6,7 +6,8 @@ use crate::clients::search::{self, Readmission, Target};
 use crate::cluster::{Cluster, Member, Membership};
 use crate::config::section::{Section, read_kept};
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
+use crate::peer::form;
 use crate::step::{Action, Effect, Scope};
 use shutdown::{Cancellation, Preparation};
 
@@ -52,12 +53,13 @@ fn read(section: &Section<'_>) -> Option<Member> {
     })
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    let target = read_kept(&intent.what, Target::read)?;
-    Ok(match intent.what.get(shutdown::ID) {
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let what = &chain.last().what;
+    let target = read_kept(what, Target::read)?;
+    Ok(match what.get(shutdown::ID) {
         Some(id) => {
-            let id = id.as_str().ok_or("the record keeps no node's ID")?;
-            Box::new(Cancellation::new(target, id.to_owned()))
+            let id = id.text().ok_or("the record keeps no node's ID")?;
+            Box::new(Cancellation::new(target, form::word(&id)?))
         }
         None => Box::new(Readmission(target)),
     })

@@ -1,12 +1,12 @@
 //! The node shutdown interface: a node is prepared to be stopped, until the cluster says that it may be.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::clients::search::{Line, Node, Target, has_nowhere_to_go, lone};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::intent::Intent;
+use crate::intent::{Intent, Keys};
 use crate::peer::{excerpt, unexpected};
 use crate::step::{Action, Effect, Scope};
 use crate::sys::cancel::Waited;
@@ -87,7 +87,7 @@ impl<'a> Preparation<'a> {
     }
 
     /// Makes it and waits until it is complete; `None` where the server has no such interface.
-    pub fn make(&self, member: &str, kept: &Map<String, Value>) -> Result<Option<Effect>, Failure> {
+    pub fn make(&self, member: &str, kept: &Keys) -> Result<Option<Effect>, Failure> {
         let line = self.line;
         if self.kind == "remove" && has_nowhere_to_go(self.others) {
             let shards = line.shards(self.node)?;
@@ -100,7 +100,8 @@ impl<'a> Preparation<'a> {
         let intent = Intent {
             member: member.to_owned(),
             noun: format!("the shutdown ({}) of node {}", self.kind, self.node.name),
-            what: kept.into(),
+            thing: format!("shutdown of {}", self.node.id),
+            what: kept,
         };
         let mut what = String::new();
         self.wait(&intent, &mut what)

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::kept::source;
 use crate::config::facts::Facts;
-use crate::config::template::Template;
+use crate::config::template::{Part, Template};
 use crate::failure::{Failure, Word};
+use crate::intent::{Datum, Piece};
 use crate::secrets;
 use crate::sys::systemd::is_unit_name;
 
@@ -61,20 +63,35 @@ impl<T> Field<T> {
         }
     }
 
-    /// The string as it would have to be written for another day: with the facts put in as they are now, and with the
-    /// names of credentials. Of a secret all facts are left as they are, wherever it comes from.
+    /// The string as a record keeps it for an undo. What others can see is text, with the facts as they are now. Where a
+    /// secret may stand, what comes from credentials, files and the environment stays a reference, and is read anew; a
+    /// secret that stands in the configuration itself is kept nowhere.
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn keep(&self, facts: &Facts) -> Result<String, Failure> {
-        match self.secrecy {
-            Secrecy::Secret => Ok(self.template.to_string()),
-            Secrecy::Public | Secrecy::MayHold => {
-                facts.render_for_later(&self.template).map_err(|cause| {
-                    Failure::new(Word::Config, format!("key \"{}\"", self.key), cause)
-                })
-            }
+    pub fn keep(&self, facts: &Facts) -> Result<Datum, Failure> {
+        self.try_keep(facts)
+            .map_err(|cause| Failure::new(Word::Config, format!("key \"{}\"", self.key), cause))
+    }
+
+    fn try_keep(&self, facts: &Facts) -> Result<Datum, String> {
+        if self.secrecy == Secrecy::Public {
+            return facts.render(&self.template).map(Datum::Text);
         }
+        let piece = |part: &Part| match part {
+            Part::Literal(text) => Ok(Piece::Text(text.clone())),
+            Part::Fact(fact) => match source(fact) {
+                Some(source) => Ok(Piece::From(source)),
+                None => facts.value(fact).map(Piece::Text),
+            },
+        };
+        let pieces: Vec<_> = (self.template.parts().iter().map(piece)).collect::<Result<_, _>>()?;
+        let refers = pieces.iter().any(|it| matches!(it, Piece::From(_)));
+        Ok(match self.secrecy {
+            _ if refers => Datum::Reference(pieces),
+            Secrecy::Secret => Datum::Reference(Vec::new()),
+            Secrecy::Public | Secrecy::MayHold => Datum::Text(facts.render(&self.template)?),
+        })
     }
 
     /// The key that it is the value of.

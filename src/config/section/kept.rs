@@ -1,24 +1,24 @@
 //! Keys that were written down by a run, read again as a table of the configuration is.
 
 use std::path::Path;
-
-use serde_json::Value as Json;
+use std::sync::Arc;
 
 use super::reading::Reading;
 use super::table::Section;
 use crate::config::document::{Located, Table, Value};
+use crate::config::template::{Fact, Part, Template};
+use crate::intent::{Datum, Keys, Piece, Source};
 
-/// Reads `what`, an object whose strings are as [`super::Field::keep`] returns them, with `read`.
+/// Reads `what`, whose values are as [`super::Field::keep`] returns them, with `read`. Text in it is text: it is never
+/// parsed as a template.
 ///
 /// # Errors
-/// What is wrong with it, in one sentence: something else has written it.
+/// What is wrong with it, in one sentence: something else has written it, or what its undo needs is kept nowhere.
 pub fn read_kept<T>(
-    what: &Json,
+    what: &Keys,
     read: impl FnOnce(&Section<'_>) -> Option<T>,
 ) -> Result<T, String> {
-    let Value::Table(table) = value(what).ok_or("what the record keeps is no table")? else {
-        return Err("what the record keeps is no table".to_owned());
-    };
+    let table = table(what).ok_or("what the record keeps is no table of keys")?;
     let reading = Reading::new(Path::new("record"), None, None);
     let read = read(&Section::new(&reading, &table, 0));
     let (problems, _) = reading.finish();
@@ -31,21 +31,59 @@ pub fn read_kept<T>(
     }
 }
 
-fn value(json: &Json) -> Option<Value> {
-    let located = |json: &Json| value(json).map(|value| Located { line: 0, value });
-    Some(match json {
-        Json::String(text) => Value::Text(text.clone()),
-        Json::Bool(boolean) => Value::Boolean(*boolean),
-        Json::Number(number) => match number.as_i64() {
+fn table(keys: &Keys) -> Option<Table> {
+    let entry = |(name, it): (&String, &Datum)| Some((name.clone(), 0, located(it)?));
+    let entries = keys.iter().map(entry).collect::<Option<_>>()?;
+    Some(Table { entries })
+}
+
+fn located(datum: &Datum) -> Option<Located> {
+    let value = match datum {
+        Datum::Flag(flag) => Value::Boolean(*flag),
+        Datum::Number(number) => match number.as_i64() {
             Some(integer) => Value::Integer(integer),
             None => Value::Float(number.as_f64()?),
         },
-        Json::Array(items) => Value::List(items.iter().map(located).collect::<Option<_>>()?),
-        Json::Object(members) => {
-            let entry = |(name, json): (&String, &Json)| Some((name.clone(), 0, located(json)?));
-            let entries = members.iter().map(entry).collect::<Option<_>>()?;
-            Value::Table(Table { entries })
-        }
-        Json::Null => return None,
-    })
+        Datum::Text(text) => Value::Kept(kept(vec![Part::Literal(text.clone())])),
+        Datum::Reference(pieces) if pieces.is_empty() => Value::Withheld,
+        Datum::Reference(pieces) => Value::Kept(kept(pieces.iter().map(part).collect())),
+        Datum::List(items) => Value::List(items.iter().map(located).collect::<Option<_>>()?),
+        Datum::Table(keys) => Value::Table(table(keys)?),
+        Datum::Old(text) => Value::Old(text.clone()),
+    };
+    Some(Located { line: 0, value })
+}
+
+fn kept(parts: Vec<Part>) -> Arc<Template> {
+    Arc::new(Template::of(parts))
+}
+
+fn part(piece: &Piece) -> Part {
+    match piece {
+        Piece::Text(text) => Part::Literal(text.clone()),
+        Piece::From(source) => Part::Fact(match source {
+            Source::Credential(name) => Fact::Credential(name.clone()),
+            Source::File(path) => Fact::File(path.clone()),
+            Source::Json(path, pointer) => Fact::Json(path.clone(), pointer.clone()),
+            Source::Env(name) => Fact::Env(name.clone()),
+        }),
+    }
+}
+
+/// The reference to where a fact is read that no record keeps; `None` for one that it keeps as text.
+pub(super) fn source(fact: &Fact) -> Option<Source> {
+    match fact {
+        Fact::Credential(name) => Some(Source::Credential(name.clone())),
+        Fact::File(path) => Some(Source::File(path.clone())),
+        Fact::Json(path, pointer) => Some(Source::Json(path.clone(), pointer.clone())),
+        Fact::Env(name) => Some(Source::Env(name.clone())),
+        Fact::Hostname
+        | Fact::MachineId
+        | Fact::BootId
+        | Fact::Ip(_)
+        | Fact::Trigger
+        | Fact::Run
+        | Fact::Result
+        | Fact::Failed => None,
+    }
 }

@@ -131,7 +131,44 @@ impl<'a> Section<'a> {
         );
     }
 
+    /// The string as a template; `expected` is what else would be told of.
     pub(super) fn template(
+        &self,
+        key: &str,
+        located: &Located,
+        secrecy: Secrecy,
+        expected: &str,
+    ) -> Option<Arc<Template>> {
+        let line = located.line;
+        let template = match &located.value {
+            Value::Text(text) => self.parsed(key, line, text, secrecy)?,
+            Value::Kept(template) if secrecy == Secrecy::Public && template.literal().is_none() => {
+                self.problem_at(line, key, "a record has text here, and no reference");
+                return None;
+            }
+            Value::Kept(template) => template.clone(),
+            // What others could see was never a credential's name.
+            Value::Old(text) => Arc::new(Template::of_old_record(text, secrecy != Secrecy::Public)),
+            Value::Withheld => {
+                let message = "a secret that stood in the configuration itself is not in the record: undo it by hand";
+                self.problem_at(line, key, message);
+                return None;
+            }
+            _ => {
+                self.wrong(key, located, expected);
+                return None;
+            }
+        };
+        if secrecy == Secrecy::Public && template.is_secret() {
+            let message = "a credential must not stand here, where others can see it; a command takes it in \
+                           `environment`, a request in `headers`, `password` or its body";
+            self.problem_at(line, key, message);
+            return None;
+        }
+        Some(template)
+    }
+
+    fn parsed(
         &self,
         key: &str,
         line: usize,
@@ -139,12 +176,6 @@ impl<'a> Section<'a> {
         secrecy: Secrecy,
     ) -> Option<Arc<Template>> {
         match Template::parse(text) {
-            Ok(template) if template.is_secret() && secrecy == Secrecy::Public => {
-                let message = "a credential must not stand here, where others can see it; a command takes it in \
-                               `environment`, a request in `headers`, `password` or its body";
-                self.problem_at(line, key, message);
-                None
-            }
             Ok(template) => Some(Arc::new(template)),
             // What is said of a fact repeats a part of the text, which is no matter where the text is nothing else.
             Err(_) if secrecy == Secrecy::Secret && !is_one_fact(text) => {
@@ -168,11 +199,7 @@ impl<'a> Section<'a> {
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,
     ) -> Option<Field<T>> {
-        let Value::Text(text) = &located.value else {
-            self.wrong(key, located, "a string");
-            return None;
-        };
-        let template = self.template(key, located.line, text, secrecy)?;
+        let template = self.template(key, located, secrecy, "a string")?;
         let key = format!("{}{key}", self.prefix);
         let field = Field {
             key: key.clone(),

@@ -64,7 +64,7 @@ impl Section<'_> {
 
     fn json_at(&self, key: &str, located: &Located) -> Option<Json> {
         match &located.value {
-            Value::Text(_) => self
+            Value::Text(_) | Value::Kept(_) | Value::Old(_) | Value::Withheld => self
                 .field(key, located, plain, Secrecy::MayHold)
                 .map(Json::Text),
             Value::Integer(number) => Some(Json::Plain((*number).into())),

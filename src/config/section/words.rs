@@ -13,11 +13,7 @@ impl Section<'_> {
     /// A string that is needed to make the plan: a name, a word, a duration. Facts in it are put in now; `None` also
     /// where they cannot be known yet, on a build machine.
     fn word_at(&self, key: &str, located: &Located, expected: &str) -> Option<String> {
-        let Value::Text(text) = &located.value else {
-            self.wrong(key, located, expected);
-            return None;
-        };
-        let template = self.template(key, located.line, text, Secrecy::Public)?;
+        let template = self.template(key, located, Secrecy::Public, expected)?;
         if let Some(literal) = template.literal() {
             return Some(literal.to_owned());
         }
@@ -130,10 +126,11 @@ impl Section<'_> {
     /// A duration that is read elsewhere, where what is wrong with it is told; `None` then, too.
     pub fn duration_elsewhere(&self, key: &str) -> Option<Duration> {
         let located = self.found(key)?;
-        let Value::Text(text) = &located.value else {
-            return None;
+        let template = match &located.value {
+            Value::Text(text) => Template::parse(text).ok()?,
+            Value::Kept(template) => template.as_ref().clone(),
+            _ => return None,
         };
-        let template = Template::parse(text).ok()?;
         let text = match template.literal() {
             Some(literal) => literal.to_owned(),
             None => self.reading.facts?.render(&template).ok()?,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::peer::{Session, document, excerpt, unexpected};
+use crate::peer::{Session, document, excerpt, form, unexpected};
 use crate::step::Scope;
 use crate::sys::http::{Answer, Request, encoded};
 
@@ -34,10 +34,14 @@ impl Key {
         let bytes = STANDARD
             .decode(value["Value"].as_str().unwrap_or_default())
             .ok()?;
+        let session = value["Session"].as_str().unwrap_or_default();
+        if !session.is_empty() {
+            form::uuid(session).ok()?;
+        }
         Some(Key {
             name: value["Key"].as_str()?.to_owned(),
             value: excerpt(&bytes),
-            session: value["Session"].as_str().unwrap_or_default().to_owned(),
+            session: session.to_owned(),
             created: value["CreateIndex"].as_u64()?,
             modified: value["ModifyIndex"].as_u64()?,
         })
@@ -48,11 +52,6 @@ impl Key {
 fn path(key: &str) -> String {
     let parts: Vec<_> = key.split('/').map(encoded).collect();
     format!("/v1/kv/{}", parts.join("/"))
-}
-
-/// A UUID, as sessions have it; what comes from a peer goes into a path.
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|it| it.is_ascii_hexdigit() || it == b'-')
 }
 
 fn seconds(time: Duration) -> String {
@@ -133,7 +132,7 @@ impl Kv<'_> {
             });
         }
         match self.json(&answer)?["ID"].as_str() {
-            Some(id) if is_uuid(id) => Ok(id.to_owned()),
+            Some(id) if form::uuid(id).is_ok() => Ok(id.to_owned()),
             _ => Err(self.strange("the answer names no session")),
         }
     }
@@ -277,9 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_sessions_are_safe_in_a_path() {
+    fn keys_are_safe_in_a_path() {
         assert_eq!(path("a b/ä?x"), "/v1/kv/a%20b/%C3%A4%3Fx");
-        assert!(is_uuid("b3cd18dd-9c7d-715b-fcea-94ce880b0eac"));
-        assert!(!is_uuid("b3cd18dd-9c7d-715b-fcea-94ce880b0ea/"));
     }
 }

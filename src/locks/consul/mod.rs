@@ -5,11 +5,8 @@ mod undo;
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section};
-use crate::config::template::escaped;
 use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
@@ -153,14 +150,15 @@ impl Consul {
 
     fn intent(&self, scope: &Scope<'_>, session: &str, holder: &str) -> Result<Intent, Failure> {
         let mut what = self.agent.keep(scope.facts)?;
-        what.insert("key".to_owned(), self.key.keep(scope.facts)?.into());
+        what.insert("key".to_owned(), self.key.keep(scope.facts)?);
         what.insert("session".to_owned(), session.into());
-        what.insert("holder".to_owned(), escaped(holder).into());
+        what.insert("holder".to_owned(), holder.into());
         let lock = self.key.get(scope.facts)?;
         Ok(Intent {
             member: VIA.name.to_owned(),
             noun: format!("the lock {lock} (session {session})"),
-            what: Value::Object(what),
+            thing: session.to_owned(),
+            what,
         })
     }
 

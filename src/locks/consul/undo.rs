@@ -1,38 +1,49 @@
 //! Giving up a place in the queue, or the lock itself, that an earlier run has left.
 
-use super::{VIA, kv::Kv};
+use super::VIA;
+use super::kv::{Key, Kv};
 use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
+use crate::peer::form;
 use crate::step::{Action, Effect, Scope};
 
-pub(super) fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(read_kept(&intent.what, read)?))
+/// One run after another may have taken the same session over, each under its own name.
+pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let mut leaving = read_kept(&chain.last().what, read)?;
+    leaving.holders = chain.texts("holder");
+    Ok(Box::new(leaving))
 }
 
-/// The session that the run made first, and the value by which the lock is known to be the own one still: the session
+/// The session that the run made first, and the values by which the lock is known to be the own one still: the session
 /// that holds it over a reboot is another one.
 struct Leaving {
     agent: Agent,
     lock: Field<String>,
     session: Field<String>,
-    holder: Field<String>,
+    holders: Vec<String>,
 }
 
 fn read(section: &Section<'_>) -> Option<Leaving> {
-    let text = |key| section.required(key, |it, key| it.text(key, plain, Secrecy::Public));
+    let text = |key, parse| section.required(key, |it, key| it.text(key, parse, Secrecy::Public));
     let agent = Agent::read(section, CONSUL);
-    let (lock, session, holder) = (text("key"), text("session"), text("holder"));
+    let lock = text("key", plain as fn(&str) -> Result<String, String>);
+    let (session, holder) = (text("session", form::uuid), text("holder", plain));
+    holder?;
     Some(Leaving {
         agent: agent?,
         lock: lock?,
         session: session?,
-        holder: holder?,
+        holders: Vec::new(),
     })
 }
 
 impl Leaving {
+    fn is_own(&self, key: &Key) -> bool {
+        self.holders.contains(&key.value)
+    }
+
     fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Kv<'a>, Failure> {
         Ok(Kv {
             session: self.agent.open(scope)?,
@@ -45,10 +56,9 @@ impl Action for Leaving {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let kv = self.open(scope)?;
         let (lock, session) = (self.lock.get(scope.facts)?, self.session.get(scope.facts)?);
-        let holder = self.holder.get(scope.facts)?;
         let contender = format!("{lock}/{session}");
         let holding = kv.find(&lock)?;
-        let holding = holding.filter(|it| !it.session.is_empty() && it.value == holder);
+        let holding = holding.filter(|it| !it.session.is_empty() && self.is_own(it));
         let waiting = kv.find(&contender)?.filter(|it| it.session == session);
         if holding.is_none() && waiting.is_none() {
             return Ok(Effect::AlreadyDone);
@@ -69,9 +79,9 @@ impl Action for Leaving {
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
         let kv = self.open(scope)?;
-        let (lock, holder) = (self.lock.get(scope.facts)?, self.holder.get(scope.facts)?);
+        let lock = self.lock.get(scope.facts)?;
         let found = match kv.find(&lock)? {
-            Some(key) if key.value == holder && !key.session.is_empty() => "held by this machine",
+            Some(key) if self.is_own(&key) && !key.session.is_empty() => "held by this machine",
             _ => "not held by this machine",
         };
         Ok(format!("{} {lock}: {found}", VIA.name))

@@ -5,11 +5,8 @@ mod undo;
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section};
-use crate::config::template::escaped;
 use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
@@ -133,13 +130,14 @@ impl Etcd {
 
     fn intent(&self, scope: &Scope<'_>, own: &str, holder: &str) -> Result<Intent, Failure> {
         let mut what = self.peer.keep(scope.facts)?;
-        what.insert("key".to_owned(), self.key.keep(scope.facts)?.into());
-        what.insert("own".to_owned(), escaped(own).into());
-        what.insert("holder".to_owned(), escaped(holder).into());
+        what.insert("key".to_owned(), self.key.keep(scope.facts)?);
+        what.insert("own".to_owned(), own.into());
+        what.insert("holder".to_owned(), holder.into());
         Ok(Intent {
             member: VIA.name.to_owned(),
             noun: format!("the lock {} (key {own})", self.key.get(scope.facts)?),
-            what: Value::Object(what),
+            thing: own.to_owned(),
+            what,
         })
     }
 

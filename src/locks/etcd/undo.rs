@@ -4,40 +4,43 @@ use super::{VIA, queue};
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::failure::Failure;
-use crate::intent::Intent;
+use crate::intent::Chain;
 use crate::peer::Peer;
 use crate::step::{Action, Effect, Scope};
 
-pub(super) fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(read_kept(&intent.what, read)?))
+/// One run after another may have taken the same key over, each under its own name.
+pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let (peer, key) = read_kept(&chain.last().what, read)?;
+    Ok(Box::new(Leaving {
+        peer,
+        key,
+        holders: chain.texts("holder"),
+    }))
 }
 
-/// A key of the queue, and the value by which it is known to be the own one still.
+/// A key of the queue, and the values by which it is known to be the own one still.
 struct Leaving {
     peer: Peer,
     key: Field<String>,
-    holder: Field<String>,
+    holders: Vec<String>,
 }
 
-fn read(section: &Section<'_>) -> Option<Leaving> {
+fn read(section: &Section<'_>) -> Option<(Peer, Field<String>)> {
     let text = |key| section.required(key, |it, key| it.text(key, plain, Secrecy::Public));
     let (peer, key, holder) = (Peer::read(section), text("own"), text("holder"));
-    Some(Leaving {
-        peer: peer?,
-        key: key?,
-        holder: holder?,
-    })
+    holder?;
+    Some((peer?, key?))
 }
 
 impl Action for Leaving {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let gateway = Gateway::open(&self.peer, scope, &[])?;
-        let (key, holder) = (self.key.get(scope.facts)?, self.holder.get(scope.facts)?);
-        let is_own = |it: &queue::Found| it.value == holder;
+        let key = self.key.get(scope.facts)?;
+        let is_own = |it: &queue::Found| self.holders.contains(&it.value);
         let Some(found) = queue::find(&gateway, &key)?.filter(is_own) else {
             return Ok(Effect::AlreadyDone);
         };
-        queue::delete_own(&gateway, &key, &holder)?;
+        queue::delete_own(&gateway, &key, &found.value)?;
         if found.lease > 0 {
             queue::revoke(&gateway, found.lease)?;
         }
@@ -60,25 +63,22 @@ impl Action for Leaving {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
+    use crate::intent::{Datum, Intent};
 
     #[test]
     fn what_others_wrote_is_no_undo() {
-        let intent = |what: Value| Intent {
-            member: "etcd".to_owned(),
-            noun: String::new(),
-            what,
+        let undo = |keys: &[(&str, &str)]| {
+            let key = |(key, text): &(&str, &str)| ((*key).to_owned(), Datum::from(*text));
+            super::undo(&Chain::new(Intent {
+                member: "etcd".to_owned(),
+                noun: String::new(),
+                thing: "k/1".to_owned(),
+                what: keys.iter().map(key).collect(),
+            }))
         };
-        assert!(
-            undo(&intent(
-                json!({"url": ["http://h:1"], "own": "k/1", "holder": "w"})
-            ))
-            .is_ok()
-        );
-        for what in [json!(null), json!({}), json!({"url": ["http://h:1"]})] {
-            assert!(undo(&intent(what)).is_err());
-        }
+        let url = ("url", "http://h:1");
+        assert!(undo(&[url, ("own", "k/1"), ("holder", "w")]).is_ok());
+        assert!(undo(&[]).is_err() && undo(&[url]).is_err());
     }
 }

@@ -9,11 +9,10 @@ use serde_json::{Value, json};
 
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, read_kept};
-use crate::config::template::escaped;
 use crate::custody::{Custody, last_call, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::intent::{Intent, Mark};
+use crate::intent::{Chain, Intent, Mark};
 use crate::lock::{Claim, Lock, Via};
 use crate::peer::{Peer, Session};
 use crate::step::{Action, Effect, Scope};
@@ -132,12 +131,13 @@ impl Server {
     fn intent(&self, facts: &Facts) -> Result<Intent, Failure> {
         let mut what = self.peer.keep(facts)?;
         let (id, group) = (self.id(facts)?, self.group.get(facts)?);
-        what.insert("id".to_owned(), escaped(&id).into());
-        what.insert("group".to_owned(), group.clone().into());
+        what.insert("id".to_owned(), id.as_str().into());
+        what.insert("group".to_owned(), group.as_str().into());
         Ok(Intent {
             member: VIA.name.to_owned(),
             noun: format!("the slot of {id} in the group {group}"),
-            what: Value::Object(what),
+            thing: format!("{id} in {group} at {}", what["url"]),
+            what,
         })
     }
 
@@ -312,8 +312,11 @@ impl Lock for FleetLock {
     }
 }
 
-fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(Leaving(read_kept(&intent.what, Server::read)?)))
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    Ok(Box::new(Leaving(read_kept(
+        &chain.last().what,
+        Server::read,
+    )?)))
 }
 
 /// Giving back what an earlier run has left.

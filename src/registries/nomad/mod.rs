@@ -6,7 +6,7 @@ mod undo;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::clients::agent::{Agent, NOMAD};
 use crate::config::duration;
@@ -15,6 +15,7 @@ use crate::failure::{Failure, Word};
 use crate::intent::Intent;
 use crate::peer::unexpected;
 use crate::registry::{self, Registration, Registry};
+use crate::secrets::mask;
 use crate::step::{self, Effect, Pace, Scope};
 use node::{Talk, Watch};
 
@@ -122,8 +123,10 @@ impl Nomad {
         what.insert("eligible".to_owned(), eligible.into());
         let mark = scope.intend(&Intent {
             member: REGISTRY.name.to_owned(),
-            noun: format!("the drain of node {name}"),
-            what: Value::Object(what),
+            // A peer's words may hold what they should not.
+            noun: format!("the drain of node {}", mask(name)),
+            thing: format!("node {id}"),
+            what,
         })?;
         self.begin(Some(id.to_owned()));
         let spec = json!({

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::failure;
 use crate::clients::agent::Agent;
 use crate::failure::{Failure, Word};
-use crate::peer::{Session, document, excerpt, unexpected};
+use crate::peer::{Session, document, excerpt, form, unexpected};
 use crate::step::Scope;
 use crate::sys::http::{Answer, Request, encoded};
 
@@ -71,7 +71,11 @@ impl<'a> Talk<'a> {
         let answer = self.get("/v1/agent/self")?;
         let own = document(&answer)?;
         match own["stats"]["client"]["node_id"].as_str() {
-            Some(id) if !id.is_empty() => Ok(id.to_owned()),
+            Some(id) if form::uuid(id).is_ok() => Ok(id.to_owned()),
+            Some(id) if !id.is_empty() => {
+                let cause = "the agent names its node by an ID that is no UUID";
+                Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+            }
             _ if own["stats"].is_object() => {
                 let cause = "this agent is no client of Nomad's: there is nothing to drain";
                 Err(Failure::new(Word::Config, answer.url, cause))

@@ -7,64 +7,80 @@ use super::node::Talk;
 use crate::clients::agent::{Agent, NOMAD};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::failure::{Failure, Word};
-use crate::intent::Intent;
-use crate::peer::unexpected;
+use crate::intent::Chain;
+use crate::peer::{form, unexpected};
 use crate::step::{Action, Effect, Scope};
 
-/// Makes the undo of what [`super::Nomad`] has declared.
-pub(super) fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(read_kept(&intent.what, read)?))
+/// Makes the undo of what [`super::Nomad`] has declared. Runs that drained the node one after another each found it as
+/// the one before had left it: the first one knows how it was.
+pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let last = read_kept(&chain.last().what, read)?;
+    let first = read_kept(&chain.first().what, read)?;
+    Ok(Box::new(Undrain {
+        kept: Kept {
+            eligible: first.eligible,
+            ..last
+        },
+        runs: chain.texts("run"),
+    }))
 }
 
 /// Makes a node eligible again.
 struct Undrain {
+    kept: Kept,
+    /// The runs that have begun a drain of it.
+    runs: Vec<String>,
+}
+
+/// What one run has left in its record.
+struct Kept {
     agent: Agent,
     node: Field<String>,
-    /// The run that has begun the drain.
-    run: Field<String>,
-    /// Whether it was eligible before that.
+    /// Whether it was eligible before the drain.
     eligible: bool,
 }
 
-fn read(section: &Section<'_>) -> Option<Undrain> {
+fn read(section: &Section<'_>) -> Option<Kept> {
     let agent = Agent::read(section, NOMAD);
-    let text = |section: &Section<'_>, key| section.text(key, plain, Secrecy::Public);
-    let node = section.required("node", text);
-    let run = section.required("run", text);
+    let text = |parse| move |it: &Section<'_>, key| it.text(key, parse, Secrecy::Public);
+    let node = section.required("node", text(form::uuid));
+    let run = section.required("run", text(plain));
     let eligible = section.required("eligible", |section, key| section.boolean(key));
-    Some(Undrain {
+    run?;
+    Some(Kept {
         agent: agent?,
         node: node?,
-        run: run?,
         eligible: eligible?,
     })
 }
 
 impl Action for Undrain {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let talk = Talk::open(&self.agent, scope)?;
-        let id = self.node.get(scope.facts)?;
-        let run = self.run.get(scope.facts)?;
+        let Kept { agent, node, .. } = &self.kept;
+        let eligible = self.kept.eligible;
+        let talk = Talk::open(agent, scope)?;
+        let id = node.get(scope.facts)?;
         let Some(node) = talk.node(&id)? else {
             scope.voice.remark("Nomad knows no such node any more");
             return Ok(Effect::AlreadyDone);
         };
-        if !node.drains && node.eligible == self.eligible {
+        if !node.drains && node.eligible == eligible {
             return Ok(Effect::AlreadyDone);
         }
         // Nomad before 1.1 does not tell whose the last drain was.
-        if node.drained_by.as_ref().is_some_and(|by| *by != run) {
+        let is_others = |by: &String| !self.runs.contains(by);
+        if node.drained_by.as_ref().is_some_and(is_others) {
             let remark = "somebody else has drained this node since: it is left as it is";
             scope.voice.remark(remark);
             return Ok(Effect::AlreadyDone);
         }
-        let body = json!({"DrainSpec": null, "MarkEligible": self.eligible});
+        let body = json!({"DrainSpec": null, "MarkEligible": eligible});
         let answer = talk.drain(&id, &body)?;
         if !answer.is_success() {
             return Err(unexpected(&answer));
         }
         match talk.node(&id)? {
-            Some(node) if node.drains || node.eligible != self.eligible => {
+            Some(node) if node.drains || node.eligible != eligible => {
                 let cause = "is not as it was before its drain, which was taken back";
                 Err(failure(&node.name, Word::Protocol, cause).passing(true))
             }
@@ -73,8 +89,8 @@ impl Action for Undrain {
     }
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = Talk::open(&self.agent, scope)?;
-        let id = self.node.get(scope.facts)?;
+        let talk = Talk::open(&self.kept.agent, scope)?;
+        let id = self.kept.node.get(scope.facts)?;
         let state = match talk.node(&id)? {
             None => "not there any more",
             Some(node) if node.drains => "draining",
