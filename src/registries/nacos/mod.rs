@@ -6,11 +6,9 @@ mod undo;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
-
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::failure::{Failure, Word};
-use crate::intent::Intent;
+use crate::intent::{Intent, Keys};
 use crate::lapse;
 use crate::peer::Peer;
 use crate::registry::{self, Registration, Registry};
@@ -144,7 +142,7 @@ impl Name {
     }
 
     /// As [`Peer::keep`], in the cluster that it was found in.
-    fn keep(&self, scope: &Scope<'_>, entry: &Entry) -> Result<Map<String, Value>, Failure> {
+    fn keep(&self, scope: &Scope<'_>, entry: &Entry) -> Result<Keys, Failure> {
         let facts = scope.facts;
         let mut kept = self.peer.keep(facts)?;
         let fields = [
@@ -156,7 +154,7 @@ impl Name {
         ];
         for (key, field) in fields {
             if let Some(field) = field {
-                kept.insert(key.to_owned(), field.keep(facts)?.into());
+                kept.insert(key.to_owned(), field.keep(facts)?);
             }
         }
         kept.insert("port".to_owned(), self.port.into());
@@ -207,10 +205,12 @@ impl Nacos {
         instance: &Instance,
         entry: &Entry,
     ) -> Result<(), Failure> {
+        let what = self.name.keep(scope, entry)?;
         let mark = scope.intend(&Intent {
             member: REGISTRY.name.to_owned(),
             noun: format!("that {instance} is disabled"),
-            what: self.name.keep(scope, entry)?.into(),
+            thing: thing(&what),
+            what,
         })?;
         let answer = naming.enable(instance, entry, false)?;
         Naming::taken(&answer).map_err(|failure| {
@@ -224,6 +224,13 @@ impl Nacos {
             Failure::new(failure.word, instance.to_string(), cause).passing(failure.passing)
         })
     }
+}
+
+/// Which instance it is, of all that have this address.
+fn thing(what: &Keys) -> String {
+    let keys = ["url", "namespace", "group", "service", "ip", "port"];
+    let parts = keys.map(|key| what.get(key).map_or(String::new(), ToString::to_string));
+    parts.join(" ")
 }
 
 impl Registration for Nacos {

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::failure::{Failure, Word};
+use crate::intent::{Datum, Keys};
 use crate::peer::{Account, Peer, Session, document, excerpt, unexpected};
 use crate::secrets;
 use crate::step::Scope;
@@ -88,8 +89,8 @@ pub(super) struct Entry {
 
 impl Entry {
     /// What is kept for the day when it is shown again.
-    pub(super) fn keep(&self) -> Map<String, Value> {
-        let mut kept = Map::new();
+    pub(super) fn keep(&self) -> Keys {
+        let mut kept = Keys::new();
         if let Some(cluster) = &self.cluster {
             kept.insert("cluster".to_owned(), cluster.as_str().into());
         }
@@ -104,15 +105,16 @@ impl Entry {
     }
 
     /// What was kept.
-    pub(super) fn kept(what: &Value) -> Entry {
+    pub(super) fn kept(what: &Keys) -> Entry {
+        let text = |key: &str| what.get(key).and_then(Datum::text);
         let json = |key: &str| {
-            let text = what[key].as_str();
-            text.and_then(|it| serde_json::from_str(it).ok())
+            let text = text(key);
+            text.and_then(|it| serde_json::from_str(&it).ok())
                 .unwrap_or_default()
         };
         Entry {
             ephemeral: None,
-            cluster: what["cluster"].as_str().map(str::to_owned),
+            cluster: text("cluster").map(|it| it.into_owned()),
             weight: json(WEIGHT),
             metadata: json(METADATA),
         }

@@ -4,13 +4,14 @@ use super::naming::{Entry, Naming};
 use super::{Name, read_name};
 use crate::config::section::read_kept;
 use crate::failure::{Failure, Word};
-use crate::intent::Intent;
+use crate::intent::Chain;
 use crate::step::{Action, Effect, Scope};
 
-pub(super) fn undo(intent: &Intent) -> Result<Box<dyn Action>, String> {
+/// The first run knows how it was.
+pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(Box::new(Enabling {
-        name: read_kept(&intent.what, read_name)?,
-        entry: Entry::kept(&intent.what),
+        name: read_kept(&chain.last().what, read_name)?,
+        entry: Entry::kept(&chain.first().what),
     }))
 }
 
