@@ -115,6 +115,9 @@ pub enum Verb {
         after_help = "Checks the configuration, keeps this machine's facts and the plan for the shutdown (not with --config), \
                             undoes what earlier runs have left, and looks whether what systemd has loaded is what the plan \
                             needs; where that is only older than the configuration it asks for one daemon-reload.\n\
+                            Nothing is undone before the units of the sequence that systemd starts at this boot are up, and a \
+                            lock only when its `ready` holds: where one has failed, or is not up after 2 minutes, what is held \
+                            is kept and renewed, and farewell-undo.timer tries again each minute.\n\
                             An undo that does not succeed stays pending for the next start. What another machine has left, of \
                             which this one's disk is a copy, is not undone. What is to be undone is in the records: the \
                             configuration does not matter.\n\
@@ -125,6 +128,9 @@ pub enum Verb {
         /// Show and do just the undo
         #[arg(long)]
         undo_only: bool,
+        /// Do not wait until the units of the sequence are up, or a lock's `ready` holds
+        #[arg(long, requires = "undo_only")]
+        yes: bool,
     },
     /// Run the sequence within its budget, and leave a record
     #[command(

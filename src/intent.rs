@@ -29,6 +29,9 @@ pub struct Intent {
     pub what: Keys,
 }
 
+/// The key of the condition that must hold before something is undone, in the terms of its kind.
+pub const READY: &str = "ready";
+
 /// The names of an intent's data, and the data.
 pub type Keys = BTreeMap<String, Datum>;
 

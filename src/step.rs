@@ -128,6 +128,15 @@ pub trait Action: Send + Sync {
     /// # Errors
     /// What an attempt would fail of, as things are now.
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure>;
+
+    /// Keeps what an undo is to give back for the time that it must wait, at the latest at `scope.deadline`. Nothing, unless
+    /// that expires by itself.
+    ///
+    /// # Errors
+    /// What may pass by itself, or that it is lost.
+    fn renew(&self, _scope: &Scope<'_>) -> Result<Effect, Failure> {
+        Ok(Effect::AlreadyDone)
+    }
 }
 
 /// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops

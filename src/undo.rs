@@ -1,14 +1,21 @@
 //! The undo of what runs have left: a plan that is made from their records.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::config::facts::Facts;
+use crate::deadline::{Deadline, Reason};
+use crate::event::Stream;
 use crate::failure::{Failure, Word};
 use crate::history::remnant::{self, Remnant};
-use crate::intent::{Chain, Intent};
+use crate::intent::{Chain, Intent, Mark};
 use crate::plan::gate::Plan;
 use crate::plan::sequence::{OnFailure, Step, attempt_timeout};
-use crate::step::{Action, Effect, Kind, Pace, Scope, TIMEOUT, Ties, Undo};
+use crate::run::panics;
+use crate::step::{Action, Effect, Kind, Pace, Scope, TIMEOUT, Ties, Undo, Voice};
+use crate::sys::cancel::Cancel;
+use crate::sys::http::Http;
 use crate::trigger::Trigger;
 
 /// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,
@@ -16,6 +23,15 @@ use crate::trigger::Trigger;
 /// share of `limit`, so that a peer that is gone for good never keeps the others from theirs. What several runs have left
 /// on the same thing is undone once.
 pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
+    let undoings = undoings(pending, kinds);
+    let share = limit / u32::try_from(undoings.len()).unwrap_or(u32::MAX).max(1);
+    let timeout = TIMEOUT.min(share);
+    let steps = undoings.into_iter().map(|it| it.into_step(timeout));
+    Plan::chain(steps.collect(), limit)
+}
+
+/// What is to be undone, in that order: one for each thing.
+fn undoings(pending: Vec<Remnant>, kinds: &[Kind]) -> Vec<Undoing> {
     let mut undoings: Vec<Undoing> = Vec::new();
     for remnant in pending.into_iter().rev() {
         let is_same = |it: &&mut Undoing| it.is_about(&remnant);
@@ -24,10 +40,55 @@ pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
             None => undoings.push(Undoing::new(remnant, kinds)),
         }
     }
-    let share = limit / u32::try_from(undoings.len()).unwrap_or(u32::MAX).max(1);
-    let timeout = TIMEOUT.min(share);
-    let steps = undoings.into_iter().map(|it| it.into_step(timeout));
-    Plan::chain(steps.collect(), limit)
+    undoings
+}
+
+/// Keeps what is held of `pending` until it can be given back, each within `time`; what was not kept, and why.
+pub fn renew(
+    pending: Vec<Remnant>,
+    kinds: &[Kind],
+    facts: &Facts,
+    time: Duration,
+) -> io::Result<Vec<(String, Failure)>> {
+    let (cancel, http) = (Cancel::new()?, Http::default());
+    let mut troubles = Vec::new();
+    for undoing in undoings(pending, kinds) {
+        let deadline = Deadline::after(time, Reason::Attempt);
+        let scope = Scope {
+            deadline,
+            attempt_timeout: time,
+            cancel: &cancel,
+            facts,
+            http: &http,
+            voice: &Silent,
+        };
+        // What cannot be made is told when it is to be undone.
+        let renewed = panics::caught(|| match undoing.action() {
+            Ok(action) => action.renew(&scope),
+            Err(_) => Ok(Effect::AlreadyDone),
+        });
+        if let Err(failure) = renewed {
+            troubles.push((undoing.remnant.intent.noun, failure));
+        }
+    }
+    Ok(troubles)
+}
+
+/// Nobody listens to a renewal.
+struct Silent;
+
+impl Voice for Silent {
+    fn waiting(&self, _: &str) {}
+
+    fn output(&self, _: Stream, _: &str) {}
+
+    fn remark(&self, _: &str) {}
+
+    fn intend(&self, _: &Intent) -> Mark {
+        Mark { step: 0, number: 0 }
+    }
+
+    fn withdraw(&self, _: Mark) {}
 }
 
 /// The undo of one thing.

@@ -69,6 +69,8 @@ fn everything_is_in_its_place_and_everybody_may_read_it() {
         "farewell.service",
         "farewell-arm.service",
         "farewell-start.service",
+        "farewell-undo.service",
+        "farewell-undo.timer",
         "farewell-rehearse.service",
         "farewell-rehearse.timer",
     ] {

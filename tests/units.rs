@@ -47,7 +47,7 @@ fn names(extension: &str) -> Vec<String> {
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let all = [names(".service"), names(".timer")].concat();
-    assert_eq!(all.len(), 5, "{all:?}");
+    assert_eq!(all.len(), 7, "{all:?}");
     for drop_in in ["", "strict.conf"] {
         let with = match drop_in {
             "" => String::new(),

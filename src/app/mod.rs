@@ -2,11 +2,13 @@
 
 mod admission;
 mod check;
+mod comeback;
 mod generator;
 mod intake;
 mod plan;
 mod rehearse;
 mod report;
+mod retry;
 mod run;
 mod skip;
 mod start;
@@ -62,8 +64,13 @@ fn call(cli: Cli, begun: Instant) -> u8 {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),
         Verb::Rehearse { strict, json } => rehearse::rehearse(options, strict, json),
-        Verb::Start { undo_only: true } => start::undo_only(options),
-        Verb::Start { undo_only: false } => start::start(options),
+        Verb::Start {
+            undo_only: true,
+            yes,
+        } => start::undo_only(options, yes),
+        Verb::Start {
+            undo_only: false, ..
+        } => start::start(options),
         Verb::Run { trigger } => run::run(options, trigger.as_deref(), begun),
         Verb::Status { follow, json } => status::status(options, follow, json),
         Verb::Report { run, list, json } => report::report(options, run.as_deref(), list, json),

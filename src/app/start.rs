@@ -2,32 +2,27 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::thread;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{complain, count, facts, generator, kept, print, source, store, undo};
+use super::comeback::{self, Patience};
+use super::undo::Outcome;
+use super::{complain, count, generator, kept, print, source, store};
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::deadline::{Deadline, Reason};
 use crate::inspection;
 use crate::inspection::addressed::{self, Addressed};
 use crate::kept::Kept;
-use crate::lapse;
 use crate::logging;
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::ordering::{Learnt, Ordering};
-use crate::steps::KINDS;
-use crate::sys::host;
-use crate::sys::systemd::{self, Manager, Orders, START_UNIT};
+use crate::sys::systemd::Manager;
 use crate::trigger::Trigger;
 
 /// How long the units of the sequence are waited for, which may still be starting when this runs at boot.
 const UNITS: Duration = Duration::from_secs(120);
-
-/// Between two looks at them.
-const EVERY: Duration = Duration::from_millis(500);
 
 /// How long PID 1 may take to answer; a daemon-reload runs every generator.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -53,7 +48,7 @@ pub fn start(options: &Options) -> u8 {
                 "farewell start: the configuration is broken, and no good plan is kept: THERE WOULD BE NO FAREWELL"
             }
         });
-        undo_only(options);
+        undo(options, Patience::Limited(Duration::ZERO));
         return exit::CONFIG;
     };
     let is_kept = keep(options, plan, &passage.files, &facts);
@@ -66,9 +61,11 @@ pub fn start(options: &Options) -> u8 {
         "checked"
     };
     print(&format!("farewell start: {steps}, {done}\n"));
-    wait_for_units(plan, &facts);
     // What is undone still goes by the interfaces that were there before.
-    let undone = undo_only(options);
+    let undone = undo(options, Patience::Limited(UNITS));
+    if is_installed && undone == Outcome::Nothing {
+        comeback::wait_for_all(plan, &facts, UNITS);
+    }
     // systemd runs the installed configuration, whatever --config says.
     let is_ready = !is_installed || {
         let peers = addressed::peers(plan, &facts, Deadline::after(ANSWER, Reason::Attempt));
@@ -78,18 +75,26 @@ pub fn start(options: &Options) -> u8 {
     match (is_sound, is_kept && is_ordered && is_ready) {
         (false, _) => exit::CONFIG,
         (true, false) => exit::FAILED,
-        (true, true) => undone,
+        (true, true) => undone.code(),
     }
 }
 
-/// Undoes what earlier runs have left. That is in their records: the configuration does not matter.
-pub fn undo_only(options: &Options) -> u8 {
-    let facts = facts(options, Trigger::Stop, "start");
-    let outcome = undo::undo(&store(options), &host::machine(), facts, KINDS, undo::LIMIT);
-    if outcome == undo::Outcome::Nothing {
+/// Undoes what earlier runs have left: when the units of the sequence are up, unless a person has given up waiting for
+/// them.
+pub fn undo_only(options: &Options, yes: bool) -> u8 {
+    let patience = match yes {
+        true => Patience::GivenUp,
+        false => Patience::Limited(Duration::ZERO),
+    };
+    undo(options, patience).code()
+}
+
+fn undo(options: &Options, patience: Patience) -> Outcome {
+    let outcome = comeback::undo(options, patience);
+    if outcome == Outcome::Nothing {
         print("farewell start: nothing is to be undone\n");
     }
-    outcome.code()
+    outcome
 }
 
 /// Keeps the plan, and every fact that could be had; one that cannot be had now keeps its value from before.
@@ -137,49 +142,6 @@ fn keep_ways(options: &Options, peers: &[Addressed<'_>]) -> bool {
         ));
     });
     written.is_ok()
-}
-
-/// Waits until none of the units of the sequence is about to start any more: what is undone brings clients back to
-/// them, and what they listen on is looked at.
-fn wait_for_units(plan: &Plan, facts: &Facts) {
-    let end = Deadline::after(UNITS, Reason::Timeout);
-    let units = Ordering::of(plan, facts).units;
-    let mut told = false;
-    while systemd::is_booted() && !units.is_empty() {
-        let question = Deadline::after(ANSWER, Reason::Attempt);
-        let jobs = Manager::connect(question).and_then(|manager| manager.jobs(question));
-        let jobs = jobs.unwrap_or_default();
-        let starting: Vec<&str> = jobs
-            .iter()
-            .filter(|job| job.kind == "start" && units.contains(&job.unit))
-            .filter(|job| !waits_for_this(&job.unit))
-            .map(|job| job.unit.as_str())
-            .collect();
-        if starting.is_empty() {
-            return;
-        }
-        let starting = starting.join(", ");
-        let limit = lapse::whole(UNITS);
-        if end.left().is_none() {
-            let text =
-                format!("{starting} still starting after {limit}: not waited for any longer");
-            return complain(&format!("farewell start: {text}"));
-        }
-        if !std::mem::replace(&mut told, true) {
-            print(&format!(
-                "farewell start: waits until {starting} has started, for at most {limit}\n"
-            ));
-        }
-        thread::sleep(EVERY);
-    }
-}
-
-/// Whether a unit starts only when this start has ended: to wait for it would be to wait for oneself.
-fn waits_for_this(unit: &str) -> bool {
-    let question = Deadline::after(ANSWER, Reason::Attempt);
-    let chain = Manager::connect(question)
-        .and_then(|manager| Orders::new(&manager, question).chain(unit, START_UNIT, None));
-    matches!(chain, Ok(Some(_)))
 }
 
 /// Keeps what the generator makes of a plan that is good now.

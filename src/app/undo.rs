@@ -14,6 +14,7 @@ use crate::event::{Happening, Purpose, Result};
 use crate::history::remnant::Remnant;
 use crate::history::store::{self as records, Admission, Held, Holder, Store};
 use crate::history::survey::Survey;
+use crate::intent::READY;
 use crate::kept::Kept;
 use crate::logging::{self, Sink};
 use crate::machine::Machine;
@@ -31,6 +32,18 @@ pub const LIMIT: Duration = Duration::from_secs(2 * 60);
 
 /// How long the state directory may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the renewal of one thing may take.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// What becomes of the conditions of what is to be undone, such as a lock's `ready`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditions {
+    /// They must hold.
+    Heeded,
+    /// They are not looked at: a person has decided so.
+    GivenUp,
+}
 
 /// How an undo ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +83,18 @@ pub fn undo(
     kinds: &[Kind],
     limit: Duration,
 ) -> Outcome {
+    undo_under(Conditions::Heeded, store, machine, facts, kinds, limit)
+}
+
+/// As [`undo`].
+pub fn undo_under(
+    conditions: Conditions,
+    store: &Store,
+    machine: &Machine,
+    facts: Facts,
+    kinds: &[Kind],
+    limit: Duration,
+) -> Outcome {
     let sink = logging::install(LevelFilter::Warn);
     let Some(survey) = survey(store, machine) else {
         return Outcome::Pending;
@@ -93,7 +118,7 @@ pub fn undo(
         }
     };
     // Looked at again: whoever had the lock until now may have undone it.
-    let Some(survey) = self::survey(store, machine) else {
+    let Some(mut survey) = self::survey(store, machine) else {
         return Outcome::Pending;
     };
     for (path, error) in &survey.unreadable {
@@ -105,12 +130,34 @@ pub fn undo(
     for remnant in &survey.pending {
         tell(sink, &format!("{}: pending", sketch(remnant)));
     }
+    if conditions == Conditions::GivenUp {
+        let pending = survey.pending.iter_mut();
+        pending.for_each(|it| drop(it.intent.what.remove(READY)));
+    }
     let is_whole = survey.unreadable.is_empty();
     let is_undone = survey.pending.is_empty()
         || perform(survey.pending, id, facts, kinds, limit, sink) == Result::Ok;
     match (is_undone, is_whole) {
         (true, true) => Outcome::Undone,
         _ => Outcome::Pending,
+    }
+}
+
+/// Whether runs of `store` have left something on this `machine` that is not undone yet, or nobody can tell.
+pub(super) fn is_pending(store: &Store, machine: &Machine) -> bool {
+    survey(store, machine).is_none_or(|it| !it.pending.is_empty() || !it.unreadable.is_empty())
+}
+
+/// Keeps what is held of that for as long as it cannot be undone, and tells what could not be kept.
+pub(super) fn renew(store: &Store, machine: &Machine, facts: &Facts, kinds: &[Kind]) {
+    let Some(survey) = survey(store, machine) else {
+        return;
+    };
+    match crate::undo::renew(survey.pending, kinds, facts, RENEWAL) {
+        Ok(troubles) => troubles.iter().for_each(|(noun, failure)| {
+            complain(&format!("farewell start: {noun} is not renewed: {failure}"));
+        }),
+        Err(error) => complain(&format!("farewell start: nothing is renewed: {error}")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What everything that speaks HTTP takes from the configuration, and how it talks to a peer with several addresses.
 
+mod expectation;
 pub mod form;
 mod session;
 mod verdict;
@@ -19,6 +20,7 @@ use crate::secrets;
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 
+pub use expectation::Expectation;
 pub use session::Session;
 pub use verdict::{cut, document, excerpt, unexpected};
 

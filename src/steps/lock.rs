@@ -1,19 +1,40 @@
 //! `lock`: one member at a time across the fleet. The lock is given back as the run's last act.
 
+mod ready;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::section::Section;
+use crate::config::section::{Section, read_kept};
 use crate::failure::Failure;
-use crate::intent::Chain;
+use crate::intent::{Chain, Datum, READY};
 use crate::lock::{Claim, Lock};
 use crate::locks::VIAS;
 use crate::step::{self, Action, Aftermath, Blueprint, Effect, Kind, Pace, Scope};
 use crate::trigger::ComesBack;
+use ready::{Ready, WhenReady};
 
 /// The kind's entry in the table. Its keys:
 ///
 /// - `via` (way; required): what keeps the lock, and so which other keys the step has
+/// - `ready` (table; default none): what `farewell start` asks, by GET, before it gives the lock back on a machine that
+///   has come back: for an application that is active long before it serves; until the answer is as it should be the
+///   lock is kept
+/// - `ready.url` (URLs; required): what is asked, or a list of addresses, tried in turn
+/// - `ready.headers` (table of strings; default none): headers of the request
+/// - `ready.user` (string; default none; only with `ready.password`): who asks, sent as Basic
+/// - `ready.password` (string; default none; only with `ready.user`): the password of `user`; a secret, best as
+///   `${credential:NAME}`
+/// - `ready.ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM
+/// - `ready.cert-file` (path; default none; only with `ready.key-file`): the client's certificate, in PEM
+/// - `ready.key-file` (path; default none; only with `ready.cert-file`): the key of the client's certificate, in PEM
+/// - `ready.server-name` (string; default the URL's host): the name that the server's certificate must be for
+/// - `ready.expect` (integers from 100 to 599; default any 2xx; not with `ready.until`): the status that is waited for,
+///   or a list of them
+/// - `ready.until` (table; default none; not with `ready.expect`): what the answer must be like
+/// - `ready.until.status` (integers from 100 to 599; default any 2xx): the status, or a list of them
+/// - `ready.until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of a value in the answer
+/// - `ready.until.equals` (value; default anything but null; only with `ready.until.pointer`): that value
 pub const KIND: Kind = Kind {
     name: "lock",
     read,
@@ -24,7 +45,13 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let choices: Vec<_> = VIAS.iter().map(|it| (it.name, it.read)).collect();
     let read = section.required("via", |section, key| section.choice(key, "way", &choices))?;
     let claim = read(section);
+    let ready = section.table("ready");
+    let ready = ready.map(|table| Ready::read(&table));
     section.finish();
+    let ready = match ready {
+        Some(read) => Some(read?),
+        None => None,
+    };
     let Claim {
         lock,
         renewal,
@@ -38,25 +65,41 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
             upkeep: renewal.map(upkeep),
             closing: Arc::new(Parting(lock.clone())),
         }),
-        ..Blueprint::new(Taking(lock), Pace::Polled)
+        ..Blueprint::new(Taking { lock, ready }, Pace::Polled)
     })
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let members = VIAS.iter().map(|it| (it.name, Some(it.undo)));
-    step::undo_of_member("way to lock", members, chain)
+    let undo = step::undo_of_member("way to lock", members, chain)?;
+    let ready = match chain.last().what.get(READY) {
+        None => return Ok(undo),
+        Some(Datum::Table(keys)) => read_kept(keys, Ready::read)?,
+        Some(_) => return Err("what the record keeps as `ready` is no table of keys".to_owned()),
+    };
+    Ok(Box::new(WhenReady { ready, undo }))
 }
 
 /// The step itself.
-struct Taking(Arc<dyn Lock>);
+struct Taking {
+    lock: Arc<dyn Lock>,
+    ready: Option<Ready>,
+}
 
 impl Action for Taking {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.0.take(scope)
+        match &self.ready {
+            Some(ready) => ready.condition(scope, |scope| self.lock.take(scope)),
+            None => self.lock.take(scope),
+        }
     }
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.0.rehearse(scope)
+        let said = self.lock.rehearse(scope)?;
+        Ok(match &self.ready {
+            Some(ready) => format!("{said}; {}", ready.rehearse(scope)),
+            None => said,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use super::VIA;
 use super::kv::{Key, Kv};
 use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
-use crate::failure::Failure;
+use crate::failure::{Failure, Word};
 use crate::intent::Chain;
 use crate::peer::form;
 use crate::step::{Action, Effect, Scope};
@@ -74,6 +74,21 @@ impl Action for Leaving {
         match keys.into_iter().flatten().find(|it| is_ours(&it.session)) {
             None => Ok(Effect::Done),
             Some(key) => Err(kv.strange(format!("{} is held after it was released", key.name))),
+        }
+    }
+
+    fn renew(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let kv = self.open(scope)?;
+        let lock = self.lock.get(scope.facts)?;
+        let holding = kv.find(&lock)?;
+        let holding = holding.filter(|it| !it.session.is_empty() && self.is_own(it));
+        let lost = || {
+            let cause = format!("this machine does not hold {lock} any more");
+            kv.failure(Word::Refused, cause)
+        };
+        match holding {
+            Some(key) if kv.renew(&key.session)? => Ok(Effect::Done),
+            _ => Err(lost()),
         }
     }
 

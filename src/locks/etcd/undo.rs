@@ -3,7 +3,7 @@
 use super::{VIA, queue};
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
-use crate::failure::Failure;
+use crate::failure::{Failure, Word};
 use crate::intent::Chain;
 use crate::peer::Peer;
 use crate::step::{Action, Effect, Scope};
@@ -48,6 +48,19 @@ impl Action for Leaving {
             None => Ok(Effect::Done),
             Some(_) => Err(gateway.strange(format!("{key} is there after it was deleted"))),
         }
+    }
+
+    fn renew(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let gateway = Gateway::open(&self.peer, scope, &[])?;
+        let key = self.key.get(scope.facts)?;
+        let is_own = |it: &queue::Found| self.holders.contains(&it.value);
+        let Some(found) = queue::find(&gateway, &key)?.filter(is_own) else {
+            return Err(gateway.failure(Word::Refused, format!("{key} is not there any more")));
+        };
+        if found.lease > 0 && !queue::keep_alive(&gateway, found.lease)? {
+            return Err(gateway.failure(Word::Refused, format!("the lease of {key} has expired")));
+        }
+        Ok(Effect::Done)
     }
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {

@@ -234,6 +234,26 @@ impl Manager {
         Ok(())
     }
 
+    /// Starts a unit, unless that would take back a job that is in the queue (`fail`): a shutdown goes before. Returns when
+    /// the job is in the queue.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn start(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+        let arguments = (unit, "fail");
+        let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StartUnit", &arguments, deadline)?;
+        Ok(())
+    }
+
+    /// The target that is started at the boot, by its own name.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn default_target(&self, deadline: Deadline) -> Result<String, Trouble> {
+        let name: String = self.call(PATH, MANAGER, "GetDefaultTarget", &(), deadline)?;
+        Ok(self.unit(&name, deadline)?.id)
+    }
+
     /// Sends a signal to the main process of a service.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! systemd, as it is asked over D-Bus: org.freedesktop.systemd1(5).
 
+mod boot;
 mod bounds;
 mod chain;
 mod closure;
@@ -19,6 +20,7 @@ use std::path::Path;
 use crate::deadline::Deadline;
 use crate::sys::bus::Trouble;
 
+pub use boot::{Around, Standing, starts_at_boot};
 pub use bounds::{Bounds, Spare};
 pub use chain::chain;
 pub use closure::{Cause, Closure, Member, Spared, Tie, Wanted};
@@ -41,11 +43,19 @@ pub const ARM_UNIT: &str = "farewell-arm.service";
 /// The unit that runs `farewell start`.
 pub const START_UNIT: &str = "farewell-start.service";
 
+/// The unit that runs `farewell start --undo-only`.
+pub const UNDO_UNIT: &str = "farewell-undo.service";
+
+/// What starts [`UNDO_UNIT`] each minute.
+pub const UNDO_TIMER: &str = "farewell-undo.timer";
+
 /// farewell's own units.
-pub const OWN: [&str; 5] = [
+pub const OWN: [&str; 7] = [
     UNIT,
     ARM_UNIT,
     START_UNIT,
+    UNDO_UNIT,
+    UNDO_TIMER,
     "farewell-rehearse.service",
     "farewell-rehearse.timer",
 ];

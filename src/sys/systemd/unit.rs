@@ -58,6 +58,8 @@ pub struct Unit {
     pub triggered_by: Vec<String>,
     /// `UpheldBy`: what starts it again as long as it is active itself (since systemd 249).
     pub upheld_by: Vec<String>,
+    /// `WantedBy`: what has Wants= on it.
+    pub wanted_by: Vec<String>,
     /// `RequiredBy`: what has Requires= on it, the members of a slice among them.
     pub required_by: Vec<String>,
     /// `RequisiteOf`: what has Requisite= on it.
@@ -79,6 +81,14 @@ pub struct Unit {
     /// `TimeoutStopUSec` of a service or scope, `TimeoutUSec` of a socket, mount or swap; `None` where it is infinite, or the
     /// unit has none.
     pub stop_timeout: Option<Duration>,
+    /// `Transient`: it was made by a program, and is gone with the boot.
+    pub is_transient: bool,
+    /// Whether its conditions (`Condition…=`) were not met when it was to be started last.
+    pub is_condition_unmet: bool,
+    /// Whether its `Type` is oneshot.
+    pub is_oneshot: bool,
+    /// Whether it was ever started in this boot, as far as systemd remembers.
+    pub has_run: bool,
     /// `NotifyAccess` of a service: none, main, exec, all.
     pub notify_access: String,
     /// `Perpetual`: systemd has it as long as it runs itself.
@@ -137,6 +147,9 @@ impl Unit {
         let values = &mut values;
         let since: Option<u64> = take(values, "StateChangeTimestamp");
         let stop_timeout: Option<u64> = take(values, "TimeoutStopUSec");
+        let condition_looked_at: u64 = take(values, "ConditionTimestamp").unwrap_or_default();
+        let is_condition_met: bool = take(values, "ConditionResult").unwrap_or_default();
+        let last_started: u64 = take(values, "InactiveExitTimestamp").unwrap_or_default();
         let timeout: Option<u64> = take(values, "TimeoutUSec");
         let sends_sigkill: Option<bool> = take(values, "SendSIGKILL");
         Unit {
@@ -148,6 +161,7 @@ impl Unit {
             result: take(values, "Result").unwrap_or_default(),
             triggered_by: take(values, "TriggeredBy").unwrap_or_default(),
             upheld_by: take(values, "UpheldBy").unwrap_or_default(),
+            wanted_by: take(values, "WantedBy").unwrap_or_default(),
             required_by: take(values, "RequiredBy").unwrap_or_default(),
             requisite_of: take(values, "RequisiteOf").unwrap_or_default(),
             bound_by: take(values, "BoundBy").unwrap_or_default(),
@@ -164,6 +178,11 @@ impl Unit {
                 .or(timeout)
                 .filter(|usec| *usec < u64::MAX)
                 .map(Duration::from_micros),
+            file_state: take(values, "UnitFileState").unwrap_or_default(),
+            is_transient: take(values, "Transient").unwrap_or_default(),
+            is_condition_unmet: condition_looked_at > 0 && !is_condition_met,
+            is_oneshot: take::<String>(values, "Type").is_some_and(|it| it == "oneshot"),
+            has_run: last_started > 0,
             notify_access: take(values, "NotifyAccess").unwrap_or_default(),
             is_perpetual: take(values, "Perpetual").unwrap_or_default(),
             refuses_stop: take(values, "RefuseManualStop").unwrap_or_default(),
@@ -176,7 +195,6 @@ impl Unit {
             main_pid: take(values, "MainPID").unwrap_or_default(),
             mount_point: take(values, "Where").unwrap_or_default(),
             status: take(values, "ExecMainStatus").unwrap_or_default(),
-            file_state: take(values, "UnitFileState").unwrap_or_default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One file a topic.
 
+mod comes_back_lock;
 mod order_circles;
 mod order_units;
 mod shutdown;

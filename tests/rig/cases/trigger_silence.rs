@@ -85,6 +85,24 @@ fn silence_of_20_s_costs_time_alone_where_the_budget_bears_it() {
     is_found_out_after(20, "160s");
 }
 
+/// What an override grants is over by then; systemd finds that the run has asked for more meanwhile.
+#[test]
+fn a_stop_timeout_that_is_over_is_extended_while_pid_1_is_silent() {
+    let machine = rig("160s", "")
+        .drop_in(
+            "farewell.service",
+            "70-short.conf",
+            "[Service]\nTimeoutStopSec=15s\n",
+        )
+        .boot();
+    be_silent(&machine, "systemctl poweroff", |_| {
+        thread::sleep(Duration::from_secs(20));
+    });
+    let end = machine.ended();
+    assert_eq!(end.ending(), Ending::Off);
+    end.run().is("poweroff", "ok").seen("has a start job");
+}
+
 /// A generator that takes its time has PID 1 wait for it.
 #[test]
 fn a_restart_beside_a_slow_daemon_reload_is_no_farewell() {

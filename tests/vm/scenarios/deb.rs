@@ -6,10 +6,12 @@ use crate::lab::{Machine, Stage};
 use crate::support::release::{Copy, deb, dist, file_in};
 
 /// Every unit of the package.
-const UNITS: [&str; 5] = [
+const UNITS: [&str; 7] = [
     "farewell.service",
     "farewell-arm.service",
     "farewell-start.service",
+    "farewell-undo.service",
+    "farewell-undo.timer",
     "farewell-rehearse.service",
     "farewell-rehearse.timer",
 ];

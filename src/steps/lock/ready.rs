@@ -1,0 +1,187 @@
+//! What must hold at the next start before a lock is given back.
+
+use serde_json::Value;
+
+use crate::config::facts::Facts;
+use crate::config::section::Section;
+use crate::event::Stream;
+use crate::failure::{Failure, Word};
+use crate::intent::{Datum, Intent, Keys, Mark, READY};
+use crate::peer::{Expectation, Peer, unexpected};
+use crate::step::{Action, Effect, Scope, Voice};
+use crate::sys::http::{Answer, Request};
+
+/// An answer that says that the application serves again.
+pub(super) struct Ready {
+    peer: Peer,
+    expectation: Expectation,
+    /// As it stands in the configuration: with `expect`, in place of `until`.
+    is_expect: bool,
+}
+
+impl Ready {
+    /// Reads the table's keys and finishes it.
+    pub(super) fn read(section: &Section<'_>) -> Option<Ready> {
+        let peer = Peer::read_whole(section);
+        let expect = section.integers("expect", 100..=599);
+        let until = section.table("until");
+        if section.has("expect") && section.has("until") {
+            let message = "has its own `status`, and cannot be used with `expect`";
+            section.problem("until", message);
+        }
+        let is_expect = until.is_none();
+        let expectation = match until {
+            Some(until) => Expectation::read(&until, true),
+            None => Expectation::of_status(expect),
+        };
+        section.finish();
+        let peer = peer?;
+        peer.warn_of_secrets(section);
+        Some(Ready {
+            peer,
+            expectation,
+            is_expect,
+        })
+    }
+
+    /// Its keys for the record; [`Ready::read`] reads them.
+    fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
+        let mut keys = self.peer.keep(facts)?;
+        let status = self
+            .expectation
+            .status()
+            .map(|it| Datum::from(Value::from(it)));
+        if self.is_expect {
+            keys.extend(status.map(|it| ("expect".to_owned(), it)));
+            return Ok(keys);
+        }
+        let (pointer, equals) = self.expectation.value();
+        let mut until = Keys::new();
+        until.extend(status.map(|it| ("status".to_owned(), it)));
+        until.extend(pointer.map(|it| ("pointer".to_owned(), Datum::from(it))));
+        if let Some(equals) = equals {
+            until.insert("equals".to_owned(), Datum::from(equals.get(facts)?));
+        }
+        keys.insert("until".to_owned(), Datum::Table(until));
+        Ok(keys)
+    }
+
+    /// One look: the answer, and what it lacks.
+    fn look(&self, scope: &Scope<'_>) -> Result<(Answer, Option<String>), Failure> {
+        let session = self.peer.open(scope)?;
+        let answer = session.send_until(&Request::get(""), scope.request(), |answer| {
+            self.expectation.has_status(answer) || answer.status < 500
+        })?;
+        if matches!(answer.status, 401 | 403) && !self.expectation.has_status(&answer) {
+            return Err(unexpected(&answer));
+        }
+        let missing = self.expectation.missing(&answer, scope.facts)?;
+        Ok((answer, missing))
+    }
+
+    /// Whether it holds now.
+    ///
+    /// # Errors
+    /// What the answer lacks, or why there is none.
+    fn check(&self, scope: &Scope<'_>) -> Result<(), Failure> {
+        let (answer, missing) = self.look(scope)?;
+        let Some(missing) = missing else {
+            return Ok(());
+        };
+        let cause = format!(
+            "answered {}{missing}: not yet as `ready` has it, so that the lock is kept",
+            answer.status
+        );
+        Err(Failure::new(Word::Status, answer.url, cause).passing(true))
+    }
+
+    /// Says in a rehearsal whether it holds.
+    pub(super) fn rehearse(&self, scope: &Scope<'_>) -> String {
+        let seen = match self.look(scope) {
+            Ok((answer, None)) => {
+                return format!("ready: {} answered {}", answer.url, answer.status);
+            }
+            Ok((answer, Some(missing))) => {
+                format!("{} answered {}{missing}", answer.url, answer.status)
+            }
+            Err(failure) => failure.to_string(),
+        };
+        let warning = format!(
+            "`ready` does not hold now, and where it does not after a reboot the lock is kept: {seen}"
+        );
+        scope.voice.warn(&warning);
+        format!("not ready: {seen}")
+    }
+
+    /// Calls `act` with a scope whose intents have this condition in them.
+    pub(super) fn condition(
+        &self,
+        scope: &Scope<'_>,
+        act: impl FnOnce(&Scope<'_>) -> Result<Effect, Failure>,
+    ) -> Result<Effect, Failure> {
+        let voice = Conditional {
+            voice: scope.voice,
+            ready: self.keep(scope.facts)?,
+        };
+        act(&Scope {
+            voice: &voice,
+            ..*scope
+        })
+    }
+}
+
+/// Puts the condition into every intent.
+struct Conditional<'a> {
+    voice: &'a dyn Voice,
+    ready: Keys,
+}
+
+impl Voice for Conditional<'_> {
+    fn waiting(&self, what: &str) {
+        self.voice.waiting(what);
+    }
+
+    fn output(&self, stream: Stream, line: &str) {
+        self.voice.output(stream, line);
+    }
+
+    fn remark(&self, remark: &str) {
+        self.voice.remark(remark);
+    }
+
+    fn warn(&self, warning: &str) {
+        self.voice.warn(warning);
+    }
+
+    fn intend(&self, intent: &Intent) -> Mark {
+        let mut intent = intent.clone();
+        let ready = Datum::Table(self.ready.clone());
+        intent.what.insert(READY.to_owned(), ready);
+        self.voice.intend(&intent)
+    }
+
+    fn withdraw(&self, mark: Mark) {
+        self.voice.withdraw(mark);
+    }
+}
+
+/// Gives a lock back when the condition holds.
+pub(super) struct WhenReady {
+    pub(super) ready: Ready,
+    pub(super) undo: Box<dyn Action>,
+}
+
+impl Action for WhenReady {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        self.ready.check(scope)?;
+        self.undo.attempt(scope)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.undo.rehearse(scope)
+    }
+
+    fn renew(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        self.undo.renew(scope)
+    }
+}
