@@ -114,14 +114,42 @@ impl Shape<'_> {
             "name" => NAME.to_owned(),
             // A step's own name, which is no other step's.
             "after" | "before" => "[]".to_owned(),
-            _ => key.value.good(),
+            name => match &self.needed_in(name)[..] {
+                [] => key.value.good(),
+                needed => {
+                    let entry = |it: &&Key| format!("{} = {}", leaf(&it.name), self.good(it));
+                    let entries: Vec<String> = needed.iter().map(entry).collect();
+                    format!("{{ {} }}", entries.join(", "))
+                }
+            },
         }
+    }
+
+    /// What must be there in this table, where it is there itself.
+    fn needed_in(&self, table: &str) -> Vec<&Key> {
+        let is_in = |it: &&Key| {
+            it.name
+                .rsplit_once('.')
+                .is_some_and(|(its, _)| its == table)
+        };
+        let keys = self.keys.iter().copied().filter(is_in);
+        keys.filter(|it| it.need == Need::Required).collect()
+    }
+
+    /// The base, and what must be there beside `key` in the tables that it is in.
+    fn base_of(&self, key: &Key) -> Vec<(String, String)> {
+        let mut keys = self.base();
+        for (at, _) in key.name.match_indices('.') {
+            let needed = self.needed_in(&key.name[..at]).into_iter();
+            keys.extend(needed.map(|it| (it.name.clone(), self.good(it))));
+        }
+        keys
     }
 
     /// What must be there.
     fn base(&self) -> Vec<(String, String)> {
         let is_needed = |key: &&&Key| match &key.need {
-            Need::Required => true,
+            Need::Required => !key.name.contains('.'),
             Need::Default(_) => false,
             Need::OneOf(names) => names[0] == key.name,
         };
@@ -133,7 +161,7 @@ impl Shape<'_> {
 
     /// The base with this key, this value, and what it can only be with.
     fn with(&self, key: &Key, value: &str) -> Vec<(String, String)> {
-        let mut keys = self.base();
+        let mut keys = self.base_of(key);
         keys.retain(|(name, _)| *name != key.name);
         if let Need::OneOf(names) = &key.need {
             keys.retain(|(name, _)| !names.contains(name));
@@ -167,7 +195,12 @@ impl Shape<'_> {
             let good = self.with(key, &self.good(key));
             if key.need == Need::Required {
                 let without = good.iter().filter(|(name, _)| *name != key.name).cloned();
-                cases.push(self.case("left out", key, without.collect(), false));
+                let mut without: Vec<(String, String)> = without.collect();
+                // The table itself stays.
+                if let Some((table, _)) = key.name.rsplit_once('.') {
+                    without.push((table.to_owned(), "{}".to_owned()));
+                }
+                cases.push(self.case("left out", key, without, false));
             }
             if let Need::OneOf(names) = &key.need {
                 let other = names
@@ -194,7 +227,7 @@ impl Shape<'_> {
                 cases.push(self.case(&told, key, self.with(key, &bad), false));
             }
             if !key.only_with.is_empty() {
-                let mut alone = self.base();
+                let mut alone = self.base_of(key);
                 alone.retain(|(name, _)| *name != key.name);
                 alone.push((key.name.clone(), self.good(key)));
                 // A table is there where a key of it is.
@@ -208,7 +241,9 @@ impl Shape<'_> {
             for other in &key.not_with {
                 let both = self.with(key, &self.good(key));
                 let both = [both, vec![(other.clone(), self.good(self.key(other)))]].concat();
-                cases.push(self.case(&format!("beside {other}"), key, both, false));
+                let mut case = self.case(&format!("beside {other}"), key, both, false);
+                case.about.push(other.clone());
+                cases.push(case);
             }
             let mut unknown = good;
             unknown.push(("no-such-key".to_owned(), "1".to_owned()));
@@ -220,6 +255,11 @@ impl Shape<'_> {
         }
         cases
     }
+}
+
+/// The last part of a key's name.
+fn leaf(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 /// What the program says of each case: its errors, one a line.

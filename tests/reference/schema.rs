@@ -24,11 +24,23 @@ fn description(key: &Key) -> String {
     format!("{text}.\n\n({})", key.summary())
 }
 
-/// The schema of one key; `below`: the keys of the table that it is.
+/// The keys in the table that `key` is, and in those within it.
+fn within<'a>(key: &Key, all: &[&'a Key]) -> Vec<&'a Key> {
+    let prefix = format!("{}.", key.name);
+    let within = all.iter().filter(|it| it.name.starts_with(&prefix));
+    within.copied().collect()
+}
+
+/// The schema of one key; `below`: the keys of the table that it is, and of those within it.
 fn value(key: &Key, below: &[&Key]) -> Value {
     let mut schema = key.value.schema();
     if !below.is_empty() {
-        schema = table(below.iter().map(|it| (leaf(it), value(it, &[]))), below);
+        let is_own = |it: &&&Key| !it.name[key.name.len() + 1..].contains('.');
+        let own: Vec<&Key> = below.iter().filter(is_own).copied().collect();
+        let properties = own
+            .iter()
+            .map(|it| (leaf(it), value(it, &within(it, below))));
+        schema = table(properties, &own);
     }
     schema["description"] = description(key).into();
     if let Some(default) = key.default() {

@@ -337,7 +337,7 @@ _farewell() {
             return 0
             ;;
         farewell__subcmd__start)
-            opts="-h --undo-only --config --state --help"
+            opts="-h --undo-only --yes --config --state --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -58,6 +58,7 @@ complete -c farewell -n "__fish_farewell_using_subcommand rehearse" -s h -l help
 complete -c farewell -n "__fish_farewell_using_subcommand start" -l config -d 'Read this file alone: no drop-ins. Default: /etc/farewell/farewell.toml and the drop-ins conf.d/*.toml of /usr/lib/farewell, /run/farewell and /etc/farewell' -r -F
 complete -c farewell -n "__fish_farewell_using_subcommand start" -l state -d 'Keep records here. Default: $STATE_DIRECTORY, else /var/lib/farewell (root) or $XDG_STATE_HOME/farewell' -r -F
 complete -c farewell -n "__fish_farewell_using_subcommand start" -l undo-only -d 'Show and do just the undo'
+complete -c farewell -n "__fish_farewell_using_subcommand start" -l yes -d 'Do not wait until the units of the sequence are up, or a lock\'s `ready` holds'
 complete -c farewell -n "__fish_farewell_using_subcommand start" -s h -l help -d 'Print help'
 complete -c farewell -n "__fish_farewell_using_subcommand run" -l trigger -d 'Why it takes place; found out when not given. With `restart` nothing is run, unless `restart = "run"`' -r -f -a "poweroff\t''
 halt\t''
