@@ -71,6 +71,9 @@ impl Standing {
     }
 }
 
+/// Asks for a unit, and for its state.
+pub type Look<'a, E> = dyn FnMut(&str) -> Result<(Unit, UnitState), E> + 'a;
+
 /// Whether something starts a unit at the boot: the default target, or a unit that is active or about to be, wants it or
 /// something that wants it. `look` returns a unit and its state; one that it does not know starts nothing.
 ///
@@ -79,7 +82,7 @@ impl Standing {
 pub fn starts_at_boot<E>(
     unit: &Unit,
     default_target: &str,
-    look: &mut dyn FnMut(&str) -> Result<(Unit, UnitState), E>,
+    look: &mut Look<'_, E>,
 ) -> Result<bool, E> {
     let mut seen: BTreeSet<String> = unit.names.iter().cloned().collect();
     let mut open: Vec<String> = starters(unit).cloned().collect();
