@@ -56,6 +56,7 @@ pub fn renew(
         let deadline = Deadline::after(time, Reason::Attempt);
         let scope = Scope {
             deadline,
+            needed: &[],
             attempt_timeout: time,
             cancel: &cancel,
             facts,
