@@ -689,6 +689,74 @@ fn revision(etcd: &Cluster, account: &[&str]) -> Value {
     status[0]["Status"]["header"]["revision"].clone()
 }
 
+/// A step may be ready for one trigger and not for another: each that it tells apart is rehearsed.
+#[test]
+fn each_trigger_that_a_step_tells_apart_is_rehearsed() {
+    let etcd = Cluster::start("rehearse-triggers", 2);
+    let server = Server::answers(&["200"]);
+    let word = format!("{}/?on=${{trigger}}", server.url());
+    let safe = |name: &str, keys: &str| {
+        let url = &etcd.urls[0];
+        step(
+            name,
+            &format!("kind = \"wait-safe\"\ncluster = \"etcd\"\nurl = \"{url}\"\n{keys}"),
+        )
+    };
+    let toml = safe("quorum", "")
+        + &safe("gone", "when = [\"poweroff\", \"halt\"]")
+        + &safe("back", "when = [\"reboot\"]")
+        + &http("word", &word, "when = [\"reboot\", \"stop\"]");
+    let setting = Setting::new("rehearse-triggers", &toml);
+    let said = setting.say(&["rehearse"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let own = |step: &str| -> Vec<String> {
+        let lines = said.stdout.lines();
+        let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines
+            .filter(|line| line.split(' ').nth(1) == Some(step))
+            .collect()
+    };
+    let [gone, back] = &own("quorum")[..] else {
+        panic!("{said:?}");
+    };
+    assert!(
+        gone.contains("quorum wait-safe on poweroff, halt, stop: member"),
+        "{gone}"
+    );
+    let refused = "quorum wait-safe on reboot, kexec, soft-reboot: would fail: refused:";
+    assert!(back.contains(refused), "{back}");
+    assert!(own("gone")[0].contains("gone wait-safe member"), "{said:?}");
+    assert!(
+        own("back")[0].contains("back wait-safe would fail: refused:"),
+        "{said:?}"
+    );
+    assert_eq!(own("word").len(), 2, "{said:?}");
+    let mut asked = asked(&server);
+    asked.sort_unstable();
+    assert_eq!(asked, ["GET /?on=reboot", "GET /?on=stop"]);
+    assert!(
+        said.stdout.contains("4 steps: 2 ready, 2 would fail"),
+        "{said:?}"
+    );
+    let said = setting.say(&["rehearse", "--json"]);
+    let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let steps = report["steps"].as_array().expect("steps");
+    let state = |name: &str, trigger: &str| {
+        let is_its = |it: &&Value| {
+            let triggers = it["triggers"].as_array();
+            it["name"] == name && triggers.is_some_and(|all| all.iter().any(|it| it == trigger))
+        };
+        steps.iter().find(is_its).map(|it| it["state"].clone())
+    };
+    assert_eq!(state("quorum", "stop"), Some("ready".into()));
+    assert_eq!(state("quorum", "kexec"), Some("failed".into()));
+    assert_eq!(
+        state("back", "reboot"),
+        None,
+        "an answer for all of its triggers names none"
+    );
+}
+
 #[test]
 fn etcd_says_what_would_leave_and_keeps_it() {
     let etcd = Cluster::start("rehearse-etcd", 1);

@@ -17,7 +17,7 @@ use crate::logging;
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::sequence::Step;
 use crate::printable::{columns, padding, plain};
-use crate::rehearsal::{self, Answer};
+use crate::rehearsal::{self, Answer, Verdict};
 use crate::secrets::mask;
 use crate::sys::terminal::Look;
 use crate::timeline::Style;
@@ -43,9 +43,9 @@ pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
         return exit::CONFIG;
     };
     let sheet = Sheet::of(&plan);
-    let tell = |index: usize, answer: &Answer| {
+    let tell = |index: usize, verdicts: &[Verdict]| {
         if !as_json {
-            print(&sheet.line(&plan.steps[index], answer));
+            print(&sheet.lines(&plan.steps[index], verdicts));
         }
     };
     let answers = match rehearsal::rehearse(&plan, &facts, super::http(super::kept(options)), tell)
@@ -57,10 +57,11 @@ pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
         }
     };
     let inspected = inspect(options, &plan, &facts);
-    let would_fail = |answer: &&Answer| matches!(answer, Answer::Failed(_));
-    let failed = answers.iter().filter(would_fail).count();
+    let would_fail = |it: &&Verdict| matches!(it.answer, Answer::Failed(_));
+    let failed = answers.iter().flatten().filter(would_fail).count();
     let findings = inspected.as_ref().map_or(0, |it| it.findings.len());
-    let warnings = answers.iter().map(|it| it.warnings().len()).sum::<usize>();
+    let warnings = answers.iter().flatten();
+    let warnings = warnings.map(|it| it.answer.warnings().len()).sum::<usize>();
     let is_good = failed + findings == 0 && (warnings == 0 || !is_strict);
     if as_json {
         let document = document(&plan, &answers, &inspected, is_good);
@@ -112,7 +113,19 @@ impl Sheet {
         }
     }
 
-    fn line(&self, step: &Step, answer: &Answer) -> String {
+    /// A line for each answer of a step, with its triggers where there are several.
+    fn lines(&self, step: &Step, verdicts: &[Verdict]) -> String {
+        let on = |verdict: &Verdict| match verdicts {
+            [_] => String::new(),
+            _ => format!("on {}: ", words(&verdict.triggers).join(", ")),
+        };
+        let lines = verdicts
+            .iter()
+            .map(|it| self.line(step, &on(it), &it.answer));
+        lines.collect()
+    }
+
+    fn line(&self, step: &Step, on: &str, answer: &Answer) -> String {
         let (state, sentence) = match answer {
             Answer::Ready { said, .. } => (State::Done, said.clone()),
             Answer::Skipped(reason) => (State::Skipped, format!("would be skipped: {reason}")),
@@ -123,9 +136,9 @@ impl Sheet {
         };
         let name = format!("{}{}", step.name, padding(&step.name, self.names));
         let kind = format!("{}{}", step.kind, padding(step.kind, self.kinds));
-        let mut text = self.marked(state, &format!("{name}  {kind}  {sentence}"));
+        let mut text = self.marked(state, &format!("{name}  {kind}  {on}{sentence}"));
         for warning in answer.warnings() {
-            text += &self.warning(&format!("{name}  warning: {warning}"));
+            text += &self.warning(&format!("{name}  warning: {on}{warning}"));
         }
         text
     }
@@ -163,12 +176,13 @@ impl Sheet {
 }
 
 /// `farewell rehearse: 5 steps: 3 ready, 1 would be skipped, 1 would fail; 1 finding on this machine; 2 warnings`
-fn headline(answers: &[Answer], findings: usize, warnings: &str) -> String {
+fn headline(answers: &[Vec<Verdict>], findings: usize, warnings: &str) -> String {
     if answers.is_empty() {
         let text = "the sequence is empty: farewell run would do nothing";
         return format!("farewell rehearse: {text}\n");
     }
-    let number = |is_one: fn(&Answer) -> bool| answers.iter().filter(|it| is_one(it)).count();
+    let worst: Vec<&Answer> = answers.iter().filter_map(|it| worst(it)).collect();
+    let number = |is_one: fn(&Answer) -> bool| worst.iter().filter(|it| is_one(it)).count();
     let parts = [
         (number(|it| matches!(it, Answer::Ready { .. })), "ready"),
         (
@@ -192,14 +206,29 @@ fn headline(answers: &[Answer], findings: usize, warnings: &str) -> String {
     )
 }
 
+/// The answer of a step that counts: one that it would fail, else one that it is ready.
+fn worst(verdicts: &[Verdict]) -> Option<&Answer> {
+    let rank = |answer: &&Answer| match answer {
+        Answer::Failed(_) => 0,
+        Answer::Ready { .. } => 1,
+        Answer::Skipped(_) => 2,
+    };
+    verdicts.iter().map(|it| &it.answer).min_by_key(rank)
+}
+
+fn words(triggers: &[Trigger]) -> Vec<&'static str> {
+    triggers.iter().map(|it| it.as_str()).collect()
+}
+
 fn document(
     plan: &Plan,
-    answers: &[Answer],
+    answers: &[Vec<Verdict>],
     inspected: &Result<Inspection, String>,
     is_good: bool,
 ) -> Value {
     let shown = |text: &str| Value::from(mask(text));
-    let step = |(step, answer): (&Step, &Answer)| {
+    let step = |step: &Step, verdict: &Verdict, is_one_of_several: bool| {
+        let answer = &verdict.answer;
         let (state, key, value) = match answer {
             Answer::Ready { said, .. } => ("ready", "answer", shown(said)),
             Answer::Skipped(reason) => ("skipped", "reason", shown(reason)),
@@ -215,9 +244,16 @@ fn document(
         if !warnings.is_empty() {
             told["warnings"] = warnings.into();
         }
+        if is_one_of_several {
+            told["triggers"] = words(&verdict.triggers).into();
+        }
         told
     };
-    let steps: Vec<Value> = plan.steps.iter().zip(answers).map(step).collect();
+    let each = plan.steps.iter().zip(answers).flat_map(|(of, verdicts)| {
+        let told = verdicts.iter().map(move |it| (of, it, verdicts.len() > 1));
+        told.map(|(of, verdict, is_one_of_several)| step(of, verdict, is_one_of_several))
+    });
+    let steps: Vec<Value> = each.collect();
     let machine = match inspected {
         Err(reason) => json!({"state": "skipped", "reason": shown(reason)}),
         Ok(inspection) => {

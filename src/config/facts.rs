@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
@@ -26,6 +27,19 @@ pub struct Facts {
     progress: Mutex<(event::Result, Vec<String>)>,
     kept: Values,
     found: Mutex<Values>,
+    /// What was asked of the trigger.
+    asked: AtomicU8,
+}
+
+/// What somebody made of the trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asked {
+    /// Nobody asked for it.
+    Nothing,
+    /// It decided what was done: whether the machine comes back.
+    Return,
+    /// Its word was written into something.
+    Word,
 }
 
 impl Facts {
@@ -38,17 +52,42 @@ impl Facts {
             progress,
             kept: Values::new(),
             found: Mutex::default(),
+            asked: AtomicU8::new(Asked::Nothing as u8),
+        }
+    }
+
+    /// The same facts for another trigger, of which nobody has asked yet.
+    pub fn on(&self, trigger: Trigger) -> Facts {
+        Facts {
+            kept: self.kept.clone(),
+            found: Mutex::new(self.found()),
+            ..Facts::new(trigger, self.run.clone())
         }
     }
 
     /// Why the run takes place.
     pub fn trigger(&self) -> Trigger {
+        self.ask(Asked::Word);
         self.diagnosis.trigger()
     }
 
     /// Whether this machine comes back by itself after the run.
     pub fn comes_back(&self) -> ComesBack {
+        self.ask(Asked::Return);
         self.diagnosis.comes_back()
+    }
+
+    /// What was made of the trigger so far.
+    pub fn asked(&self) -> Asked {
+        match self.asked.load(Ordering::Relaxed) {
+            0 => Asked::Nothing,
+            1 => Asked::Return,
+            _ => Asked::Word,
+        }
+    }
+
+    fn ask(&self, asked: Asked) {
+        self.asked.fetch_max(asked as u8, Ordering::Relaxed);
     }
 
     /// The run's ID.
@@ -272,6 +311,21 @@ mod tests {
             Ok(host::hostname().expect("a name").as_str())
         );
         assert!(render("${boot-id}").is_ok_and(|id| id.len() == 36));
+    }
+
+    #[test]
+    fn it_is_known_what_was_made_of_the_trigger() {
+        let facts = Facts::new(Trigger::Stop, "r1");
+        let render = |text: &str| facts.render(&Template::parse(text).expect("a template"));
+        render("${run}").expect("a run");
+        assert_eq!(facts.asked(), Asked::Nothing);
+        facts.comes_back();
+        assert_eq!(facts.asked(), Asked::Return);
+        assert_eq!(render("${trigger}").as_deref(), Ok("stop"));
+        facts.comes_back();
+        assert_eq!(facts.asked(), Asked::Word);
+        let other = facts.on(Trigger::Kexec);
+        assert_eq!((other.asked(), other.run()), (Asked::Nothing, "r1"));
     }
 
     #[test]

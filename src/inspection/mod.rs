@@ -2,9 +2,16 @@
 
 pub mod addressed;
 mod companions;
+mod filesystems;
+mod interfaces;
+mod keepers;
 mod loaded;
+mod needs;
 mod order;
 mod peers;
+mod reliance;
+mod scene;
+mod stopped;
 mod stops;
 
 use std::collections::BTreeMap;
@@ -18,8 +25,12 @@ use crate::sys::systemd::{self, Manager, Unit};
 
 use addressed::Addressed;
 use loaded::Demand;
+use scene::Scene;
 
 pub use stops::{leftovers, stops};
+
+/// What a shutdown starts, which ends every unit that conflicts with it.
+const SHUTDOWN: &str = "shutdown.target";
 
 /// Something of which a run would fail, or not take place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +78,14 @@ pub fn inspect(
     let mut inspection = Inspection::default();
     examine(plan, facts, &farewell, &mut units, &mut inspection);
     companions::inspect(&farewell, &mut units, &mut inspection);
-    peers::inspect(plan, facts, peers, &farewell, &mut units, &mut inspection);
+    let scene = Scene {
+        plan,
+        facts,
+        peers,
+        farewell: &farewell,
+        named: Ordering::of(plan, facts).units,
+    };
+    scene.look(&mut units, &mut inspection);
     inspection.summary = loaded::summary(&farewell);
     Ok(inspection)
 }
@@ -122,6 +140,8 @@ struct Units<'a> {
     manager: &'a Manager,
     deadline: Deadline,
     known: BTreeMap<String, Result<Unit, Trouble>>,
+    /// See [`Manager::lasting_commands`].
+    commands: Option<Vec<(String, String)>>,
 }
 
 impl<'a> Units<'a> {
@@ -130,6 +150,7 @@ impl<'a> Units<'a> {
             manager,
             deadline,
             known: BTreeMap::new(),
+            commands: None,
         }
     }
 
@@ -152,6 +173,30 @@ impl<'a> Units<'a> {
         let unit = self.manager.unit(name, self.deadline);
         self.known.insert(name.to_owned(), unit.clone());
         unit
+    }
+
+    /// The loaded units that match a pattern, in whatever state.
+    fn matching(&mut self, pattern: &str) -> Result<Vec<Unit>, Trouble> {
+        let found = self
+            .manager
+            .matching(&[pattern.to_owned()], self.deadline)?;
+        found.iter().map(|state| self.get(&state.id)).collect()
+    }
+
+    /// The units that have set up what `word` names, an interface or an address, by a command that names it.
+    fn made_by_commands(&mut self, word: &str) -> Result<Vec<Unit>, Trouble> {
+        if self.commands.is_none() {
+            self.commands = Some(self.manager.lasting_commands(self.deadline)?);
+        }
+        let commands = self.commands.iter().flatten();
+        let is_its = |(unit, words): &&(String, String)| {
+            !systemd::OWN.contains(&unit.as_str()) && interfaces::has_word(words, word)
+        };
+        let names: Vec<String> = commands
+            .filter(is_its)
+            .map(|(unit, _)| unit.clone())
+            .collect();
+        names.iter().map(|name| self.get(name)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::automounts;
 use super::condition;
 use super::errand::{Audience, Errand};
 use super::panics;
@@ -82,6 +83,7 @@ impl Ending {
 /// Runs a step from its conditions to its end, at the latest at `deadline`.
 pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
     let step = &errand.plan.steps[index];
+    automounts::reach(step, &errand.facts, deadline, cancel);
     match condition::unmet(step, &errand.facts, deadline, cancel) {
         Ok(None) => {}
         Ok(Some(reason)) => return Ending::without_begin(State::Skipped, reason),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 
+use super::automounts::Awake;
 use super::errand::Errand;
 use super::walk::{Message, Walk};
 
@@ -37,6 +38,7 @@ impl Runner {
     /// When the process has no file descriptor left for the switches that stop its steps.
     pub fn run(self, errand: &Arc<Errand>) -> std::io::Result<Outcome> {
         let mut walk = Walk::new(errand.clone(), self.control)?;
+        let _awake = Awake::start(errand);
         walk.begin_what_can();
         while walk.left > 0 {
             let message = match walk.next_limit() {

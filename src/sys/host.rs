@@ -65,6 +65,13 @@ fn line(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(Path::new(path))?.trim().to_owned())
 }
 
+/// The process that a process is a child of; `None` when it is gone. See proc(5), `/proc/pid/stat`.
+pub fn process_parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// When a process began, in clock ticks since the boot; `None` when it is gone. See proc(5), `/proc/pid/stat`.
 pub fn process_began(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -150,6 +157,10 @@ mod tests {
         let own = i32::try_from(std::process::id()).expect("a pid");
         assert!(process_began(own) > process_began(1));
         assert_eq!(process_began(i32::MAX), None);
+        assert_eq!(
+            process_parent(std::process::id()),
+            Some(std::os::unix::process::parent_id())
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod bus;
 pub mod cancel;
 pub mod clock;
 pub mod console;
+pub mod devices;
 pub mod digest;
 pub mod files;
 pub mod guarded;

@@ -12,6 +12,8 @@ pub struct Mount {
     pub id: u32,
     /// The id of the mount that it is mounted on.
     pub parent: u32,
+    /// The device number of its file system, as the kernel encodes it (`st_dev` of what is on it is another encoding).
+    pub device: u64,
     /// Where it is mounted.
     pub point: PathBuf,
     /// The type of its file system: `ext4`, `nfs4`.
@@ -20,6 +22,8 @@ pub struct Mount {
     pub source: String,
     /// Whether the mount or its file system is read-only.
     pub read_only: bool,
+    /// The options of its file system: `rw,vers=4.2,addr=10.0.0.5`.
+    pub options: String,
 }
 
 /// All of them, in the kernel's order.
@@ -53,6 +57,11 @@ impl Mounts {
         points.filter(move |point| *point != place && point.starts_with(place))
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mount> {
+        self.0.iter()
+    }
+
     /// The mount with this id.
     pub fn with_id(&self, id: u32) -> Option<&Mount> {
         self.0.iter().find(|mount| mount.id == id)
@@ -75,7 +84,8 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let point = PathBuf::from(OsString::from_vec(unescaped(fields.nth(2)?)));
+    let device = device(fields.next()?)?;
+    let point = PathBuf::from(OsString::from_vec(unescaped(fields.nth(1)?)));
     let options = fields.next()?;
     fields.find(|field| *field == b"-")?;
     let fs_type = text(fields.next()?);
@@ -89,11 +99,20 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     Some(Mount {
         id,
         parent,
+        device,
         point,
         fs_type,
         source,
         read_only: is_read_only(options) || is_read_only(of_super_block),
+        options: text(of_super_block),
     })
+}
+
+/// `major:minor` as one number (MKDEV in linux/kdev_t.h).
+fn device(field: &[u8]) -> Option<u64> {
+    let (major, minor) = str::from_utf8(field).ok()?.split_once(':')?;
+    let (major, minor): (u64, u64) = (major.parse().ok()?, minor.parse().ok()?);
+    Some(major << 20 | minor)
 }
 
 fn number(field: &[u8]) -> Option<u32> {
@@ -136,6 +155,10 @@ no mount
         let shared = mounts.top(Path::new("/mnt/a b\\c")).expect("mounted");
         assert_eq!(shared.to_string(), "nfs4 from srv:/x y");
         assert!(shared.read_only);
+        assert_eq!(
+            (shared.device, shared.options.as_str()),
+            (50, "ro,vers=4.2")
+        );
         assert!(!mounts.with_id(22).expect("the root").read_only);
         assert_eq!(mounts.0.len(), 4);
         assert!(Mounts::read().expect("proc").top(Path::new("/")).is_some());

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_indextoname};
+use nix::net::if_::{InterfaceFlags, if_indextoname, if_nametoindex};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrLike as _,
     recv, sendto, setsockopt, socket, sockopt::ReceiveTimeout,
@@ -59,6 +59,14 @@ pub fn interface_towards(address: SocketAddr) -> io::Result<Option<String>> {
 pub fn interfaces_up() -> io::Result<BTreeSet<String>> {
     let up = getifaddrs()?.filter(|it| it.flags.contains(InterfaceFlags::IFF_UP));
     Ok(up.map(|it| it.interface_name).collect())
+}
+
+/// The index of an interface, by which the daemons that manage interfaces name their files.
+///
+/// # Errors
+/// When there is no such interface.
+pub fn interface_index(interface: &str) -> io::Result<u32> {
+    Ok(if_nametoindex(interface)?)
 }
 
 /// The interface that has `address`.

@@ -223,6 +223,33 @@ impl Manager {
         rows.into_iter().map(socket).collect()
     }
 
+    /// The commands of the services that have ended and count as active (RemainAfterExit=), which are those that set
+    /// something up and take it away again: the unit, and the words of its ExecStart=, ExecStop= and ExecStopPost=.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn lasting_commands(&self, deadline: Deadline) -> Result<Vec<(String, String)>, Trouble> {
+        /// `a(sasbttttuii)`: path, argv, whether failure is ignored, times, pid, code, status.
+        type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+        let arguments: (&[&str], &[&str]) = (&["exited"], &["*.service"]);
+        let rows: Vec<ListedUnit> =
+            self.call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
+        let mut found = Vec::new();
+        for row in rows {
+            let mut words = String::new();
+            for property in ["ExecStart", "ExecStop", "ExecStopPost"] {
+                let asked = ("org.freedesktop.systemd1.Service", property);
+                let value: OwnedVariant =
+                    self.call(row.6.as_str(), PROPERTIES, "Get", &asked, deadline)?;
+                let commands: Vec<Command> = value.try_into().map_err(strange)?;
+                let argv = commands.into_iter().map(|command| command.1.join(" "));
+                words.extend(argv.flat_map(|argv| [argv, "\n".to_owned()]));
+            }
+            found.push((row.0, words));
+        }
+        Ok(found)
+    }
+
     /// Stops a unit, whatever else waits for what: in this mode alone a stop from within a shutdown does not wait for the
     /// one who asks for it (`ignore-dependencies`). Returns when the job is in the queue, not when it has ended.
     ///
@@ -252,6 +279,28 @@ impl Manager {
     pub fn default_target(&self, deadline: Deadline) -> Result<String, Trouble> {
         let name: String = self.call(PATH, MANAGER, "GetDefaultTarget", &(), deadline)?;
         Ok(self.unit(&name, deadline)?.id)
+    }
+
+    /// Starts a unit, whatever else waits for what (`ignore-dependencies`): in this mode alone something can be started
+    /// from within a shutdown. Returns when the job is in the queue.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn start_at_once(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+        let arguments = (unit, "ignore-dependencies");
+        let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StartUnit", &arguments, deadline)?;
+        Ok(())
+    }
+
+    /// Stops a unit when it is its turn: after those that are ordered after it and are being stopped. Returns when the job
+    /// is in the queue.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn stop_in_turn(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+        let arguments = (unit, "replace");
+        let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
+        Ok(())
     }
 
     /// Sends a signal to the main process of a service.

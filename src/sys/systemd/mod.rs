@@ -117,6 +117,20 @@ pub fn units_of(pid: &str) -> Vec<String> {
     groups.map_or_else(|_| Vec::new(), |groups| units_in(&groups))
 }
 
+/// The path of a process' control group, from the root of the hierarchy: `/system.slice/app.service`. `None` for a process
+/// that is gone.
+pub fn group_of(pid: &str) -> Option<String> {
+    path_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+/// The service or scope that a control group is in, as [`unit_of`] finds it.
+pub fn unit_in(group: &str) -> Option<String> {
+    group
+        .split('/')
+        .find(|part| is_process_unit(part))
+        .map(str::to_owned)
+}
+
 fn is_process_unit(part: &str) -> bool {
     part.ends_with(".service") || part.ends_with(".scope")
 }

@@ -56,6 +56,12 @@ pub struct Unit {
     pub result: String,
     /// `TriggeredBy`: the sockets, timers, paths and automounts that start it.
     pub triggered_by: Vec<String>,
+    /// `Triggers`: what it starts: the service of a socket, a timer or a path.
+    pub triggers: Vec<String>,
+    /// `Requires`: what is started with it, and ends it.
+    pub requires: Vec<String>,
+    /// `Wants`: what is started with it.
+    pub wants: Vec<String>,
     /// `UpheldBy`: what starts it again as long as it is active itself (since systemd 249).
     pub upheld_by: Vec<String>,
     /// `WantedBy`: what has Wants= on it.
@@ -160,6 +166,9 @@ impl Unit {
             sub: take(values, "SubState").unwrap_or_default(),
             result: take(values, "Result").unwrap_or_default(),
             triggered_by: take(values, "TriggeredBy").unwrap_or_default(),
+            triggers: take(values, "Triggers").unwrap_or_default(),
+            requires: take(values, "Requires").unwrap_or_default(),
+            wants: take(values, "Wants").unwrap_or_default(),
             upheld_by: take(values, "UpheldBy").unwrap_or_default(),
             wanted_by: take(values, "WantedBy").unwrap_or_default(),
             required_by: take(values, "RequiredBy").unwrap_or_default(),

@@ -3,6 +3,10 @@
 mod comes_back_lock;
 mod order_circles;
 mod order_units;
+mod rehearse_containers;
+mod rehearse_mounts;
+mod rehearse_order;
+mod rehearse_ways;
 mod shutdown;
 mod smoke;
 mod stop_again;

@@ -19,7 +19,9 @@ mount --bind "$dir/boot-id" "$root/proc/sys/kernel/random/boot_id"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 dev "$root/dev"
-for device in null zero full random urandom tty; do
+mkdir "$root/dev/net"
+# Without /dev/autofs systemd takes automount units for unsupported.
+for device in null zero full random urandom tty autofs fuse net/tun; do
     : >"$root/dev/$device"
     mount --bind "/dev/$device" "$root/dev/$device"
 done

@@ -17,7 +17,8 @@ remove() {
         [ ! -d "$group" ] || sleep 0.1
     done
     cd /
-    kill "$console" "$kmsg"
+    # They ignore TERM, as this shell does.
+    kill -KILL "$console" "$kmsg"
     umount -l "$dir/fs/root" "$dir/fs"
     rm -rf "$dir"
 }

@@ -1,0 +1,190 @@
+//! Automounts on the paths of steps. From within a shutdown systemd mounts nothing for those who touch the path ("Host is
+//! down"), and where its idle timeout unmounts one in the middle of a run, whoever touches it then waits for ever: the stop
+//! job of the mount waits for farewell. So what is not mounted is started without the automount, and what is stays in use.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::errand::Errand;
+use crate::config::facts::Facts;
+use crate::deadline::{Deadline, Reason};
+use crate::plan::sequence::Step;
+use crate::sys::bus::Trouble;
+use crate::sys::cancel::{Cancel, Waited};
+use crate::sys::guarded;
+use crate::sys::mounts::{Mount, Mounts};
+use crate::sys::systemd::{self, Manager, escape_path};
+
+/// Between two looks whether something is mounted.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// How long one touch of a mount may take; a server that is dead is not asked again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The shortest and the longest pause between two touches.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(15)];
+
+/// Has systemd mount what the paths of a step need, where it does not do so by itself any more. What comes of it the step
+/// itself tells.
+pub(super) fn reach(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Cancel) {
+    let paths = paths(step, facts);
+    if paths.is_empty() {
+        return;
+    }
+    let Ok(mounts) = Mounts::read() else { return };
+    let deadline = deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt));
+    for place in places(&paths) {
+        // What is below it is not seen before it is mounted; a second automount below a first one is rare, and told by
+        // the step.
+        if mounts.top(place).is_some_and(is_systemds)
+            && let Err(trouble) = mount(place, deadline, cancel)
+        {
+            log::warn!(
+                "step {}: {} could not be mounted: {trouble}",
+                step.name,
+                place.display()
+            );
+        }
+    }
+}
+
+/// Starts the mount unit of an automount that a shutdown is about to stop.
+fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
+    let manager = Manager::connect(deadline)?;
+    let (automount, mount) = (escape_path(place, "automount"), escape_path(place, "mount"));
+    let is_stopping = |job: &systemd::Job| job.unit == automount && job.kind == "stop";
+    // Without such a job it is mounted for whoever touches it.
+    if !manager.jobs(deadline)?.iter().any(is_stopping) {
+        return Ok(());
+    }
+    log::info!("{} is mounted for this run: {mount}", place.display());
+    manager.start_at_once(&mount, deadline)?;
+    loop {
+        if Mounts::read().is_ok_and(|mounts| !mounts.top(place).is_some_and(is_systemds)) {
+            break;
+        }
+        let state = manager.unit(&mount, deadline)?;
+        let next = deadline.earlier(Deadline::after(EVERY, Reason::Attempt));
+        if state.is_down() || cancel.sleep_until(next) == Waited::Cancelled {
+            let cause = format!("{mount} is {} ({})", state.active, state.result);
+            return Err(Trouble::Strange(cause));
+        }
+    }
+    // Nothing would stop it before the network goes: its stop waits for this run, as that of all other mounts does.
+    let farewell = manager.unit(systemd::UNIT, deadline)?;
+    if farewell.after.contains(&mount) {
+        manager.stop_in_turn(&mount, deadline)?;
+    }
+    Ok(())
+}
+
+/// The paths that a step uses, as far as they are known.
+fn paths(step: &Step, facts: &Facts) -> Vec<PathBuf> {
+    let fields = step.ties.paths.iter().chain(&step.if_path);
+    fields.filter_map(|field| field.get(facts).ok()).collect()
+}
+
+/// All places that paths may be mounted below, each once, outer ones first.
+fn places(paths: &[PathBuf]) -> Vec<&Path> {
+    let mut places: Vec<&Path> = paths.iter().flat_map(|path| path.ancestors()).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+fn is_systemds(mount: &Mount) -> bool {
+    mount.fs_type == "autofs" && mount.source.starts_with("systemd-")
+}
+
+/// After how long without use an automount of systemd unmounts; `None` for what is none, or never does.
+fn idle(mount: &Mount) -> Option<Duration> {
+    let mut options = mount.options.split(',');
+    let seconds = options.find_map(|option| option.strip_prefix("timeout=")?.parse().ok())?;
+    (is_systemds(mount) && seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Keeps the automounts of a run's steps in use as long as it is there.
+pub(super) struct Awake(Option<Arc<Cancel>>);
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        if let Some(cancel) = &self.0 {
+            cancel.cancel(Duration::ZERO);
+        }
+    }
+}
+
+impl Awake {
+    /// Begins, where an automount of this machine has an idle timeout.
+    pub(super) fn start(errand: &Arc<Errand>) -> Awake {
+        let has_one = Mounts::read().is_ok_and(|mounts| mounts.iter().any(|it| idle(it).is_some()));
+        if !has_one {
+            return Awake(None);
+        }
+        let Ok(cancel) = Cancel::new().map(Arc::new) else {
+            return Awake(None);
+        };
+        let (errand, its) = (errand.clone(), cancel.clone());
+        let keep = move || {
+            let steps = errand.plan.steps.iter();
+            let paths: Vec<PathBuf> = steps.flat_map(|step| paths(step, &errand.facts)).collect();
+            keep(places(&paths), &its);
+        };
+        let started = thread::Builder::new().name("automounts".into()).spawn(keep);
+        if let Err(error) = started {
+            log::warn!("automounts may be unmounted during this run: {error}");
+        }
+        Awake(Some(cancel))
+    }
+}
+
+/// Touches each of `places` that is mounted often enough for its idle timeout. It is not kept open, so that a step may
+/// unmount it.
+fn keep(mut places: Vec<&Path>, cancel: &Cancel) {
+    loop {
+        let Ok(mounts) = Mounts::read() else { return };
+        let idle = |place: &Path| mounts.iter().filter(|it| it.point == place).find_map(idle);
+        places.retain(|place| {
+            let is_mounted = !mounts.top(place).is_some_and(is_systemds);
+            if idle(place).is_none() || !is_mounted {
+                return idle(place).is_some();
+            }
+            let patience = Deadline::after(PATIENCE, Reason::Attempt);
+            let touched = guarded::exists(place, patience, cancel);
+            !matches!(touched, Err(guarded::Trouble::TimedOut(_)))
+        });
+        let Some(shortest) = places.iter().filter_map(|place| idle(place)).min() else {
+            return;
+        };
+        let pause = (shortest / 5).clamp(PAUSES[0], PAUSES[1]);
+        if cancel.sleep(pause) == Waited::Cancelled {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_timeouts_are_those_of_systemd() {
+        let mounts = Mounts::parse(
+            b"41 22 0:51 / /mnt/a rw - autofs systemd-1 rw,fd=50,pgrp=1,timeout=60,minproto=5\n\
+              42 22 0:52 / /mnt/b rw - autofs systemd-1 rw,fd=50,pgrp=1,timeout=0\n\
+              43 22 0:53 / /mnt/c rw - autofs /etc/auto.misc rw,timeout=60\n\
+              44 22 0:54 / /mnt/d rw - tmpfs systemd-1 rw,timeout=60\n",
+        );
+        let idle: Vec<_> = mounts.iter().map(idle).collect();
+        assert_eq!(idle, [Some(Duration::from_secs(60)), None, None, None]);
+    }
+
+    #[test]
+    fn places_are_outer_ones_first() {
+        let paths = [PathBuf::from("/mnt/a/b"), PathBuf::from("/mnt/c")];
+        let expected = ["/", "/mnt", "/mnt/a", "/mnt/a/b", "/mnt/c"];
+        assert_eq!(places(&paths), expected.map(Path::new));
+    }
+}
