@@ -135,13 +135,156 @@ fn what_is_not_known_yet_is_left_out_and_kept_facts_are_used() {
     let place = Installed::with("generator-unknown", config);
     let made = generate(&place);
     assert!(
-        made.drop_in.contains("# Not known yet: units of step stop"),
+        made.drop_in
+            .contains("# Not known yet: units of step stop\n"),
         "{}",
         made.drop_in
     );
     assert_eq!(settings(&made)[1], "[Service]", "{}", made.drop_in);
     place.write("run/facts.json", r#"{"${env:FAREWELL_TEST_ZONE}": "b"}"#);
     assert_eq!(settings(&generate(&place))[1], "After=app@b.service");
+}
+
+const STOPS: &str = "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"app@1.service\", \"web.service\"]\n";
+
+/// The units that farewell.service is ordered after.
+fn ordered(made: &Generated) -> Vec<&str> {
+    let lines = settings(made).into_iter();
+    lines.filter_map(|it| it.strip_prefix("After=")).collect()
+}
+
+#[test]
+fn what_its_files_order_after_farewell_is_left_out() {
+    let place = Installed::with("generator-circle", STOPS);
+    let mut made = generate(&place);
+    assert_eq!(ordered(&made), ["app@1.service", "web.service"]);
+    // Each in its turn closes a circle for app@1.service alone: (file, text).
+    for (file, text) in [
+        (
+            "app@.service",
+            "[Unit]\nAfter=network.target \\\n  farewell.service\n",
+        ),
+        (
+            "app@1.service",
+            "[Unit]\n# After=nothing\nAfter=farewell-start.service\n",
+        ),
+        ("app@.service.d/x.conf", "[Unit]\nAfter=farewell.service\n"),
+        ("app-.service.d/x.conf", "[Unit]\nBefore=app@1.service\n"),
+        (
+            "other.service",
+            "[Unit]\nAfter=farewell.service\nBefore=app@1.service\n",
+        ),
+        (
+            "other@.service",
+            "[Unit]\nAfter=farewell.service\nBefore=app@1.service\n",
+        ),
+        (
+            "farewell.service.d/x.conf",
+            "[Unit]\nBefore=app@1.service\n",
+        ),
+    ] {
+        let units = place.path("units");
+        if units.exists() {
+            fs::remove_dir_all(&units).expect("removed");
+        }
+        place.write(&format!("units/{file}"), text);
+        // The units that are shipped; the second has the line that makes the one above a circle.
+        place.write("units/farewell.service", "[Unit]\nAfter=basic.target\n");
+        place.write(
+            "units/farewell-start.service",
+            "[Unit]\nAfter=farewell.service\n",
+        );
+        made = generate(&place);
+        let is_one = file != "app-.service.d/x.conf";
+        let expected: &[&str] = match is_one {
+            true => &["web.service"],
+            false => &["app@1.service", "web.service"],
+        };
+        assert_eq!(ordered(&made), expected, "{file}");
+        let told = "farewell.service is not ordered after app@1.service, which is ordered after it (app@1.service after ";
+        assert_eq!(made.told.contains(told), is_one, "{file}: {}", made.told);
+    }
+}
+
+#[test]
+fn what_systemd_does_not_read_closes_no_circle() {
+    let place = Installed::with("generator-no-circle", STOPS);
+    place.write(
+        "units/app@.service",
+        "[Service]\nAfter=farewell.service\n[Unit]\n;After=farewell.service\n",
+    );
+    place.write(
+        "units/app@.service.d/readme.txt",
+        "[Unit]\nAfter=farewell.service\n",
+    );
+    place.write(
+        "units/third.service",
+        "[Unit]\nAfter=farewell.service\nBefore=other.service\n",
+    );
+    std::os::unix::fs::symlink("/dev/null", place.path("units/web.service")).expect("a link");
+    place.write(
+        "units/web.service.d/x.conf",
+        "[Unit]\nAfter=farewell.service\n",
+    );
+    // Nobody ever writes to this one.
+    let pipe = place.path("units/pipe.service");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .expect("run")
+            .success()
+    );
+    let made = generate(&place);
+    assert_eq!(ordered(&made), ["app@1.service", "web.service"]);
+    assert_eq!(made.told, "");
+}
+
+/// What `farewell start` learnt is of this boot or of one before it, and names of units only.
+#[test]
+fn what_was_learnt_is_in_the_order() {
+    let place = Installed::with("generator-learnt", STOPS);
+    let learnt = r#"{
+        "along": {
+            "web.service": ["queue.service", "x.service\nExecStop=/bin/evil", "../x.service", "%n.service", "farewell.service"],
+            "gone.service": ["stray.service"]
+        },
+        "circles": ["app@1.service"]
+    }"#;
+    place.write("state/order.json", learnt);
+    let made = generate(&place);
+    assert_eq!(ordered(&made), ["queue.service", "web.service"]);
+    assert!(!made.drop_in.contains("evil"), "{}", made.drop_in);
+    // What is of this boot is newer.
+    place.write(
+        "run/order.json",
+        r#"{"along": {"web.service": ["late.service"]}}"#,
+    );
+    let order = ["app@1.service", "late.service", "web.service"];
+    assert_eq!(ordered(&generate(&place)), order);
+    // What others could have written is not believed.
+    fs::remove_file(place.path("run/order.json")).expect("removed");
+    let anybody = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666);
+    fs::set_permissions(place.path("state/order.json"), anybody).expect("set");
+    assert_eq!(ordered(&generate(&place)), ["app@1.service", "web.service"]);
+}
+
+#[test]
+fn values_are_not_written_into_comments() {
+    let config = "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"app@${env:FAREWELL_TEST_ZONE}.service\"]\n";
+    let place = Installed::with("generator-comment", config);
+    place.write(
+        "run/facts.json",
+        r#"{"${env:FAREWELL_TEST_ZONE}": "b\n[Service]\rExecStop=/bin/evil \\"}"#,
+    );
+    let made = generate(&place);
+    assert!(
+        made.drop_in
+            .contains("# Not known yet: units of step stop\n"),
+        "{}",
+        made.drop_in
+    );
+    assert!(!made.drop_in.contains("evil"), "{}", made.drop_in);
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn machine(name: &str) -> Machine {
         machine.executable(&format!("/bin/{name}"), &text);
     };
     let system = "case $* in\nis-system-running) cat /state ;;\n*is-active*) exit 3 ;;\n\
-        *is-enabled* | *preset* | *disable*) exec systemctl.real --root=/ \"$@\" ;;\nesac";
+        *is-enabled* | *preset* | *disable* | enable*) exec systemctl.real --root=/ \"$@\" ;;\nesac";
     record("systemctl", system);
     record("journalctl", "");
     machine.write("/state", "running\n");
@@ -186,7 +186,7 @@ fn what_was_disabled_stays_so() {
     let machine = machine("deb-disabled");
     let package = machine.bring(&deb());
     machine.must(&format!("dpkg -i {package}"));
-    // As `systemctl disable farewell.service` does.
+    // One link alone, by hand.
     machine.must(&format!("rm {}", LINKS[0]));
     for again in [
         format!("dpkg -i {package}"),
@@ -195,6 +195,18 @@ fn what_was_disabled_stays_so() {
         machine.must(&again);
         assert_eq!(enabled(&machine), [false, true], "{again}");
     }
+    // As it is done: farewell-arm.service goes with it, and so it stays.
+    machine.must("systemctl disable farewell.service");
+    assert_eq!(enabled(&machine), [false, false]);
+    for again in [
+        format!("dpkg -i {package}"),
+        format!("dpkg -r farewell && dpkg -i {package}"),
+    ] {
+        machine.must(&again);
+        assert_eq!(enabled(&machine), [false, false], "{again}");
+    }
+    machine.must("systemctl enable farewell.service");
+    assert_eq!(enabled(&machine), [true, true]);
     // A purge forgets that, too; what an administrator has decided beforehand holds then.
     machine.must(&format!("dpkg -P farewell && dpkg -i {package}"));
     assert_eq!(enabled(&machine), [true, true]);

@@ -158,7 +158,7 @@ fn order(options: &Options, plan: &Plan, facts: &Facts) -> bool {
     let Ok(inspection) = look() else {
         return true;
     };
-    let is_kept = learn(options, plan, facts, &inspection.learnt);
+    let is_kept = learn(options, plan, facts, inspection.learnt.as_ref());
     if inspection.is_stale() {
         reload();
     }
@@ -167,7 +167,10 @@ fn order(options: &Options, plan: &Plan, facts: &Facts) -> bool {
 
 /// Keeps what systemd told for the generator: for this boot, and for the next one. Where it is kept already, nothing is
 /// written.
-fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: &Learnt) -> bool {
+fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: Option<&Learnt>) -> bool {
+    let Some(learnt) = learnt else {
+        return true;
+    };
     let now = kept(options);
     let before = Kept::for_good(store(options).directory());
     let mut is_kept = true;
@@ -210,7 +213,7 @@ fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_
     let look = || inspection::inspect(plan, facts, peers, Deadline::after(ANSWER, Reason::Attempt));
     let mut inspected = look();
     if let Ok(inspection) = &inspected {
-        learn(options, plan, facts, &inspection.learnt);
+        learn(options, plan, facts, inspection.learnt.as_ref());
         if inspection.is_stale() {
             reload();
             inspected = look();

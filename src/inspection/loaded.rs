@@ -185,7 +185,7 @@ pub(super) fn compare(farewell: &Unit, demand: &Demand) -> Vec<Finding> {
                 true,
                 format!(
                     "{UNIT} is not ordered after {name} ({why}), so that it ends at the same moment that farewell starts: run \
-                     `systemctl daemon-reload`"
+                     `farewell start`, which orders it; where that does not help, something overrides it ({ORIGIN})"
                 ),
             );
         }
@@ -266,7 +266,8 @@ mod tests {
             [(
                 true,
                 "farewell.service is not ordered after real.service (step a), so that it ends at the same moment that \
-                 farewell starts: run `systemctl daemon-reload`"
+                 farewell starts: run `farewell start`, which orders it; where that does not help, something overrides \
+                 it (`systemctl cat farewell.service` shows who set it)"
                     .to_owned()
             )]
         );

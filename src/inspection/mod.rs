@@ -51,8 +51,8 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// What could not be looked at, and what may be meant so: one sentence each.
     pub remarks: Vec<String>,
-    /// What systemd told of units that no configuration names.
-    pub learnt: Learnt,
+    /// What systemd told of units that no configuration names; `None` where it did not answer all.
+    pub learnt: Option<Learnt>,
 }
 
 impl Inspection {
@@ -132,7 +132,7 @@ fn examine(
         inspection.findings.extend(order.findings);
     }
     inspection.findings.extend(findings);
-    inspection.learnt = order.learnt;
+    inspection.learnt = order.is_whole.then_some(order.learnt);
 }
 
 /// The units of this machine, each asked for once.

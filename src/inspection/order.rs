@@ -17,6 +17,8 @@ use crate::sys::systemd::{
 pub(super) struct Order {
     /// What farewell-generator has to know.
     pub(super) learnt: Learnt,
+    /// Whether systemd answered everything: a part must not replace what is known.
+    pub(super) is_whole: bool,
     /// Circles.
     pub(super) findings: Vec<Finding>,
     /// What could not be looked at.
@@ -25,7 +27,10 @@ pub(super) struct Order {
 
 /// Asks systemd what the plan's units come to, and looks for circles.
 pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) -> Order {
-    let mut order = Order::default();
+    let mut order = Order {
+        is_whole: true,
+        ..Order::default()
+    };
     order.learn(ordering, farewell, units);
     let wanted = ordering.after(&order.learnt);
     let manager = units.manager;
@@ -94,14 +99,18 @@ impl Order {
                     let along = along.map(|unit| unit.id).collect();
                     self.learnt.along.insert(name.clone(), along);
                 }
-                Err(trouble) => self.remarks.push(format!(
-                    "what is stopped with {name} is not known: {trouble}"
-                )),
+                Err(trouble) => {
+                    self.is_whole = false;
+                    self.remarks.push(format!(
+                        "what is stopped with {name} is not known: {trouble}"
+                    ));
+                }
             }
         }
     }
 
     fn fail(mut self, trouble: &Trouble) -> Order {
+        self.is_whole = false;
         self.remarks.push(format!(
             "circles of ordering were not looked for: {trouble}"
         ));

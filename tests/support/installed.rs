@@ -42,7 +42,7 @@ impl Installed {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// Runs the program under this name, with nothing but the path and its state directory in its environment. The
+    /// Runs the program under this name, with the files of `units` in /etc/systemd/system, with nothing but the path and its state directory in its environment. The
     /// kernel log is the file `kmsg`.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Said {
         self.write("kmsg", "");
@@ -55,6 +55,7 @@ impl Installed {
                 mount -t overlay -o lowerdir=$to,upperdir=/mnt/upper$to,workdir=/mnt/work$to none $to; \
                 mount --bind $from $to/farewell; \
             done; \
+            [ ! -d $place/units ] || mount --bind $place/units /etc/systemd/system; \
             cd /; exec env -i PATH=/usr/bin:/bin STATE_DIRECTORY=$place/state /mnt/$name \"$@\" </dev/null";
         let mut command = Command::new("unshare");
         command

@@ -2,6 +2,7 @@
 
 mod comes_back_lock;
 mod order_circles;
+mod order_closure;
 mod order_units;
 mod rehearse_containers;
 mod rehearse_mounts;

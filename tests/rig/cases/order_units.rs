@@ -72,6 +72,40 @@ fn a_var_that_is_read_only() {
     marked(machine);
 }
 
+/// Where records are kept is a file system of its own: it stays until the farewell has ended, and who stops it runs none.
+#[test]
+fn a_file_system_of_the_records() {
+    let leave = format!(
+        "{MARK}\n[[step]]\nname = \"mounted\"\nkind = \"command\"\nargv = [\"mountpoint\", \"/var/lib/farewell\"]\n"
+    );
+    let machine = Rig::new()
+        .configuration(&leave)
+        .unit(
+            "var-lib-farewell.mount",
+            "[Mount]\nWhat=/data\nWhere=/var/lib/farewell\nType=none\nOptions=bind\n",
+        )
+        .file("/data/here", "")
+        .link(
+            "/etc/systemd/system/local-fs.target.wants/var-lib-farewell.mount",
+            "/etc/systemd/system/var-lib-farewell.mount",
+        )
+        .boot();
+    settle(&machine);
+    machine.must("mountpoint /var/lib/farewell");
+    let after = machine.property("farewell.service", "After");
+    assert!(after.contains("var-lib-farewell.mount"), "{after}");
+    for property in ["Requires", "BindsTo", "RequiresMountsFor"] {
+        let needed = machine.property("farewell.service", property);
+        assert!(!needed.contains("var"), "{property}: {needed}");
+    }
+    machine.must("systemctl stop var-lib-farewell.mount; test ! -e /rig/left");
+    assert_eq!(machine.state("farewell.service"), "active");
+    machine.must("systemctl start var-lib-farewell.mount");
+    let end = machine.end("systemctl poweroff");
+    assert_eq!(end.read("/rig/left"), "poweroff\n");
+    end.in_order(&["step mounted: done", "Unmounted"]);
+}
+
 /// What somebody adds to the unit makes its start fail: it counts as started, since a stop of it may well run.
 #[test]
 fn a_credential_that_is_missing() {
