@@ -211,10 +211,14 @@ fn what_was_disabled_stays_so() {
     machine.must(&format!("dpkg -P farewell && dpkg -i {package}"));
     assert_eq!(enabled(&machine), [true, true]);
     machine.must("dpkg -P farewell");
+    // Both or none: one is never enabled without the other.
     let preset = "/etc/systemd/system-preset/10-own.preset";
-    machine.write(preset, "disable farewell-arm.service\n");
-    machine.must(&format!("dpkg -i {package}"));
-    assert_eq!(enabled(&machine), [true, false]);
+    for (unit, both) in [("farewell.service", false), ("farewell-arm.service", true)] {
+        machine.write(preset, &format!("disable {unit}\n"));
+        machine.must(&format!("dpkg -i {package}"));
+        assert_eq!(enabled(&machine), [both, both], "{unit}");
+        machine.must("dpkg -P farewell");
+    }
 }
 
 #[test]
@@ -323,7 +327,7 @@ fn the_rpm_installs_upgrades_and_goes() {
         said.contains("on this boot: systemctl start farewell"),
         "{said}"
     );
-    let preset = "systemctl --no-reload --quiet preset farewell.service farewell-arm.service farewell-rehearse.timer";
+    let preset = "systemctl --no-reload --quiet preset farewell.service farewell-rehearse.timer";
     let catalog = "journalctl --update-catalog";
     assert_eq!(
         calls(&machine),

@@ -112,3 +112,65 @@ fn what_is_installed_later_is_learnt() {
             .contains("later.service")
     );
 }
+
+/// A pattern of instances orders those too that are started after the boot.
+#[test]
+fn an_instance_that_is_started_later_is_in_the_order() {
+    let machine = Rig::new()
+        .unit("worker@.service", &app("worker-%i", 0.2, ""))
+        .wants("worker@1.service")
+        .configuration(
+            r#"
+            [[step]]
+            name = "up"
+            kind = "command"
+            argv = ["systemctl", "is-active", "worker@1.service", "worker@2.service"]
+
+            [[step]]
+            name = "stop-workers"
+            kind = "stop-unit"
+            units = ["worker@*.service"]
+            "#,
+        )
+        .boot();
+    machine.wait_for_life("worker-1", "start");
+    let drop_in = "/run/systemd/generator/worker@.service.d/05-farewell.conf";
+    assert!(
+        machine
+            .must(&format!("cat {drop_in}"))
+            .ends_with("Before=farewell.service")
+    );
+    machine.must("systemctl start worker@2.service");
+    machine.wait_for_life("worker-2", "start");
+    let before = machine.property("worker@2.service", "Before");
+    assert!(before.contains("farewell.service"), "{before}");
+    let planned = machine.must("farewell plan");
+    assert!(planned.contains("every worker@.service"), "{planned}");
+    let end = machine.end("systemctl poweroff");
+    end.run()
+        .is("poweroff", "ok")
+        .step("up", "done")
+        .step("stop-workers", "done");
+    for name in ["worker-1", "worker-2"] {
+        assert!(end.life().at(name, "end").is_some(), "{name}");
+    }
+}
+
+/// Units that match another pattern are learnt.
+#[test]
+fn what_matches_a_pattern_is_learnt() {
+    let machine = Rig::new()
+        .app("job-a", 0.2)
+        .app("job-b", 0.2)
+        .configuration(
+            "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"job-*.service\"]\n",
+        )
+        .boot();
+    machine.wait_until("farewell-start.service has ended", |it| {
+        it.state("farewell.service") == "active" && it.state("farewell-start.service") == "inactive"
+    });
+    let after = machine.property("farewell.service", "After");
+    for unit in ["job-a.service", "job-b.service"] {
+        assert!(after.split(' ').any(|it| it == unit), "{unit}: {after}");
+    }
+}
