@@ -147,6 +147,30 @@ fn a_drop_in_says_where_its_steps_go() {
 }
 
 #[test]
+fn what_is_wrong_with_a_replaced_step_does_not_matter() {
+    let places = Places::new("replaced");
+    places
+        .write(
+            "usr/conf.d/10.toml",
+            &wait("app", "bogus = 1\nafter = [\"nobody\"]"),
+        )
+        .write("usr/conf.d/20.toml", &wait("next", ""));
+    assert_eq!(
+        places.problems(),
+        [
+            "usr/conf.d/10.toml:6: step \"app\": key \"bogus\": unknown key",
+            "usr/conf.d/10.toml:7: step \"app\": key \"after\": unknown step `nobody`"
+        ]
+    );
+    // Another step of the same file is still looked at.
+    places.write("etc/conf.d/30.toml", &wait("app", ""));
+    assert_eq!(places.problems(), [""; 0]);
+    assert_eq!(places.order(), "app< next<app");
+    places.write("usr/conf.d/20.toml", &wait("next", "bogus = 1"));
+    assert_eq!(places.problems().len(), 1);
+}
+
+#[test]
 fn a_step_replaces_an_earlier_one_of_its_name_whole_and_keeps_its_place() {
     let places = Places::new("replaced");
     let earlier = wait("b", "attempts = 7\nif-path = \"${file:/no/such/file}\"");
@@ -210,7 +234,7 @@ fn what_is_wrong_is_told_with_the_path_of_its_file() {
     assert_eq!(
         places.problems(),
         [
-            "etc/farewell.toml:6: step \"a\": key \"tiemout\": unknown key",
+            "etc/farewell.toml:6: step \"a\": key \"tiemout\": unknown key; did you mean `timeout`, which is set in line 5?",
             "usr/conf.d/10.toml:6: step \"b\": key \"after\": unknown step `aa`; did you mean `a`?",
             "run/conf.d/20.toml:2: key \"reserve\": 10m leave nothing of the budget of 1m 30s (on poweroff) for the \
              steps",

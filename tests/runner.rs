@@ -281,9 +281,29 @@ fn a_run_that_was_told_to_stop_before_it_began_begins_nothing_but_always_steps()
     let toml = "[farewell]\nreserve = \"5s\"\n".to_owned()
         + &step("a", "")
         + &step("notice", "always = true");
-    let (outcome, ear, _) = run_with(plan("early", &toml, vec![done(), done()]), |control| {
+    let (first, begun) = failing(Word::Io, 0);
+    let (outcome, ear, _) = run_with(plan("early", &toml, vec![first, done()]), |control| {
         control.stop()
     });
     assert_eq!(outcome.result, RunResult::CutShort);
+    assert_eq!(ear.end(0).state, State::Cancelled);
+    assert_eq!(begun.load(Ordering::Relaxed), 0, "it was begun");
     assert_eq!(ear.end(1).state, State::Done);
+}
+
+#[test]
+fn a_run_that_was_told_to_end_at_once_before_it_began_begins_nothing() {
+    let toml = "[farewell]\nreserve = \"5s\"\n".to_owned()
+        + &step("a", "")
+        + &step("notice", "always = true");
+    let ((a, a_begun), (notice, notice_begun)) = (failing(Word::Io, 0), failing(Word::Io, 0));
+    let (outcome, ear, _) = run_with(plan("at-once", &toml, vec![a, notice]), |control| {
+        control.stop();
+        control.stop_at_once();
+    });
+    assert_eq!(outcome.result, RunResult::CutShort);
+    for (index, begun) in [a_begun, notice_begun].iter().enumerate() {
+        assert_eq!(ear.end(index).state, State::Cancelled);
+        assert_eq!(begun.load(Ordering::Relaxed), 0, "{index} was begun");
+    }
 }

@@ -1,5 +1,6 @@
 //! TOML documents as values that know their line.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
@@ -80,9 +81,22 @@ pub struct SyntaxError {
     pub is_structural: bool,
 }
 
-/// Parses a document, and returns what could be understood of it beside its syntax errors: the first one of each line,
-/// up to one inside of a list, since a list that is not closed takes the rest of the document for its items.
-pub fn parse(text: &str) -> (Table, Vec<SyntaxError>) {
+/// What a text comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    /// What could be understood of it.
+    pub table: Table,
+    /// Its syntax errors: the first one of each line, up to one inside of a list, since a list that is not closed takes
+    /// the rest of the document for its items.
+    pub errors: Vec<SyntaxError>,
+    /// Lines with something that is right, but probably not what is meant, and what that is.
+    pub warnings: Vec<(usize, String)>,
+}
+
+/// Parses a document. A line that ends in CR LF ends there in a multi-line string too, as TOML allows: a script in one
+/// must not depend on the editor's line ends.
+pub fn parse(text: &str) -> Document {
+    let text = &text.replace("\r\n", "\n");
     let lines = Lines::of(text);
     let (table, mut errors) = DeTable::parse_recoverable(text);
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
@@ -103,7 +117,27 @@ pub fn parse(text: &str) -> (Table, Vec<SyntaxError>) {
     let table = lines.table(table.into_inner(), &mut problems);
     problems.sort_by_key(|problem| problem.line);
     problems.dedup_by_key(|problem| problem.line);
-    (table, problems)
+    Document {
+        table,
+        errors: problems,
+        warnings: lines.warnings.into_inner(),
+    }
+}
+
+/// The first `\xHH` of a string as it is written. TOML 1.1 has this escape in double quotes, where it silently makes
+/// another name of a systemd unit's, whose own escapes look the same.
+fn hexadecimal_escape(raw: &str) -> Option<&str> {
+    if !raw.starts_with('"') {
+        return None;
+    }
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        if rest[at + 1..].starts_with('x') {
+            return rest.get(at..at + 4);
+        }
+        rest = rest.get(at + 2..)?;
+    }
+    None
 }
 
 const DUPLICATE: &str = "duplicate key";
@@ -135,19 +169,23 @@ fn understandable(message: &str, at: &str) -> String {
     }
 }
 
-struct Lines {
+struct Lines<'a> {
+    text: &'a str,
     starts: Vec<usize>,
+    warnings: RefCell<Vec<(usize, String)>>,
 }
 
-impl Lines {
-    fn of(text: &str) -> Self {
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
         let ends = text
             .bytes()
             .enumerate()
             .filter(|(_, byte)| *byte == b'\n')
             .map(|(at, _)| at + 1);
         Lines {
+            text,
             starts: std::iter::once(0).chain(ends).collect(),
+            warnings: RefCell::default(),
         }
     }
 
@@ -175,8 +213,18 @@ impl Lines {
 
     fn value(&self, value: toml::Spanned<DeValue<'_>>, problems: &mut Vec<SyntaxError>) -> Value {
         let line = self.line(value.span().start);
+        let raw = self.text.get(value.span()).unwrap_or_default();
         match value.into_inner() {
-            DeValue::String(text) => Value::Text(text.into_owned()),
+            DeValue::String(text) => {
+                if let Some(escape) = hexadecimal_escape(raw) {
+                    let message = format!(
+                        "in double quotes `{escape}` stands for one character; where the backslash itself is meant, as \
+                         in the name of a systemd unit, write the string in single quotes"
+                    );
+                    self.warnings.borrow_mut().push((line, message));
+                }
+                Value::Text(text.into_owned())
+            }
             DeValue::Integer(number) => {
                 match i64::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => Value::Integer(number),
@@ -214,8 +262,8 @@ mod tests {
 
     #[test]
     fn values_know_their_line_and_every_syntax_error_is_told() {
-        let (table, problems) = parse("a = 1\n\nb = { c = [\n true ] }\n");
-        assert!(problems.is_empty());
+        let Document { table, errors, .. } = parse("a = 1\n\nb = { c = [\n true ] }\n");
+        assert!(errors.is_empty());
         let Some((
             _,
             line,
@@ -241,8 +289,30 @@ mod tests {
         };
         assert_eq!(items[0].line, 4);
 
-        let (_, problems) = parse("a = \nb = 1\nc = [1\nd = 99999999999999999999\n");
-        assert!(problems.len() >= 2, "{problems:?}");
-        assert_eq!(problems[0].line, 1);
+        let Document { errors, .. } = parse("a = \nb = 1\nc = [1\nd = 99999999999999999999\n");
+        assert!(errors.len() >= 2, "{errors:?}");
+        assert_eq!(errors[0].line, 1);
+    }
+
+    #[test]
+    fn escapes_that_look_like_those_of_unit_names_are_found() {
+        let escape = hexadecimal_escape;
+        assert_eq!(escape(r#""machine-qemu\x2d1.scope""#), Some(r"\x2d"));
+        assert_eq!(escape(r#""\\x2d""#), None);
+        assert_eq!(escape(r#""a\tb\n""#), None);
+        assert_eq!(escape(r"'machine-qemu\x2d1.scope'"), None);
+        let warnings = parse("a = 1\nb = [\n  \"x\\x2dy\" ]\n").warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!(warnings[0].0, 3);
+    }
+
+    #[test]
+    fn a_multi_line_string_has_the_same_lines_whatever_the_editor() {
+        let document = parse("a = \"\"\"#!/bin/sh\r\ntrue\r\n\"\"\"\r\nb = 1\r\n");
+        assert!(document.errors.is_empty(), "{document:?}");
+        let (_, _, a) = document.table.get("a").expect("there");
+        assert!(matches!(&a.value, Value::Text(text) if text == "#!/bin/sh\ntrue\n"));
+        let (_, line, _) = document.table.get("b").expect("there");
+        assert_eq!(*line, 4);
     }
 }

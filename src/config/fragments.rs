@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::document::{self, Table};
+use super::document::{self, Document, Table};
 use super::problem::{Problem, Severity};
 use crate::sys::files;
 
@@ -23,10 +23,19 @@ pub struct Fragment {
 
 impl Fragment {
     fn parse(path: &Path, text: String, problems: &mut Vec<Problem>) -> Fragment {
-        let (table, errors) = document::parse(&text);
+        let Document {
+            table,
+            errors,
+            warnings,
+        } = document::parse(&text);
         let is_broken = errors.iter().any(|error| error.is_structural);
-        let told = errors.into_iter();
-        problems.extend(told.map(|error| problem(path, error.line, error.message)));
+        let errors = errors.into_iter();
+        problems.extend(errors.map(|error| problem(path, error.line, error.message)));
+        let warning = |(line, message)| Problem {
+            severity: Severity::Warning,
+            ..problem(path, line, message)
+        };
+        problems.extend(warnings.into_iter().map(warning));
         Fragment {
             path: path.to_owned(),
             text,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::printable::plain;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -12,7 +14,8 @@ pub enum Severity {
     Error,
 }
 
-/// One thing that is wrong, displayed as `FILE:LINE: step "NAME": key "KEY": MESSAGE`.
+/// One thing that is wrong, displayed as `FILE:LINE: step "NAME": key "KEY": MESSAGE`, on one line and without anything
+/// that a terminal obeys: names and keys are whatever the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// How bad it is.
@@ -47,7 +50,7 @@ impl Problem {
         if let Some(key) = &self.key {
             text += &format!("key \"{key}\": ");
         }
-        text + &self.message
+        plain(&(text + &self.message)).into_owned()
     }
 }
 

@@ -116,12 +116,14 @@ impl Passage {
             && fragments.iter().all(|fragment| !fragment.is_broken);
         let sound: Vec<_> = fragments.iter().filter(|it| !it.is_broken).collect();
         let head = Head::read(&sound, facts, &mut problems);
-        let is_head_sound = problems.iter().all(|problem| problem.step.is_some());
+        let is_head_sound = problems
+            .iter()
+            .all(|problem| problem.step.is_some() || problem.severity == Severity::Warning);
         let drafts = Drafts::read(&sound, facts, &mut problems);
         let checks = drafts.checks;
         let steps = if is_whole {
             closing::warn(&drafts.steps, &mut problems);
-            let mut steps = order::arrange(drafts.steps, &mut problems);
+            let mut steps = order::arrange(drafts.steps, &drafts.duplicates, &mut problems);
             closing::append(&mut steps);
             steps
         } else {

@@ -13,8 +13,10 @@ use crate::trigger::Trigger;
 /// The steps in an order in which each one stands after those it waits for, as near to the text's order as that
 /// allows, with their `after` filled in. Unknown names and cycles are told; there is no order while a step is wrong or a
 /// cycle is left.
-pub fn arrange(drafts: Vec<Draft>, problems: &mut Vec<Problem>) -> Vec<Step> {
-    let after = edges(&drafts, problems);
+///
+/// The names that `duplicates` refer to are checked too; these steps have no place of their own.
+pub fn arrange(drafts: Vec<Draft>, duplicates: &[Draft], problems: &mut Vec<Problem>) -> Vec<Step> {
+    let after = edges(&drafts, duplicates, problems);
     let order = sorted(&after);
     if order.len() < drafts.len() {
         problems.push(cycle(&drafts, &after));
@@ -40,31 +42,39 @@ pub fn arrange(drafts: Vec<Draft>, problems: &mut Vec<Problem>) -> Vec<Step> {
 }
 
 /// For each draft, the ones that it waits for.
-fn edges(drafts: &[Draft], problems: &mut Vec<Problem>) -> Vec<Vec<usize>> {
+fn edges(drafts: &[Draft], duplicates: &[Draft], problems: &mut Vec<Problem>) -> Vec<Vec<usize>> {
     let index: HashMap<&str, usize> = drafts
         .iter()
         .enumerate()
         .map(|(at, it)| (it.name.as_str(), at))
         .collect();
+    let mut find = |draft: &Draft, name: &str, key: &str, line: usize| {
+        let found = index.get(name).copied().filter(|_| name != draft.name);
+        if found.is_none() {
+            let message = if name == draft.name {
+                "a step cannot name itself".to_owned()
+            } else {
+                format!(
+                    "unknown step `{name}`{}",
+                    did_you_mean(name, index.keys().copied())
+                )
+            };
+            problems.push(problem(draft, key, line, message));
+        }
+        found
+    };
+    for draft in duplicates {
+        for name in &draft.before {
+            find(draft, name, "before", draft.lines[2]);
+        }
+        for name in draft.after.iter().flatten() {
+            find(draft, name, "after", draft.lines[1]);
+        }
+    }
     let mut after = vec![Vec::new(); drafts.len()];
     for (at, draft) in drafts.iter().enumerate() {
-        let mut find = |name: &str, key: &str, line: usize| {
-            let found = index.get(name).copied().filter(|found| *found != at);
-            if found.is_none() {
-                let message = if name == draft.name {
-                    "a step cannot name itself".to_owned()
-                } else {
-                    format!(
-                        "unknown step `{name}`{}",
-                        did_you_mean(name, index.keys().copied())
-                    )
-                };
-                problems.push(problem(draft, key, line, message));
-            }
-            found
-        };
         for name in &draft.before {
-            if let Some(later) = find(name, "before", draft.lines[2]) {
+            if let Some(later) = find(draft, name, "before", draft.lines[2]) {
                 after[later].push(at);
             }
         }
@@ -72,7 +82,7 @@ fn edges(drafts: &[Draft], problems: &mut Vec<Problem>) -> Vec<Vec<usize>> {
             Some(names) => {
                 let found: Vec<_> = names
                     .iter()
-                    .filter_map(|name| find(name, "after", draft.lines[1]))
+                    .filter_map(|name| find(draft, name, "after", draft.lines[1]))
                     .collect();
                 after[at].extend(found);
             }

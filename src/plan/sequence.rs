@@ -111,6 +111,9 @@ pub struct Draft {
 pub struct Drafts {
     /// In the order of the plan's text: files follow one another, and a step that replaces another one has its place.
     pub steps: Vec<Draft>,
+    /// Steps that share their name with an earlier one of the same file: not part of the plan, but what else is wrong
+    /// with them is reported as well.
+    pub duplicates: Vec<Draft>,
     /// Looks that `check` takes when the facts are known, with the file and step that they belong to.
     pub checks: Vec<(PathBuf, Option<String>, Check)>,
 }
@@ -130,7 +133,9 @@ impl Drafts {
                 let label = label(table, number + 1);
                 let reading = Reading::new(&fragment.path, Some(label.clone()), facts);
                 let draft = draft(&Section::new(&reading, table, line), &fragment.path);
-                drafts.place(draft, first, &reading);
+                if let Some(draft) = draft {
+                    drafts.place(draft, first, &reading, problems);
+                }
                 let (found, checks) = reading.finish();
                 problems.extend(found);
                 let belongs = |check| (fragment.path.clone(), Some(label.clone()), check);
@@ -140,22 +145,28 @@ impl Drafts {
         drafts
     }
 
-    /// `first`: where the steps of this file begin.
-    fn place(&mut self, draft: Option<Draft>, first: usize, reading: &Reading<'_>) {
-        let Some(draft) = draft else { return };
+    /// `first`: where the steps of this file begin. What was wrong with a step that is replaced whole no longer matters.
+    fn place(
+        &mut self,
+        draft: Draft,
+        first: usize,
+        reading: &Reading<'_>,
+        problems: &mut Vec<Problem>,
+    ) {
         match self.steps.iter().position(|other| other.name == draft.name) {
             None => self.steps.push(draft),
             Some(at) if at < first && self.steps[at].file != draft.file => {
                 let replaced = std::mem::replace(&mut self.steps[at], draft);
-                let label = quoted(&replaced.name);
-                self.checks.retain(|(file, step, _)| {
-                    *file != replaced.file || step.as_ref() != Some(&label)
-                });
+                let label = Some(quoted(&replaced.name));
+                self.checks
+                    .retain(|(file, step, _)| *file != replaced.file || *step != label);
+                problems.retain(|it| it.file != replaced.file || it.step != label);
             }
             Some(at) => {
                 let other = self.steps[at].lines[0];
                 let message = format!("there is another step of this name in line {other}");
                 reading.problem(draft.lines[0], Some("name".into()), message);
+                self.duplicates.push(draft);
             }
         }
     }

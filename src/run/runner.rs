@@ -39,8 +39,15 @@ impl Runner {
     pub fn run(self, errand: &Arc<Errand>) -> std::io::Result<Outcome> {
         let mut walk = Walk::new(errand.clone(), self.control)?;
         let _awake = Awake::start(errand);
-        walk.begin_what_can();
-        while walk.left > 0 {
+        loop {
+            // Before anything begins: who was told to stop begins no step that a stop cancels.
+            while let Ok(message) = self.inbox.try_recv() {
+                walk.hear(message);
+            }
+            walk.begin_what_can();
+            if walk.left == 0 {
+                break;
+            }
             let message = match walk.next_limit() {
                 Some(limit) => self
                     .inbox
@@ -51,12 +58,9 @@ impl Runner {
                     .map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
-                Ok(Message::Ended(step, ending, at)) => walk.end(step, ending, at),
-                Ok(Message::Stop) => walk.stop(),
-                Ok(Message::StopAtOnce) => walk.stop_at_once(),
+                Ok(message) => walk.hear(message),
                 Err(_) => walk.leave_late_ones_behind(),
             }
-            walk.begin_what_can();
         }
         Ok(walk.outcome())
     }

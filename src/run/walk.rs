@@ -143,6 +143,14 @@ impl Walk {
         })
     }
 
+    pub(super) fn hear(&mut self, message: Message) {
+        match message {
+            Message::Ended(step, ending, at) => self.end(step, ending, at),
+            Message::Stop => self.stop(),
+            Message::StopAtOnce => self.stop_at_once(),
+        }
+    }
+
     pub(super) fn begin_what_can(&mut self) {
         while let Some(index) = self.ready.pop_front() {
             self.begin(index);
@@ -237,7 +245,7 @@ impl Walk {
         }
     }
 
-    pub(super) fn end(&mut self, index: usize, ending: Ending, at: Instant) {
+    fn end(&mut self, index: usize, ending: Ending, at: Instant) {
         let took = match self.places[index] {
             Place::Running(stint) => at.saturating_duration_since(stint.since),
             Place::Waiting(_) => Duration::ZERO,
@@ -335,7 +343,7 @@ impl Walk {
 
     /// The first stop: what runs is cancelled, and `always` steps have the reserve, or what is left of the budget if
     /// that is less.
-    pub(super) fn stop(&mut self) {
+    fn stop(&mut self) {
         if self.end.reason() == Reason::Stop {
             return;
         }
@@ -375,7 +383,7 @@ impl Walk {
     }
 
     /// The second stop: nothing runs or begins any more but the closings, and these for a moment.
-    pub(super) fn stop_at_once(&mut self) {
+    fn stop_at_once(&mut self) {
         self.stop();
         self.cancel_always.cancel(Duration::ZERO);
         self.end = self.end.earlier(Deadline::after(LAST_WORD, Reason::Stop));

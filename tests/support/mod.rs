@@ -164,7 +164,7 @@ impl Run {
 
 /// Reads a step from its keys.
 pub fn read(text: &str) -> (Option<Blueprint>, Vec<String>, Vec<Check>) {
-    let (table, errors) = document::parse(text);
+    let document::Document { table, errors, .. } = document::parse(text);
     assert!(errors.is_empty(), "{errors:?}");
     let reading = Reading::new(Path::new("test.toml"), None, None);
     let section = Section::new(&reading, &table, 1);

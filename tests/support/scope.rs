@@ -87,7 +87,7 @@ pub fn action(kind: &str, keys: &str) -> Box<dyn Action> {
 
 fn read(kind: &str, keys: &str) -> Result<Box<dyn Action>, Vec<String>> {
     guarded::use_program(env!("CARGO_BIN_EXE_farewell"));
-    let (table, errors) = document::parse(keys);
+    let document::Document { table, errors, .. } = document::parse(keys);
     assert!(errors.is_empty(), "{errors:?}");
     let reading = Reading::new(Path::new("test.toml"), None, None);
     let kind = KINDS.iter().find(|it| it.name == kind).expect("a kind");

@@ -89,9 +89,27 @@ impl<'a> Section<'a> {
                     self.reading
                         .retract(&format!("{}{meant}", self.prefix), MISSING);
                 }
+                let hint = match hint.is_empty() {
+                    true => self.hint_at_present(key, &asked),
+                    false => hint,
+                };
                 self.problem_at(*line, key, format!("unknown key{hint}"));
             }
         }
+    }
+
+    /// The known key that is meant where it is there as well.
+    fn hint_at_present(&self, key: &str, asked: &[&'static str]) -> String {
+        let is_meant = |known: &&&str| self.has(known) && !did_you_mean(key, [**known]).is_empty();
+        asked
+            .iter()
+            .find(is_meant)
+            .map_or_else(String::new, |known| {
+                format!(
+                    "; did you mean `{known}`, which is set in line {}?",
+                    self.line_of(known)
+                )
+            })
     }
 
     /// Counts a key as asked for that is read elsewhere.
