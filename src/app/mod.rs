@@ -30,6 +30,7 @@ use crate::history::store::Store;
 use crate::kept::Kept;
 use crate::run::panics::catch_panics;
 use crate::sys::http::Http;
+use crate::sys::process;
 use crate::sys::signals;
 use crate::trigger::Diagnosis;
 
@@ -60,6 +61,12 @@ pub fn main() -> ExitCode {
 
 fn call(cli: Cli, begun: Instant) -> u8 {
     let options = &cli.options;
+    if matches!(
+        cli.verb,
+        Verb::Run { .. } | Verb::Rehearse { .. } | Verb::Start { .. }
+    ) {
+        process::raise_limit();
+    }
     match cli.verb {
         Verb::Check { image } => check::check(options, image),
         Verb::Plan { trigger, json } => plan::plan(options, &trigger, json),

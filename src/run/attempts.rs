@@ -19,6 +19,9 @@ use crate::sys::cancel::{Cancel, Waited};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How many remarks of one attempt are kept, the last ones.
+const REMARKS: usize = 4;
+
 /// What is too short for another attempt.
 const TOO_SHORT: Duration = Duration::from_millis(100);
 
@@ -83,8 +86,11 @@ impl Ending {
 /// Runs a step from its conditions to its end, at the latest at `deadline`.
 pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
     let step = &errand.plan.steps[index];
-    automounts::reach(step, &errand.facts, deadline, cancel);
-    match condition::unmet(step, &errand.facts, deadline, cancel) {
+    let unmet = panics::caught(|| {
+        automounts::reach(step, &errand.facts, deadline, cancel);
+        condition::unmet(step, &errand.facts, deadline, cancel)
+    });
+    match unmet {
         Ok(None) => {}
         Ok(Some(reason)) => return Ending::without_begin(State::Skipped, reason),
         Err(failure) if cancel.is_cancelled() => return told_to_stop(0, failure),
@@ -105,6 +111,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
                 deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt))
             }
         };
+        speaker.begin_attempt();
         let scope = Scope {
             deadline: limit,
             attempt_timeout: step.attempt_timeout,
@@ -116,7 +123,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         };
         let failure = match panics::caught(|| step.action.attempt(&scope)) {
             Ok(effect) => return speaker.success(effect, attempt),
-            Err(failure) => failure,
+            Err(failure) => speaker.with_remarks(failure),
         };
         if cancel.is_cancelled() {
             return told_to_stop(attempt, failure);
@@ -179,7 +186,7 @@ pub(super) struct Speaker<'a> {
     step: usize,
     /// What it waits for, as told last: who looks again and again may say it again and again.
     waiting: Mutex<Option<String>>,
-    remark: Mutex<Option<String>>,
+    remarks: Mutex<Vec<String>>,
     /// What the step has declared, by number; `None` once it was withdrawn.
     intents: Mutex<Vec<Option<Intent>>>,
 }
@@ -190,7 +197,7 @@ impl<'a> Speaker<'a> {
             audience,
             step,
             waiting: Mutex::default(),
-            remark: Mutex::default(),
+            remarks: Mutex::default(),
             intents: Mutex::default(),
         }
     }
@@ -201,20 +208,36 @@ impl<'a> Speaker<'a> {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    fn remarks(&self) -> MutexGuard<'_, Vec<String>> {
+        self.remarks
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What an earlier attempt remarked has been told with its failure.
+    fn begin_attempt(&self) {
+        self.remarks().clear();
+    }
+
+    /// The failure of an attempt with what the attempt has remarked before it.
+    fn with_remarks(&self, failure: Failure) -> Failure {
+        let remarks = self.remarks();
+        let news = remarks.iter().filter(|it| !failure.cause.contains(*it));
+        let cause = news.fold(failure.cause.clone(), |cause, it| format!("{cause}; {it}"));
+        Failure { cause, ..failure }
+    }
+
     fn success(self, effect: Effect, attempts: u32) -> Ending {
         let state = match effect {
             Effect::Done => State::Done,
             Effect::AlreadyDone => State::AlreadyDone,
         };
-        let reason = self
-            .remark
-            .into_inner()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let remarks = self.remarks().join("; ");
         Ending {
             state,
             attempts,
             failure: None,
-            reason,
+            reason: (!remarks.is_empty()).then_some(remarks),
             reached: None,
         }
     }
@@ -252,10 +275,14 @@ impl Voice for Speaker<'_> {
     }
 
     fn remark(&self, remark: &str) {
-        *self
-            .remark
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(remark.to_owned());
+        let mut remarks = self.remarks();
+        if !remarks.iter().any(|it| it == remark) {
+            // What is remarked anew at each look of a long wait must not fill the record.
+            if remarks.len() == REMARKS {
+                remarks.remove(0);
+            }
+            remarks.push(remark.to_owned());
+        }
     }
 
     fn intend(&self, intent: &Intent) -> Mark {

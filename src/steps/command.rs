@@ -4,12 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::sys::cancel::Cancel;
 use crate::sys::guarded::{Obstacle, Trouble};
-use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
+use crate::sys::process::{End, Member, Outcome, Process, Refusal, signal_noun};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -20,11 +23,19 @@ use crate::sys::process::{End, Outcome, Process, Refusal, signal_noun};
 ///   here
 /// - `expect` (integers from 0 to 255; default 0): the exit code that is a success, or a list of them
 /// - `grace` (duration; default "5s"): the time between TERM and KILL when its time ends, at most half of its time
+/// - `leave-behind` (boolean; default false): `false`: the step ends when everything that it started has ended; `true`:
+///   it ends with the program itself, and what that has started (a daemon) runs on until farewell.service is down
 pub const KIND: Kind = Kind {
     name: "command",
     read,
     undo: None,
 };
+
+/// How long a look at a program may take; its file system may not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many processes are named of those that stay.
+const NAMED: usize = 5;
 
 struct Command {
     argv: Vec<Field<String>>,
@@ -33,6 +44,7 @@ struct Command {
     environment: Vec<(String, Field<String>)>,
     expect: Vec<i64>,
     grace: Duration,
+    leave_behind: bool,
 }
 
 fn read(section: &Section<'_>) -> Option<Blueprint> {
@@ -45,11 +57,12 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     {
         section.problem("argv", "its first word, the program, must not be empty");
     }
-    let user = section.text("user", named, Secrecy::Public);
+    let user = section.text("user", user_name, Secrecy::Public);
     let working_directory = section.text("working-directory", path, Secrecy::Public);
     let environment = section.map("environment", variable, plain, |_| Secrecy::MayHold);
     let expect = section.integers("expect", 0..=255);
     let grace = section.duration("grace");
+    let leave_behind = section.boolean("leave-behind");
     section.finish();
     let grace = grace.unwrap_or(Duration::from_secs(5));
     let action = Command {
@@ -59,7 +72,11 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         environment,
         expect: expect.unwrap_or_else(|| vec![0]),
         grace,
+        leave_behind: leave_behind.unwrap_or(false),
     };
+    if let Some(program) = action.argv.first().cloned() {
+        section.check("argv", move |facts| look_at_script(&program, facts));
+    }
     // A program without a slash is looked for in $PATH, which is on the root file system.
     let program = action.argv.first().map(|program| program.taken_as(path));
     let paths = program.into_iter().chain(action.working_directory.clone());
@@ -78,6 +95,23 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     })
 }
 
+/// A script that is there, and that the kernel cannot execute. Whether a program is there at all is the rehearsal's
+/// question: `check` may be asked on another machine.
+fn look_at_script(program: &Field<String>, facts: &Facts) -> Result<(), String> {
+    // What is wrong with its facts is reported of the field itself.
+    let (Ok(program), Ok(cancel)) = (program.get(facts), Cancel::new()) else {
+        return Ok(());
+    };
+    let process = Process {
+        argv: vec![program],
+        ..Process::default()
+    };
+    match process.look(Deadline::after(PATIENCE, Reason::Attempt), &cancel) {
+        Ok(Err(obstacle)) if obstacle.is_of_a_script() => Err(obstacle.to_string()),
+        _ => Ok(()),
+    }
+}
+
 fn variable(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains(['=', '\0']) {
         Err("is no name of a variable".to_owned())
@@ -86,7 +120,7 @@ fn variable(name: &str) -> Result<(), String> {
     }
 }
 
-fn named(text: &str) -> Result<String, String> {
+fn user_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         Err("must not be empty".to_owned())
     } else {
@@ -102,12 +136,13 @@ impl Action for Command {
         let mut tell = |stream: Stream, line: &str| scope.voice.output(stream, line);
         let outcome = process
             .run(scope.deadline, scope.cancel, &mut tell)
-            .map_err(|refusal| not_started(&process, &program, refusal))?;
+            .map_err(|refusal| not_started(scope, &process, &program, refusal))?;
         if outcome.dropped > 0 {
             let remark = format!("{} bytes of its output were dropped", outcome.dropped);
             scope.voice.remark(&remark);
         }
-        if let Some(remark) = left_behind(&outcome) {
+        if self.leave_behind && !outcome.stayed.is_empty() {
+            let remark = format!("{} runs on behind it", named(&outcome.stayed));
             scope.voice.remark(&remark);
         }
         self.judge(&program, &outcome)
@@ -154,46 +189,83 @@ impl Command {
                 .map(pair)
                 .collect::<Result<_, Failure>>()?,
             grace: self.grace,
+            leave_behind: self.leave_behind,
         })
     }
 
     fn judge(&self, program: &str, outcome: &Outcome) -> Result<Effect, Failure> {
-        let (word, mut cause) = match outcome.end {
-            End::Exited(code) if self.expect.contains(&code.into()) => return Ok(Effect::Done),
-            End::Exited(code) => (Word::ExitStatus, format!("exited with {code}")),
+        let is_expected =
+            |end: &End| matches!(end, End::Exited(code) if self.expect.contains(&(*code).into()));
+        let own = outcome.leader.unwrap_or(outcome.end);
+        if is_expected(&outcome.end) {
+            return Ok(Effect::Done);
+        }
+        // What the program itself came to says more than that others of its group were still there.
+        let (word, mut cause) = match own {
+            End::Exited(code) if !is_expected(&own) => {
+                (Word::ExitStatus, format!("exited with {code}"))
+            }
             End::Signalled(number) => {
                 (Word::Signalled, format!("ended by {}", signal_noun(number)))
             }
-            End::TimedOut(reason) => (
-                Word::TimedOut,
-                format!("had not ended when the {} was over", reason.noun()),
-            ),
-            End::Cancelled => (Word::TimedOut, "told to stop".to_owned()),
+            _ => match outcome.end {
+                End::TimedOut(reason) => (Word::TimedOut, timed_out(outcome, reason)),
+                _ => (Word::TimedOut, "told to stop".to_owned()),
+            },
         };
+        if word != Word::TimedOut && !outcome.stayed.is_empty() && !self.leave_behind {
+            cause += &format!("; {} did not end by itself", named(&outcome.stayed));
+        }
         if let Some(stuck) = outcome.stuck {
             cause = format!("{cause}; it is {stuck}");
         }
-        Err(Failure::new(word, program, cause))
+        // `attempts` says whether it is tried again.
+        let is_own = matches!(word, Word::ExitStatus | Word::Signalled);
+        let failure = Failure::new(word, program, cause);
+        let retryable = failure.passing || is_own;
+        Err(failure.passing(retryable))
     }
 }
 
-/// The remark on processes that were still there when the leader had ended by itself.
-fn left_behind(outcome: &Outcome) -> Option<String> {
-    let (count, ended) = match (outcome.left_behind, outcome.stuck) {
-        (0, _) => return None,
-        (count, Some(stuck)) => (count, format!("could not be ended: {stuck}")),
-        (1, None) => (1, "was ended".to_owned()),
-        (count, None) => (count, "were ended".to_owned()),
-    };
-    let noun = if count == 1 { "process" } else { "processes" };
-    Some(format!("{count} {noun} it left behind {ended}"))
+/// What was still there when the time was over.
+fn timed_out(outcome: &Outcome, reason: Reason) -> String {
+    let over = format!("when the {} was over", reason.noun());
+    if outcome.leader.is_none() {
+        return format!("had not ended {over}");
+    }
+    format!(
+        "ended itself, but what it started had not {over}: {} (with `leave-behind = true` it runs on)",
+        named(&outcome.stayed)
+    )
 }
 
-fn not_started(process: &Process, program: &str, refusal: Refusal) -> Failure {
+/// `process 17 (sleep)`; with several, the first few.
+fn named(members: &[Member]) -> String {
+    let mut names: Vec<String> = members
+        .iter()
+        .take(NAMED)
+        .map(|it| format!("{} ({})", it.pid, it.name))
+        .collect();
+    if members.len() > NAMED {
+        names.push(format!("{} more", members.len() - NAMED));
+    }
+    let noun = if members.len() == 1 {
+        "process"
+    } else {
+        "processes"
+    };
+    format!("{noun} {}", names.join(", "))
+}
+
+/// What the system says of a program that could not be started is the same for a file that is not there, a directory, and
+/// a script whose interpreter is not there; a second look tells them apart.
+fn not_started(scope: &Scope<'_>, process: &Process, program: &str, refusal: Refusal) -> Failure {
     match refusal {
         Refusal::UnknownUser(user) => unknown_user(program, &user),
-        // The system does not say whether it was the program or its directory that it did not find.
-        Refusal::Io(error) => cannot_be_started(process, program, &error),
+        Refusal::Io(error) => match process.look(scope.deadline, scope.cancel) {
+            Ok(Err(obstacle)) => not_startable(process, program, &obstacle),
+            _ => cannot_be_started(process, program, &error),
+        },
     }
 }
 

@@ -3,28 +3,30 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::wait::WaitStatus;
 
 use self::group::Group;
-use self::output::Output;
 use self::wake::Wake;
+use self::watch::Watch;
 use super::cancel::{Cancel, Waited};
 use super::guarded::{self, Obstacle, Trouble};
 use super::user;
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 
+mod descriptors;
 mod group;
 mod output;
 mod wake;
+mod watch;
 
+pub use self::descriptors::raise_limit;
 pub use self::group::kill_all;
 
 /// What a child must not inherit: systemctl and other children of systemd report their own errors and status for the
@@ -37,22 +39,14 @@ const KEPT_FROM_CHILDREN: [&str; 4] = [
     "CREDENTIALS_DIRECTORY",
 ];
 
-/// The shortest time between TERM and KILL of a child that is told to stop.
-const SHORTEST_GRACE: Duration = Duration::from_millis(100);
-
-/// How long the rest of a group may outlive its leader unasked: a `tee` that writes its last line needs no signal.
-const COURTESY: Duration = Duration::from_millis(100);
-
-/// Kept between KILL and the deadline, to see that everything is gone and to reap.
-const MARGIN: Duration = Duration::from_millis(100);
+/// Between two tries to start a child while there is no file descriptor, process or thread left for it.
+const SHORTAGE: Duration = Duration::from_millis(50);
 
 const NOT_STARTED: &str =
     "not even started, since its file system or the user database does not answer";
 
-const NOT_ENDED: &str = "still there after SIGKILL, in a call to the kernel that does not return";
-
 /// A child process, not started yet.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Process {
     /// The program, looked for in `$PATH` where there is no slash in it, and its arguments.
     pub argv: Vec<String>,
@@ -64,6 +58,9 @@ pub struct Process {
     pub environment: Vec<(String, String)>,
     /// What it gets between TERM and KILL.
     pub grace: Duration,
+    /// Whether what it started in the background may stay when it has ended by itself. Otherwise its end is the end of
+    /// its whole process group.
+    pub leave_behind: bool,
 }
 
 /// How a child ended.
@@ -80,16 +77,27 @@ pub enum End {
 }
 
 /// What is known of a child that has ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Outcome {
-    /// How it ended.
+    /// How it ended, with all that belongs to it.
     pub end: End,
+    /// How it ended itself, where others of its group were still there then and had to be ended.
+    pub leader: Option<End>,
+    /// The processes of its group that were still there: at the TERM that ended them, or when it was left with them.
+    pub stayed: Vec<Member>,
     /// Bytes of its output that were not told.
     pub dropped: u64,
-    /// Processes that it left behind when it ended by itself, and that were ended too.
-    pub left_behind: usize,
     /// Where it was left, if it could not be ended in time.
     pub stuck: Option<&'static str>,
+}
+
+/// A process of a child's group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub pid: i32,
+    /// The kernel's name of it, the first 15 bytes of its program's.
+    pub name: String,
 }
 
 /// Why a child was not started.
@@ -111,8 +119,9 @@ impl Outcome {
     fn of(end: End, stuck: Option<&'static str>) -> Outcome {
         Outcome {
             end,
+            leader: None,
+            stayed: Vec::new(),
             dropped: 0,
-            left_behind: 0,
             stuck,
         }
     }
@@ -130,8 +139,10 @@ impl Process {
     /// Runs it to its end and returns at `deadline` at the latest, whatever it does. Each line of its output, masked
     /// and bounded (64 KiB a line, 1 MiB in all), is told as it comes; between its two streams there is no order.
     ///
-    /// The whole process group gets TERM `grace` (at most half of the time) before the deadline, or when `cancel` is
-    /// turned, and then KILL. Whoever leaves the group (a daemon) is not followed.
+    /// It has ended when its whole process group has, unless it may leave processes behind. The group gets TERM `grace`
+    /// (at most half of the time) before the deadline, or when `cancel` is turned, and then KILL. A process that leaves
+    /// the group (a daemon) is not followed. While there is no file descriptor, process or thread left for it, it is tried
+    /// again.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -147,9 +158,8 @@ impl Process {
         if cancel.is_cancelled() {
             return Ok(Outcome::of(End::Cancelled, None));
         }
-        let wake = Wake::new()?;
-        let (group, mut child) = match self.start(&wake, deadline, cancel)? {
-            Ok(started) => started?,
+        let (wake, group, child) = match self.start_patiently(deadline, cancel)? {
+            Ok(started) => started,
             Err(waited) => {
                 let end = match waited {
                     Waited::Elapsed => End::TimedOut(deadline.reason()),
@@ -158,25 +168,28 @@ impl Process {
                 return Ok(Outcome::of(end, Some(NOT_STARTED)));
             }
         };
-        let end_at = deadline.instant();
-        let kill_at = end_at - MARGIN.min(left / 10);
-        let watch = Watch {
-            output: Output::of(&mut child),
-            tell,
-            child,
-            group,
-            wake,
-            cancel: Some(cancel),
-            grace: self.grace,
-            term_at: (end_at - self.grace.min(left / 2)).min(kill_at),
-            kill_at,
-            deadline,
-            phase: Phase::Running,
-            leader_ended: None,
-            left_behind: 0,
-            pause: Duration::ZERO,
-        };
-        watch.until_end()
+        Watch::new(self, child, group, wake, (deadline, left), cancel, tell).until_end()
+    }
+
+    /// Starts it, again and again while there is nothing left to start it with: other steps give back what they have.
+    fn start_patiently(&self, deadline: Deadline, cancel: &Cancel) -> Result<Started, Refusal> {
+        loop {
+            let started = Wake::new().map_err(Refusal::Io).and_then(|wake| {
+                let started = self.start(&wake, deadline, cancel)?;
+                Ok(match started {
+                    Ok(started) => started.map(|(group, child)| Ok((wake, group, child)))?,
+                    Err(waited) => Err(waited),
+                })
+            });
+            let has_time = || deadline.left().is_some_and(|left| left > SHORTAGE);
+            match started {
+                Err(Refusal::Io(error))
+                    if is_shortage(&error)
+                        && has_time()
+                        && cancel.sleep(SHORTAGE) == Waited::Elapsed => {}
+                started => return started,
+            }
+        }
     }
 
     /// Looks whether it could be started now, and where its program is. Nothing is started.
@@ -204,7 +217,12 @@ impl Process {
 
     /// Starts it in a thread of its own, which is left behind when the program or its directory is on a file system that
     /// does not answer: `exec` then blocks for ever.
-    fn start(&self, wake: &Wake, deadline: Deadline, cancel: &Cancel) -> io::Result<Started> {
+    fn start(
+        &self,
+        wake: &Wake,
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> io::Result<Result<Result<(Group, Child), Refusal>, Waited>> {
         let process = self.clone();
         let make = move || group::start(|| process.spawn());
         let discard = |started: Result<(Group, Child), Refusal>| {
@@ -240,171 +258,18 @@ impl Process {
         if let Some(directory) = &self.working_directory {
             command.current_dir(directory);
         }
+        descriptors::give_back(&mut command);
         let environment = self.environment.iter().map(|(name, value)| (name, value));
         Ok(command.envs(environment).spawn()?)
     }
 }
 
-type Started = Result<Result<(Group, Child), Refusal>, Waited>;
+/// What was started, or how the wait for it ended.
+type Started = Result<(Wake, Group, Child), Waited>;
 
-/// A child that runs, and what is known of it.
-struct Watch<'a> {
-    child: Child,
-    group: Group,
-    output: Output,
-    tell: &'a mut dyn FnMut(Stream, &str),
-    wake: Wake,
-    /// The switch, until it was turned.
-    cancel: Option<&'a Cancel>,
-    grace: Duration,
-    term_at: Instant,
-    kill_at: Instant,
-    deadline: Deadline,
-    phase: Phase,
-    leader_ended: Option<Instant>,
-    left_behind: usize,
-    /// Until the next look at a group that nobody rings a bell for.
-    pause: Duration,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Phase {
-    Running,
-    /// It was sent TERM: for this end, or because its leader had come to its own.
-    Terminating(Option<End>),
-    /// It was sent KILL.
-    Killing(Option<End>),
-}
-
-impl Watch<'_> {
-    fn until_end(mut self) -> Result<Outcome, Refusal> {
-        loop {
-            let now = Instant::now();
-            let running = self.running(now);
-            if running == 0 {
-                return self.reap();
-            }
-            if now >= self.deadline.instant() {
-                return Ok(self.give_up());
-            }
-            self.advance(now, running);
-            let until = self.next_look(now);
-            let fds = [
-                self.output.pipe(Stream::Out),
-                self.output.pipe(Stream::Err),
-                self.cancel.map(AsFd::as_fd),
-            ];
-            let [out, err, turned] = self.wake.wait(fds, until);
-            if out {
-                self.output.read(Stream::Out, self.tell);
-            }
-            if err {
-                self.output.read(Stream::Err, self.tell);
-            }
-            if turned {
-                let patience = self.cancel.take().map_or(Duration::ZERO, Cancel::patience);
-                let now = Instant::now();
-                let left = self.deadline.instant().saturating_duration_since(now);
-                let grace = self.grace.min(left / 2).min(patience).max(SHORTEST_GRACE);
-                self.kill_at = self.kill_at.min(now + grace);
-            }
-        }
-    }
-
-    /// How many of its processes still run. The group is counted when its leader has ended.
-    fn running(&mut self, now: Instant) -> usize {
-        if self.leader_ended.is_none() && self.group.leader_has_ended() {
-            self.leader_ended = Some(now);
-        }
-        match self.leader_ended {
-            Some(_) => self.group.running(),
-            None => 1,
-        }
-    }
-
-    /// Sends the signal that is due.
-    fn advance(&mut self, now: Instant, running: usize) {
-        match self.phase {
-            Phase::Running => match self.leader_ended {
-                Some(ended) if now >= ended + COURTESY || now >= self.term_at => {
-                    self.left_behind = running;
-                    self.kill_at = self.kill_at.min(now + self.grace);
-                    self.terminate(None);
-                }
-                Some(_) => {}
-                None if self.cancel.is_none() => self.terminate(Some(End::Cancelled)),
-                None if now >= self.term_at => {
-                    self.terminate(Some(End::TimedOut(self.deadline.reason())));
-                }
-                None => {}
-            },
-            Phase::Terminating(end) if now >= self.kill_at => {
-                self.group.signal(Signal::SIGKILL);
-                self.phase = Phase::Killing(end);
-                self.pause = Duration::ZERO;
-            }
-            Phase::Terminating(_) => {}
-            Phase::Killing(_) => self.group.signal(Signal::SIGKILL),
-        }
-    }
-
-    fn terminate(&mut self, end: Option<End>) {
-        self.group.signal(Signal::SIGTERM);
-        // A stopped process sees its TERM only when it goes on.
-        self.group.signal(Signal::SIGCONT);
-        self.phase = Phase::Terminating(end);
-        self.pause = Duration::ZERO;
-    }
-
-    fn next_look(&mut self, now: Instant) -> Instant {
-        let due = match self.phase {
-            Phase::Running => self.term_at,
-            Phase::Terminating(_) => self.kill_at,
-            Phase::Killing(_) => self.deadline.instant(),
-        };
-        // The leader's end rings the bell; those of others are seen only by looking.
-        if self.leader_ended.is_none() {
-            return due;
-        }
-        self.pause = (self.pause * 2).clamp(Duration::from_millis(5), Duration::from_millis(80));
-        due.min(now + self.pause)
-    }
-
-    fn reap(mut self) -> Result<Outcome, Refusal> {
-        let dropped = self.output.finish(self.tell);
-        self.group.forget();
-        let status = self.child.wait()?;
-        let own = || match (status.code(), status.signal()) {
-            (Some(code), _) => End::Exited(code),
-            (None, signal) => End::Signalled(signal.unwrap_or_default()),
-        };
-        let end = match self.phase {
-            Phase::Terminating(Some(end)) | Phase::Killing(Some(end)) => end,
-            _ => own(),
-        };
-        Ok(Outcome {
-            end,
-            dropped,
-            left_behind: self.left_behind,
-            stuck: None,
-        })
-    }
-
-    /// Leaves it where it is. It stays in the table of live groups, and its leader's number is not given away.
-    fn give_up(mut self) -> Outcome {
-        let end = match self.phase {
-            Phase::Terminating(Some(end)) | Phase::Killing(Some(end)) => end,
-            _ => match self.group.leader_status() {
-                Some(WaitStatus::Exited(_, code)) => End::Exited(code),
-                Some(WaitStatus::Signaled(_, signal, _)) => End::Signalled(signal as i32),
-                _ => End::TimedOut(self.deadline.reason()),
-            },
-        };
-        Outcome {
-            end,
-            dropped: self.output.finish(self.tell),
-            left_behind: self.left_behind,
-            stuck: Some(NOT_ENDED),
-        }
-    }
+/// Whether there is nothing left now to start a process with: descriptors of this process or the system, processes or
+/// threads.
+fn is_shortage(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN))
 }

@@ -145,3 +145,23 @@ pub fn attempt_with(
     assert!(took < timeout + Duration::from_secs(2), "took {took:?}");
     Attempt { result, told, took }
 }
+
+/// What a rehearsal of a step says, or its failure.
+pub fn rehearse(kind: &str, keys: &str) -> Result<String, String> {
+    let (action, told, http) = (action(kind, keys), Told::default(), http());
+    let (facts, cancel) = (
+        Facts::new(Trigger::Stop, "test"),
+        Cancel::new().expect("a switch"),
+    );
+    let limit = Duration::from_secs(60);
+    let scope = Scope {
+        deadline: Deadline::after(limit, Reason::Timeout),
+        attempt_timeout: limit,
+        cancel: &cancel,
+        facts: &facts,
+        http: &http,
+        voice: &told,
+    };
+    let said = action.rehearse(&scope);
+    said.map_err(|failure| failure.to_string())
+}

@@ -33,6 +33,21 @@ pub enum Obstacle {
     Program(io::Error),
     /// It is a script whose interpreter is not there, or may not be executed.
     Interpreter(PathBuf, io::Error),
+    /// It is a script whose first line ends in a carriage return, which the kernel takes for a part of the interpreter's
+    /// name or argument.
+    CarriageReturn(PathBuf),
+    /// It is a text without an interpreter, which the kernel cannot execute.
+    NoInterpreter(PathBuf),
+}
+
+impl Obstacle {
+    /// Whether the program is there, and is a script that cannot be executed.
+    pub fn is_of_a_script(&self) -> bool {
+        matches!(
+            self,
+            Obstacle::Interpreter(..) | Obstacle::CarriageReturn(_) | Obstacle::NoInterpreter(_)
+        )
+    }
 }
 
 impl fmt::Display for Obstacle {
@@ -44,6 +59,17 @@ impl fmt::Display for Obstacle {
             Obstacle::Interpreter(path, error) => {
                 write!(out, "its interpreter {}: {error}", path.display())
             }
+            Obstacle::CarriageReturn(path) => write!(
+                out,
+                "the first line of {0} ends in a carriage return, which becomes a part of its interpreter; \
+                 sed -i 's/\\r$//' {0} takes it out of all lines",
+                path.display()
+            ),
+            Obstacle::NoInterpreter(path) => write!(
+                out,
+                "{} is a text file without a first line like #!/bin/sh, so that nothing executes it",
+                path.display()
+            ),
         }
     }
 }
@@ -72,6 +98,12 @@ pub fn startable(
     let rest = rest.ok_or_else(no_answer)?;
     if word == b"found" {
         return Ok(Ok(path_of(rest)));
+    }
+    if word == b"carriage-return" {
+        return Ok(Err(Obstacle::CarriageReturn(path_of(rest))));
+    }
+    if word == b"no-interpreter" {
+        return Ok(Err(Obstacle::NoInterpreter(path_of(rest))));
     }
     let (code, path) = split(rest);
     let error = io::Error::from_raw_os_error(number(code).ok_or_else(no_answer)?);
@@ -104,12 +136,16 @@ pub(super) fn answer(program: &OsStr, user: &OsStr, directory: &OsStr) -> io::Re
         Ok(found) => found,
         Err(error) => return told("program", &error, Path::new("")),
     };
-    if let Some(interpreter) = interpreter(&found)
-        && let Err(error) = executable(&interpreter)
-    {
-        return told("interpreter", &error, &interpreter);
-    }
-    let mut answer = b"found ".to_vec();
+    let word: &[u8] = match format(&found) {
+        Format::Script(interpreter) => match executable(&interpreter) {
+            Err(error) => return told("interpreter", &error, &interpreter),
+            Ok(()) => b"found ",
+        },
+        Format::CarriageReturn => b"carriage-return ",
+        Format::Text => b"no-interpreter ",
+        Format::Other => b"found ",
+    };
+    let mut answer = word.to_vec();
     answer.extend_from_slice(found.as_os_str().as_bytes());
     Ok(answer)
 }
@@ -143,18 +179,63 @@ fn executable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The program after `#!` of a script. What is none, or cannot be read, has no interpreter.
-fn interpreter(path: &Path) -> Option<PathBuf> {
+/// What the kernel makes of a program's first bytes; see execve(2).
+#[derive(Debug, PartialEq, Eq)]
+enum Format {
+    /// A script with this interpreter.
+    Script(PathBuf),
+    /// A script whose first line ends in a carriage return.
+    CarriageReturn,
+    /// A text that says nothing of an interpreter.
+    Text,
+    /// A binary of whatever format, or what cannot be read.
+    Other,
+}
+
+fn format(path: &Path) -> Format {
     let mut head = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(HEAD)
-        .read_to_end(&mut head)
-        .ok()?;
-    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n');
-    let words = line
-        .take(1)
-        .flat_map(|line| line.split(u8::is_ascii_whitespace));
-    let word = words.into_iter().find(|word| !word.is_empty())?;
-    Some(path_of(word))
+    let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    match read {
+        Ok(_) => format_of(&head),
+        Err(_) => Format::Other,
+    }
+}
+
+fn format_of(head: &[u8]) -> Format {
+    let Some(rest) = head.strip_prefix(b"#!") else {
+        // binfmt_misc(5) may know other formats; none of them is all text.
+        let is_text = !head.contains(&0) && !head.starts_with(b"\x7fELF");
+        return if is_text { Format::Text } else { Format::Other };
+    };
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.ends_with(b"\r") {
+        return Format::CarriageReturn;
+    }
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t'));
+    match words.find(|word| !word.is_empty()) {
+        Some(word) => Format::Script(path_of(word)),
+        None => Format::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_have_the_format_that_the_kernel_sees() {
+        let script = |path: &str| Format::Script(path.into());
+        assert_eq!(format_of(b"#!/bin/sh\ntrue\n"), script("/bin/sh"));
+        assert_eq!(
+            format_of(b"#! /usr/bin/env  sh -e\ntrue\r\n"),
+            script("/usr/bin/env")
+        );
+        assert_eq!(format_of(b"#!/bin/sh\r\ntrue\r\n"), Format::CarriageReturn);
+        assert_eq!(format_of(b"#!/bin/sh -e\r\n"), Format::CarriageReturn);
+        assert_eq!(format_of(b"echo hello\n"), Format::Text);
+        assert_eq!(format_of(b""), Format::Text);
+        assert_eq!(format_of(b"#!\n"), Format::Text);
+        assert_eq!(format_of(b"\x7fELF\x02\x01"), Format::Other);
+        assert_eq!(format_of(b"MZ\0\0"), Format::Other);
+    }
 }

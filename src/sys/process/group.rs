@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
 use std::thread;
@@ -12,6 +13,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
+use super::Member;
+
 /// The groups whose leaders are not reaped yet, so that their numbers cannot mean anything else.
 static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
@@ -20,19 +23,26 @@ fn live() -> MutexGuard<'static, Vec<Pid>> {
 }
 
 /// The group of a child that was started as its leader and is not reaped.
-pub struct Group(Pid);
+pub struct Group {
+    leader: Pid,
+    /// Those of it that ran at the last look.
+    known: Vec<Member>,
+}
 
 impl Group {
     /// The group that the child `leader` leads.
     fn of(leader: u32) -> Group {
         let leader = Pid::from_raw(leader.cast_signed());
         live().push(leader);
-        Group(leader)
+        Group {
+            leader,
+            known: Vec::new(),
+        }
     }
 
     /// Sends `signal` to all of it.
     pub fn signal(&self, signal: Signal) {
-        send(self.0, signal);
+        send(self.leader, signal);
     }
 
     /// Whether the leader has ended, which leaves it to be reaped.
@@ -48,35 +58,44 @@ impl Group {
     fn look(&self) -> nix::Result<WaitStatus> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
-            match waitid(Id::Pid(self.0), flags) {
+            match waitid(Id::Pid(self.leader), flags) {
                 Err(Errno::EINTR) => {}
                 status => return status,
             }
         }
     }
 
-    /// How many of its processes still run. Zombies do not count: they have ended, and are their parents' business.
-    pub fn running(&self) -> usize {
+    /// Whether one of its processes still runs. Zombies do not count: they have ended, and are their parents' business.
+    pub fn is_running(&mut self) -> bool {
+        // Those that were there at the last look mostly still are, and then nobody else has to be looked at.
+        let group = self.leader;
+        self.known
+            .retain(|it| member(&Path::new("/proc").join(it.pid.to_string()), group).is_some());
+        if self.known.is_empty() {
+            self.known = self.members();
+        }
+        !self.known.is_empty()
+    }
+
+    /// Its processes that still run.
+    pub fn members(&self) -> Vec<Member> {
         let Ok(processes) = fs::read_dir("/proc") else {
-            return 0;
+            return Vec::new();
+        };
+        let is_process = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
         };
         processes
             .filter_map(Result::ok)
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .as_encoded_bytes()
-                    .iter()
-                    .all(u8::is_ascii_digit)
-            })
-            .filter_map(|entry| fs::read(entry.path().join("stat")).ok())
-            .filter(|stat| group_of_running(stat) == Some(self.0.as_raw()))
-            .count()
+            .filter(is_process)
+            .filter_map(|entry| member(&entry.path(), self.leader))
+            .collect()
     }
 
     /// Forgets it, right before its leader is reaped.
     pub fn forget(self) {
-        live().retain(|leader| *leader != self.0);
+        live().retain(|leader| *leader != self.leader);
     }
 }
 
@@ -129,17 +148,27 @@ fn send(leader: Pid, signal: Signal) {
     let _ = kill(leader, signal);
 }
 
-/// The group in a line of `/proc/PID/stat` (proc_pid_stat(5)), unless the process is a zombie.
-fn group_of_running(stat: &[u8]) -> Option<i32> {
-    // The name before it may hold blanks and parentheses.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
+/// The process of `directory` (`/proc/PID`), where it runs in `group`.
+fn member(directory: &Path, group: Pid) -> Option<Member> {
+    let pid = directory.file_name()?.to_str()?.parse().ok()?;
+    let stat = fs::read(directory.join("stat")).ok()?;
+    let (name, of) = running(&stat)?;
+    (of == group.as_raw()).then_some(Member { pid, name })
+}
+
+/// The name and the group in a line of `/proc/PID/stat` (proc_pid_stat(5)), unless the process is a zombie.
+fn running(stat: &[u8]) -> Option<(String, i32)> {
+    // The name may hold blanks and parentheses.
+    let (begin, end) = (
+        stat.iter().position(|byte| *byte == b'(')?,
+        stat.iter().rposition(|byte| *byte == b')')?,
+    );
+    let name = String::from_utf8_lossy(stat.get(begin + 1..end)?).into_owned();
     let rest = String::from_utf8_lossy(&stat[end + 1..]);
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
-    let group = fields.nth(1)?;
-    (!matches!(state, "Z" | "X" | "x"))
-        .then(|| group.parse().ok())
-        .flatten()
+    let group = fields.nth(1)?.parse().ok()?;
+    (!matches!(state, "Z" | "X" | "x")).then_some((name, group))
 }
 
 #[cfg(test)]
@@ -148,8 +177,9 @@ mod tests {
 
     #[test]
     fn the_group_is_found_behind_any_name() {
-        assert_eq!(group_of_running(b"7 (a) b) S 1 42 42 0 -1"), Some(42));
-        assert_eq!(group_of_running(b"7 (sh) Z 1 42 42 0 -1"), None);
-        assert_eq!(group_of_running(b"7 (sh"), None);
+        let sleeps = running(b"7 (a) b) S 1 42 42 0 -1");
+        assert_eq!(sleeps, Some(("a) b".to_owned(), 42)));
+        assert_eq!(running(b"7 (sh) Z 1 42 42 0 -1"), None);
+        assert_eq!(running(b"7 (sh"), None);
     }
 }

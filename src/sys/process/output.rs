@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::event::Stream;
 use crate::secrets;
+use crate::sys::workers::{self, Next};
 
 /// The longest line, in bytes.
 const LINE: usize = 64 << 10;
@@ -65,6 +66,20 @@ impl Output {
             (_, Stream::Err) => self.err = None,
         }
         0
+    }
+
+    /// Has the rest read and dropped by threads of their own, until those who write it have ended: a daemon must not be
+    /// ended by SIGPIPE, nor wait for ever, because of what it says.
+    pub fn drain(&mut self) {
+        fn drop_all(mut pipe: impl io::Read + Send + 'static) {
+            // Without a thread the pipe is closed; who writes to it hears of that.
+            let _ = workers::start(move || -> Next {
+                let _ = io::copy(&mut pipe, &mut io::sink());
+                Box::new(|| {})
+            });
+        }
+        self.out.take().into_iter().for_each(drop_all);
+        self.err.take().into_iter().for_each(drop_all);
     }
 
     /// Reads and tells what is there without waiting, and returns how many bytes of all were never told.
