@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use farewell::config::document;
 use farewell::config::facts::Facts;
+use farewell::config::section::{Reading, Secrecy, Section};
 use farewell::event::{Result as RunResult, State};
 use farewell::failure::{Failure, Word};
 use farewell::rehearsal::{Answer, Verdict, rehearse};
@@ -306,4 +309,29 @@ fn a_run_that_was_told_to_end_at_once_before_it_began_begins_nothing() {
         assert_eq!(ear.end(index).state, State::Cancelled);
         assert_eq!(begun.load(Ordering::Relaxed), 0, "{index} was begun");
     }
+}
+
+#[test]
+fn a_panic_in_a_condition_costs_the_other_steps_nothing() {
+    let document = document::parse("if-path = \"/\"");
+    let reading = Reading::new(Path::new("test.toml"), None, None);
+    let section = Section::new(&reading, &document.table, 1);
+    let mut plan = plan(
+        "condition",
+        &(step("a", "") + &step("b", "")),
+        vec![done(), done()],
+    );
+    // It is parsed when it is read, and again at the run.
+    static PARSED: AtomicU32 = AtomicU32::new(0);
+    let parse = |text: &str| match PARSED.fetch_add(1, Ordering::Relaxed) {
+        0 => Ok(PathBuf::from(text)),
+        _ => panic!("ouch"),
+    };
+    plan.steps[0].if_path = section.text("if-path", parse, Secrecy::Public);
+    assert!(plan.steps[0].if_path.is_some());
+    let (outcome, ear, _) = run(plan);
+    assert_eq!(outcome.result, RunResult::Failed);
+    let end = ear.end(0);
+    assert_eq!((end.state, end.word), (State::Failed, Some(Word::Panic)));
+    assert_eq!(ear.end(1).state, State::Done);
 }

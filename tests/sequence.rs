@@ -228,10 +228,12 @@ fn a_command_that_ignores_term_is_killed() {
 fn grandchildren_that_are_left_are_ended() {
     let script = "(trap '' TERM; touch @/there; while :; do sleep 0.05; done) & ".to_owned()
         + &until("@/there");
-    let (cli, _) = misbehave("grandchildren", &script, "grace = \"200ms\"", 0);
-    let report = cli.report();
-    let reason = step(&report, "bad")["reason"].as_str().expect("a remark");
-    assert!(reason.contains("left behind"), "{reason}");
+    let keys = "grace = \"200ms\"\ntimeout = \"2s\"";
+    let (cli, _) = misbehave("grandchildren", &script, keys, 1);
+    let bad = step(&cli.report(), "bad").clone();
+    assert_eq!(bad["state"], "timed-out", "{bad}");
+    let message = bad["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("what it started had not"), "{message}");
 }
 
 #[test]
@@ -309,4 +311,66 @@ fn a_wrong_configuration_runs_nothing() {
     assert!(ended.stderr.contains("nonsense"), "{ended:?}");
     assert!(cli.words().is_empty() && cli.records().is_empty());
     assert_eq!(cli.end(&["run", "--trigger", "earthquake"]).code, 64);
+}
+
+#[test]
+fn an_exit_code_is_tried_again_as_often_as_attempts_says() {
+    // Ends well the third time.
+    let script = "echo x >> @/tries; [ $(wc -l < @/tries) -ge 3 ]";
+    let (cli, _) = run("tries", &sh("poll", script, "attempts = 100"), 0);
+    let report = cli.report();
+    assert_eq!(report["steps"][0]["attempts"], 3, "{report}");
+    // Once where nothing is said.
+    let (cli, _) = run("once", &sh("poll", script, ""), 1);
+    let report = cli.report();
+    assert_eq!(report["steps"][0]["attempts"], 1, "{report}");
+    assert_eq!(report["steps"][0]["error"]["word"], "exit-status");
+    // No more often than it says.
+    let (cli, _) = run("twice", &sh("poll", script, "attempts = 2"), 1);
+    assert_eq!(cli.report()["steps"][0]["attempts"], 2);
+}
+
+#[test]
+fn hundreds_of_commands_side_by_side_find_descriptors_and_children_keep_their_limit() {
+    let few = "ulimit -S -n";
+    let config: String = (0..400)
+        .map(|number| {
+            let more = "after = []\ntimeout = \"5m\"";
+            sh(&format!("s{number}"), "sleep 0.3", more)
+        })
+        .collect::<String>()
+        + &sh("limit", &format!("{few} > @/limit"), "")
+        + "[farewell]\nbudget = \"10m\"\n";
+    for (name, hard) in [("soft", 4096), ("hard", 300)] {
+        let cli = Cli::new(&format!("many-{name}"), &config);
+        let mut command = cli.command(&["run"]);
+        let shell = format!("ulimit -S -n 256; ulimit -H -n {hard}; exec \"$0\" \"$@\"");
+        let mut limited = std::process::Command::new("sh");
+        limited.arg("-c").arg(shell).arg(command.get_program());
+        limited.args(command.get_args());
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => limited.env(key, value),
+                None => limited.env_remove(key),
+            };
+        }
+        command = limited;
+        let output = command.output().expect("started");
+        let report = cli.report();
+        assert_eq!(report["result"], "ok", "{name}: {output:?}");
+        assert_eq!(cli.text("limit").trim(), "256", "{name}");
+    }
+}
+
+#[test]
+fn what_a_failed_command_left_out_of_its_output_is_told() {
+    let script = "yes | head -c 3000000; exit 3";
+    let (cli, _) = run("dropped", &sh("loud", script, ""), 1);
+    let report = cli.report();
+    let message = report["steps"][0]["error"]["message"].to_string();
+    assert!(message.contains("exited with 3; "), "{message}");
+    assert!(
+        message.contains(" bytes of its output were dropped"),
+        "{message}"
+    );
 }
