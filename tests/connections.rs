@@ -2,12 +2,14 @@
 
 mod support;
 
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use farewell::step::Effect;
 use farewell::sys::cancel::Cancel;
-use support::scope::{attempt, attempt_with, problems};
+use support::scope::{attempt, attempt_with, problems, rehearse_with_warnings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -86,6 +88,95 @@ fn several_ports_are_told_one_by_one() {
         message.starts_with(&format!("{}, {}:", part(low), part(high))),
         "{message}"
     );
+}
+
+#[test]
+fn a_client_that_waits_for_its_answer_is_waited_for() {
+    let (_listener, port, connections) = connected("127.0.0.1", 1);
+    let (client, server) = connections.into_iter().next().expect("one");
+    // The whole request is there; this side may still answer (CLOSE_WAIT).
+    client.shutdown(Shutdown::Write).expect("shut down");
+    let keys = format!("ports = {port}");
+    let late = attempt("wait-connections", &keys, SECOND);
+    assert_eq!(late.failure().0, "timed-out");
+    // Answered and closed; that the client has not closed its own side keeps nobody waiting (FIN_WAIT2 of an orphan).
+    drop(server);
+    let attempt = attempt("wait-connections", &keys, SECOND * 60);
+    assert_eq!(attempt.result, Ok(Effect::Done));
+    drop(client);
+}
+
+#[test]
+fn a_client_that_still_sends_is_waited_for() {
+    let (_listener, port, connections) = connected("127.0.0.1", 1);
+    let (client, server) = connections.into_iter().next().expect("one");
+    // This side has said all, and still reads (FIN_WAIT2 of a socket that is open).
+    server.shutdown(Shutdown::Write).expect("shut down");
+    let keys = format!("ports = {port}");
+    let late = attempt("wait-connections", &keys, SECOND);
+    assert_eq!(late.failure().0, "timed-out");
+    drop(server);
+    let attempt = attempt("wait-connections", &keys, SECOND * 60);
+    assert_eq!(attempt.result, Ok(Effect::Done));
+    drop(client);
+}
+
+#[test]
+fn a_port_that_nobody_serves_is_told() {
+    let (listener, port, _) = connected("127.0.0.1", 0);
+    let keys = format!("ports = {port}");
+    let served = attempt("wait-connections", &keys, SECOND * 60);
+    assert_eq!(served.told.remark(), "");
+    drop(listener);
+    let attempt = attempt("wait-connections", &keys, SECOND * 60);
+    assert_eq!(attempt.result, Ok(Effect::Done));
+    let remark = format!("nobody listens on port {port}");
+    assert_eq!(attempt.told.remark(), remark);
+    let (said, warnings) = rehearse_with_warnings("wait-connections", &keys);
+    assert_eq!(said, Ok(format!("no connection on port {port} now")));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with(&remark), "{warnings:?}");
+}
+
+/// A service in a network namespace of its own, with one connection there.
+const APART: &str = "import socket, sys
+listener = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+client = socket.create_connection(listener.getsockname())
+server = listener.accept()[0]
+print('there', flush=True)
+sys.stdin.readline()
+client.close(); server.close()
+print('closed', flush=True)
+sys.stdin.readline()";
+
+#[test]
+fn connections_in_another_network_namespace_are_counted() {
+    // A port that nobody has here, and that is not given to anybody else meanwhile.
+    let (listener, port, _) = connected("127.0.0.2", 0);
+    drop(listener);
+    let mut apart = Command::new("unshare")
+        .args(["--net", "--kill-child", "--fork", "sh", "-c"])
+        .arg("ip link set lo up && exec python3 -c \"$0\" \"$1\"")
+        .args([APART, &port.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("unshare");
+    let mut said = BufReader::new(apart.stdout.take().expect("a pipe")).lines();
+    let mut input = apart.stdin.take().expect("a pipe");
+    assert_eq!(said.next().expect("a line").expect("read"), "there");
+    let keys = format!("ports = {port}");
+    let late = attempt("wait-connections", &keys, SECOND);
+    let told = format!("1 connection on port {port}: still there when the timeout was over");
+    // Both ends are in that namespace; the client's port is another one.
+    assert_eq!(late.failure(), ("timed-out", told));
+    writeln!(input, "close").expect("written");
+    assert_eq!(said.next().expect("a line").expect("read"), "closed");
+    let attempt = attempt("wait-connections", &keys, SECOND * 60);
+    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.told.remark(), "");
+    drop(input);
+    assert!(apart.wait().expect("ended").success());
 }
 
 #[test]

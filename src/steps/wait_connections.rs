@@ -1,4 +1,4 @@
-//! `wait-connections`: waits until local TCP ports have no established connection left.
+//! `wait-connections`: waits until local TCP ports have no connection left through which data may still flow.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
-use crate::sys::sockets;
+use crate::sys::connections::{self, Port};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -50,12 +50,20 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
 impl Action for WaitConnections {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let mut told = String::new();
+        // Whoever served a port may have ended when its last connection has.
+        let mut served: Vec<bool> = vec![false; self.ports.len()];
         loop {
-            let counts = self.count()?;
-            if counts.iter().sum::<usize>() <= self.remaining {
+            let found = self.look()?;
+            for (served, port) in served.iter_mut().zip(&found) {
+                *served |= port.is_served || port.connections > 0;
+            }
+            if total(&found) <= self.remaining {
+                if let Some(unserved) = self.unserved(&served) {
+                    scope.voice.remark(&unserved);
+                }
                 return Ok(Effect::Done);
             }
-            let noun = self.noun(&counts);
+            let noun = self.noun(&found);
             if noun != told {
                 scope.voice.waiting(&noun);
                 told.clone_from(&noun);
@@ -78,10 +86,17 @@ impl Action for WaitConnections {
         }
     }
 
-    fn rehearse(&self, _: &Scope<'_>) -> Result<String, Failure> {
-        let counts = self.count()?;
-        if counts.iter().sum::<usize>() > 0 {
-            return Ok(format!("{} now", self.noun(&counts)));
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let found = self.look()?;
+        let served: Vec<bool> = found.iter().map(|port| port.is_served).collect();
+        if let Some(unserved) = self.unserved(&served) {
+            let warning = format!(
+                "{unserved}: if the application is running, check `ports`, since a run would wait for nothing"
+            );
+            scope.voice.warn(&warning);
+        }
+        if total(&found) > 0 {
+            return Ok(format!("{} now", self.noun(&found)));
         }
         let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         let plural = if ports.len() == 1 { "" } else { "s" };
@@ -90,23 +105,38 @@ impl Action for WaitConnections {
     }
 }
 
+fn total(found: &[Port]) -> usize {
+    found.iter().map(|port| port.connections).sum()
+}
+
 impl WaitConnections {
-    /// The connections of each port.
-    fn count(&self) -> Result<Vec<usize>, Failure> {
-        sockets::established(&self.ports)
+    /// What each port has.
+    fn look(&self) -> Result<Vec<Port>, Failure> {
+        connections::of(&self.ports)
             .map_err(|error| Failure::new(Word::Io, "/proc/net/tcp", error.to_string()))
     }
 
+    /// `nobody listens on port 8081`, where there is one that nobody served.
+    fn unserved(&self, served: &[bool]) -> Option<String> {
+        let ports = self.ports.iter().zip(served);
+        let ports: Vec<String> = ports
+            .filter(|(_, served)| !**served)
+            .map(|(port, _)| port.to_string())
+            .collect();
+        let plural = if ports.len() == 1 { "" } else { "s" };
+        (!ports.is_empty()).then(|| format!("nobody listens on port{plural} {}", ports.join(", ")))
+    }
+
     /// `3 connections on port 8080, 1 connection on port 8443`.
-    fn noun(&self, counts: &[usize]) -> String {
+    fn noun(&self, found: &[Port]) -> String {
         let parts: Vec<String> = self
             .ports
             .iter()
-            .zip(counts)
-            .filter(|(_, count)| **count > 0)
-            .map(|(port, count)| {
-                let plural = if *count == 1 { "" } else { "s" };
-                format!("{count} connection{plural} on port {port}")
+            .zip(found)
+            .filter(|(_, found)| found.connections > 0)
+            .map(|(port, found)| {
+                let plural = if found.connections == 1 { "" } else { "s" };
+                format!("{} connection{plural} on port {port}", found.connections)
             })
             .collect();
         parts.join(", ")

@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-use super::sockets;
+use super::sockets::{self, Socket, State};
 
 /// Who listens at an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,11 @@ pub struct Listening {
 /// When `/proc` is not there.
 pub fn listeners(addresses: &[SocketAddr]) -> io::Result<Vec<Option<Listening>>> {
     let mut sockets = Vec::new();
-    sockets::each_line(|line| sockets.extend(parse(line)))?;
+    sockets::each("self", |socket| {
+        if socket.state == State::Listen {
+            sockets.push(socket);
+        }
+    })?;
     let answering: Vec<Vec<u64>> = addresses
         .iter()
         .map(|address| answering(&sockets, *address))
@@ -45,50 +49,11 @@ pub fn listeners(addresses: &[SocketAddr]) -> io::Result<Vec<Option<Listening>>>
     Ok(answering.into_iter().map(listening).collect())
 }
 
-/// A listening socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Socket {
-    address: SocketAddr,
-    inode: u64,
-}
-
-/// The socket of a line in state 0A: `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 …`.
-fn parse(line: &str) -> Option<Socket> {
-    let mut fields = line.split_ascii_whitespace();
-    let (host, port) = fields.nth(1)?.rsplit_once(':')?;
-    if fields.nth(1)? != "0A" {
-        return None;
-    }
-    let inode = fields.nth(5)?.parse().ok()?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let address = SocketAddr::new(ip(host)?, port);
-    Some(Socket { address, inode })
-}
-
-/// Each group of eight digits is a word of memory, as this machine's byte order writes it.
-fn ip(digits: &str) -> Option<IpAddr> {
-    let words = digits.as_bytes().chunks_exact(8);
-    if !words.remainder().is_empty() {
-        return None;
-    }
-    let bytes: Vec<u8> = words
-        .map(|word| u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok())
-        .collect::<Option<Vec<u32>>>()?
-        .into_iter()
-        .flat_map(u32::to_ne_bytes)
-        .collect();
-    match bytes.len() {
-        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
-        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
-        _ => None,
-    }
-}
-
 /// The sockets that the kernel would choose from for a connection to `address`: one that is bound to the address itself
 /// goes before one that is bound to any of its family, and this one before an IPv6 socket that takes IPv4 too.
 fn answering(sockets: &[Socket], address: SocketAddr) -> Vec<u64> {
     let wanted = address.ip().to_canonical();
-    let distance = |socket: &Socket| match (socket.address.ip(), wanted) {
+    let distance = |socket: &Socket| match (socket.local.ip(), wanted) {
         (ip, wanted) if ip.to_canonical() == wanted => Some(0),
         (IpAddr::V4(ip), IpAddr::V4(_)) if ip.is_unspecified() => Some(1),
         (IpAddr::V6(ip), IpAddr::V6(_)) if ip.is_unspecified() => Some(1),
@@ -97,7 +62,7 @@ fn answering(sockets: &[Socket], address: SocketAddr) -> Vec<u64> {
     };
     let near: Vec<(i32, u64)> = sockets
         .iter()
-        .filter(|socket| socket.address.port() == address.port())
+        .filter(|socket| socket.local.port() == address.port())
         .filter_map(|socket| Some((distance(socket)?, socket.inode)))
         .collect();
     let nearest = near.iter().map(|(distance, _)| *distance).min();
@@ -153,35 +118,6 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn line(address: &str, state: &str) -> String {
-        format!(
-            "   0: {address} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0"
-        )
-    }
-
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn lines_are_understood() {
-        for (address, expected) in [
-            ("0100007F:1F90", "127.0.0.1:8080"),
-            ("00000000:0050", "0.0.0.0:80"),
-            ("00000000000000000000000001000000:0050", "[::1]:80"),
-            (
-                "0000000000000000FFFF00000100007F:0051",
-                "[::ffff:127.0.0.1]:81",
-            ),
-        ] {
-            let expected = Socket {
-                address: expected.parse().expect("an address"),
-                inode: 4711,
-            };
-            assert_eq!(parse(&line(address, "0A")), Some(expected));
-            assert_eq!(parse(&line(address, "01")), None);
-        }
-        assert_eq!(parse("  sl  local_address rem_address   st tx_queue"), None);
-        assert_eq!(parse(&line("0100007:1F90", "0A")), None);
-    }
-
     #[test]
     fn the_nearest_socket_answers() {
         let sockets: Vec<Socket> = [
@@ -196,7 +132,10 @@ mod tests {
         .into_iter()
         .zip(1..)
         .map(|(address, inode)| Socket {
-            address: address.parse().expect("an address"),
+            local: address.parse().expect("an address"),
+            remote: "0.0.0.0:0".parse().expect("an address"),
+            state: State::Listen,
+            unsent: 0,
             inode,
         })
         .collect();

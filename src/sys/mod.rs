@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod cancel;
 pub mod clock;
+pub mod connections;
 pub mod console;
 pub mod devices;
 pub mod digest;

@@ -1,68 +1,199 @@
-//! The TCP connections of this machine (of this network namespace), from `/proc/net/tcp` and `tcp6` (proc_pid_net(5)).
+//! The TCP sockets of a network namespace, from `/proc/PID/net/tcp` and `tcp6` (proc_pid_net(5)).
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How many established connections each of `ports` (local ones) has, in their order.
-///
-/// # Errors
-/// When the kernel does not say.
-pub fn established(ports: &[u16]) -> io::Result<Vec<usize>> {
-    let mut counts = vec![0; ports.len()];
-    each_line(|line| {
-        if let Some(port) = established_port(line) {
-            for (_, count) in ports.iter().zip(&mut counts).filter(|(it, _)| **it == port) {
-                *count += 1;
-            }
-        }
-    })?;
-    Ok(counts)
+/// The states of a socket that matter here; their numbers are those of the kernel's `include/net/tcp_states.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Data flows in both directions.
+    Established,
+    /// This side has closed its direction, and the peer has not acknowledged it.
+    FinWait1,
+    /// This side has closed its direction; the peer may still send.
+    FinWait2,
+    /// The peer has closed its direction; this side may still send.
+    CloseWait,
+    /// Both have closed, and the peer has not acknowledged this side's last bytes.
+    LastAck,
+    /// As [`State::LastAck`], where both closed at once.
+    Closing,
+    /// It waits for connections.
+    Listen,
+    /// Any other one, in which nothing flows.
+    Other,
 }
 
-/// Tells every line of the kernel's two tables of TCP sockets, their heads too.
-pub(super) fn each_line(mut tell: impl FnMut(&str)) -> io::Result<()> {
-    for path in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let file = match File::open(path) {
-            // Where IPv6 is off there are no such connections.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => {
-                continue;
-            }
+/// A TCP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// This side's address.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// Its state.
+    pub state: State,
+    /// Bytes that the peer has not acknowledged.
+    pub unsent: u32,
+    /// The inode of the open file; 0 where no process has it open any more (an orphan).
+    pub inode: u64,
+}
+
+impl Socket {
+    /// Whether data may still flow through it: what a process that ends now would cut. Not TIME_WAIT, nor a FIN_WAIT2 that
+    /// no process has open any more: there is nobody left to read what would come.
+    pub fn is_in_use(&self) -> bool {
+        match self.state {
+            State::Established | State::FinWait1 | State::CloseWait => true,
+            State::FinWait2 => self.inode != 0,
+            State::LastAck | State::Closing => self.unsent > 0,
+            State::Listen | State::Other => false,
+        }
+    }
+
+    /// The socket of a line: `0: 0100007F:1F90 0100007F:D2F0 01 00000000:00000000 00:00000000 00000000 0 0 4711 …`.
+    pub(super) fn parse(line: &str) -> Option<Socket> {
+        let mut fields = line.split_ascii_whitespace();
+        let local = address(fields.nth(1)?)?;
+        let remote = address(fields.next()?)?;
+        let state = match fields.next()? {
+            "01" => State::Established,
+            "04" => State::FinWait1,
+            "05" => State::FinWait2,
+            "08" => State::CloseWait,
+            "09" => State::LastAck,
+            "0B" => State::Closing,
+            "0A" => State::Listen,
+            _ => State::Other,
+        };
+        let (unsent, _) = fields.next()?.split_once(':')?;
+        Some(Socket {
+            local,
+            remote,
+            state,
+            unsent: u32::from_str_radix(unsent, 16).ok()?,
+            inode: fields.nth(4)?.parse().ok()?,
+        })
+    }
+}
+
+/// Tells every TCP socket of the network namespace of `process`, a name in `/proc`: a number, or `self`.
+///
+/// # Errors
+/// What the kernel says, a process that has ended since among it.
+pub fn each(process: &str, mut tell: impl FnMut(Socket)) -> io::Result<()> {
+    for table in ["tcp", "tcp6"] {
+        let file = match File::open(format!("/proc/{process}/net/{table}")) {
+            // Where IPv6 is off there are no such sockets.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table == "tcp6" => continue,
             file => file?,
         };
         let mut lines = BufReader::new(file);
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 {
-            tell(&line);
+            // The head is no socket.
+            Socket::parse(&line).into_iter().for_each(&mut tell);
             line.clear();
         }
     }
     Ok(())
 }
 
-/// The local port of a line whose socket is established: `0: 0100007F:1F90 0100007F:D2F0 01 …`.
-fn established_port(line: &str) -> Option<u16> {
-    let mut fields = line.split_ascii_whitespace();
-    let (_, port) = fields.nth(1)?.rsplit_once(':')?;
-    let state = fields.nth(1)?;
-    (state == "01")
-        .then(|| u16::from_str_radix(port, 16).ok())
-        .flatten()
+/// The address in `0100007F:1F90`.
+fn address(field: &str) -> Option<SocketAddr> {
+    let (host, port) = field.rsplit_once(':')?;
+    Some(SocketAddr::new(
+        ip(host)?,
+        u16::from_str_radix(port, 16).ok()?,
+    ))
+}
+
+/// Each group of eight digits is a word of memory, as this machine's byte order writes it.
+fn ip(digits: &str) -> Option<IpAddr> {
+    let word = |at: usize| {
+        let word = u32::from_str_radix(digits.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    match digits.len() {
+        8 => Some(Ipv4Addr::from(word(0)?).into()),
+        32 => {
+            let words = [word(0)?, word(8)?, word(16)?, word(24)?];
+            let bytes: [u8; 16] = words.concat().try_into().ok()?;
+            Some(Ipv6Addr::from(bytes).into())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn line(address: &str, state: &str, queue: &str, inode: u64) -> String {
+        format!(
+            "   0: {address} 0100007F:D2F0 {state} {queue}:00000000 00:00000000 00000000  1000        0 {inode} 1 0"
+        )
+    }
+
     #[test]
-    fn only_established_sockets_have_a_port() {
-        let line = |state| format!("   0: 0100007F:1F90 0100007F:D2F0 {state} 00000000:00000000");
-        assert_eq!(established_port(&line("01")), Some(8080));
-        assert_eq!(established_port(&line("0A")), None);
-        let six = " 1: 00000000000000000000000001000000:0050 00000000000000000000000001000000:C001 01 0:0";
-        assert_eq!(established_port(six), Some(80));
+    #[cfg(target_endian = "little")]
+    fn lines_are_understood() {
+        for (address, expected) in [
+            ("0100007F:1F90", "127.0.0.1:8080"),
+            ("00000000:0050", "0.0.0.0:80"),
+            ("00000000000000000000000001000000:0050", "[::1]:80"),
+            (
+                "0000000000000000FFFF00000100007F:0051",
+                "[::ffff:127.0.0.1]:81",
+            ),
+        ] {
+            let expected = Socket {
+                local: expected.parse().expect("an address"),
+                remote: "127.0.0.1:54000".parse().expect("an address"),
+                state: State::Listen,
+                unsent: 16,
+                inode: 4711,
+            };
+            assert_eq!(
+                Socket::parse(&line(address, "0A", "00000010", 4711)),
+                Some(expected)
+            );
+        }
         assert_eq!(
-            established_port("  sl  local_address rem_address   st"),
+            Socket::parse("  sl  local_address rem_address   st tx_queue"),
             None
         );
+        assert_eq!(Socket::parse(&line("0100007:1F90", "0A", "0", 1)), None);
+    }
+
+    #[test]
+    fn a_socket_is_in_use_while_data_may_flow() {
+        let is_in_use = |state: &str, queue: &str, inode| {
+            let line = line("0100007F:1F90", state, queue, inode);
+            Socket::parse(&line).expect("a socket").is_in_use()
+        };
+        let (none, some) = ("00000000", "00000001");
+        for (state, queue, inode, expected) in [
+            ("01", none, 1, true),
+            ("02", none, 1, false),
+            ("03", none, 0, false),
+            ("04", none, 0, true),
+            ("05", none, 1, true),
+            ("05", none, 0, false),
+            ("06", none, 0, false),
+            ("08", none, 1, true),
+            ("09", none, 1, false),
+            ("09", some, 0, true),
+            ("0A", none, 1, false),
+            ("0B", none, 1, false),
+            ("0B", some, 1, true),
+        ] {
+            assert_eq!(
+                is_in_use(state, queue, inode),
+                expected,
+                "{state} {queue} {inode}"
+            );
+        }
     }
 }

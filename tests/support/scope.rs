@@ -148,6 +148,11 @@ pub fn attempt_with(
 
 /// What a rehearsal of a step says, or its failure.
 pub fn rehearse(kind: &str, keys: &str) -> Result<String, String> {
+    rehearse_with_warnings(kind, keys).0
+}
+
+/// The same, with what it warns of.
+pub fn rehearse_with_warnings(kind: &str, keys: &str) -> (Result<String, String>, Vec<String>) {
     let (action, told, http) = (action(kind, keys), Told::default(), http());
     let (facts, cancel) = (
         Facts::new(Trigger::Stop, "test"),
@@ -163,5 +168,6 @@ pub fn rehearse(kind: &str, keys: &str) -> Result<String, String> {
         voice: &told,
     };
     let said = action.rehearse(&scope);
-    said.map_err(|failure| failure.to_string())
+    let warnings = told.remarks.into_inner().expect("no panic");
+    (said.map_err(|failure| failure.to_string()), warnings)
 }
