@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::facts::Values;
 use crate::config::fragments::Source;
@@ -42,8 +42,14 @@ pub struct Good {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
+    /// Shown to people alone; a name that is no UTF-8 is shown as well as it can be.
+    #[serde(serialize_with = "as_text")]
     path: PathBuf,
     text: String,
+}
+
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 impl Good {

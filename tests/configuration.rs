@@ -125,6 +125,20 @@ fn a_credential_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn an_escape_that_looks_like_one_of_a_unit_name_is_warned_of() {
+    // Not among the files: other readers of TOML do not know this escape yet.
+    let dir = Dir::new("escapes");
+    let text = "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\n\
+                units = [\"machine-qemu\\x2d1.scope\", 'machine-qemu\\x2d2.scope']\n";
+    fs::write(dir.file("a.toml"), text).expect("written");
+    let said = check(&dir.0, "a.toml");
+    assert_eq!(said.code, 0, "{said:?}");
+    let warning = "a.toml:4: warning: in double quotes `\\x2d` stands for one character; where the backslash itself is \
+                   meant, as in the name of a systemd unit, write the string in single quotes\n";
+    assert_eq!(said.stderr, warning);
+}
+
+#[test]
 fn the_quick_start_has_no_problems() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
     let said = Said::by(farewell().current_dir(units).args([

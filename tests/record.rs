@@ -335,3 +335,36 @@ fn following_a_run_that_is_killed_ends_and_says_so() {
     cli.touch("go");
     wait_until("its child has ended", || cli.left().is_empty());
 }
+
+#[test]
+fn a_record_of_a_clock_that_was_far_ahead_is_the_oldest() {
+    let cli = Cli::new("ahead", &sh("a", "true", ""));
+    assert_eq!(cli.end(&["run"]).code, 0);
+    let own = cli::json(&cli.end(&["report", "--json"]))["run"].clone();
+    let text = fs::read_to_string(&cli.records()[0]).expect("a record");
+    let runs = cli.state.join("runs");
+    for number in 0..120 {
+        let id = format!("20991231T2359{:02}.{:03}Z-aaaa", number % 60, number);
+        let record = text.replace(own.as_str().expect("an id"), &id);
+        fs::write(runs.join(format!("{id}.jsonl")), record).expect("written");
+    }
+    let shown = cli::json(&cli.end(&["report", "--json"]));
+    assert_eq!(shown["run"], own, "the newest");
+    // The next run removes those of the future, and not its own predecessor.
+    assert_eq!(cli.end(&["run"]).code, 0);
+    let names: Vec<String> = cli
+        .records()
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    assert_eq!(names.len(), 100, "{names:?}");
+    assert!(
+        names
+            .iter()
+            .any(|name| name.contains(own.as_str().expect("an id")))
+    );
+    assert_eq!(
+        names.iter().filter(|name| name.contains("/2099")).count(),
+        98
+    );
+}

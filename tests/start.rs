@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 
 use support::installed::Installed;
@@ -54,6 +56,23 @@ fn a_good_configuration_is_kept_with_its_facts() {
             "{name}: a configuration may hold a password"
         );
     }
+}
+
+#[test]
+fn a_plan_is_kept_whatever_the_name_of_its_drop_in() {
+    let place = Installed::with("start-name", GOOD);
+    let name = OsStr::from_bytes(b"etc/conf.d/50-caf\xe9.toml");
+    let text = "[[step]]\nname = \"b\"\nkind = \"command\"\nargv = [\"echo\", \"b\"]\n";
+    place.write("etc/conf.d/.keep", "");
+    std::fs::write(place.0.0.join(name), text).expect("written");
+    place.write("run/fact", "here\n");
+    let said = place.run("farewell", &["start"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    // It is what runs when the configuration breaks.
+    place.write("etc/farewell.toml", "broken");
+    let said = place.run("farewell", &["run"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("step b: done"), "{said:?}");
 }
 
 #[test]

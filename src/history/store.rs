@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ use crate::sys::lock::{self, Locked};
 
 /// How many records are kept.
 pub const KEPT: usize = 100;
+
+/// How far ahead of this clock another one may have been without being wrong.
+const LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The state directory of a process.
 #[derive(Clone, Debug)]
@@ -193,7 +196,8 @@ impl Store {
         self.runs().join(format!("{run}.jsonl"))
     }
 
-    /// The ids of the runs with a record, oldest first.
+    /// The ids of the runs with a record, oldest first. Those of a clock that was far ahead come before all others: they
+    /// would otherwise pass for the newest, and outlive every other one, until their time comes.
     ///
     /// # Errors
     /// What the system says; a directory that does not exist holds no records.
@@ -207,7 +211,8 @@ impl Store {
             name.strip_suffix(".jsonl").map(str::to_owned)
         };
         let mut ids: Vec<String> = entries.filter_map(id).collect();
-        ids.sort();
+        let latest = clock::compact(SystemTime::now() + LEEWAY);
+        ids.sort_by_cached_key(|id| (*id <= latest, id.clone()));
         Ok(ids)
     }
 

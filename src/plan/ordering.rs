@@ -1,7 +1,7 @@
 //! What farewell.service must be ordered after, so that it is still there while the sequence runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -109,10 +109,9 @@ impl Ordering {
         let stopped = self.stopped.iter();
         let along = stopped.filter_map(|name| learnt.along.get(name)).flatten();
         after.extend(along.cloned());
-        let places = self.paths.iter().flat_map(|path| path.ancestors());
-        for place in places.filter(|place| *place != Path::new("/")) {
-            after.insert(escape_path(place, "mount"));
-            after.insert(escape_path(place, "automount"));
+        for place in self.paths.iter().flat_map(|path| places(path)) {
+            after.insert(escape_path(&place, "mount"));
+            after.insert(escape_path(&place, "automount"));
         }
         // What was kept in a file is not believed to be the name of a unit, and nothing is ordered after itself.
         after.retain(|unit| {
@@ -128,5 +127,44 @@ impl Ordering {
         templates
             .filter(|it| is_unit_name(it) && !learnt.circles.contains(it))
             .collect()
+    }
+}
+
+/// Every directory but `/` on the way to `path`, and `path` itself: `/a/../b` leads through `/a`, which must be there as
+/// well, and to `/b`, unless `/a` is a symbolic link; what that leads to is its owner's matter.
+fn places(path: &Path) -> Vec<PathBuf> {
+    let mut place = PathBuf::from("/");
+    let mut places = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => place.push(name),
+            // It stays at the root.
+            Component::ParentDir => drop(place.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+        if place != Path::new("/") && !places.contains(&place) {
+            places.push(place.clone());
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_path_has_no_steps_back() {
+        let places = |path: &str| -> Vec<String> {
+            let places = places(Path::new(path));
+            places.iter().map(|it| it.display().to_string()).collect()
+        };
+        assert_eq!(places("/mnt/a/file"), ["/mnt", "/mnt/a", "/mnt/a/file"]);
+        assert_eq!(
+            places("/mnt/a/../b//./c"),
+            ["/mnt", "/mnt/a", "/mnt/b", "/mnt/b/c"]
+        );
+        assert_eq!(places("/../.."), [""; 0]);
+        assert_eq!(places("/"), [""; 0]);
     }
 }

@@ -116,6 +116,7 @@ const BEYOND_THE_SCHEMA: [&str; 15] = [
     "cycle-after",
     "cycle-before",
     "duplicate-names",
+    "duplicate-names-checked",
     "facts-late",
     "facts-missing",
     "facts-of-a-run",

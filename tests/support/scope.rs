@@ -163,6 +163,7 @@ pub fn rehearse_with_warnings(kind: &str, keys: &str) -> (Result<String, String>
         deadline: Deadline::after(limit, Reason::Timeout),
         attempt_timeout: limit,
         cancel: &cancel,
+        needed: &[],
         facts: &facts,
         http: &http,
         voice: &told,
