@@ -204,7 +204,7 @@ impl State {
             ("GET", path) if path.strip_suffix("/allocations") == Some(&own) => {
                 self.held_back(asked, |cluster| {
                     let allocation = |(name, kind, status): &(String, &str, &str)| {
-                        let meta = "x".repeat(if cluster.bulky { 600_000 } else { 0 });
+                        let meta = "x".repeat(if cluster.bulky { 4_500_000 } else { 0 });
                         let job = json!({"Type": kind, "Meta": {"x": meta}});
                         json!({"Name": name, "NodeID": NODE, "ClientStatus": status, "Job": job})
                     };
