@@ -54,7 +54,7 @@ done
 
 # asked NAME: what systemd-path(1) calls so, where the machine has it.
 asked() {
-    systemd-path "$1" 2>/dev/null || fail 69 "systemd-path does not tell $1: farewell needs systemd 252 or later"
+    systemd-path "$1" 2>/dev/null || fail 69 "systemd-path does not tell $1: farewell needs systemd 247 or later"
 }
 
 prefix=${prefix:-/usr}

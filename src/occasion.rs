@@ -5,8 +5,8 @@ mod inquiry;
 use std::time::Duration;
 
 use crate::deadline::{Deadline, Reason};
+use crate::sys::packages;
 use crate::sys::systemd::{self, Job};
-use crate::sys::{packages, signals};
 use crate::trigger::{Diagnosis, Trigger};
 
 use inquiry::Answer;
@@ -135,7 +135,7 @@ impl Found {
         if !systemd::is_booted() {
             return stop("systemd does not run here");
         }
-        if !signals::is_started_by_systemd() {
+        if !systemd::is_command_of_unit() {
             return stop("started by hand");
         }
         let own = systemd::unit_of("self").unwrap_or_else(|| systemd::UNIT.to_owned());

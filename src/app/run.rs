@@ -24,6 +24,7 @@ use crate::reporters::record::Record;
 use crate::reporters::systemd::Systemd;
 use crate::run::errand::{Audience, Errand};
 use crate::run::runner::{Outcome, Runner};
+use crate::sys::systemd::is_command_of_unit;
 use crate::sys::{bus, host, process, signals};
 use crate::trigger::Trigger;
 
@@ -94,7 +95,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     };
     message::TRIGGER.log(level, &text, &fields);
     let store = store(options);
-    let holder = Holder::this(&id, signals::is_started_by_systemd());
+    let holder = Holder::this(&id, is_command_of_unit());
     let entry = match admission::admit(&store, &holder) {
         Ok(entry) => entry,
         Err(message) => {

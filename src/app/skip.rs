@@ -9,7 +9,7 @@ use crate::logging::Sink;
 use crate::message;
 use crate::occasion::{Cause, Inquiry, Occasion};
 use crate::plan::head::Restart;
-use crate::sys::signals;
+use crate::sys::systemd;
 
 /// Lets the unit stop without a farewell. Only root can make it, and it is gone with the boot.
 const SKIP: &str = "/run/farewell/skip";
@@ -31,7 +31,7 @@ pub fn unless_skipped(
         };
     };
     let seen = &occasion.seen;
-    if signals::is_started_by_systemd() && Path::new(SKIP).exists() {
+    if systemd::is_command_of_unit() && Path::new(SKIP).exists() {
         let text = format!(
             "{SKIP} is there: this unit stops WITHOUT A FAREWELL (trigger {trigger}: {seen}); remove that file to have \
              one again"

@@ -13,6 +13,7 @@ mod reliance;
 mod scene;
 mod stopped;
 mod stops;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -73,9 +74,12 @@ pub fn inspect(
     deadline: Deadline,
 ) -> Result<Inspection, String> {
     let manager = connect(deadline)?;
+    let version = manager.version(deadline);
+    let version = version.map_err(|trouble| format!("systemd: {trouble}"))?;
     let mut units = Units::new(&manager, deadline);
     let farewell = units.farewell()?;
     let mut inspection = Inspection::default();
+    version::judge(&version, &mut inspection);
     examine(plan, facts, &farewell, &mut units, &mut inspection);
     companions::inspect(&farewell, &mut units, &mut inspection);
     let scene = Scene {

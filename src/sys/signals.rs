@@ -52,8 +52,8 @@ pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether systemd itself started this process as the command of a unit; see `SYSTEMD_EXEC_PID` in systemd.exec(5).
-/// A shell within a unit inherits the variable, but not the process id.
-pub fn is_started_by_systemd() -> bool {
-    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string())
+/// Whether PID 1 is the parent of this process, which leads a session of its own.
+pub fn is_child_of_init() -> bool {
+    let own = nix::unistd::getpid();
+    nix::unistd::getppid().as_raw() == 1 && nix::unistd::getsid(None) == Ok(own)
 }

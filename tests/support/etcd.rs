@@ -33,6 +33,15 @@ impl Cluster {
 
     /// Members that listen at the first half of these ports, and talk to each other at the second.
     pub fn start_at(name: &str, ports: &[u16]) -> Cluster {
+        Cluster::listening("127.0.0.1", name, ports)
+    }
+
+    /// The same, which listen for clients at all addresses.
+    pub fn start_open(name: &str, ports: &[u16]) -> Cluster {
+        Cluster::listening("0.0.0.0", name, ports)
+    }
+
+    fn listening(address: &str, name: &str, ports: &[u16]) -> Cluster {
         let dir = Dir::new(name);
         let count = ports.len() / 2;
         let url = |port: u16| format!("http://127.0.0.1:{port}");
@@ -41,12 +50,13 @@ impl Cluster {
             .collect();
         let node = |it: usize| {
             let (client, peer) = (url(ports[it]), url(ports[count + it]));
+            let listen = format!("http://{address}:{}", ports[it]);
             let mut command = Command::new("/usr/bin/etcd");
             command
                 .env_clear()
                 .args(["--name", &format!("n{}", it + 1)])
                 .args(["--data-dir", &dir.file(&format!("n{}", it + 1))])
-                .args(["--listen-client-urls", &client])
+                .args(["--listen-client-urls", &listen])
                 .args(["--advertise-client-urls", &client])
                 .args(["--listen-peer-urls", &peer])
                 .args(["--initial-advertise-peer-urls", &peer])

@@ -136,6 +136,16 @@ impl Manager {
         String::try_from(state).map_err(strange)
     }
 
+    /// Its version, as it writes it: `252.38-1~deb12u1`, `257~rc1`.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn version(&self, deadline: Deadline) -> Result<String, Trouble> {
+        let arguments = (MANAGER, "Version");
+        let version: OwnedVariant = self.call(PATH, PROPERTIES, "Get", &arguments, deadline)?;
+        String::try_from(version).map_err(strange)
+    }
+
     /// Where units stand now, in the order of `names`: less than [`Manager::unit`] says, in one short answer.
     ///
     /// # Errors

@@ -13,12 +13,14 @@ mod permission;
 mod remaining;
 mod stop_order;
 mod unit;
+mod version;
 
 use std::fs;
 use std::path::Path;
 
 use crate::deadline::Deadline;
 use crate::sys::bus::Trouble;
+use crate::sys::signals;
 
 pub use boot::{Around, Standing, starts_at_boot};
 pub use bounds::{Bounds, Spare};
@@ -33,6 +35,7 @@ pub use permission::Permission;
 pub use remaining::{Process, control_group, has_ended, remaining};
 pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
+pub use version::{OLDEST, number as version_number};
 
 /// The unit that runs the sequence.
 pub const UNIT: &str = "farewell.service";
@@ -162,6 +165,23 @@ fn path_in(groups: &str) -> Option<String> {
     };
     let unified = of("0::").filter(|path| *path != "/").map(str::to_owned);
     unified.or_else(|| groups.lines().find_map(named))
+}
+
+/// Whether PID 1 itself started this process as the command of a unit. systemd 248 and later say so in
+/// `SYSTEMD_EXEC_PID` (see systemd.exec(5)): a shell within a unit inherits the variable, but not the process id.
+///
+/// Before that only its circumstances tell: it is a child of PID 1, leads a session of its own as every command of a unit
+/// does, knows the invocation of its unit, and is in the control group of a service. What a shell, cron or sshd starts has
+/// another parent.
+pub fn is_command_of_unit() -> bool {
+    match std::env::var("SYSTEMD_EXEC_PID") {
+        Ok(pid) => pid == std::process::id().to_string(),
+        Err(_) => {
+            signals::is_child_of_init()
+                && std::env::var_os("INVOCATION_ID").is_some()
+                && unit_of("self").is_some_and(|unit| unit.ends_with(".service"))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,18 +1,35 @@
 //! One file a topic.
 
+mod agent;
+mod alone;
+mod booting;
+mod by_hand;
+mod comes_back;
 mod comes_back_lock;
+mod configuration;
+mod credentials;
+mod members;
 mod order_circles;
 mod order_closure;
 mod order_units;
+mod other_ends;
+mod package_scripts;
+mod packages;
+mod reexec;
+mod registries;
 mod rehearse_containers;
 mod rehearse_mounts;
 mod rehearse_order;
 mod rehearse_ways;
 mod shutdown;
+mod skipped;
 mod smoke;
 mod stop_again;
 mod stop_closure;
 mod stop_odd;
 mod stop_order;
 mod stop_processes;
+mod stop_units;
+mod time;
 mod trigger_silence;
+mod watched;

@@ -28,17 +28,19 @@ pub struct End {
     /// None only while it boots again.
     keeper: Option<Keeper>,
     signal: Option<Signal>,
+    networked: bool,
     records: Vec<Value>,
     /// Of all its boots.
     pub journal: Journal,
 }
 
 impl End {
-    pub(super) fn new(keeper: Keeper, signal: Option<Signal>) -> End {
+    pub(super) fn new(keeper: Keeper, signal: Option<Signal>, networked: bool) -> End {
         let state = keeper.path("/var/lib/farewell");
         let journal = Journal::read(&keeper.path("/var/log/journal"), "");
         End {
             signal,
+            networked,
             records: recorded::runs(&state).unwrap_or_else(|error| panic!("{error}")),
             journal: journal.unwrap_or_else(|error| panic!("{error}")),
             keeper: Some(keeper),
@@ -137,12 +139,20 @@ impl End {
 
     /// Boots it again, with all its files.
     pub fn boot(mut self) -> Machine {
-        Machine::boot(self.keeper.take().expect("it has ended"), false)
+        Machine::boot(
+            self.keeper.take().expect("it has ended"),
+            self.networked,
+            false,
+        )
     }
 
     /// The same without waiting until everything has started.
     pub fn boot_unwaited(mut self) -> Machine {
-        Machine::boot(self.keeper.take().expect("it has ended"), true)
+        Machine::boot(
+            self.keeper.take().expect("it has ended"),
+            self.networked,
+            true,
+        )
     }
 }
 

@@ -17,12 +17,12 @@ remove() {
         [ ! -d "$group" ] || sleep 0.1
     done
     cd /
-    # They ignore TERM, as this shell does.
-    kill -KILL "$console" "$kmsg"
+    # It ignores TERM, as this shell does.
+    kill -KILL "$kmsg"
     umount -l "$dir/fs/root" "$dir/fs"
     rm -rf "$dir"
 }
-console='' kmsg=''
+kmsg=''
 trap 'remove 2>/dev/null' EXIT
 
 mkdir "$group" "$dir/fs"
@@ -31,10 +31,8 @@ mkdir "$dir/fs/upper" "$dir/fs/work" "$dir/fs/root"
 tar -C "$dir/fs/upper" --xattrs --xattrs-include=trusted.overlay.opaque -xf "$layer"
 mount -t overlay overlay -o "lowerdir=$root,upperdir=$dir/fs/upper,workdir=$dir/fs/work" "$dir/fs/root"
 cp -a "$dir/files/." "$dir/fs/root/"
-# Pipes, since everybody who opens a file writes from its beginning.
-mkfifo "$dir/console.pipe" "$dir/kmsg.pipe"
-cat <>"$dir/console.pipe" >>"$dir/console" &
-console=$!
+# A pipe, since everybody who opens a file writes from its beginning.
+mkfifo "$dir/kmsg.pipe"
 cat <>"$dir/kmsg.pipe" >>"$dir/kmsg" &
 kmsg=$!
 : >"$dir/kept"

@@ -61,7 +61,7 @@ impl Keeper {
     }
 
     /// The command that boots the machine; it ends with it.
-    pub fn boot(&self) -> Command {
+    pub fn boot(&self, console: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command
             .args(["-t", &self.process.id().to_string(), "-m", "unshare"])
@@ -76,7 +76,7 @@ impl Keeper {
                 "sh",
             ])
             .arg(format!("{HARNESS}/boot.sh"))
-            .args([&self.dir, &self.group])
+            .args([&self.dir, &self.group, console])
             .stdin(Stdio::null());
         command
     }

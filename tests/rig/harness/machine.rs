@@ -12,9 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::console::Console;
 use super::end::{End, story};
 use super::keeper::{GENEROUS, Keeper};
 use super::life::Life;
+use super::network::Cable;
 use crate::support::cli;
 use crate::support::journal::Journal;
 use crate::support::program::Said;
@@ -24,7 +26,10 @@ pub struct Machine {
     keeper: Option<Keeper>,
     /// The process outside whose child is PID 1, and which ends with it.
     process: Child,
+    console: Option<Console>,
     pid1: Pid,
+    /// To the test, where it has one.
+    cable: Option<Cable>,
     commands: AtomicU32,
 }
 
@@ -45,22 +50,26 @@ pub struct Running {
 }
 
 impl Machine {
-    pub(super) fn boot(keeper: Keeper, unbooted: bool) -> Machine {
+    pub(super) fn boot(keeper: Keeper, networked: bool, unbooted: bool) -> Machine {
         let log = File::options()
             .create(true)
             .append(true)
             .open(keeper.dir.join("boot"));
         let log = log.expect("a file");
-        let mut command = keeper.boot();
+        let console = Console::new(&keeper.dir.join("console"));
+        let mut command = keeper.boot(&console.terminal);
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         let process = command.spawn().expect("nsenter");
         let mut machine = Machine {
             keeper: Some(keeper),
             process,
+            console: Some(console),
             pid1: Pid::from_raw(0),
+            cable: None,
             commands: AtomicU32::new(0),
         };
         machine.find_pid1();
+        machine.cable = networked.then(|| Cable::lay(machine.pid1));
         if !unbooted {
             machine.wait_for_boot();
         }
@@ -89,6 +98,16 @@ impl Machine {
     pub fn wait_for_boot(&self) {
         self.wait_for(
             "case $(systemctl is-system-running) in running | degraded) ;; *) false ;; esac",
+        );
+    }
+
+    /// Waits until `farewell start` has ended well since farewell.service became active.
+    pub fn wait_for_start(&self) {
+        // A soft reboot keeps what systemd knows of the last time.
+        self.wait_for(
+            "active=$(systemctl show -P ActiveEnterTimestampMonotonic farewell.service)
+             ended=$(systemctl show -P ExecMainExitTimestampMonotonic farewell-start.service)
+             test \"$ended\" -gt \"$active\" && ! systemctl -q is-failed farewell-start.service",
         );
     }
 
@@ -238,6 +257,11 @@ impl Machine {
         Life::read(&self.read("/rig/log"))
     }
 
+    /// What was written to the console so far.
+    pub fn console(&self) -> String {
+        self.keeper().said("console")
+    }
+
     /// The journal so far.
     pub fn journal(&self) -> Journal {
         self.must("journalctl --sync");
@@ -277,7 +301,10 @@ impl Machine {
             assert!(begun.elapsed() < GENEROUS, "it does not go down");
             pause();
         };
-        End::new(self.keeper.take().expect("not ended"), signal(status))
+        // With all that was written to it.
+        self.console = None;
+        let keeper = self.keeper.take().expect("not ended");
+        End::new(keeper, signal(status), self.cable.is_some())
     }
 
     /// Says everything that helps to understand a failure.

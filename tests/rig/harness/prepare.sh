@@ -28,12 +28,13 @@ for unit in systemd-journald.service systemd-journal-flush.service; do
 done
 ln -s $units/dbus.service etc/systemd/system/multi-user.target.wants/
 printf '[Journal]\nStorage=persistent\nReadKMsg=no\nAudit=no\nRateLimitBurst=0\nSyncIntervalSec=1s\n' >etc/systemd/journald.conf
-printf '[Manager]\nShowStatus=no\n' >etc/systemd/system.conf
+# The name, which before systemd 249 stood there only if told so.
+printf '[Manager]\nShowStatus=no\nStatusUnitFormat=name\n' >etc/systemd/system.conf
 # The sandbox of journald wants more than there is in a namespace.
 printf '[Service]\nPrivateDevices=no\nProtectClock=no\nWatchdogSec=0\nSystemCallFilter=\nRestrictAddressFamilies=\n' \
     >etc/systemd/system/systemd-journald.service.d/rig.conf
 : >etc/fstab
-echo rig >etc/hostname
+echo lab >etc/hostname
 install -m 755 "${0%/*}/app" usr/local/bin/app
 
 mount -t tmpfs run run

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::keeper::Keeper;
 use super::machine::Machine;
+use super::network;
 use super::root::Root;
 
 /// A machine that has not booted yet.
@@ -16,6 +17,7 @@ pub struct Rig {
     files: Vec<(String, Content)>,
     logind: bool,
     unbooted: bool,
+    networked: bool,
 }
 
 enum Content {
@@ -42,6 +44,7 @@ impl Rig {
             files: Vec::new(),
             logind: false,
             unbooted: false,
+            networked: false,
         }
     }
 
@@ -115,6 +118,28 @@ impl Rig {
         self
     }
 
+    /// With systemd-networkd, and a cable to the test, which is at 10.0.2.2 (`registry`) there; one machine a test.
+    pub fn networked(mut self) -> Rig {
+        self.networked = true;
+        let units = "/usr/lib/systemd/system";
+        let wants = "/etc/systemd/system";
+        self.file("/etc/systemd/network/10-host0.network", network::MACHINE)
+            .file(
+                "/etc/hosts",
+                "127.0.0.1 localhost\n127.0.1.1 lab\n10.0.2.2 registry\n",
+            )
+            .link(
+                &format!("{wants}/multi-user.target.wants/systemd-networkd.service"),
+                &format!("{units}/systemd-networkd.service"),
+            )
+            .link(
+                &format!(
+                    "{wants}/network-online.target.wants/systemd-networkd-wait-online.service"
+                ),
+                &format!("{units}/systemd-networkd-wait-online.service"),
+            )
+    }
+
     /// Boots without waiting until everything has started.
     pub fn unbooted(mut self) -> Rig {
         self.unbooted = true;
@@ -129,12 +154,15 @@ impl Rig {
             .unwrap_or("case")
             .replace("::", "-");
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        if self.networked {
+            network::enter();
+        }
         let keeper = Keeper::new(
             &format!("{test}-{}-{number}", std::process::id()),
             self.root,
             |files| self.lay(files),
         );
-        Machine::boot(keeper, self.unbooted)
+        Machine::boot(keeper, self.networked, self.unbooted)
     }
 
     fn lay(&self, files: &Path) {

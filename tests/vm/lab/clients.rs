@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::registry::{Registry, ask};
+use crate::support::registry::{Registry, ask};
 
 /// Clients that keep asking, until they are told to stop or find nobody any more.
 pub struct Clients {

@@ -20,7 +20,6 @@ pub const BOOT: Duration = Duration::from_secs(300);
 /// A frozen machine, which nobody changes as long as this is there.
 pub struct Frozen {
     pub root: Root,
-    pub contents: Contents,
     pub disk: PathBuf,
     pub memory: PathBuf,
     _lock: Flock<File>,
@@ -81,7 +80,6 @@ fn make(release: &str) -> Frozen {
     }
     Frozen {
         root,
-        contents,
         disk,
         memory,
         _lock: lock,
@@ -92,7 +90,7 @@ fn freeze(release: &str, root: &Root, contents: &Contents, dir: &Path) {
     let half = tool::half(dir);
     let begun = Instant::now();
     let disk = half.join("disk");
-    image::make(root, contents, &[], &disk);
+    image::make(root, contents, &disk);
     tool::say(format_args!(
         "{release}: booting, 20 to 60 s (console: {})",
         half.join("console.log").display()

@@ -33,16 +33,6 @@ pub struct Installed {
     pub executable: bool,
 }
 
-impl Installed {
-    pub fn text(path: &str, content: &str) -> Installed {
-        Installed {
-            path: path.to_owned(),
-            content: content.as_bytes().to_vec(),
-            executable: false,
-        }
-    }
-}
-
 /// Everything that every machine of the lab has beside its release.
 #[derive(Hash)]
 pub struct Contents {
@@ -157,8 +147,8 @@ pub fn binary() -> &'static [u8] {
     })
 }
 
-/// Makes a disk of 1.5 GB: a root, farewell in it, and these files more.
-pub fn make(root: &Root, contents: &Contents, more: &[Installed], disk: &Path) {
+/// Makes a disk of 1.5 GB: a root, and farewell in it.
+pub fn make(root: &Root, contents: &Contents, disk: &Path) {
     let tree = disk.with_extension("tree");
     let _ = fs::remove_dir_all(&tree);
     // Links instead of copies, so that this takes half a second: no file of the root is ever written to in place.
@@ -170,7 +160,6 @@ pub fn make(root: &Root, contents: &Contents, more: &[Installed], disk: &Path) {
     );
     install(&tree, contents);
     put(&tree, &contents.guest);
-    put(&tree, more);
     tool::must(
         Command::new("systemctl")
             .args(["--quiet", "--root"])

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 use super::clients::Clients;
 use super::end::{self, BEGINS, End};
 use super::frozen::{BOOT, frozen};
-use super::image::{self, Installed};
 use super::qemu::{Boot, Disk, Qemu};
-use super::registry::Registry;
 use super::shell::{Answer, Shell};
 use super::stage::Stage;
 use crate::support::etcd::ports;
+use crate::support::registry::Registry;
 use crate::support::servers::read_request;
 
 /// What a command may take that ends by itself, on the slowest machine.
@@ -52,14 +51,6 @@ impl Machine {
         // Its clock still tells the time at which it was frozen.
         machine.must(&format!("date -s @{now} && logger -t {tag} '{begins}'"));
         machine
-    }
-
-    /// One that boots for the first time from a disk with these files.
-    pub fn boot(stage: &Stage, files: &[Installed]) -> Machine {
-        let frozen = frozen(stage.release);
-        let disk = stage.dir.join("disk");
-        image::make(&frozen.root, &frozen.contents, files, &disk);
-        Machine::start(stage, disk, "raw", None)
     }
 
     /// One that boots for the first time from a copy of an image, with a seed for cloud-init, in a directory of its own.
@@ -223,13 +214,6 @@ impl Machine {
         }
     }
 
-    /// Waits until the machine has powered itself off, and starts it again.
-    pub fn started_again(mut self, stage: &Stage) -> Machine {
-        assert!(self.qemu.ended(DOWN), "it does not power off");
-        self.read = true;
-        Machine::start(stage, self.disk.clone(), self.format, None)
-    }
-
     /// Waits until the machine has powered itself off; what it has left.
     pub fn powered_off(mut self) -> End {
         assert!(self.qemu.ended(DOWN), "it does not power off");
@@ -241,17 +225,6 @@ impl Machine {
         // systemd 252 answers the first one before the journal is on the disk; and not every file system, since a share of
         // a server that is dead would be waited for.
         self.must("journalctl --sync && sync -f /var/log/journal");
-        self.qemu.cut();
-        self.end()
-    }
-
-    /// Waits until the machine has halted, which leaves its power on; what it has left.
-    pub fn halted(mut self) -> End {
-        let end = Instant::now() + DOWN;
-        while !self.console().contains("reboot: System halted") {
-            assert!(Instant::now() < end, "it does not halt");
-            std::thread::sleep(Duration::from_millis(100));
-        }
         self.qemu.cut();
         self.end()
     }

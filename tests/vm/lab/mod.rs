@@ -9,15 +9,13 @@ mod machine;
 mod packed;
 mod provisioned;
 mod qemu;
-mod registry;
 mod root;
 mod shell;
 mod stage;
 mod tool;
 
-pub use crate::support::recorded::Run;
 pub use end::End;
-pub use image::{Installed, block};
+pub use image::block;
 pub use machine::Machine;
 pub use packed::Packed;
 pub use provisioned::Room;

@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::image::Installed;
 use super::machine::Machine;
 use super::packed::{self, Packed};
-use super::registry::Registry;
 use super::tool;
+use crate::support::registry::Registry;
 
 /// A scenario on a release, and its directory.
 pub struct Stage {
@@ -60,11 +59,6 @@ impl Stage {
         Registry::with_member(&format!("{}-{}", self.release, self.scenario))
     }
 
-    /// One of several registries of this scenario.
-    pub fn registry_named(&self, name: &str) -> Registry {
-        Registry::with_member(&format!("{}-{}-{name}", self.release, self.scenario))
-    }
-
     /// A registry in which nobody is registered yet.
     pub fn empty_registry(&self) -> Registry {
         Registry::empty(&format!("{}-{}", self.release, self.scenario))
@@ -78,11 +72,6 @@ impl Stage {
     /// A machine that is up and idle, woken from the frozen one.
     pub fn machine(&self) -> Machine {
         Machine::wake(self)
-    }
-
-    /// A machine that is about to boot for the first time, with these files in its image.
-    pub fn booting(&self, files: &[Installed]) -> Machine {
-        Machine::boot(self, files)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ends that nothing can come before; see README.md, "What is guaranteed, and what is not".
 
-use super::LEAVE_AND_STOP;
 use crate::lab::Stage;
+use crate::support::member::LEAVE_AND_STOP;
 
 /// `poweroff -f`: at once.
 pub fn poweroff_f(stage: &Stage) {

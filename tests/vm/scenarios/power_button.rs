@@ -1,8 +1,8 @@
 //! The power button of a running machine: it leaves etcd while the application still answers, then waits for its clients,
 //! then stops it, and not one request is lost. An inhibitor keeps the machine from hearing its button, and nothing happens.
 
-use super::{LEAVE_AND_STOP, left_first};
 use crate::lab::Stage;
+use crate::support::member::{LEAVE_AND_STOP, left_first};
 
 pub fn power_button(stage: &Stage) {
     let registry = stage.registry();
@@ -25,7 +25,7 @@ pub fn power_button(stage: &Stage) {
     end.run()
         .is("poweroff", "ok")
         .seen("poweroff.target has a start job");
-    left_first(&end);
+    left_first(&end.journal);
     registry.is_clean();
     clients.lost_nothing();
 }

@@ -1,7 +1,7 @@
 //! A machine that an image is built on, whose base has farewell already: it is sealed and shut down, and that is no farewell.
 
-use super::LEAVE_AND_STOP;
 use crate::lab::Stage;
+use crate::support::member::LEAVE_AND_STOP;
 
 pub fn sealed(stage: &Stage) {
     let registry = stage.registry();

@@ -1,9 +1,10 @@
 //! Units of every state are stopped by a farewell by hand, and again when the machine goes down: what restarts stays down,
 //! what a socket starts is not started again, what is not there is no failure, and what does not end is named.
 
-use crate::lab::{Machine, Run, Stage};
+use crate::harness::{Machine, Rig, member, on_each_release};
+use crate::support::recorded::Run;
 
-const UNITS: [(&str, &str); 6] = [
+const UNITS: [(&str, &str); 7] = [
     (
         "restarting.service",
         "[Service]\nExecStart=/bin/sleep infinity\nRestart=always\nRestartSec=100ms\n",
@@ -25,6 +26,11 @@ const UNITS: [(&str, &str); 6] = [
         "[Service]\nExecStart=/bin/bash -c 'trap \"\" TERM; exec sleep infinity'\nTimeoutStopSec=60s\n",
     ),
     ("app.socket", "[Socket]\nListenStream=8080\n"),
+    // Where nothing of the same name is in /etc, so that it can be masked.
+    (
+        "masked.service",
+        "[Service]\nExecStart=/bin/sleep infinity\n",
+    ),
 ];
 
 /// The steps, each of which stops the unit of its name; all at once.
@@ -39,56 +45,6 @@ const STEPS: [(&str, &str); 8] = [
     ("slow", "slow.service"),
 ];
 
-pub fn stop_units(stage: &Stage) {
-    let mut machine = stage.machine();
-    machine.must("systemctl stop app.service");
-    for (name, unit) in UNITS {
-        machine.write(&format!("/etc/systemd/system/{name}"), unit);
-    }
-    machine.write(
-        "/usr/lib/systemd/system/masked.service",
-        "[Service]\nExecStart=/bin/sleep infinity\n",
-    );
-    // For what is left when everything else is gone; its default is 90 s.
-    machine.write(
-        "/etc/systemd/system.conf.d/lab.conf",
-        "[Manager]\nDefaultTimeoutStopSec=10s",
-    );
-    machine.must("systemctl daemon-reexec");
-    machine.configure(&sequence());
-    start(&mut machine);
-    // A client that asks on and on, which would start the application again.
-    machine.must("(while :; do curl -s http://127.0.0.1:8080/; sleep 0.2; done) >/dev/null 2>&1 &");
-    machine.must("systemctl stop farewell.service");
-    for unit in ["restarting.service", "app.service", "app.socket"] {
-        let state = machine.run(&format!("systemctl is-active {unit}"));
-        assert_eq!(state.text.trim(), "inactive", "{unit}");
-    }
-    let restarts = machine.must("systemctl show --value -p NRestarts restarting.service");
-    assert_eq!(restarts, "0");
-
-    machine.must("systemctl kill -s KILL slow.service; systemctl reset-failed");
-    machine.must("systemctl start farewell.service");
-    start(&mut machine);
-    machine.press_power_button();
-    let end = machine.powered_off();
-    let runs = end.runs();
-    runs[0].is("stop", "failed");
-    runs[1].is("poweroff", "failed");
-    assert_eq!(runs.len(), 2);
-    runs.iter().for_each(steps_ended);
-    end.in_order(&[
-        "step app: done",
-        "step slow: timed-out",
-        "step app: done",
-        "step slow: timed-out",
-        "systemd: Stopped farewell.service",
-        "systemd: Stopped systemd-networkd.service",
-    ]);
-    // What cannot work: systemd waits no longer for a unit that was stopped out of order.
-    assert!(end.console.contains("Waiting for process: "));
-}
-
 fn sequence() -> String {
     let step = |(name, unit): (&str, &str)| {
         format!(
@@ -99,7 +55,7 @@ fn sequence() -> String {
 }
 
 /// Brings every unit into the state that its name tells.
-fn start(machine: &mut Machine) {
+fn start(machine: &Machine) {
     machine.must(
         "systemctl unmask -q masked.service
         systemctl start restarting.service worker@1.service masked.service slow.service app.socket
@@ -131,5 +87,48 @@ fn steps_ended(run: &Run<'_>) {
                 "(sleep)",
             ],
         )
-        .took("slow", 11.9..=14.0);
+        .took("slow", 11.9..=60.0);
+}
+
+on_each_release! {
+    fn of_every_state(rig: Rig) {
+        let mut rig = member(rig, &sequence())
+            // For what is left when everything else is gone; its default is 90 s.
+            .file("/etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStopSec=10s\n")
+            .link("/etc/systemd/system/multi-user.target.wants/app.service", "/dev/null");
+        for (name, unit) in UNITS {
+            rig = rig.file(&format!("/usr/lib/systemd/system/{name}"), unit);
+        }
+        let machine = rig.boot();
+        start(&machine);
+        // A client that asks on and on, which would start the application again.
+        let client = machine.start("while :; do curl -s http://127.0.0.1:8080/; sleep 0.2; done");
+        machine.must("systemctl stop farewell.service || :");
+        for unit in ["restarting.service", "app.service", "app.socket"] {
+            assert_eq!(machine.state(unit), "inactive", "{unit}");
+        }
+        assert_eq!(machine.property("restarting.service", "NRestarts"), "0");
+
+        machine.must("systemctl kill -s KILL slow.service; systemctl reset-failed");
+        machine.wait_for("test $(systemctl show -P ActiveState slow.service) = inactive");
+        machine.must("systemctl start farewell.service");
+        start(&machine);
+        let end = machine.end("systemctl poweroff");
+        drop(client);
+        let runs = end.runs();
+        runs[0].is("stop", "failed");
+        runs[1].is("poweroff", "failed");
+        assert_eq!(runs.len(), 2);
+        runs.iter().for_each(steps_ended);
+        end.in_order(&[
+            "step app: done",
+            "step slow: timed-out",
+            "step app: done",
+            "step slow: timed-out",
+            "systemd: Stopped farewell.service",
+            "systemd: Stopped systemd-networkd.service",
+        ]);
+        // What cannot work: systemd waits no longer for a unit that was stopped out of order.
+        assert!(end.console().contains("Waiting for process: "));
+    }
 }

@@ -1,4 +1,4 @@
-//! A real etcd on the host, in which the machine of a scenario is a member.
+//! A real etcd beside a machine, in which the machine is a member.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::machine::GENEROUS;
-use crate::support::etcd::{Cluster, ports};
+use super::etcd::{Cluster, ports};
 
-/// What an application writes when it starts.
+/// What anything may take that ends by itself, on the slowest machine.
+const GENEROUS: Duration = Duration::from_secs(180);
+
+/// What an application writes when it starts; each machine of the tests is called `lab`.
 const MEMBER: &str = "members/lab";
 
 /// The keys of the fleet's lock.
@@ -33,10 +35,21 @@ impl Registry {
     /// One in which nobody is registered yet.
     pub fn empty(name: &str) -> Registry {
         let ports = ports(2);
-        Registry {
-            port: ports[0],
-            cluster: Cluster::start_at(&format!("vm-{name}"), &ports),
-        }
+        let cluster = Cluster::start_at(&format!("vm-{name}"), &ports);
+        Registry::of(ports[0], cluster)
+    }
+
+    /// One that listens at all addresses, for a test with a network of its own; the machine is registered.
+    pub fn open_with_member(name: &str) -> Registry {
+        let ports = ports(2);
+        let cluster = Cluster::start_open(&format!("rig-{name}"), &ports);
+        let registry = Registry::of(ports[0], cluster);
+        registry.register();
+        registry
+    }
+
+    fn of(port: u16, cluster: Cluster) -> Registry {
+        Registry { port, cluster }
     }
 
     /// Registers the machine, as its application does when it starts.
