@@ -225,6 +225,6 @@ fn in_the_image_itself_it_does_the_same_and_needs_systemd() {
     );
     assert_eq!(
         said.stderr,
-        "install.sh: systemd-path does not tell systemd-system-unit: farewell needs systemd 252 or later\n"
+        "install.sh: systemd-path does not tell systemd-system-unit: farewell needs systemd 247 or later\n"
     );
 }

@@ -103,7 +103,7 @@ fn the_deb_says_what_it_is() {
         ("Architecture", "amd64"),
         ("Section", "admin"),
         ("Priority", "optional"),
-        ("Depends", "systemd (>= 252), libc6 (>= 2.17)"),
+        ("Depends", "systemd (>= 247), libc6 (>= 2.17)"),
         ("Recommends", "ca-certificates"),
         ("Homepage", ""),
     ] {
@@ -124,13 +124,13 @@ fn the_deb_says_what_it_is() {
 }
 
 #[test]
-fn the_deb_waits_for_systemd_252() {
+fn the_deb_waits_for_systemd_247() {
     let machine = machine("deb-depends");
-    status(&machine, "247.3-7");
+    status(&machine, "246.6-2");
     let package = machine.bring(&deb());
     let said = machine.run(&format!("dpkg -i {package}"));
     assert_ne!(said.code, 0, "{said:?}");
-    assert!(said.stderr.contains("systemd (>= 252)"), "{said:?}");
+    assert!(said.stderr.contains("systemd (>= 247)"), "{said:?}");
 }
 
 #[test]
@@ -309,17 +309,17 @@ fn the_rpm_installs_upgrades_and_goes() {
     let install = ["--force-debian", "--install"];
     let refused = rpm_in(&machine, &install, &first);
     assert!(
-        refused.code != 0 && refused.stderr.contains("systemd >= 252"),
+        refused.code != 0 && refused.stderr.contains("systemd >= 247"),
         "{refused:?}"
     );
-    let (_old, old) = distribution("251");
+    let (_old, old) = distribution("246");
     rpm_must(&machine, &install, &old);
     let refused = rpm_in(&machine, &install, &first);
     assert!(
-        refused.code != 0 && refused.stderr.contains("systemd >= 252"),
+        refused.code != 0 && refused.stderr.contains("systemd >= 247"),
         "{refused:?}"
     );
-    let (_new, new) = distribution("252");
+    let (_new, new) = distribution("247");
     rpm_must(&machine, &["--force-debian", "--upgrade"], &new);
 
     let said = rpm_must(&machine, &install, &first);
