@@ -1,24 +1,41 @@
 //! From the runner's happenings to events that every reporter hears: stamped, masked, in one order.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Happening};
 use crate::failure::Failure;
+use crate::history::store::Store;
+use crate::history::survey::Survey;
+use crate::intent::{Intent, Mark};
+use crate::machine::Machine;
 use crate::reporter::{AtWork, Desk, Newsroom, Reporter};
 use crate::reporters::record::Written;
 use crate::run::errand::Audience;
 use crate::secrets::mask;
+use crate::sys::files;
 
 /// How long a step waits for the record to say that it begins, or to have on the disk what it intends. A disk that
 /// takes longer is not waited for again until it is back.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long the state directory may take to tell what earlier runs have left.
+const ANSWER: Duration = Duration::from_secs(1);
+
 /// The audience of a run.
 pub struct Broadcast {
     begun: Instant,
     written: Arc<Written>,
+    earlier: OnceLock<Earlier>,
     inner: Mutex<Inner>,
+}
+
+/// What is pending of earlier runs.
+struct Earlier {
+    store: Store,
+    machine: Machine,
+    /// Looked up when somebody asks first: the kind of the step that left it, and what it left.
+    left: OnceLock<Vec<(String, Intent)>>,
 }
 
 struct Inner {
@@ -26,6 +43,11 @@ struct Inner {
     newsroom: Option<Newsroom>,
     told: u64,
     ended: Vec<bool>,
+    /// The run's id, and the kinds of its steps.
+    run: String,
+    kinds: Vec<String>,
+    /// What is left by now: how many events were told with it, and what it is for people.
+    left: Vec<(Mark, u64, String)>,
 }
 
 impl Broadcast {
@@ -35,10 +57,14 @@ impl Broadcast {
             newsroom: Some(Newsroom::default()),
             told: 0,
             ended: Vec::new(),
+            run: String::new(),
+            kinds: Vec::new(),
+            left: Vec::new(),
         };
         Broadcast {
             begun,
             written: Arc::default(),
+            earlier: OnceLock::new(),
             inner: Mutex::new(inner),
         }
     }
@@ -46,6 +72,28 @@ impl Broadcast {
     /// How far the record is; for the reporter that writes it.
     pub fn written(&self) -> Arc<Written> {
         self.written.clone()
+    }
+
+    /// Says where the records of earlier runs are, and which of them are of this machine.
+    pub fn know(&self, store: Store, machine: Machine) {
+        // Said once.
+        let _ = self.earlier.set(Earlier {
+            store,
+            machine,
+            left: OnceLock::new(),
+        });
+    }
+
+    /// What the run has left that is not in its record: the step, and what it is.
+    pub fn unrecorded(&self) -> Vec<(usize, String)> {
+        let left = self.inner().left.clone();
+        if let Some((_, told, _)) = left.last() {
+            self.written.wait_for(*told, PATIENCE);
+        }
+        let lost = left
+            .into_iter()
+            .filter(|(_, told, _)| !self.written.holds(*told));
+        lost.map(|(mark, _, noun)| (mark.step, noun)).collect()
     }
 
     /// Puts a reporter to work, with a tick whenever `every` has passed.
@@ -94,6 +142,31 @@ impl Broadcast {
 }
 
 impl Audience for Broadcast {
+    fn left_before(&self, step: usize) -> Vec<Intent> {
+        let Some(earlier) = self.earlier.get() else {
+            return Vec::new();
+        };
+        let (run, kind) = {
+            let inner = self.inner();
+            (inner.run.clone(), inner.kinds.get(step).cloned())
+        };
+        let left = earlier.left.get_or_init(|| earlier.look(run));
+        let of_kind = left.iter().filter(|(it, _)| Some(it) == kind.as_ref());
+        of_kind.map(|(_, intent)| intent.clone()).collect()
+    }
+
+    fn is_recorded(&self, mark: Mark) -> bool {
+        let told = {
+            let inner = self.inner();
+            let found = inner.left.iter().rfind(|(it, ..)| *it == mark);
+            found.map(|(_, told, _)| *told)
+        };
+        told.is_none_or(|told| {
+            self.written.wait_for(told, PATIENCE);
+            self.written.holds(told)
+        })
+    }
+
     fn hear(&self, happening: Happening) {
         let begins = matches!(happening, Happening::StepStarted { .. });
         let intends = matches!(happening, Happening::Intended { .. });
@@ -104,6 +177,7 @@ impl Audience for Broadcast {
                 return;
             }
             inner.told += 1;
+            inner.note(&happening);
             let event = Event {
                 at: self.begun.elapsed(),
                 happening,
@@ -124,7 +198,39 @@ impl Audience for Broadcast {
     }
 }
 
+impl Earlier {
+    fn look(&self, run: String) -> Vec<(String, Intent)> {
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let looked = files::within(ANSWER, move || {
+            let own = store.path(&run);
+            let pending = Survey::of(&store, &machine)?.pending.into_iter();
+            let earlier = pending.filter(|it| it.record != own);
+            Ok(earlier.map(|it| (it.kind, it.intent)).collect())
+        });
+        looked.unwrap_or_else(|error| {
+            let place = self.store.directory().display();
+            log::warn!("{place}: {error}: nobody knows what earlier runs have left");
+            Vec::new()
+        })
+    }
+}
+
 impl Inner {
+    /// Notes what is asked for later.
+    fn note(&mut self, happening: &Happening) {
+        match happening {
+            Happening::RunStarted { run, steps, .. } => {
+                self.run.clone_from(run);
+                self.kinds = steps.iter().map(|it| it.kind.clone()).collect();
+            }
+            Happening::Intended { mark, intent } => {
+                self.left.push((*mark, self.told, intent.noun.clone()));
+            }
+            Happening::Settled { mark } => self.left.retain(|(it, ..)| it != mark),
+            _ => {}
+        }
+    }
+
     /// Whether nobody has said yet that what it is about is over.
     fn is_timely(&mut self, happening: &Happening) -> bool {
         match happening {

@@ -8,7 +8,8 @@ use crate::config::section::Section;
 use crate::config::template::Fact;
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
-use crate::step::Scope;
+use crate::intent::{Chain, Datum, Intent};
+use crate::step::{Effect, Scope, Undo};
 
 /// What is held or asked for. The thread that takes a lock may be left behind in the middle of a request; whoever gives
 /// the lock up closes this first, and nothing new is asked for from then on.
@@ -179,6 +180,37 @@ pub fn tell_kept(scope: &Scope<'_>, limit: Option<Duration>) {
     let remark =
         format!("kept while this machine comes back{limit}: `farewell start` gives it back");
     scope.voice.remark(&remark);
+}
+
+/// What earlier runs of this machine have left of the lock whose name stands at `key` in their intents; oldest first.
+pub fn left_before(scope: &Scope<'_>, member: &str, key: &str, lock: &str) -> Vec<Intent> {
+    let is_same = |it: &Intent| {
+        let name = it.what.get(key).and_then(Datum::text);
+        it.member == member && name.as_deref() == Some(lock)
+    };
+    let mut left = scope.left_before();
+    left.retain(is_same);
+    left
+}
+
+/// Gives up what earlier runs have left, in a run that has asked for nothing itself and after which the machine is gone.
+///
+/// # Errors
+/// The first failure; the others are given up all the same.
+pub fn give_up(scope: &Scope<'_>, left: Vec<Intent>, undo: Undo) -> Result<Effect, Failure> {
+    let mut effect = Ok(Effect::AlreadyDone);
+    for intent in left {
+        let noun = intent.noun.clone();
+        let given_up = undo(&Chain::new(intent))
+            .map_err(|cause| Failure::new(Word::Config, noun, cause))
+            .and_then(|it| it.attempt(scope));
+        effect = match (effect, given_up) {
+            (Err(failure), _) | (_, Err(failure)) => Err(failure),
+            (Ok(Effect::AlreadyDone), Ok(effect)) => Ok(effect),
+            (done, Ok(_)) => done,
+        };
+    }
+    effect
 }
 
 /// The failure of a lock that was waited for to the end.

@@ -16,18 +16,35 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Whether both are the same machine. What is missing on either side is unknown, not different, so that the other
-    /// part decides alone; where nothing can be compared nobody knows, and they are not the same.
-    pub fn is(&self, other: &Machine) -> bool {
-        let parts = [(&self.id, &other.id), (&self.product, &other.product)];
-        let mut known = parts
-            .into_iter()
-            .filter_map(|(one, other)| one.as_ref().zip(other.as_ref()))
-            // Kernels differ in the case of the product UUID's letters.
-            .map(|(one, other)| one.eq_ignore_ascii_case(other))
-            .peekable();
-        known.peek().is_some() && known.all(|same| same)
+    /// What this machine is to another one. What is missing on either side is unknown, not different, so that the other
+    /// part decides alone.
+    pub fn relation(&self, other: &Machine) -> Relation {
+        // Kernels differ in the case of the product UUID's letters.
+        let is_same = |one: &Option<String>, other: &Option<String>| {
+            Some(one.as_ref()?.eq_ignore_ascii_case(other.as_ref()?))
+        };
+        let id = is_same(&self.id, &other.id);
+        match (id, is_same(&self.product, &other.product)) {
+            (Some(false), _) => Relation::Another,
+            (Some(true), Some(false)) => Relation::Moved,
+            (None, Some(false)) => Relation::Another,
+            (Some(true), _) | (None, Some(true)) => Relation::Same,
+            (None, None) => Relation::Unknown,
+        }
     }
+}
+
+/// What one machine is to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// The same one.
+    Same,
+    /// The same installation on other hardware: it was moved or restored, or is a copy that kept its id.
+    Moved,
+    /// Another installation, of whose disk this one may be a copy.
+    Another,
+    /// Nothing can be compared.
+    Unknown,
 }
 
 #[cfg(test)]
@@ -44,21 +61,25 @@ mod tests {
 
     #[test]
     fn what_is_missing_decides_nothing() {
-        for (id, product, is_same) in [
-            ("m", "P", true),
-            ("m", "p", true),
-            ("m", "q", false),
-            ("n", "P", false),
-            ("m", "", true),
-            ("n", "", false),
-            ("", "P", true),
-            ("", "q", false),
-            ("", "", false),
+        for (id, product, relation) in [
+            ("m", "P", Relation::Same),
+            ("m", "p", Relation::Same),
+            ("m", "q", Relation::Moved),
+            ("n", "P", Relation::Another),
+            ("n", "q", Relation::Another),
+            ("m", "", Relation::Same),
+            ("n", "", Relation::Another),
+            ("", "P", Relation::Same),
+            ("", "q", Relation::Another),
+            ("", "", Relation::Unknown),
         ] {
             let (one, other) = (machine("m", "P"), machine(id, product));
-            assert_eq!(one.is(&other), is_same, "{other:?}");
-            assert_eq!(other.is(&one), is_same, "{other:?}");
+            assert_eq!(one.relation(&other), relation, "{other:?}");
+            assert_eq!(other.relation(&one), relation, "{other:?}");
         }
-        assert!(!machine("m", "").is(&machine("", "P")));
+        assert_eq!(
+            machine("m", "").relation(&machine("", "P")),
+            Relation::Unknown
+        );
     }
 }

@@ -44,6 +44,15 @@ pub trait Voice: Sync {
     fn intend(&self, intent: &Intent) -> Mark;
     /// What [`Scope::withdraw`] was told.
     fn withdraw(&self, mark: Mark);
+    /// What [`Scope::left_before`] returns.
+    fn left_before(&self) -> Vec<Intent> {
+        Vec::new()
+    }
+    /// What [`Scope::is_recorded`] returns.
+    fn is_recorded(&self, mark: Mark) -> bool {
+        let _ = mark;
+        true
+    }
 }
 
 /// Everything that one attempt may use.
@@ -111,6 +120,18 @@ impl Scope<'_> {
     /// is released. Not for a request whose reply is missing: nobody knows what it did.
     pub fn withdraw(&self, mark: Mark) {
         self.voice.withdraw(mark);
+    }
+
+    /// What earlier runs of this machine have left with steps of this kind, and is still to be undone; oldest first. A
+    /// state directory that does not answer within a second has nothing to tell.
+    pub fn left_before(&self) -> Vec<Intent> {
+        self.voice.left_before()
+    }
+
+    /// Whether what was declared stands in the record. Where it does not, the disk being full say, `farewell start` will
+    /// not undo it.
+    pub fn is_recorded(&self, mark: Mark) -> bool {
+        self.voice.is_recorded(mark)
     }
 }
 

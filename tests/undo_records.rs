@@ -306,3 +306,61 @@ fn drains_one_after_another_are_one_chain() {
         assert_eq!(nomad.heard().len(), asked, "nothing is pending any more");
     }
 }
+
+#[test]
+fn a_copy_of_another_machine_s_disk_says_so_in_one_line_and_a_moved_one_names_the_way_out() {
+    let own = host::machine_id().expect("an id");
+    let copied = |name: &str, url: &str| {
+        old(name, url, |text| {
+            text.replace(&own, "00000000000000000000000000000001")
+        })
+    };
+    let peer = Everything::start(NODE);
+    let copy = copied("records-copy", &peer.server.url());
+    let ended = undo(&copy);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert!(
+        lines.len() == 2
+            && lines[0].contains(" and 1 more: left by another machine, of whose disk"),
+        "{}",
+        ended.stdout
+    );
+    // On hardware that no machine has.
+    let product = "\",\"product\":\"00000000-dead-beef-0000-000000000000\"}";
+    let moved = old("records-moved", &peer.server.url(), |text| {
+        text.replace(&format!("{own}\"}}"), &format!("{own}{product}"))
+    });
+    let has_product = host::machine().product.is_some();
+    let ended = undo(&moved);
+    assert_eq!(
+        ended.code,
+        Some(i32::from(has_product)),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
+    if has_product {
+        let way_out = format!(
+            "rm {}",
+            moved.dir.file("state/runs/20261128T134606.930Z-nqlq.jsonl")
+        );
+        assert_eq!(
+            ended.stderr.matches(&way_out).count(),
+            2,
+            "{}",
+            ended.stderr
+        );
+        assert!(
+            ended
+                .stderr
+                .contains("00000000-dead-beef-0000-000000000000"),
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(peer.heard().len(), 0);
+        fs::remove_file(moved.dir.file("state/runs/20261128T134606.930Z-nqlq.jsonl"))
+            .expect("removed");
+        assert_eq!(undo(&moved).code, Some(0));
+    }
+}

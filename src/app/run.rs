@@ -104,6 +104,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         }
     };
     let broadcast = Arc::new(Broadcast::new(begun));
+    broadcast.know(store.clone(), host::machine());
     add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
     add_dbus(&broadcast, begun, holder.by_systemd);
     // On a machine that stays up the console is somebody's screen.
@@ -142,13 +143,14 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         http: super::http(super::kept(options)),
         audience: broadcast.clone(),
     });
-    let outcome = runner.run(&errand).unwrap_or_else(|error| {
+    let mut outcome = runner.run(&errand).unwrap_or_else(|error| {
         let reason = Some(format!("nothing was run: {error}"));
         Outcome {
             result: event::Result::CutShort,
             reason,
         }
     });
+    tell_unrecorded(&broadcast, &errand, &mut outcome);
     let result = outcome.result;
     broadcast.hear(Happening::RunFinished {
         result,
@@ -162,6 +164,24 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         event::Result::Ok => exit::OK,
         event::Result::Failed => exit::FAILED,
         event::Result::CutShort => exit::CUT_SHORT,
+    }
+}
+
+/// Tells what the run has left that `farewell start` will not know of: that did not go well.
+fn tell_unrecorded(broadcast: &Broadcast, errand: &Errand, outcome: &mut Outcome) {
+    let unrecorded = broadcast.unrecorded();
+    for (step, noun) in &unrecorded {
+        let name = errand.plan.steps.get(*step).map_or("", |it| &it.name);
+        let message = format!(
+            "step {name}: {noun} is not in the record, which could not be written: `farewell start` will not undo it; \
+             undo it by hand"
+        );
+        broadcast.hear(Happening::Warning { message });
+    }
+    if !unrecorded.is_empty() && outcome.result == event::Result::Ok {
+        outcome.result = event::Result::Failed;
+        let reason = "the record could not be written, and what is to be undone is not in it";
+        outcome.reason = Some(reason.to_owned());
     }
 }
 

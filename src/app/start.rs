@@ -18,11 +18,15 @@ use crate::kept::Kept;
 use crate::logging;
 use crate::plan::gate::{Passage, Plan};
 use crate::plan::ordering::{Learnt, Ordering};
+use crate::sys::files;
 use crate::sys::systemd::Manager;
 use crate::trigger::Trigger;
 
 /// How long the units of the sequence are waited for, which may still be starting when this runs at boot.
 const UNITS: Duration = Duration::from_secs(120);
+
+/// How long the disk may take to keep room for a record.
+const ROOM: Duration = Duration::from_secs(10);
 
 /// How long PID 1 may take to answer; a daemon-reload runs every generator.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -66,6 +70,7 @@ pub fn start(options: &Options) -> u8 {
     if is_installed && undone == Outcome::Nothing {
         comeback::wait_for_all(plan, &facts, UNITS);
     }
+    make_room(options);
     // systemd runs the installed configuration, whatever --config says.
     let is_ready = !is_installed || {
         let peers = addressed::peers(plan, &facts, Deadline::after(ANSWER, Reason::Attempt));
@@ -95,6 +100,18 @@ fn undo(options: &Options, patience: Patience) -> Outcome {
         print("farewell start: nothing is to be undone\n");
     }
     outcome
+}
+
+/// Keeps room on the disk for the next run's record.
+fn make_room(options: &Options) {
+    let store = store(options);
+    let place = store.directory().display().to_string();
+    if let Err(error) = files::within(ROOM, move || store.make_room()) {
+        complain(&format!(
+            "farewell start: {place}: no room could be kept for the record of the next run: {error}: where that cannot be \
+             written, what the run leaves in other services is not undone"
+        ));
+    }
 }
 
 /// Keeps the plan, and every fact that could be had; one that cannot be had now keeps its value from before.

@@ -99,15 +99,16 @@ pub fn undo_under(
     let Some(survey) = survey(store, machine) else {
         return Outcome::Pending;
     };
-    for remnant in &survey.foreign {
-        let text = format!(
-            "{}: left by another machine: not undone here",
-            sketch(remnant)
-        );
-        tell(sink, &text);
+    tell_foreign(&survey, sink);
+    for (remnant, owner) in &survey.moved {
+        tell_moved(remnant, owner, machine);
     }
+    let is_moved = !survey.moved.is_empty();
     if survey.pending.is_empty() && survey.unreadable.is_empty() {
-        return Outcome::Nothing;
+        return match is_moved {
+            true => Outcome::Pending,
+            false => Outcome::Nothing,
+        };
     }
     let id = records::new_id(SystemTime::now());
     let _held = match enter(store, &id) {
@@ -134,7 +135,7 @@ pub fn undo_under(
         let pending = survey.pending.iter_mut();
         pending.for_each(|it| drop(it.intent.what.remove(READY)));
     }
-    let is_whole = survey.unreadable.is_empty();
+    let is_whole = survey.unreadable.is_empty() && !is_moved;
     let is_undone = survey.pending.is_empty()
         || perform(survey.pending, id, facts, kinds, limit, sink) == Result::Ok;
     match (is_undone, is_whole) {
@@ -244,6 +245,39 @@ fn perform(
     watchers::close(&broadcast);
     is_over.store(true, Ordering::Release);
     end.result
+}
+
+/// One line on what another machine has left, of whose disk this one is a copy.
+fn tell_foreign(survey: &Survey, sink: Sink) {
+    if let Some(first) = survey.foreign.first() {
+        let others = match survey.foreign.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let text = format!(
+            "{}{others}: left by another machine, of whose disk this one is a copy: not undone here",
+            sketch(first)
+        );
+        tell(sink, &text);
+    }
+}
+
+/// What is pending under this machine's id on other hardware, and what can be done about it.
+fn tell_moved(remnant: &Remnant, owner: &Machine, machine: &Machine) {
+    let name = |machine: &Machine| {
+        let (id, product) = (machine.id.as_deref(), machine.product.as_deref());
+        let (id, product) = (id.unwrap_or("unknown"), product.unwrap_or("unknown"));
+        format!("machine-id {id}, product UUID {product}")
+    };
+    complain(&format!(
+        "farewell start: {}: pending, and not undone: it was left on {}, and this is {}. Where this machine was moved or \
+         restored, undo it by hand; where it is a copy, the other machine undoes it, and this one needs a machine-id of its \
+         own. Then remove the record: rm {}",
+        sketch(remnant),
+        name(owner),
+        name(machine),
+        remnant.record.display()
+    ));
 }
 
 /// What it is, and who left it when.

@@ -4,6 +4,7 @@ pub mod line;
 pub mod past;
 pub mod reader;
 pub mod remnant;
+pub mod room;
 pub mod store;
 pub mod summary;
 pub mod survey;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::reader::Reader;
 use super::remnant::{self, Remnant};
+use super::room;
 use crate::event::Event;
 use crate::progress::Progress;
 
@@ -76,7 +77,7 @@ pub fn read(path: &Path) -> io::Result<Past> {
 /// What the system says.
 pub fn events(path: &Path) -> io::Result<(Vec<Event>, Option<usize>)> {
     let bytes = std::fs::read(path)?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text = String::from_utf8_lossy(room::written(&bytes));
     let (mut reader, mut events) = (Reader::default(), Vec::new());
     for (number, line) in text.split_inclusive('\n').enumerate() {
         match reader.event(line) {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::line::Line;
+use super::room;
 use crate::intent::{Datum, Intent};
 use crate::machine::Machine;
 use crate::sys::clock::{parse_rfc3339, rfc3339};
@@ -120,7 +121,8 @@ pub fn is_pending(record: &Path) -> bool {
 /// # Errors
 /// What the system says.
 pub fn read(record: &Path) -> io::Result<(Machine, Vec<Remnant>)> {
-    let text = String::from_utf8_lossy(&fs::read(record)?).into_owned();
+    let bytes = fs::read(record)?;
+    let text = String::from_utf8_lossy(room::written(&bytes)).into_owned();
     let (mut machine, mut started) = (Machine::default(), SystemTime::UNIX_EPOCH);
     let mut remnants: Vec<Remnant> = Vec::new();
     // Most runs leave nothing, and need no closer look.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::remnant;
+use super::{remnant, room};
 use crate::sys::clock;
 use crate::sys::files;
 use crate::sys::host;
@@ -169,11 +169,30 @@ impl Store {
         read_holder(&mut file)
     }
 
-    /// Creates the record of a run.
+    /// Keeps room on the disk for the next run's record, unless it is kept already.
+    ///
+    /// # Errors
+    /// What the system says: that there is no room, say.
+    pub fn make_room(&self) -> io::Result<()> {
+        fs::create_dir_all(self.runs())?;
+        room::make(&self.room())?;
+        self.sync_names()
+    }
+
+    /// The file that keeps the room. It lies among the records, so that it becomes one of them without a new name's
+    /// place in another directory.
+    fn room(&self) -> PathBuf {
+        self.runs().join("room-for-the-next-record")
+    }
+
+    /// Creates the record of a run, where there is room for it.
     ///
     /// # Errors
     /// What the system says.
     pub fn create(&self, run: &str) -> io::Result<File> {
+        if let Some(file) = room::take(&self.room(), &self.path(run))? {
+            return Ok(file);
+        }
         fs::create_dir_all(self.runs())?;
         OpenOptions::new()
             .append(true)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::remnant::{Fate, Remnant, read};
 use super::store::Store;
-use crate::machine::Machine;
+use crate::machine::{Machine, Relation};
 
 /// What all records of a store say is pending.
 #[derive(Debug, Default)]
@@ -14,6 +14,9 @@ pub struct Survey {
     pub pending: Vec<Remnant>,
     /// What another machine has left, of which this one's disk is a copy: not to be undone here.
     pub foreign: Vec<Remnant>,
+    /// What was left under this machine's id on other hardware, or on nobody knows which machine: nobody but a person
+    /// can tell whether it is to be undone here.
+    pub moved: Vec<(Remnant, Machine)>,
     /// Records that cannot be read, and why. Something may be pending in them.
     pub unreadable: Vec<(PathBuf, io::Error)>,
 }
@@ -30,10 +33,12 @@ impl Survey {
             match read(&path) {
                 Ok((owner, remnants)) => {
                     let pending = remnants.into_iter().filter(|it| it.fate == Fate::Pending);
-                    if owner.is(machine) {
-                        survey.pending.extend(pending);
-                    } else {
-                        survey.foreign.extend(pending);
+                    match owner.relation(machine) {
+                        Relation::Same => survey.pending.extend(pending),
+                        Relation::Another => survey.foreign.extend(pending),
+                        Relation::Moved | Relation::Unknown => {
+                            survey.moved.extend(pending.map(|it| (it, owner.clone())));
+                        }
                     }
                 }
                 // It was pruned since the directory was read.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, Happening};
 use crate::history::line::Writer;
+use crate::history::room;
 use crate::history::store::Store;
 use crate::reporter::{News, Reporter};
 
@@ -32,6 +33,11 @@ struct State {
     is_kept: bool,
     written: Reach,
     synced: Reach,
+    /// How many events the record really has. What could not be written is heard of, and counts as written above, so
+    /// that nobody waits for it.
+    held: u64,
+    /// Whether the disk has failed to take what was written: nobody knows what it has.
+    is_broken: bool,
 }
 
 #[derive(Default)]
@@ -67,8 +73,24 @@ impl Written {
         }
     }
 
+    /// Whether the record has the first `events` events, or nobody keeps one.
+    pub fn holds(&self, events: u64) -> bool {
+        let state = self.state();
+        !state.is_kept || (state.held >= events && !state.is_broken)
+    }
+
     fn begin(&self) {
         self.state().is_kept = true;
+    }
+
+    /// All events that are written are in the record.
+    fn hold(&self) {
+        let mut state = self.state();
+        state.held = state.written.events;
+    }
+
+    fn fail(&self) {
+        self.state().is_broken = true;
     }
 
     fn advance(&self, events: u64) {
@@ -108,6 +130,8 @@ pub struct Record {
     file: Option<File>,
     /// Lines that the disk has not taken yet. The record stays a true prefix: nothing is written before them.
     backlog: Vec<u8>,
+    /// How many bytes it has.
+    length: u64,
     /// How many events it has heard that are not settled.
     unsettled: u64,
     /// Whether somebody waits until they are on the disk.
@@ -140,6 +164,7 @@ impl Record {
             writer: Writer::default(),
             file: None,
             backlog: Vec::new(),
+            length: 0,
             unsettled: 0,
             pressing: false,
             written,
@@ -180,7 +205,10 @@ impl Record {
         while !self.backlog.is_empty() {
             match file.write(&self.backlog) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(length) => drop(self.backlog.drain(..length)),
+                Ok(length) => {
+                    self.backlog.drain(..length);
+                    self.length += length as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -216,10 +244,13 @@ impl Record {
 
     /// Writes what was noted, tells those who wait for it, and has it synced.
     fn settle(&mut self) {
-        if let Err(error) = self.write() {
-            self.complain(&error, "the record of this run stays behind");
-        }
+        let written = self.write();
         self.written.advance(std::mem::take(&mut self.unsettled));
+        match written {
+            Ok(()) if self.file.is_some() => self.written.hold(),
+            Ok(()) => {}
+            Err(error) => self.complain(&error, "the record of this run stays behind"),
+        }
         let pressing = std::mem::take(&mut self.pressing);
         match &self.sync {
             Some(sync) if !sync.dirty.swap(true, Ordering::AcqRel) || pressing => {
@@ -233,6 +264,10 @@ impl Record {
     }
 
     fn close(&mut self) {
+        if let Some(file) = &self.file {
+            // What stays behind is no part of the record, and only room that others could use.
+            let _ = room::give_back(file, self.length);
+        }
         if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
             drop(wake);
             // A panic there costs the sync and nothing else.
@@ -292,8 +327,11 @@ impl Disk {
             }
             self.dirty.store(false, Ordering::Release);
             let events = self.written.events();
-            // Where it fails, the write before it or the next one fails too, and that is told.
             let synced = self.file.sync_data().is_ok();
+            if !synced {
+                // As on a network's disk that is full: the write before it went well.
+                self.written.fail();
+            }
             if pressing && !is_named {
                 // A record without its name would not be found. Nothing helps a directory that cannot be synced, and
                 // a run for which nobody waits does not pay for it.

@@ -312,4 +312,12 @@ impl Voice for Speaker<'_> {
         }
         self.audience.hear(Happening::Settled { mark });
     }
+
+    fn left_before(&self) -> Vec<Intent> {
+        self.audience.left_before(self.step)
+    }
+
+    fn is_recorded(&self, mark: Mark) -> bool {
+        self.audience.is_recorded(mark)
+    }
 }

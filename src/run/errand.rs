@@ -5,14 +5,27 @@ use std::time::Instant;
 
 use crate::config::facts::Facts;
 use crate::event::Happening;
+use crate::intent::{Intent, Mark};
 use crate::plan::gate::Plan;
 use crate::sys::http::Http;
 use crate::trigger::Trigger;
 
-/// Hears what happens. It must not fail, and what it does must not take time.
+/// Hears what happens, and knows what is on record. It must not fail, and hearing must not take time.
 pub trait Audience: Send + Sync {
     /// Something happened, now.
     fn hear(&self, happening: Happening);
+
+    /// What earlier runs have left with steps of the same kind as this one, and is still to be undone; oldest first.
+    fn left_before(&self, step: usize) -> Vec<Intent> {
+        let _ = step;
+        Vec::new()
+    }
+
+    /// Whether an intent stands in the record.
+    fn is_recorded(&self, mark: Mark) -> bool {
+        let _ = mark;
+        true
+    }
 }
 
 /// Everything that a run needs.

@@ -11,7 +11,8 @@ use crate::step::{Action, Scope};
 use crate::sys::cancel::{Cancel, Waited};
 
 /// Attempts `action` after each `every`, for the step `index`, until the switch is turned. What fails is told once, and
-/// again when it fails in another way; what will not pass is not attempted again.
+/// again when it fails in another way. Also after a refusal it goes on: a peer that refuses once may not refuse again,
+/// and what is held is lost only when nobody asks any more.
 pub fn keep(errand: &Errand, index: usize, every: Duration, action: &dyn Action, cancel: &Cancel) {
     let speaker = Speaker::new(errand.audience.as_ref(), index);
     let mut told = None;
@@ -43,8 +44,5 @@ pub fn keep(errand: &Errand, index: usize, every: Duration, action: &dyn Action,
             });
         }
         told = Some(message);
-        if !failure.passing {
-            return;
-        }
     }
 }

@@ -47,6 +47,24 @@ fn read_now(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
 }
 
+/// Has the file system keep this much room for a file, also behind its end; `false` where it cannot.
+///
+/// # Errors
+/// What the system says: that there is no room, say.
+pub fn keep_room(file: &std::fs::File, size: u64) -> io::Result<bool> {
+    use nix::errno::Errno;
+    use nix::fcntl::{FallocateFlags, fallocate};
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    loop {
+        return match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, size) {
+            Ok(()) => Ok(true),
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        };
+    }
+}
+
 /// Has the names in a directory reach the disk.
 ///
 /// # Errors

@@ -124,6 +124,11 @@ pub fn config(keys: &str, timeout: &str, script: &str) -> String {
     )
 }
 
+/// The exit code of a run that comes to its end.
+pub fn code(mut run: std::process::Child) -> Option<i32> {
+    run.wait().expect("waited for").code()
+}
+
 /// A process that holds a lock and is killed, with the command that it runs; the place keeps its record.
 pub fn die_holding(name: &str, keys: &str) -> Binary {
     let binary = Binary::new(name, "");

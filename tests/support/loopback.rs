@@ -156,6 +156,9 @@ struct State {
     /// What the first line of the request contains that is held back.
     rule: Mutex<Option<(String, Held)>>,
     has_held: AtomicBool,
+    /// How many of the requests whose first line contains this are refused, and how many were.
+    refusals: Mutex<(String, usize)>,
+    refused: AtomicUsize,
 }
 
 impl Middleman {
@@ -211,6 +214,16 @@ impl Middleman {
         *self.state.rule.lock().expect("lock") = Some((request.to_owned(), held));
     }
 
+    /// Refuses the next `times` requests whose first line contains this.
+    pub fn refuse(&self, request: &str, times: usize) {
+        *self.state.refusals.lock().expect("lock") = (request.to_owned(), times);
+    }
+
+    /// How many requests it has refused.
+    pub fn refused(&self) -> usize {
+        self.state.refused.load(Ordering::SeqCst)
+    }
+
     /// Waits until it has been held back; where it is an answer, the server has given it.
     pub fn wait(&self) {
         let has_held = || self.state.has_held.load(Ordering::SeqCst);
@@ -244,6 +257,11 @@ impl State {
         };
         if self.down.load(Ordering::SeqCst) {
             self.missed.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        if self.refuses(&request) {
+            let _ = stream.write_all(answer("403 Forbidden", "", "not now").as_bytes());
+            self.refused.fetch_add(1, Ordering::SeqCst);
             return;
         }
         let held = self.held(&request);
@@ -286,6 +304,14 @@ impl State {
 }
 
 impl State {
+    fn refuses(&self, request: &str) -> bool {
+        let line = request.lines().next().unwrap_or_default();
+        let mut refusals = self.refusals.lock().expect("lock");
+        let refuses = refusals.1 > 0 && line.contains(refusals.0.as_str());
+        refusals.1 -= usize::from(refuses);
+        refuses
+    }
+
     /// What of a request is to be held back; once.
     fn held(&self, request: &str) -> Option<Held> {
         let line = request.lines().next().unwrap_or_default();

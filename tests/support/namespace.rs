@@ -25,12 +25,18 @@ pub fn mount(args: &[&str], point: &Path) {
 
 /// Mounts an ext4 of 16 MiB at `point`, whose image is in memory at `images`.
 pub fn ext4(images: &Path, point: &Path) {
+    ext4_with(images, point, &[]);
+}
+
+/// The same, made with these options.
+pub fn ext4_with(images: &Path, point: &Path, options: &[&str]) {
     mount(&["-t", "tmpfs", "x"], images);
     let image = images.join("disk");
     let file = fs::File::create(&image).expect("made");
     file.set_len(16 << 20).expect("grown");
     let made = Command::new("mke2fs")
         .args(["-q", "-F", "-t", "ext4"])
+        .args(options)
         .arg(&image)
         .status();
     assert!(made.expect("mke2fs").success());
@@ -61,6 +67,11 @@ impl Mounted {
     pub fn at(args: &[&str], point: &Path) -> Mounted {
         fs::create_dir_all(point).expect("made");
         mount(args, point);
+        Mounted(point.to_owned())
+    }
+
+    /// What is mounted there already.
+    pub fn found(point: &Path) -> Mounted {
         Mounted(point.to_owned())
     }
 }

@@ -1,14 +1,15 @@
 //! `consul`: a key that sessions acquire, behind a fair queue of contender keys.
 
+mod earlier;
 mod kv;
+mod queue;
 mod undo;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section};
-use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
-use crate::deadline::Deadline;
+use crate::custody::{Custody, Times, give_up, holder, last_call, left_before, tell_kept};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
 use crate::lock::{Claim, Lock, Via};
@@ -34,25 +35,14 @@ use kv::{Key, Kv};
 /// held, `false` is held by another session. Meanwhile the session is renewed (`PUT /v1/session/renew/…`; 404: it has
 /// expired). Given up: KEY released (`PUT /v1/kv/…?release=`), then the session destroyed (`PUT /v1/session/destroy/…`,
 /// 200 for one that is gone, too), and both keys asked for once more. Held over a reboot: as a session's TTL cannot be
-/// changed, KEY goes to a new one in one transaction (`PUT /v1/txn`; 409: it was not held any more). 403 is a refusal of
+/// changed, KEY goes to a new one in one transaction (`PUT /v1/txn`; 409: it was not held any more); so does a KEY that
+/// an earlier run of this machine has left. 403 is a refusal of
 /// the ACL; 500 may pass.
 pub const VIA: Via = Via {
     name: "consul",
     read,
     undo: undo::undo,
 };
-
-/// How long one blocking query lasts.
-const WATCH: Duration = Duration::from_secs(5);
-
-/// The shortest pause before KEY is asked for again that nobody has and that is not to be had either: Consul keeps one
-/// back for a while whose session was destroyed.
-const PAUSE: Duration = Duration::from_secs(1);
-
-const KEPT_BACK: &str = "held by nobody, but kept back by Consul for the session that had it";
-
-/// What is too short for a blocking query after which all is as it was.
-const SHORT: Duration = Duration::from_millis(100);
 
 struct Consul {
     agent: Agent,
@@ -74,6 +64,8 @@ struct Place {
     sessions: Vec<String>,
     mark: Mark,
     is_held: bool,
+    /// Whether it has been given up already, and nobody heard of it.
+    is_left: bool,
 }
 
 impl Place {
@@ -135,6 +127,7 @@ impl Consul {
             sessions: vec![session],
             mark,
             is_held: false,
+            is_left: false,
         };
         if let Err(failure) = self.custody.ask(|it| *it = Some(place.clone())) {
             scope.withdraw(mark);
@@ -176,123 +169,19 @@ impl Consul {
         self.custody.change(|it| *it = None);
     }
 
-    /// Waits until the lock is this one's.
-    fn wait(&self, kv: &Kv<'_>, end: Deadline) -> Result<Effect, Failure> {
-        let scope = kv.scope;
-        let every = self.times.renewal();
-        let mut renewed = None::<Instant>;
-        let mut held = "nobody knows who holds it".to_owned();
-        // The lock itself, as long as nobody has changed it: it need not be asked for.
-        let mut quiet = None::<Key>;
-        loop {
-            let place = match self.custody.value() {
-                Some(place) => place,
-                None => {
-                    let place = self.join(kv)?;
-                    renewed = Some(Instant::now());
-                    place
-                }
-            };
-            let is_due = renewed.is_none_or(|at| at.elapsed() >= every);
-            let is_lost = is_due && !kv.renew(place.session())?;
-            renewed = if is_due {
-                Some(Instant::now())
-            } else {
-                renewed
-            };
-            let queue = kv.contenders(&place.lock)?;
-            let at = queue.iter().position(|it| it.name == place.contender);
-            // What is waited for: the contender before this one, or whoever has the key.
-            let ahead = match at.filter(|_| !is_lost) {
-                None => {
-                    self.forget(kv, &place)?;
-                    let remark = "its session had expired, and it had to join the queue again";
-                    scope.voice.remark(remark);
-                    None
-                }
-                Some(0) => match quiet.take() {
-                    Some(other) => Some(other),
-                    None => match self.come_first(kv, &place)? {
-                        Come::Held(effect) => return Ok(effect),
-                        Come::Behind(other) => {
-                            held = held_by(&other);
-                            Some(other)
-                        }
-                        Come::KeptBack => {
-                            held = KEPT_BACK.to_owned();
-                            None
-                        }
-                    },
-                },
-                Some(at) => {
-                    let holder = kv.find(&place.lock)?;
-                    let holder = holder.filter(|it| !it.session.is_empty());
-                    let shown = held_by(holder.as_ref().unwrap_or(&queue[0]));
-                    held = format!("{shown}, {at} before this one");
-                    queue.into_iter().nth(at - 1)
-                }
-            };
-            scope
-                .voice
-                .waiting(&format!("the lock {}, {held}", place.lock));
-            let Some(left) = end.left().filter(|_| !scope.cancel.is_cancelled()) else {
-                let noun = format!("the lock {} at {}", place.lock, kv.address());
-                self.leave(kv)?;
-                return Err(not_had(scope, &noun, &held));
-            };
-            let piece = (self.times.ttl / 3).min(WATCH).min(left);
-            let begun = Instant::now();
-            let is_changed = match ahead {
-                Some(other) => {
-                    let is_changed =
-                        kv.watch(&other, piece.mul_f64(0.75 + fastrand::f64() / 4.0))?;
-                    quiet = Some(other).filter(|it| it.name == place.lock && !is_changed);
-                    is_changed
-                }
-                None => false,
-            };
-            // A query that does not block must not become a storm.
-            if !is_changed && begun.elapsed() < SHORT {
-                let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
-                let _ = scope.cancel.sleep(pause.min(left));
-            }
-        }
-    }
-
-    /// Asks for the lock as the first one in the queue.
-    fn come_first(&self, kv: &Kv<'_>, place: &Place) -> Result<Come, Failure> {
-        if kv.acquire(&place.lock, place.session(), &place.holder)? {
-            let effect = if place.is_held {
-                Effect::AlreadyDone
-            } else {
-                Effect::Done
-            };
-            self.custody.ask(|it| {
-                if let Some(place) = it {
-                    place.is_held = true;
-                }
-            })?;
-            return Ok(Come::Held(effect));
-        }
-        Ok(match kv.find(&place.lock)? {
-            Some(other) if !other.session.is_empty() => Come::Behind(other),
-            _ => Come::KeptBack,
-        })
-    }
-
     /// Leaves the queue from whatever place there is.
     fn leave(&self, kv: &Kv<'_>) -> Result<Effect, Failure> {
         let Some(place) = self.custody.value() else {
             return Ok(Effect::AlreadyDone);
         };
+        self.custody
+            .change(|it| it.iter_mut().for_each(|it| it.is_left = true));
         // Released before the contender key goes with its session, so that the next one finds it free.
+        let mut is_lost = false;
         for session in &place.sessions {
             let was_held = kv.release(&place.lock, session)?;
             kv.destroy(session)?;
-            if place.is_held && !was_held && session == place.session() {
-                let remark = "it was lost before: its session had expired";
-                kv.scope.voice.remark(remark);
-            }
+            is_lost |= place.is_held && !place.is_left && !was_held && session == place.session();
         }
         let mut left = [kv.find(&place.lock)?, kv.find(&place.contender)?]
             .into_iter()
@@ -302,17 +191,11 @@ impl Consul {
             return Err(kv.strange(cause));
         }
         self.settle(kv.scope, &place);
-        Ok(Effect::Done)
+        match is_lost {
+            true => Err(lost(kv, &place)),
+            false => Ok(Effect::Done),
+        }
     }
-}
-
-/// What came of asking for the lock itself.
-enum Come {
-    Held(Effect),
-    /// Another session has it.
-    Behind(Key),
-    /// Nobody has it, and it is not to be had.
-    KeptBack,
 }
 
 /// "held by web-1 (run …)".
@@ -354,7 +237,9 @@ impl Lock for Consul {
     fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         self.custody.close(Duration::ZERO);
         if self.custody.value().is_none() {
-            return Ok(Effect::AlreadyDone);
+            let lock = self.key.get(scope.facts)?;
+            let left = left_before(scope, VIA.name, "key", &lock);
+            return give_up(scope, left, VIA.undo);
         }
         self.leave(&self.open(scope)?)
     }

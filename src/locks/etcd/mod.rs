@@ -1,5 +1,6 @@
 //! `etcd`: a fair queue of keys with leases, as `etcdctl lock KEY` and etcd's own `concurrency.Mutex` make it.
 
+mod earlier;
 mod queue;
 mod undo;
 
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients::etcd::Gateway;
 use crate::config::section::{Field, Secrecy, Section};
-use crate::custody::{Custody, Times, holder, last_call, not_had, tell_kept};
+use crate::custody::{Custody, Times, give_up, holder, last_call, left_before, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -27,10 +28,10 @@ use queue::{Queue, Standing};
 /// A lease with the TTL (`/v3/lease/grant`), the key `KEY/LEASE` under it in a transaction that wants it not to be there
 /// (`/v3/kv/txn`); the oldest key under `KEY/` (`/v3/kv/txn` with two ranges) is the holder's; while it is another one,
 /// the deletion of the key just before the own one is watched (`/v3/watch`), and the lease kept alive
-/// (`/v3/lease/keepalive`; no TTL in the answer: it has expired). Given up: the key is deleted (`/v3/kv/deleterange`), the
-/// lease revoked (`/v3/lease/revoke`; 404 code 5: gone already), and the key asked for once more (`/v3/kv/range`). Held
+/// (`/v3/lease/keepalive`; no TTL in the answer: it has expired). Given up: the key is deleted where it is the own
+/// one still (`/v3/kv/txn`), the lease revoked (`/v3/lease/revoke`; 404 code 5: gone already), and the key asked for once more (`/v3/kv/range`). Held
 /// over a reboot: the key is put again under a lease with the longer TTL, in a transaction that wants it to be the same
-/// key still, which keeps its place.
+/// key still, which keeps its place; so is the key that an earlier run of this machine has left, when it is taken over.
 pub const VIA: Via = Via {
     name: "etcd",
     read,
@@ -63,6 +64,8 @@ struct Place {
     leases: Vec<i64>,
     mark: Mark,
     is_held: bool,
+    /// Whether it has been given up already, and nobody heard of it.
+    is_left: bool,
 }
 
 impl Place {
@@ -104,6 +107,9 @@ impl Etcd {
     fn join(&self, gateway: &Gateway<'_>) -> Result<Place, Failure> {
         let scope = gateway.scope;
         let (lock, holder) = (self.key.get(scope.facts)?, holder(scope)?);
+        if let Some(place) = self.take_over(gateway, &lock, &holder)? {
+            return Ok(place);
+        }
         let lease = queue::grant(gateway, self.times.ttl)?;
         let key = format!("{lock}/{lease:x}");
         let mark = scope.intend(&self.intent(scope, &key, &holder)?)?;
@@ -114,6 +120,7 @@ impl Etcd {
             leases: vec![lease],
             mark,
             is_held: false,
+            is_left: false,
         };
         let asked = self.custody.ask(|it| *it = Some(place.clone()));
         if let Err(failure) = asked {
@@ -230,21 +237,23 @@ impl Etcd {
         let Some(place) = self.custody.value() else {
             return Ok(Effect::AlreadyDone);
         };
+        self.custody
+            .change(|it| it.iter_mut().for_each(|it| it.is_left = true));
         // The key first: whoever waits for it goes on at once. Without the lease it cannot come back.
-        let was_there = queue::delete(gateway, &place.key)?;
+        let was_there = queue::delete_own(gateway, &place.key, &place.holder)?;
         for lease in &place.leases {
             queue::revoke(gateway, *lease)?;
         }
-        if let Some(found) = queue::find(gateway, &place.key)? {
+        let is_own = |it: &queue::Found| it.value == place.holder;
+        if let Some(found) = queue::find(gateway, &place.key)?.filter(is_own) {
             let cause = format!("{} is there after it was deleted", found.key);
             return Err(gateway.strange(cause));
         }
-        if place.is_held && !was_there {
-            let remark = "it was lost before: its lease had expired";
-            gateway.scope.voice.remark(remark);
-        }
         self.settle(gateway.scope, &place);
-        Ok(Effect::Done)
+        match place.is_held && !was_there && !place.is_left {
+            true => Err(lost(gateway, &place)),
+            false => Ok(Effect::Done),
+        }
     }
 }
 
@@ -284,7 +293,9 @@ impl Lock for Etcd {
     fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         self.custody.close(Duration::ZERO);
         if self.custody.value().is_none() {
-            return Ok(Effect::AlreadyDone);
+            let lock = self.key.get(scope.facts)?;
+            let left = left_before(scope, VIA.name, "key", &lock);
+            return give_up(scope, left, VIA.undo);
         }
         let gateway = Gateway::open(&self.peer, scope, &[])?;
         self.leave(&gateway)
@@ -301,7 +312,7 @@ impl Lock for Etcd {
         let gateway = Gateway::open(&self.peer, scope, &[])?;
         place.leases.push(queue::grant(&gateway, self.times.hold)?);
         self.custody.change(|it| *it = Some(place.clone()));
-        if !queue::put_again(&gateway, &place)? {
+        if !queue::put_again(&gateway, &place, &place.holder)? {
             self.forget(&gateway, &place)?;
             return Err(lost(&gateway, &place));
         }

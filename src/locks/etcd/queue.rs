@@ -181,25 +181,24 @@ fn is_own(key: &str, holder: &str) -> Value {
     json!({"key": encoded(key), "target": "VALUE", "result": "EQUAL", "value": encoded(holder)})
 }
 
-/// Puts the own key once more, under the last lease; `false` where it is not there any more. It keeps its place.
-pub(super) fn put_again(gateway: &Gateway<'_>, place: &Place) -> Result<bool, Failure> {
-    let asked = json!({"compare": [is_own(&place.key, &place.holder)], "success": [put(place)]});
+/// Puts the own key once more, under the last lease, where this is its value still; `false` where it is not there any
+/// more. It keeps its place in the queue.
+pub(super) fn put_again(
+    gateway: &Gateway<'_>,
+    place: &Place,
+    value: &str,
+) -> Result<bool, Failure> {
+    let asked = json!({"compare": [is_own(&place.key, value)], "success": [put(place)]});
     let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
     Ok(answer["succeeded"] == true)
 }
 
-/// Deletes a key; whether it was there.
-pub(super) fn delete(gateway: &Gateway<'_>, key: &str) -> Result<bool, Failure> {
-    let asked = json!({"key": encoded(key)});
-    let answer = gateway.must_with_header("/v3/kv/deleterange", &asked)?;
-    Ok(integer(&answer["deleted"]) > 0)
-}
-
-/// Deletes a key if this is its value still.
-pub(super) fn delete_own(gateway: &Gateway<'_>, key: &str, holder: &str) -> Result<(), Failure> {
+/// Deletes a key if this is its value still; whether it was.
+pub(super) fn delete_own(gateway: &Gateway<'_>, key: &str, holder: &str) -> Result<bool, Failure> {
     let delete = json!({"request_delete_range": {"key": encoded(key)}});
     let asked = json!({"compare": [is_own(key, holder)], "success": [delete]});
-    gateway.must_with_header("/v3/kv/txn", &asked).map(drop)
+    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
+    Ok(answer["succeeded"] == true)
 }
 
 /// A key as it is now.

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, read_kept};
-use crate::custody::{Custody, last_call, not_had, tell_kept};
+use crate::custody::{Custody, last_call, left_before, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
-use crate::intent::{Chain, Intent, Mark};
+use crate::intent::{Chain, Datum, Intent, Mark};
 use crate::lock::{Claim, Lock, Via};
 use crate::peer::{Peer, Session};
 use crate::step::{Action, Effect, Scope};
@@ -262,6 +262,26 @@ impl FleetLock {
         Ok(effect)
     }
 
+    /// Gives the slot back at the end of a run that no record tells of: nobody would do it later.
+    fn give_back_now(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        self.leave(scope)?;
+        let cause = "given back already, before the machine is back: it could not be recorded for `farewell start`, and \
+                     would be held for ever";
+        let noun = self.server.intent(scope.facts)?.noun;
+        Err(Failure::new(Word::Io, noun, cause))
+    }
+
+    /// What earlier runs of this machine have left of the same slot.
+    fn left_before(&self, scope: &Scope<'_>) -> Result<Vec<Intent>, Failure> {
+        let (id, group) = (
+            self.server.id(scope.facts)?,
+            self.server.group.get(scope.facts)?,
+        );
+        let mut left = left_before(scope, VIA.name, "id", &id);
+        left.retain(|it| it.what.get("group").and_then(Datum::text).as_deref() == Some(&group));
+        Ok(left)
+    }
+
     /// Takes the intent back where it is known that nothing is held.
     fn withdraw(&self, scope: &Scope<'_>) {
         let claimed = self.custody.value();
@@ -290,6 +310,11 @@ impl Lock for FleetLock {
 
     fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         if self.close(scope) {
+            // Without an id nothing was ever asked for.
+            let left = self.left_before(scope).unwrap_or_default();
+            if !self.custody.value().is_perhaps_held && !left.is_empty() {
+                return self.server.give_back(scope);
+            }
             return self.leave(scope);
         }
         // Sent all the same: the other one may have been answered long ago, on a connection that is dead.
@@ -302,6 +327,10 @@ impl Lock for FleetLock {
     fn hold(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         if self.close(scope) && !self.custody.value().is_held {
             return self.leave(scope);
+        }
+        let mark = self.custody.value().mark;
+        if mark.is_some_and(|it| !scope.is_recorded(it)) {
+            return self.give_back_now(scope);
         }
         tell_kept(scope, None);
         Ok(Effect::Done)

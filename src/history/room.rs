@@ -1,0 +1,70 @@
+//! Room on the disk for the next run's record, so that what it leaves is known also where the disk is full by then.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use crate::sys::files;
+
+/// How much is kept: enough for a run of a thousand steps. A longer record goes on where there is more room.
+pub const SIZE: u64 = 1 << 20;
+
+/// Makes the file at `path` that keeps the room, unless it is there. It is empty where the file system can keep room
+/// behind the end of a file, and full of zeros elsewhere.
+///
+/// # Errors
+/// What the system says: no room is left, say. Then there is no file.
+pub(super) fn make(path: &Path) -> io::Result<()> {
+    let is_kept = |it: &fs::Metadata| it.len() >= SIZE || it.blocks() * 512 >= SIZE;
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() && is_kept(&metadata) => return Ok(()),
+        Ok(_) => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    let filled = fill(&file).and_then(|()| file.sync_all());
+    if filled.is_err() {
+        fs::remove_file(path)?;
+    }
+    filled
+}
+
+fn fill(file: &File) -> io::Result<()> {
+    if files::keep_room(file, SIZE)? {
+        return Ok(());
+    }
+    let (mut file, zeros) = (file, [0; 64 << 10]);
+    (0..SIZE / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))
+}
+
+/// Makes a record of the file at `room`, which is written from its beginning; `None` where there is none, or the record
+/// is there already.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
+    if record.exists() || fs::rename(room, record).is_err() {
+        return Ok(None);
+    }
+    OpenOptions::new().write(true).open(record).map(Some)
+}
+
+/// Gives back what a record of this length has not used.
+///
+/// # Errors
+/// What the system says.
+pub fn give_back(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(length)
+}
+
+/// What stands in a record, without the room that its run has not given back.
+pub(super) fn written(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|it| *it != 0);
+    &bytes[..end.map_or(0, |at| at + 1)]
+}
