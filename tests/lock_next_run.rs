@@ -24,10 +24,6 @@ trait Locks: Sync {
     fn keys(&self) -> String;
     /// How many places are taken: that of the lock, and those in its queue.
     fn places(&self) -> usize;
-    /// Whether who waits shows in what they wait for.
-    fn has_queue(&self) -> bool {
-        true
-    }
 }
 
 impl Locks for Cluster {
@@ -56,9 +52,6 @@ impl Locks for FleetLock {
     }
     fn places(&self) -> usize {
         usize::from(self.holder("default").is_some())
-    }
-    fn has_queue(&self) -> bool {
-        false
     }
 }
 
@@ -124,14 +117,11 @@ fn others_wait(name: &str, locks: &dyn Locks) {
         &config(&locks.keys(), "30s", "true"),
     );
     run(&place, "reboot");
-    let other = Member::new("run-other", &locks.keys());
+    let keys = locks.keys().replace("id = \"a\"", "id = \"b\"");
+    let other = Member::new("run-other", &keys);
     thread::scope(|threads| {
         let taking = threads.spawn(|| other.take(LONG));
-        if locks.has_queue() {
-            other.waits_for("1 before this one");
-        } else {
-            wait_until("it waits", || !other.run.waiting().is_empty());
-        }
+        wait_until("it waits", || !other.run.waiting().is_empty());
         run(&place, "reboot");
         assert!(!taking.is_finished());
         run(&place, "poweroff");
@@ -203,7 +193,7 @@ fn a_machine_has_its_own_fleetlock_slot_again() {
 #[test]
 fn another_machine_s_lock_is_waited_for() {
     let etcd = Cluster::start("lock-next-other", 1);
-    let place = Binary::new("lock-next-other", &config(&etcd.keys(), "2s", "true"));
+    let place = Binary::new("lock-next-other", &config(&etcd.keys(), "6s", "true"));
     run(&place, "reboot");
     let runs = std::fs::read_dir(place.dir.file("state/runs")).expect("read");
     for record in runs.map(|it| it.expect("an entry").path()) {

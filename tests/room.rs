@@ -127,7 +127,7 @@ fn full_ext4() {
 #[test]
 #[ignore = "run in a mount namespace"]
 fn full_without_extents() {
-    on_ext4("room-without-extents", &["-O", "^extent"]);
+    on_ext4("room-without-extents", &["-O", "^extent,^64bit"]);
 }
 
 #[test]
@@ -253,7 +253,8 @@ fn room_is_kept_once_and_given_back() {
             .into_iter()
             .filter(|it| !it.to_string_lossy().contains("29990101"))
             .collect();
-        assert_eq!(own.len(), times);
+        // Older than those that stand there, the first one has gone when the second one ends.
+        assert_eq!(own.len(), 1, "run {times}");
         for record in own {
             let found = fs::metadata(&record).expect("there");
             assert!(found.blocks() * 512 <= 64 << 10, "{found:?}");
