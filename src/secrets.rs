@@ -73,7 +73,8 @@ impl Hidden {
 }
 
 /// Hides `secret` from now on, in the spellings in which a peer or a child may repeat it: as it is, line by line,
-/// escaped as JSON, percent-encoded, and in both alphabets of base64, there also in the middle of something longer.
+/// escaped as JSON, percent-encoded, decoded as a form is, and in both alphabets of base64, there also in the middle of
+/// something longer.
 pub fn hide(secret: &str) {
     let mut hidden = HIDDEN
         .write()
@@ -85,6 +86,9 @@ pub fn hide(secret: &str) {
         .filter(|line| line.len() > 3 || *line == whole);
     for text in std::iter::once(whole).chain(lines) {
         hidden.add(text);
+        for decoded in form_decoded(text) {
+            hidden.add(&decoded);
+        }
         for alphabet in [STANDARD, URL_SAFE] {
             hidden.add(alphabet.encode(text).trim_end_matches('='));
             for before in 0..3 {
@@ -101,6 +105,34 @@ pub fn hide(secret: &str) {
             }
         }
     }
+}
+
+/// What a server makes of `text` that it takes for a form's value: each plus is a blank there, and what looks
+/// percent-encoded is decoded. Blanks alone are no secret, and stand in every text.
+fn form_decoded(text: &str) -> impl Iterator<Item = String> {
+    let blanks = text.contains('+').then(|| text.replace('+', " "));
+    let decoded = blanks.as_deref().or(Some(text)).and_then(unescaped);
+    [blanks, decoded]
+        .into_iter()
+        .flatten()
+        .filter(|it| !it.trim().is_empty())
+}
+
+/// `text` with every `%XX` in it decoded; `None` where there is none, or where no text comes out.
+fn unescaped(text: &str) -> Option<String> {
+    let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::new(), 0);
+    while at < bytes.len() {
+        let escape = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3).and_then(hexadecimal));
+        let (byte, length) = match escape.flatten().and_then(|it| u8::try_from(it).ok()) {
+            Some(byte) => (byte, 3),
+            None => (bytes[at], 1),
+        };
+        decoded.push(byte);
+        at += length;
+    }
+    (decoded.len() < bytes.len())
+        .then(|| String::from_utf8(decoded).ok())
+        .flatten()
 }
 
 /// What `text` alone decides of its base64 where `before` bytes stand in front of it, and anything behind it.
@@ -245,6 +277,29 @@ mod tests {
         ] {
             assert_eq!(mask(&format!("a {text} b")), "a ******** b", "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_server_decodes_as_a_form_is_masked() {
+        hide("form+s3cret/with+plus=");
+        for text in [
+            "form+s3cret/with+plus=",
+            "form s3cret/with plus=",
+            "form%20s3cret%2Fwith%20plus%3D",
+            r"form s3cret\/with plus\u003d",
+        ] {
+            assert_eq!(mask(&format!("a {text} b")), "a ******** b", "{text}");
+        }
+        hide("form%2Bs3cret%zz+x");
+        for text in [
+            "form%2Bs3cret%zz+x",
+            "form%2Bs3cret%zz x",
+            "form+s3cret%zz x",
+        ] {
+            assert_eq!(mask(&format!("a {text} b")), "a ******** b", "{text}");
+        }
+        hide("++");
+        assert_eq!(mask("two  blanks, one"), "two  blanks, one");
     }
 
     #[test]

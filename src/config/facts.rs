@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
+use serde_json::value::RawValue;
+
 use super::template::{Fact, Part, Template};
 use crate::event;
 use crate::secrets;
+use crate::sys::http::encoded;
 use crate::sys::{files, host};
 use crate::trigger::{ComesBack, Diagnosis, Trigger};
 
@@ -135,12 +138,39 @@ impl Facts {
     /// # Errors
     /// Every fact that cannot be had, and why. The sentence holds no value.
     pub fn render(&self, template: &Template) -> Result<String, String> {
+        self.put_in(template, |_, value| value)
+    }
+
+    /// As [`Facts::render`], for the body of a form (`a=b&c=d`): a fact in a value is encoded. One that stands for whole
+    /// fields, at the beginning or behind a `&`, is put in as it is.
+    ///
+    /// # Errors
+    /// As [`Facts::render`].
+    pub fn render_form(&self, template: &Template) -> Result<String, String> {
+        self.put_in(template, |before, value| {
+            let field = before.rsplit('&').next().unwrap_or_default();
+            match field.contains('=') {
+                true => encoded(&value),
+                false => value,
+            }
+        })
+    }
+
+    /// `template` with what `spell` makes of each fact's value and the text before it.
+    fn put_in(
+        &self,
+        template: &Template,
+        spell: impl Fn(&str, String) -> String,
+    ) -> Result<String, String> {
         let (mut text, mut missing) = (String::new(), Vec::new());
         for part in template.parts() {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
                 Part::Fact(fact) => match self.value(fact) {
-                    Ok(value) => text.push_str(&value),
+                    Ok(value) => {
+                        let value = spell(&text, value);
+                        text.push_str(&value);
+                    }
                     Err(cause) => missing.push(cause),
                 },
             }
@@ -232,23 +262,41 @@ fn cause(error: io::Error) -> String {
     error.to_string()
 }
 
+/// The value at a pointer, as it is spelled in the file: 1.50 stays 1.50, and no digit of a long number is lost.
 fn json_value(path: &Path, pointer: &str) -> Result<String, String> {
     let text = files::read(path).map_err(cause)?;
-    let document: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+    // Some editors put a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let no_json = |error: serde_json::Error| {
         format!(
             "no JSON at line {}, column {}",
             error.line(),
             error.column()
         )
-    })?;
-    match document.pointer(pointer) {
-        Some(serde_json::Value::String(text)) => Ok(text.clone()),
-        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
-            Ok(value.to_string())
-        }
-        Some(_) => Err("the value there is no string, number or boolean".to_owned()),
-        None => Err("nothing is there".to_owned()),
+    };
+    let mut value: &RawValue = serde_json::from_str(text).map_err(no_json)?;
+    for token in pointer.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        value = inside(value, &token).ok_or("nothing is there")?;
     }
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(text).map_err(no_json),
+        Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(text.to_owned()),
+        _ => Err("the value there is no string, number or boolean".to_owned()),
+    }
+}
+
+/// The value in an object or an array that one part of a JSON pointer (RFC 6901) names.
+fn inside<'a>(value: &'a RawValue, token: &str) -> Option<&'a RawValue> {
+    if value.get().starts_with('[') {
+        let is_index = token == "0" || !token.starts_with(['0', '+']);
+        let at = token.parse::<usize>().ok().filter(|_| is_index)?;
+        let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
+        return items.get(at).copied();
+    }
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+    members.get(token).copied()
 }
 
 /// A credential without the white space at its end, from where systemd puts it or would look for it: see systemd.exec(5), LoadCredential=.
@@ -329,6 +377,27 @@ mod tests {
     }
 
     #[test]
+    fn facts_in_the_values_of_a_form_are_encoded() {
+        let facts = Facts::new(Trigger::Reboot, "r+1");
+        facts.set_progress(event::Result::Failed, vec!["a=b&c".into(), "d".into()]);
+        for (text, expected) in [
+            (
+                "run=${run}&failed=x ${failed}&y",
+                "run=r%2B1&failed=x a%3Db%26c%2Cd&y",
+            ),
+            ("${failed}&run=${run}${run}", "a=b&c,d&run=r%2B1r%2B1"),
+            ("a=1&${failed}", "a=1&a=b&c,d"),
+        ] {
+            let template = Template::parse(text).expect("a template");
+            assert_eq!(
+                facts.render_form(&template).as_deref(),
+                Ok(expected),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_be_had_is_named() {
         let message = render("x${env:FAREWELL_NOT_SET}").expect_err("not set");
         assert_eq!(message, "${env:FAREWELL_NOT_SET} cannot be had: not set");
@@ -347,11 +416,19 @@ mod tests {
     #[test]
     fn values_of_a_json_file_are_found_by_pointer() {
         let path = env::temp_dir().join(format!("farewell-facts-{}.json", std::process::id()));
-        std::fs::write(&path, r#"{"v1":{"region":"eu","zone":3,"list":[]}}"#).expect("written");
+        let text = "\u{feff}{\"v1\":{\"region\":\"\\u0065u\",\"zone\":3,\"list\":[true,-0.0e+1]},\"\":{\"a/b~\":1.50},\
+                    \"id\": 12345678901234567890123 }";
+        std::fs::write(&path, text).expect("written");
         let at = |pointer: &str| render(&format!("${{json:{}#{pointer}}}", path.display()));
         assert_eq!(at("/v1/region").as_deref(), Ok("eu"));
         assert_eq!(at("/v1/zone").as_deref(), Ok("3"));
-        assert!(at("/v1/list").is_err() && at("/v2").is_err());
+        assert_eq!(at("//a~1b~0").as_deref(), Ok("1.50"));
+        assert_eq!(at("/id").as_deref(), Ok("12345678901234567890123"));
+        assert_eq!(at("/v1/list/0").as_deref(), Ok("true"));
+        assert_eq!(at("/v1/list/1").as_deref(), Ok("-0.0e+1"));
+        for pointer in ["", "/v1/list", "/v2", "/v1/list/00", "/v1/list/2", "/id/0"] {
+            assert!(at(pointer).is_err(), "{pointer}");
+        }
         std::fs::remove_file(&path).expect("removed");
     }
 }

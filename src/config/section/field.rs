@@ -41,12 +41,28 @@ impl<T> Field<T> {
     /// # Errors
     /// A `config` failure when a fact or a credential cannot be read, or when what comes out is no `T`.
     pub fn get(&self, facts: &Facts) -> Result<T, Failure> {
-        self.try_get(facts)
-            .map_err(|cause| Failure::new(Word::Config, format!("key \"{}\"", self.key), cause))
+        self.try_get(facts).map_err(|cause| self.failure(cause))
+    }
+
+    /// The value of a form's body (`a=b&c=d`), in whose values the facts are encoded.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn get_form(&self, facts: &Facts) -> Result<T, Failure> {
+        let text = facts.render_form(&self.template);
+        text.and_then(|text| self.understood(text))
+            .map_err(|cause| self.failure(cause))
+    }
+
+    fn failure(&self, cause: String) -> Failure {
+        Failure::new(Word::Config, format!("key \"{}\"", self.key), cause)
     }
 
     pub(super) fn try_get(&self, facts: &Facts) -> Result<T, String> {
-        let text = facts.render(&self.template)?;
+        self.understood(facts.render(&self.template)?)
+    }
+
+    fn understood(&self, text: String) -> Result<T, String> {
         if self.secrecy == Secrecy::Secret {
             secrets::hide(&text);
         }
@@ -70,8 +86,7 @@ impl<T> Field<T> {
     /// # Errors
     /// As [`Field::get`].
     pub fn keep(&self, facts: &Facts) -> Result<Datum, Failure> {
-        self.try_keep(facts)
-            .map_err(|cause| Failure::new(Word::Config, format!("key \"{}\"", self.key), cause))
+        self.try_keep(facts).map_err(|cause| self.failure(cause))
     }
 
     fn try_keep(&self, facts: &Facts) -> Result<Datum, String> {
