@@ -181,6 +181,9 @@ pub enum Pace {
     Once,
     /// Attempts of a part of the timeout each, until one succeeds (a request).
     Retried,
+    /// Attempts of which each may take all that is left; `attempt-timeout` is for what comes before its peer is at work (the
+    /// connection of a request that must not be repeated meanwhile).
+    Patient,
     /// One attempt that lasts until its condition holds; `attempt-timeout` is for each look at it (a wait).
     Polled,
 }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
-use crate::sys::http::{Answer, Endpoint, Heard, Http, Next, Request, TlsFiles};
+use crate::sys::http::{
+    Answer, Endpoint, Heard, Http, Limits, Next, Request, TlsFiles, Unanswered,
+};
 
 /// A peer with all facts put in: good for one attempt.
 #[derive(Clone)]
@@ -40,6 +42,14 @@ impl<'a> Session<'a> {
     pub fn remove_header(&mut self, name: &str) {
         self.headers
             .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+    }
+
+    /// The value of a header that the configuration sets; names are the same in upper and lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The addresses, in the order of the configuration.
@@ -99,24 +109,82 @@ impl<'a> Session<'a> {
         deadline: Deadline,
         good: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Failure> {
+        self.ask(request, deadline.into(), Turn::Always, good)
+    }
+
+    /// As [`Session::send_until`], for a request that changes something and that this session must not send again while
+    /// the first one may still be at work: each address has its share of the time for the connection, and the answer has
+    /// the rest of it. Another address is asked only where nothing was sent or the peer has ended the connection, and not
+    /// even there where the run sends nothing twice.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_unrepeated(
+        &self,
+        request: &Request,
+        limits: Limits,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        self.ask(request, limits, self.turn(), good)
+    }
+
+    /// As [`Session::send_unrepeated`], where the end of the connection is what is waited for: `Some` is an answer that
+    /// is no success.
+    ///
+    /// # Errors
+    /// As [`Session::send`]; also when the connection does not end in time.
+    pub fn send_until_closed(
+        &self,
+        request: &Request,
+        limits: Limits,
+    ) -> Result<Option<Answer>, Failure> {
+        let send = |endpoint: &Endpoint, request: &Request, limits| {
+            let tls = self.tls_at(endpoint);
+            self.http.send_until_closed(endpoint, tls, request, limits)
+        };
+        let good = |answer: &Option<Answer>| answer.is_none();
+        self.in_turn(request, limits, self.turn(), send, good)
+    }
+
+    fn turn(&self) -> Turn {
+        match self.http.sends_once() {
+            true => Turn::Unsent,
+            false => Turn::Ended,
+        }
+    }
+
+    fn ask(
+        &self,
+        request: &Request,
+        limits: Limits,
+        turn: Turn,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        let send = |endpoint: &Endpoint, request: &Request, limits| {
+            let tls = self.tls_at(endpoint);
+            self.http.try_send(endpoint, tls, request, limits)
+        };
+        self.in_turn(request, limits, turn, send, good)
+    }
+
+    /// Asks the addresses in turn, from the one that answered last on. Where no answer is good the last one is returned.
+    fn in_turn<T: Told>(
+        &self,
+        request: &Request,
+        limits: Limits,
+        turn: Turn,
+        send: impl Fn(&Endpoint, &Request, Limits) -> Result<T, Unanswered>,
+        good: impl Fn(&T) -> bool,
+    ) -> Result<T, Failure> {
         let count = self.endpoints.len();
         let first = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
         let (mut bad, mut failures) = (None, Vec::new());
-        for turn in 0..count {
-            let at = (first + turn) % count;
-            // One that hangs leaves the others their share.
-            let share = match deadline.left() {
-                Some(left) => {
-                    let left = left / u32::try_from(count - turn).unwrap_or(u32::MAX);
-                    deadline.earlier(Deadline::after(left, deadline.reason()))
-                }
-                None => deadline,
-            };
+        for asked in 0..count {
+            let at = (first + asked) % count;
+            let limits = share(limits, turn, count - asked);
             let endpoint = &self.endpoints[at];
             let request = self.completed(request, endpoint);
-            let tls = self.tls_at(endpoint);
-            let sent = self.http.send(endpoint, tls, &request, share);
-            match sent {
+            match send(endpoint, &request, limits) {
                 Ok(answer) if good(&answer) => {
                     if let Some(preferred) = self.preferred {
                         preferred.store(at, Ordering::Relaxed);
@@ -125,11 +193,28 @@ impl<'a> Session<'a> {
                 }
                 Ok(answer) => bad = Some(answer),
                 // What cannot be asked for is asked of nobody; all else is said of this one address.
-                Err(failure) if failure.word == Word::Config => return Err(failure),
-                Err(failure) => failures.push(failure),
+                Err(unanswered) if unanswered.failure.word == Word::Config => {
+                    return Err(unanswered.failure);
+                }
+                Err(unanswered) => {
+                    let is_last = !turn.goes_on(&unanswered);
+                    failures.push(unanswered.failure);
+                    if is_last {
+                        break;
+                    }
+                }
+            }
+            if bad.is_some() && turn == Turn::Unsent {
+                break;
             }
         }
-        bad.ok_or_else(|| together(failures))
+        match bad {
+            Some(mut answer) => {
+                answer.tell(failures);
+                Ok(answer)
+            }
+            None => Err(together(failures)),
+        }
     }
 
     /// Hears the lines of an answer that goes on and on, at the address that answered last and at no other, as
@@ -166,6 +251,65 @@ impl<'a> Session<'a> {
         let own: Vec<_> = own.cloned().collect();
         request.headers.extend(own);
         request
+    }
+}
+
+/// When the next address is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Whatever became of the request at the one before.
+    Always,
+    /// Where the one before got nothing, or has ended the connection, or did not like what it got.
+    Ended,
+    /// Where the one before got nothing.
+    Unsent,
+}
+
+impl Turn {
+    fn goes_on(self, unanswered: &Unanswered) -> bool {
+        match self {
+            Turn::Always => true,
+            Turn::Ended => !unanswered.is_sent || unanswered.is_closed,
+            Turn::Unsent => !unanswered.is_sent,
+        }
+    }
+}
+
+/// The limits of one address, where so many are left: one that hangs leaves the others their share.
+fn share(limits: Limits, turn: Turn, addresses: usize) -> Limits {
+    let share = |deadline: Deadline| match deadline.left() {
+        Some(left) => {
+            let left = left / u32::try_from(addresses).unwrap_or(u32::MAX);
+            deadline.earlier(Deadline::after(left, deadline.reason()))
+        }
+        None => deadline,
+    };
+    match turn {
+        Turn::Always => share(limits.answer).into(),
+        // The answer has all of the time: nobody else is asked for it.
+        Turn::Ended | Turn::Unsent => Limits {
+            connect: share(limits.connect),
+            ..limits
+        },
+    }
+}
+
+/// What an address says, with what the others came to before it.
+trait Told {
+    fn tell(&mut self, failures: Vec<Failure>);
+}
+
+impl Told for Answer {
+    fn tell(&mut self, failures: Vec<Failure>) {
+        self.elsewhere = failures.iter().map(ToString::to_string).collect();
+    }
+}
+
+impl Told for Option<Answer> {
+    fn tell(&mut self, failures: Vec<Failure>) {
+        if let Some(answer) = self {
+            answer.tell(failures);
+        }
     }
 }
 

@@ -21,7 +21,11 @@ pub fn unexpected(answer: &Answer) -> Failure {
         text if text.is_empty() => String::new(),
         text => format!(": {text}"),
     };
-    let failure = |word, cause| Failure::new(word, answer.url.clone(), cause);
+    let elsewhere: String = (answer.elsewhere.iter())
+        .map(|failure| format!("; {failure}"))
+        .collect();
+    let failure =
+        |word, cause| Failure::new(word, answer.url.clone(), format!("{cause}{elsewhere}"));
     match status {
         401 | 403 => failure(Word::Refused, format!("status {status}{said}")),
         300..=399 => {
@@ -105,6 +109,7 @@ mod tests {
             headers: location.into_iter().collect(),
             body: body.as_bytes().to_vec(),
             truncated: false,
+            elsewhere: Vec::new(),
         }
     }
 

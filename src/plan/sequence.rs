@@ -241,8 +241,9 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
             let attempts = common
                 .attempts
                 .or((blueprint.pace == Pace::Once).then_some(1));
-            let whole = blueprint.pace == Pace::Once && attempts == Some(1);
-            let third = if whole {
+            // Of a wait it is the limit of each look.
+            let whole = blueprint.pace != Pace::Polled && attempts == Some(1);
+            let default = if whole {
                 common.timeout
             } else {
                 attempt_timeout(common.timeout)
@@ -252,7 +253,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 kind: kind.name,
                 after: Vec::new(),
                 timeout: common.timeout,
-                attempt_timeout: common.attempt_timeout.unwrap_or(third),
+                attempt_timeout: common.attempt_timeout.unwrap_or(default),
                 attempts,
                 on_failure: common.on_failure,
                 when: common.when,

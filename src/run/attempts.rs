@@ -102,11 +102,17 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
     });
     let speaker = Speaker::new(errand.audience.as_ref(), index);
     let needed = errand.plan.needed(index);
+    // With one attempt nothing is sent twice, not even on a connection that turns out to be closed.
+    let http = match step.attempts {
+        Some(1) => &errand.http.sending_once(),
+        _ => &errand.http,
+    };
+    let mut first: Option<Failure> = None;
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
         let limit = match step.pace {
-            Pace::Polled => deadline,
+            Pace::Polled | Pace::Patient => deadline,
             Pace::Once | Pace::Retried => {
                 deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt))
             }
@@ -117,13 +123,17 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
             attempt_timeout: step.attempt_timeout,
             cancel,
             facts: &errand.facts,
-            http: &errand.http,
+            http,
             voice: &speaker,
             needed: &needed,
         };
-        let failure = match panics::caught(|| step.action.attempt(&scope)) {
+        let failed = match panics::caught(|| step.action.attempt(&scope)) {
             Ok(effect) => return speaker.success(effect, attempt),
             Err(failure) => speaker.with_remarks(failure),
+        };
+        let failure = match &first {
+            Some(first) => after(first, failed),
+            None => first.insert(failed).clone(),
         };
         if cancel.is_cancelled() {
             return told_to_stop(attempt, failure);
@@ -153,6 +163,21 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         pause = (pause * 2).min(LONGEST_PAUSE);
         attempt += 1;
     }
+}
+
+/// The failure of a later attempt, with what the first one failed of: a server that ends in the middle of a request is
+/// refused ever after, say.
+fn after(first: &Failure, failure: Failure) -> Failure {
+    let both_late = first.word == Word::TimedOut && failure.word == Word::TimedOut;
+    if both_late || first.noun == failure.noun && first.cause == failure.cause {
+        return failure;
+    }
+    let told = match first.noun == failure.noun {
+        true => first.cause.clone(),
+        false => first.to_string(),
+    };
+    let cause = format!("{} (the first attempt: {told})", failure.cause);
+    Failure { cause, ..failure }
 }
 
 fn told_to_stop(attempts: u32, failure: Failure) -> Ending {

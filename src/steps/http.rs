@@ -1,26 +1,29 @@
 //! `http`: one request, or polling until an answer is as it should be.
 
-use std::time::{Duration, Instant};
+mod until;
 
-use serde_json::Value;
+use std::time::Duration;
 
-use crate::config::section::{Field, Json, Secrecy, Section, plain};
-use crate::deadline::{Deadline, Reason};
-use crate::failure::{Failure, Word};
+use crate::config::section::{Field, IntegersOrWord, Json, Secrecy, Section, plain};
+use crate::failure::Failure;
 use crate::peer::{Peer, Session, unexpected};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
-use crate::sys::cancel::Waited;
-use crate::sys::http::{Answer, BODY_LIMIT, Request, method};
+use crate::sys::http::{Answer, Limits, Request, method};
+use until::Until;
 
 /// The kind's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URLs; required): what is asked for, `http://…` or `https://…`, or a list of addresses, tried in turn
+/// - `url` (URLs; required): what is asked for, `http://…`, `https://…` or `unix:///run/app.sock:/path` (a path behind a
+///   unix socket), or a list of addresses, tried in turn; a request with a body, and every POST and PATCH, goes to the
+///   next one only where the one before got nothing of it, has closed the connection or answered 5xx
 /// - `method` (method of HTTP; default "GET"): what is asked; in upper case
-/// - `body` (string; default none; not with `json`): what is sent, as it is
+/// - `body` (string; default none; not with `json`): what is sent, as it is; with the header Content-Type
+///   "application/x-www-form-urlencoded" a fact in a field's value is encoded
 /// - `json` (value; default none; not with `body`): what is sent, as JSON
-/// - `expect` (integers from 100 to 599; default any 2xx; not with `until`): the status that is a success, or a list of
-///   them
+/// - `expect` (integers from 100 to 599 or "closed"; default any 2xx; not with `until`): the status that is a success, or
+///   a list of them; "closed" for a request that ends its own server: the step is done when the server has ended the
+///   connection, before its answer or after one that is 2xx
 /// - `until` (table; default none; not with `expect`): asks again until the answer is as it should be
 /// - `until.status` (integers from 100 to 599; default any 2xx): the status, or a list of them, that is waited for
 /// - `until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of the value in the answer that is waited for
@@ -44,19 +47,22 @@ struct Exchange {
     peer: Peer,
     method: Option<Field<String>>,
     body: Option<Body>,
+    /// Whether another request may come to something else than the first one alone, while that is still at work.
+    is_unsafe: bool,
+    /// Whether the answer has all of the step's time.
+    is_patient: bool,
 }
 
 struct Once {
     exchange: Exchange,
-    expect: Option<Vec<i64>>,
+    expect: Expect,
 }
 
-struct Until {
-    exchange: Exchange,
-    status: Option<Vec<i64>>,
-    pointer: Option<String>,
-    equals: Option<Json>,
-    every: Duration,
+enum Expect {
+    /// Statuses; `None` for any 2xx.
+    Status(Option<Vec<i64>>),
+    /// That the server ends the connection.
+    Closed,
 }
 
 fn read(section: &Section<'_>) -> Option<Blueprint> {
@@ -71,7 +77,11 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     if is_head && (section.has("body") || section.has("json")) {
         section.problem("method", "a HEAD request has no body");
     }
-    let expect = section.integers("expect", 100..=599);
+    let expect = match section.integers_or("expect", 100..=599, "closed") {
+        Some(IntegersOrWord::Word) => Expect::Closed,
+        Some(IntegersOrWord::Integers(statuses)) => Expect::Status(Some(statuses)),
+        None => Expect::Status(None),
+    };
     let until = section.table("until");
     let every = section.duration("every");
     if every.is_some_and(|every| every < LEAST_EVERY) {
@@ -104,13 +114,29 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         until.finish();
         (status, pointer, equals)
     });
+    let method_word = method.as_ref().map_or(Some("GET"), Field::literal);
+    // Whoever sets the time of one attempt wants another one after it.
+    let is_repeated = section.has("attempt-timeout");
     section.finish();
     let body = body.map(Body::Text).or(json.map(Body::Json));
     let peer = peer?;
     let ties = peer.ties();
-    let exchange = Exchange { peer, method, body };
+    let is_unsafe = body.is_some() || method_word.is_none_or(|it| matches!(it, "POST" | "PATCH"));
+    let is_patient = !is_repeated && (is_unsafe || matches!(expect, Expect::Closed));
+    let exchange = Exchange {
+        peer,
+        method,
+        body,
+        is_unsafe,
+        is_patient,
+    };
+    let pace = if is_patient {
+        Pace::Patient
+    } else {
+        Pace::Retried
+    };
     let blueprint = match until {
-        None => Blueprint::new(Once { exchange, expect }, Pace::Retried),
+        None => Blueprint::new(Once { exchange, expect }, pace),
         Some((status, pointer, equals)) => {
             let until = Until {
                 exchange,
@@ -126,13 +152,16 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
 }
 
 impl Exchange {
-    fn request(&self, scope: &Scope<'_>) -> Result<Request, Failure> {
+    fn request(&self, session: &Session<'_>, scope: &Scope<'_>) -> Result<Request, Failure> {
         let mut request = Request::get("");
         if let Some(method) = &self.method {
             request.method = method.get(scope.facts)?;
         }
         match &self.body {
             None => {}
+            Some(Body::Text(text)) if is_form(session) => {
+                request.body = Some(text.get_form(scope.facts)?.into_bytes());
+            }
             Some(Body::Text(text)) => request.body = Some(text.get(scope.facts)?.into_bytes()),
             Some(Body::Json(json)) => {
                 request.body = Some(json.get(scope.facts)?.to_string().into_bytes());
@@ -144,6 +173,37 @@ impl Exchange {
         }
         Ok(request)
     }
+
+    fn limits(&self, scope: &Scope<'_>) -> Limits {
+        let connect = scope.request();
+        Limits {
+            connect,
+            answer: match self.is_patient {
+                true => scope.deadline,
+                false => connect,
+            },
+        }
+    }
+
+    fn ask(
+        &self,
+        session: &Session<'_>,
+        request: &Request,
+        scope: &Scope<'_>,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        if self.is_unsafe && (self.is_patient || scope.http.sends_once()) {
+            return session.send_unrepeated(request, self.limits(scope), good);
+        }
+        session.send_until(request, scope.request(), good)
+    }
+}
+
+/// Whether the body is that of a form, as its Content-Type says.
+fn is_form(session: &Session<'_>) -> bool {
+    let kind = session.header("content-type").unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 fn is_wanted(answer: &Answer, wanted: Option<&Vec<i64>>) -> bool {
@@ -183,7 +243,10 @@ fn ask_instead(
 
 impl Once {
     fn is_expected(&self, answer: &Answer) -> bool {
-        is_wanted(answer, self.expect.as_ref())
+        match &self.expect {
+            Expect::Status(statuses) => is_wanted(answer, statuses.as_ref()),
+            Expect::Closed => false,
+        }
     }
 
     fn send(
@@ -192,7 +255,7 @@ impl Once {
         request: &Request,
         scope: &Scope<'_>,
     ) -> Result<Answer, Failure> {
-        let answer = session.send_until(request, scope.request(), |answer| {
+        let answer = self.exchange.ask(session, request, scope, |answer| {
             self.is_expected(answer) || answer.status < 500
         })?;
         if self.is_expected(&answer) {
@@ -206,140 +269,26 @@ impl Once {
 impl Action for Once {
     fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
         let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(scope)?;
+        let request = self.exchange.request(&session, scope)?;
+        if let Expect::Closed = self.expect {
+            let limits = self.exchange.limits(scope);
+            return match session.send_until_closed(&request, limits)? {
+                None => Ok(Effect::Done),
+                Some(answer) => Err(unexpected(&answer)),
+            };
+        }
         self.send(&session, &request, scope).map(|_| Effect::Done)
     }
 
     fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
         let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(scope)?;
-        if !is_safe(&request.method) {
+        let request = self.exchange.request(&session, scope)?;
+        // What ends a server is no question, whatever its method is.
+        if !is_safe(&request.method) || matches!(self.expect, Expect::Closed) {
             return ask_instead(&session, &request, scope);
         }
         let answer = self.send(&session, &request, scope)?;
         let (method, url) = (request.method, answer.url);
         Ok(format!("{method} {url}: answered {}", answer.status))
-    }
-}
-
-impl Action for Until {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(scope)?;
-        let equals = self.equals(scope)?;
-        let address = session
-            .endpoints()
-            .first()
-            .map_or(String::new(), ToString::to_string);
-        let mut last = "no answer yet".to_owned();
-        loop {
-            let begun = Instant::now();
-            let seen = match self.look(&session, &request, scope, equals.as_ref()) {
-                Ok((_, None)) => return Ok(Effect::Done),
-                Ok((answer, Some(missing))) => format!("last answer {}{missing}", answer.status),
-                Err(failure) if failure.passing => failure.cause,
-                Err(failure) => return Err(failure),
-            };
-            if seen != last {
-                scope.voice.waiting(&format!("{address}: {seen}"));
-                last = seen;
-            }
-            let next = Deadline::at(begun + self.every, Reason::Attempt).earlier(scope.deadline);
-            let waited = scope.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
-                let cause = format!("the condition did not become true; {last}");
-                return Err(Failure::new(Word::TimedOut, address, cause));
-            }
-        }
-    }
-
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(scope)?;
-        let equals = self.equals(scope)?;
-        if !is_safe(&request.method) {
-            return ask_instead(&session, &request, scope);
-        }
-        let (answer, missing) = self.look(&session, &request, scope, equals.as_ref())?;
-        let seen = match missing {
-            None => ", as it is waited for".to_owned(),
-            Some(missing) => format!("{missing}: not yet as it is waited for"),
-        };
-        let (method, url) = (request.method, answer.url);
-        Ok(format!("{method} {url}: answered {}{seen}", answer.status))
-    }
-}
-
-impl Until {
-    fn equals(&self, scope: &Scope<'_>) -> Result<Option<Value>, Failure> {
-        let equals = self.equals.as_ref();
-        equals.map(|equals| equals.get(scope.facts)).transpose()
-    }
-
-    /// One look: the answer, and what it lacks. One that refuses is a failure, since no other look will change that.
-    fn look(
-        &self,
-        session: &Session<'_>,
-        request: &Request,
-        scope: &Scope<'_>,
-        equals: Option<&Value>,
-    ) -> Result<(Answer, Option<String>), Failure> {
-        let answer = session.send_until(request, scope.request(), |answer| {
-            self.has_status(answer) || answer.status < 500
-        })?;
-        if matches!(answer.status, 401 | 403) && !self.has_status(&answer) {
-            return Err(unexpected(&answer));
-        }
-        let missing = self.missing(&answer, equals);
-        Ok((answer, missing))
-    }
-
-    fn has_status(&self, answer: &Answer) -> bool {
-        is_wanted(answer, self.status.as_ref())
-    }
-
-    /// What the answer lacks beside what its status says; `None` where it is as it should be.
-    fn missing(&self, answer: &Answer, equals: Option<&Value>) -> Option<String> {
-        if !self.has_status(answer) {
-            return Some(String::new());
-        }
-        let pointer = self.pointer.as_deref()?;
-        if answer.truncated {
-            return Some(format!(", which is longer than {} MiB", BODY_LIMIT >> 20));
-        }
-        let Ok(document) = serde_json::from_slice::<Value>(&answer.body) else {
-            return Some(", which is no JSON".to_owned());
-        };
-        // What is there is not shown: a document may hold what nobody should read in a journal.
-        match (document.pointer(pointer), equals) {
-            (None, _) => Some(format!(" with nothing at {pointer:?}")),
-            (Some(Value::Null), None) => Some(format!(" with null at {pointer:?}")),
-            (Some(_), None) => None,
-            (Some(value), Some(equals)) if is_same(value, equals) => None,
-            (Some(_), Some(_)) => Some(format!(" with another value at {pointer:?}")),
-        }
-    }
-}
-
-/// Whether two values are the same to a reader, for whom 1 and 1.0 are one number.
-fn is_same(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => {
-            one == other || (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
-        }
-        (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len()
-                && one
-                    .iter()
-                    .zip(other)
-                    .all(|(one, other)| is_same(one, other))
-        }
-        (Value::Object(one), Value::Object(other)) => {
-            let same = |(key, one): (&String, &Value)| {
-                other.get(key).is_some_and(|other| is_same(one, other))
-            };
-            one.len() == other.len() && one.iter().all(same)
-        }
-        _ => one == other,
     }
 }

@@ -11,4 +11,4 @@ pub use field::{Check, Field, Secrecy, path, plain, unit_name};
 pub use kept::read_kept;
 pub use reading::Reading;
 pub use table::Section;
-pub use values::Json;
+pub use values::{IntegersOrWord, Json};

@@ -44,6 +44,27 @@ impl Section<'_> {
         integers.into_iter().collect()
     }
 
+    /// As [`Section::integers`], or one word that stands for something else.
+    pub fn integers_or(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+        word: &str,
+    ) -> Option<IntegersOrWord> {
+        match self.found(key).map(|located| (located, &located.value)) {
+            Some((_, Value::Text(text))) if text == word => {
+                self.know(key);
+                Some(IntegersOrWord::Word)
+            }
+            Some((located, Value::Text(_))) => {
+                self.know(key);
+                self.wrong(key, located, &format!("integers or {word:?}"));
+                None
+            }
+            _ => self.integers(key, range).map(IntegersOrWord::Integers),
+        }
+    }
+
     /// A boolean.
     pub fn boolean(&self, key: &'static str) -> Option<bool> {
         let located = self.entry(key)?;
@@ -87,6 +108,14 @@ impl Section<'_> {
             }
         }
     }
+}
+
+/// What [`Section::integers_or`] reads.
+pub enum IntegersOrWord {
+    /// A list of integers.
+    Integers(Vec<i64>),
+    /// The word.
+    Word,
 }
 
 /// A JSON value with facts in its strings.

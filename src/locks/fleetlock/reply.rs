@@ -90,6 +90,7 @@ mod tests {
             headers: Vec::new(),
             body: body.as_bytes().to_vec(),
             truncated: false,
+            elsewhere: Vec::new(),
         })
     }
 

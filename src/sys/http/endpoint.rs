@@ -1,18 +1,30 @@
 //! Addresses of HTTP servers, checked before anything is sent to them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
-/// A parsed `http://` or `https://` URL.
+/// A parsed `http://`, `https://` or `unix://` URL.
 ///
 /// It is parsed here and not by the client, which takes a port beyond 65535 for no port at all.
+///
+/// `unix:///run/app.sock` is a server behind a unix socket, and a path of its own stands behind another colon:
+/// `unix:///run/app.sock:/v1/info`. What cannot stand in a URL is percent-encoded in the path of the socket, and so is a
+/// colon.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     https: bool,
     host: String,
     port: u16,
     target: String,
+    /// The unix socket, and how it is written.
+    socket: Option<(PathBuf, String)>,
 }
+
+/// The longest path of a unix socket (unix(7)), without the byte that ends it.
+const LONGEST_SOCKET: usize = 107;
 
 impl Endpoint {
     /// Parses a URL with its path and query.
@@ -20,19 +32,16 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with it. A user or password in it is not repeated.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or("a URL begins with http:// or https://")?;
+        let (scheme, rest) = text.split_once("://").ok_or(BEGIN)?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
+            "unix" => return Endpoint::parse_socket(rest),
             // Only a word that is like a scheme is repeated: anything else may hold a password.
             other if other.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
-                return Err(format!(
-                    "a URL begins with http:// or https://, not with {other}://"
-                ));
+                return Err(format!("{BEGIN}, not with {other}://"));
             }
-            _ => return Err("a URL begins with http:// or https://".to_owned()),
+            _ => return Err(BEGIN.to_owned()),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
@@ -41,26 +50,53 @@ impl Endpoint {
                 "a URL holds no user and no password here; there are the keys `user` and `password` for them".to_owned(),
             );
         }
-        if target.contains('#') {
-            return Err("a URL holds no fragment (`#…`) here".to_owned());
-        }
-        if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(
-                "white space and what is not ASCII must be percent-encoded in a URL".to_owned(),
-            );
-        }
+        let target = checked_target(target)?;
         let (host, port) = split_port(authority)?;
         let default = if https { 443 } else { 80 };
-        let target = if target.starts_with('/') {
-            target.to_owned()
-        } else {
-            format!("/{target}")
-        };
         Ok(Endpoint {
             https,
             host: checked_host(host)?,
             port: port.map_or(Ok(default), checked_port)?,
             target,
+            socket: None,
+        })
+    }
+
+    /// Parses what follows `unix://`.
+    fn parse_socket(rest: &str) -> Result<Endpoint, String> {
+        let (written, target) = rest.split_once(':').unwrap_or((rest, ""));
+        if !written.starts_with('/') {
+            return Err(
+                "the path of a unix socket is absolute: unix:///run/app.sock, and unix:///run/app.sock:/path where \
+                 something behind it is asked for"
+                    .to_owned(),
+            );
+        }
+        if written.contains(['?', '#']) {
+            return Err(
+                "a query stands behind the path of the request: unix:///run/app.sock:/path?query"
+                    .to_owned(),
+            );
+        }
+        if !target.is_empty() && !target.starts_with('/') {
+            return Err("what follows the `:` behind a unix socket is the path of the request, and begins with `/`".to_owned());
+        }
+        let target = checked_target(target)?;
+        checked_target(written)?;
+        let path = decoded(written)
+            .ok_or("the path of the unix socket is not percent-encoded as it should be")?;
+        if path.contains(&0) || path.len() > LONGEST_SOCKET {
+            return Err(format!(
+                "the path of a unix socket has at most {LONGEST_SOCKET} bytes, and none that is zero"
+            ));
+        }
+        Ok(Endpoint {
+            https: false,
+            // What the Host header says, as with curl.
+            host: "localhost".to_owned(),
+            port: 80,
+            target,
+            socket: Some((OsString::from_vec(path).into(), written.to_owned())),
         })
     }
 
@@ -85,6 +121,27 @@ impl Endpoint {
             target: format!("{}{path}", self.target.trim_end_matches('/')),
             ..self.clone()
         }
+    }
+
+    /// The unix socket that the server is behind. Host and port mean nothing then.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|(path, _)| path.as_path())
+    }
+
+    /// The path of the unix socket that a URL is about, for [`crate::config::section::Field::taken_as`].
+    ///
+    /// # Errors
+    /// As [`Endpoint::parse`]; also when it is about none.
+    pub fn parse_socket_path(text: &str) -> Result<PathBuf, String> {
+        let endpoint = Endpoint::parse(text)?;
+        let socket = endpoint.socket.ok_or("the URL is about no unix socket")?;
+        Ok(socket.0)
+    }
+
+    /// The URL that the client is given: it knows nothing of unix sockets.
+    pub(super) fn to_url(&self) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.target)
     }
 
     /// Whether the connection is encrypted.
@@ -120,9 +177,46 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        write!(out, "{scheme}://{}{}", self.authority(), self.target)
+        match &self.socket {
+            Some((_, written)) if self.target == "/" => write!(out, "unix://{written}"),
+            Some((_, written)) => write!(out, "unix://{written}:{}", self.target),
+            None => out.write_str(&self.to_url()),
+        }
     }
+}
+
+const BEGIN: &str = "a URL begins with http://, https:// or unix://";
+
+/// The path and the query as they are asked for: from a `/` on.
+fn checked_target(target: &str) -> Result<String, String> {
+    if target.contains('#') {
+        return Err("a URL holds no fragment (`#…`) here".to_owned());
+    }
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(
+            "white space and what is not ASCII must be percent-encoded in a URL".to_owned(),
+        );
+    }
+    match target.starts_with('/') {
+        true => Ok(target.to_owned()),
+        false => Ok(format!("/{target}")),
+    }
+}
+
+/// The bytes that a percent-encoded text stands for.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut decoded) = (text.bytes(), Vec::new());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?].map(|it| char::from(it).to_digit(16));
+                let [high, low] = digits;
+                u8::try_from(16 * high? + low?).ok()?
+            }
+            byte => byte,
+        });
+    }
+    Some(decoded)
 }
 
 /// The host as it stands in a URL: an IPv6 address in brackets.
@@ -226,6 +320,44 @@ mod tests {
         let base = Endpoint::parse_base("http://h:1/base/").expect("a base");
         assert_eq!(base.join("/v3/x").to_string(), "http://h:1/base/v3/x");
         assert!(Endpoint::parse_base("http://h/?q").is_err());
+    }
+
+    #[test]
+    fn a_unix_socket_is_taken_apart_and_put_together_again() {
+        for (text, path, target) in [
+            ("unix:///run/app.sock", "/run/app.sock", "/"),
+            (
+                "unix:///run/app.sock:/v1/info?a=b:c",
+                "/run/app.sock",
+                "/v1/info?a=b:c",
+            ),
+            ("unix:///run/a%3Ab%20c.sock:/x", "/run/a:b c.sock", "/x"),
+        ] {
+            let endpoint = Endpoint::parse(text).expect(text);
+            assert_eq!(endpoint.socket(), Some(Path::new(path)), "{text}");
+            assert_eq!((endpoint.target(), endpoint.is_https()), (target, false));
+            assert_eq!(endpoint.to_string(), text);
+            assert_eq!(endpoint.authority(), "localhost");
+            assert_eq!(Endpoint::parse_socket_path(text), Ok(path.into()));
+        }
+        let base = Endpoint::parse_base("unix:///run/app.sock").expect("a base");
+        let joined = base.join("/v1/agent?x");
+        assert_eq!(joined.to_string(), "unix:///run/app.sock:/v1/agent?x");
+        assert!(Endpoint::parse_socket_path("http://h/").is_err());
+        let long = format!("unix:///{}", "x".repeat(LONGEST_SOCKET));
+        for (text, told) in [
+            ("unix://run/app.sock", "absolute"),
+            ("unix:/run/app.sock", "begins with"),
+            ("unix:///run/app.sock?x", ":/path?query"),
+            ("unix:///run/app.sock:v1", "begins with `/`"),
+            ("unix:///run/app sock", "percent-encoded"),
+            ("unix:///run/%zz", "percent-encoded"),
+            ("unix:///run/%00", "zero"),
+            (&long, "107"),
+        ] {
+            let message = Endpoint::parse(text).expect_err(text);
+            assert!(message.contains(told), "{text}: {message}");
+        }
     }
 
     #[test]

@@ -44,10 +44,12 @@ pub struct Answer {
     pub status: u16,
     /// The headers with names in lower case; those whose value is no text are left out.
     pub headers: Vec<(String, String)>,
-    /// The body, or its beginning.
+    /// The body, or its beginning; without a byte order mark, which some servers put before their JSON.
     pub body: Vec<u8>,
     /// Whether the body was longer than what is read of one; the connection was dropped then.
     pub truncated: bool,
+    /// What other addresses of the same peer came to before, which gave no answer at all.
+    pub elsewhere: Vec<String>,
 }
 
 impl Answer {

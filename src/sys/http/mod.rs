@@ -1,28 +1,30 @@
 //! The door to HTTP: connections that are kept for a whole run, and requests that end at their deadline.
 
+mod certificate;
+mod connection;
+mod dial;
 mod endpoint;
+mod exchange;
 mod message;
+mod names;
 mod outcome;
-mod resolver;
+mod refusal;
 mod stream;
 mod tls;
+mod trust;
 mod ways;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use ureq::config::Config;
-use ureq::tls::TlsConfig;
-use ureq::unversioned::transport::{
-    ConnectionDetails, Connector, RustlsConnector, TcpConnector, Transport,
-};
-use ureq::{Agent, AsSendBody, Body};
+use ureq::{Agent, Body};
 
 pub use endpoint::{Endpoint, server_name};
+pub use exchange::{Limits, Unanswered};
 pub use message::{Answer, Request, encoded, header_name, header_value, method};
 pub use outcome::closings;
 pub use stream::{Heard, Next};
@@ -31,8 +33,10 @@ pub use tls::TlsFiles;
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::sys::workers;
-use resolver::{Names, Route};
-use ways::{Recheck, Ways};
+use dial::{Dial, Place};
+use exchange::{Call, Way};
+use names::Names;
+use ways::{Gate, Ways};
 
 /// How much of a body is read. Lists of thousands of queues, instances or shards are shorter; it takes no memory before it
 /// is needed.
@@ -44,44 +48,26 @@ const HEAD_LIMIT: usize = 32 << 10;
 /// How long a connection is kept without use. Servers that close earlier cost one more connection.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 const USER_AGENT: &str = concat!("farewell/", env!("CARGO_PKG_VERSION"));
-
-thread_local! {
-    /// Whether the request that this thread makes opened a connection, as the client does not tell.
-    static OPENED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Notes that a connection was opened.
-#[derive(Debug)]
-struct Opening;
-
-impl<In: Transport> Connector<In> for Opening {
-    type Out = In;
-
-    fn connect(
-        &self,
-        _: &ConnectionDetails,
-        chained: Option<In>,
-    ) -> Result<Option<In>, ureq::Error> {
-        OPENED.set(true);
-        Ok(chained)
-    }
-}
 
 /// What connections must have in common to be kept together.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Line {
     tls: Option<TlsFiles>,
-    /// The host behind a server's name: the client itself tells connections apart by the name alone.
-    real: Option<(String, u16)>,
+    /// The client itself tells connections apart by the URL's host alone.
+    place: Place,
 }
 
 /// All connections of a run.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Http {
     names: Names,
     ways: Ways,
-    agents: Mutex<HashMap<Line, Agent>>,
+    agents: Arc<Mutex<HashMap<Line, Agent>>>,
+    sends_once: bool,
 }
 
 impl Http {
@@ -99,6 +85,20 @@ impl Http {
         }
     }
 
+    /// The same connections, for requests that must not be sent twice: each gets a connection of its own, since nobody
+    /// knows whether one that was kept and is closed has carried it.
+    pub fn sending_once(&self) -> Http {
+        Http {
+            sends_once: true,
+            ..self.clone()
+        }
+    }
+
+    /// Whether no request is to be sent twice.
+    pub fn sends_once(&self) -> bool {
+        self.sends_once
+    }
+
     /// Sends a request and reads the whole answer, of a body at most [`BODY_LIMIT`].
     ///
     /// # Errors
@@ -110,7 +110,57 @@ impl Http {
         request: &Request,
         deadline: Deadline,
     ) -> Result<Answer, Failure> {
-        self.perform(endpoint, tls, request, deadline, &mut whole)
+        self.try_send(endpoint, tls, request, deadline.into())
+            .map_err(|unanswered| unanswered.failure)
+    }
+
+    /// As [`Http::send`], with a limit of its own for the connection.
+    ///
+    /// # Errors
+    /// As [`Http::send`], with what became of the request.
+    pub fn try_send(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        request: &Request,
+        limits: Limits,
+    ) -> Result<Answer, Unanswered> {
+        let way = Way::of(self.sends_once);
+        self.perform(endpoint, tls, request, (limits, way), &mut exchange::whole)
+    }
+
+    /// Sends a request that ends the server, and waits until the server ends the connection: before its answer, in the
+    /// middle of it, or behind it. `Some` is an answer that is no success.
+    ///
+    /// # Errors
+    /// As [`Http::try_send`]; also when the connection is still there at the deadline.
+    pub fn send_until_closed(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        request: &Request,
+        limits: Limits,
+    ) -> Result<Option<Answer>, Unanswered> {
+        let way = Way::Kept;
+        let sent = self.perform(endpoint, tls, request, (limits, way), &mut exchange::whole);
+        let answer = match sent {
+            Ok(answer) if answer.is_success() => answer,
+            Ok(answer) => return Ok(Some(answer)),
+            Err(unanswered) if unanswered.is_sent && unanswered.is_closed => return Ok(None),
+            Err(unanswered) => return Err(unanswered),
+        };
+        let socket = connection::kept();
+        match socket.is_some_and(|it| it.ends_by(limits.answer.instant())) {
+            true => Ok(None),
+            false => {
+                let cause = format!(
+                    "answered {}, and did not end the connection in time",
+                    answer.status
+                );
+                let failure = Failure::new(Word::TimedOut, answer.url, cause);
+                Err(Unanswered::sent(failure))
+            }
+        }
     }
 
     /// Sends a request whose answer goes on and on, and gives `hear` the lines of its body as they come, until it has
@@ -126,8 +176,12 @@ impl Http {
         deadline: Deadline,
         hear: &mut dyn FnMut(&[u8]) -> Next,
     ) -> Result<Heard, Failure> {
-        let mut read = |answer: Answer, body, left| stream::read(answer, body, left, hear);
-        self.perform(endpoint, tls, request, deadline, &mut read)
+        let mut read = |answer: Answer, body, tls: &TlsFiles, left| {
+            stream::read(answer, body, tls, left, hear).map_err(Unanswered::sent)
+        };
+        let way = Way::of(self.sends_once);
+        self.perform(endpoint, tls, request, (deadline.into(), way), &mut read)
+            .map_err(|unanswered| unanswered.failure)
     }
 
     fn perform<T>(
@@ -135,25 +189,35 @@ impl Http {
         endpoint: &Endpoint,
         tls: &TlsFiles,
         request: &Request,
-        deadline: Deadline,
+        (limits, way): (Limits, Way),
         read: &mut Read<'_, T>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Unanswered> {
         let begun = Instant::now();
         let endpoint = endpoint.join(&request.path);
         let mut status = None;
-        let mut read = |answer: Answer, body, left| {
+        let mut read = |answer: Answer, body, tls: &TlsFiles, left| {
             status = Some(answer.status);
-            read(answer, body, left)
+            read(answer, body, tls, left)
         };
         let ended = self
-            .line(&endpoint, tls, deadline)
-            .and_then(|agent| exchange(&agent, &endpoint, tls, request, deadline, &mut read));
+            .line(&endpoint, tls, limits.connect, way)
+            .map_err(Unanswered::unsent)
+            .and_then(|agent| {
+                let call = Call {
+                    agent: &agent,
+                    endpoint: &endpoint,
+                    tls,
+                    request,
+                    limits,
+                };
+                call.exchange(way, &mut read)
+            });
         let took = begun.elapsed().as_millis();
         match (&ended, status) {
-            (Err(failure), _) => log::debug!(
+            (Err(unanswered), _) => log::debug!(
                 "{} {endpoint}: {} after {took} ms",
                 request.method,
-                failure.word
+                unanswered.failure.word
             ),
             (Ok(_), status) => log::debug!(
                 "{} {endpoint}: {} in {took} ms",
@@ -169,14 +233,21 @@ impl Http {
         endpoint: &Endpoint,
         tls: &TlsFiles,
         deadline: Deadline,
+        way: Way,
     ) -> Result<Agent, Failure> {
         let https = endpoint.is_https();
+        let place = match endpoint.socket() {
+            Some(path) => Place::Socket(path.to_owned()),
+            None if https && tls.server_name.is_some() => {
+                Place::Host(endpoint.host().to_owned(), endpoint.port())
+            }
+            None => Place::Url,
+        };
         let line = Line {
             tls: https.then(|| tls.clone()),
-            real: (https && tls.server_name.is_some())
-                .then(|| (endpoint.host().to_owned(), endpoint.port())),
+            place,
         };
-        if let Some(agent) = self.agents().get(&line) {
+        if let Some(agent) = self.agents().get(&line).filter(|_| way != Way::Kept) {
             return Ok(agent.clone());
         }
         // Certificates are read only where they are needed, and while nobody waits for the lock.
@@ -185,17 +256,21 @@ impl Http {
         } else {
             None
         };
-        let route = Route {
+        let dial = Dial {
+            place: line.place.clone(),
             names: self.names.clone(),
-            real: line.real.clone(),
             // A certificate proves who answers, whichever way leads there.
-            ways: if https {
-                Ways::default()
-            } else {
-                self.ways.clone()
+            ways: match config {
+                Some(_) => Ways::default(),
+                None => self.ways.clone(),
             },
+            tls: config,
         };
-        let agent = agent(config, route);
+        let agent = agent(dial);
+        if way == Way::Kept {
+            // Nobody else may use its connection.
+            return Ok(agent);
+        }
         Ok(self.agents().entry(line).or_insert(agent).clone())
     }
 
@@ -207,7 +282,11 @@ impl Http {
 }
 
 /// Reads certificates on a thread that is left behind at the deadline, since they may lie on a mount that is dead.
-fn load(endpoint: &Endpoint, tls: &TlsFiles, deadline: Deadline) -> Result<TlsConfig, Failure> {
+fn load(
+    endpoint: &Endpoint,
+    tls: &TlsFiles,
+    deadline: Deadline,
+) -> Result<Arc<ClientConfig>, Failure> {
     let late = || {
         let cause = "its certificates and keys were not read in time";
         Failure::new(Word::TimedOut, endpoint.to_string(), cause)
@@ -219,8 +298,8 @@ fn load(endpoint: &Endpoint, tls: &TlsFiles, deadline: Deadline) -> Result<TlsCo
         .ok_or_else(late)?
 }
 
-fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {
-    let mut config = Config::builder()
+fn agent(dial: Dial) -> Agent {
+    let config = Config::builder()
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
@@ -231,134 +310,12 @@ fn agent(tls: Option<TlsConfig>, route: Route) -> Agent {
         .output_buffer_size(HEAD_LIMIT)
         .max_idle_connections(64)
         .max_idle_age(IDLE);
-    if let Some(tls) = tls {
-        config = config.tls_config(tls);
-    }
-    let connector =
-        ().chain(TcpConnector::default())
-            .chain(Opening)
-            .chain(Recheck(route.ways.clone()))
-            .chain(RustlsConnector::default());
-    Agent::with_parts(config.build(), connector, route)
+    let gate = Gate {
+        names: dial.names.clone(),
+        ways: dial.ways.clone(),
+    };
+    Agent::with_parts(config.build(), dial, gate)
 }
 
 /// What is made of the head of an answer, its body, and the time that was left when it was asked for.
-type Read<'a, T> = dyn FnMut(Answer, Body, Duration) -> Result<T, Failure> + 'a;
-
-fn exchange<T>(
-    agent: &Agent,
-    endpoint: &Endpoint,
-    tls: &TlsFiles,
-    request: &Request,
-    deadline: Deadline,
-    read: &mut Read<'_, T>,
-) -> Result<T, Failure> {
-    let needs_body = ["POST", "PUT", "PATCH"].contains(&request.method.as_str());
-    let mut once = |idle: Duration| {
-        let Some(left) = deadline.left() else {
-            let cause = format!("nothing of the {} is left", deadline.reason().noun());
-            return Err(Trial::Over(Failure::new(
-                Word::TimedOut,
-                endpoint.to_string(),
-                cause,
-            )));
-        };
-        let limits = (left, idle);
-        match &request.body {
-            Some(body) => begin(agent, endpoint, tls, request, body.as_slice(), limits),
-            // Without a body these methods would announce one of unknown length.
-            None if needs_body => begin(agent, endpoint, tls, request, &[][..], limits),
-            None => begin(agent, endpoint, tls, request, (), limits),
-        }
-        .and_then(|(answer, body)| read(answer, body, left).map_err(Trial::Over))
-    };
-    // A server may close a kept connection at the very moment that it is used again; a new one tells the truth.
-    match once(IDLE) {
-        Err(Trial::Stale) => once(Duration::ZERO),
-        ended => ended,
-    }
-    .map_err(|trial| match trial {
-        Trial::Over(failure) => failure,
-        Trial::Stale => Failure::new(Word::Unreachable, endpoint.to_string(), outcome::CLOSED),
-    })
-}
-
-enum Trial {
-    /// The connection was an old one, and the server had closed it.
-    Stale,
-    Over(Failure),
-}
-
-/// Sends the request once, and returns the head of the answer with its body to be read.
-fn begin(
-    agent: &Agent,
-    endpoint: &Endpoint,
-    tls: &TlsFiles,
-    request: &Request,
-    body: impl AsSendBody,
-    (left, idle): (Duration, Duration),
-) -> Result<(Answer, Body), Trial> {
-    let url = endpoint.to_string();
-    let over = |failure| Err(Trial::Over(failure));
-    let asked = match &tls.server_name {
-        // The request is made for the name that the server must prove; the resolver knows where it really goes.
-        Some(name) if endpoint.is_https() => {
-            let name = endpoint::bracketed(name);
-            format!("https://{name}:{}{}", endpoint.port(), endpoint.target())
-        }
-        _ => url.clone(),
-    };
-    let mut builder = ureq::http::Request::builder()
-        .method(request.method.as_str())
-        .uri(asked);
-    let names_host = |(name, _): &(String, String)| name.eq_ignore_ascii_case("host");
-    if !request.headers.iter().any(names_host) {
-        builder = builder.header("Host", endpoint.authority());
-    }
-    for (name, value) in &request.headers {
-        builder = builder.header(name, value);
-    }
-    let built = match builder.body(body) {
-        Ok(built) => built,
-        Err(error) => return over(outcome::before_head(error.into(), &url, left)),
-    };
-    let built = agent
-        .configure_request(built)
-        .timeout_global(Some(left))
-        .max_idle_age(idle)
-        .build();
-    OPENED.set(false);
-    let answer = match agent.run(built) {
-        Ok(answer) => answer,
-        Err(error) if outcome::is_closed(&error) && !OPENED.get() => return Err(Trial::Stale),
-        Err(error) => return over(outcome::before_head(error, &url, left)),
-    };
-    let (head, body) = answer.into_parts();
-    let text = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-    };
-    let answer = Answer {
-        url,
-        status: head.status.as_u16(),
-        headers: head.headers.iter().filter_map(text).collect(),
-        body: Vec::new(),
-        truncated: false,
-    };
-    Ok((answer, body))
-}
-
-/// Reads the whole body.
-fn whole(mut answer: Answer, body: Body, left: Duration) -> Result<Answer, Failure> {
-    let read = body
-        .into_with_config()
-        .limit(u64::MAX)
-        .reader()
-        .take(BODY_LIMIT as u64 + 1)
-        .read_to_end(&mut answer.body);
-    if let Err(error) = read {
-        return Err(outcome::in_body(error, &answer.url, left));
-    }
-    answer.truncated = answer.body.len() > BODY_LIMIT;
-    answer.body.truncate(BODY_LIMIT);
-    Ok(answer)
-}
+type Read<'a, T> = dyn FnMut(Answer, Body, &TlsFiles, Duration) -> Result<T, Unanswered> + 'a;

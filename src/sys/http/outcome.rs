@@ -3,7 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::resolver::Unresolved;
+use super::dial::Unconnected;
+use super::{TlsFiles, refusal};
 use crate::failure::{Failure, Word};
 
 /// Whether the peer closed the connection before its answer, as it may do with one that was idle.
@@ -11,7 +12,7 @@ pub(super) fn is_closed(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Io(error) if is_close(error))
 }
 
-fn is_close(error: &io::Error) -> bool {
+pub(super) fn is_close(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::UnexpectedEof
@@ -38,35 +39,43 @@ pub fn closings(failure: &Failure) -> usize {
         .sum()
 }
 
-/// What went wrong before there was the whole head of an answer.
-pub(super) fn before_head(error: ureq::Error, url: &str, allowed: Duration) -> Failure {
+/// What went wrong before there was the whole head of an answer, to a request of which something was sent or nothing.
+pub(super) fn before_head(
+    error: ureq::Error,
+    url: &str,
+    tls: &TlsFiles,
+    (allowed, is_sent): (Duration, bool),
+) -> Failure {
     use ureq::Error;
+    let unreachable = |cause: String| Failure::new(Word::Unreachable, url, cause);
     match error {
         Error::Timeout(ureq::Timeout::Resolve) => {
             let cause = format!("its name was not resolved within {}", seconds(allowed));
             Failure::new(Word::TimedOut, url, cause)
         }
         Error::Timeout(_) => {
-            let cause = format!("no answer within {}", seconds(allowed));
+            let what = if is_sent { "answer" } else { "connection" };
+            let cause = format!("no {what} within {}", seconds(allowed));
             Failure::new(Word::TimedOut, url, cause)
         }
-        Error::Io(error) => match tls_error(&error) {
+        Error::Io(error) => match refusal::within(&error, tls) {
             Some(cause) => Failure::new(Word::Tls, url, cause),
-            None if error.kind() == ErrorKind::UnexpectedEof => {
-                Failure::new(Word::Unreachable, url, CLOSED)
-            }
-            None => Failure::new(Word::Unreachable, url, error.to_string()),
+            None if error.kind() == ErrorKind::UnexpectedEof => unreachable(CLOSED.to_owned()),
+            None => unreachable(error.to_string()),
         },
-        Error::Rustls(error) => Failure::new(Word::Tls, url, told(&error)),
         Error::Tls(cause) => Failure::new(Word::Tls, url, cause),
-        Error::Pem(error) => Failure::new(Word::Tls, url, error.to_string()),
-        Error::Other(error) => match error.downcast_ref::<Unresolved>() {
-            Some(Unresolved(cause)) => Failure::new(Word::Unreachable, url, cause),
-            None => Failure::new(Word::Unreachable, url, error.to_string()),
+        Error::Other(error) => match error.downcast_ref::<Unconnected>() {
+            Some(Unconnected { cause, is_late }) => {
+                let word = if *is_late {
+                    Word::TimedOut
+                } else {
+                    Word::Unreachable
+                };
+                Failure::new(word, url, cause)
+            }
+            None => unreachable(error.to_string()),
         },
-        Error::HostNotFound | Error::ConnectionFailed => {
-            Failure::new(Word::Unreachable, url, error.to_string())
-        }
+        Error::HostNotFound | Error::ConnectionFailed => unreachable(error.to_string()),
         Error::BadUri(_) | Error::Http(_) => Failure::new(Word::Config, url, "cannot be asked for"),
         error => {
             let cause = format!("the answer is not HTTP ({error})");
@@ -76,12 +85,12 @@ pub(super) fn before_head(error: ureq::Error, url: &str, allowed: Duration) -> F
 }
 
 /// What went wrong between the head and the end of the body.
-pub(super) fn in_body(error: io::Error, url: &str, allowed: Duration) -> Failure {
+pub(super) fn in_body(error: io::Error, url: &str, tls: &TlsFiles, allowed: Duration) -> Failure {
     if let Some(ureq::Error::Timeout(_)) = error.get_ref().and_then(|it| it.downcast_ref()) {
         let cause = format!("the answer did not end within {}", seconds(allowed));
         return Failure::new(Word::TimedOut, url, cause);
     }
-    if let Some(cause) = tls_error(&error) {
+    if let Some(cause) = refusal::within(&error, tls) {
         return Failure::new(Word::Tls, url, cause);
     }
     let cause = if is_close(&error) {
@@ -90,35 +99,6 @@ pub(super) fn in_body(error: io::Error, url: &str, allowed: Duration) -> Failure
         format!("the answer broke off ({error})")
     };
     Failure::new(Word::Protocol, url, cause).passing(true)
-}
-
-/// The client passes what TLS says as an I/O error with the real one inside.
-fn tls_error(error: &io::Error) -> Option<String> {
-    let inner = error.get_ref()?;
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(inner);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return Some(told(error));
-        }
-        cause = error.source();
-    }
-    None
-}
-
-fn told(error: &rustls::Error) -> String {
-    use rustls::CertificateError::{BadSignature, UnknownIssuer};
-    let text = error.to_string();
-    if let rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) = error {
-        return format!(
-            "{text}: it is of none of the authorities that are trusted (those in ca-file, else the system's)"
-        );
-    }
-    if text.contains("CaUsedAsEndEntity") {
-        return format!(
-            "{text}: a server's own certificate must not be made as an authority's (CA:TRUE)"
-        );
-    }
-    text
 }
 
 fn seconds(time: Duration) -> String {

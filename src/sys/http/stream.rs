@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ureq::Body;
 
-use super::{Answer, BODY_LIMIT, outcome, whole};
+use super::{Answer, BODY_LIMIT, TlsFiles, exchange, outcome};
 use crate::failure::{Failure, Word};
 
 /// What whoever hears a line wants then.
@@ -34,11 +34,14 @@ pub enum Heard {
 pub(super) fn read(
     answer: Answer,
     body: Body,
+    tls: &TlsFiles,
     left: Duration,
     hear: &mut dyn FnMut(&[u8]) -> Next,
 ) -> Result<Heard, Failure> {
     if !answer.is_success() {
-        return whole(answer, body, left).map(Heard::Refused);
+        return exchange::whole(answer, body, tls, left)
+            .map(Heard::Refused)
+            .map_err(|unanswered| unanswered.failure);
     }
     let mut reader = BufReader::new(body.into_with_config().limit(u64::MAX).reader());
     let mut line = Vec::new();
@@ -59,7 +62,7 @@ pub(super) fn read(
                 return Err(Failure::new(Word::Protocol, answer.url, cause).passing(true));
             }
             Err(error) => {
-                let failure = outcome::in_body(error, &answer.url, left);
+                let failure = outcome::in_body(error, &answer.url, tls, left);
                 return match failure.word {
                     Word::TimedOut => Ok(Heard::Elapsed),
                     _ => Err(failure),

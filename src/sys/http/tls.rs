@@ -9,9 +9,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, RootCertStore};
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
+use super::trust::Trust;
 use crate::failure::{Failure, Word};
 use crate::sys::clock::rfc3339;
 use crate::sys::files;
@@ -66,14 +66,15 @@ impl TlsFiles {
         problems
     }
 
-    /// The client's certificate and key. The client panics where they do not fit, so that is found out here.
-    fn identity(&self, provider: &CryptoProvider) -> Result<Option<ClientCert>, Failure> {
+    /// The client's certificate and key.
+    fn identity(&self, provider: &CryptoProvider) -> Result<Option<Identity>, Failure> {
         let (Some(cert_file), Some(key_file)) = (&self.cert_file, &self.key_file) else {
             return Ok(None);
         };
         let chain = certificates(cert_file)?;
-        let (text, key) = private_key(key_file)?;
-        CertifiedKey::from_der(chain.clone(), key, provider).map_err(|error| match error {
+        let key = private_key(key_file)?;
+        let together = CertifiedKey::from_der(chain.clone(), key.clone_key(), provider);
+        together.map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => failure(
                 key_file,
                 format!("is not the key of the certificate {}", cert_file.display()),
@@ -86,37 +87,45 @@ impl TlsFiles {
                 ),
             ),
         })?;
-        let chain: Vec<_> = chain
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect();
-        let key = PrivateKey::from_pem(text.as_bytes())
-            .map_err(|_| failure(key_file, "holds no private key in PEM"))?;
-        Ok(Some(ClientCert::new_with_certs(&chain, key)))
+        Ok(Some((chain, key)))
     }
 
     /// What the client needs for connections over TLS.
     ///
     /// # Errors
     /// As [`TlsFiles::check`]; also when nobody is trusted.
-    pub(super) fn load(&self) -> Result<TlsConfig, Failure> {
+    pub(super) fn load(&self) -> Result<Arc<ClientConfig>, Failure> {
         let provider = provider();
         let identity = self.identity(&provider)?;
         let trusted = match &self.ca_file {
             Some(path) => authorities(path)?,
             None => system_authorities()?,
         };
-        let trusted: Vec<_> = trusted
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect();
-        Ok(TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
-            .root_certs(RootCerts::Specific(Arc::new(trusted)))
-            .client_cert(identity)
-            .build())
+        let unusable = |cause: String| match &self.ca_file {
+            Some(path) => failure(path, cause),
+            None => Failure::new(Word::Tls, STORE, cause),
+        };
+        let trust = Trust::new(trusted, self.ca_file.as_deref(), provider.clone())
+            .map_err(|cause| unusable(format!("cannot be used: {cause}")))?;
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(error.to_string()))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust));
+        let Some((chain, key)) = identity else {
+            return Ok(Arc::new(client.with_no_client_auth()));
+        };
+        let client = client.with_client_auth_cert(chain, key);
+        client
+            .map(Arc::new)
+            .map_err(|error| unusable(error.to_string()))
     }
 }
+
+/// A certificate with what leads up to its authority, and its key.
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+const STORE: &str = "the system's certificate store";
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -172,13 +181,11 @@ fn refusal(path: &Path, chain: &[CertificateDer<'static>]) -> Option<Failure> {
     Some(failure(path, cause))
 }
 
-fn private_key(path: &Path) -> Result<(String, PrivateKeyDer<'static>), Failure> {
-    let text = read(path)?;
-    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| {
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
+    PrivateKeyDer::from_pem_slice(read(path)?.as_bytes()).map_err(|_| {
         let cause = "holds no private key in PEM (one with a passphrase cannot be used)";
         failure(path, cause)
-    })?;
-    Ok((text, key))
+    })
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
@@ -202,9 +209,5 @@ fn system_authorities() -> Result<Vec<CertificateDer<'static>>, Failure> {
         Some(error) => format!("cannot be read: {error}"),
         None => "is empty: install ca-certificates, or set ca-file".to_owned(),
     };
-    Err(Failure::new(
-        Word::Tls,
-        "the system's certificate store",
-        cause,
-    ))
+    Err(Failure::new(Word::Tls, STORE, cause))
 }

@@ -8,8 +8,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
 
+use super::names::Names;
 use crate::sys::routes;
 
 /// The interface that led to each address.
@@ -78,23 +82,31 @@ impl Ways {
     }
 }
 
-/// Looks again when the connection is there, before anything is sent on it: the interface may have gone while it was made.
+/// Looks before each request, on a kept connection too. The client looks names up here before it knows whether it needs a
+/// new connection; whoever connects does so instead.
 #[derive(Debug)]
-pub(super) struct Recheck(pub(super) Ways);
+pub(super) struct Gate {
+    pub(super) names: Names,
+    pub(super) ways: Ways,
+}
 
-impl<In: Transport> Connector<In> for Recheck {
-    type Out = In;
-
-    fn connect(
+impl Resolver for Gate {
+    fn resolve(
         &self,
-        details: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> Result<Option<In>, ureq::Error> {
-        // Which of the addresses it was is not told.
-        for address in &details.addrs {
-            self.0.open(&[*address])?;
+        uri: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let port = uri.port_u16().unwrap_or(80);
+        let addresses = match host.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) => self.names.known(host, port).unwrap_or_default(),
+        };
+        if !addresses.is_empty() {
+            self.ways.open(&addresses)?;
         }
-        Ok(chained)
+        Ok(self.empty())
     }
 }
 

@@ -1,0 +1,265 @@
+//! One request and its answer.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use ureq::{Agent, AsSendBody, Body};
+
+use super::{
+    Answer, BODY_LIMIT, BYTE_ORDER_MARK, Endpoint, IDLE, Read, Request, TlsFiles, connection,
+    endpoint, outcome,
+};
+use crate::deadline::Deadline;
+use crate::failure::{Failure, Word};
+
+/// Until when the parts of an exchange must have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The connection: the name is looked up, the address answers, TLS is agreed on.
+    pub connect: Deadline,
+    /// All of it.
+    pub answer: Deadline,
+}
+
+impl From<Deadline> for Limits {
+    fn from(deadline: Deadline) -> Limits {
+        Limits {
+            connect: deadline,
+            answer: deadline,
+        }
+    }
+}
+
+/// Why there is no whole answer, and what became of the request.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// What went wrong.
+    pub failure: Failure,
+    /// Whether something of the request was sent: the peer may have it, and may be at work.
+    pub is_sent: bool,
+    /// Whether the peer has ended the connection.
+    pub is_closed: bool,
+}
+
+impl Unanswered {
+    /// The peer has heard nothing.
+    pub(super) fn unsent(failure: Failure) -> Unanswered {
+        Unanswered {
+            failure,
+            is_sent: false,
+            is_closed: false,
+        }
+    }
+
+    /// The peer may have the request.
+    pub(super) fn sent(failure: Failure) -> Unanswered {
+        Unanswered {
+            is_sent: true,
+            ..Unanswered::unsent(failure)
+        }
+    }
+}
+
+/// Which connection a request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// One that was kept, else a new one.
+    Any,
+    /// A new one, and it is sent once.
+    New,
+    /// A new one, whose socket is held.
+    Kept,
+}
+
+impl Way {
+    pub(super) fn of(sends_once: bool) -> Way {
+        if sends_once { Way::New } else { Way::Any }
+    }
+}
+
+/// A request on its way to a server.
+pub(super) struct Call<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) tls: &'a TlsFiles,
+    pub(super) request: &'a Request,
+    pub(super) limits: Limits,
+}
+
+enum Trial {
+    /// The connection was an old one, and the server had closed it.
+    Stale,
+    Over(Unanswered),
+}
+
+impl Call<'_> {
+    /// Sends the request, and makes of the answer what `read` does.
+    pub(super) fn exchange<T>(&self, way: Way, read: &mut Read<'_, T>) -> Result<T, Unanswered> {
+        let idle = if way == Way::Any {
+            IDLE
+        } else {
+            Duration::ZERO
+        };
+        let stale = match self.once(way, idle, read) {
+            Ok(ended) => return Ok(ended),
+            Err(Trial::Over(unanswered)) => return Err(unanswered),
+            Err(Trial::Stale) => self.closed(),
+        };
+        // A server may close a kept connection at the very moment that it is used again; a new one tells the truth.
+        if way != Way::Any {
+            return Err(stale);
+        }
+        match self.once(way, Duration::ZERO, read) {
+            Ok(ended) => Ok(ended),
+            Err(Trial::Stale) => Err(stale),
+            Err(Trial::Over(mut unanswered)) => {
+                let cause = format!(
+                    "{}, after a kept connection was closed before the answer",
+                    unanswered.failure.cause
+                );
+                unanswered.failure.cause = cause;
+                unanswered.is_sent = true;
+                Err(unanswered)
+            }
+        }
+    }
+
+    fn closed(&self) -> Unanswered {
+        let url = self.endpoint.to_string();
+        let failure = Failure::new(Word::Unreachable, url, outcome::CLOSED);
+        Unanswered {
+            is_closed: true,
+            ..Unanswered::sent(failure)
+        }
+    }
+
+    fn once<T>(&self, way: Way, idle: Duration, read: &mut Read<'_, T>) -> Result<T, Trial> {
+        connection::begin(way == Way::Kept);
+        let Some(left) = self.limits.answer.left() else {
+            let noun = self.limits.answer.reason().noun();
+            let failure = Failure::new(
+                Word::TimedOut,
+                self.endpoint.to_string(),
+                format!("nothing of the {noun} is left"),
+            );
+            return Err(Trial::Over(Unanswered::unsent(failure)));
+        };
+        let method = self.request.method.as_str();
+        let begun = match &self.request.body {
+            Some(body) => self.begin(body.as_slice(), left, idle),
+            // Without a body these methods would announce one of unknown length.
+            None if ["POST", "PUT", "PATCH"].contains(&method) => self.begin(&[][..], left, idle),
+            None => self.begin((), left, idle),
+        };
+        let (answer, body) = begun?;
+        read(answer, body, self.tls, left).map_err(Trial::Over)
+    }
+
+    /// Sends the request once, and returns the head of the answer with its body to be read.
+    fn begin(
+        &self,
+        body: impl AsSendBody,
+        left: Duration,
+        idle: Duration,
+    ) -> Result<(Answer, Body), Trial> {
+        let url = self.endpoint.to_string();
+        let failed = |error, allowed| {
+            let is_sent = connection::was_sent();
+            let is_closed = outcome::is_closed(&error);
+            let failure = outcome::before_head(error, &url, self.tls, (allowed, is_sent));
+            Trial::Over(Unanswered {
+                failure,
+                is_sent,
+                is_closed,
+            })
+        };
+        let built = (self.builder().body(body)).map_err(|error| failed(error.into(), left))?;
+        let connect = self.limits.connect.left().unwrap_or_default().min(left);
+        let built = self
+            .agent
+            .configure_request(built)
+            .timeout_connect(Some(connect))
+            .timeout_global(Some(left))
+            .max_idle_age(idle)
+            .build();
+        let answer = match self.agent.run(built) {
+            Ok(answer) => answer,
+            Err(error) if outcome::is_closed(&error) && !connection::was_opened() => {
+                return Err(Trial::Stale);
+            }
+            Err(error) => {
+                let allowed = if connection::was_sent() {
+                    left
+                } else {
+                    connect
+                };
+                return Err(failed(error, allowed));
+            }
+        };
+        let (head, body) = answer.into_parts();
+        let text = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let answer = Answer {
+            url,
+            status: head.status.as_u16(),
+            headers: head.headers.iter().filter_map(text).collect(),
+            body: Vec::new(),
+            truncated: false,
+            elsewhere: Vec::new(),
+        };
+        Ok((answer, body))
+    }
+
+    fn builder(&self) -> ureq::http::request::Builder {
+        let asked = match &self.tls.server_name {
+            // The request is made for the name that the server must prove; who connects knows where it really goes.
+            Some(name) if self.endpoint.is_https() => {
+                let name = endpoint::bracketed(name);
+                let (port, target) = (self.endpoint.port(), self.endpoint.target());
+                format!("https://{name}:{port}{target}")
+            }
+            _ => self.endpoint.to_url(),
+        };
+        let mut builder = ureq::http::Request::builder()
+            .method(self.request.method.as_str())
+            .uri(asked);
+        let names_host = |(name, _): &(String, String)| name.eq_ignore_ascii_case("host");
+        if !self.request.headers.iter().any(names_host) {
+            builder = builder.header("Host", self.endpoint.authority());
+        }
+        for (name, value) in &self.request.headers {
+            builder = builder.header(name, value);
+        }
+        builder
+    }
+}
+
+/// Reads the whole body.
+pub(super) fn whole(
+    mut answer: Answer,
+    body: Body,
+    tls: &TlsFiles,
+    left: Duration,
+) -> Result<Answer, Unanswered> {
+    let read = body
+        .into_with_config()
+        .limit(u64::MAX)
+        .reader()
+        .take(BODY_LIMIT as u64 + 1)
+        .read_to_end(&mut answer.body);
+    if let Err(error) = read {
+        let is_closed = outcome::is_close(&error) && answer.is_success();
+        let failure = outcome::in_body(error, &answer.url, tls, left);
+        return Err(Unanswered {
+            is_closed,
+            ..Unanswered::sent(failure)
+        });
+    }
+    answer.truncated = answer.body.len() > BODY_LIMIT;
+    answer.body.truncate(BODY_LIMIT);
+    if answer.body.starts_with(BYTE_ORDER_MARK) {
+        answer.body.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(answer)
+}

@@ -1,0 +1,99 @@
+//! What TLS says when there is no connection, as a sentence that tells whose fault it is.
+
+use std::io;
+
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+
+use super::TlsFiles;
+use super::trust::Distrust;
+
+/// The TLS error inside an I/O error, in words.
+pub(super) fn within(error: &io::Error, files: &TlsFiles) -> Option<String> {
+    let inner = error.get_ref()?;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(inner);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return Some(told(error, files));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// A TLS error in words.
+pub(super) fn told(error: &Error, files: &TlsFiles) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<Distrust>() {
+                Some(distrust) => distrust.to_string(),
+                None => error.to_string(),
+            }
+        }
+        Error::AlertReceived(alert) => alerted(*alert, files),
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => OLD.to_owned(),
+        Error::PeerIncompatible(PeerIncompatible::ExtendedMasterSecretExtensionRequired) => {
+            "the server does not know the extended master secret of TLS 1.2 (RFC 7627), which is required".to_owned()
+        }
+        Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => {
+            "the server wants a client's certificate, and takes none with a key such as that of key-file".to_owned()
+        }
+        Error::PeerIncompatible(_) => {
+            format!("the server and this machine have no way of TLS in common ({error})")
+        }
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
+            format!("what answers does not speak TLS on this port, or breaks it ({error})")
+        }
+        Error::NoCertificatesPresented => "the server shows no certificate".to_owned(),
+        Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes => {
+            format!("this machine cannot do it: {error}")
+        }
+        error => error.to_string(),
+    }
+}
+
+const OLD: &str =
+    "the server speaks no TLS newer than 1.1, and 1.2 is the least that is spoken here";
+
+/// What the server's alert means. Those about a certificate are about this machine's.
+fn alerted(alert: AlertDescription, files: &TlsFiles) -> String {
+    use AlertDescription as Alert;
+    let own = |cause: &str| match &files.cert_file {
+        Some(path) => format!(
+            "the server does not accept this machine's certificate, cert-file {}{cause}",
+            path.display()
+        ),
+        None => "the server wants a client's certificate: set cert-file and key-file".to_owned(),
+    };
+    match alert {
+        Alert::ProtocolVersion => OLD.to_owned(),
+        Alert::CertificateRequired => own(" (it says that it got none)"),
+        Alert::CertificateExpired => own(": it says that the certificate has expired, or is not valid yet"),
+        Alert::CertificateRevoked => own(": it says that the certificate is revoked"),
+        Alert::UnknownCA => own(": it does not trust the authority that signed it"),
+        Alert::UnsupportedCertificate => own(": it takes none of this kind (the extended key usage, say)"),
+        Alert::BadCertificate | Alert::CertificateUnknown => own(""),
+        Alert::AccessDenied => match files.cert_file {
+            Some(_) => own(": it denies its owner access"),
+            None => "the server denies access".to_owned(),
+        },
+        Alert::UnrecognisedName => {
+            "the server has no certificate for the name that it was asked for (server-name, else the URL's host)".to_owned()
+        }
+        Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+            let client = match files.cert_file {
+                Some(_) => "",
+                None => ", or that it wants a client's certificate (cert-file and key-file are not set)",
+            };
+            format!(
+                "the server ended the handshake (alert {alert:?}), which mostly means that it shares no version or cipher of \
+                 TLS 1.2 or 1.3 with this machine{client}"
+            )
+        }
+        alert => format!("the server ended the connection with the TLS alert {alert:?}"),
+    }
+}
