@@ -58,6 +58,11 @@ fn facts_are_what_the_machine_says() {
         ("${file:/DIR/zone}", "eu 1".to_owned()),
         ("${json:/DIR/data.json#/v1/zones/1/~1name}", "b".to_owned()),
         ("${json:/DIR/data.json#/v1/port}", "8080".to_owned()),
+        ("${json:/DIR/data.json#/v1/price}", "1.50".to_owned()),
+        (
+            "${json:/DIR/data.json#/v1/id}",
+            "12345678901234567890123".to_owned(),
+        ),
         (
             "x$${hostname}-$-$$-${trigger}y",
             "x${hostname}-$-$$-kexecy".to_owned(),
@@ -90,8 +95,9 @@ fn facts_are_what_the_machine_says() {
     let toml = toml.replace("/DIR", &dir);
     fs::write(setting.0.file("farewell.toml"), toml).expect("written");
     fs::write(setting.0.file("zone"), "eu 1\n\n").expect("written");
-    let json = r#"{"v1":{"zones":[{},{"/name":"b"}],"port":8080}}"#;
-    fs::write(setting.0.file("data.json"), json).expect("written");
+    let json = r#"{"v1":{"zones":[{},{"/name":"b"}],"port":8080,"price":1.50,"id":12345678901234567890123}}"#;
+    // Behind a byte order mark, as some editors write it.
+    fs::write(setting.0.file("data.json"), format!("\u{feff}{json}")).expect("written");
     setting.0.credential("token", "hunter2\n");
     let said = Said::by(
         setting

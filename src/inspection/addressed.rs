@@ -31,7 +31,8 @@ pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addre
     let mut asked: Vec<(&Step, Endpoint)> = Vec::new();
     for step in &plan.steps {
         let known = step.ties.peers.iter().filter_map(|it| it.get(facts).ok());
-        asked.extend(known.map(|endpoint| (step, endpoint)));
+        let on_a_network = known.filter(|endpoint| endpoint.socket().is_none());
+        asked.extend(on_a_network.map(|endpoint| (step, endpoint)));
     }
     let key = |endpoint: &Endpoint| (endpoint.host().to_owned(), endpoint.port());
     let keys: BTreeSet<(String, u16)> = asked.iter().map(|(_, endpoint)| key(endpoint)).collect();

@@ -11,6 +11,7 @@ mod order;
 mod peers;
 mod reliance;
 mod scene;
+mod sockets;
 mod stopped;
 mod stops;
 mod version;

@@ -8,7 +8,9 @@ use super::addressed::Addressed;
 use super::keepers::{self, Keeper, keeper};
 use super::reliance::{Reliance, listed};
 use super::{Inspection, Units};
+use crate::plan::sequence::Step;
 use crate::sys::bus::Trouble;
+use crate::sys::http::Endpoint;
 use crate::sys::listeners::{Listening, listeners};
 use crate::sys::systemd::{Socket, Unit};
 use crate::sys::{bus, host};
@@ -17,7 +19,7 @@ use crate::sys::{bus, host};
 const CONNECTION: Duration = Duration::from_secs(1);
 
 /// The socket units of this machine, asked for once.
-type Sockets = Option<Result<Vec<Socket>, bus::Trouble>>;
+pub(super) type Sockets = Option<Result<Vec<Socket>, bus::Trouble>>;
 
 /// What the steps rely on for their peers on this machine.
 ///
@@ -83,8 +85,11 @@ pub(super) fn behind<'a>(
             remark(inspection, text);
             continue;
         }
-        let owners = owners(peer.address, &listening, units, &mut sockets, inspection)?;
-        found.extend(owners.reliances(peer, |text| remark(inspection, text)));
+        let place = peer.address.to_string();
+        let hears = |listen: &str| hears(listen, peer.address);
+        let at = (place.as_str(), &hears as &dyn Fn(&str) -> bool);
+        let owners = owners(at, &listening, units, &mut sockets, inspection)?;
+        found.extend(owners.reliances(step, endpoint, |text| remark(inspection, text)));
     }
     Ok(found)
 }
@@ -109,9 +114,9 @@ fn is_here(address: IpAddr, own: &[IpAddr]) -> bool {
     address.is_loopback() || address.is_unspecified() || own.contains(&address)
 }
 
-/// Who listens at an address.
+/// Who listens at a place.
 #[derive(Default)]
-struct Owners {
+pub(super) struct Owners {
     units: Vec<Unit>,
     sessions: Vec<String>,
     containers: Vec<(String, Vec<Unit>)>,
@@ -139,12 +144,13 @@ impl Owners {
         }
     }
 
-    fn reliances<'a>(
+    /// What `step` relies on that talks to `endpoint` there.
+    pub(super) fn reliances<'a>(
         self,
-        peer: &Addressed<'a>,
+        step: &'a Step,
+        endpoint: &Endpoint,
         mut remark: impl FnMut(String),
     ) -> Vec<Reliance<'a>> {
-        let (step, endpoint) = (peer.step, &peer.endpoint);
         let mut found = Vec::new();
         for (place, engines) in self.containers {
             let names = listed(engines.iter().map(|it| it.id.as_str()));
@@ -190,14 +196,19 @@ impl Owners {
     }
 }
 
-/// Who ends those who listen: of each process its own unit, and for PID 1 the socket unit for which it listens.
-fn owners(
-    address: SocketAddr,
+/// Who ends those who listen: of each process its own unit, and for PID 1 the socket unit for which it listens. `at`: the
+/// place, and whether what a socket unit listens at is that place.
+///
+/// # Errors
+/// What PID 1 says, or does not.
+pub(super) fn owners(
+    at: (&str, &dyn Fn(&str) -> bool),
     listening: &Listening,
     units: &mut Units<'_>,
     sockets: &mut Sockets,
     inspection: &mut Inspection,
 ) -> Result<Owners, Trouble> {
+    let (place, hears) = at;
     let mut owners = Owners::default();
     for pid in listening.holders.iter().filter(|pid| **pid != 1) {
         if let Some(keeper) = keeper(*pid, units)? {
@@ -210,12 +221,12 @@ fn owners(
     let sockets = sockets.get_or_insert_with(|| units.manager.sockets(units.deadline));
     match sockets {
         Ok(sockets) => {
-            let hears = |socket: &&Socket| socket.listens.iter().any(|it| hears(it, address));
+            let hears = |socket: &&Socket| socket.listens.iter().any(|it| hears(it));
             let own = sockets.iter().filter(hears).map(|it| it.unit.clone());
             let own: BTreeSet<String> = own.collect();
             if own.is_empty() {
                 let text = format!(
-                    "systemd itself listens at {address}, for no socket unit that it tells of"
+                    "systemd itself listens at {place}, for no socket unit that it tells of"
                 );
                 inspection.remarks.push(text);
             }
@@ -224,7 +235,7 @@ fn owners(
             }
         }
         Err(trouble) => {
-            let text = format!("for whom systemd listens at {address} is not known: {trouble}");
+            let text = format!("for whom systemd listens at {place} is not known: {trouble}");
             inspection.remarks.push(text);
         }
     }

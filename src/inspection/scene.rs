@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::addressed::Addressed;
 use super::interfaces::Interfaces;
 use super::reliance::Reliance;
-use super::{Inspection, Units, filesystems, needs, peers, stopped};
+use super::{Inspection, Units, filesystems, needs, peers, sockets, stopped};
 use crate::config::facts::Facts;
 use crate::plan::gate::Plan;
 use crate::sys::bus::Trouble;
@@ -28,6 +28,10 @@ impl Scene<'_> {
         match peers::behind(self.peers, units, inspection) {
             Ok(found) => reliances.extend(found),
             Err(trouble) => unseen(inspection, "the peers on this machine", &trouble),
+        }
+        match sockets::behind(self.plan, self.facts, units, inspection) {
+            Ok(found) => reliances.extend(found),
+            Err(trouble) => unseen(inspection, "the unix sockets of the steps", &trouble),
         }
         match Interfaces::new() {
             Ok(interfaces) => reliances.extend(self.ways(interfaces, units, inspection)),

@@ -5,7 +5,7 @@ pub mod form;
 mod session;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,12 +26,14 @@ pub use verdict::{cut, document, excerpt, unexpected};
 
 /// What is configured of a peer. Its keys:
 ///
-/// - `url` (URLs; required): its address, `http://…` or `https://…`, or a list of a cluster's addresses, tried in turn
+/// - `url` (URLs; required): its address, `http://…`, `https://…` or `unix:///run/app.sock` (a local agent behind a unix
+///   socket), or a list of a cluster's addresses, tried in turn
 /// - `headers` (table of strings; default none): headers of every request
 /// - `user` (string; default none; only with `password`): who asks, sent as Basic
 /// - `password` (string; default none; only with `user`): the password of `user`; a secret, best as
 ///   `${credential:NAME}`
-/// - `ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM
+/// - `ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM; a server's own
+///   certificate in it is trusted as it is, self-signed too
 /// - `cert-file` (path; default none; only with `key-file`): the client's certificate, in PEM
 /// - `key-file` (path; default none; only with `cert-file`): the key of the client's certificate, in PEM
 /// - `server-name` (string; default the URL's host): the name that the certificate of the server at `url` must be for; other
@@ -66,6 +68,12 @@ impl Tls {
             server_name: get(self.server_name.as_ref(), facts)?,
         })
     }
+}
+
+/// The path of the unix socket in a URL; the root, which is always there, where the URL is about none.
+fn socket_path(text: &str) -> Result<PathBuf, String> {
+    let endpoint = Endpoint::parse(text)?;
+    Ok(endpoint.socket().unwrap_or(Path::new("/")).to_owned())
 }
 
 fn get<T>(field: Option<&Field<T>>, facts: &Facts) -> Result<Option<T>, Failure> {
@@ -229,8 +237,16 @@ impl Peer {
     pub fn ties(&self) -> Ties {
         let tls = &self.tls;
         let files = [&tls.ca_file, &tls.cert_file, &tls.key_file];
+        let is_over_ip = |url: &&Field<Endpoint>| {
+            let literal = url.literal().map(str::to_ascii_lowercase);
+            literal.is_some_and(|it| it.starts_with("http"))
+        };
+        let sockets = self.urls.iter().filter(|it| !is_over_ip(it));
+        let sockets = sockets.map(|url| url.taken_as(socket_path));
         Ties {
-            paths: files.into_iter().flatten().cloned().collect(),
+            paths: (files.into_iter().flatten().cloned())
+                .chain(sockets)
+                .collect(),
             peers: self.urls.clone(),
             ..Ties::default()
         }

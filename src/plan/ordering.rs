@@ -74,9 +74,7 @@ impl Ordering {
             ordering.units.extend(step.needs.iter().cloned());
             // A program's name without a slash in it is not the path of anything.
             let is_path = |field: &&Field<PathBuf>| {
-                field
-                    .literal()
-                    .is_none_or(|literal| literal.starts_with('/'))
+                field.literal().is_none_or(|literal| literal.contains('/'))
             };
             let paths = step.ties.paths.iter().chain(&step.if_path);
             for path in paths.filter(is_path) {

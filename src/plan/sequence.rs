@@ -306,10 +306,13 @@ fn check_name(section: &Section<'_>, name: &str) {
 /// - `before` (list of names; default none): the steps that begin only when it has ended; a step with `before` and
 ///   without `after` begins at once
 /// - `timeout` (duration; default "30s"): what it may take in all; never more than the budget leaves
-/// - `attempt-timeout` (duration; default a third of `timeout`, at least 2s): what one attempt or request may take; at
-///   most `timeout`, which is what a command has that is attempted once
+/// - `attempt-timeout` (duration; default a third of `timeout`, at least 2s, or all of it with `attempts = 1`): what one
+///   attempt or request may take, and each look of a step that waits for something; at most `timeout`; without it a
+///   request of kind `http` that has a body, and every POST and PATCH, is not sent again while the first one may still be
+///   at work: its connection has this time, and its answer the rest of `timeout`
 /// - `attempts` (integer from 1 to 1000000; default as many as `timeout` allows): attempts at most, with jittered
-///   pauses of up to 2s between them; a command is attempted once where this says nothing else
+///   pauses of up to 2s between them; a command is attempted once where this says nothing else;
+///   with 1 no request is sent twice, not even where a connection is closed without an answer
 /// - `on-failure` ("continue" or "stop"; default "continue"): what its failure means for the others: `"continue"`:
 ///   nothing; `"stop"`: what has not begun is cancelled, except `always` steps
 /// - `when` (list of triggers; default all of them): the triggers that it runs on; on others it is skipped, and counts

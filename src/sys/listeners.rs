@@ -1,10 +1,11 @@
-//! Who listens at an address of this machine: the sockets of `/proc/net/tcp` and `tcp6` (proc_pid_net(5)), and the
-//! processes that have them open (`/proc/PID/fd`).
+//! Who listens at an address of this machine: the sockets of `/proc/net/tcp`, `tcp6` and `unix` (proc_pid_net(5)), and
+//! the processes that have them open (`/proc/PID/fd`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::sockets::{self, Socket, State};
 
@@ -30,13 +31,50 @@ pub fn listeners(addresses: &[SocketAddr]) -> io::Result<Vec<Option<Listening>>>
             sockets.push(socket);
         }
     })?;
-    let answering: Vec<Vec<u64>> = addresses
+    let answering = addresses
         .iter()
-        .map(|address| answering(&sockets, *address))
-        .collect();
+        .map(|address| answering(&sockets, *address));
+    held(answering.collect())
+}
+
+/// As [`listeners`], for unix sockets by their paths. One that a process reaches by another path is the same one.
+///
+/// # Errors
+/// As [`listeners`].
+pub fn socket_listeners(paths: &[&Path]) -> io::Result<Vec<Option<Listening>>> {
+    let table = fs::read("/proc/net/unix")?;
+    let table = String::from_utf8_lossy(&table);
+    let sockets: Vec<(PathBuf, u64)> = table.lines().filter_map(parse_unix).collect();
+    let answering = paths.iter().map(|path| {
+        let real = real(path);
+        let same = sockets
+            .iter()
+            .filter(|(bound, _)| self::real(bound) == real);
+        same.map(|(_, inode)| *inode).collect()
+    });
+    held(answering.collect())
+}
+
+/// The path without links; as it is where it leads nowhere.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The path and the inode of a line that has the flag of a listening socket (`__SO_ACCEPTCON`):
+/// `0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/app.sock`.
+fn parse_unix(line: &str) -> Option<(PathBuf, u64)> {
+    let (head, path) = line.split_once(" /")?;
+    let mut fields = head.split_ascii_whitespace();
+    let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
+    let inode = fields.nth(2)?.parse().ok()?;
+    (flags & 0x10000 != 0).then(|| (format!("/{path}").into(), inode))
+}
+
+/// The processes that have the sockets of each list of inodes open.
+fn held(answering: Vec<Vec<u64>>) -> io::Result<Vec<Option<Listening>>> {
     let wanted: HashSet<u64> = answering.iter().flatten().copied().collect();
     if wanted.is_empty() {
-        return Ok(vec![None; addresses.len()]);
+        return Ok(vec![None; answering.len()]);
     }
     let (holders, is_hidden) = holders(&wanted)?;
     let listening = |inodes: Vec<u64>| {
@@ -117,6 +155,21 @@ fn inode(target: &str) -> Option<u64> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn a_unix_socket_is_found_by_its_path_and_by_a_link() {
+        let directory = std::env::temp_dir().join(format!("farewell-unix-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let [path, link, other] = ["a b.sock", "link", "other"].map(|it| directory.join(it));
+        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        let _other = std::os::unix::net::UnixDatagram::bind(&other).expect("a socket");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        let found = socket_listeners(&[&path, &link, &other]).expect("/proc");
+        let me = Some(vec![std::process::id()]);
+        let holders = found.into_iter().map(|it| it.map(|it| it.holders));
+        assert_eq!(holders.collect::<Vec<_>>(), [me.clone(), me, None]);
+        fs::remove_dir_all(&directory).expect("removed");
+    }
 
     #[test]
     fn the_nearest_socket_answers() {

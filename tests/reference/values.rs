@@ -17,7 +17,7 @@ const UNITS: &str = "^[A-Za-z0-9:_.\\\\@*?!^\\[\\]-]+\\.(service|socket|device|m
 /// A signal's name.
 const SIGNAL: &str = "^SIG[A-Z0-9]+$";
 const PATH: &str = "^(/|\\$\\{)";
-const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|\\$\\{)";
+const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
 const NAME: &str = "^[^\\s/\"]{1,64}$|\\$\\{";
 const METHOD: &str = "^[^a-z\\s]+$|\\$\\{";
 const POINTER: &str = "^(/|$|\\$\\{)";
@@ -29,6 +29,8 @@ pub enum Type {
     Texts,
     Integer(i64, i64),
     Integers(i64, i64),
+    /// As `Integers`, or this word.
+    IntegersOr(i64, i64, String),
     Boolean,
     Duration,
     DurationByTrigger,
@@ -98,6 +100,15 @@ impl Type {
     }
 
     fn integer(words: &str) -> Option<Type> {
+        if let Some((integers, word)) = words.split_once(" or ")
+            && let Some(Type::Integers(low, high)) = Type::integer(integers)
+        {
+            return Some(Type::IntegersOr(
+                low,
+                high,
+                word.trim_matches('"').to_owned(),
+            ));
+        }
         let (noun, range) = words.split_once(" from ")?;
         let (low, high) = range.split_once(" to ")?;
         let (low, high) = (low.parse().ok()?, high.parse().ok()?);
@@ -126,6 +137,9 @@ impl Type {
             Type::Integer(low, high) => return format!("an integer from {low} to {high}"),
             Type::Integers(low, high) => {
                 return format!("an integer from {low} to {high}, or a list of them");
+            }
+            Type::IntegersOr(low, high, word) => {
+                return format!("an integer from {low} to {high}, a list of them, or `\"{word}\"`");
             }
             Type::Boolean => "`true` or `false`",
             Type::Duration => "a duration",
@@ -178,6 +192,12 @@ impl Type {
             Type::Texts => some(json!({"type": "string"})),
             Type::Integer(low, high) => integer(low, high),
             Type::Integers(low, high) => or_list(integer(low, high)),
+            Type::IntegersOr(low, high, word) => {
+                let mut schema = or_list(integer(low, high));
+                schema["type"] = json!(["integer", "array", "string"]);
+                schema["pattern"] = format!("^{word}$").into();
+                schema
+            }
             Type::Boolean => json!({"type": "boolean"}),
             Type::Duration => text(DURATION),
             Type::DurationByTrigger => {
@@ -221,7 +241,7 @@ impl Type {
             Type::Text | Type::Name => "\"a1\"",
             Type::Texts | Type::NameList => "[\"a1\"]",
             Type::Integer(_, high) => return high.to_string(),
-            Type::Integers(low, _) => return low.to_string(),
+            Type::Integers(low, _) | Type::IntegersOr(low, ..) => return low.to_string(),
             Type::Boolean => "true",
             Type::Duration => "\"10s\"",
             Type::DurationByTrigger => "{ default = \"1m 30s\", stop = \"30m\" }",
@@ -246,9 +266,12 @@ impl Type {
     pub fn list(&self) -> Option<String> {
         Some(match self {
             Type::Integers(low, high) => format!("[{low}, {high}]"),
+            Type::IntegersOr(_, _, word) => format!("{word:?}"),
             Type::Paths => "[\"/srv\", \"/mnt\"]".to_owned(),
             Type::Units => "[\"app@*.service\", \"a-b.mount\"]".to_owned(),
-            Type::Urls => "[\"https://a.example/b\", \"http://[::1]:1\"]".to_owned(),
+            Type::Urls => {
+                "[\"https://a.example/b\", \"http://[::1]:1\", \"unix:///run/a.sock\"]".to_owned()
+            }
             _ => return None,
         })
     }
@@ -286,7 +309,7 @@ impl Type {
                     .chain(range)
                     .collect();
             }
-            Type::Integers(low, high) => {
+            Type::Integers(low, high) | Type::IntegersOr(low, high, _) => {
                 let range = [low - 1, high + 1].map(|it| format!("[{it}]"));
                 return ["\"1\"".to_owned(), "[]".to_owned()]
                     .into_iter()

@@ -14,6 +14,8 @@ pub const ROOT: &str = "s3cret-root-token";
 /// An agent, killed when it goes out of scope.
 pub struct Consul {
     pub url: String,
+    /// The same as `url`, behind a unix socket.
+    pub socket: String,
     pub node: String,
     child: Child,
     _dir: Dir,
@@ -53,16 +55,19 @@ impl Consul {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        let socket = format!("unix://{}", dir.file("http.sock"));
+        let mut config = serde_json::json!({"addresses": {"http": format!("127.0.0.1 {socket}")}});
         if acls {
-            let file = dir.file("acl.json");
-            let config = format!(
-                "{{\"acl\":{{\"enabled\":true,\"default_policy\":\"deny\",\"tokens\":{{\"master\":\"{ROOT}\"}}}}}}"
-            );
-            std::fs::write(&file, config).expect("written");
-            command.args(["-config-file", &file]);
+            config["acl"] = serde_json::json!({
+                "enabled": true, "default_policy": "deny", "tokens": {"master": ROOT}
+            });
         }
+        let file = dir.file("agent.json");
+        std::fs::write(&file, config.to_string()).expect("written");
+        command.args(["-config-file", &file]);
         let consul = Consul {
             url: format!("http://127.0.0.1:{port}"),
+            socket,
             node: "n1".to_owned(),
             child: command.spawn().expect("it starts"),
             _dir: dir,

@@ -21,6 +21,11 @@ pub enum Manner {
     Floods,
     /// Sends this and closes.
     Breaks(String),
+    /// Answers 200 to a request when so much time has gone by; to all but the first one at once with `is_first_alone`.
+    Slow {
+        after: Duration,
+        is_first_alone: bool,
+    },
 }
 
 /// A server on a free port.
@@ -165,6 +170,20 @@ fn serve(
                 }
                 return;
             }
+            Manner::Slow {
+                after,
+                is_first_alone,
+            } => {
+                if at == 0 || !is_first_alone {
+                    std::thread::sleep(*after);
+                }
+                if stream
+                    .write_all(answer("200 OK", "", "ok").as_bytes())
+                    .is_err()
+                {
+                    return;
+                }
+            }
             Manner::Breaks(text) => {
                 let _ = stream.write_all(text.as_bytes());
                 return;
@@ -237,6 +256,7 @@ impl TlsServer {
     }
 }
 
+/// Runs openssl(1) in a directory, with arguments that have no blanks in them.
 pub fn openssl(dir: &super::Dir, args: &str) {
     let output = std::process::Command::new("openssl")
         .current_dir(&dir.0)

@@ -170,6 +170,7 @@ mod tests {
             headers: Vec::new(),
             body: b"{\"nodeState\":".to_vec(),
             truncated: true,
+            elsewhere: Vec::new(),
         };
         let failure = Health::read(&answer).expect_err("cut");
         assert!(failure.cause.contains("longer than"), "{failure}");

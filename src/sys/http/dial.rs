@@ -102,14 +102,19 @@ impl Connector<()> for Dial {
         };
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        let unconnected = |cause: &str, is_late| {
+            let cause = cause.to_owned();
+            Err(Unconnected { cause, is_late }.into())
+        };
         match Connection::open(socket, client, until, buffers) {
             Ok(connection) => Ok(Some(connection)),
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                let cause = "the TLS handshake did not end in time".to_owned();
-                let is_late = true;
-                Err(Unconnected { cause, is_late }.into())
-            }
-            Err(error) => Err(ureq::Error::Io(error)),
+            Err(error) => match error.kind() {
+                ErrorKind::TimedOut => unconnected("the TLS handshake did not end in time", true),
+                ErrorKind::UnexpectedEof => {
+                    unconnected("the connection was closed in the TLS handshake", false)
+                }
+                _ => Err(ureq::Error::Io(error)),
+            },
         }
     }
 }

@@ -128,16 +128,6 @@ impl Endpoint {
         self.socket.as_ref().map(|(path, _)| path.as_path())
     }
 
-    /// The path of the unix socket that a URL is about, for [`crate::config::section::Field::taken_as`].
-    ///
-    /// # Errors
-    /// As [`Endpoint::parse`]; also when it is about none.
-    pub fn parse_socket_path(text: &str) -> Result<PathBuf, String> {
-        let endpoint = Endpoint::parse(text)?;
-        let socket = endpoint.socket.ok_or("the URL is about no unix socket")?;
-        Ok(socket.0)
-    }
-
     /// The URL that the client is given: it knows nothing of unix sockets.
     pub(super) fn to_url(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
@@ -338,12 +328,11 @@ mod tests {
             assert_eq!((endpoint.target(), endpoint.is_https()), (target, false));
             assert_eq!(endpoint.to_string(), text);
             assert_eq!(endpoint.authority(), "localhost");
-            assert_eq!(Endpoint::parse_socket_path(text), Ok(path.into()));
         }
         let base = Endpoint::parse_base("unix:///run/app.sock").expect("a base");
         let joined = base.join("/v1/agent?x");
         assert_eq!(joined.to_string(), "unix:///run/app.sock:/v1/agent?x");
-        assert!(Endpoint::parse_socket_path("http://h/").is_err());
+        assert_eq!(Endpoint::parse("http://h/").expect("a URL").socket(), None);
         let long = format!("unix:///{}", "x".repeat(LONGEST_SOCKET));
         for (text, told) in [
             ("unix://run/app.sock", "absolute"),

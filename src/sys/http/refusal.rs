@@ -77,6 +77,9 @@ fn alerted(alert: AlertDescription, files: &TlsFiles) -> String {
         Alert::UnknownCA => own(": it does not trust the authority that signed it"),
         Alert::UnsupportedCertificate => own(": it takes none of this kind (the extended key usage, say)"),
         Alert::BadCertificate | Alert::CertificateUnknown => own(""),
+        Alert::DecryptError if files.cert_file.is_some() => {
+            own(": it could not verify a signature, that of the authority or that of its key")
+        }
         Alert::AccessDenied => match files.cert_file {
             Some(_) => own(": it denies its owner access"),
             None => "the server denies access".to_owned(),
