@@ -269,7 +269,10 @@ fn records_with_something_pending_are_never_pruned() {
     let (place, peer) = (Place::new("undo-pruned"), Peer::start());
     let record = place.leave(vec![("a", raise(&peer.url("a")))]);
     let runs = record.parent().expect("a directory").to_owned();
-    let newer = |at: usize| runs.join(format!("29990101T000000.000Z-{at:04}.jsonl"));
+    // Within what clocks may differ by; what is further ahead counts as the oldest.
+    let id = new_id(SystemTime::now() + Duration::from_secs(3600));
+    let (hour, _) = id.rsplit_once('-').expect("letters");
+    let newer = |at: usize| runs.join(format!("{hour}-{at:04}.jsonl"));
     (0..150).for_each(|at| fs::write(newer(at), "").expect("written"));
     place.leave(vec![("b", raise(&peer.url("b")))]);
     assert!(record.exists() && !newer(0).exists() && newer(149).exists());
