@@ -5,12 +5,13 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use farewell::app::undo::Outcome;
 use farewell::event::Result as RunResult;
 use farewell::history::past;
 use farewell::history::remnant::{Fate, undone};
+use farewell::history::store::new_id;
 use farewell::secrets;
 use farewell::step::Effect;
 use serde_json::{Value, json};

@@ -222,7 +222,7 @@ impl Process {
         wake: &Wake,
         deadline: Deadline,
         cancel: &Cancel,
-    ) -> io::Result<Result<Result<(Group, Child), Refusal>, Waited>> {
+    ) -> io::Result<Result<Spawned, Waited>> {
         let process = self.clone();
         let make = move || group::start(|| process.spawn());
         let discard = |started: Result<(Group, Child), Refusal>| {
@@ -263,6 +263,9 @@ impl Process {
         Ok(command.envs(environment).spawn()?)
     }
 }
+
+/// What became of the start of a child.
+type Spawned = Result<(Group, Child), Refusal>;
 
 /// What was started, or how the wait for it ended.
 type Started = Result<(Wake, Group, Child), Waited>;
