@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -39,17 +41,26 @@ fn make(suite: &str, packages: &str, variant: &str) -> PathBuf {
     if !root.exists() {
         // Half a root must never be taken for one.
         let half = roots.join(format!("{name}.half"));
-        let _ = fs::remove_dir_all(&half);
         // From the mirror that this machine's own sources name, since not every suite is on every one.
         let script = "mirror() { apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Identifier: Packages' |
                 sed -n 's/^Debian Debian //p' | head -n 1; }
             uri=$(mirror); [ -n \"$uri\" ] || { apt-get -qq update && uri=$(mirror); }
-            exec mmdebstrap --quiet --mode=root --format=directory --variant=$4 --include=$2 $1 $3 \\
+            exec mmdebstrap --mode=root --format=directory --variant=$4 --include=$2 $1 $3 \\
                 \"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $1 main\"";
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script, "sh", suite, packages]);
-        shell.arg(&half).arg(variant);
-        let said = Said::by(&mut shell);
+        let attempt = || {
+            let _ = fs::remove_dir_all(&half);
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh", suite, packages]);
+            Said::by(shell.arg(&half).arg(variant))
+        };
+        // A mirror that many ask at once refuses now and then.
+        let mut said = attempt();
+        for _ in 0..5 {
+            if said.code != 0 {
+                thread::sleep(Duration::from_secs(15));
+                said = attempt();
+            }
+        }
         assert_eq!(said.code, 0, "mmdebstrap {suite}: {said:?}");
         fs::rename(&half, &root).expect("renamed");
     }

@@ -26,7 +26,7 @@ on_each_release! {
         // Whoever reads of that is told what it means.
         machine.wait_for("journalctl -x -u farewell.service | grep 'No sequence was run: the unit was only restarted'");
         registry.still_lists_member();
-        machine.must("test -z \"$(ls /var/lib/farewell/runs)\"");
+        machine.must("test -z \"$(ls /var/lib/farewell/runs | grep jsonl)\"");
 
         machine.must("systemctl stop farewell.service");
         registry.is_clean();

@@ -74,7 +74,6 @@ on_each_release! {
             "app: ended",
             "farewell: step stop-app: done",
             "farewell: step release one-at-a-time: failed",
-            "systemd: Finished farewell.service",
             "step undo one-at-a-time: done",
             "systemd: Finished farewell-start.service",
             "farewell: step release one-at-a-time: done",

@@ -2,6 +2,7 @@
 
 use crate::harness::{Ending, Machine, Rig, app};
 use crate::support::etcd::Cluster;
+use serde_json::Value;
 
 const URL: &str = "http://127.0.0.1:2379";
 
@@ -54,8 +55,11 @@ impl Fleet {
 
     /// How long the lock would still be held if nobody renewed it, in seconds.
     fn left(&self, machine: &Machine) -> i64 {
-        let key = self.keys(machine);
-        let lease = key.rsplit('/').next().expect("a lease").to_owned();
+        // At the end of a run the key gets another lease than the one that it is named after.
+        let found = machine.in_network(|| self.0.ctl(&["get", "--prefix", "turns", "-w", "json"]));
+        let found: Value = serde_json::from_str(&found).expect("JSON");
+        let lease = found["kvs"][0]["lease"].as_u64().expect("a lease");
+        let lease = format!("{lease:x}");
         let told = machine.in_network(|| self.0.ctl(&["lease", "timetolive", &lease]));
         let left = told
             .split("remaining(")
