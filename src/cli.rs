@@ -90,12 +90,15 @@ pub enum Verb {
     },
     /// Ask everything that a run would need, and change nothing
     #[command(
-        after_help = "Asks each step's peers, paths, programs and units, side by side and for at most 10 s each, whatever \
-                            trigger a step is for. Requests other than GET and HEAD are not sent, but OPTIONS in their \
-                            place. Then looks whether systemd has farewell.service loaded as the steps need it (not with \
-                            --config), and whether every peer on this machine outlives the run.\n\
+        after_help = "Asks each step's peers, paths, programs and units, side by side and for at most 10 s each: once, and \
+                            again for other triggers where the answer depends on the trigger. Requests other than GET and \
+                            HEAD are not sent, but OPTIONS in their place. Then looks whether systemd has farewell.service \
+                            loaded as the steps need it (not with --config), and whether everything that the steps rely on \
+                            outlives the run: peers on this machine and in its containers, the interfaces and addresses on \
+                            the way to peers, the daemons of FUSE file systems.\n\
                             The JSON object has result (ok, failed), steps (each with name, kind, state (ready, skipped, \
-                            failed), and answer, reason or error (word, message), and warnings where there are some) and \
+                            failed), and answer, reason or error (word, message), warnings where there are some, and triggers where the \
+                            answers of a step differ, of which there are several then) and \
                             machine (state, and reason where it was not looked at, else summary, findings and remarks).\n\
                             A warning is something to look into, such as a member that is not registered under the \
                             configured name: a run would go on, and leave nothing.\n\

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use super::addressed::Addressed;
 use super::keepers::{self, Keeper};
-use super::reliance::{Reliance, listed};
-use super::{Inspection, Units};
+use super::reliance::{Reliance, line, listed, outlives};
+use super::{Finding, Inspection, Units};
+use crate::config::facts::Facts;
+use crate::config::template::Fact;
 use crate::plan::sequence::Step;
 use crate::sys::bus::Trouble;
 use crate::sys::systemd::Unit;
@@ -73,11 +75,7 @@ impl Interfaces {
         }
         let mut found = Vec::new();
         if self.own.contains(&ip) {
-            let movers = match self.movers.get(&ip) {
-                Some(known) => known.clone(),
-                None => movers(ip, units)?,
-            };
-            self.movers.insert(ip, movers.clone());
+            let movers = self.movers(ip, units)?;
             let names = listed(movers.iter().map(|it| it.id.as_str()));
             found.extend((!movers.is_empty()).then(|| Reliance {
                 step,
@@ -109,6 +107,51 @@ impl Interfaces {
             units: owners,
             sessions: Vec::new(),
         });
+        Ok(found)
+    }
+
+    /// What is wrong with `${ip}`, where somebody gives its address to this machine and may take it away.
+    ///
+    /// # Errors
+    /// What PID 1 says, or does not.
+    pub(super) fn of_this_machine(
+        &mut self,
+        facts: &Facts,
+        farewell: &Unit,
+        named: &BTreeSet<String>,
+        units: &mut Units<'_>,
+    ) -> Result<Option<Finding>, Trouble> {
+        let value = facts.value(&Fact::Ip(None));
+        let Some(ip) = value.ok().and_then(|it| it.parse::<IpAddr>().ok()) else {
+            return Ok(None);
+        };
+        let mut early = Vec::new();
+        for unit in self.movers(ip, units)? {
+            if !named.contains(&unit.id) && !outlives(&unit, farewell, units)? {
+                early.push(unit.id);
+            }
+        }
+        if early.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<&str> = early.iter().map(String::as_str).collect();
+        let message = format!(
+            "`${{ip}}` is {ip}, an address that {} gives to this machine, so that it may be another machine's when a run \
+             uses it: write `${{ip:INTERFACE}}` in its place, or add {} to the steps that use it, and run `systemctl \
+             daemon-reload`",
+            listed(names.iter().copied()),
+            line(&[], &names)
+        );
+        let is_stale = false;
+        Ok(Some(Finding { message, is_stale }))
+    }
+
+    fn movers(&mut self, address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+        if let Some(known) = self.movers.get(&address) {
+            return Ok(known.clone());
+        }
+        let found = movers(address, units)?;
+        self.movers.insert(address, found.clone());
         Ok(found)
     }
 

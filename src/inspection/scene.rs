@@ -84,6 +84,12 @@ impl Scene<'_> {
             Ok(found) => reliances.extend(found),
             Err(trouble) => unseen(inspection, "the file systems of the steps", &trouble),
         }
+        if self.plan.uses_ip {
+            match interfaces.of_this_machine(self.facts, self.farewell, &self.named, units) {
+                Ok(finding) => inspection.findings.extend(finding),
+                Err(trouble) => unseen(inspection, "who gives `${ip}` to this machine", &trouble),
+            }
+        }
         interfaces.remark(inspection);
         reliances
     }

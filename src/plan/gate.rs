@@ -20,6 +20,8 @@ use crate::trigger::Trigger;
 pub struct Plan {
     /// The steps, each one after those that it waits for.
     pub steps: Vec<Step>,
+    /// Whether `${ip}` stands somewhere in the configuration.
+    pub uses_ip: bool,
     head: Head,
 }
 
@@ -30,7 +32,11 @@ impl Plan {
             step.after = index.checked_sub(1).into_iter().collect();
         }
         let head = Head::within(budget);
-        Plan { steps, head }
+        Plan {
+            steps,
+            uses_ip: false,
+            head,
+        }
     }
 
     /// The steps as reporters show them.
@@ -95,6 +101,16 @@ impl Plan {
     }
 }
 
+/// Whether `${ip}` stands in a file, in other places than comments. `$${ip}` is text.
+fn names_ip(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .into_iter()
+        .any(|line| line.replace("$$", "").contains("${ip}"))
+}
+
 /// What came through the gate.
 pub struct Passage {
     /// The plan; `None` when there is an error among the problems.
@@ -129,7 +145,11 @@ impl Passage {
         } else {
             Vec::new()
         };
-        let plan = Plan { steps, head };
+        let plan = Plan {
+            steps,
+            uses_ip: sound.iter().any(|fragment| names_ip(&fragment.text)),
+            head,
+        };
         if is_head_sound {
             plan.check_time(&mut problems);
         }

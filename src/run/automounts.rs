@@ -51,31 +51,40 @@ pub(super) fn reach(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Can
 }
 
 /// Starts the mount unit of an automount that a shutdown is about to stop.
-fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
-    let manager = Manager::connect(deadline)?;
+///
+/// # Errors
+/// Why it is not mounted.
+fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String> {
+    let silent = |trouble: Trouble| format!("systemd: {trouble}");
+    let manager = Manager::connect(deadline).map_err(silent)?;
     let (automount, mount) = (escape_path(place, "automount"), escape_path(place, "mount"));
     let is_stopping = |job: &systemd::Job| job.unit == automount && job.kind == "stop";
     // Without such a job it is mounted for whoever touches it.
-    if !manager.jobs(deadline)?.iter().any(is_stopping) {
+    let jobs = manager.jobs(deadline).map_err(silent)?;
+    if !jobs.iter().any(is_stopping) {
         return Ok(());
     }
     log::info!("{} is mounted for this run: {mount}", place.display());
-    manager.start_at_once(&mount, deadline)?;
-    loop {
-        if Mounts::read().is_ok_and(|mounts| !mounts.top(place).is_some_and(is_systemds)) {
-            break;
+    manager.start_at_once(&mount, deadline).map_err(silent)?;
+    while Mounts::read().is_ok_and(|mounts| mounts.top(place).is_some_and(is_systemds)) {
+        let names = std::slice::from_ref(&mount);
+        for state in manager.states(names, deadline).map_err(silent)? {
+            if state.is_down() && !state.is_to_start() {
+                return Err(format!("{mount} is {}", state.active));
+            }
         }
-        let state = manager.unit(&mount, deadline)?;
         let next = deadline.earlier(Deadline::after(EVERY, Reason::Attempt));
-        if state.is_down() || cancel.sleep_until(next) == Waited::Cancelled {
-            let cause = format!("{mount} is {} ({})", state.active, state.result);
-            return Err(Trouble::Strange(cause));
+        if cancel.sleep_until(next) == Waited::Cancelled {
+            return Err("told to stop".to_owned());
+        }
+        if deadline.left().is_none() {
+            return Err(format!("{mount} has not started in time"));
         }
     }
     // Nothing would stop it before the network goes: its stop waits for this run, as that of all other mounts does.
-    let farewell = manager.unit(systemd::UNIT, deadline)?;
+    let farewell = manager.unit(systemd::UNIT, deadline).map_err(silent)?;
     if farewell.after.contains(&mount) {
-        manager.stop_in_turn(&mount, deadline)?;
+        manager.stop_in_turn(&mount, deadline).map_err(silent)?;
     }
     Ok(())
 }

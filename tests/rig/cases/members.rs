@@ -64,7 +64,6 @@ on_each_release! {
         let (before, after) = LEFT_AND_STOPPED.split_at(2);
         let started = [
             "systemd-journald: Journal stopped",
-            "systemd: Finished farewell.service",
             "app: starting",
             "late: started",
             "systemd: Finished farewell-start.service",

@@ -58,6 +58,8 @@ fn arm(machine: &Machine) {
 
 on_each_release! {
     fn installed(rig: Rig) {
+        // Before the case has a network of its own, in which nothing could be built.
+        dist();
         let registry = registry();
         let machine = member(rig, &registry.within(LEAVE_AND_STOP)).boot();
         // A record to keep.
@@ -91,6 +93,8 @@ on_each_release! {
     }
 
     fn upgraded(rig: Rig) {
+        // Before the case has a network of its own, in which nothing could be built.
+        dist();
         let registry = registry();
         let machine = member(rig, &registry.within(LEAVE_AND_STOP)).boot();
         let active = machine.must(ACTIVATION);
@@ -120,6 +124,8 @@ on_each_release! {
     }
 
     fn removed(rig: Rig) {
+        // Before the case has a network of its own, in which nothing could be built.
+        dist();
         let registry = registry();
         // Not even where the change of a package is a farewell.
         let config = format!("[farewell]\nrestart = \"run\"\n{LEAVE_AND_STOP}");
@@ -136,6 +142,8 @@ on_each_release! {
     }
 
     fn reinstalled(rig: Rig) {
+        // Before the case has a network of its own, in which nothing could be built.
+        dist();
         let registry = registry();
         let config = LEAVE_AND_STOP.replace("for = \"1s\"", "for = \"4s\"");
         let machine = member(rig, &registry.within(&config)).boot();

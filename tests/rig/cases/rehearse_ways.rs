@@ -205,13 +205,15 @@ fn an_address_that_moves_is_known_by_who_moves_it() {
             "keepalived.service",
             "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/local/sbin/stand-in-keepalived\n",
         )
-        .executable("/usr/local/sbin/stand-in-keepalived", "#!/bin/sh\nip address add 10.5.0.9/32 dev lo\n")
-        .file("/etc/keepalived/keepalived.conf", "vrrp_instance one {\n  virtual_ipaddress {\n    10.5.0.9/32 dev lo\n  }\n}\n")
+        .executable("/usr/local/sbin/stand-in-keepalived", "#!/bin/sh -ex\nip link add v0 type veth peer name v1\nip address add 10.5.0.9/24 dev v0\nip link set v0 up\n\
+             ip route add default via 10.5.0.1 dev v0\n")
+        .file("/etc/keepalived/keepalived.conf", "vrrp_instance one {\n  virtual_ipaddress {\n    10.5.0.9/24 dev v0\n  }\n}\n")
         .unit("agent.service", "[Service]\nExecStart=/usr/bin/python3 -m http.server 8500 --bind 0.0.0.0\n")
         .wants("keepalived.service")
         .wants("agent.service")
         .configuration(
-            "[[step]]\nname = \"leave\"\nkind = \"http\"\nurl = \"http://10.5.0.9:8500/\"\nneeds = [\"agent.service\"]\n",
+            "[[step]]\nname = \"leave\"\nkind = \"http\"\nurl = \"http://10.5.0.9:8500/\"\nneeds = [\"agent.service\"]\n\
+             [[step]]\nname = \"tell\"\nkind = \"command\"\nargv = [\"/bin/echo\", \"${ip}\"]\n",
         )
         .boot();
     machine.wait_for("curl -sf http://10.5.0.9:8500/");
@@ -220,6 +222,12 @@ fn an_address_that_moves_is_known_by_who_moves_it() {
         told.contains("and 10.5.0.9 is an address that keepalived.service gives to this machine")
             && told
                 .contains("add `needs = [\"agent.service\", \"keepalived.service\"]` to the step"),
+        "{told}"
+    );
+    assert!(
+        told.contains(
+            "`${ip}` is 10.5.0.9, an address that keepalived.service gives to this machine"
+        ) && told.contains("add `needs = [\"keepalived.service\"]` to the steps that use it"),
         "{told}"
     );
 }

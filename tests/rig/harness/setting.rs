@@ -39,6 +39,8 @@ impl Rig {
 
     /// On this root.
     pub fn on(root: Root) -> Rig {
+        // Made here and not at the boot: a case may have a network of its own by then, in which nothing can be fetched.
+        root.layer();
         Rig {
             root,
             files: Vec::new(),
