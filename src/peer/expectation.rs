@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::config::facts::Facts;
 use crate::config::section::{Json, Section};
 use crate::failure::Failure;
-use crate::sys::http::Answer;
+use crate::sys::http::{Answer, BODY_LIMIT};
 
 /// What is expected of an answer: the keys `status`, `pointer` and `equals` of a table.
 pub struct Expectation {
@@ -81,7 +81,7 @@ impl Expectation {
         }
         let pointer = self.pointer.as_deref()?;
         if answer.truncated {
-            return Some(", which is longer than 1 MiB".to_owned());
+            return Some(format!(", which is longer than {} MiB", BODY_LIMIT >> 20));
         }
         let Ok(document) = serde_json::from_slice::<Value>(&answer.body) else {
             return Some(", which is no JSON".to_owned());

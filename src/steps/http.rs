@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::section::{Field, IntegersOrWord, Json, Secrecy, Section, plain};
 use crate::failure::Failure;
-use crate::peer::{Peer, Session, unexpected};
+use crate::peer::{Expectation, Peer, Session, unexpected};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::http::{Answer, Limits, Request, method};
 use until::Until;
@@ -59,8 +59,8 @@ struct Once {
 }
 
 enum Expect {
-    /// Statuses; `None` for any 2xx.
-    Status(Option<Vec<i64>>),
+    /// Its status.
+    Status(Expectation),
     /// That the server ends the connection.
     Closed,
 }
@@ -79,8 +79,10 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     }
     let expect = match section.integers_or("expect", 100..=599, "closed") {
         Some(IntegersOrWord::Word) => Expect::Closed,
-        Some(IntegersOrWord::Integers(statuses)) => Expect::Status(Some(statuses)),
-        None => Expect::Status(None),
+        Some(IntegersOrWord::Integers(statuses)) => {
+            Expect::Status(Expectation::of_status(Some(statuses)))
+        }
+        None => Expect::Status(Expectation::of_status(None)),
     };
     let until = section.table("until");
     let every = section.duration("every");
@@ -94,26 +96,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         let message = "has its own `status`, and cannot be used with `expect`";
         section.problem("until", message);
     }
-    let until = until.map(|until| {
-        let status = until.integers("status", 100..=599);
-        let pointer = if until.has("equals") {
-            until.required("pointer", |until, key| until.word(key))
-        } else {
-            until.word("pointer")
-        };
-        let equals = until.json("equals");
-        if pointer
-            .as_ref()
-            .is_some_and(|it| !it.is_empty() && !it.starts_with('/'))
-        {
-            until.problem("pointer", "a JSON pointer is empty or begins with `/`");
-        }
-        if is_head && until.has("pointer") {
-            until.problem("pointer", "the answer to a HEAD request has no body");
-        }
-        until.finish();
-        (status, pointer, equals)
-    });
+    let until = until.map(|until| Expectation::read(&until, !is_head));
     let method_word = method.as_ref().map_or(Some("GET"), Field::literal);
     // Whoever sets the time of one attempt wants another one after it.
     let is_repeated = section.has("attempt-timeout");
@@ -137,12 +120,10 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     };
     let blueprint = match until {
         None => Blueprint::new(Once { exchange, expect }, pace),
-        Some((status, pointer, equals)) => {
+        Some(expectation) => {
             let until = Until {
                 exchange,
-                status,
-                pointer,
-                equals,
+                expectation,
                 every: every.unwrap_or(EVERY),
             };
             Blueprint::new(until, Pace::Polled)
@@ -206,13 +187,6 @@ fn is_form(session: &Session<'_>) -> bool {
     essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-fn is_wanted(answer: &Answer, wanted: Option<&Vec<i64>>) -> bool {
-    match wanted {
-        Some(wanted) => wanted.contains(&i64::from(answer.status)),
-        None => answer.is_success(),
-    }
-}
-
 /// Whether a server is only asked, and nothing is changed there (RFC 9110, 9.2.1).
 fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS")
@@ -244,7 +218,7 @@ fn ask_instead(
 impl Once {
     fn is_expected(&self, answer: &Answer) -> bool {
         match &self.expect {
-            Expect::Status(statuses) => is_wanted(answer, statuses.as_ref()),
+            Expect::Status(expectation) => expectation.has_status(answer),
             Expect::Closed => false,
         }
     }
