@@ -363,7 +363,7 @@ impl Bench {
         row(
             "stripped binary",
             format!("{:.2} MiB", bytes as f64 / (1 << 20) as f64),
-            "4 MiB",
+            "5 MiB",
         );
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let tree = run(

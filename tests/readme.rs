@@ -88,9 +88,10 @@ fn shape(text: &str) -> Vec<String> {
             .and_then(|(_, told)| told.split_once(" left"));
         let line = host.map_or(line.to_owned(), |(host, _)| line.replace(host, "HOST"));
         let words: Vec<String> = line.split_whitespace().map(word).collect();
+        let units = ["", "ms", "s", "min"];
         let words = words
             .into_iter()
-            .filter(|word| !word.is_empty() && !["ms", "s", "min"].contains(&word.as_str()));
+            .filter(|word| !units.contains(&word.trim_end_matches(':')));
         words.collect::<Vec<_>>().join(" ")
     };
     let mut lines: Vec<String> = text.lines().map(line).collect();
