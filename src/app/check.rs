@@ -12,8 +12,9 @@ pub fn check(options: &Options, image: bool) -> u8 {
     let source = source(options);
     let facts = Facts::new(Trigger::Stop, "check");
     let mut passage = Passage::through(&source, (!image).then_some(&facts));
-    if !image {
-        passage.look_at_facts(&facts);
+    match image {
+        true => passage.look_without_facts(&facts),
+        false => passage.look_at_facts(&facts),
     }
     passage
         .problems

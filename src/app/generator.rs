@@ -14,11 +14,13 @@ use std::time::Duration;
 use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::config::fragments::Source;
+use crate::config::problem::Problem;
 use crate::history::store::Store;
 use crate::kept::Kept;
 use crate::lapse;
 use crate::plan::gate::Passage;
 use crate::plan::ordering::{Learnt, Ordering};
+use crate::printable::plain;
 use crate::secrets::mask;
 use crate::sys::signals;
 use crate::sys::systemd::{self, UNIT, UNIT_PATH, UnitFiles, chain};
@@ -94,7 +96,8 @@ fn fall_back(directory: &Path, problems: &[String]) {
         let more = problems.len() - TOLD;
         tell(&format!("and {more} more; see `farewell check`"));
     }
-    let Some(text) = Kept::locate(signals::is_root()).and_then(|kept| kept.order()) else {
+    let kept = Kept::locate(signals::is_root()).and_then(|kept| kept.order());
+    let Some(text) = kept.as_deref().and_then(ours) else {
         return tell("farewell.service keeps its own order and timeout");
     };
     tell("farewell.service stays ordered as the last good plan needs it");
@@ -116,8 +119,28 @@ fn demand() -> Result<(Ordering, Duration), Vec<String>> {
     let passage = Passage::through(&Source::installed(), Some(&facts));
     match passage.plan {
         Some(plan) => Ok((Ordering::of(&plan, &facts), plan.stop_timeout())),
-        None => Err(passage.problems.iter().map(ToString::to_string).collect()),
+        None => Err(passage.problems.iter().map(place).collect()),
     }
+}
+
+/// Where a problem is, for the kernel log, which more people read than the configuration: a message may repeat the value
+/// of a fact.
+fn place(problem: &Problem) -> String {
+    let Problem {
+        file, line, step, ..
+    } = problem;
+    if *line == 0 {
+        // The file as a whole cannot be read: what the system says.
+        return problem.to_string();
+    }
+    let mut text = format!("{}:{line}: ", file.display());
+    if let Some(step) = step {
+        text += &format!("step {step}: ");
+    }
+    if let Some(key) = &problem.key {
+        text += &format!("key \"{key}\": ");
+    }
+    text + "wrong, as `farewell check` tells"
 }
 
 /// What systemd has told `farewell start`: at this boot, else at one before it, where that can be read already.
@@ -176,6 +199,22 @@ pub fn drop_in(ordering: &Ordering, stop_timeout: Duration, learnt: &Learnt) -> 
     text
 }
 
+/// The settings of a drop-in that was kept, without its comments: an earlier version wrote values into them. `None` where
+/// it has a line that [`drop_in`] does not write.
+fn ours(text: &str) -> Option<String> {
+    let is_ours = |line: &&str| match line.split_once('=') {
+        None => matches!(*line, "" | "[Unit]" | "[Service]"),
+        Some(("After", unit)) => systemd::is_unit_name(unit),
+        Some(("TimeoutStopSec", time)) => {
+            !time.contains(char::is_control) && duration::parse(time).is_ok()
+        }
+        Some(_) => false,
+    };
+    let lines = text.split('\n').filter(|line| !line.starts_with('#'));
+    let lines: Vec<&str> = lines.collect();
+    lines.iter().all(is_ours).then(|| lines.join("\n"))
+}
+
 /// Orders every instance of a template, also those that are started later.
 fn write_template(directory: &Path, template: &str) {
     let text = format!(
@@ -199,7 +238,7 @@ fn write(directory: &Path, unit: &str, name: &str, text: &str) {
 /// One line for the kernel log, and so for the journal.
 fn tell(problem: &str) {
     const WARNING: u8 = 4;
-    let line = format!("<{WARNING}>{NAME}: {}\n", mask(problem).replace('\n', " "));
+    let line = format!("<{WARNING}>{NAME}: {}\n", plain(&mask(problem)));
     let told: io::Result<()> = OpenOptions::new()
         .append(true)
         .open("/dev/kmsg")

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
-use serde_json::value::RawValue;
-
+use super::pointer;
+use super::shape::{Filling, Shape};
 use super::template::{Fact, Part, Template};
 use crate::event;
 use crate::secrets;
@@ -156,6 +156,32 @@ impl Facts {
         })
     }
 
+    /// As [`Facts::render`], for a string in which each fact has its place. Also returns the fact of a file that names the
+    /// host of a URL, or a part of it.
+    ///
+    /// # Errors
+    /// As [`Facts::render`], and every fact that would lead to another place.
+    pub fn render_at(
+        &self,
+        shape: Shape,
+        template: &Template,
+    ) -> Result<(String, Option<Fact>), String> {
+        let (mut filling, mut wrong) = (Filling::new(shape), Vec::new());
+        for part in template.parts() {
+            match part {
+                Part::Literal(literal) => filling.literal(literal),
+                Part::Fact(fact) => {
+                    let put = |value: String| filling.fact(fact, &value);
+                    wrong.extend(self.value(fact).and_then(put).err());
+                }
+            }
+        }
+        match wrong.is_empty() {
+            true => filling.finish(),
+            false => Err(wrong.join("; ")),
+        }
+    }
+
     /// `template` with what `spell` makes of each fact's value and the text before it.
     fn put_in(
         &self,
@@ -239,7 +265,7 @@ impl Facts {
             Fact::File(path) => files::read(path)
                 .map(|text| text.trim_end().to_owned())
                 .map_err(cause),
-            Fact::Json(path, pointer) => json_value(path, pointer),
+            Fact::Json(path, pointer) => pointer::value_at(path, pointer),
             Fact::Env(name) => env::var(name).map_err(|_| "not set".to_owned()),
             _ => Err("no source".to_owned()),
         };
@@ -260,43 +286,6 @@ impl Facts {
 
 fn cause(error: io::Error) -> String {
     error.to_string()
-}
-
-/// The value at a pointer, as it is spelled in the file: 1.50 stays 1.50, and no digit of a long number is lost.
-fn json_value(path: &Path, pointer: &str) -> Result<String, String> {
-    let text = files::read(path).map_err(cause)?;
-    // Some editors put a byte order mark in front.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let no_json = |error: serde_json::Error| {
-        format!(
-            "no JSON at line {}, column {}",
-            error.line(),
-            error.column()
-        )
-    };
-    let mut value: &RawValue = serde_json::from_str(text).map_err(no_json)?;
-    for token in pointer.split('/').skip(1) {
-        let token = token.replace("~1", "/").replace("~0", "~");
-        value = inside(value, &token).ok_or("nothing is there")?;
-    }
-    let text = value.get();
-    match text.as_bytes().first() {
-        Some(b'"') => serde_json::from_str(text).map_err(no_json),
-        Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(text.to_owned()),
-        _ => Err("the value there is no string, number or boolean".to_owned()),
-    }
-}
-
-/// The value in an object or an array that one part of a JSON pointer (RFC 6901) names.
-fn inside<'a>(value: &'a RawValue, token: &str) -> Option<&'a RawValue> {
-    if value.get().starts_with('[') {
-        let is_index = token == "0" || !token.starts_with(['0', '+']);
-        let at = token.parse::<usize>().ok().filter(|_| is_index)?;
-        let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
-        return items.get(at).copied();
-    }
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
-    members.get(token).copied()
 }
 
 /// A credential without the white space at its end, from where systemd puts it or would look for it: see systemd.exec(5), LoadCredential=.

@@ -1,5 +1,6 @@
 //! What everything that speaks HTTP takes from the configuration, and how it talks to a peer with several addresses.
 
+mod destination;
 mod expectation;
 pub mod form;
 mod session;
@@ -20,6 +21,7 @@ use crate::secrets;
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 
+use destination::Destination;
 pub use expectation::Expectation;
 pub use session::Session;
 pub use verdict::{cut, document, excerpt, unexpected};
@@ -43,6 +45,7 @@ pub struct Peer {
     headers: Vec<(String, Field<String>)>,
     account: Option<(Field<String>, Field<String>)>,
     tls: Tls,
+    destination: Destination,
     /// The address that answered last, among `urls`.
     preferred: AtomicUsize,
     /// What an earlier attempt got for the account.
@@ -148,8 +151,13 @@ impl Peer {
                 }
             });
         }
+        let urls = urls?;
+        let is_secret = headers
+            .iter()
+            .any(|(name, _)| secrecy(name) == Secrecy::Secret);
         Some(Peer {
-            urls: urls?,
+            destination: Destination::read(section, &urls, is_secret),
+            urls,
             headers,
             account,
             tls,
@@ -230,7 +238,8 @@ impl Peer {
     /// # Errors
     /// As [`Field::get`].
     pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
-        self.urls.iter().map(|url| url.get(facts)).collect()
+        let resolve = |url| self.destination.resolve(url, facts);
+        self.urls.iter().map(resolve).collect()
     }
 
     /// What a step that talks to it has to do with the rest of this machine.

@@ -135,7 +135,7 @@ impl Passage {
         let is_head_sound = problems
             .iter()
             .all(|problem| problem.step.is_some() || problem.severity == Severity::Warning);
-        let drafts = Drafts::read(&sound, facts, &mut problems);
+        let drafts = Drafts::read(&sound, facts, &head.credential_hosts, &mut problems);
         let checks = drafts.checks;
         let steps = if is_whole {
             closing::warn(&drafts.steps, &mut problems);
@@ -168,7 +168,16 @@ impl Passage {
 
     /// Looks at every value that depends on facts, as they are now, and adds what is wrong with them.
     pub fn look_at_facts(&mut self, facts: &Facts) {
-        for (file, step, check) in &self.checks {
+        self.look(facts, |_| true);
+    }
+
+    /// As [`Passage::look_at_facts`], on a build machine: looks only at what depends on no fact's value.
+    pub fn look_without_facts(&mut self, facts: &Facts) {
+        self.look(facts, Check::is_early);
+    }
+
+    fn look(&mut self, facts: &Facts, is_due: impl Fn(&Check) -> bool) {
+        for (file, step, check) in self.checks.iter().filter(|(_, _, it)| is_due(it)) {
             if let Some((line, key, message)) = check.look(facts) {
                 self.problems.push(Problem {
                     severity: Severity::Error,

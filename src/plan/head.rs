@@ -7,6 +7,7 @@ use crate::config::document::Value;
 use crate::config::duration;
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
+use crate::config::hosts::{self, Hosts};
 use crate::config::problem::Problem;
 use crate::config::section::{Reading, Section};
 use crate::trigger::Trigger;
@@ -37,6 +38,8 @@ pub enum Restart {
 ///   every trigger that it does not name
 /// - `reserve` (duration; default a tenth of the budget where there are `always` steps, else 0s): what of the budget is
 ///   kept for `always` steps and the release of locks; less than any budget
+/// - `credential-hosts` (list of hosts; default none): the hosts that `${file:…}` and `${json:…}` may name in the URL of a
+///   request with credentials: names, addresses, or `.example` for every name below that domain
 /// - `restart` ("skip" or "run"; default "skip"): what `systemctl restart farewell`, or an upgrade of its package, is:
 ///   `"skip"`: no farewell; `"run"`: one, with the trigger `stop`
 #[derive(Clone, Debug)]
@@ -44,6 +47,8 @@ pub struct Head {
     /// By trigger (as `default` or a trigger's word).
     budgets: Vec<(&'static str, Duration)>,
     reserve: Option<Duration>,
+    /// The hosts to which facts of files may lead credentials.
+    pub credential_hosts: Hosts,
     /// What a restart is.
     pub restart: Restart,
     /// Where `budget` and `reserve` stand, for problems.
@@ -69,6 +74,7 @@ impl Head {
         let mut head = Head {
             budgets: Vec::new(),
             reserve: None,
+            credential_hosts: Hosts::default(),
             restart: Restart::Skip,
             budget_at: somewhere.clone(),
             reserve_at: somewhere,
@@ -130,6 +136,11 @@ impl Head {
             self.reserve = Some(reserve);
             self.reserve_at = (fragment.path.clone(), section.line_of("reserve"));
         }
+        if let Some(hosts) = section.words("credential-hosts") {
+            let wrong = hosts.iter().filter_map(|it| hosts::host(it).err());
+            wrong.for_each(|message| section.problem("credential-hosts", message));
+            self.credential_hosts = Hosts::new(hosts);
+        }
         let choices = [("skip", Restart::Skip), ("run", Restart::Run)];
         if let Some(restart) = section.choice("restart", "value", &choices) {
             self.restart = restart;
@@ -142,6 +153,7 @@ impl Head {
         Head {
             budgets: vec![("default", budget)],
             reserve: None,
+            credential_hosts: Hosts::default(),
             restart: Restart::Skip,
             budget_at: Default::default(),
             reserve_at: Default::default(),

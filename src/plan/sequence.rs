@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
+use crate::config::hosts::Hosts;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
 use crate::step::{Action, Aftermath, Pace, TIMEOUT, Ties};
@@ -119,10 +120,11 @@ pub struct Drafts {
 }
 
 impl Drafts {
-    /// Reads every step of every fragment.
+    /// Reads every step of every fragment. `hosts` are those to which facts of files may lead credentials.
     pub fn read(
         fragments: &[&Fragment],
         facts: Option<&Facts>,
+        hosts: &Hosts,
         problems: &mut Vec<Problem>,
     ) -> Drafts {
         let mut drafts = Drafts::default();
@@ -131,7 +133,8 @@ impl Drafts {
             let tables = tables(fragment, problems);
             for (number, (line, table)) in tables.into_iter().enumerate() {
                 let label = label(table, number + 1);
-                let reading = Reading::new(&fragment.path, Some(label.clone()), facts);
+                let reading = Reading::new(&fragment.path, Some(label.clone()), facts)
+                    .with_credential_hosts(hosts);
                 let draft = draft(&Section::new(&reading, table, line), &fragment.path);
                 if let Some(draft) = draft {
                     drafts.place(draft, first, &reading, problems);

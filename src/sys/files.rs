@@ -1,6 +1,8 @@
 //! Small files, read within a time limit, and names that last.
 
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,26 +27,97 @@ pub fn within<T: Send + 'static>(
         .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
 }
 
-/// Reads a small text file.
+/// Reads a small text file. Only a regular file is opened: a FIFO would block, and a device can do anything when it is
+/// opened.
 ///
 /// # Errors
-/// What the system says; `TimedOut` when it says nothing for 5 s; `InvalidData` for a file over 1 MiB or not in UTF-8.
+/// What the system says; `TimedOut` when it says nothing for 5 s; `InvalidInput` for what is no regular file;
+/// `InvalidData` for a file over 1 MiB or not in UTF-8.
 pub fn read(path: &Path) -> io::Result<String> {
     let path: PathBuf = path.to_owned();
-    within(PATIENCE, move || read_now(&path))
+    within(PATIENCE, move || text_of(open_regular(&path)?))
 }
 
-fn read_now(path: &Path) -> io::Result<String> {
+/// As [`read`], for a file that somebody names on a command line, which may be a pipe as well.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_given(path: &Path) -> io::Result<String> {
+    let path: PathBuf = path.to_owned();
+    within(PATIENCE, move || text_of(File::open(&path)?))
+}
+
+/// Opens a regular file, without blocking whatever the path leads to.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let is_regular = |about: Metadata| match about.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        )),
+    };
+    // Opening a device can have an effect (a watchdog starts), so it is looked at first.
+    is_regular(std::fs::metadata(path)?)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .open(path)?;
+    // It can have been replaced since.
+    is_regular(file.metadata()?)?;
+    Ok(file)
+}
+
+fn text_of(file: File) -> io::Result<String> {
     use io::Read as _;
     let mut bytes = Vec::new();
     let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-    std::fs::File::open(path)?
-        .take(LIMIT + 1)
-        .read_to_end(&mut bytes)?;
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
         return Err(unusable("larger than 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
+}
+
+/// Whether nobody but root and this process' own user can change what `path` leads to: the file, where its symbolic
+/// links lead, and every directory above. A sticky directory, such as /tmp, protects what is in it.
+///
+/// # Errors
+/// What is not so, and the command that mends it, in one sentence.
+pub fn trusted(path: &Path) -> Result<(), String> {
+    let path: PathBuf = path.to_owned();
+    let shown = path.display().to_string();
+    let seen = within(PATIENCE, move || {
+        // Of a file that is gone, who could have removed it.
+        let is_there = |it: &&Path| it.symlink_metadata().is_ok();
+        let there = path.ancestors().find(is_there).unwrap_or(Path::new("/"));
+        let real = there.canonicalize()?;
+        for place in there.ancestors().chain(real.ancestors()) {
+            if let Some(why) = distrust(place, &place.metadata()?) {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    });
+    match seen {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(why),
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
+
+fn distrust(place: &Path, about: &Metadata) -> Option<String> {
+    let mode = about.permissions().mode() & 0o7777;
+    let shown = place.display();
+    if about.uid() != 0 && about.uid() != super::signals::user() {
+        return Some(format!(
+            "{shown} is owned by the user {}: chown root {shown}",
+            about.uid()
+        ));
+    }
+    let is_sticky = about.is_dir() && mode & 0o1000 != 0;
+    (mode & 0o002 != 0 && !is_sticky).then(|| {
+        format!("{shown} can be written by everybody (mode {mode:04o}): chmod o-w {shown}")
+    })
 }
 
 /// Has the file system keep this much room for a file, also behind its end; `false` where it cannot.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::kept::source;
 use crate::config::facts::Facts;
-use crate::config::template::{Part, Template};
+use crate::config::shape::{self, Shape};
+use crate::config::template::{Fact, Part, Template};
 use crate::failure::{Failure, Word};
 use crate::intent::{Datum, Piece};
 use crate::secrets;
@@ -26,6 +27,7 @@ pub struct Field<T> {
     pub(super) key: String,
     pub(super) template: Arc<Template>,
     pub(super) secrecy: Secrecy,
+    pub(super) shape: Shape,
     pub(super) parse: fn(&str) -> Result<T, String>,
 }
 
@@ -59,7 +61,21 @@ impl<T> Field<T> {
     }
 
     pub(super) fn try_get(&self, facts: &Facts) -> Result<T, String> {
-        self.understood(facts.render(&self.template)?)
+        self.try_get_from(facts).map(|(value, _)| value)
+    }
+
+    fn try_get_from(&self, facts: &Facts) -> Result<(T, Option<Fact>), String> {
+        let (text, host) = facts.render_at(self.shape, &self.template)?;
+        Ok((self.understood(text)?, host))
+    }
+
+    /// As [`Field::get`]; also returns the fact of a file that names the host of a URL, or a part of it.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    pub fn get_from(&self, facts: &Facts) -> Result<(T, Option<Fact>), Failure> {
+        self.try_get_from(facts)
+            .map_err(|cause| self.failure(cause))
     }
 
     fn understood(&self, text: String) -> Result<T, String> {
@@ -75,6 +91,7 @@ impl<T> Field<T> {
             key: self.key.clone(),
             template: self.template.clone(),
             secrecy: self.secrecy,
+            shape: self.shape,
             parse,
         }
     }
@@ -91,7 +108,8 @@ impl<T> Field<T> {
 
     fn try_keep(&self, facts: &Facts) -> Result<Datum, String> {
         if self.secrecy == Secrecy::Public {
-            return facts.render(&self.template).map(Datum::Text);
+            let (text, _) = facts.render_at(self.shape, &self.template)?;
+            return Ok(Datum::Text(text));
         }
         let piece = |part: &Part| match part {
             Part::Literal(text) => Ok(Piece::Text(text.clone())),
@@ -114,6 +132,11 @@ impl<T> Field<T> {
         &self.key
     }
 
+    /// The fact of a file that names the host of a URL or a part of it, as far as that is known before the facts are.
+    pub fn host_fact(&self) -> Option<&Fact> {
+        shape::host_fact(&self.template)
+    }
+
     /// Whether it is a secret that stands in the configuration itself.
     pub fn is_plain_secret(&self) -> bool {
         self.secrecy == Secrecy::Secret && self.literal().is_some()
@@ -125,16 +148,23 @@ impl<T> Field<T> {
     }
 }
 
-type Look = Box<dyn Fn(&Facts) -> Result<(), String>>;
+pub(super) type Look = Box<dyn Fn(&Facts) -> Result<(), String>>;
 
 /// A look at one field that can only be taken when facts are known.
 pub struct Check {
     pub(super) line: usize,
     pub(super) key: String,
+    /// Whether it needs no fact, and can be taken on a build machine too.
+    pub(super) is_early: bool,
     pub(super) look: Look,
 }
 
 impl Check {
+    /// Whether it can be taken where the facts of the later machine are not there yet.
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
     /// Takes the look; the problem found, as (line, key, message).
     pub fn look(&self, facts: &Facts) -> Option<(usize, String, String)> {
         (self.look)(facts)

@@ -3,6 +3,7 @@
 mod field;
 mod kept;
 mod reading;
+mod strings;
 mod table;
 mod values;
 mod words;

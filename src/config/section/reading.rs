@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::field::Check;
 use crate::config::facts::Facts;
+use crate::config::hosts::Hosts;
 use crate::config::problem::{Problem, Severity};
 
 /// What is found while the tables of one step (or of `[farewell]`) are read.
@@ -13,6 +14,7 @@ pub struct Reading<'a> {
     step: Option<String>,
     /// Facts for strings that the plan itself needs; `None` on a build machine, where they are not there yet.
     pub(super) facts: Option<&'a Facts>,
+    pub(super) credential_hosts: Hosts,
     found: RefCell<Found>,
 }
 
@@ -29,7 +31,16 @@ impl<'a> Reading<'a> {
             file,
             step,
             facts,
+            credential_hosts: Hosts::default(),
             found: RefCell::default(),
+        }
+    }
+
+    /// The same, with what `[farewell]` says of hosts that credentials may be sent to.
+    pub fn with_credential_hosts(self, hosts: &Hosts) -> Self {
+        Reading {
+            credential_hosts: hosts.clone(),
+            ..self
         }
     }
 

@@ -8,7 +8,8 @@ mod undo;
 use std::time::Duration;
 
 use crate::clients::agent::{Agent, CONSUL};
-use crate::config::section::{Field, Secrecy, Section};
+use crate::config::section::{Field, Section};
+use crate::config::shape::Shape;
 use crate::custody::{Custody, Times, give_up, holder, last_call, left_before, tell_kept};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
@@ -77,7 +78,7 @@ impl Place {
 fn read(section: &Section<'_>) -> Option<Claim> {
     let agent = Agent::read(section, CONSUL);
     let key = section.required("key", |section, key| {
-        section.text(key, lock_name, Secrecy::Public)
+        section.text_at(Shape::Key, key, lock_name)
     });
     let told = "a session of Consul has whole seconds, from 10s to 24h";
     let times = Times::read(section, Duration::from_secs(10), told);

@@ -7,7 +7,8 @@ mod undo;
 use std::time::{Duration, Instant};
 
 use crate::clients::etcd::Gateway;
-use crate::config::section::{Field, Secrecy, Section};
+use crate::config::section::{Field, Section};
+use crate::config::shape::Shape;
 use crate::custody::{Custody, Times, give_up, holder, last_call, left_before, not_had, tell_kept};
 use crate::deadline::{Deadline, Reason};
 use crate::failure::{Failure, Word};
@@ -77,7 +78,7 @@ impl Place {
 fn read(section: &Section<'_>) -> Option<Claim> {
     let peer = Peer::read(section);
     let key = section.required("key", |section, key| {
-        section.text(key, lock_name, Secrecy::Public)
+        section.text_at(Shape::Key, key, lock_name)
     });
     let told = "a lease has whole seconds, 2s at least";
     let times = Times::read(section, Duration::from_secs(2), told);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clients::etcd::{self, Gateway, Reply, integer};
 use crate::config::section::{Field, Secrecy, Section};
+use crate::config::shape::Shape;
 use crate::failure::{Failure, Word};
 use crate::peer::Peer;
 use crate::registry::{self, Registration, Registry};
@@ -51,8 +52,8 @@ struct Etcd {
 fn read(section: &Section<'_>) -> Option<registry::Entry> {
     const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
     let peer = Peer::read(section);
-    let key = section.text("key", some_text, Secrecy::Public);
-    let prefix = section.text("prefix", some_text, Secrecy::Public);
+    let key = section.text_at(Shape::Key, "key", some_text);
+    let prefix = section.text_at(Shape::Key, "prefix", some_text);
     let lease = section.text("lease", lease_id, Secrecy::Public);
     let member = section.text("member", some_text, Secrecy::Public);
     let there: Vec<_> = WAYS.into_iter().filter(|key| section.has(key)).collect();

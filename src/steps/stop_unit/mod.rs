@@ -9,7 +9,8 @@ mod talk;
 use std::time::Duration;
 
 use crate::config::section::Field;
-use crate::config::section::{Secrecy, Section, unit_name};
+use crate::config::section::{Section, unit_name};
+use crate::config::shape::Shape;
 use crate::failure::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::signals;
@@ -60,7 +61,7 @@ struct Manner {
 
 fn read(section: &Section<'_>) -> Option<Blueprint> {
     let units = section.required("units", |section, key| {
-        section.texts(key, instance, Secrecy::Public)
+        section.texts_at(Shape::Pattern, key, instance)
     });
     let signal = section.word("signal").map(|name| {
         let known = signals::named(&name);

@@ -1,0 +1,81 @@
+//! The hosts to which a fact of a file may lead credentials.
+
+use std::sync::Arc;
+
+/// Names and addresses of hosts; one that begins with a dot stands for every name below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    /// These hosts, each as [`host`] takes it.
+    pub fn new(hosts: Vec<String>) -> Hosts {
+        let hosts = hosts.iter().map(|it| it.to_ascii_lowercase());
+        Hosts(hosts.collect())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a host is among them. A dot at the end of its name changes nothing.
+    pub fn has(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        self.0.iter().any(|it| match it.starts_with('.') {
+            true => host.len() > it.len() && host.ends_with(it.as_str()),
+            false => host == *it,
+        })
+    }
+}
+
+/// Checks a host of the list, or a dot and the name that others are below.
+///
+/// # Errors
+/// When it is neither.
+pub fn host(text: &str) -> Result<(), String> {
+    let name = text.strip_prefix('.').unwrap_or(text);
+    let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-._:".contains(&it);
+    match name.bytes().all(is_plain) && !name.is_empty() && !name.starts_with('.') {
+        true => Ok(()),
+        false => Err(format!(
+            "`{text}` is no host: write a name (web.example), an address (an IPv6 one without brackets), or a dot and a domain \
+             (.example) for all names below it"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_has_what_is_below_it_and_nothing_that_ends_like_it() {
+        let hosts = Hosts::new(vec![".Example".into(), "10.0.0.1".into(), "::1".into()]);
+        for host in ["a.example", "b.a.EXAMPLE", "a.example.", "10.0.0.1", "::1"] {
+            assert!(hosts.has(host), "{host}");
+        }
+        for host in [
+            "example",
+            ".example",
+            "badexample",
+            "a.example.evil",
+            "10.0.0.10",
+            "",
+        ] {
+            assert!(!hosts.has(host), "{host}");
+        }
+        assert!(!Hosts::default().has("a.example"));
+        for text in [
+            "",
+            ".",
+            "..a",
+            "a/b",
+            "http://a",
+            "[::1]",
+            "a b",
+            "*.example",
+        ] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}

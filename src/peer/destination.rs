@@ -1,0 +1,87 @@
+//! Where the credentials of a peer may go, when a fact names its host.
+
+use crate::config::facts::Facts;
+use crate::config::hosts::Hosts;
+use crate::config::section::{Field, Section};
+use crate::config::template::Fact;
+use crate::failure::{Failure, Word};
+use crate::sys::http::Endpoint;
+
+/// Keys whose values are credentials wherever they come from.
+const KEYS: [&str; 2] = ["password", "token"];
+
+/// The hosts that a peer's credentials may be sent to, where a fact of a file names its host.
+#[derive(Clone)]
+pub struct Destination {
+    /// `None` where the peer gets no credentials.
+    hosts: Option<Hosts>,
+}
+
+impl Destination {
+    /// Reads it, and has `check` and `start` refuse an address that is not among the hosts. `is_secret`: a header has a
+    /// secret in it.
+    pub fn read(section: &Section<'_>, urls: &[Field<Endpoint>], is_secret: bool) -> Destination {
+        let has_key = KEYS.iter().any(|key| section.has(key));
+        let has_credentials = is_secret || has_key || section.has_credential();
+        let hosts = has_credentials.then(|| section.credential_hosts());
+        let destination = Destination { hosts };
+        let hosts = destination.hosts.as_ref();
+        for url in urls {
+            let Some(fact) = url.host_fact() else {
+                continue;
+            };
+            match hosts {
+                Some(hosts) if hosts.is_empty() => section.refuse("url", unlisted(fact, None)),
+                Some(_) => {
+                    let (destination, url) = (destination.clone(), url.clone());
+                    section.check("url", move |facts| {
+                        // A fact that cannot be read is told by the field itself.
+                        let Ok((endpoint, fact)) = url.get_from(facts) else {
+                            return Ok(());
+                        };
+                        destination.check(&endpoint, fact.as_ref())
+                    });
+                }
+                None => {}
+            }
+        }
+        destination
+    }
+
+    /// The address of a URL, with the facts as they are now.
+    ///
+    /// # Errors
+    /// As [`Field::get`], and when credentials would go to a host that a fact names and `[farewell]` does not.
+    pub fn resolve(&self, url: &Field<Endpoint>, facts: &Facts) -> Result<Endpoint, Failure> {
+        let (endpoint, fact) = url.get_from(facts)?;
+        let noun = || format!("key \"{}\"", url.key());
+        self.check(&endpoint, fact.as_ref())
+            .map_err(|cause| Failure::new(Word::Config, noun(), cause))?;
+        Ok(endpoint)
+    }
+
+    fn check(&self, endpoint: &Endpoint, fact: Option<&Fact>) -> Result<(), String> {
+        match (&self.hosts, fact) {
+            (Some(hosts), Some(fact)) if endpoint.socket().is_none() => {
+                match hosts.has(endpoint.host()) {
+                    true => Ok(()),
+                    false => Err(unlisted(fact, Some(hosts))),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unlisted(fact: &Fact, hosts: Option<&Hosts>) -> String {
+    let place = match hosts {
+        Some(hosts) if !hosts.is_empty() => {
+            "names a host that is not in `credential-hosts` of `[farewell]`"
+        }
+        _ => "names the host, and `[farewell]` has no `credential-hosts`",
+    };
+    format!(
+        "{fact} {place}: the credentials of this step would go wherever the file says; list the hosts that may get them, \
+         like credential-hosts = [\".example\"]"
+    )
+}
