@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use support::fuse::Hanging;
 use support::installed::Installed;
 use support::program::Said;
 
@@ -112,8 +113,7 @@ fn a_broken_configuration_is_told_to_the_kernel_log_and_fails_nothing() {
     assert_eq!(
         told,
         [
-            "<4>farewell-generator: /etc/farewell/farewell.toml:3: step \"a\": key \"kind\": unknown kind `wiat`; did you \
-             mean `wait`?",
+            "<4>farewell-generator: /etc/farewell/farewell.toml:3: step \"a\": key \"kind\": wrong, as `farewell check` tells",
             "<4>farewell-generator: farewell.service keeps its own order and timeout",
         ]
     );
@@ -290,18 +290,77 @@ fn values_are_not_written_into_comments() {
 #[test]
 fn a_configuration_that_does_not_answer_costs_the_boot_its_limit() {
     let place = Installed::new("generator-hangs");
-    // Nobody ever writes to this one.
-    let path = place.path("etc/farewell.toml");
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("made");
-    let begun = std::time::Instant::now();
+    let dead = place.path("dead");
+    fs::create_dir(&dead).expect("made");
+    let _hanging = Hanging::mount(&dead, false);
+    std::os::unix::fs::symlink(dead.join("x"), place.path("etc/farewell.toml")).expect("a link");
     let made = generate(&place);
-    assert!(begun.elapsed().as_secs() < 30);
     assert_eq!(settings(&made), Vec::<&str>::new());
     assert!(
         made.told.contains("could not be read within 4 s"),
         "{}",
         made.told
     );
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_opened() {
+    let place = Installed::new("generator-fifo");
+    // Nobody ever writes to these.
+    for name in ["etc/farewell.toml", "etc/fact"] {
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&place.path(name), mode).expect("made");
+    }
+    let made = generate(&place);
+    assert_eq!(settings(&made), Vec::<&str>::new());
+    let told = "/etc/farewell/farewell.toml: cannot be read: not a regular file";
+    assert!(made.told.contains(told), "{}", made.told);
+    // The same for a fact, which costs its own value alone.
+    fs::remove_file(place.path("etc/farewell.toml")).expect("removed");
+    for path in ["/etc/farewell/fact", "/dev/zero", "/dev/tty", "/etc"] {
+        place.write(
+            "etc/farewell.toml",
+            &format!(
+                "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"a.service\", \"b@${{file:{path}}}.service\"]\n\
+                 [[step]]\nname = \"tell\"\nkind = \"command\"\nargv = [\"true\"]\nif-path = \"/x/${{json:{path}#/a}}\"\n"
+            ),
+        );
+        let made = generate(&place);
+        assert_eq!(ordered(&made), ["a.service"], "{path}: {}", made.drop_in);
+        assert_eq!(made.told, "", "{path}");
+        let unknown = made.drop_in.matches("# Not known yet: ").count();
+        assert_eq!(unknown, 2, "{path}: {}", made.drop_in);
+    }
+}
+
+/// An earlier version wrote values into comments, and systemd ends a line at a carriage return.
+#[test]
+fn what_was_kept_of_the_last_good_plan_is_settings_alone() {
+    let place = Installed::with("generator-kept", "nonsense");
+    let good = "[Unit]\nAfter=app@1.service\n\n[Service]\nTimeoutStopSec=1m35s\n";
+    let comment = "# Not known yet: step stop: `b\r[Service]\rExecStop=/bin/evil` is no name\n";
+    place.write("run/sequence.conf", &format!("{comment}{good}"));
+    let made = generate(&place);
+    let expected = [
+        "[Unit]",
+        "After=app@1.service",
+        "[Service]",
+        "TimeoutStopSec=1m35s",
+    ];
+    assert_eq!(settings(&made), expected);
+    assert!(!made.drop_in.contains("evil"), "{}", made.drop_in);
+    for line in [
+        "ExecStop=/bin/evil",
+        "After=a.service\rExecStop=/bin/evil",
+        "TimeoutStopSec=1s\rExecStop=/bin/evil",
+        "[Install]",
+        "evil",
+    ] {
+        place.write("run/sequence.conf", &format!("{good}{line}\n"));
+        fs::remove_dir_all(place.path("out")).expect("removed");
+        let made = generate(&place);
+        assert_eq!(settings(&made), Vec::<&str>::new(), "{line:?}");
+    }
 }
 
 #[test]
