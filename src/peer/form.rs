@@ -28,6 +28,17 @@ pub fn word(text: &str) -> Result<String, String> {
     }
 }
 
+/// What fills a part of a path: servers take `.` and `..` for steps in it, and percent-encoding does not change that.
+///
+/// # Errors
+/// When it is one of them.
+pub fn no_step(text: &str) -> Result<(), String> {
+    match text {
+        "." | ".." => Err(format!("`{text}` would lead to another path of the server")),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +55,7 @@ mod tests {
         ] {
             assert!(uuid(text).is_err(), "{text}");
         }
+        assert!(no_step("..a").is_ok() && no_step(".").is_err() && no_step("..").is_err());
         assert!(word("W3xT-0_Qa").is_ok());
         for text in [
             "",

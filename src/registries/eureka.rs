@@ -8,7 +8,7 @@ use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::intent::{Chain, Intent, Mark};
-use crate::peer::{Peer, Session, document, unexpected};
+use crate::peer::{Peer, Session, document, form, unexpected};
 use crate::registry::{self, Registration, Registry};
 use crate::step::{self, Action, Effect, Pace, Scope};
 use crate::sys::cancel::Waited;
@@ -91,6 +91,7 @@ fn some_name(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("must not be empty".to_owned());
     }
+    form::no_step(text)?;
     Ok(text.to_owned())
 }
 

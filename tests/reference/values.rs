@@ -19,6 +19,7 @@ const SIGNAL: &str = "^SIG[A-Z0-9]+$";
 const PATH: &str = "^(/|\\$\\{)";
 const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
 const NAME: &str = "^[^\\s/\"]{1,64}$|\\$\\{";
+const HOST: &str = "^\\.?[A-Za-z0-9:_-][A-Za-z0-9:._-]*$|\\$\\{";
 const METHOD: &str = "^[^a-z\\s]+$|\\$\\{";
 const POINTER: &str = "^(/|$|\\$\\{)";
 
@@ -44,6 +45,7 @@ pub enum Type {
     Urls,
     Name,
     NameList,
+    HostList,
     Pointer,
     Method,
     TriggerList,
@@ -78,6 +80,7 @@ impl Type {
             "URLs" => Type::Urls,
             "name" => Type::Name,
             "list of names" => Type::NameList,
+            "list of hosts" => Type::HostList,
             "JSON pointer" => Type::Pointer,
             "method of HTTP" => Type::Method,
             "list of triggers" => Type::TriggerList,
@@ -154,6 +157,7 @@ impl Type {
             Type::Urls => "a URL, or a list of them",
             Type::Name => "a name",
             Type::NameList => "a list of names of steps",
+            Type::HostList => "a list of hosts",
             Type::Pointer => "a JSON pointer",
             Type::Method => "a method of HTTP",
             Type::TriggerList => "a list of triggers",
@@ -222,6 +226,7 @@ impl Type {
             Type::Urls => or_list(text(URL)),
             Type::Name => text(NAME),
             Type::NameList => list(json!({"type": "string"})),
+            Type::HostList => list(text(HOST)),
             Type::Pointer => text(POINTER),
             Type::Method => text(METHOD),
             Type::TriggerList => some(json!({"enum": triggers()})),
@@ -250,6 +255,7 @@ impl Type {
             Type::Signal => "\"SIGQUIT\"",
             Type::UnitList => "[\"app@1.service\", \"a-b.mount\"]",
             Type::Url | Type::Urls => "\"http://127.0.0.1:1\"",
+            Type::HostList => "[\".example\", \"10.0.0.1\", \"::1\"]",
             Type::Pointer => "\"/a\"",
             Type::Method => "\"POST\"",
             Type::TriggerList => "[\"stop\", \"soft-reboot\"]",
@@ -296,6 +302,7 @@ impl Type {
             Type::Url => &["7", "\"example.com\"", "\"ftp://a\""],
             Type::Urls => &["7", "\"example.com\"", "[\"ftp://a\"]", "[]"],
             Type::NameList => &["\"a\"", "[7]"],
+            Type::HostList => &["\"a\"", "[7]", "[\"http://a\"]", "[\"..a\"]", "[\"\"]"],
             Type::Pointer => &["7", "\"a\""],
             Type::Method => &["7", "\"get\""],
             Type::TriggerList => &["\"stop\"", "[]", "[\"restart\"]"],

@@ -11,7 +11,7 @@ use crate::clients::agent::{Agent, CONSUL};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
-use crate::peer::{Session, document, unexpected};
+use crate::peer::{Session, document, form, unexpected};
 use crate::registry::{self, Registration, Registry};
 use crate::step::{Effect, Pace, Scope};
 use crate::sys::http::{Answer, Request, encoded};
@@ -80,6 +80,7 @@ fn service_id(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("must not be empty: it is the ID of a service".to_owned());
     }
+    form::no_step(text)?;
     Ok(text.to_owned())
 }
 
