@@ -9,6 +9,7 @@ use serde_json::Value;
 use support::binary::{Binary, step_of};
 use support::case::{Case, SLACK, TIMEOUT, all_hold, http, leave, urls};
 use support::etcd::{Cluster, ports};
+use support::fuse::Hanging;
 use support::servers::{Manner, Server, TlsServer, answer, dead_url, make_certificates};
 
 #[test]
@@ -23,9 +24,11 @@ fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
     make_certificates(&certificates);
     let tls = TlsServer::start(&certificates, "named", false);
     let ca = format!("ca-file = {:?}", certificates.file("ca.crt"));
-    // As a file on a mount that is dead: whoever opens it waits for ever.
-    let never = certificates.file("never.crt");
-    nix::unistd::mkfifo(never.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    // A file on a mount that is dead: whoever opens it waits for ever.
+    let dead = certificates.0.join("dead");
+    std::fs::create_dir(&dead).expect("made");
+    let _hanging = Hanging::mount(&dead, false);
+    let never = certificates.file("dead/never.crt");
     let never = format!("ca-file = {never:?}");
     let unreachable = ("failed", "unreachable", 3, 20);
     let timed_out = ("timed-out", "timed-out", 2, 4);

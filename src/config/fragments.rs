@@ -79,14 +79,10 @@ impl Source {
     pub fn load(&self) -> (Vec<Fragment>, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut fragments = Vec::new();
-        let is_given = matches!(self, Source::File(_));
-        let read = if is_given {
-            files::read_given
-        } else {
-            files::read
-        };
         let mut add =
-            |path: &Path, may_be_missing: bool, problems: &mut Vec<Problem>| match read(path) {
+            |path: &Path, may_be_missing: bool, problems: &mut Vec<Problem>| match files::read_any(
+                path,
+            ) {
                 Ok(text) => fragments.push(Fragment::parse(path, text, problems)),
                 Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => problems.push(problem(path, 0, format!("cannot be read: {error}"))),

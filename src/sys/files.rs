@@ -38,11 +38,11 @@ pub fn read(path: &Path) -> io::Result<String> {
     within(PATIENCE, move || text_of(open_regular(&path)?))
 }
 
-/// As [`read`], for a file that somebody names on a command line, which may be a pipe as well.
+/// As [`read`], for a configuration, which may come through a pipe or be masked by a link to /dev/null.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_given(path: &Path) -> io::Result<String> {
+pub fn read_any(path: &Path) -> io::Result<String> {
     let path: PathBuf = path.to_owned();
     within(PATIENCE, move || text_of(File::open(&path)?))
 }
