@@ -118,12 +118,12 @@ impl Filling {
     }
 
     fn in_path(&self, fact: &Fact, value: &str) -> Result<String, String> {
-        if self.text.is_empty() && value.starts_with('/') {
-            whole(fact)?;
-        } else if self.text.is_empty() && self.shape == Shape::Key && value.contains('/') {
-            whole(fact)?;
-        } else if value.contains('/') {
-            return Err(PART.to_owned());
+        let is_several = value.contains('/');
+        let begins = self.text.is_empty() && (self.shape == Shape::Key || value.starts_with('/'));
+        match is_several {
+            true if begins => whole(fact)?,
+            true => return Err(PART.to_owned()),
+            false => {}
         }
         match value.contains('\0') {
             true => Err("its value has a zero byte in it".to_owned()),
