@@ -8,6 +8,7 @@ mod comes_back;
 mod comes_back_lock;
 mod configuration;
 mod credentials;
+mod facts;
 mod members;
 mod order_circles;
 mod order_closure;
