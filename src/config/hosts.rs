@@ -4,24 +4,38 @@ use std::sync::Arc;
 
 /// Names and addresses of hosts; one that begins with a dot stands for every name below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hosts(Arc<[String]>);
+pub struct Hosts {
+    hosts: Arc<[String]>,
+    is_unknown: bool,
+}
 
 impl Hosts {
     /// These hosts, each as [`host`] takes it.
     pub fn new(hosts: Vec<String>) -> Hosts {
         let hosts = hosts.iter().map(|it| it.to_ascii_lowercase());
-        Hosts(hosts.collect())
+        Hosts {
+            hosts: hosts.collect(),
+            is_unknown: false,
+        }
     }
 
-    /// Whether there are none.
+    /// Hosts of which nobody knows yet which ones they are, as on a build machine.
+    pub fn unknown() -> Hosts {
+        Hosts {
+            is_unknown: true,
+            ..Hosts::default()
+        }
+    }
+
+    /// Whether it is known that there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.hosts.is_empty() && !self.is_unknown
     }
 
     /// Whether a host is among them. A dot at the end of its name changes nothing.
     pub fn has(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        self.0.iter().any(|it| match it.starts_with('.') {
+        self.hosts.iter().any(|it| match it.starts_with('.') {
             true => host.len() > it.len() && host.ends_with(it.as_str()),
             false => host == *it,
         })
@@ -64,7 +78,8 @@ mod tests {
         ] {
             assert!(!hosts.has(host), "{host}");
         }
-        assert!(!Hosts::default().has("a.example"));
+        assert!(Hosts::default().is_empty() && !Hosts::default().has("a.example"));
+        assert!(!Hosts::unknown().is_empty() && !Hosts::unknown().has("a.example"));
         for text in [
             "",
             ".",

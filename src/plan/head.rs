@@ -140,6 +140,8 @@ impl Head {
             let wrong = hosts.iter().filter_map(|it| hosts::host(it).err());
             wrong.for_each(|message| section.problem("credential-hosts", message));
             self.credential_hosts = Hosts::new(hosts);
+        } else if section.has("credential-hosts") {
+            self.credential_hosts = Hosts::unknown();
         }
         let choices = [("skip", Restart::Skip), ("run", Restart::Run)];
         if let Some(restart) = section.choice("restart", "value", &choices) {
