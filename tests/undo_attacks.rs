@@ -61,13 +61,12 @@ fn sticky(url: &str) -> Vec<(&'static str, &'static str, Value)> {
 fn attacked(what: &Value, attack: &str) -> Vec<Value> {
     fn replace(value: &mut Value, attack: &str, only: Option<usize>, at: &mut usize) {
         match value {
+            Value::String(text) if text.starts_with("http://") => {}
             Value::String(text) => {
-                if !text.starts_with("http://") {
-                    if only.is_none_or(|it| it == *at) {
-                        *text = attack.to_owned();
-                    }
-                    *at += 1;
+                if only.is_none_or(|it| it == *at) {
+                    *text = attack.to_owned();
                 }
+                *at += 1;
             }
             Value::Array(items) => items
                 .iter_mut()
