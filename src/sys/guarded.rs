@@ -20,9 +20,11 @@ use super::cancel::{Cancel, millis};
 use crate::deadline::{Deadline, Reason};
 
 mod answers;
+mod conversation;
 mod startable;
 
 pub use self::answers::serve;
+pub use self::conversation::Conversation;
 pub use self::startable::{Obstacle, startable};
 
 /// The hidden first argument.
@@ -194,32 +196,17 @@ fn ask(
     deadline: Deadline,
     cancel: &Cancel,
 ) -> Result<Vec<u8>, Trouble> {
-    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
-    left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    drop(left);
-    let program = PROGRAM
-        .get()
-        .map_or(Path::new("/proc/self/exe"), PathBuf::as_path);
-    let mut child = Command::new(program)
-        .arg(FLAG)
+    let mut child = command()
         .args(args)
-        .env_clear()
         .envs(environment.iter().copied())
-        .process_group(0)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()?;
     let answer = listen(&mut child, deadline, cancel);
     // Without an answer it may be in the kernel for ever, so nobody waits for its end.
     if answer.is_err() {
         let _ = child.kill();
     }
-    if !matches!(child.try_wait(), Ok(Some(_))) {
-        LEFT.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(child);
-    }
+    leave(child);
     let answer = answer?;
     let answer = answer.strip_suffix(b"\n").ok_or_else(no_answer)?;
     match answer.strip_prefix(b"error ") {
@@ -228,6 +215,33 @@ fn ask(
             Some(code) => Err(io::Error::from_raw_os_error(code).into()),
             None => Err(no_answer().into()),
         },
+    }
+}
+
+/// What a child is started with.
+fn command() -> Command {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    drop(left);
+    let program = PROGRAM
+        .get()
+        .map_or(Path::new("/proc/self/exe"), PathBuf::as_path);
+    let mut command = Command::new(program);
+    command
+        .arg(FLAG)
+        .env_clear()
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Waits for no child that has not ended: the next one that is started looks after it.
+fn leave(mut child: Child) {
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        LEFT.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(child);
     }
 }
 

@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod clock;
 pub mod connections;
 pub mod console;
+pub mod copying;
 pub mod devices;
 pub mod digest;
 pub mod files;

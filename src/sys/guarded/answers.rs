@@ -16,6 +16,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{AccessFlags, faccessat, syncfs};
 
 use super::{FLAG, no_answer, startable};
+use crate::sys::copying;
 
 /// Does what `args` (with the program's name) ask for and writes the answer, or returns `None` where
 /// this is not such a child. To be called before anything else in `main`.
@@ -27,6 +28,12 @@ pub fn serve(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let args: Vec<OsString> = args.collect();
     let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
     let (verb, args) = args.split_first()?;
+    if (verb.to_str(), args) == (Some("copy"), &[][..]) {
+        return Some(match copying::serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        });
+    }
     let mut answer = match (verb.to_str(), args) {
         (Some("exists"), [path]) => Path::new(path).try_exists().map(yes_or_no),
         (Some("remains"), [path]) => remains(Path::new(path)).map(yes_or_no),

@@ -1,0 +1,146 @@
+//! Copying files to a directory, in a child process that can be killed: either side may be on a mount that never answers.
+
+mod engine;
+mod pattern;
+mod target;
+mod walk;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use engine::serve;
+pub use pattern::{Pattern, matches};
+
+use super::cancel::Cancel;
+use super::guarded::{Conversation, Trouble};
+use crate::deadline::Deadline;
+
+/// How the names of files begin that are not whole yet.
+const PART: &str = ".farewell-part-";
+
+/// What is read and written at once.
+const CHUNK: usize = 128 << 10;
+
+/// What is to be copied, and where.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Order {
+    /// Absolute globs.
+    pub from: Vec<String>,
+    /// Globs on names of files and directories that are left out.
+    pub exclude: Vec<String>,
+    /// The directory. `None` only looks what would be copied.
+    pub to: Option<PathBuf>,
+    /// The most bytes a second.
+    pub rate: Option<u64>,
+    /// What earlier attempts have copied.
+    pub done: Vec<Version>,
+    /// Whether files are only counted, and the directory is only looked at.
+    pub rehearses: bool,
+}
+
+/// One file as it was at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// Its device and inode.
+    pub inode: (u64, u64),
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was changed last, in seconds and nanoseconds.
+    pub changed: (i64, i64),
+}
+
+/// A file that was found.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    base: PathBuf,
+    name: PathBuf,
+    size: u64,
+    inode: (u64, u64),
+    changed: (i64, i64),
+}
+
+impl Source {
+    fn version(&self) -> Version {
+        Version {
+            inode: self.inode,
+            size: self.size,
+            changed: self.changed,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.base.join(&self.name)
+    }
+}
+
+/// What the copying process tells, in this order: what is left out and what was found, then each file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// Something is left out, and why.
+    Skipped(String),
+    /// Two files would have the same name.
+    Collision {
+        /// The name.
+        name: String,
+        /// The paths of the two.
+        paths: [String; 2],
+    },
+    /// All that there is to copy, without what earlier attempts have copied.
+    Found {
+        /// The number of files.
+        files: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// So many bytes have been written in this attempt.
+    Progress(u64),
+    /// A file stands under its name, and is what it was read as.
+    Copied {
+        /// The name, relative to the directory.
+        name: String,
+        /// The length of the copy.
+        bytes: u64,
+        /// The SHA-256 of it, in hexadecimal.
+        sha256: String,
+        /// Which version of the file it is.
+        version: Version,
+    },
+    /// A file, or the directory itself where there is no name, could not be copied.
+    Failed {
+        /// Its path.
+        path: String,
+        /// Why.
+        cause: String,
+        /// Whether another attempt may succeed.
+        passing: bool,
+    },
+    /// Everything was tried, and what was copied is on the disk.
+    Ended,
+}
+
+/// Copies, and gives `hear` what is told meanwhile.
+///
+/// # Errors
+/// When the process does not end in time or without its last word; see [`Trouble`].
+pub fn copy(
+    order: &Order,
+    deadline: Deadline,
+    cancel: &Cancel,
+    hear: &mut dyn FnMut(Told),
+) -> Result<(), Trouble> {
+    let order = serde_json::to_vec(order).map_err(io::Error::other)?;
+    let mut copying = Conversation::start("copy", &order)?;
+    loop {
+        let line = copying.line(deadline, cancel)?;
+        match serde_json::from_slice(&line).map_err(io::Error::other)? {
+            Told::Ended => return Ok(()),
+            told => hear(told),
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
