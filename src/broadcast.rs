@@ -239,6 +239,7 @@ impl Inner {
             | Happening::AttemptFailed { step, .. }
             | Happening::Waiting { step, .. }
             | Happening::Noted { step, .. }
+            | Happening::Copied { step, .. }
             | Happening::Output { step, .. } => return self.ended.get(*step) == Some(&false),
             Happening::StepFinished { step, .. } => {
                 return self
@@ -275,6 +276,7 @@ fn masked(mut happening: Happening) -> Happening {
         Happening::AttemptFailed { failure, .. } => failing(failure),
         Happening::Waiting { what, .. } => text(what),
         Happening::Noted { text: noted, .. } => text(noted),
+        Happening::Copied { copy, .. } => text(&mut copy.name),
         Happening::Output { line, .. } => text(line),
         Happening::StepFinished {
             failure, reason, ..

@@ -119,6 +119,17 @@ pub struct StepName {
     pub kind: String,
 }
 
+/// A file that was copied away.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Copied {
+    /// Its name at the target.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of what was copied, in hexadecimal.
+    pub sha256: String,
+}
+
 /// Which of a child's streams a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -193,6 +204,13 @@ pub enum Happening {
         step: usize,
         /// One clause.
         text: String,
+    },
+    /// A step has copied a file away.
+    Copied {
+        /// The step.
+        step: usize,
+        /// The copy.
+        copy: Copied,
     },
     /// A child of a step wrote a line.
     Output {

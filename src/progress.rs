@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::event::{Event, Happening, Purpose, Result, State};
+use crate::event::{Copied, Event, Happening, Purpose, Result, State};
 use crate::failure::Failure;
 use crate::trigger::Trigger;
 
@@ -58,6 +58,8 @@ pub struct StepProgress {
     pub failure: Option<Failure>,
     /// Why it was skipped or cancelled, or a remark.
     pub reason: Option<String>,
+    /// The files that it has copied, as far as they are listed.
+    pub copied: Vec<Copied>,
 }
 
 impl Progress {
@@ -88,6 +90,7 @@ impl Progress {
             waiting: None,
             failure: None,
             reason: None,
+            copied: Vec::new(),
         };
         Some(Progress {
             run: run.clone(),
@@ -113,6 +116,9 @@ impl Progress {
             | Happening::Settled { .. }
             | Happening::Noted { .. }
             | Happening::Output { .. } => {}
+            Happening::Copied { step, copy } => {
+                self.change(*step, |it| it.copied.push(copy.clone()))
+            }
             Happening::StepStarted { step, left } => self.change(*step, |it| {
                 it.state = State::Running;
                 it.attempts = 1;

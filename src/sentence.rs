@@ -58,7 +58,9 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
             name(&mark.step),
             intent.noun
         ),
-        Happening::Settled { .. } | Happening::Waiting { .. } => return None,
+        Happening::Settled { .. } | Happening::Waiting { .. } | Happening::Copied { .. } => {
+            return None;
+        }
         Happening::Noted { step, text } => format!("step {}: {text}", name(step)),
         Happening::Output { step, line, .. } => format!("{} | {line}", name(step)),
         Happening::StepFinished { step, .. } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Section};
 use crate::deadline::{Deadline, Reason};
-use crate::event::Stream;
+use crate::event::{Copied, Stream};
 use crate::failure::{Failure, Word};
 use crate::intent::{Chain, Intent, Mark};
 use crate::sys::cancel::Cancel;
@@ -40,6 +40,8 @@ pub trait Voice: Sync {
     }
     /// Something that the journal tells at once, and no record: what the step is about to do, in detail.
     fn note(&self, _what: &str) {}
+    /// A file that the step has copied, for the record.
+    fn copied(&self, _copy: Copied) {}
     /// What [`Scope::intend`] was told.
     fn intend(&self, intent: &Intent) -> Mark;
     /// What [`Scope::withdraw`] was told.

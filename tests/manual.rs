@@ -14,7 +14,7 @@ use support::manual::{blocks, example, page};
 /// Members whose keys README.md tells whole: they ask nobody.
 const WITHOUT_PAGE: [&str; 1] = ["deregister-file"];
 
-/// The page of every member of every table.
+/// The page of every member of every table, and of every kind that has one of its own.
 fn pages() -> Vec<String> {
     let registries = REGISTRIES
         .iter()
@@ -24,6 +24,7 @@ fn pages() -> Vec<String> {
     registries
         .chain(clusters)
         .chain(locks)
+        .chain(["copy".to_owned()])
         .filter(|it| !WITHOUT_PAGE.contains(&it.as_str()))
         .collect()
 }

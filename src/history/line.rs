@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Happening, StepName};
+use crate::event::{Copied, Event, Happening, StepName};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
 use crate::machine::Machine;
@@ -21,7 +21,7 @@ use crate::sys::clock::rfc3339;
 pub(super) struct Line {
     /// Microseconds since the run's start.
     pub(super) at_usec: u64,
-    /// run-started, step-started, attempt-failed, waiting, intended, settled, step-finished, warning or run-finished.
+    /// run-started, step-started, attempt-failed, waiting, intended, settled, copied, step-finished, warning or run-finished.
     pub(super) event: String,
     /// The run's id (run-started).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +80,9 @@ pub(super) struct Line {
     /// Why it was skipped, cancelled or cut short, or a remark (step-finished, run-finished).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
+    /// A file that was copied: `name`, `bytes` and `sha256` (copied).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) copy: Option<Copied>,
     /// What it waits for, or what the warning says (waiting, warning).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message: Option<String>,
@@ -203,6 +206,10 @@ impl Writer {
             } => Line {
                 number: Some(*number),
                 ..named("settled", *step)
+            },
+            Happening::Copied { step, copy } => Line {
+                copy: Some(copy.clone()),
+                ..named("copied", *step)
             },
             Happening::Noted { .. } | Happening::Output { .. } => return None,
             Happening::StepFinished {

@@ -99,6 +99,10 @@ impl Reader {
                 mark: mark()?,
                 intent: line.intent.ok_or(Torn)?,
             },
+            "copied" => Happening::Copied {
+                step: step()?,
+                copy: line.copy.ok_or(Torn)?,
+            },
             "settled" => Happening::Settled { mark: mark()? },
             "step-finished" => Happening::StepFinished {
                 step: step()?,
@@ -176,6 +180,14 @@ mod tests {
             },
             Happening::Settled {
                 mark: Mark { step: 0, number: 1 },
+            },
+            Happening::Copied {
+                step: 0,
+                copy: crate::event::Copied {
+                    name: "app/a.log".into(),
+                    bytes: 7,
+                    sha256: "ab".into(),
+                },
             },
             Happening::StepFinished {
                 step: 0,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::line::usec;
 use super::past::Past;
 use super::remnant::{Fate, Remnant};
+use crate::event::Copied;
 use crate::sys::clock::rfc3339;
 
 /// One run. Every member but `reason` and `undo` is always there.
@@ -85,6 +86,9 @@ pub struct Step {
     /// Why it was skipped or cancelled, or a remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The files that it has copied, the first ones of many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<Copied>,
 }
 
 /// Why a step failed.
@@ -117,6 +121,7 @@ impl Summary {
                 message: failure.to_string(),
             }),
             reason: step.reason.clone(),
+            copied: step.copied.clone(),
         });
         Summary {
             run: progress.run.clone(),

@@ -60,6 +60,7 @@ fn is_for_people(happening: &Happening) -> bool {
         | Happening::Intended { .. }
         | Happening::Settled { .. }
         | Happening::Noted { .. }
+        | Happening::Copied { .. }
         | Happening::Output { .. } => false,
     }
 }

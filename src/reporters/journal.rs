@@ -164,7 +164,10 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
         Happening::RunFinished { result, .. } => entry
             .field("FAREWELL_STATE", result.as_str())
             .field("FAREWELL_DURATION_USEC", event.at.as_micros()),
-        Happening::Warning { .. } | Happening::Waiting { .. } | Happening::Settled { .. } => entry,
+        Happening::Warning { .. }
+        | Happening::Waiting { .. }
+        | Happening::Copied { .. }
+        | Happening::Settled { .. } => entry,
     })
 }
 
@@ -184,7 +187,9 @@ fn kind(happening: &Happening, purpose: Purpose) -> Option<(&'static Message, Le
         Happening::Output { .. } => (&message::STEP_OUTPUT, Level::Info),
         Happening::Warning { .. } => (&message::WARNING, Level::Warn),
         Happening::Intended { .. } => (&message::STEP_INTENDS, Level::Info),
-        Happening::Waiting { .. } | Happening::Settled { .. } => return None,
+        Happening::Waiting { .. } | Happening::Copied { .. } | Happening::Settled { .. } => {
+            return None;
+        }
         Happening::StepFinished { state, .. } => match state {
             State::Skipped => (&message::STEP_SKIPPED, Level::Info),
             State::Failed | State::TimedOut => (&message::STEP_FAILED, Level::Error),

@@ -8,7 +8,7 @@ use super::condition;
 use super::errand::{Audience, Errand};
 use super::panics;
 use crate::deadline::{Deadline, Reason};
-use crate::event::{Happening, State, Stream};
+use crate::event::{Copied, Happening, State, Stream};
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
 use crate::plan::sequence::Step;
@@ -289,6 +289,13 @@ impl Voice for Speaker<'_> {
             step: self.step,
             stream,
             line: line.to_owned(),
+        });
+    }
+
+    fn copied(&self, copy: Copied) {
+        self.audience.hear(Happening::Copied {
+            step: self.step,
+            copy,
         });
     }
 

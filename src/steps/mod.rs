@@ -3,6 +3,7 @@
 use crate::step::Kind;
 
 mod command;
+mod copy;
 mod deregister;
 mod http;
 mod lock;
@@ -15,6 +16,7 @@ mod wait_safe;
 /// All of them.
 pub const KINDS: &[Kind] = &[
     command::KIND,
+    copy::KIND,
     deregister::KIND,
     http::KIND,
     lock::KIND,

@@ -17,7 +17,10 @@ pub struct Sha256(digest::Context);
 
 impl Sha256 {
     /// Of nothing yet.
-    #[allow(clippy::new_without_default, reason = "a digest of nothing is no default")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a digest of nothing is no default"
+    )]
     pub fn new() -> Sha256 {
         Sha256(digest::Context::new(&digest::SHA256))
     }

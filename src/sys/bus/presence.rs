@@ -86,8 +86,10 @@ pub fn begin(
 impl Inbox {
     fn put(&self, event: &Arc<Event>) {
         // What a child says is the journal's; a bus is no place for a thousand lines.
-        if let Happening::Noted { .. } | Happening::Output { .. } | Happening::Warning { .. } =
-            event.happening
+        if let Happening::Noted { .. }
+        | Happening::Copied { .. }
+        | Happening::Output { .. }
+        | Happening::Warning { .. } = event.happening
         {
             return;
         }

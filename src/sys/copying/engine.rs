@@ -1,16 +1,12 @@
 //! The side of the process that copies.
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::sys::stat::fstat;
-
+use super::finding::find;
 use super::target::{Fault, Target};
-use super::walk::{Walk, open_directory};
-use super::{Order, Pattern, Source, Told, shown};
+use super::{Order, Source, Told, shown};
 
 /// Between two words on the progress.
 const EVERY: Duration = Duration::from_millis(200);
@@ -87,7 +83,16 @@ fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
             }
         },
     };
-    let Some(sources) = find(order, target.as_ref(), voice)? else {
+    let inode = match &target {
+        Some(target) => Some(target.inode()?),
+        None => None,
+    };
+    let mut problems = Vec::new();
+    let sources = find(order, inode, &mut |told| problems.push(told))?;
+    for problem in &problems {
+        voice.tell(problem)?;
+    }
+    let Some(sources) = sources else {
         return Ok(());
     };
     let bytes = sources.iter().map(|it| it.size).sum();
@@ -99,89 +104,18 @@ fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
     }
 }
 
-/// What is to be copied; `None` where two would have the same name.
-fn find(
-    order: &Order,
-    target: Option<&Target>,
-    voice: &mut Voice,
-) -> io::Result<Option<Vec<Source>>> {
-    let mut sources: Vec<Source> = Vec::new();
-    let mut problems: Vec<Told> = Vec::new();
-    let done: HashSet<_> = order.done.iter().copied().collect();
-    let target = match target {
-        Some(target) => Some(target.inode()?),
-        None => None,
-    };
-    for glob in &order.from {
-        let pattern = Pattern::parse(glob).map_err(io::Error::other)?;
-        let before = sources.len();
-        let mut skipped = Vec::new();
-        let mut walk = Walk {
-            pattern: &pattern,
-            exclude: &order.exclude,
-            target,
-            found: &mut |source| sources.push(source),
-            skipped: &mut |why| skipped.push(Told::Skipped(why)),
-        };
-        let walked = walk.go();
-        let nothing = sources.len() == before && skipped.is_empty();
-        problems.append(&mut skipped);
-        match walked {
-            Err(error) => problems.push(Told::Failed {
-                path: shown(pattern.base()),
-                cause: error.to_string(),
-                passing: Fault::passes(&error),
-            }),
-            Ok(()) if nothing && pattern.literal().is_some() => problems.push(Told::Failed {
-                path: glob.clone(),
-                cause: io::Error::from(nix::errno::Errno::ENOENT).to_string(),
-                passing: false,
-            }),
-            Ok(()) if nothing => problems.push(Told::Skipped(format!("{glob} matches no file"))),
-            Ok(()) => {}
-        }
-    }
-    for problem in &problems {
-        voice.tell(problem)?;
-    }
-    if let Some(collision) = unify(&mut sources) {
-        voice.tell(&collision)?;
-        return Ok(None);
-    }
-    sources.retain(|source| !done.contains(&source.version()));
-    Ok(Some(sources))
-}
-
-/// Leaves out what two globs have found, and tells of two files that would have the same name.
-fn unify(sources: &mut Vec<Source>) -> Option<Told> {
-    let mut known: HashMap<PathBuf, ((u64, u64), PathBuf)> = HashMap::new();
-    let mut collision = None;
-    sources.retain(|source| match known.get(&source.name) {
-        None => {
-            known.insert(source.name.clone(), (source.inode, source.base.clone()));
-            true
-        }
-        Some((inode, base)) => {
-            if *inode != source.inode && collision.is_none() {
-                collision = Some(Told::Collision {
-                    name: shown(&source.name),
-                    paths: [shown(&base.join(&source.name)), shown(&source.path())],
-                });
-            }
-            false
-        }
-    });
-    collision
-}
-
 fn copy(mut target: Target, sources: &[Source], voice: &mut Voice) -> io::Result<()> {
     let mut directory = None;
     let mut written = 0;
     for source in sources {
-        let parent = source.path().parent().map(PathBuf::from).unwrap_or_default();
+        let parent = source
+            .path()
+            .parent()
+            .map(PathBuf::from)
+            .unwrap_or_default();
         let opened = match &directory {
             Some((known, opened)) if *known == parent => opened,
-            _ => match open_parent(source) {
+            _ => match source.open_parent() {
                 Ok(opened) => &directory.insert((parent, opened)).1,
                 Err(error) => {
                     fail(source, &Fault::of_source(error), voice)?;
@@ -221,18 +155,6 @@ fn copy(mut target: Target, sources: &[Source], voice: &mut Voice) -> io::Result
         voice.tell(&told)?;
     }
     Ok(())
-}
-
-/// Opens the directory of a source from its base on, through no link.
-fn open_parent(source: &Source) -> io::Result<std::os::fd::OwnedFd> {
-    let mut directory = open_directory(&source.base)?;
-    if let Some(parent) = source.name.parent() {
-        for name in parent {
-            directory = super::walk::open_below(directory.as_fd(), name)?;
-        }
-    }
-    fstat(&directory)?;
-    Ok(directory)
 }
 
 fn fail(source: &Source, fault: &Fault, voice: &mut Voice) -> io::Result<()> {

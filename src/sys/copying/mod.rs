@@ -1,12 +1,14 @@
 //! Copying files to a directory, in a child process that can be killed: either side may be on a mount that never answers.
 
 mod engine;
+mod finding;
 mod pattern;
 mod target;
 mod walk;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,16 +55,17 @@ pub struct Version {
 
 /// A file that was found.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    base: PathBuf,
-    name: PathBuf,
+pub struct Source {
+    base: Arc<Path>,
+    name: Box<Path>,
     size: u64,
     inode: (u64, u64),
     changed: (i64, i64),
 }
 
 impl Source {
-    fn version(&self) -> Version {
+    /// Which version of the file was found.
+    pub fn version(&self) -> Version {
         Version {
             inode: self.inode,
             size: self.size,
@@ -70,7 +73,13 @@ impl Source {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    /// Its name at the target.
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
         self.base.join(&self.name)
     }
 }
@@ -139,6 +148,15 @@ pub fn copy(
             told => hear(told),
         }
     }
+}
+
+/// Finds what is to be copied, in this process, and gives `hear` what is left out and why. Nothing is found where two files
+/// would have the same name.
+///
+/// # Errors
+/// What the system says.
+pub fn find(order: &Order, hear: &mut dyn FnMut(Told)) -> io::Result<Vec<Source>> {
+    finding::find(order, None, hear).map(Option::unwrap_or_default)
 }
 
 fn shown(path: &Path) -> String {

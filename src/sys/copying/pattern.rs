@@ -33,12 +33,18 @@ impl Pattern {
         }
         let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
         if text.ends_with('/') || parts.is_empty() {
-            return Err(format!("`{text}` names a directory; `{}/**` is all in it", text.trim_end_matches('/')));
+            return Err(format!(
+                "`{text}` names a directory; `{}/**` is all in it",
+                text.trim_end_matches('/')
+            ));
         }
         if parts.iter().any(|part| matches!(*part, "." | "..")) {
             return Err(format!("`{text}` must not hold `.` or `..`"));
         }
-        if parts.iter().any(|part| part.contains("**") && *part != "**") {
+        if parts
+            .iter()
+            .any(|part| part.contains("**") && *part != "**")
+        {
             return Err("`**` stands for whole directories, between two `/`".to_owned());
         }
         let fixed = parts.iter().take_while(|part| is_fixed(part)).count();
@@ -205,10 +211,17 @@ mod tests {
             ("\\*", "*", true),
             ("\\*", "a", false),
         ] {
-            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is_like, "{pattern} {name}");
+            assert_eq!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                is_like,
+                "{pattern} {name}"
+            );
         }
         // Each `*` once more would take exponential time in a matcher that calls itself.
-        assert!(!matches("*a".repeat(40).as_bytes(), "a".repeat(39).as_bytes()));
+        assert!(!matches(
+            "*a".repeat(40).as_bytes(),
+            "a".repeat(39).as_bytes()
+        ));
     }
 
     #[test]
@@ -220,7 +233,11 @@ mod tests {
             ("/*", "/"),
             ("/a", "/"),
         ] {
-            assert_eq!(Pattern::parse(text).expect(text).base(), Path::new(base), "{text}");
+            assert_eq!(
+                Pattern::parse(text).expect(text).base(),
+                Path::new(base),
+                "{text}"
+            );
         }
         for text in ["a", "/", "/a/", "/a/../b", "/a/**b"] {
             assert!(Pattern::parse(text).is_err(), "{text}");

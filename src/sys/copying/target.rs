@@ -62,7 +62,13 @@ impl Fault {
         };
         let is_of_name = matches!(
             error.raw_os_error().map(Errno::from_raw),
-            Some(Errno::ENAMETOOLONG | Errno::EISDIR | Errno::ENOTDIR | Errno::EILSEQ | Errno::EINVAL)
+            Some(
+                Errno::ENAMETOOLONG
+                    | Errno::EISDIR
+                    | Errno::ENOTDIR
+                    | Errno::EILSEQ
+                    | Errno::EINVAL
+            )
         );
         !is_of_name
     }
@@ -179,7 +185,10 @@ impl Target {
         let state = reading.metadata().map_err(Fault::Source)?;
         let (mut left, mut digest) = (state.len(), Sha256::new());
         while left > 0 {
-            let most = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let most = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             let read = match reading.read(&mut self.buffer[..most]) {
                 Ok(0) => return Err(Fault::Shrank),
                 Ok(read) => read,
@@ -187,7 +196,8 @@ impl Target {
                 Err(error) => return Err(Fault::Source(error)),
             };
             digest.update(&self.buffer[..read]);
-            file.write_all(&self.buffer[..read]).map_err(Fault::Target)?;
+            file.write_all(&self.buffer[..read])
+                .map_err(Fault::Target)?;
             left -= read as u64;
             voice.wrote(read);
         }
@@ -284,7 +294,8 @@ impl Target {
 /// Makes a file that only this process knows. What an attempt that was killed has left under its name is replaced.
 fn create(directory: &OwnedFd, part: &OsStr) -> io::Result<File> {
     remove(directory, part);
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(directory, part, flags, Mode::from_bits_truncate(0o600))?.into())
 }
 

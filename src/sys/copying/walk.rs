@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
@@ -25,6 +26,8 @@ const LINKS: usize = 40;
 /// A walk below one base.
 pub(super) struct Walk<'a> {
     pub(super) pattern: &'a Pattern,
+    /// Its fixed part.
+    pub(super) base: Arc<Path>,
     pub(super) exclude: &'a [String],
     /// The device and inode of the directory that is copied to, which is not looked into.
     pub(super) target: Option<(u64, u64)>,
@@ -105,8 +108,8 @@ impl Walk<'_> {
 
     fn file(&mut self, name: PathBuf, state: &FileStat) {
         let source = Source {
-            base: self.pattern.base().to_owned(),
-            name,
+            base: self.base.clone(),
+            name: name.into_boxed_path(),
             size: u64::try_from(state.st_size).unwrap_or_default(),
             inode: (state.st_dev, state.st_ino),
             changed: (state.st_mtime, state.st_mtime_nsec),
@@ -203,7 +206,11 @@ fn is_safe(directory: &FileStat) -> bool {
 /// What the system says; `InvalidInput` for what is no regular file any more, or a link to a file of root's that somebody
 /// else has made.
 pub(super) fn open_source(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
     let unusable = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
     let file = match openat(directory, name, flags, Mode::empty()) {
         Err(Errno::ELOOP) => return Err(unusable("became a symbolic link")),
@@ -215,7 +222,9 @@ pub(super) fn open_source(directory: &OwnedFd, name: &OsStr) -> io::Result<File>
     }
     let owner = fstat(directory)?.st_uid;
     if state.nlink() > 1 && state.uid() != owner && !is_ours(owner) {
-        return Err(unusable("has another name, and belongs to somebody else than its directory"));
+        return Err(unusable(
+            "has another name, and belongs to somebody else than its directory",
+        ));
     }
     Ok(file)
 }

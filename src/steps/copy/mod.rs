@@ -1,0 +1,196 @@
+//! `copy`: files that must outlive the machine go to a mounted directory or to an HTTP store.
+
+mod directory;
+mod tally;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::failure::Failure;
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::sys::copying::{Order, Pattern};
+use tally::Done;
+
+/// The kind's entry in the table. Its keys:
+///
+/// - `from` (paths; required): absolute paths of the files to be copied, or a list of them, in which `*`, `?` and `[a-z]`
+///   stand for parts of a name and `**` for any number of directories (`/var/log/app/**`); names at the target are relative
+///   to the part before the first wildcard, and two files that would have the same name fail the step; symbolic links and
+///   special files are left out, with a remark
+/// - `to` (path; required): the directory that they are copied to; it must be there, since it may be a mount
+/// - `exclude` (list of strings; default none): globs on the names of files and directories that are left out
+/// - `bwlimit` (string; default none): the most bytes a second, like "20M": a number and `K`, `M` or `G` (KiB, MiB, GiB)
+pub const KIND: Kind = Kind {
+    name: "copy",
+    read,
+    undo: None,
+};
+
+struct Copy {
+    from: Vec<Field<String>>,
+    exclude: Vec<Field<String>>,
+    to: Field<PathBuf>,
+    rate: Option<Field<u64>>,
+    /// What earlier attempts have copied.
+    done: Mutex<Done>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let from = section.required("from", |section, key| {
+        section.texts(key, glob, Secrecy::Public)
+    });
+    if let Some(from) = &from {
+        tell_of_same_names(section, from);
+    }
+    let to = section.required("to", |section, key| {
+        section.text(key, path, Secrecy::Public)
+    });
+    let exclude = match section.list("exclude", name_glob, Secrecy::Public) {
+        None if section.has("exclude") => None,
+        exclude => Some(exclude.unwrap_or_default()),
+    };
+    let rate = section.text("bwlimit", rate, Secrecy::Public);
+    section.finish();
+    let action = Copy {
+        from: from?,
+        exclude: exclude?,
+        to: to?,
+        rate,
+        done: Mutex::default(),
+    };
+    let mut paths: Vec<_> = action.from.iter().map(|it| it.taken_as(base)).collect();
+    paths.push(action.to.clone());
+    let ties = Ties {
+        paths,
+        ..Ties::default()
+    };
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(action, Pace::Patient)
+    })
+}
+
+fn glob(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map(|_| text.to_owned())
+}
+
+fn base(text: &str) -> Result<PathBuf, String> {
+    Pattern::parse(text).map(|pattern| pattern.base().to_owned())
+}
+
+fn name_glob(text: &str) -> Result<String, String> {
+    match text.contains('/') || text.is_empty() {
+        true => Err(format!(
+            "`{text}` must be like the name of a file or directory, without `/`"
+        )),
+        false => plain(text),
+    }
+}
+
+/// Bytes a second: a number, and `K`, `M` or `G` for KiB, MiB or GiB.
+fn rate(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, ""),
+    };
+    let factor = match unit {
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => 1,
+    };
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = number.parse::<u64>().ok().filter(|_| is_number);
+    match bytes.and_then(|it| it.checked_mul(factor)) {
+        Some(rate) if rate > 0 => Ok(rate),
+        _ => Err(format!(
+            "`{text}` is no rate: write a number of bytes a second with K, M or G, like 20M"
+        )),
+    }
+}
+
+/// Two files that are named in full and would have the same name are told of before any run.
+fn tell_of_same_names(section: &Section<'_>, from: &[Field<String>]) {
+    let mut known: HashMap<PathBuf, &str> = HashMap::new();
+    for text in from.iter().filter_map(Field::literal) {
+        let name = Pattern::parse(text).ok();
+        let Some(name) = name.as_ref().and_then(Pattern::literal) else {
+            continue;
+        };
+        match known.get(name) {
+            Some(other) if Path::new(other) != Path::new(text) => {
+                let message = format!(
+                    "{other} and {text} would both be copied to `{}`",
+                    name.display()
+                );
+                section.problem("from", message);
+            }
+            _ => {
+                known.insert(name.to_owned(), text);
+            }
+        }
+    }
+}
+
+impl Copy {
+    fn order(&self, scope: &Scope<'_>) -> Result<Order, Failure> {
+        let texts = |fields: &[Field<String>]| -> Result<Vec<String>, Failure> {
+            fields.iter().map(|it| it.get(scope.facts)).collect()
+        };
+        Ok(Order {
+            from: texts(&self.from)?,
+            exclude: texts(&self.exclude)?,
+            to: Some(self.to.get(scope.facts)?),
+            rate: match &self.rate {
+                Some(rate) => Some(rate.get(scope.facts)?),
+                None => None,
+            },
+            ..Order::default()
+        })
+    }
+}
+
+impl Action for Copy {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let order = self.order(scope)?;
+        // One attempt that was left behind must not keep the next one.
+        let mut done = self
+            .done
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let copied = directory::copy(order, &mut done, scope);
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = done;
+        copied
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let order = Order {
+            rehearses: true,
+            ..self.order(scope)?
+        };
+        directory::rehearse(order, scope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_units() {
+        for (text, expected) in [
+            ("20M", 20 << 20),
+            ("512K", 512 << 10),
+            ("1G", 1 << 30),
+            ("9", 9),
+        ] {
+            assert_eq!(rate(text), Ok(expected), "{text}");
+        }
+        for text in ["", "M", "0", "1.5M", "-1", "+1", "1m", "99999999999G"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+}

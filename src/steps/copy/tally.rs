@@ -1,0 +1,187 @@
+//! What an attempt has copied and what not, as it is told to people and to the record.
+
+use std::time::{Duration, Instant};
+
+use crate::event::Copied;
+use crate::failure::{Failure, Word};
+use crate::step::{Effect, Voice};
+use crate::sys::copying::Version;
+
+/// How many files of one step the record lists.
+const LISTED: usize = 1000;
+
+/// Between two words on the progress, each of which is a line of the record.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What all attempts of a step have copied.
+#[derive(Clone, Default)]
+pub(super) struct Done {
+    /// The versions of the files.
+    pub(super) versions: Vec<Version>,
+    listed: usize,
+    bytes: u64,
+}
+
+/// The count of one attempt.
+pub(super) struct Tally<'a> {
+    voice: &'a dyn Voice,
+    done: &'a mut Done,
+    /// All files and their bytes, once they are known.
+    found: Option<(usize, u64)>,
+    copied: usize,
+    bytes: u64,
+    told: Option<Instant>,
+    failed: usize,
+    first: Option<Failure>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(voice: &'a dyn Voice, done: &'a mut Done) -> Tally<'a> {
+        Tally {
+            voice,
+            done,
+            found: None,
+            copied: 0,
+            bytes: 0,
+            told: None,
+            failed: 0,
+            first: None,
+        }
+    }
+
+    /// So much is to be copied by this attempt.
+    pub(super) fn found(&mut self, files: usize, bytes: u64) {
+        self.found = Some((files, bytes));
+        self.tell(0);
+    }
+
+    /// So many bytes are written, of files that need not be whole yet.
+    pub(super) fn progress(&mut self, bytes: u64) {
+        if self.told.is_none_or(|told| told.elapsed() >= EVERY) {
+            self.tell(bytes);
+        }
+    }
+
+    fn tell(&mut self, bytes: u64) {
+        self.told = Some(Instant::now());
+        let (_, all) = self.found.unwrap_or_default();
+        let before = self.done.bytes.saturating_sub(self.bytes);
+        let (bytes, all) = (before + bytes, (before + all).max(before + bytes));
+        self.voice
+            .waiting(&format!("the copy, {} of {}", size(bytes), size(all)));
+    }
+
+    /// A file was copied.
+    pub(super) fn copied(&mut self, copy: Copied, version: Version) {
+        self.copied += 1;
+        self.bytes += copy.bytes;
+        self.done.bytes += copy.bytes;
+        self.done.versions.push(version);
+        self.done.listed += 1;
+        if self.done.listed <= LISTED {
+            self.voice.copied(copy);
+        }
+    }
+
+    /// A file, or all of it, could not be copied.
+    pub(super) fn failed(&mut self, failure: Failure) {
+        self.failed += 1;
+        match &mut self.first {
+            Some(first) => first.passing |= failure.passing,
+            None => self.first = Some(failure),
+        }
+    }
+
+    /// What the attempt came to; `cut` is why it did not come to its end.
+    pub(super) fn end(mut self, cut: Option<Failure>) -> Result<Effect, Failure> {
+        let listed = self.done.listed;
+        if listed > LISTED {
+            let remark = format!("the record lists the first {LISTED} of {listed} files");
+            self.voice.remark(&remark);
+        }
+        if let Some(failure) = cut.as_ref().or(self.first.as_ref()) {
+            return Err(self.partial(failure.clone()));
+        }
+        let all = self.done.versions.len();
+        if all == 0 {
+            return Ok(Effect::AlreadyDone);
+        }
+        self.told = None;
+        let remark = format!("{} copied, {}", files(all), size(self.done.bytes));
+        self.voice.remark(&remark);
+        Ok(Effect::Done)
+    }
+
+    /// The failure with what is copied in spite of it.
+    fn partial(&self, failure: Failure) -> Failure {
+        let (left, bytes) = self.found.unwrap_or_default();
+        let before = self.done.versions.len() - self.copied;
+        let all = before + left;
+        if all == 0 {
+            return failure;
+        }
+        let of = self.done.bytes - self.bytes + bytes;
+        let mut cause = format!(
+            "{}; {} of {} copied, {} of {}",
+            failure.cause,
+            self.done.versions.len(),
+            files(all),
+            size(self.done.bytes),
+            size(of.max(self.done.bytes)),
+        );
+        if self.failed > 1 {
+            cause += &format!("; {} failed, this one first", files(self.failed));
+        }
+        Failure { cause, ..failure }
+    }
+}
+
+/// The failure of one file.
+pub(super) fn failure(path: &str, cause: &str, passing: bool) -> Failure {
+    Failure::new(Word::Io, path, cause).passing(passing)
+}
+
+/// `1 file`, `40 files`.
+pub(super) fn files(count: usize) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} file{plural}")
+}
+
+/// Bytes as people read them: `512 bytes`, `3.4 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        let plural = if bytes == 1 { "" } else { "s" };
+        return format!("{bytes} byte{plural}");
+    }
+    let mut amount = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    for next in units {
+        if amount < 1023.95 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = next;
+    }
+    format!("{amount:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_by_people() {
+        for (bytes, expected) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `copy` to real file systems, full, growing, frozen and hostile ones, and beside rsync.
+
+mod directory;
+mod hostile;
+#[path = "../support/mod.rs"]
+mod support;
+mod weight;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use farewell::config::facts::Facts;
+use farewell::deadline::{Deadline, Reason};
+use farewell::event::{Copied, Stream};
+use farewell::failure::Failure;
+use farewell::intent::{Intent, Mark};
+use farewell::step::{Blueprint, Effect, Scope, Voice};
+use farewell::sys::cancel::Cancel;
+use farewell::sys::guarded;
+use farewell::sys::http::Http;
+use farewell::trigger::Trigger;
+
+/// What anything may take that ends by itself, on the slowest machine.
+const TIME: Duration = Duration::from_secs(120);
+
+/// Hears what a copy tells.
+#[derive(Default)]
+struct Ear {
+    waiting: Mutex<Vec<String>>,
+    remarks: Mutex<Vec<String>>,
+    copied: Mutex<Vec<Copied>>,
+}
+
+impl Voice for Ear {
+    fn waiting(&self, what: &str) {
+        self.waiting.lock().expect("no panic").push(what.to_owned());
+    }
+    fn output(&self, _: Stream, _: &str) {}
+    fn remark(&self, remark: &str) {
+        self.remarks
+            .lock()
+            .expect("no panic")
+            .push(remark.to_owned());
+    }
+    fn copied(&self, copy: Copied) {
+        self.copied.lock().expect("no panic").push(copy);
+    }
+    fn intend(&self, _: &Intent) -> Mark {
+        unreachable!("a copy leaves nothing sticky")
+    }
+    fn withdraw(&self, _: Mark) {}
+}
+
+/// A copy that can be attempted again and again.
+struct Copying {
+    step: Blueprint,
+    ear: Ear,
+    cancel: Cancel,
+    facts: Facts,
+    http: Http,
+}
+
+impl Copying {
+    fn new(from: &str, to: &Path, more: &str) -> Copying {
+        guarded::use_program(env!("CARGO_BIN_EXE_farewell"));
+        let keys = format!("kind = \"copy\"\nfrom = {from}\nto = {:?}\n{more}", to);
+        Copying {
+            step: support::step(&keys),
+            ear: Ear::default(),
+            cancel: Cancel::new().expect("a switch"),
+            facts: Facts::new(Trigger::Poweroff, "run-1"),
+            http: Http::new(),
+        }
+    }
+
+    fn scope(&self, time: Duration) -> Scope<'_> {
+        Scope {
+            deadline: Deadline::after(time, Reason::Timeout),
+            attempt_timeout: time,
+            cancel: &self.cancel,
+            facts: &self.facts,
+            http: &self.http,
+            voice: &self.ear,
+            needed: &[],
+        }
+    }
+
+    fn attempt(&self, time: Duration) -> Result<Effect, Failure> {
+        self.step.action.attempt(&self.scope(time))
+    }
+
+    fn rehearse(&self) -> Result<String, Failure> {
+        self.step.action.rehearse(&self.scope(TIME))
+    }
+
+    fn remarks(&self) -> String {
+        self.ear.remarks.lock().expect("no panic").join("\n")
+    }
+
+    /// The names of what was copied, sorted.
+    fn names(&self) -> Vec<String> {
+        let copied = self.ear.copied.lock().expect("no panic");
+        let mut names: Vec<String> = copied.iter().map(|it| it.name.clone()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn write(directory: &Path, name: &str, bytes: &[u8]) {
+    let path = directory.join(name);
+    fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+    fs::write(path, bytes).expect("written");
+}
+
+/// Every file below a directory, by its path there, sorted.
+fn files(directory: &Path) -> Vec<String> {
+    fn walk(directory: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.is_symlink() {
+                walk(&path, root, found);
+            } else {
+                let name = path.strip_prefix(root).expect("below");
+                found.push(name.display().to_string());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(directory, directory, &mut found);
+    found.sort();
+    found
+}
