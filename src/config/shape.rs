@@ -15,6 +15,8 @@ pub enum Shape {
     Text,
     /// A path of the file system. A fact that begins it may be all of it; elsewhere a fact fills one part.
     Path,
+    /// A path with wildcards, in which a fact has none.
+    Glob,
     /// A URL. As a path, and a fact in its path or query is percent-encoded.
     Url,
     /// A name with slashes in it, as the keys of etcd and Consul are. As a path, but it need not be absolute.
@@ -34,6 +36,8 @@ impl Shaped for String {}
 impl Shaped for i64 {}
 
 impl Shaped for u16 {}
+
+impl Shaped for u64 {}
 
 impl Shaped for PathBuf {
     const SHAPE: Shape = Shape::Path;
@@ -103,11 +107,12 @@ impl Filling {
         let refused = |why: &str| format!("{fact} cannot stand there: {why}");
         let spelled = match self.shape {
             Shape::Text => Ok(value.to_owned()),
-            Shape::Path | Shape::Key => self.in_path(fact, value),
-            Shape::Url => self.in_url(fact, value),
-            Shape::Pattern if value.contains(['*', '?', '[', ']']) => {
+            Shape::Glob if value.contains('\\') => Err("its value has a `\\` in it".to_owned()),
+            Shape::Pattern | Shape::Glob if value.contains(['*', '?', '[', ']']) => {
                 Err("its value is a pattern, and a fact is only ever a name".to_owned())
             }
+            Shape::Path | Shape::Key | Shape::Glob => self.in_path(fact, value),
+            Shape::Url => self.in_url(fact, value),
             Shape::Pattern => Ok(value.to_owned()),
         };
         let spelled = spelled.map_err(|why| refused(&why))?;
@@ -164,7 +169,7 @@ impl Filling {
     pub fn finish(self) -> Result<(String, Option<Fact>), String> {
         match self.shape {
             Shape::Text | Shape::Pattern => {}
-            Shape::Path | Shape::Key => self.check_parts(0, self.text.len())?,
+            Shape::Path | Shape::Key | Shape::Glob => self.check_parts(0, self.text.len())?,
             Shape::Url => {
                 let begin = self.text.find("://").map_or(0, |at| at + "://".len());
                 let path = self.text[begin..].find('/').map(|at| begin + at);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::config::shape::Shape;
 use crate::failure::Failure;
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::copying::{Order, Pattern};
@@ -39,7 +40,7 @@ struct Copy {
 
 fn read(section: &Section<'_>) -> Option<Blueprint> {
     let from = section.required("from", |section, key| {
-        section.texts(key, glob, Secrecy::Public)
+        section.texts_at(Shape::Glob, key, glob)
     });
     if let Some(from) = &from {
         tell_of_same_names(section, from);
