@@ -205,6 +205,30 @@ fn full() {
 }
 
 #[test]
+fn an_attempt_that_is_cut_short_leaves_nothing_that_the_next_one_does_not_remove() {
+    let (from, to) = (Dir::new("copy-cut"), Dir::new("copy-cut-to"));
+    write(&from.0, "d/a", &[1; 600_000]);
+    let globs = format!("{:?}", from.file("**"));
+    let copying = Copying::new(&globs, &to.0, "bwlimit = \"300K\"");
+    let failure = copying
+        .attempt(Duration::from_secs(1))
+        .expect_err("a failure");
+    assert_eq!(
+        (failure.word, failure.passing),
+        (Word::TimedOut, true),
+        "{failure}"
+    );
+    assert!(!to.0.join("d/a").exists());
+    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(files(&to.0), ["d/a"]);
+    let waiting = copying.ear.waiting.lock().expect("no panic").join(", ");
+    assert!(
+        waiting.contains("the copy, 0 bytes of 585.9 KiB"),
+        "{waiting}"
+    );
+}
+
+#[test]
 fn a_file_that_grows_is_copied_up_to_its_length_at_the_start() {
     let (from, to) = (Dir::new("copy-grows"), Dir::new("copy-grows-to"));
     let mut bytes: Vec<u8> = (0..4_000_000_u32).map(|it| (it % 251) as u8).collect();

@@ -16,6 +16,8 @@ const UNIT: &str = "^[A-Za-z0-9:_.\\\\@-]+\\.(service|socket|device|mount|automo
 const UNITS: &str = "^[A-Za-z0-9:_.\\\\@*?!^\\[\\]-]+\\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)$|\\$\\{";
 /// A signal's name.
 const SIGNAL: &str = "^SIG[A-Z0-9]+$";
+/// Bytes a second.
+const RATE: &str = "^[0-9]*[1-9][0-9]*[KMG]?$|\\$\\{";
 const PATH: &str = "^(/|\\$\\{)";
 const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
 const NAME: &str = "^[^\\s/\"]{1,64}$|\\$\\{";
@@ -41,6 +43,7 @@ pub enum Type {
     Units,
     UnitList,
     Signal,
+    Rate,
     Url,
     Urls,
     Name,
@@ -75,6 +78,7 @@ impl Type {
             "unit" => Type::Unit,
             "units" => Type::Units,
             "signal" => Type::Signal,
+            "rate" => Type::Rate,
             "list of units" => Type::UnitList,
             "URL" => Type::Url,
             "URLs" => Type::Urls,
@@ -152,6 +156,7 @@ impl Type {
             Type::Unit => "a unit",
             Type::Units => "a unit, or a list of them",
             Type::Signal => "a signal",
+            Type::Rate => "a rate",
             Type::UnitList => "a list of units",
             Type::Url => "a URL",
             Type::Urls => "a URL, or a list of them",
@@ -221,6 +226,7 @@ impl Type {
             Type::Unit => text(UNIT),
             Type::Units => or_list(text(UNITS)),
             Type::Signal => text(SIGNAL),
+            Type::Rate => text(RATE),
             Type::UnitList => list(text(UNIT)),
             Type::Url => text(URL),
             Type::Urls => or_list(text(URL)),
@@ -253,6 +259,7 @@ impl Type {
             Type::Path | Type::Paths => "\"/srv\"",
             Type::Unit | Type::Units => "\"app.service\"",
             Type::Signal => "\"SIGQUIT\"",
+            Type::Rate => "\"20M\"",
             Type::UnitList => "[\"app@1.service\", \"a-b.mount\"]",
             Type::Url | Type::Urls => "\"http://127.0.0.1:1\"",
             Type::HostList => "[\".example\", \"10.0.0.1\", \"::1\"]",
@@ -298,6 +305,7 @@ impl Type {
             Type::Unit => &["7", "\"app\"", "\"a b.service\""],
             Type::Units => &["7", "\"app\"", "[\"app\"]", "[]"],
             Type::Signal => &["7", "\"QUIT\"", "\"SIGquit\""],
+            Type::Rate => &["7", "\"fast\"", "\"20m\"", "\"-1M\""],
             Type::UnitList => &["\"app.service\"", "[\"app\"]", "[7]"],
             Type::Url => &["7", "\"example.com\"", "\"ftp://a\""],
             Type::Urls => &["7", "\"example.com\"", "[\"ftp://a\"]", "[]"],

@@ -16,6 +16,9 @@ pub(super) fn copy(
     scope: &Scope<'_>,
 ) -> Result<Effect, Failure> {
     order.done.clone_from(&done.versions);
+    order.cut.clone_from(&done.cut);
+    order.token = copying::token();
+    done.cut.push(order.token.clone());
     let mut tally = Tally::new(scope.voice, done);
     let mut hear = |told: Told| match told {
         Told::Skipped(why) => scope.voice.remark(&why),
@@ -37,6 +40,9 @@ pub(super) fn copy(
         told => tally.failed(failed(told)),
     };
     let ended = copying::copy(&order, scope.deadline, scope.cancel, &mut hear);
+    if ended.is_ok() {
+        tally.ended();
+    }
     let cut = ended.err().map(|trouble| cut(&order, scope, trouble));
     tally.end(cut)
 }

@@ -22,7 +22,7 @@ use tally::Done;
 ///   special files are left out, with a remark
 /// - `to` (path; required): the directory that they are copied to; it must be there, since it may be a mount
 /// - `exclude` (list of strings; default none): globs on the names of files and directories that are left out
-/// - `bwlimit` (string; default none): the most bytes a second, like "20M": a number and `K`, `M` or `G` (KiB, MiB, GiB)
+/// - `bwlimit` (rate; default none): the most bytes a second, like "20M": a number and `K`, `M` or `G` (KiB, MiB, GiB)
 pub const KIND: Kind = Kind {
     name: "copy",
     read,

@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Done {
     /// The versions of the files.
     pub(super) versions: Vec<Version>,
+    /// The tokens of attempts that have not ended by themselves.
+    pub(super) cut: Vec<String>,
     listed: usize,
     bytes: u64,
 }
@@ -90,6 +92,11 @@ impl<'a> Tally<'a> {
             Some(first) => first.passing |= failure.passing,
             None => self.first = Some(failure),
         }
+    }
+
+    /// The attempt has left nothing unfinished, and removed what earlier ones had.
+    pub(super) fn ended(&mut self) {
+        self.done.cut.clear();
     }
 
     /// What the attempt came to; `cut` is why it did not come to its end.

@@ -71,7 +71,7 @@ impl Voice {
 fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
     let target = match &order.to {
         None => None,
-        Some(to) => match Target::open(to, order.rehearses) {
+        Some(to) => match Target::open(to, order) {
             Ok(target) => Some(target),
             Err(error) => {
                 let told = Told::Failed {

@@ -38,6 +38,10 @@ pub struct Order {
     pub rate: Option<u64>,
     /// What earlier attempts have copied.
     pub done: Vec<Version>,
+    /// What the names of files that are not whole yet have in them, and nobody else's have: see [`token`].
+    pub token: String,
+    /// The tokens of attempts that were cut short, whose unfinished files are removed.
+    pub cut: Vec<String>,
     /// Whether files are only counted, and the directory is only looked at.
     pub rehearses: bool,
 }
@@ -148,6 +152,14 @@ pub fn copy(
             told => hear(told),
         }
     }
+}
+
+/// A name that no other attempt has, on this machine or another one that copies to the same directory.
+pub fn token() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // Its keys are random.
+    let random = std::collections::hash_map::RandomState::new();
+    format!("{:016x}", random.build_hasher().finish())
 }
 
 /// Finds what is to be copied, in this process, and gives `hear` what is left out and why. Nothing is found where two files

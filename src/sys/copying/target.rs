@@ -1,10 +1,12 @@
 //! The directory that files are copied to: each is written under another name, flushed, read back and renamed.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,7 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, syncfs, unlinkat};
 
 use super::engine::Voice;
 use super::walk::{open_below, open_directory, open_source};
-use super::{CHUNK, PART, Source};
+use super::{CHUNK, Order, PART, Source};
 use crate::sys::digest::{Sha256, hexadecimal};
 
 /// Which bits of a mode are kept: a program of somebody else's must not become root's set-user-ID program.
@@ -91,6 +93,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The length and the SHA-256 of a copy, or why there is none.
+pub(super) type Outcome = Result<(u64, String), Fault>;
+
 /// A file that is written and has no name yet.
 struct Pending {
     source: Source,
@@ -106,15 +111,19 @@ pub(super) struct Target {
     path: PathBuf,
     directory: OwnedFd,
     pending: Vec<Pending>,
+    token: String,
+    /// The tokens of attempts that were cut short, and the directories that were searched for what they have left.
+    cut: Vec<String>,
+    searched: HashSet<PathBuf>,
     count: usize,
     buffer: Vec<u8>,
 }
 
 impl Target {
     /// Opens it; a rehearsal looks whether it can be written, too.
-    pub(super) fn open(path: &Path, rehearses: bool) -> io::Result<Target> {
+    pub(super) fn open(path: &Path, order: &Order) -> io::Result<Target> {
         let directory = open_directory(path)?;
-        if rehearses {
+        if order.rehearses {
             let change = AccessFlags::W_OK | AccessFlags::X_OK;
             faccessat(&directory, ".", change, AtFlags::AT_EACCESS)?;
         }
@@ -122,6 +131,9 @@ impl Target {
             path: path.to_owned(),
             directory,
             pending: Vec::new(),
+            token: order.token.clone(),
+            cut: order.cut.clone(),
+            searched: HashSet::new(),
             count: 0,
             buffer: vec![0; CHUNK],
         })
@@ -152,8 +164,9 @@ impl Target {
         let name = source.name.file_name().unwrap_or_default();
         let mut reading = open_source(from, name).map_err(Fault::Source)?;
         let directory = self.parent(&source.name).map_err(Fault::Target)?;
+        self.search(source.name.parent().unwrap_or(Path::new("")), &directory);
         self.count += 1;
-        let part = OsString::from(format!("{PART}{}", self.count));
+        let part = OsString::from(format!("{PART}{}-{}", self.token, self.count));
         let file = create(&directory, &part).map_err(Fault::Target)?;
         let copied = self.fill(&mut reading, &file, voice);
         match copied {
@@ -213,6 +226,25 @@ impl Target {
         Ok((state.len(), hexadecimal(&digest.finish())))
     }
 
+    /// Removes what attempts that were cut short have left in a directory.
+    fn search(&mut self, path: &Path, directory: &OwnedFd) {
+        if self.cut.is_empty() || self.searched.contains(path) {
+            return;
+        }
+        self.searched.insert(path.to_owned());
+        let begins: Vec<String> = (self.cut.iter())
+            .map(|token| format!("{PART}{token}-"))
+            .collect();
+        let listed = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        for entry in fs::read_dir(listed).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let bytes = name.as_bytes();
+            if begins.iter().any(|it| bytes.starts_with(it.as_bytes())) {
+                remove(directory, &name);
+            }
+        }
+    }
+
     /// The directory of a name, made where it is missing.
     fn parent(&self, name: &Path) -> io::Result<OwnedFd> {
         let mut directory = self.directory.try_clone()?;
@@ -231,7 +263,7 @@ impl Target {
     }
 
     /// Flushes what is written, reads it back, and gives it its name.
-    pub(super) fn finish(&mut self) -> Vec<(Source, Result<(u64, String), Fault>)> {
+    pub(super) fn finish(&mut self) -> Vec<(Source, Outcome)> {
         let pending = std::mem::take(&mut self.pending);
         let flushed = match pending.as_slice() {
             [] => return Vec::new(),
@@ -291,9 +323,8 @@ impl Target {
     }
 }
 
-/// Makes a file that only this process knows. What an attempt that was killed has left under its name is replaced.
+/// Makes a file that only this process knows.
 fn create(directory: &OwnedFd, part: &OsStr) -> io::Result<File> {
-    remove(directory, part);
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(openat(directory, part, flags, Mode::from_bits_truncate(0o600))?.into())
