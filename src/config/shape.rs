@@ -271,6 +271,15 @@ mod tests {
     const FILE: &str = "${file:/etc/farewell-no-such-file}";
 
     #[test]
+    fn a_fact_of_a_glob_has_no_wildcard_and_leads_nowhere_else() {
+        let glob = |value| filled(Shape::Glob, "/var/log/FACT/*.log", FILE, value);
+        assert_eq!(glob("app").as_deref(), Ok("/var/log/app/*.log"));
+        for value in ["*", "a?", "[a]", "\\*", "**", "..", "../../root", "/root"] {
+            assert!(glob(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
     fn a_fact_fills_one_part_of_a_path() {
         for fact in [FILE, "${env:FAREWELL_NOT_SET}"] {
             let path = |text, value| filled(Shape::Path, text, fact, value);

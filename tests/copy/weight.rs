@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use farewell::step::Effect;
@@ -27,8 +28,12 @@ fn peak() -> u64 {
         .unwrap_or_default()
 }
 
+/// One of these tests at a time: their processes have the same parent.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A copy, and the peak of the memory of its process in KiB.
 fn weighed(copying: &Copying) -> u64 {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let ended = std::thread::scope(|threads| {
         let copy = threads.spawn(|| copying.attempt(TIME * 10));
         let mut most = 0;
@@ -93,6 +98,7 @@ fn timed(program: &str, arguments: &[&str]) -> f64 {
 /// Prints how long farewell takes beside rsync and rclone; the fastest of three each, in turn.
 #[test]
 fn time_beside_rsync_and_rclone_is_printed() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let from = Dir::new("copy-beside");
     let large = if is_long() { 1 << 30 } else { 64 << 20 };
     for what in ["large", "small"] {

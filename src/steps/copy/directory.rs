@@ -1,7 +1,5 @@
 //! Copying to a directory.
 
-use std::path::Path;
-
 use super::tally::{Done, Tally, failure, files, size};
 use crate::event::Copied;
 use crate::failure::{Failure, Word};
@@ -66,12 +64,11 @@ pub(super) fn rehearse(order: Order, scope: &Scope<'_>) -> Result<String, Failur
         return Err(failure);
     }
     let (count, bytes) = found.unwrap_or_default();
-    let to = order.to.unwrap_or_default();
     Ok(format!(
         "{} now, {}; {} can be written",
         files(count),
         size(bytes),
-        to.display()
+        order.to.display()
     ))
 }
 
@@ -92,7 +89,7 @@ fn failed(told: Told) -> Failure {
 }
 
 fn cut(order: &Order, scope: &Scope<'_>, trouble: Trouble) -> Failure {
-    let to = order.to.as_deref().unwrap_or(Path::new("/")).display();
+    let to = order.to.display();
     let failed = |word, cause: String| Failure::new(word, to.to_string(), cause);
     match trouble {
         Trouble::TimedOut(reason) => {

@@ -143,7 +143,7 @@ impl Copy {
         Ok(Order {
             from: texts(&self.from)?,
             exclude: texts(&self.exclude)?,
-            to: Some(self.to.get(scope.facts)?),
+            to: self.to.get(scope.facts)?,
             rate: match &self.rate {
                 Some(rate) => Some(rate.get(scope.facts)?),
                 None => None,

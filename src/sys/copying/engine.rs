@@ -69,24 +69,18 @@ impl Voice {
 }
 
 fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
-    let target = match &order.to {
-        None => None,
-        Some(to) => match Target::open(to, order) {
-            Ok(target) => Some(target),
-            Err(error) => {
-                let told = Told::Failed {
-                    path: shown(to),
-                    cause: error.to_string(),
-                    passing: Fault::passes(&error),
-                };
-                return voice.tell(&told);
-            }
-        },
+    let target = match Target::open(&order.to, order) {
+        Ok(target) => target,
+        Err(error) => {
+            let told = Told::Failed {
+                path: shown(&order.to),
+                cause: error.to_string(),
+                passing: Fault::passes(&error),
+            };
+            return voice.tell(&told);
+        }
     };
-    let inode = match &target {
-        Some(target) => Some(target.inode()?),
-        None => None,
-    };
+    let inode = target.inode()?;
     let mut problems = Vec::new();
     let sources = find(order, inode, &mut |told| problems.push(told))?;
     for problem in &problems {
@@ -98,9 +92,9 @@ fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
     let bytes = sources.iter().map(|it| it.size).sum();
     let files = sources.len();
     voice.tell(&Told::Found { files, bytes })?;
-    match target {
-        Some(target) if !order.rehearses => copy(target, &sources, voice),
-        _ => Ok(()),
+    match order.rehearses {
+        true => Ok(()),
+        false => copy(target, &sources, voice),
     }
 }
 

@@ -1,12 +1,11 @@
 //! What is to be copied: all globs together.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::target::Fault;
-use super::walk::{Walk, open_directory, open_source};
+use super::walk::{Walk, open_directory};
 use super::{Order, Pattern, Source, Told, shown};
 
 impl Source {
@@ -20,24 +19,13 @@ impl Source {
         }
         Ok(directory)
     }
-
-    /// Opens it, as far as it is still a regular file and no link.
-    ///
-    /// # Errors
-    /// What the system says; `InvalidInput` for what is none any more.
-    pub fn open(&self) -> io::Result<File> {
-        open_source(
-            &self.open_parent()?,
-            self.name.file_name().unwrap_or_default(),
-        )
-    }
 }
 
 /// What is to be copied, of which what earlier attempts have copied is left out; `None` where two would have the same name.
 /// `target` is the directory, by device and inode, that is not looked into.
 pub(super) fn find(
     order: &Order,
-    target: Option<(u64, u64)>,
+    target: (u64, u64),
     tell: &mut dyn FnMut(Told),
 ) -> io::Result<Option<Vec<Source>>> {
     let mut sources: Vec<Source> = Vec::new();

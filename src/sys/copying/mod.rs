@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use engine::serve;
-pub use pattern::{Pattern, matches};
+pub use pattern::Pattern;
 
 use super::cancel::Cancel;
 use super::guarded::{Conversation, Trouble};
@@ -32,8 +32,8 @@ pub struct Order {
     pub from: Vec<String>,
     /// Globs on names of files and directories that are left out.
     pub exclude: Vec<String>,
-    /// The directory. `None` only looks what would be copied.
-    pub to: Option<PathBuf>,
+    /// The directory.
+    pub to: PathBuf,
     /// The most bytes a second.
     pub rate: Option<u64>,
     /// What earlier attempts have copied.
@@ -59,7 +59,7 @@ pub struct Version {
 
 /// A file that was found.
 #[derive(Clone, Debug)]
-pub struct Source {
+struct Source {
     base: Arc<Path>,
     name: Box<Path>,
     size: u64,
@@ -68,8 +68,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Which version of the file was found.
-    pub fn version(&self) -> Version {
+    fn version(&self) -> Version {
         Version {
             inode: self.inode,
             size: self.size,
@@ -77,13 +76,7 @@ impl Source {
         }
     }
 
-    /// Its name at the target.
-    pub fn name(&self) -> &Path {
-        &self.name
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         self.base.join(&self.name)
     }
 }
@@ -160,15 +153,6 @@ pub fn token() -> String {
     // Its keys are random.
     let random = std::collections::hash_map::RandomState::new();
     format!("{:016x}", random.build_hasher().finish())
-}
-
-/// Finds what is to be copied, in this process, and gives `hear` what is left out and why. Nothing is found where two files
-/// would have the same name.
-///
-/// # Errors
-/// What the system says.
-pub fn find(order: &Order, hear: &mut dyn FnMut(Told)) -> io::Result<Vec<Source>> {
-    finding::find(order, None, hear).map(Option::unwrap_or_default)
 }
 
 fn shown(path: &Path) -> String {

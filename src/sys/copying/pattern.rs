@@ -128,7 +128,7 @@ fn is_fixed(part: &str) -> bool {
 }
 
 /// Whether a name is like a glob without `/`.
-pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     // Where to go on with one byte more under the last `*`.
     let mut again: Option<(usize, usize)> = None;
     let (mut at, mut byte) = (0, 0);
