@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
+use std::process::Command;
 use std::time::Duration;
 
 use farewell::failure::Word;
@@ -98,4 +99,9 @@ fn hangs() {
         .attempt(Duration::from_secs(2))
         .expect_err("a failure");
     assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    // Their directories could not be removed otherwise.
+    for mounted in [&to.0, &images.0] {
+        let ended = Command::new("umount").arg("-l").arg(mounted).status();
+        assert!(ended.expect("umount").success());
+    }
 }
