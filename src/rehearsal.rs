@@ -11,6 +11,7 @@ use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
+use crate::peer::owner;
 use crate::plan::gate::Plan;
 use crate::run::{condition, panics};
 use crate::step::{Scope, Voice};
@@ -247,6 +248,9 @@ impl Stage {
             voice: &remarks,
             needed: &self.plan.needed(index),
         };
+        for warning in owner::warnings(&step.ties, facts) {
+            remarks.warn(&warning);
+        }
         match panics::caught(|| step.action.rehearse(&scope)) {
             Ok(sentence) => remarks.behind(sentence),
             Err(failure) => Answer::Failed(failure),

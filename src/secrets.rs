@@ -3,11 +3,15 @@
 //! Every credential that is read and every value of a secret key is registered here; whatever leaves the process as
 //! text (events, log lines) goes through [`mask`]. The registry is global because the `log` facade is.
 
+mod spelling;
+
 use std::borrow::Cow;
 use std::sync::RwLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
+use spelling::{hexadecimal, html, json, percent, percent_twice, plain, shell};
 
 /// What stands in a text where a secret stood.
 pub const MASK: &str = "********";
@@ -42,7 +46,7 @@ impl Hidden {
         if self.texts.iter().any(|known| known == text) {
             return;
         }
-        for byte in [first, b'%', b'\\'] {
+        for byte in [first, b'%', b'\\', b'&'] {
             self.begins[usize::from(byte)] = true;
         }
         self.texts.push(text.to_owned());
@@ -55,13 +59,16 @@ impl Hidden {
         }
         let rest = &text[at..];
         let may_begin = |secret: &&String| {
-            matches!(text[at], b'%' | b'\\') || secret.as_bytes().first() == Some(&text[at])
+            matches!(text[at], b'%' | b'\\' | b'&') || secret.as_bytes().first() == Some(&text[at])
         };
         let spelled = |secret: &String| {
             [
                 plain(rest, secret),
                 percent(rest, secret),
                 json(rest, secret),
+                percent_twice(rest, secret),
+                html(rest, secret),
+                shell(rest, secret),
             ]
             .into_iter()
             .flatten()
@@ -73,8 +80,8 @@ impl Hidden {
 }
 
 /// Hides `secret` from now on, in the spellings in which a peer or a child may repeat it: as it is, line by line,
-/// escaped as JSON, percent-encoded, decoded as a form is, and in both alphabets of base64, there also in the middle of
-/// something longer.
+/// escaped as JSON, HTML or XML, quoted for a shell, percent-encoded once and twice, decoded as a form is, in hexadecimal,
+/// and in both alphabets of base64, there also in the middle of something longer.
 pub fn hide(secret: &str) {
     let mut hidden = HIDDEN
         .write()
@@ -88,6 +95,11 @@ pub fn hide(secret: &str) {
         hidden.add(text);
         for decoded in form_decoded(text) {
             hidden.add(&decoded);
+        }
+        if text.len() >= TELLING {
+            let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+            hidden.add(&digits.to_ascii_uppercase());
+            hidden.add(&digits);
         }
         for alphabet in [STANDARD, URL_SAFE] {
             hidden.add(alphabet.encode(text).trim_end_matches('='));
@@ -181,70 +193,8 @@ pub fn longest() -> usize {
         .read()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let longest = hidden.texts.iter().map(String::len).max();
-    // As `\u001b` spells one byte.
+    // As `\u001b` or `&quot;` spells one byte.
     longest.map_or(0, |length| 6 * length)
-}
-
-/// The length of `secret` as it is, at the beginning of `text`.
-fn plain(text: &[u8], secret: &str) -> Option<usize> {
-    text.starts_with(secret.as_bytes()).then_some(secret.len())
-}
-
-/// The same, percent-encoded, whichever bytes whoever did it found necessary to encode.
-fn percent(text: &[u8], secret: &str) -> Option<usize> {
-    let mut length = 0;
-    for byte in secret.bytes() {
-        let rest = text.get(length..)?;
-        length += match *rest.first()? {
-            b'%' if hexadecimal(rest.get(1..3)?)? == u32::from(byte) => 3,
-            b'%' => return None,
-            b'+' if byte == b' ' => 1,
-            found if found == byte => 1,
-            _ => return None,
-        };
-    }
-    Some(length)
-}
-
-/// The same, escaped as in a JSON string, whichever characters whoever did it found necessary to escape.
-fn json(text: &[u8], secret: &str) -> Option<usize> {
-    const SHORT: [(char, u8); 8] = [
-        ('"', b'"'),
-        ('\\', b'\\'),
-        ('/', b'/'),
-        ('\n', b'n'),
-        ('\r', b'r'),
-        ('\t', b't'),
-        ('\u{8}', b'b'),
-        ('\u{c}', b'f'),
-    ];
-    let mut length = 0;
-    for character in secret.chars() {
-        let rest = text.get(length..)?;
-        length += match (rest.first()?, rest.get(1)) {
-            (b'\\', Some(b'u')) => {
-                let mut units = [0; 2];
-                let units = character.encode_utf16(&mut units);
-                for (at, unit) in units.iter().enumerate() {
-                    let escape = rest.get(6 * at..6 * at + 6)?;
-                    let digits = escape.strip_prefix(b"\\u")?;
-                    if hexadecimal(digits)? != u32::from(*unit) {
-                        return None;
-                    }
-                }
-                6 * units.len()
-            }
-            (b'\\', Some(letter)) if SHORT.contains(&(character, *letter)) => 2,
-            (b'\\', _) => return None,
-            _ => plain(rest, character.encode_utf8(&mut [0; 4]))?,
-        };
-    }
-    Some(length)
-}
-
-fn hexadecimal(digits: &[u8]) -> Option<u32> {
-    let digit = |value: u32, digit: &u8| Some(16 * value + char::from(*digit).to_digit(16)?);
-    digits.iter().try_fold(0, digit)
 }
 
 #[cfg(test)]
@@ -276,6 +226,24 @@ mod tests {
             r"p\u00e4\/s% \ud83d\uDD11\\\\\u003ck\u003E",
         ] {
             assert_eq!(mask(&format!("a {text} b")), "a ******** b", "{text}");
+        }
+    }
+
+    #[test]
+    fn what_templates_shells_and_dumps_make_of_a_secret_is_masked() {
+        hide("it's <a> & \"b\" 100%");
+        for text in [
+            "it&#39;s &lt;a&gt; &amp; &quot;b&quot; 100%",
+            "it&apos;s &#60;a&#x3E; &#x26; &#34;b&#X22; 100&#37;",
+            r#"'it'\''s <a> & "b" 100%'"#,
+            r#"'it'"'"'s <a> & "b" 100%'"#,
+            r#"it\'s\ \<a\>\ \&\ \"b\"\ 100%"#,
+            "it%2527s%2520%253Ca%253e%2520%2526%2520%2522b%2522%2520100%2525",
+            "69742773203c613e2026202262222031303025",
+            "69742773203C613E2026202262222031303025",
+        ] {
+            let masked = mask(text).replace(MASK, "");
+            assert!(masked.len() <= 2, "{text}: {masked}");
         }
     }
 

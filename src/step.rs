@@ -174,6 +174,8 @@ pub struct Ties {
     pub paths: Vec<Field<PathBuf>>,
     /// Peers that it talks to. Where one is on this machine, its unit must outlive the run.
     pub peers: Vec<Field<Endpoint>>,
+    /// Whether the peers get credentials.
+    pub credentials: bool,
 }
 
 /// How a kind uses its time, which decides the defaults of `attempts` and `attempt-timeout`.

@@ -120,6 +120,8 @@ fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Fac
         facts.look_at_machine();
         let mut values = kept.facts();
         values.extend(facts.found());
+        // An earlier configuration may have had them elsewhere.
+        values.retain(|name, _| !facts.is_secret(name));
         kept.keep_facts(&values)?;
         kept.keep_plan(files)?;
         let learnt = kept.learnt().unwrap_or_default();

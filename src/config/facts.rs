@@ -1,6 +1,6 @@
 //! What `${…}` stands for, looked up when it is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -30,6 +30,8 @@ pub struct Facts {
     progress: Mutex<(event::Result, Vec<String>)>,
     kept: Values,
     found: Mutex<Values>,
+    /// Those that stand in secrets, by how they are written.
+    secret: Mutex<BTreeSet<String>>,
     /// What was asked of the trigger.
     asked: AtomicU8,
 }
@@ -55,6 +57,7 @@ impl Facts {
             progress,
             kept: Values::new(),
             found: Mutex::default(),
+            secret: Mutex::default(),
             asked: AtomicU8::new(Asked::Nothing as u8),
         }
     }
@@ -116,9 +119,26 @@ impl Facts {
         }
     }
 
-    /// What was looked up of this machine so far, for later: no credentials, and nothing of the run itself.
+    /// What was looked up of this machine so far, for later: no credentials, nothing that stands in a secret, and nothing
+    /// of the run itself.
     pub fn found(&self) -> Values {
-        self.lock_found().clone()
+        let mut found = self.lock_found().clone();
+        found.retain(|name, _| !self.is_secret(name));
+        found
+    }
+
+    /// Keeps the values of what is read for a secret out of what is kept for later.
+    pub fn keep_secret(&self, template: &Template) {
+        let read = (template.facts())
+            .filter(|it| matches!(it, Fact::Env(_) | Fact::File(_) | Fact::Json(..)));
+        let mut secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        secret.extend(read.map(Fact::to_string));
+    }
+
+    /// Whether a fact stands in a secret, as far as that was looked up.
+    pub fn is_secret(&self, name: &str) -> bool {
+        let secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        secret.contains(name)
     }
 
     fn lock_found(&self) -> MutexGuard<'_, Values> {

@@ -1,5 +1,6 @@
 //! Where the credentials of a peer may go, when a fact names its host.
 
+use super::owner;
 use crate::config::facts::Facts;
 use crate::config::hosts::Hosts;
 use crate::config::section::{Field, Section};
@@ -27,6 +28,12 @@ impl Destination {
         let destination = Destination { hosts };
         let hosts = destination.hosts.as_ref();
         for url in urls {
+            if hosts.is_some() {
+                let its = url.clone();
+                section.caution("url", url.literal().is_some(), move |facts| {
+                    in_the_open(&its, facts)
+                });
+            }
             let Some(fact) = url.host_fact() else {
                 continue;
             };
@@ -46,6 +53,11 @@ impl Destination {
             }
         }
         destination
+    }
+
+    /// Whether the peer gets credentials.
+    pub fn gets_credentials(&self) -> bool {
+        self.hosts.is_some()
     }
 
     /// The address of a URL, with the facts as they are now.
@@ -71,6 +83,21 @@ impl Destination {
             _ => Ok(()),
         }
     }
+}
+
+/// Says so where credentials leave this machine without TLS.
+fn in_the_open(url: &Field<Endpoint>, facts: &Facts) -> Result<(), String> {
+    // A fact that cannot be read is told by the field itself.
+    let Ok(endpoint) = url.get(facts) else {
+        return Ok(());
+    };
+    if endpoint.is_https() || owner::is_of_this_machine(&endpoint) {
+        return Ok(());
+    }
+    Err(format!(
+        "the credentials of this step go to {} over plain http, where everybody on the way can read them: use https://",
+        endpoint.host()
+    ))
 }
 
 fn unlisted(fact: &Fact, hosts: Option<&Hosts>) -> String {

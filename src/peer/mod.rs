@@ -3,6 +3,9 @@
 mod destination;
 mod expectation;
 pub mod form;
+pub mod naming;
+pub mod owner;
+mod parameters;
 mod session;
 mod verdict;
 
@@ -152,11 +155,13 @@ impl Peer {
             });
         }
         let urls = urls?;
+        parameters::warn_of_secrets(section, &urls);
         let is_secret = headers
             .iter()
             .any(|(name, _)| secrecy(name) == Secrecy::Secret);
+        let destination = Destination::read(section, &urls, is_secret);
         Some(Peer {
-            destination: Destination::read(section, &urls, is_secret),
+            destination,
             urls,
             headers,
             account,
@@ -257,6 +262,7 @@ impl Peer {
                 .chain(sockets)
                 .collect(),
             peers: self.urls.clone(),
+            credentials: self.destination.gets_credentials(),
             ..Ties::default()
         }
     }
@@ -308,7 +314,9 @@ impl Peer {
             server_name: None,
             ..tls.clone()
         };
+        let with_credentials = self.headers.iter().filter(|(_, it)| it.is_secret());
         let session = Session {
+            with_credentials: with_credentials.map(|(name, _)| name.clone()).collect(),
             http: scope.http,
             configured: endpoints.clone().into(),
             endpoints,
@@ -330,20 +338,9 @@ pub struct Account {
 }
 
 fn secrecy(header: &str) -> Secrecy {
-    let name = header.to_ascii_lowercase();
-    let is_secret = ["authorization", "cookie"]
-        .iter()
-        .any(|it| name.ends_with(it))
-        || ["token", "-key", "password"]
-            .iter()
-            .any(|it| name.ends_with(it))
-        || name.contains("secret");
-    // Usually the run's id, which must stay readable everywhere.
-    let is_secret = is_secret && name != "idempotency-key";
-    if is_secret {
-        Secrecy::Secret
-    } else {
-        Secrecy::MayHold
+    match naming::credential(header) {
+        Some(_) => Secrecy::Secret,
+        None => Secrecy::MayHold,
     }
 }
 

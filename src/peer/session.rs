@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::naming::{Credential, credential};
 use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::sys::http::{
@@ -17,6 +18,8 @@ pub struct Session<'a> {
     /// Which of them answered last, to be kept beyond this attempt.
     pub(super) preferred: Option<&'a AtomicUsize>,
     pub(super) headers: Vec<(String, String)>,
+    /// The names of headers that hold credentials, whatever they are called.
+    pub(super) with_credentials: Arc<[String]>,
     pub(super) tls: Arc<TlsFiles>,
     /// The configured addresses. Every other one was announced by a peer.
     pub(super) configured: Arc<[Endpoint]>,
@@ -63,19 +66,19 @@ impl<'a> Session<'a> {
         self.endpoints.get(at)
     }
 
-    /// The same credentials at other addresses of the same cluster. Of those that a peer has announced, one without TLS is left
-    /// out where the configuration has only some with it; each proves its own name, and gets no password.
+    /// The same at other addresses of the same cluster. Of those that a peer has announced, unix sockets are left out, and
+    /// so is one without TLS where a configured one has it. Each proves its own name, gets a token over TLS alone, and gets
+    /// no password.
     pub fn elsewhere(&self, mut endpoints: Vec<Endpoint>) -> Session<'a> {
-        let needs_tls = self.configured.iter().all(Endpoint::is_https);
-        endpoints.retain(|it| it.is_https() || !needs_tls || self.is_configured(it));
+        let needs_tls = self.configured.iter().any(Endpoint::is_https);
+        endpoints.retain(|it| {
+            let is_weaker = it.socket().is_some() || needs_tls && !it.is_https();
+            !is_weaker || self.is_configured(it)
+        });
         Session {
-            http: self.http,
             endpoints,
             preferred: None,
-            headers: self.headers.clone(),
-            tls: self.tls.clone(),
-            configured: self.configured.clone(),
-            tls_of_others: self.tls_of_others.clone(),
+            ..self.clone()
         }
     }
 
@@ -234,24 +237,39 @@ impl<'a> Session<'a> {
         self.http.lines(endpoint, tls, &request, deadline, hear)
     }
 
-    /// The request with the configured headers, as far as it does not set them itself. A password goes to configured
-    /// addresses alone.
+    /// The request with the configured headers, as far as it does not set them itself and the address may have them.
     fn completed(&self, request: &Request, endpoint: &Endpoint) -> Request {
         let mut request = request.clone();
-        let is_configured = self.is_configured(endpoint);
         let own = self.headers.iter().filter(|(name, value)| {
-            let is_password = name.eq_ignore_ascii_case("authorization")
-                && value
-                    .get(..6)
-                    .is_some_and(|it| it.eq_ignore_ascii_case("basic "));
             let mut theirs = request.headers.iter();
-            (is_configured || !is_password)
+            self.may_have(endpoint, name, value)
                 && !theirs.any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
         });
         let own: Vec<_> = own.cloned().collect();
         request.headers.extend(own);
         request
     }
+
+    /// Whether an address may have this header: one that a peer has announced gets no password, and other credentials only
+    /// over TLS, where the authorities that `url` is proven by vouch for it.
+    fn may_have(&self, endpoint: &Endpoint, name: &str, value: &str) -> bool {
+        let is_listed = || {
+            let mut listed = self.with_credentials.iter();
+            listed.any(|it| it.eq_ignore_ascii_case(name))
+        };
+        self.is_configured(endpoint)
+            || match credential(name) {
+                Some(Credential::Password) => false,
+                Some(Credential::Token) => endpoint.is_https() && !is_basic(value),
+                None => endpoint.is_https() || !is_listed(),
+            }
+    }
+}
+
+/// Whether it is a name and a password (RFC 7617).
+fn is_basic(value: &str) -> bool {
+    let scheme = value.trim_start().get(..6);
+    scheme.is_some_and(|it| it.eq_ignore_ascii_case("basic "))
 }
 
 /// When the next address is asked.

@@ -180,7 +180,7 @@ impl Passage {
         for (file, step, check) in self.checks.iter().filter(|(_, _, it)| is_due(it)) {
             if let Some((line, key, message)) = check.look(facts) {
                 self.problems.push(Problem {
-                    severity: Severity::Error,
+                    severity: check.severity(),
                     file: file.clone(),
                     line,
                     step: step.clone(),

@@ -9,6 +9,7 @@ use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 use crate::failure::{Failure, Word};
+use crate::peer::naming;
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::cancel::Cancel;
 use crate::sys::guarded::{Obstacle, Trouble};
@@ -60,6 +61,15 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let user = section.text("user", user_name, Secrecy::Public);
     let working_directory = section.text("working-directory", path, Secrecy::Public);
     let environment = section.map("environment", variable, plain, |_| Secrecy::MayHold);
+    for (name, value) in &environment {
+        // What names a file is no secret itself.
+        let is_plain = value
+            .literal()
+            .is_some_and(|it| !it.is_empty() && !it.starts_with('/'));
+        if is_plain && naming::credential(name).is_some() {
+            section.caution_of_plain_text("environment");
+        }
+    }
     let expect = section.integers("expect", 0..=255);
     let grace = section.duration("grace");
     let leave_behind = section.boolean("leave-behind");

@@ -196,6 +196,7 @@ ipv4     2 udp      17 29 src=192.0.2.7 dst=192.0.2.1 sport=40003 dport=8080 src
             state,
             unsent: 0,
             inode: 1,
+            user: 0,
         };
         let listener = socket("[::]:80", "[::]:0", State::Listen);
         assert!(!found[0].is_in_use(&[listener]), "its end is gone");

@@ -55,6 +55,23 @@ pub fn socket_listeners(paths: &[&Path]) -> io::Result<Vec<Option<Listening>>> {
     held(answering.collect())
 }
 
+/// The users who made the sockets that would answer at `addresses`, all of which are this machine's.
+///
+/// # Errors
+/// As [`listeners`].
+pub fn users(addresses: &[SocketAddr]) -> io::Result<Vec<u32>> {
+    let mut sockets = Vec::new();
+    sockets::each("self", |socket| {
+        if socket.state == State::Listen {
+            sockets.push(socket);
+        }
+    })?;
+    let asked = addresses.iter();
+    let inodes: HashSet<u64> = asked.flat_map(|it| answering(&sockets, *it)).collect();
+    let users = sockets.iter().filter(|it| inodes.contains(&it.inode));
+    Ok(users.map(|it| it.user).collect())
+}
+
 /// The path without links; as it is where it leads nowhere.
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
@@ -190,6 +207,7 @@ mod tests {
             state: State::Listen,
             unsent: 0,
             inode,
+            user: 0,
         })
         .collect();
         for (address, expected) in [

@@ -38,6 +38,8 @@ pub struct Socket {
     pub unsent: u32,
     /// The inode of the open file; 0 where no process has it open any more (an orphan).
     pub inode: u64,
+    /// The user who made it.
+    pub user: u32,
 }
 
 impl Socket {
@@ -73,7 +75,8 @@ impl Socket {
             remote,
             state,
             unsent: u32::from_str_radix(unsent, 16).ok()?,
-            inode: fields.nth(4)?.parse().ok()?,
+            user: fields.nth(2)?.parse().ok()?,
+            inode: fields.nth(1)?.parse().ok()?,
         })
     }
 }
@@ -154,6 +157,7 @@ mod tests {
                 state: State::Listen,
                 unsent: 16,
                 inode: 4711,
+                user: 1000,
             };
             assert_eq!(
                 Socket::parse(&line(address, "0A", "00000010", 4711)),

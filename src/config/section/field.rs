@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::kept::source;
 use crate::config::facts::Facts;
+use crate::config::problem::Severity;
 use crate::config::shape::{self, Shape};
 use crate::config::template::{Fact, Part, Template};
 use crate::failure::{Failure, Word};
@@ -65,6 +66,9 @@ impl<T> Field<T> {
     }
 
     fn try_get_from(&self, facts: &Facts) -> Result<(T, Option<Fact>), String> {
+        if self.secrecy == Secrecy::Secret {
+            facts.keep_secret(&self.template);
+        }
         let (text, host) = facts.render_at(self.shape, &self.template)?;
         Ok((self.understood(text)?, host))
     }
@@ -76,6 +80,11 @@ impl<T> Field<T> {
     pub fn get_from(&self, facts: &Facts) -> Result<(T, Option<Fact>), Failure> {
         self.try_get_from(facts)
             .map_err(|cause| self.failure(cause))
+    }
+
+    /// The string as it is written, with the facts' names in it.
+    pub fn written(&self) -> String {
+        self.template.to_string()
     }
 
     fn understood(&self, text: String) -> Result<T, String> {
@@ -137,6 +146,11 @@ impl<T> Field<T> {
         shape::host_fact(&self.template)
     }
 
+    /// Whether it is a secret, or has a credential in it.
+    pub fn is_secret(&self) -> bool {
+        self.secrecy == Secrecy::Secret || self.template.is_secret()
+    }
+
     /// Whether it is a secret that stands in the configuration itself.
     pub fn is_plain_secret(&self) -> bool {
         self.secrecy == Secrecy::Secret && self.literal().is_some()
@@ -154,6 +168,7 @@ pub(super) type Look = Box<dyn Fn(&Facts) -> Result<(), String>>;
 pub struct Check {
     pub(super) line: usize,
     pub(super) key: String,
+    pub(super) severity: Severity,
     /// Whether it needs no fact, and can be taken on a build machine too.
     pub(super) is_early: bool,
     pub(super) look: Look,
@@ -163,6 +178,11 @@ impl Check {
     /// Whether it can be taken where the facts of the later machine are not there yet.
     pub fn is_early(&self) -> bool {
         self.is_early
+    }
+
+    /// How bad it is when something is found.
+    pub fn severity(&self) -> Severity {
+        self.severity
     }
 
     /// Takes the look; the problem found, as (line, key, message).

@@ -1,5 +1,6 @@
 //! Reading one table of the configuration key by key, with every problem told and none hiding another.
 
+mod caution;
 mod field;
 mod kept;
 mod reading;

@@ -10,7 +10,7 @@ use crate::config::problem::{Problem, Severity};
 
 /// What is found while the tables of one step (or of `[farewell]`) are read.
 pub struct Reading<'a> {
-    file: &'a Path,
+    pub(super) file: &'a Path,
     step: Option<String>,
     /// Facts for strings that the plan itself needs; `None` on a build machine, where they are not there yet.
     pub(super) facts: Option<&'a Facts>,

@@ -6,6 +6,7 @@ use super::field::{Check, Field, Secrecy};
 use super::table::Section;
 use crate::config::document::{Located, Value};
 use crate::config::facts::Facts;
+use crate::config::problem::Severity;
 use crate::config::shape::{Shape, Shaped};
 use crate::config::template::Template;
 use crate::secrets;
@@ -113,10 +114,12 @@ impl<'a> Section<'a> {
             self.reading.check(Check {
                 line: located.line,
                 key,
+                severity: Severity::Error,
                 is_early: false,
                 look,
             });
         }
+        self.caution_of_secret(&field, located.line);
         Some(field)
     }
 

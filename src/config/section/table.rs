@@ -7,6 +7,7 @@ use super::reading::Reading;
 use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::hosts::Hosts;
+use crate::config::problem::Severity;
 use crate::config::suggestion::did_you_mean;
 
 const MISSING: &str = "missing";
@@ -88,19 +89,31 @@ impl<'a> Section<'a> {
 
     /// Adds a look that `check` takes at a key when it knows the facts: at what belongs together, or lies on the disk.
     pub fn check(&self, key: &str, look: impl Fn(&Facts) -> Result<(), String> + 'static) {
-        self.add_check(key, false, Box::new(look));
+        self.add_check(key, Severity::Error, false, Box::new(look));
     }
 
     /// Adds something that `check` and `start` refuse, and that costs a run no more than the step.
     pub fn refuse(&self, key: &str, message: String) {
-        self.add_check(key, true, Box::new(move |_| Err(message.clone())));
+        let look = Box::new(move |_: &Facts| Err(message.clone()));
+        self.add_check(key, Severity::Error, true, look);
     }
 
-    fn add_check(&self, key: &str, is_early: bool, look: Look) {
+    /// Adds something that `check` and `start` warn of, and a run does not. `is_early`: it depends on no fact.
+    pub fn caution(
+        &self,
+        key: &str,
+        is_early: bool,
+        look: impl Fn(&Facts) -> Result<(), String> + 'static,
+    ) {
+        self.add_check(key, Severity::Warning, is_early, Box::new(look));
+    }
+
+    fn add_check(&self, key: &str, severity: Severity, is_early: bool, look: Look) {
         let (line, key) = (self.line_of(key), format!("{}{key}", self.prefix));
         self.reading.check(Check {
             line,
             key,
+            severity,
             is_early,
             look,
         });

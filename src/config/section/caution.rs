@@ -1,0 +1,102 @@
+//! What `check` and `start` warn of where a secret is configured.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::field::{Check, Field, Secrecy};
+use super::table::Section;
+use crate::config::facts::Facts;
+use crate::config::problem::Severity;
+use crate::config::template::Fact;
+
+/// A secret with fewer characters is a word that stands in many a text.
+const SHORTEST: usize = 8;
+
+impl Section<'_> {
+    /// Warns of a secret that stands in the configuration itself, and of one that is short.
+    pub(super) fn caution_of_secret<T: 'static>(&self, field: &Field<T>, line: usize) {
+        if !field.is_secret() {
+            return;
+        }
+        let add = |is_early: bool, look: Box<dyn Fn(&Facts) -> Result<(), String>>| {
+            self.reading.check(Check {
+                line,
+                key: field.key.clone(),
+                severity: Severity::Warning,
+                is_early,
+                look,
+            });
+        };
+        let is_plain = field.is_plain_secret();
+        if is_plain && field.literal() != Some("") {
+            let file = self.reading.file.to_owned();
+            add(true, Box::new(move |_| Err(in_plain_text(&file))));
+        }
+        let (template, secrecy) = (field.template.clone(), field.secrecy);
+        add(
+            is_plain,
+            Box::new(move |facts| {
+                let credentials: Vec<&Fact> = (template.facts())
+                    .filter(|it| matches!(it, Fact::Credential(_)))
+                    .collect();
+                let secrets: Vec<String> = match (credentials.is_empty(), secrecy) {
+                    (true, Secrecy::Secret) => facts.render(&template).into_iter().collect(),
+                    _ => (credentials.into_iter())
+                        .filter_map(|it| facts.value(it).ok())
+                        .collect(),
+                };
+                match secrets.iter().any(|it| is_short(it)) {
+                    true => Err(format!(
+                        "the secret has fewer than {SHORTEST} characters: it is easy to guess, and wherever its characters \
+                         stand in the output of a run, {} is shown instead",
+                        crate::secrets::MASK
+                    )),
+                    false => Ok(()),
+                }
+            }),
+        );
+    }
+
+    /// Warns of a secret in plain text that stands in a key which is no secret as a whole.
+    pub fn caution_of_plain_text(&self, key: &str) {
+        let file = self.reading.file.to_owned();
+        self.caution(key, true, move |_| Err(in_plain_text(&file)));
+    }
+}
+
+/// Whether it is short, without the word that says what it is (`Bearer`). What is empty is no secret.
+fn is_short(secret: &str) -> bool {
+    let bare = secret.trim().rsplit(' ').next().unwrap_or_default();
+    (1..SHORTEST).contains(&bare.chars().count())
+}
+
+fn in_plain_text(file: &Path) -> String {
+    let advice = "a secret stands here in plain text: put it into a file in /etc/credstore (mode 0600) and write \
+                  ${credential:NAME}";
+    let mode = fs::metadata(file).map(|it| it.permissions().mode() & 0o777);
+    match mode {
+        Ok(mode) if mode & 0o004 != 0 => {
+            let file = file.display();
+            format!(
+                "{advice}; every user of this machine can read it (mode {mode:04o}): chmod o= {file}"
+            )
+        }
+        _ => advice.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_short_without_the_word_before_it() {
+        for short in ["x", "Bearer abc", "1234567", "Bearer  abc ", "äöüäöüä"] {
+            assert!(is_short(short), "{short}");
+        }
+        for long in ["", " ", "12345678", "Bearer 12345678"] {
+            assert!(!is_short(long), "{long}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Who would get the credentials that are sent to an address of this machine.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::config::facts::Facts;
+use crate::step::Ties;
+use crate::sys::http::Endpoint;
+use crate::sys::{host, listeners, signals};
+
+/// The numbers of ordinary users, as systemd and login.defs(5) share them out; the last ones are those of
+/// systemd-homed.
+const USERS: [RangeInclusive<u32>; 2] = [1000..=60000, 60001..=60513];
+
+/// Whether what is sent there leaves this machine not at all: a unix socket, the loopback, or an address of its own.
+pub(super) fn is_of_this_machine(endpoint: &Endpoint) -> bool {
+    endpoint.socket().is_some() || !local(endpoint).is_empty()
+}
+
+/// The addresses of an endpoint's host that are this machine's; names but those of the loopback are not looked up.
+fn local(endpoint: &Endpoint) -> Vec<SocketAddr> {
+    let name = endpoint.host().trim_end_matches('.');
+    let addresses: Vec<IpAddr> = match name.parse::<IpAddr>() {
+        Ok(address) if is_own(address.to_canonical()) => vec![address],
+        Ok(_) => Vec::new(),
+        Err(_) if name == "localhost" || name.ends_with(".localhost") => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Err(_) => Vec::new(),
+    };
+    let at_port = |it| SocketAddr::new(it, endpoint.port());
+    addresses.into_iter().map(at_port).collect()
+}
+
+fn is_own(address: IpAddr) -> bool {
+    let is_listed = || host::addresses().is_ok_and(|own| own.contains(&address));
+    address.is_loopback() || address.is_unspecified() || is_listed()
+}
+
+/// Warns of peers on this machine that get credentials, where an ordinary user listens. Over TLS they prove who they are.
+pub fn warnings(ties: &Ties, facts: &Facts) -> Vec<String> {
+    let peers = ties.peers.iter().filter(|_| ties.credentials);
+    let peers = peers.filter_map(|it| it.get(facts).ok());
+    let mut warnings: Vec<String> = peers
+        .filter(|it| !it.is_https())
+        .filter_map(|endpoint| {
+            let user = owner(&endpoint)?;
+            Some(format!(
+                "the user with the id {user} listens at {endpoint}, and would get the credentials of this step: anybody can \
+                 listen there while the service is down; have it listen on a unix socket in a directory of its own, or speak \
+                 TLS"
+            ))
+        })
+        .collect();
+    warnings.dedup();
+    warnings
+}
+
+/// The ordinary user who listens there; `None` where it is somebody else, this process' own user, or nobody.
+fn owner(endpoint: &Endpoint) -> Option<u32> {
+    let users: Vec<u32> = match endpoint.socket() {
+        Some(path) => fs::metadata(path).map(|it| it.uid()).into_iter().collect(),
+        None => listeners::users(&local(endpoint)).unwrap_or_default(),
+    };
+    let is_ordinary = |it: &u32| USERS.iter().any(|range| range.contains(it));
+    let own = signals::user();
+    users.into_iter().find(|it| is_ordinary(it) && *it != own)
+}
