@@ -100,7 +100,7 @@ fn a_credential_that_others_can_read_is_refused() {
     let step = "[[step]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://127.0.0.1:1/\"\nuser = \"u\"\n\
                 password = \"${credential:token}\"\n";
     fs::write(dir.file("a.toml"), step).expect("written");
-    fs::write(dir.file("token"), "hunter2\n").expect("written");
+    fs::write(dir.file("token"), "hunter2-and-more\n").expect("written");
     let check_with = |mode| {
         fs::set_permissions(dir.file("token"), fs::Permissions::from_mode(mode)).expect("set");
         Said::by(

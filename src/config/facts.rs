@@ -129,10 +129,13 @@ impl Facts {
 
     /// Keeps the values of what is read for a secret out of what is kept for later.
     pub fn keep_secret(&self, template: &Template) {
-        let read = (template.facts())
-            .filter(|it| matches!(it, Fact::Env(_) | Fact::File(_) | Fact::Json(..)));
         let mut secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
-        secret.extend(read.map(Fact::to_string));
+        secret.extend(
+            template
+                .facts()
+                .filter(|it| it.is_read())
+                .map(Fact::to_string),
+        );
     }
 
     /// Whether a fact stands in a secret, as far as that was looked up.

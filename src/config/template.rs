@@ -98,6 +98,11 @@ impl Fact {
         }
     }
 
+    /// Whether it comes from a file or the environment, and is read anew each time.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Fact::Env(_) | Fact::File(_) | Fact::Json(..))
+    }
+
     /// Whether it is known only while a run lasts.
     pub fn is_of_run(&self) -> bool {
         matches!(
