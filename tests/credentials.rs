@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use nix::unistd::{Uid, geteuid, setfsuid};
 use support::installed::Installed;
 use support::loopback::{Asked, Loopback, Reply};
 use support::program::{Said, Setting};
-use support::servers::{TlsServer, make_certificates};
+use support::servers::{TlsServer, answer, make_certificates, read_request};
 use support::{Dir, Run, step};
 
 const SECRET: &str = "s3cret-of-a-member";
@@ -293,6 +294,16 @@ fn a_secret_is_not_kept_with_the_facts_and_costs_no_run() {
     assert!(!said.stderr.contains("in plain text"), "{said:?}");
 }
 
+/// Reads a request, and says 200 to it.
+fn answer_one<S: Read + Write>(stream: S) {
+    let mut stream = BufReader::new(stream);
+    if read_request(&mut stream).is_some() {
+        let whole = answer("200 OK", "", "{}");
+        // Whoever asked may have gone.
+        let _ = stream.get_mut().write_all(whole.as_bytes());
+    }
+}
+
 /// What `rehearse` says of a step with credentials, whose peer is a socket that `user` has made.
 fn rehearsed(name: &str, user: u32, keys: &str) -> Said {
     let make = move || {
@@ -303,10 +314,7 @@ fn rehearsed(name: &str, user: u32, keys: &str) -> Said {
     let listener = std::thread::spawn(make).join().expect("a socket");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let whole = support::servers::answer("200 OK", "", "{}");
-            let _ = std::io::Write::write_all(&mut stream, whole.as_bytes());
-        }
+        listener.incoming().flatten().for_each(answer_one);
     });
     let setting = Setting::new(
         &format!("credentials-owner-{name}"),
@@ -331,6 +339,25 @@ fn a_rehearsal_warns_where_an_ordinary_user_would_get_credentials() {
     let said = rehearsed("user", 1234, account);
     assert!(is_told(&said), "{said:?}");
     assert!(said.stdout.contains("1 warning"), "{said:?}");
+    // A unix socket has an owner, too.
+    let dir = Dir::new("credentials-owner-socket");
+    let path = dir.file("agent.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    std::os::unix::fs::chown(&path, Some(1234), None).expect("given away");
+    std::thread::spawn(move || {
+        listener.incoming().flatten().for_each(answer_one);
+    });
+    let setting = Setting::new(
+        "credentials-owner-unix",
+        &http(&format!("url = \"unix://{path}:/\"\n{account}")),
+    );
+    dir.credential("long", "a-long-secret");
+    let said = Said::by(
+        setting
+            .command(&["rehearse"])
+            .env("CREDENTIALS_DIRECTORY", &dir.0),
+    );
+    assert!(is_told(&said), "{said:?}");
     for (name, user, keys) in [
         ("system", 0, account),
         ("daemon", 120, account),

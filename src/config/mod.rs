@@ -1,5 +1,6 @@
 //! From files to typed shapes: fragments, tables, facts. Nothing is decided here.
 
+mod credential;
 pub mod document;
 pub mod duration;
 pub mod facts;
