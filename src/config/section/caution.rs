@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::field::{Check, Field, Secrecy};
+use super::field::{Check, Field, Look, Secrecy};
 use super::table::Section;
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
@@ -19,7 +19,7 @@ impl Section<'_> {
         if !field.is_secret() {
             return;
         }
-        let add = |is_early: bool, look: Box<dyn Fn(&Facts) -> Result<(), String>>| {
+        let add = |is_early: bool, look: Look| {
             self.reading.check(Check {
                 line,
                 key: field.key.clone(),
