@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use farewell::config::facts::Facts;
-use farewell::config::fragments::Source;
+use farewell::config::fragments::{Source, Untrusted};
 use farewell::plan::gate::{Passage, Plan};
 use farewell::plan::head::Restart;
 use farewell::trigger::Trigger;
@@ -41,6 +41,7 @@ impl Places {
             drop_ins: ["usr", "run", "etc"]
                 .map(|place| self.path(place).join("conf.d"))
                 .into(),
+            untrusted: Untrusted::Refused,
         };
         Passage::through(&source, Some(facts))
     }

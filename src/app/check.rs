@@ -3,13 +3,16 @@
 use super::{complain, count, print, source};
 use crate::cli::{Options, exit};
 use crate::config::facts::Facts;
-use crate::config::fragments::Source;
+use crate::config::fragments::{Source, Untrusted};
 use crate::plan::gate::Passage;
 use crate::trigger::Trigger;
 
 /// Reads the configuration, looks at every fact in it unless `image` is set, and prints every problem.
 pub fn check(options: &Options, image: bool) -> u8 {
-    let source = source(options);
+    let mut source = source(options);
+    if image && let Source::Installed { untrusted, .. } = &mut source {
+        *untrusted = Untrusted::Read;
+    }
     let facts = Facts::new(Trigger::Stop, "check");
     let mut passage = Passage::through(&source, (!image).then_some(&facts));
     match image {

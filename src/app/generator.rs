@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::config::duration;
 use crate::config::facts::Facts;
-use crate::config::fragments::Source;
+use crate::config::fragments::{Source, Untrusted};
 use crate::config::problem::Problem;
 use crate::history::store::Store;
 use crate::kept::Kept;
@@ -116,11 +116,20 @@ fn demand() -> Result<(Ordering, Duration), Vec<String>> {
     let kept = Kept::locate(signals::is_root());
     let facts = kept.as_ref().map(Kept::facts).unwrap_or_default();
     let facts = Facts::new(Trigger::Stop, NAME).with_kept(facts);
-    let passage = Passage::through(&Source::installed(), Some(&facts));
-    match passage.plan {
-        Some(plan) => Ok((Ordering::of(&plan, &facts), plan.stop_timeout())),
-        None => Err(passage.problems.iter().map(place).collect()),
+    let through = |untrusted| Passage::through(&Source::installed(untrusted), Some(&facts));
+    let passage = through(Untrusted::Refused);
+    if let Some(plan) = passage.plan {
+        return Ok((Ordering::of(&plan, &facts), plan.stop_timeout()));
     }
+    let problems: Vec<String> = passage.problems.iter().map(place).collect();
+    // As a run does: the last good plan, else what is to be trusted.
+    let is_kept = kept.is_some_and(|kept| kept.order().is_some());
+    let trusted = (!is_kept).then(|| through(Untrusted::LeftOut));
+    let Some(plan) = trusted.and_then(|passage| passage.plan) else {
+        return Err(problems);
+    };
+    problems.iter().take(TOLD).for_each(|problem| tell(problem));
+    Ok((Ordering::of(&plan, &facts), plan.stop_timeout()))
 }
 
 /// Where a problem is, for the kernel log, which more people read than the configuration: a message may repeat the value

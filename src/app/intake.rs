@@ -3,6 +3,7 @@
 use super::{facts, kept, source};
 use crate::cli::Options;
 use crate::config::facts::Facts;
+use crate::config::fragments::{Source, Untrusted};
 use crate::config::problem::Problem;
 use crate::plan::gate::{Passage, Plan};
 use crate::trigger::Diagnosis;
@@ -33,7 +34,7 @@ pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake,
         });
     }
     let Some(good) = kept(options).and_then(|kept| kept.plan()) else {
-        return Err(passage.problems);
+        return trusted_part(options, facts, passage.problems);
     };
     warnings.push(format!(
         "the configuration is broken, as told: the last good plan runs instead, from {}",
@@ -48,4 +49,34 @@ pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake,
         }),
         None => Err(passage.problems.into_iter().chain(problems).collect()),
     }
+}
+
+/// What is left of an installed configuration without the files that are not to be trusted.
+fn trusted_part(
+    options: &Options,
+    facts: Facts,
+    problems: Vec<Problem>,
+) -> Result<Intake, Vec<Problem>> {
+    if options.config.is_some() {
+        return Err(problems);
+    }
+    let source = Source::installed(Untrusted::LeftOut);
+    let Passage {
+        plan: Some(plan),
+        problems: left,
+        ..
+    } = Passage::through(&source, Some(&facts))
+    else {
+        return Err(problems);
+    };
+    let mut warnings: Vec<String> = left.iter().map(Problem::sentence).collect();
+    warnings.push(
+        "the configuration is not to be trusted, as told, and no good plan is kept: THE FAREWELL RUNS WITHOUT THESE FILES"
+            .to_owned(),
+    );
+    Ok(Intake {
+        plan,
+        facts,
+        warnings,
+    })
 }

@@ -25,7 +25,7 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Options, Verb, exit};
 use crate::config::facts::Facts;
-use crate::config::fragments::Source;
+use crate::config::fragments::{Source, Untrusted};
 use crate::history::store::Store;
 use crate::kept::Kept;
 use crate::run::panics::catch_panics;
@@ -88,7 +88,7 @@ fn source(options: &Options) -> Source {
     options
         .config
         .clone()
-        .map_or_else(Source::installed, Source::File)
+        .map_or_else(|| Source::installed(Untrusted::Refused), Source::File)
 }
 
 /// What was kept at boot; nothing where a configuration is given by hand.

@@ -1,12 +1,13 @@
 //! The files that a configuration consists of, and their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::document::{self, Document, Table};
 use super::problem::{Problem, Severity};
-use crate::sys::files;
+use crate::sys::{files, signals, trust};
 
 /// One file of the configuration.
 #[derive(Clone, Debug)]
@@ -45,6 +46,17 @@ impl Fragment {
     }
 }
 
+/// What becomes of installed files that others than root could have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untrusted {
+    /// They are errors. A plain user, for whom nothing runs as root, is only warned.
+    Refused,
+    /// They are left out, with a warning each: a weaker drop-in of the same name counts again.
+    LeftOut,
+    /// They are read, with a warning each.
+    Read,
+}
+
 /// Where a configuration comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -56,6 +68,8 @@ pub enum Source {
         main: PathBuf,
         /// Directories of drop-ins, `*.toml`, the weakest first: a file replaces one of the same name in a weaker one.
         drop_ins: Vec<PathBuf>,
+        /// What becomes of files that others could have written.
+        untrusted: Untrusted,
     },
     /// These texts, of files that had them once.
     Kept(Vec<(PathBuf, String)>),
@@ -63,7 +77,7 @@ pub enum Source {
 
 impl Source {
     /// The configuration of this machine.
-    pub fn installed() -> Source {
+    pub fn installed(untrusted: Untrusted) -> Source {
         let places = ["/usr/lib/farewell", "/run/farewell", "/etc/farewell"];
         Source::Installed {
             main: "/etc/farewell/farewell.toml".into(),
@@ -71,28 +85,35 @@ impl Source {
                 .iter()
                 .map(|place| Path::new(place).join("conf.d"))
                 .collect(),
+            untrusted,
         }
     }
 
     /// Reads every file in the order in which their steps follow one another, and tells every file that cannot be
-    /// read and every syntax error.
+    /// read, every file that is not to be trusted, and every syntax error.
     pub fn load(&self) -> (Vec<Fragment>, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut fragments = Vec::new();
-        let mut add =
-            |path: &Path, may_be_missing: bool, problems: &mut Vec<Problem>| match files::read_any(
-                path,
-            ) {
-                Ok(text) => fragments.push(Fragment::parse(path, text, problems)),
-                Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => problems.push(problem(path, 0, format!("cannot be read: {error}"))),
-            };
         match self {
-            Source::File(path) => add(path, false, &mut problems),
-            Source::Installed { main, drop_ins } => {
-                add(main, true, &mut problems);
-                for path in drop_in_files(drop_ins, &mut problems) {
-                    add(&path, false, &mut problems);
+            Source::File(path) => {
+                if signals::is_root() {
+                    warn_of(path, &mut problems);
+                }
+                match files::read_any(path) {
+                    Ok(text) => fragments.push(Fragment::parse(path, text, &mut problems)),
+                    Err(error) => problems.push(unreadable(path, &error)),
+                }
+            }
+            Source::Installed {
+                main,
+                drop_ins,
+                untrusted,
+            } => {
+                let mut reader = Reader::new(*untrusted, &mut problems);
+                let main = reader.read(main, true);
+                let drop_ins = reader.drop_ins(drop_ins);
+                for (path, text) in main.into_iter().chain(drop_ins) {
+                    fragments.push(Fragment::parse(&path, text, &mut problems));
                 }
             }
             Source::Kept(files) => {
@@ -106,31 +127,140 @@ impl Source {
     }
 }
 
-/// The drop-ins that count, sorted by name. An empty one, or a link to /dev/null, masks what it replaces.
-fn drop_in_files(directories: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
-    let mut files = BTreeMap::new();
-    for directory in directories {
-        let entries = match std::fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                problems.push(problem(directory, 0, format!("cannot be read: {error}")));
-                continue;
-            }
-        };
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            let name = path.file_name().unwrap_or_default().to_owned();
-            let hidden = name.as_encoded_bytes().starts_with(b".");
-            if !hidden
-                && path
-                    .extension()
-                    .is_some_and(|extension| extension == "toml")
-            {
-                files.insert(name, path);
-            }
+/// Reads installed files, as far as they are to be trusted.
+struct Reader<'a> {
+    untrusted: Untrusted,
+    problems: &'a mut Vec<Problem>,
+    told: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    fn new(untrusted: Untrusted, problems: &mut Vec<Problem>) -> Reader<'_> {
+        Reader {
+            untrusted,
+            problems,
+            told: BTreeSet::new(),
         }
     }
-    files.into_values().collect()
+
+    /// A file and its text. A file that cannot be read, or is not to be trusted, is told.
+    fn read(&mut self, path: &Path, may_be_missing: bool) -> Option<(PathBuf, String)> {
+        let owned = path.to_owned();
+        let opened = files::within(files::PATIENCE, move || {
+            let mut opened = trust::open(&owned)?;
+            let text = opened.text();
+            Ok((text, opened))
+        });
+        let (text, opened) = match opened {
+            Ok(read) => read,
+            Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.problems.push(unreadable(path, &error));
+                return None;
+            }
+        };
+        if !self.judge(path, &opened) {
+            return None;
+        }
+        text.map_err(|error| self.problems.push(unreadable(path, &error)))
+            .ok()
+            .map(|text| (path.to_owned(), text))
+    }
+
+    /// Tells what is wrong with what was opened; whether it is to be used.
+    fn judge(&mut self, path: &Path, opened: &trust::Opened) -> bool {
+        let is_refused = self.untrusted == Untrusted::Refused && signals::is_root();
+        let is_used = opened.distrust().is_none() || self.untrusted != Untrusted::LeftOut;
+        for finding in &opened.findings {
+            // A directory above several files is told once.
+            if !self.told.insert(finding.message.clone()) {
+                continue;
+            }
+            let fate = match (finding.is_untrusted, self.untrusted) {
+                (true, Untrusted::LeftOut) => "left out, since it is not to be trusted: ",
+                (true, _) => "is not to be trusted: ",
+                (false, _) => "",
+            };
+            let problem = problem(path, 0, format!("{fate}{finding}"));
+            self.problems.push(Problem {
+                severity: match is_refused && finding.is_untrusted {
+                    true => Severity::Error,
+                    false => Severity::Warning,
+                },
+                ..problem
+            });
+        }
+        is_used
+    }
+
+    /// The drop-ins that count with their texts, sorted by name. An empty one, or a link to /dev/null, masks what it
+    /// replaces.
+    fn drop_ins(&mut self, directories: &[PathBuf]) -> Vec<(PathBuf, String)> {
+        let mut places: BTreeMap<OsString, Vec<PathBuf>> = BTreeMap::new();
+        for directory in directories {
+            let looked = directory.clone();
+            match files::within(files::PATIENCE, move || trust::open(&looked)) {
+                Ok(opened) => drop(self.judge(directory, &opened)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    self.problems.push(unreadable(directory, &error));
+                    continue;
+                }
+            }
+            match names(directory) {
+                Ok(names) => names.into_iter().for_each(|name| {
+                    let path = directory.join(&name);
+                    places.entry(name).or_default().push(path);
+                }),
+                Err(error) => self.problems.push(unreadable(directory, &error)),
+            }
+        }
+        let mut read = Vec::new();
+        for paths in places.into_values() {
+            // The strongest one that is to be trusted, or the strongest one at all.
+            for path in paths.iter().rev() {
+                let found = self.read(path, false);
+                let is_found = found.is_some();
+                read.extend(found);
+                if is_found || self.untrusted != Untrusted::LeftOut {
+                    break;
+                }
+            }
+        }
+        read
+    }
+}
+
+/// The names of the drop-ins in a directory.
+fn names(directory: &Path) -> io::Result<Vec<OsString>> {
+    let is_drop_in = |name: &OsString| {
+        let is_hidden = name.as_encoded_bytes().starts_with(b".");
+        !is_hidden && Path::new(name).extension().is_some_and(|it| it == "toml")
+    };
+    let entries = std::fs::read_dir(directory)?.flatten();
+    Ok(entries
+        .map(|entry| entry.file_name())
+        .filter(is_drop_in)
+        .collect())
+}
+
+/// Warns of a file given by hand that others could have written.
+fn warn_of(path: &Path, problems: &mut Vec<Problem>) {
+    let owned = path.to_owned();
+    // What cannot be opened like this is told where it is read; a pipe has no owner that matters.
+    let opened = files::within(files::PATIENCE, move || trust::open(&owned));
+    let findings = opened.map(|it| it.findings).unwrap_or_default();
+    problems.extend(findings.into_iter().filter(|it| it.is_untrusted).map(|finding| {
+        let message = format!("a farewell that is installed would refuse it: {finding}");
+        Problem {
+            severity: Severity::Warning,
+            ..problem(path, 0, message)
+        }
+    }));
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    problem(path, 0, format!("cannot be read: {error}"))
 }
 
 fn problem(path: &Path, line: usize, message: impl Into<String>) -> Problem {

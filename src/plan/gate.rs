@@ -128,7 +128,9 @@ impl Passage {
     pub fn through(source: &Source, facts: Option<&Facts>) -> Passage {
         let (fragments, mut problems) = source.load();
         // A step that could not be read would be missed by those that name it.
-        let is_whole = problems.iter().all(|problem| problem.line > 0)
+        let is_whole = problems
+            .iter()
+            .all(|it| it.line > 0 || it.severity == Severity::Warning)
             && fragments.iter().all(|fragment| !fragment.is_broken);
         let sound: Vec<_> = fragments.iter().filter(|it| !it.is_broken).collect();
         let head = Head::read(&sound, facts, &mut problems);

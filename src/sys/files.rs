@@ -12,7 +12,7 @@ use super::workers;
 const LIMIT: u64 = 1 << 20;
 
 /// How long a read may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Does what may block for ever, as any access to a dead network mount does, on a thread that is left behind after
 /// `patience`.

@@ -25,5 +25,6 @@ pub mod signals;
 pub mod sockets;
 pub mod systemd;
 pub mod terminal;
+pub mod trust;
 pub mod user;
 pub mod workers;

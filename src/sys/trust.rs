@@ -1,0 +1,358 @@
+//! Files that nobody but root, or the user of this process, could have written: they, and every directory above them.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+
+use super::signals;
+
+/// The largest file that is read.
+const LIMIT: u64 = 1 << 20;
+
+/// How many symbolic links are followed, as by the kernel.
+const LINKS: usize = 40;
+
+const KIND: u32 = SFlag::S_IFMT.bits();
+
+/// Why a file may hold what somebody else wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong, with the path, its owner or mode, and the command that mends it.
+    pub message: String,
+    /// Whether the file must not be relied on; `false` for a warning.
+    pub is_untrusted: bool,
+}
+
+/// A file or directory that was opened on a path each part of which was looked at.
+pub struct Opened {
+    /// It, open for reading; `None` for /dev/null, which is empty.
+    file: Option<File>,
+    /// What is wrong with it, with the links on the way and with the directories above them.
+    pub findings: Vec<Finding>,
+}
+
+impl Opened {
+    /// The text of a file.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidData` for a file over 1 MiB or not in UTF-8.
+    pub fn text(&mut self) -> io::Result<String> {
+        let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+        let mut bytes = Vec::new();
+        if let Some(file) = &mut self.file {
+            file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+        }
+        if bytes.len() as u64 > LIMIT {
+            return Err(unusable("larger than 1 MiB"));
+        }
+        String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
+    }
+
+    /// The first reason not to rely on it.
+    pub fn distrust(&self) -> Option<&Finding> {
+        self.findings.iter().find(|it| it.is_untrusted)
+    }
+}
+
+/// Opens a regular file, a directory or /dev/null, and looks at each directory and link on the way by the descriptor that
+/// the next one is opened from, so that nothing can be exchanged between the look and the use.
+///
+/// # Errors
+/// What the system says; `InvalidData` for a device, a socket or a FIFO.
+pub fn open(path: &Path) -> io::Result<Opened> {
+    let owners = Owners::get();
+    let mut findings = Vec::new();
+    let mut rest: VecDeque<OsString> = components(&std::path::absolute(path)?).into();
+    let mut place = PathBuf::from("/");
+    let mut directory = open_at(None, Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let mut links = 0;
+    look(&place, &fstat(&directory)?, owners, &mut findings);
+    while let Some(name) = rest.pop_front() {
+        let next = open_at(Some(&directory), Path::new(&name), OFlag::O_PATH)?;
+        let about = fstat(&next)?;
+        let at = match name.as_bytes() {
+            b".." => place.parent().unwrap_or(Path::new("/")).to_owned(),
+            _ => place.join(&name),
+        };
+        look(&at, &about, owners, &mut findings);
+        if about.st_mode & KIND == SFlag::S_IFLNK.bits() {
+            links += 1;
+            if links > LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            let target = PathBuf::from(readlinkat(next.as_fd(), "")?);
+            if target.is_absolute() {
+                place = PathBuf::from("/");
+                directory = open_at(None, &place, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+            }
+            for name in components(&target).into_iter().rev() {
+                rest.push_front(name);
+            }
+            continue;
+        }
+        if rest.is_empty() && about.st_mode & KIND != SFlag::S_IFDIR.bits() {
+            let file = open_last(&directory, &name, &about)?;
+            return Ok(Opened { file, findings });
+        }
+        (place, directory) = (at, next);
+    }
+    let file = open_at(
+        Some(&directory),
+        Path::new("."),
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+    )?;
+    Ok(Opened {
+        file: Some(file.into()),
+        findings,
+    })
+}
+
+/// Opens for reading what was looked at.
+fn open_last(directory: &OwnedFd, name: &OsString, about: &FileStat) -> io::Result<Option<File>> {
+    let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);
+    let is_null = about.st_mode & KIND == SFlag::S_IFCHR.bits()
+        && about.st_rdev == nix::sys::stat::makedev(1, 3);
+    if is_null {
+        return Ok(None);
+    }
+    if about.st_mode & KIND != SFlag::S_IFREG.bits() {
+        return Err(unusable("is not a regular file"));
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let file = open_at(Some(directory), Path::new(name), flags)?;
+    let opened = fstat(&file)?;
+    if (opened.st_dev, opened.st_ino) != (about.st_dev, about.st_ino) {
+        return Err(unusable("was replaced while it was opened; try again"));
+    }
+    Ok(Some(file.into()))
+}
+
+/// Whether a file or directory, its target and every directory above could be written by this user and root alone. A
+/// sticky directory above it is fine.
+///
+/// # Errors
+/// Why not, with path, owner or mode, and the command that mends it; or that it cannot be opened.
+pub fn trusted(path: &Path) -> Result<(), String> {
+    let opened = open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    match opened.distrust() {
+        Some(finding) => Err(finding.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// Whether nobody but this user and root can write into a directory of this program's own: a sticky bit, which lets everybody
+/// make files in it, does not help here.
+///
+/// # Errors
+/// As [`trusted`]; `NotFound` is no error here, since what is not there can be made.
+pub fn own_directory(path: &Path) -> Result<(), String> {
+    let opened = match open(path) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => trusted_or_missing(parent),
+                _ => Ok(()),
+            };
+        }
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    };
+    if let Some(finding) = opened.distrust() {
+        return Err(finding.to_string());
+    }
+    let Some(file) = &opened.file else {
+        return Err(format!("{} is not a directory", path.display()));
+    };
+    let about = fstat(file).map_err(|error| format!("{}: {error}", path.display()))?;
+    let group = nix::unistd::getegid().as_raw();
+    let by_group = about.st_mode & 0o020 != 0 && about.st_gid != 0 && about.st_gid != group;
+    if about.st_mode & 0o002 != 0 || by_group {
+        return Err(format!(
+            "{} can be written by others (mode {:04o}): chmod go-w {}",
+            path.display(),
+            about.st_mode & 0o7777,
+            quoted(path)
+        ));
+    }
+    Ok(())
+}
+
+fn trusted_or_missing(path: &Path) -> Result<(), String> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => trusted_or_missing(parent),
+            _ => Ok(()),
+        },
+        _ => trusted(path),
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+/// Who is trusted.
+#[derive(Clone, Copy)]
+struct Owners {
+    own: u32,
+    /// What stands for every user that this user namespace does not map, of whom none can be told from root.
+    unmapped: Option<u32>,
+}
+
+impl Owners {
+    fn get() -> Owners {
+        Owners {
+            own: signals::user(),
+            unmapped: unmapped(),
+        }
+    }
+
+    fn include(self, uid: u32) -> bool {
+        uid == 0 || uid == self.own || Some(uid) == self.unmapped
+    }
+}
+
+/// The number that the kernel shows for users without a mapping; `None` where all have one, or where that number is a user's.
+fn unmapped() -> Option<u32> {
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let overflow = number(&fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?)?;
+    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
+    let is_mapped = map.lines().any(|line| {
+        let mut numbers = line.split_whitespace();
+        let first = numbers.next().and_then(number);
+        let length = numbers.nth(1).and_then(number);
+        matches!((first, length), (Some(first), Some(length))
+            if overflow >= first && overflow - first < length)
+    });
+    (!is_mapped).then_some(overflow)
+}
+
+/// Adds what is wrong with one part of a path.
+fn look(path: &Path, about: &FileStat, owners: Owners, findings: &mut Vec<Finding>) {
+    let kind = about.st_mode & KIND;
+    let is_directory = kind == SFlag::S_IFDIR.bits();
+    let (shown, name) = (path.display(), quoted(path));
+    let mut add = |is_untrusted, message| {
+        findings.push(Finding {
+            message,
+            is_untrusted,
+        });
+    };
+    if kind == SFlag::S_IFCHR.bits() {
+        return;
+    }
+    let is_link = kind == SFlag::S_IFLNK.bits();
+    let mode = about.st_mode & 0o7777;
+    if !owners.include(about.st_uid) {
+        let option = if is_link { "-h " } else { "" };
+        let message = format!(
+            "{shown} belongs to uid {} (mode {mode:04o}), who could change what is read from it: chown {option}root {name}",
+            about.st_uid
+        );
+        add(true, message);
+    }
+    if is_link {
+        return;
+    }
+    let is_sticky = is_directory && mode & 0o1000 != 0;
+    if mode & 0o002 != 0 && !is_sticky {
+        let message =
+            format!("{shown} can be written by everybody (mode {mode:04o}): chmod o-w {name}");
+        add(true, message);
+    } else if mode & 0o020 != 0 && !is_sticky {
+        let message = format!(
+            "{shown} can be written by its group {} (mode {mode:04o}): chmod g-w {name}",
+            about.st_gid
+        );
+        add(false, message);
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+@:".contains(it);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+fn components(path: &Path) -> Vec<OsString> {
+    let name = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(OsString::from_vec(name.as_bytes().to_vec())),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    };
+    path.components().filter_map(name).collect()
+}
+
+fn open_at(directory: Option<&OwnedFd>, name: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let place = directory.map_or(AT_FDCWD, |it| it.as_fd());
+    loop {
+        match openat(place, name, flags, Mode::empty()) {
+            Err(Errno::EINTR) => {}
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_others_can_write_is_found_wherever_it_stands() {
+        let place = std::env::temp_dir().join(format!("farewell-trust-{}", std::process::id()));
+        fs::create_dir_all(place.join("open/inner")).expect("made");
+        fs::write(place.join("open/inner/file"), "text").expect("written");
+        symlink("open/inner/file", place.join("link")).expect("linked");
+        let link = place.join("link");
+        let set = |path: &str, mode| {
+            let path = place.join(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+        };
+        assert_eq!(trusted(&link), Ok(()));
+        assert_eq!(open(&link).and_then(|mut it| it.text()).ok(), Some("text".to_owned()));
+        for (path, mode, is_trusted) in [
+            ("open/inner/file", 0o666, false),
+            ("open/inner/file", 0o664, true),
+            ("open/inner", 0o777, false),
+            ("open", 0o777, false),
+            ("open", 0o1777, true),
+        ] {
+            set(path, mode);
+            let said = trusted(&link);
+            assert_eq!(said.is_ok(), is_trusted, "{path} {mode:o}: {said:?}");
+            if let Err(said) = said {
+                let mend = format!("(mode {mode:04o}): chmod o-w {}", place.join(path).display());
+                assert!(said.ends_with(&mend), "{said}");
+            }
+            set(path, if path.ends_with("file") { 0o644 } else { 0o755 });
+        }
+        set("open", 0o1777);
+        assert!(own_directory(&place.join("open")).is_err());
+        assert_eq!(own_directory(&place.join("new/newer")), Ok(()));
+        fs::remove_dir_all(&place).expect("removed");
+    }
+
+    #[test]
+    fn a_mask_is_empty_and_other_devices_are_refused() {
+        let mut null = open(Path::new("/dev/null")).expect("opened");
+        assert_eq!(null.text().ok(), Some(String::new()));
+        assert!(open(Path::new("/dev/zero")).is_err());
+    }
+}
