@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,7 +16,7 @@ use crate::config::facts::Values;
 use crate::config::fragments::Source;
 use crate::plan::ordering::Learnt;
 use crate::sys::clock::rfc3339;
-use crate::sys::signals;
+use crate::sys::trust;
 
 const FACTS: &str = "facts.json";
 const PLAN: &str = "plan.json";
@@ -101,7 +101,7 @@ impl Kept {
 
     /// What farewell-generator made of the last good plan.
     pub fn order(&self) -> Option<String> {
-        fs::read_to_string(self.directory.join(ORDER)).ok()
+        self.text(ORDER)
     }
 
     /// The interfaces that led to the addresses of peers over plain http; none where nothing was kept.
@@ -119,10 +119,7 @@ impl Kept {
 
     /// What systemd has told of units; `None` where nothing was kept, or where another user than this one could have.
     pub fn learnt(&self) -> Option<Learnt> {
-        let path = self.directory.join(LEARNT);
-        let about = fs::symlink_metadata(&path).ok()?;
-        let is_own = about.is_file() && about.uid() == signals::user() && about.mode() & 0o022 == 0;
-        is_own.then(|| self.read(LEARNT))?
+        self.read(LEARNT)
     }
 
     /// Keeps what systemd has told of units.
@@ -167,7 +164,18 @@ impl Kept {
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         // What was not written by a farewell like this one is as good as not there.
-        serde_json::from_slice(&fs::read(self.directory.join(name)).ok()?).ok()
+        serde_json::from_str(&self.text(name)?).ok()
+    }
+
+    /// What was kept, unless others than this user and root could have written it.
+    fn text(&self, name: &str) -> Option<String> {
+        let path = self.directory.join(name);
+        let mut opened = trust::open(&path).ok()?;
+        if let Some(finding) = opened.distrust() {
+            log::warn!("{} is not used: {finding}", path.display());
+            return None;
+        }
+        opened.text().ok()
     }
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
@@ -183,10 +191,11 @@ impl Kept {
         let new = self
             .directory
             .join(format!("{name}.{}", std::process::id()));
+        // What a process of this number has left, or somebody has put there.
+        let _ = fs::remove_file(&new);
         let written = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&new)
             .and_then(|mut file| file.write_all(text))

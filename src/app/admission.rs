@@ -79,7 +79,9 @@ pub fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
             told += 1;
             log::warn!("{other} has to make way for systemd's run: it is told to stop");
             // It may have ended by now, which is what is wanted.
-            let _ = signals::terminate(other.pid);
+            if let Some(began) = other.began {
+                let _ = signals::terminate(other.pid, began);
+            }
         }
         std::thread::sleep(Duration::from_millis(20));
     }

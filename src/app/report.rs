@@ -20,9 +20,10 @@ pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -
     let ids = match store.ids() {
         Ok(ids) => ids,
         Err(error) => {
+            let place = store.directory().display();
             complain(&format!(
-                "farewell report: {}: {error}",
-                store.directory().display()
+                "farewell report: {place}: {error}{}",
+                whom_to_ask(&error)
             ));
             return exit::NOTHING;
         }
@@ -86,11 +87,22 @@ pub fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
     exit::OK
 }
 
+/// What a plain user can do about an error: records may hold what only root should see.
+pub fn whom_to_ask(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; records are for root alone: run it with sudo, or ask an administrator"
+        }
+        _ => "",
+    }
+}
+
 /// A record that cannot be read.
 pub fn unreadable(store: &Store, verb: &str, id: &str, error: &io::Error) -> u8 {
+    let place = store.path(id).display().to_string();
     complain(&format!(
-        "farewell {verb}: {}: {error}",
-        store.path(id).display()
+        "farewell {verb}: {place}: {error}{}",
+        whom_to_ask(error)
     ));
     exit::NOTHING
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use super::report::{self, draw, is_running, read, show};
-use super::{print, store};
+use super::{complain, print, store};
 use crate::cli::{Options, exit};
 use crate::deadline::{Deadline, Reason};
 use crate::history::past::{self, Past};
@@ -46,7 +46,17 @@ pub fn status(options: &Options, follow: bool, as_json: bool) -> u8 {
         };
     }
     let running = store.holder().map(|holder| holder.run);
-    let last = store.ids().unwrap_or_default().pop();
+    let last = match store.ids() {
+        Ok(mut ids) => ids.pop(),
+        Err(error) => {
+            let place = store.directory().display();
+            complain(&format!(
+                "farewell status: {place}: {error}{}",
+                report::whom_to_ask(&error)
+            ));
+            return exit::NOTHING;
+        }
+    };
     match running.filter(|run| store.path(run).exists()).or(last) {
         None => report::nothing(&store, "status"),
         Some(id) if follow => follow_record(&store, &id),

@@ -250,13 +250,18 @@ fn warn_of(path: &Path, problems: &mut Vec<Problem>) {
     // What cannot be opened like this is told where it is read; a pipe has no owner that matters.
     let opened = files::within(files::PATIENCE, move || trust::open(&owned));
     let findings = opened.map(|it| it.findings).unwrap_or_default();
-    problems.extend(findings.into_iter().filter(|it| it.is_untrusted).map(|finding| {
-        let message = format!("a farewell that is installed would refuse it: {finding}");
-        Problem {
-            severity: Severity::Warning,
-            ..problem(path, 0, message)
-        }
-    }));
+    problems.extend(
+        findings
+            .into_iter()
+            .filter(|it| it.is_untrusted)
+            .map(|finding| {
+                let message = format!("a farewell that is installed would refuse it: {finding}");
+                Problem {
+                    severity: Severity::Warning,
+                    ..problem(path, 0, message)
+                }
+            }),
+    );
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {

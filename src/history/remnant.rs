@@ -95,7 +95,8 @@ impl Remnant {
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
-            .mode(0o644)
+            .mode(0o600)
+            .custom_flags(files::NO_LINK)
             .open(&path)?;
         file.write_all(&line)?;
         file.sync_all()?;

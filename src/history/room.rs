@@ -26,7 +26,7 @@ pub(super) fn make(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o644)
+        .mode(0o600)
         .open(path)?;
     let filled = fill(&file).and_then(|()| file.sync_all());
     if filled.is_err() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use crate::sys::clock;
 use crate::sys::files;
 use crate::sys::host;
 use crate::sys::lock::{self, Locked};
+use crate::sys::trust;
 
 /// How many records are kept.
 pub const KEPT: usize = 100;
@@ -25,6 +26,8 @@ const LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// Whether the directory is this program's own by its place, and not named on the command line.
+    is_own: bool,
 }
 
 /// Who runs.
@@ -114,6 +117,7 @@ impl Store {
                 None => path,
             }
         });
+        let is_own = given.is_none();
         let directory = given.or(from_systemd).unwrap_or_else(|| {
             if is_root {
                 "/var/lib/farewell".into()
@@ -123,7 +127,7 @@ impl Store {
                     .join("farewell")
             }
         });
-        Store { directory }
+        Store { directory, is_own }
     }
 
     /// The directory itself.
@@ -140,15 +144,18 @@ impl Store {
     /// # Errors
     /// When the directory or the lock cannot be made.
     pub fn enter(&self, holder: &Holder) -> io::Result<Admission> {
-        fs::create_dir_all(&self.directory)?;
+        self.prepare()?;
         let path = self.directory.join("run.lock");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o644)
+            .mode(0o600)
+            .custom_flags(files::NO_LINK)
             .open(path)?;
+        // Whoever may read it could hold a shared lock on it: flock(2) asks for no more.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
         match lock::try_lock(file)? {
             Ok(mut lock) => {
                 // Who runs is good to know, and no reason not to run where the disk is full.
@@ -163,6 +170,7 @@ impl Store {
     pub fn holder(&self) -> Option<Holder> {
         let file = OpenOptions::new()
             .read(true)
+            .custom_flags(files::NO_LINK)
             .open(self.directory.join("run.lock"))
             .ok()?;
         let mut file = lock::is_locked(file)?;
@@ -174,8 +182,9 @@ impl Store {
     /// # Errors
     /// What the system says: that there is no room, say.
     pub fn make_room(&self) -> io::Result<()> {
-        fs::create_dir_all(self.runs())?;
+        self.prepare_runs()?;
         room::make(&self.room())?;
+        self.mend_modes()?;
         self.sync_names()
     }
 
@@ -190,15 +199,53 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn create(&self, run: &str) -> io::Result<File> {
+        self.prepare_runs()?;
         if let Some(file) = room::take(&self.room(), &self.path(run))? {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
             return Ok(file);
         }
-        fs::create_dir_all(self.runs())?;
-        OpenOptions::new()
+        let file = OpenOptions::new()
             .append(true)
             .create_new(true)
-            .mode(0o644)
-            .open(self.path(run))
+            .mode(0o600)
+            .open(self.path(run))?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        Ok(file)
+    }
+
+    /// Looks whether nobody but this user and root could have written what is in this directory, or could write it.
+    ///
+    /// # Errors
+    /// `PermissionDenied`: why not, and the command that mends it.
+    pub fn examine(&self) -> io::Result<()> {
+        let denied = |reason| io::Error::new(io::ErrorKind::PermissionDenied, reason);
+        for place in [&self.directory, &self.runs()] {
+            trust::own_directory(place).map_err(denied)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the directory where it is not there, for this user's eyes alone.
+    fn prepare(&self) -> io::Result<()> {
+        self.examine()?;
+        make_private(&self.directory, self.is_own)
+    }
+
+    fn prepare_runs(&self) -> io::Result<()> {
+        self.prepare()?;
+        make_private(&self.runs(), true)
+    }
+
+    /// Takes the right to read from others where an earlier version gave it: records, and what was undone of them.
+    fn mend_modes(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.runs())? {
+            let entry = entry?;
+            let about = entry.metadata()?;
+            if about.is_file() && about.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        Ok(())
     }
 
     /// Has the name of a new record reach the disk, and that of the directory that it may be the first in.
@@ -260,6 +307,26 @@ impl Store {
     }
 }
 
+/// Makes a directory that nobody else can look into, whatever the umask; one that is there gets that mode if it `is_own`.
+fn make_private(path: &Path, is_own: bool) -> io::Result<()> {
+    let private = fs::Permissions::from_mode(0o700);
+    match fs::metadata(path) {
+        Ok(about) if !is_own || about.permissions().mode() & 0o7777 == 0o700 => Ok(()),
+        Ok(_) => fs::set_permissions(path, private),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                let mut builder = fs::DirBuilder::new();
+                builder.recursive(true).mode(0o755).create(parent)?;
+            }
+            match fs::DirBuilder::new().mode(0o700).create(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                made => made.and_then(|()| fs::set_permissions(path, private)),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
     let text = serde_json::to_vec(holder).map_err(io::Error::other)?;
     file.set_len(0)?;
@@ -272,5 +339,6 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     file.take(4096).read_to_string(&mut text).ok()?;
     let holder: Holder = serde_json::from_str(&text).ok()?;
     // What the run before this one wrote stands there until the next one has written.
-    (host::process_began(holder.pid) == holder.began).then_some(holder)
+    let is_process = holder.pid > 0 && holder.began.is_some();
+    (is_process && host::process_began(holder.pid) == holder.began).then_some(holder)
 }

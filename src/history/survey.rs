@@ -25,8 +25,10 @@ impl Survey {
     /// Looks through the records of a store.
     ///
     /// # Errors
-    /// When the store cannot be read at all; one that does not exist has no records.
+    /// When the store cannot be read at all, or others could have written it; one that does not exist has no records.
     pub fn of(store: &Store, machine: &Machine) -> io::Result<Survey> {
+        // What others could have written tells this machine nothing.
+        store.examine()?;
         let mut survey = Survey::default();
         for id in store.ids()? {
             let path = store.path(&id);

@@ -11,6 +11,9 @@ use super::workers;
 /// The largest file that is read; facts and credentials are small.
 const LIMIT: u64 = 1 << 20;
 
+/// A flag of open(2): a symbolic link at the end of the path is an error.
+pub const NO_LINK: i32 = nix::libc::O_NOFOLLOW;
+
 /// How long a read may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 

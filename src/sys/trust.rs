@@ -326,7 +326,10 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
         };
         assert_eq!(trusted(&link), Ok(()));
-        assert_eq!(open(&link).and_then(|mut it| it.text()).ok(), Some("text".to_owned()));
+        assert_eq!(
+            open(&link).and_then(|mut it| it.text()).ok(),
+            Some("text".to_owned())
+        );
         for (path, mode, is_trusted) in [
             ("open/inner/file", 0o666, false),
             ("open/inner/file", 0o664, true),
@@ -338,7 +341,10 @@ mod tests {
             let said = trusted(&link);
             assert_eq!(said.is_ok(), is_trusted, "{path} {mode:o}: {said:?}");
             if let Err(said) = said {
-                let mend = format!("(mode {mode:04o}): chmod o-w {}", place.join(path).display());
+                let mend = format!(
+                    "(mode {mode:04o}): chmod o-w {}",
+                    place.join(path).display()
+                );
                 assert!(said.ends_with(&mend), "{said}");
             }
             set(path, if path.ends_with("file") { 0o644 } else { 0o755 });
