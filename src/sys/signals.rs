@@ -36,9 +36,9 @@ pub fn on_stop(mut told: impl FnMut() + Send + 'static) -> io::Result<()> {
 /// When it is gone, is another process or another program, or is somebody else's.
 pub fn terminate(pid: i32, began: u64) -> io::Result<()> {
     let other = || io::Error::new(io::ErrorKind::NotFound, "that process is no farewell");
-    let number = rustix::process::Pid::from_raw(pid)
-        .filter(|_| pid > 0)
-        .ok_or_else(other)?;
+    // A number below 1 would name a group of processes.
+    let number = (pid > 0).then(|| rustix::process::Pid::from_raw(pid));
+    let number = number.flatten().ok_or_else(other)?;
     let process = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
     let is_same = host::process_began(pid) == Some(began) && program(&pid) == program(&"self");
     if !is_same || program(&pid).is_none() {
