@@ -102,6 +102,15 @@ changes() {
     echo "$1"
 }
 
+# mode_of FILE: the mode of a configuration in place, which nobody reads who could not read it before.
+mode_of() {
+    case $(stat -L -c %a "$1") in
+    *00) echo 600 ;;
+    *0) echo 640 ;;
+    *) echo 644 ;;
+    esac
+}
+
 # put MODE FROM TO: a file in place, whole at any moment.
 put() {
     [ -f "$2" ] || fail 66 "$2 is missing"
@@ -182,12 +191,12 @@ install_all() {
     every put
     link "$prefix/bin/farewell" "$generatordir/farewell-generator"
     if [ -n "$config" ]; then
-        put 644 "$config" "$etc/farewell.toml"
+        put "$(mode_of "$config")" "$config" "$etc/farewell.toml"
     elif [ ! -e "$root$etc/farewell.toml" ]; then
         put 644 "$source/units/farewell.toml" "$etc/farewell.toml"
     fi
     if [ -n "$conf_dir" ]; then
-        for file in "$conf_dir"/*.toml; do put 644 "$file" "$etc/conf.d/${file##*/}"; done
+        for file in "$conf_dir"/*.toml; do put "$(mode_of "$file")" "$file" "$etc/conf.d/${file##*/}"; done
     fi
     [ -z "$stage" ] || return 0
     for unit in $enabled; do

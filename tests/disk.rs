@@ -47,7 +47,7 @@ fn a_full_disk_costs_the_record_alone() {
 #[ignore = "run in a mount namespace"]
 fn full() {
     let cli = Cli::new("full", &words(&["a", "b", "c"]));
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "size=64k", "x"], &cli.state);
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
     let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
     while filler.write_all(&[0; 4096]).is_ok() {}
     let ended = cli.end(&["run"]);
@@ -64,7 +64,7 @@ fn systemds_run_takes_place_beside_one_without_a_name() {
 fn nameless() {
     let hold = format!("touch @/on; {}", until("@/go"));
     let cli = Cli::new("nameless", &sh("hold", &hold, "timeout = \"80s\""));
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "size=64k", "x"], &cli.state);
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
     let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
     while filler.write_all(&[0; 4096]).is_ok() {}
     let run = cli.start(&["run"]);
@@ -107,7 +107,7 @@ fn catches_up() {
     let config = full.clone() + &sh("free", "rm @/state/filler", "") + &many("later");
     for (name, config, is_freed) in [("freed", &config, true), ("stays", &full, false)] {
         let cli = Cli::new(name, config);
-        let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "size=64k", "x"], &cli.state);
+        let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
         let ended = cli.end(&["run"]);
         assert_eq!((ended.code, warnings(&ended).len()), (0, 1), "{ended:?}");
         let report = cli.report();
@@ -135,7 +135,7 @@ fn a_read_only_state_directory_costs_the_record_alone() {
 #[ignore = "run in a mount namespace"]
 fn read_only() {
     let cli = Cli::new("read-only", &words(&["a", "b", "c"]));
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "ro", "x"], &cli.state);
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,ro", "x"], &cli.state);
     let ended = cli.end(&["run"]);
     assert_unharmed(&cli, &ended, "Read-only");
 }

@@ -248,11 +248,11 @@ fn an_upgrade_takes_the_right_to_read_from_others() {
 
 #[test]
 fn a_process_of_another_program_is_not_told_to_stop() {
-    use farewell::sys::{host, signals};
+    use farewell::sys::{host, takeover};
     let mut other = Command::new("sleep").arg("1000").spawn().expect("sleep");
     let pid = i32::try_from(other.id()).expect("a number");
     let began = host::process_began(pid).expect("alive");
-    let told = [pid, -pid, 0, -1].map(|pid| signals::terminate(pid, began).is_ok());
+    let told = [pid, -pid, 0, -1].map(|pid| takeover::terminate(pid, began).is_ok());
     let lives = other.try_wait().expect("asked").is_none();
     other.kill().expect("killed");
     other.wait().expect("reaped");

@@ -103,7 +103,10 @@ fn a_run_on_a_full_disk_is_recorded_where_room_was_kept() {
 #[ignore = "run in a mount namespace"]
 fn full_tmpfs() {
     let place = Binary::new("room-tmpfs", "");
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "size=2m", "x"], &state(&place));
+    let _mounted = Mounted::at(
+        &["-t", "tmpfs", "-o", "mode=700,size=2m", "x"],
+        &state(&place),
+    );
     is_recorded_on_a_full_disk(&place);
     on_the_next_start_it_is_undone(&place);
 }
@@ -143,7 +146,10 @@ fn full_without_room() {
     for make in [Make::Airlock, Make::Poseidon] {
         let (server, nomad) = (FleetLock::start(make), NomadStandIn::start());
         let place = Binary::new("room-none", &(lock(&server) + &drain(&nomad)));
-        let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "size=1m", "x"], &state(&place));
+        let _mounted = Mounted::at(
+            &["-t", "tmpfs", "-o", "mode=700,size=1m", "x"],
+            &state(&place),
+        );
         fill(&state(&place));
         let start = place.verb(&["start"]);
         assert!(

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::history::store::{Admission, Held, Holder, Store};
-use crate::sys::{files, signals};
+use crate::sys::{files, takeover};
 
 /// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
@@ -80,7 +80,7 @@ pub fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
             log::warn!("{other} has to make way for systemd's run: it is told to stop");
             // It may have ended by now, which is what is wanted.
             if let Some(began) = other.began {
-                let _ = signals::terminate(other.pid, began);
+                let _ = takeover::terminate(other.pid, began);
             }
         }
         std::thread::sleep(Duration::from_millis(20));

@@ -24,6 +24,7 @@ pub mod routes;
 pub mod signals;
 pub mod sockets;
 pub mod systemd;
+pub mod takeover;
 pub mod terminal;
 pub mod trust;
 pub mod user;
