@@ -1,9 +1,11 @@
-//! What systemd gives to farewell, and a command must not see.
+//! What farewell has for itself, and a command does not: what systemd gives to it, its umask and its limit of core dumps.
 
 mod support;
 
 use std::time::Duration;
 
+use support::cli::Cli;
+use support::program::Said;
 use support::scope::attempt;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,4 +44,40 @@ fn prints_its_environment() {
             .told
             .text()
     );
+}
+
+#[test]
+fn commands_have_the_umask_of_a_service_and_the_core_limit_that_farewell_was_started_with() {
+    let look = "umask; ulimit -S -c; ulimit -H -c; sed -n 's/^Umask:.//p' /proc/$PPID/status; \
+                awk '/core file/ { print $5, $6 }' /proc/$PPID/limits";
+    for (soft, hard, own) in [
+        ("unlimited", "unlimited", "0 unlimited"),
+        ("8", "16", "0 16384"),
+        ("0", "0", "0 0"),
+    ] {
+        for umask in ["0077", "0027", "0000"] {
+            let step = format!(
+                "[[step]]\nname = \"look\"\nkind = \"command\"\nargv = [\"bash\", \"-c\", {look:?}]\n"
+            );
+            let cli = Cli::new("inherited", &step);
+            let command = cli.command(&["run"]);
+            let mut limited = std::process::Command::new("bash");
+            let begin = format!(
+                "umask {umask}; ulimit -S -c 0; ulimit -H -c {hard}; ulimit -S -c {soft}; exec \"$0\" \"$@\""
+            );
+            limited.arg("-c").arg(begin).arg(command.get_program());
+            limited.args(command.get_args());
+            for (key, value) in command.get_envs() {
+                limited.env(key, value.expect("set"));
+            }
+            let said = Said::by(&mut limited);
+            assert_eq!(said.code, 0, "{said:?}");
+            let lines = said.stderr.lines().chain(said.stdout.lines());
+            let seen: Vec<&str> = lines
+                .filter_map(|it| it.split_once("look | "))
+                .map(|(_, line)| line)
+                .collect();
+            assert_eq!(seen, ["0022", soft, hard, "0077", own], "{said:?}");
+        }
+    }
 }

@@ -190,3 +190,98 @@ fn the_sample_is_a_configuration_and_so_is_what_it_suggests() {
         );
     }
 }
+
+/// What `systemd-analyze security` thinks of a unit with these drop-ins: from 0 (none is exposed) to 10.
+fn exposure(unit: &str, drop_ins: &[&str]) -> f64 {
+    let dir = Dir::new("exposure");
+    let place = dir.file(&format!("{unit}.d"));
+    fs::create_dir(&place).expect("made");
+    for name in drop_ins {
+        fs::copy(units().join(name), format!("{place}/50-{name}")).expect("copied");
+    }
+    fs::copy(units().join(unit), dir.file(unit)).expect("copied");
+    let said = Said::by(
+        Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager"])
+            .arg(dir.file(unit)),
+    );
+    let line = said.stdout.lines().find(|it| it.contains("exposure level"));
+    let figure = line.and_then(|it| it.split(&format!("for {unit}: ")).nth(1));
+    let figure = figure.and_then(|it| it.split_whitespace().next()?.parse().ok());
+    let figure = figure.unwrap_or_else(|| panic!("{said:?}"));
+    println!("{unit} {drop_ins:?}: {figure}");
+    figure
+}
+
+#[test]
+fn what_runs_no_command_has_a_sandbox_and_commands_may_have_one() {
+    for unit in ["start", "undo", "rehearse"] {
+        let figure = exposure(&format!("farewell-{unit}.service"), &[]);
+        assert!(figure <= 4.5, "{unit}: {figure}");
+    }
+    let open = exposure("farewell.service", &[]);
+    assert!(open > 9.0, "commands are not held: {open}");
+    let strict = exposure("farewell.service", &["strict.conf"]);
+    assert!(strict <= 4.0, "{strict}");
+}
+
+/// The settings of a unit's section [Service], as `Key=value`.
+fn settings(unit: &str) -> Vec<String> {
+    let text = fs::read_to_string(units().join(unit)).expect("a unit");
+    let (_, service) = text.split_once("[Service]\n").expect("a service");
+    let lines = service.lines().take_while(|it| !it.starts_with('['));
+    lines
+        .filter(|it| it.contains('=') && !it.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Settings that make a mount namespace; see systemd.exec(5).
+const MOUNTS: [&str; 22] = [
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "DynamicUser",
+    "InaccessiblePaths",
+    "MountAPIVFS",
+    "NoExecPaths",
+    "PrivateDevices",
+    "PrivateIPC",
+    "PrivateMounts",
+    "PrivateTmp",
+    "ProcSubset",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "RootDirectory",
+    "TemporaryFileSystem",
+];
+
+#[test]
+fn no_unit_has_a_mount_namespace_or_a_directory_that_keeps_it_from_running() {
+    for unit in names(".service") {
+        for setting in settings(&unit) {
+            let (key, _) = setting.split_once('=').expect("a setting");
+            let wrong = MOUNTS.contains(&key) || key.ends_with("Directory");
+            assert!(!wrong, "{unit}: {setting}");
+        }
+    }
+}
+
+#[test]
+fn the_retry_of_an_undo_is_held_as_the_start_is() {
+    let sandbox = |unit: &str| -> Vec<String> {
+        let all = settings(unit);
+        let from = all.iter().position(|it| it.starts_with("UMask="));
+        all[from.expect("a sandbox")..].to_vec()
+    };
+    let start = sandbox("farewell-start.service");
+    assert_eq!(start, sandbox("farewell-undo.service"));
+    assert!(start.contains(&"LimitCORE=0".to_owned()), "{start:?}");
+    assert!(start.contains(&"UMask=0077".to_owned()), "{start:?}");
+}

@@ -65,7 +65,7 @@ fn call(cli: Cli, begun: Instant) -> u8 {
         cli.verb,
         Verb::Run { .. } | Verb::Rehearse { .. } | Verb::Start { .. }
     ) {
-        process::raise_limit();
+        process::prepare();
     }
     match cli.verb {
         Verb::Check { image } => check::check(options, image),

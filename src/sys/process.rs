@@ -20,14 +20,14 @@ use super::user;
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 
-mod descriptors;
 mod group;
+mod inheritance;
 mod output;
 mod wake;
 mod watch;
 
-pub use self::descriptors::raise_limit;
 pub use self::group::kill_all;
+pub use self::inheritance::prepare;
 
 /// What a child must not inherit: systemctl and other children of systemd report their own errors and status for the
 /// unit where they find the socket, a watchdog's time is the unit's, and credentials are handed on one by one, through
@@ -258,7 +258,7 @@ impl Process {
         if let Some(directory) = &self.working_directory {
             command.current_dir(directory);
         }
-        descriptors::give_back(&mut command);
+        inheritance::give_back(&mut command);
         let environment = self.environment.iter().map(|(name, value)| (name, value));
         Ok(command.envs(environment).spawn()?)
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fstat, futimens, mkdirat};
+use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, syncfs, unlinkat};
 
@@ -248,11 +248,18 @@ impl Target {
     /// The directory of a name, made where it is missing.
     fn parent(&self, name: &Path) -> io::Result<OwnedFd> {
         let mut directory = self.directory.try_clone()?;
+        let mode = Mode::from_bits_truncate(0o755);
         for name in name.parent().into_iter().flatten() {
             directory = match open_below(directory.as_fd(), name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match mkdirat(&directory, name, Mode::from_bits_truncate(0o755)) {
-                        Ok(()) | Err(Errno::EEXIST) => open_below(directory.as_fd(), name)?,
+                    match mkdirat(&directory, name, mode) {
+                        Ok(()) => {
+                            let made = open_below(directory.as_fd(), name)?;
+                            // Whatever the umask is. Where a file system has no modes, it is there all the same.
+                            let _ = fchmod(&made, mode);
+                            made
+                        }
+                        Err(Errno::EEXIST) => open_below(directory.as_fd(), name)?,
                         Err(error) => return Err(error.into()),
                     }
                 }

@@ -1,7 +1,8 @@
 //! A stop of units that refuse one by hand (RefuseManualStop=yes), which systemd stops for a dependency alone.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 /// Where drop-ins live until the machine ends; see systemd.unit(5).
@@ -29,10 +30,16 @@ impl Permission {
         let mut permission = Permission { files: Vec::new() };
         for unit in units {
             let place = PathBuf::from(UNITS).join(format!("{unit}.d"));
+            let is_new = !place.exists();
             fs::create_dir_all(&place)?;
+            // Whatever the umask is: systemd warns of a unit file that not everybody can read.
+            if is_new {
+                fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+            }
             let file = place.join(FILE);
             permission.files.push(file.clone());
-            fs::write(file, TEXT)?;
+            fs::write(&file, TEXT)?;
+            fs::set_permissions(&file, Permissions::from_mode(0o644))?;
         }
         Ok(permission)
     }

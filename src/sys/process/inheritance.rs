@@ -1,0 +1,72 @@
+//! What farewell sets for itself and its children do not inherit: the limits of descriptors and core dumps, and the umask.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
+
+/// A soft and a hard limit; see getrlimit(2).
+type Limit = (rlim_t, rlim_t);
+
+/// The limits that this process was started with, of those that [`prepare`] has changed.
+struct Started {
+    descriptors: Option<Limit>,
+    core: Option<Limit>,
+}
+
+static STARTED: OnceLock<Started> = OnceLock::new();
+
+/// The umask of farewell: what it writes is for its own user alone, unless a mode says otherwise.
+const OWN_UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
+
+/// The umask of its children, which is that of every service of systemd.
+const CHILDRENS_UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
+
+/// Prepares this process for a run, once: hundreds of commands and connections side by side need more descriptors than
+/// the usual soft limit of 1024, which is that low for the sake of select(2); a core dump would hold credentials; and
+/// nobody else reads what it writes. Children started by this module get what this process was started with, and the
+/// umask 0022.
+pub fn prepare() {
+    STARTED.get_or_init(|| {
+        umask(OWN_UMASK);
+        Started {
+            descriptors: change(Resource::RLIMIT_NOFILE, |(_, hard)| hard),
+            // The hard limit stays, or a child could not have its own back.
+            core: change(Resource::RLIMIT_CORE, |_| 0),
+        }
+    });
+}
+
+/// Sets the soft limit of `resource`; what the limit was before, where it has changed.
+fn change(resource: Resource, soft: impl Fn(Limit) -> rlim_t) -> Option<Limit> {
+    let before = getrlimit(resource).ok()?;
+    let soft = soft(before);
+    (soft != before.0 && setrlimit(resource, soft, before.1).is_ok()).then_some(before)
+}
+
+/// Has `command` begin with the limits that this process was started with, and the umask of a service.
+pub(super) fn give_back(command: &mut Command) {
+    let Some(&Started { descriptors, core }) = STARTED.get() else {
+        return;
+    };
+    let give_back = move || {
+        umask(CHILDRENS_UMASK);
+        for (resource, limit) in [
+            (Resource::RLIMIT_NOFILE, descriptors),
+            (Resource::RLIMIT_CORE, core),
+        ] {
+            if let Some((soft, hard)) = limit {
+                setrlimit(resource, soft, hard)?;
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes at most three system calls with values that were made before, and
+    // allocates nothing, not even for an error, which is a number.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(give_back);
+    }
+}
