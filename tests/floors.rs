@@ -71,27 +71,74 @@ fn floors() -> Vec<String> {
         .collect()
 }
 
-/// What follows `prefix` in `code`, as far as it is a name; `use` lists in braces give each of their names.
-fn named_after<'a>(code: &'a str, prefix: &str) -> BTreeSet<&'a str> {
-    let mut names = BTreeSet::new();
-    for (at, _) in code.match_indices(prefix) {
-        let before = code[..at].chars().next_back();
-        if before.is_some_and(|character| {
-            character.is_alphanumeric() || character == '_' || character == ':'
-        }) {
-            continue;
-        }
-        let rest = &code[at + prefix.len()..];
-        let list = rest
-            .strip_prefix('{')
-            .and_then(|list| list.split('}').next());
-        for item in list.map_or(vec![rest], |list| list.split(',').collect()) {
-            let item = item.trim_start();
-            let end = item.find(|character: char| !character.is_alphanumeric() && character != '_');
-            names.insert(&item[..end.unwrap_or(item.len())]);
+/// Whether the code before a name ends in a part of another one.
+fn goes_on(before: &str) -> bool {
+    before.chars().next_back().is_some_and(|character| {
+        character.is_alphanumeric() || character == '_' || character == ':'
+    })
+}
+
+/// The paths that `tree` begins with, each behind `path`: `a::b`, and each of `a::{b, c::{d, e}}`. Second, what follows.
+fn paths<'a>(path: &[String], tree: &'a str) -> (Vec<Vec<String>>, &'a str) {
+    let tree = tree.trim_start();
+    if let Some(list) = tree.strip_prefix('{') {
+        let (mut found, mut rest) = (Vec::new(), list);
+        loop {
+            let (of_item, after) = paths(path, rest);
+            found.extend(of_item);
+            let after = after.trim_start_matches(|character| !['{', '}', ','].contains(&character));
+            match after.strip_prefix(',') {
+                Some(more) => rest = more,
+                None => return (found, after.strip_prefix('}').unwrap_or(after)),
+            }
         }
     }
-    names
+    let end = tree.find(|character: char| !character.is_alphanumeric() && character != '_');
+    let (name, rest) = tree.split_at(end.unwrap_or(tree.len()));
+    if name.is_empty() {
+        return (Vec::new(), rest);
+    }
+    let mut path = path.to_vec();
+    if name != "self" {
+        path.push(name.to_owned());
+    }
+    let Some(tree) = rest.strip_prefix("::") else {
+        return (vec![path], rest);
+    };
+    match paths(&path, tree) {
+        // Everything in it: `*`.
+        (found, rest) if found.is_empty() => (vec![path], rest),
+        found => found,
+    }
+}
+
+/// The module that a file is, as its path below the crate.
+fn module(file: &str) -> Vec<String> {
+    let name = file.strip_suffix(".rs").unwrap_or(file);
+    let name = name.strip_suffix("/mod").unwrap_or(name);
+    name.split('/').map(str::to_owned).collect()
+}
+
+/// Everything of the crate that `code`, which is `file`, names by `crate::` or `super::`: each as its path below the crate.
+fn imports(file: &str, code: &str) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        if !goes_on(&code[..at]) {
+            found.extend(paths(&[], &code[at + "crate::".len()..]).0);
+        }
+    }
+    for (at, _) in code.match_indices("super::") {
+        if goes_on(&code[..at]) {
+            continue;
+        }
+        let (mut owner, mut rest) = (module(file), &code[at..]);
+        while let Some(above) = rest.strip_prefix("super::") {
+            owner.pop();
+            rest = above;
+        }
+        found.extend(paths(&owner, rest).0);
+    }
+    found
 }
 
 #[test]
@@ -108,14 +155,15 @@ fn imports_only_go_down() {
             );
             continue;
         };
-        for name in named_after(&code, "crate::") {
+        for path in imports(&file, &code) {
             let below = floors
                 .iter()
-                .position(|other| other == name)
+                .position(|other| Some(other) == path.first())
                 .is_some_and(|other| other <= floor);
             if !below {
                 wrong.push(format!(
-                    "src/{file} imports crate::{name}, which does not stand below it"
+                    "src/{file} imports crate::{}, which does not stand below it",
+                    path.join("::")
                 ));
             }
         }
@@ -123,36 +171,73 @@ fn imports_only_go_down() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// For each file of a folder, the names of its siblings that it imports.
+/// For each module of a folder, at whatever depth its files are, the names of its siblings that it imports.
 fn siblings(folder: &str, code: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
-    let prefix = format!("{folder}/");
-    let inside = |file: &str| {
-        file.strip_prefix(&prefix)
-            .map(|rest| rest.split(['/', '.']).next().unwrap_or_default().to_owned())
-    };
-    let modules: BTreeSet<String> = code
+    let folder = module(folder);
+    let inside = |path: &[String]| path.strip_prefix(folder.as_slice())?.first().cloned();
+    let mut siblings: BTreeMap<String, BTreeSet<String>> = code
         .keys()
-        .filter_map(|file| inside(file))
-        .filter(|name| name != "mod")
+        .filter_map(|file| Some((inside(&module(file))?, BTreeSet::new())))
         .collect();
-    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let modules: BTreeSet<String> = siblings.keys().cloned().collect();
     for (file, code) in code {
-        let Some(module) = inside(file).filter(|name| name != "mod") else {
+        let Some(own) = inside(&module(file)) else {
             continue;
         };
-        let mut names = named_after(code, &format!("crate::{folder}::"));
-        if file.matches('/').count() == 1 {
-            names.extend(named_after(code, "super::"));
-        }
-        let known = names
-            .into_iter()
-            .filter(|name| modules.contains(*name) && **name != module);
-        imports
-            .entry(module.clone())
-            .or_default()
-            .extend(known.map(str::to_owned));
+        let named = imports(file, code);
+        let others = named
+            .iter()
+            .filter_map(|path| inside(path))
+            .filter(|name| modules.contains(name) && *name != own);
+        siblings.entry(own.clone()).or_default().extend(others);
     }
-    imports
+    siblings
+}
+
+#[test]
+fn imports_are_found_at_every_depth() {
+    let found = |code: &str| {
+        let paths = imports("sys/systemd/deep/unit.rs", code).into_iter();
+        paths.map(|path| path.join("::")).collect::<Vec<_>>()
+    };
+    assert_eq!(found("use super::a::B;"), ["sys::systemd::deep::a::B"]);
+    assert_eq!(found("super::super::a::b()"), ["sys::systemd::a::b"]);
+    assert_eq!(found("super::super::super::super::plan"), ["plan"]);
+    assert_eq!(
+        found("use super::{a as b, c::{self, D},\n  e::*};"),
+        [
+            "sys::systemd::deep::a",
+            "sys::systemd::deep::c",
+            "sys::systemd::deep::c::D",
+            "sys::systemd::deep::e"
+        ]
+    );
+    assert_eq!(
+        found("use crate::{run, sys::{bus, http::Http}}; crate::plan::take()"),
+        ["plan::take", "run", "sys::bus", "sys::http::Http"]
+    );
+    assert_eq!(found("nocrate::x other::super::y"), [""; 0]);
+    let files = ["one/mod.rs", "one/deep/er.rs", "two.rs"].map(|file| format!("members/{file}"));
+    let code = |deep: &str| {
+        files
+            .iter()
+            .cloned()
+            .zip(["", deep, "use super::one::X;"].map(str::to_owned))
+            .collect()
+    };
+    let of = |deep: &str, member: &str| {
+        siblings("members", &code(deep))[member]
+            .iter()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("", "two"), ["one"]);
+    assert_eq!(of("use super::super::super::two::Y;", "one"), ["two"]);
+    assert_eq!(
+        of("use super::super::two::Y;", "one"),
+        [""; 0],
+        "its own folder's two"
+    );
 }
 
 #[test]
@@ -173,9 +258,10 @@ fn folders_have_no_circles() {
     let code = code();
     let folders: BTreeSet<&str> = code
         .keys()
-        .filter_map(|file| file.split_once('/'))
+        .filter_map(|file| file.rsplit_once('/'))
         .map(|(folder, _)| folder)
         .collect();
+    assert!(folders.iter().any(|folder| folder.contains('/')));
     for folder in folders {
         let mut imports = siblings(folder, &code);
         // Whoever imports nobody any more is taken out, until nobody is left, or a circle.
@@ -198,7 +284,9 @@ fn each_foreign_crate_has_its_door() {
     let mut wrong = Vec::new();
     for (file, code) in code() {
         for (name, doors) in DOORS {
-            let named = !named_after(&code, &format!("{name}::")).is_empty();
+            let named = code
+                .match_indices(&format!("{name}::"))
+                .any(|(at, _)| !goes_on(&code[..at]));
             if named && !doors.iter().any(|door| file.starts_with(door)) {
                 wrong.push(format!(
                     "src/{file} names the crate {name}, whose door is {}",
