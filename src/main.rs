@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use farewell::sys::guarded;
+use farewell::sys::{copying, guarded};
 
 fn main() -> ExitCode {
-    if let Some(code) = guarded::serve(std::env::args_os()) {
+    if let Some(code) = guarded::serve(std::env::args_os(), &[(copying::VERB, copying::serve)]) {
         return code;
     }
     farewell::app::main()

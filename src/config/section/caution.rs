@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::field::{Check, Field, Look, Secrecy};
 use super::table::Section;
-use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::template::Fact;
 

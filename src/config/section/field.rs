@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kept::source;
+use super::pieces::source;
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::shape::{self, Shape};

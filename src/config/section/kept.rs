@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::pieces::part;
 use super::reading::Reading;
 use super::table::Section;
 use crate::config::document::{Located, Table, Value};
-use crate::config::template::{Fact, Part, Template};
-use crate::intent::{Datum, Keys, Piece, Source};
+use crate::config::template::{Part, Template};
+use crate::intent::{Datum, Keys};
 
 /// Reads `what`, whose values are as [`super::Field::keep`] returns them, with `read`. Text in it is text: it is never
 /// parsed as a template.
@@ -56,34 +57,4 @@ fn located(datum: &Datum) -> Option<Located> {
 
 fn kept(parts: Vec<Part>) -> Arc<Template> {
     Arc::new(Template::of(parts))
-}
-
-fn part(piece: &Piece) -> Part {
-    match piece {
-        Piece::Text(text) => Part::Literal(text.clone()),
-        Piece::From(source) => Part::Fact(match source {
-            Source::Credential(name) => Fact::Credential(name.clone()),
-            Source::File(path) => Fact::File(path.clone()),
-            Source::Json(path, pointer) => Fact::Json(path.clone(), pointer.clone()),
-            Source::Env(name) => Fact::Env(name.clone()),
-        }),
-    }
-}
-
-/// The reference to where a fact is read that no record keeps; `None` for one that it keeps as text.
-pub(super) fn source(fact: &Fact) -> Option<Source> {
-    match fact {
-        Fact::Credential(name) => Some(Source::Credential(name.clone())),
-        Fact::File(path) => Some(Source::File(path.clone())),
-        Fact::Json(path, pointer) => Some(Source::Json(path.clone(), pointer.clone())),
-        Fact::Env(name) => Some(Source::Env(name.clone())),
-        Fact::Hostname
-        | Fact::MachineId
-        | Fact::BootId
-        | Fact::Ip(_)
-        | Fact::Trigger
-        | Fact::Run
-        | Fact::Result
-        | Fact::Failed => None,
-    }
 }

@@ -3,6 +3,7 @@
 mod caution;
 mod field;
 mod kept;
+mod pieces;
 mod reading;
 mod strings;
 mod table;

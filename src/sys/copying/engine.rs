@@ -1,15 +1,12 @@
 //! The side of the process that copies.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use super::finding::find;
+use super::progress::Progress;
 use super::target::{Fault, Target};
 use super::{Order, Source, Told, shown};
-
-/// Between two words on the progress.
-const EVERY: Duration = Duration::from_millis(200);
 
 /// How many small files, and how many bytes of them, are flushed together.
 const BATCH: usize = 256;
@@ -23,52 +20,12 @@ pub fn serve() -> io::Result<()> {
     let mut order = Vec::new();
     io::stdin().read_to_end(&mut order)?;
     let order: Order = serde_json::from_slice(&order).map_err(io::Error::other)?;
-    let mut voice = Voice::new(order.rate);
-    carry_out(&order, &mut voice)?;
-    voice.tell(&Told::Ended)
+    let mut progress = Progress::new(order.rate);
+    carry_out(&order, &mut progress)?;
+    progress.tell(&Told::Ended)
 }
 
-/// What is told to the parent, and when the next byte may be written.
-pub(super) struct Voice {
-    begun: Instant,
-    told: Instant,
-    bytes: u64,
-    rate: Option<u64>,
-}
-
-impl Voice {
-    fn new(rate: Option<u64>) -> Voice {
-        let now = Instant::now();
-        Voice {
-            begun: now,
-            told: now,
-            bytes: 0,
-            rate,
-        }
-    }
-
-    fn tell(&mut self, told: &Told) -> io::Result<()> {
-        let mut line = serde_json::to_vec(told).map_err(io::Error::other)?;
-        line.push(b'\n');
-        io::stdout().write_all(&line)
-    }
-
-    /// Counts bytes that were written, and waits until more may be.
-    pub(super) fn wrote(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        if self.told.elapsed() >= EVERY {
-            self.told = Instant::now();
-            // Where the parent is gone this process is about to be killed.
-            let _ = self.tell(&Told::Progress(self.bytes));
-        }
-        if let Some(rate) = self.rate {
-            let due = Duration::from_secs_f64(self.bytes as f64 / rate.max(1) as f64);
-            std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
-        }
-    }
-}
-
-fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
+fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
     let target = match Target::open(&order.to, order) {
         Ok(target) => target,
         Err(error) => {
@@ -77,28 +34,28 @@ fn carry_out(order: &Order, voice: &mut Voice) -> io::Result<()> {
                 cause: error.to_string(),
                 passing: Fault::passes(&error),
             };
-            return voice.tell(&told);
+            return progress.tell(&told);
         }
     };
     let inode = target.inode()?;
     let mut problems = Vec::new();
     let sources = find(order, inode, &mut |told| problems.push(told))?;
     for problem in &problems {
-        voice.tell(problem)?;
+        progress.tell(problem)?;
     }
     let Some(sources) = sources else {
         return Ok(());
     };
     let bytes = sources.iter().map(|it| it.size).sum();
     let files = sources.len();
-    voice.tell(&Told::Found { files, bytes })?;
+    progress.tell(&Told::Found { files, bytes })?;
     match order.rehearses {
         true => Ok(()),
-        false => copy(target, &sources, voice),
+        false => copy(target, &sources, progress),
     }
 }
 
-fn copy(mut target: Target, sources: &[Source], voice: &mut Voice) -> io::Result<()> {
+fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::Result<()> {
     let mut directory = None;
     let mut written = 0;
     for source in sources {
@@ -112,20 +69,20 @@ fn copy(mut target: Target, sources: &[Source], voice: &mut Voice) -> io::Result
             _ => match source.open_parent() {
                 Ok(opened) => &directory.insert((parent, opened)).1,
                 Err(error) => {
-                    fail(source, &Fault::of_source(error), voice)?;
+                    fail(source, &Fault::of_source(error), progress)?;
                     continue;
                 }
             },
         };
-        match target.write(source, opened, voice) {
+        match target.write(source, opened, progress) {
             Ok(bytes) => written += bytes,
             Err(fault) => {
                 let ends = fault.ends();
                 if ends {
                     // What is whole already stays.
-                    finish(&mut target, voice)?;
+                    finish(&mut target, progress)?;
                 }
-                fail(source, &fault, voice)?;
+                fail(source, &fault, progress)?;
                 if ends {
                     return Ok(());
                 }
@@ -133,12 +90,12 @@ fn copy(mut target: Target, sources: &[Source], voice: &mut Voice) -> io::Result
         }
         if target.pending() >= BATCH || written >= BATCH_BYTES {
             written = 0;
-            if !finish(&mut target, voice)? {
+            if !finish(&mut target, progress)? {
                 return Ok(());
             }
         }
     }
-    if finish(&mut target, voice)?
+    if finish(&mut target, progress)?
         && let Err(error) = target.sync()
     {
         let told = Told::Failed {
@@ -146,12 +103,12 @@ fn copy(mut target: Target, sources: &[Source], voice: &mut Voice) -> io::Result
             cause: format!("not everything could be flushed: {error}"),
             passing: false,
         };
-        voice.tell(&told)?;
+        progress.tell(&told)?;
     }
     Ok(())
 }
 
-fn fail(source: &Source, fault: &Fault, voice: &mut Voice) -> io::Result<()> {
+fn fail(source: &Source, fault: &Fault, progress: &mut Progress) -> io::Result<()> {
     let told = match fault.is_gone() {
         // It was there when files were looked for: a log that was rotated away, say.
         true => Told::Skipped(format!("{} was left out: {fault}", shown(&source.path()))),
@@ -161,15 +118,15 @@ fn fail(source: &Source, fault: &Fault, voice: &mut Voice) -> io::Result<()> {
             passing: fault.passing(),
         },
     };
-    voice.tell(&told)
+    progress.tell(&told)
 }
 
 /// Gives the files that are written their names; whether more can be tried.
-fn finish(target: &mut Target, voice: &mut Voice) -> io::Result<bool> {
+fn finish(target: &mut Target, progress: &mut Progress) -> io::Result<bool> {
     let mut goes_on = true;
     for (source, ended) in target.finish() {
         match ended {
-            Ok((bytes, sha256)) => voice.tell(&Told::Copied {
+            Ok((bytes, sha256)) => progress.tell(&Told::Copied {
                 name: shown(&source.name),
                 bytes,
                 sha256,
@@ -177,7 +134,7 @@ fn finish(target: &mut Target, voice: &mut Voice) -> io::Result<bool> {
             })?,
             Err(fault) => {
                 goes_on &= !fault.ends();
-                fail(&source, &fault, voice)?;
+                fail(&source, &fault, progress)?;
             }
         }
     }

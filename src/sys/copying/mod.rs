@@ -3,6 +3,7 @@
 mod engine;
 mod finding;
 mod pattern;
+mod progress;
 mod target;
 mod walk;
 
@@ -18,6 +19,9 @@ pub use pattern::Pattern;
 use super::cancel::Cancel;
 use super::guarded::{Conversation, Trouble};
 use crate::deadline::Deadline;
+
+/// What the child is started with that copies; see [`serve`].
+pub const VERB: &str = "copy";
 
 /// How the names of files begin that are not whole yet.
 const PART: &str = ".farewell-part-";
@@ -137,7 +141,7 @@ pub fn copy(
     hear: &mut dyn FnMut(Told),
 ) -> Result<(), Trouble> {
     let order = serde_json::to_vec(order).map_err(io::Error::other)?;
-    let mut copying = Conversation::start("copy", &order)?;
+    let mut copying = Conversation::start(VERB, &order)?;
     loop {
         let line = copying.line(deadline, cancel)?;
         match serde_json::from_slice(&line).map_err(io::Error::other)? {

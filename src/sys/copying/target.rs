@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, syncfs, unlinkat};
 
-use super::engine::Voice;
+use super::progress::Progress;
 use super::walk::{open_below, open_directory, open_source};
 use super::{CHUNK, Order, PART, Source};
 use crate::sys::digest::{Sha256, hexadecimal};
@@ -159,7 +159,7 @@ impl Target {
         &mut self,
         source: &Source,
         from: &OwnedFd,
-        voice: &mut Voice,
+        progress: &mut Progress,
     ) -> Result<u64, Fault> {
         let name = source.name.file_name().unwrap_or_default();
         let mut reading = open_source(from, name).map_err(Fault::Source)?;
@@ -168,7 +168,7 @@ impl Target {
         self.count += 1;
         let part = OsString::from(format!("{PART}{}-{}", self.token, self.count));
         let file = create(&directory, &part).map_err(Fault::Target)?;
-        let copied = self.fill(&mut reading, &file, voice);
+        let copied = self.fill(&mut reading, &file, progress);
         match copied {
             Ok((bytes, sha256)) => {
                 self.pending.push(Pending {
@@ -193,7 +193,7 @@ impl Target {
         &mut self,
         reading: &mut File,
         mut file: &File,
-        voice: &mut Voice,
+        progress: &mut Progress,
     ) -> Result<(u64, String), Fault> {
         let state = reading.metadata().map_err(Fault::Source)?;
         let (mut left, mut digest) = (state.len(), Sha256::new());
@@ -212,7 +212,7 @@ impl Target {
             file.write_all(&self.buffer[..read])
                 .map_err(Fault::Target)?;
             left -= read as u64;
-            voice.wrote(read);
+            progress.wrote(read);
         }
         let time = |seconds, nanos| TimeSpec::new(seconds, nanos);
         let mode = Permissions::from_mode(state.mode() & MODE);

@@ -16,11 +16,16 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{AccessFlags, faccessat, syncfs};
 
 use super::{FLAG, no_answer, startable};
-use crate::sys::copying;
+
+/// What a child does that holds a [`super::Conversation`], by the verb that starts it.
+pub type Served<'a> = (&'a str, fn() -> io::Result<()>);
 
 /// Does what `args` (with the program's name) ask for and writes the answer, or returns `None` where
 /// this is not such a child. To be called before anything else in `main`.
-pub fn serve(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+pub fn serve(
+    args: impl IntoIterator<Item = OsString>,
+    conversations: &[Served<'_>],
+) -> Option<ExitCode> {
     let mut args = args.into_iter().skip(1);
     if args.next()? != FLAG {
         return None;
@@ -28,8 +33,9 @@ pub fn serve(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let args: Vec<OsString> = args.collect();
     let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
     let (verb, args) = args.split_first()?;
-    if (verb.to_str(), args) == (Some("copy"), &[][..]) {
-        return Some(match copying::serve() {
+    let served = conversations.iter().find(|(it, _)| *verb == *it);
+    if let (Some((_, serve)), []) = (served, args) {
+        return Some(match serve() {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         });

@@ -2,6 +2,7 @@
 
 mod boot;
 mod bounds;
+mod cause;
 mod chain;
 mod closure;
 mod files;
@@ -24,8 +25,9 @@ use crate::sys::signals;
 
 pub use boot::{Around, Standing, starts_at_boot};
 pub use bounds::{Bounds, Spare};
+pub use cause::{Cause, Tie};
 pub use chain::chain;
-pub use closure::{Cause, Closure, Member, Spared, Tie, Wanted};
+pub use closure::{Closure, Member, Spared, Wanted};
 pub use files::{UNIT_PATH, UnitFiles};
 pub use logind::Logind;
 pub use manager::{Job, Manager, Socket};
