@@ -68,7 +68,10 @@ fn commands_have_the_umask_of_a_service_and_the_core_limit_that_farewell_was_sta
             limited.arg("-c").arg(begin).arg(command.get_program());
             limited.args(command.get_args());
             for (key, value) in command.get_envs() {
-                limited.env(key, value.expect("set"));
+                match value {
+                    Some(value) => limited.env(key, value),
+                    None => limited.env_remove(key),
+                };
             }
             let said = Said::by(&mut limited);
             assert_eq!(said.code, 0, "{said:?}");

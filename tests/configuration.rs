@@ -112,7 +112,7 @@ fn a_credential_that_others_can_read_is_refused() {
     };
     let said = check_with(0o644);
     let place = dir.file("token");
-    let refused = format!("{place} can be read by others (mode 0644): chmod 600");
+    let refused = format!("{place} can be read by others (mode 0644): chmod 600 {place}");
     assert_eq!(
         said.stderr,
         format!(

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use farewell::step::Effect;
 use farewell::sys::host;
 use farewell::trigger::Trigger;
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
-use support::cli::{Cli, GENEROUS, json, sh, wait_until};
+use serde_json::json;
+use support::cli::{self, Cli, GENEROUS, sh, wait_until};
 use support::namespace::{Frozen, ext4, in_own_namespace, mount};
 use support::sticky::{
     KIND, Peer, Place, Raise, act, given, in_a_process, intent, machine, raise, run, store,
@@ -119,15 +121,40 @@ fn an_undo_does_nothing_beside_a_run() {
     assert_eq!(place.undo(), Outcome::Undone);
 }
 
+/// The record of a run that has left a lock of a FleetLock server at `url`.
+fn record_of_a_lock(id: &str, url: &str) -> String {
+    let what = json!({"url": [url], "group": "g", "id": "i"});
+    let lines = [
+        json!({
+            "at_usec": 1, "event": "run-started", "run": id, "machine": {"id": host::machine_id().expect("an id")},
+            "trigger": "reboot", "started": "2026-11-28T13:46:06.930568Z", "budget_usec": 90_000_000_u64,
+            "reserve_usec": 0, "steps": [{"name": "a", "kind": "lock"}],
+        }),
+        json!({
+            "at_usec": 2, "event": "intended", "step": "a", "kind": "lock", "number": 0,
+            "intent": {"member": "fleetlock", "noun": "the lock", "thing": "the lock", "what": what},
+        }),
+        json!({"at_usec": 3, "event": "run-finished", "result": "ok"}),
+    ];
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
 #[test]
 fn systemds_run_takes_over_from_an_undo() {
-    let (place, peer) = (Place::new("undo-takeover"), Peer::start());
-    place.leave(vec![("a", raise(&peer.url("a")))]);
-    peer.be_mute(true);
-    let process = in_a_process("undoes", &place, "");
-    wait_until("the request is there", || peer.heard().len() == 2);
-    let mut cli = Cli::new("undo-takeover-run", &sh("b", "echo b >> @/words", ""));
-    cli.state = place.dir.0.join("state");
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = mute.local_addr().expect("an address");
+    let cli = Cli::new(
+        "undo-takeover",
+        &sh("b", "echo b >> @/words", "timeout = '20s'"),
+    );
+    let runs = cli.state.join("runs");
+    fs::create_dir_all(&runs).expect("made");
+    let id = "20261128T134606.930Z-nqlq";
+    let text = record_of_a_lock(id, &format!("http://{address}"));
+    fs::write(runs.join(format!("{id}.jsonl")), text).expect("written");
+    let process = cli.start(&["start", "--undo-only"]);
+    // It asks, and is not answered.
+    let _asked = mute.accept().expect("asked");
     let by_hand = cli.end(&["run"]);
     assert_eq!(by_hand.code, 75, "{by_hand:?}");
     assert!(by_hand.stderr.contains("undo "), "{by_hand:?}");
@@ -139,8 +166,9 @@ fn systemds_run_takes_over_from_an_undo() {
     );
     assert!(!ended.stdout.contains("beside"), "{ended:?}");
     // What it did not get to stays pending.
-    assert_eq!(process.end(GENEROUS).code, 0);
-    assert_eq!(place.pending(), ["a"]);
+    assert_eq!(process.end(GENEROUS).code, 1);
+    let left = cli::json(&cli.end(&["report", id, "--json"]));
+    assert_eq!(left["undo"][0]["state"], "pending", "{left:#}");
 }
 
 #[test]
@@ -247,7 +275,7 @@ fn the_program_shows_what_is_pending_and_undoes_what_it_can() {
         assert!(ended.stdout.contains(told), "{told}: {ended:?}");
     }
     assert_eq!(cli.end(&["start", "--undo-only"]).code, 1);
-    let undo = || json(&cli.end(&["report", &id, "--json"]))["undo"].clone();
+    let undo = || cli::json(&cli.end(&["report", &id, "--json"]))["undo"].clone();
     assert_eq!(undo()[0]["state"], "pending");
     let facts = Facts::new(Trigger::Stop, "test");
     let outcome = farewell::app::undo::undo(

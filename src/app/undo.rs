@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, LevelFilter};
@@ -10,6 +11,7 @@ use super::{complain, print, watchers};
 use crate::broadcast::Broadcast;
 use crate::cli::exit;
 use crate::config::facts::Facts;
+use crate::deadline::{Deadline, Reason};
 use crate::event::{Happening, Purpose, Result};
 use crate::history::remnant::Remnant;
 use crate::history::store::{self as records, Admission, Held, Holder, Store};
@@ -32,6 +34,10 @@ pub const LIMIT: Duration = Duration::from_secs(2 * 60);
 
 /// How long the state directory may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long whoever has the lock of the state directory is waited for, and the time between two tries.
+const OCCUPIED: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_millis(100);
 
 /// How long the renewal of one thing may take.
 const RENEWAL: Duration = Duration::from_secs(5);
@@ -174,18 +180,26 @@ fn survey(store: &Store, machine: &Machine) -> Option<Survey> {
         .ok()
 }
 
+/// Takes the lock of the store. Whoever has it is waited for, except for systemd's run, which ends with the machine.
 fn enter(store: &Store, id: &str) -> std::result::Result<Held, (Outcome, String)> {
-    let (place, holder) = (store.clone(), Holder::this_undo(id));
-    let occupied = |message: String| Err((Outcome::Occupied, message));
-    match files::within(PATIENCE, move || place.enter(&holder)) {
-        Ok(Admission::Admitted(held)) => Ok(held),
-        Ok(Admission::Occupied(Some(other))) => occupied(format!("{other} is on")),
-        Ok(Admission::Occupied(None)) => occupied("another run is on".to_owned()),
-        // Without the lock a run may be on, and what is undone could not be written down.
-        Err(error) => {
-            let message = format!("{}: {error}", store.directory().display());
-            Err((Outcome::Pending, message))
+    let end = Deadline::after(OCCUPIED, Reason::Timeout);
+    loop {
+        let (place, holder) = (store.clone(), Holder::this_undo(id));
+        let other = match files::within(PATIENCE, move || place.enter(&holder)) {
+            Ok(Admission::Admitted(held)) => return Ok(held),
+            Ok(Admission::Occupied(other)) => other,
+            // Without the lock a run may be on, and what is undone could not be written down.
+            Err(error) => {
+                let message = format!("{}: {error}", store.directory().display());
+                return Err((Outcome::Pending, message));
+            }
+        };
+        let is_ending = other.as_ref().is_some_and(|it| it.by_systemd);
+        if is_ending || end.left().is_none() {
+            let name = other.map_or("another run".to_owned(), |it| it.to_string());
+            return Err((Outcome::Occupied, format!("{name} is on")));
         }
+        thread::sleep(EVERY);
     }
 }
 

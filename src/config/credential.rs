@@ -2,10 +2,9 @@
 
 use std::env;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use crate::sys::files;
+use crate::sys::{files, trust};
 
 /// A credential without the white space at its end, from where systemd puts it or would look for it: see
 /// systemd.exec(5), LoadCredential=.
@@ -27,14 +26,8 @@ pub(super) fn credential(name: &str) -> Result<String, String> {
         match std::fs::metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(format!("{}: {error}", path.display())),
-            Ok(metadata) if metadata.permissions().mode() & 0o007 != 0 => {
-                let mode = metadata.permissions().mode() & 0o777;
-                return Err(format!(
-                    "{} can be read by others (mode {mode:04o}): chmod 600",
-                    path.display()
-                ));
-            }
-            Ok(_) => {
+            Ok(about) => {
+                trust::keeps_secret(&path, &about)?;
                 let text =
                     files::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
                 return Ok(text.trim_end().to_owned());

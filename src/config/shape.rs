@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::template::{Fact, Part, Template};
-use crate::sys::files;
 use crate::sys::http::{Endpoint, encoded};
+use crate::sys::{files, trust};
 
 /// What a configured string is, and so what a fact in it may become. A fact is data: it fills the place that it stands in
 /// and never leads to another one.
@@ -221,7 +221,13 @@ const PART: &str = "its value has a `/` in it, and it fills one part between sla
 fn whole(fact: &Fact) -> Result<(), String> {
     match fact {
         Fact::Env(_) => Ok(()),
-        Fact::File(path) | Fact::Json(path, _) => files::trusted(path),
+        Fact::File(path) | Fact::Json(path, _) => {
+            let path = path.clone();
+            files::within(files::PATIENCE, move || {
+                Ok(trust::trusted_or_missing(&path))
+            })
+            .unwrap_or_else(|error| Err(error.to_string()))
+        }
         _ => Err("only ${env:…}, ${file:…} and ${json:…} may begin it".to_owned()),
     }
 }

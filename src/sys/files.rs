@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,48 +79,6 @@ fn text_of(file: File) -> io::Result<String> {
         return Err(unusable("larger than 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
-}
-
-/// Whether nobody but root and this process' own user can change what `path` leads to: the file, where its symbolic
-/// links lead, and every directory above. A sticky directory, such as /tmp, protects what is in it.
-///
-/// # Errors
-/// What is not so, and the command that mends it, in one sentence.
-pub fn trusted(path: &Path) -> Result<(), String> {
-    let path: PathBuf = path.to_owned();
-    let shown = path.display().to_string();
-    let seen = within(PATIENCE, move || {
-        // Of a file that is gone, who could have removed it.
-        let is_there = |it: &&Path| it.symlink_metadata().is_ok();
-        let there = path.ancestors().find(is_there).unwrap_or(Path::new("/"));
-        let real = there.canonicalize()?;
-        for place in there.ancestors().chain(real.ancestors()) {
-            if let Some(why) = distrust(place, &place.metadata()?) {
-                return Ok(Some(why));
-            }
-        }
-        Ok(None)
-    });
-    match seen {
-        Ok(None) => Ok(()),
-        Ok(Some(why)) => Err(why),
-        Err(error) => Err(format!("{shown}: {error}")),
-    }
-}
-
-fn distrust(place: &Path, about: &Metadata) -> Option<String> {
-    let mode = about.permissions().mode() & 0o7777;
-    let shown = place.display();
-    if about.uid() != 0 && about.uid() != super::signals::user() {
-        return Some(format!(
-            "{shown} is owned by the user {}: chown root {shown}",
-            about.uid()
-        ));
-    }
-    let is_sticky = about.is_dir() && mode & 0o1000 != 0;
-    (mode & 0o002 != 0 && !is_sticky).then(|| {
-        format!("{shown} can be written by everybody (mode {mode:04o}): chmod o-w {shown}")
-    })
 }
 
 /// Has the file system keep this much room for a file, also behind its end; `false` where it cannot.

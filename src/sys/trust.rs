@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -149,6 +150,47 @@ pub fn trusted(path: &Path) -> Result<(), String> {
     }
 }
 
+/// As [`trusted`], for a file that may be gone: then it counts who could have removed it.
+///
+/// # Errors
+/// As [`trusted`].
+pub fn trusted_or_missing(path: &Path) -> Result<(), String> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => trusted_or_missing(parent),
+            _ => Ok(()),
+        },
+        _ => trusted(path),
+    }
+}
+
+/// Whether a file holds its secret: others can neither read nor write it, nor can its group, but a file of root's or this
+/// user's own may be read by its group.
+///
+/// # Errors
+/// Who can, with path and mode, and the command that mends it.
+pub fn keeps_secret(path: &Path, about: &fs::Metadata) -> Result<(), String> {
+    let mode = about.mode() & 0o7777;
+    let (shown, name) = (path.display(), quoted(path));
+    let is_own = Owners::get().include(about.uid());
+    let (who, mends) = match mode {
+        _ if mode & 0o006 != 0 => ("others".to_owned(), "chmod 600"),
+        _ if mode & 0o020 != 0 => (format!("its group {}", about.gid()), "chmod g-w"),
+        _ if mode & 0o040 != 0 && !is_own => {
+            let who = format!("the group {} of the user {}", about.gid(), about.uid());
+            (who, "chmod 600")
+        }
+        _ => return Ok(()),
+    };
+    let what = match mode & 0o044 != 0 && mends == "chmod 600" {
+        true => "read",
+        false => "written",
+    };
+    Err(format!(
+        "{shown} can be {what} by {who} (mode {mode:04o}): {mends} {name}"
+    ))
+}
+
 /// Whether nobody but this user and root can write into a directory of this program's own: a sticky bit, which lets everybody
 /// make files in it, does not help here.
 ///
@@ -183,16 +225,6 @@ pub fn own_directory(path: &Path) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn trusted_or_missing(path: &Path) -> Result<(), String> {
-    match open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => trusted_or_missing(parent),
-            _ => Ok(()),
-        },
-        _ => trusted(path),
-    }
 }
 
 impl fmt::Display for Finding {
@@ -353,6 +385,43 @@ mod tests {
         assert!(own_directory(&place.join("open")).is_err());
         assert_eq!(own_directory(&place.join("new/newer")), Ok(()));
         fs::remove_dir_all(&place).expect("removed");
+    }
+
+    #[test]
+    fn a_secret_is_kept_from_everybody_but_the_group_of_its_own_file() {
+        let path = std::env::temp_dir().join(format!("farewell-secret-{}", std::process::id()));
+        fs::write(&path, "secret").expect("written");
+        let shown = path.display();
+        let own = signals::user();
+        for (owner, mode, expected) in [
+            (own, 0o600, None),
+            (own, 0o400, None),
+            (own, 0o640, None),
+            (own, 0o644, Some("read by others (mode 0644): chmod 600")),
+            (own, 0o602, Some("written by others (mode 0602): chmod 600")),
+            (own, 0o666, Some("read by others (mode 0666): chmod 600")),
+            (
+                own,
+                0o660,
+                Some("written by its group 0 (mode 0660): chmod g-w"),
+            ),
+            (65534, 0o600, None),
+            (
+                65534,
+                0o640,
+                Some("read by the group 0 of the user 65534 (mode 0640): chmod 600"),
+            ),
+        ] {
+            if owner != own && own != 0 {
+                continue;
+            }
+            std::os::unix::fs::chown(&path, Some(owner), Some(0)).expect("given away");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            let said = keeps_secret(&path, &path.metadata().expect("there"));
+            let expected = expected.map(|it| format!("{shown} can be {it} {shown}"));
+            assert_eq!(said.err(), expected, "{owner} {mode:o}");
+        }
+        fs::remove_file(&path).expect("removed");
     }
 
     #[test]

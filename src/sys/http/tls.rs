@@ -1,5 +1,6 @@
 //! Certificates and keys: read, and checked together before the client gets them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +15,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use super::trust::Trust;
 use crate::failure::{Failure, Word};
 use crate::sys::clock::rfc3339;
-use crate::sys::files;
+use crate::sys::{files, trust};
 
 /// The files that a connection over TLS needs, and the name that the server must prove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,7 +55,8 @@ impl TlsFiles {
         if let (Some(cert_file), Some(key_file)) = (&self.cert_file, &self.key_file) {
             match (certificates(cert_file), private_key(key_file)) {
                 (Ok(chain), Ok(_)) => {
-                    note("key-file", self.identity(&provider()).err());
+                    let unfit = self.identity(&provider()).err();
+                    note("key-file", unfit.or_else(|| exposed(key_file)));
                     note("cert-file", refusal(cert_file, &chain));
                 }
                 (certificates, key) => {
@@ -186,6 +188,13 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
         let cause = "holds no private key in PEM (one with a passphrase cannot be used)";
         failure(path, cause)
     })
+}
+
+/// Why a key is no secret. It is used all the same: a mode is no reason to miss a step on the last day.
+fn exposed(path: &Path) -> Option<Failure> {
+    let about = fs::metadata(path).ok()?;
+    let cause = trust::keeps_secret(path, &about).err()?;
+    Some(Failure::new(Word::Tls, "the key", cause))
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {

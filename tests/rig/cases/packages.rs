@@ -150,7 +150,7 @@ on_each_release! {
         install(&machine);
         // Removed while a member leaves by hand: it has left then.
         machine.must("systemctl stop --no-block farewell.service");
-        machine.wait_for("systemctl show -P ActiveState farewell.service | grep -x deactivating");
+        machine.wait_for("grep -q step-started /var/lib/farewell/runs/*.jsonl");
         machine.must("dpkg -r farewell");
         registry.is_clean();
         is_unknown(&machine);

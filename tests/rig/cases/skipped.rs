@@ -1,6 +1,6 @@
 //! Runs that leave themselves out, and one that must not do so after all.
 
-use crate::harness::{Rig, member, on_each_release, registry};
+use crate::harness::{Held, Rig, member, on_each_release, registry};
 use crate::support::member::{LEAVE_AND_STOP, left_first};
 
 on_each_release! {
@@ -21,15 +21,16 @@ on_each_release! {
     fn overtaken(rig: Rig) {
         let registry = registry();
         let machine = member(rig, &registry.within(LEAVE_AND_STOP)).boot();
-        // The run has found out why it takes place, and then reads its configuration: from a pipe, until that is closed.
-        let end = machine.end(
-            "mkdir -p /run/farewell/conf.d && mkfifo /run/farewell/conf.d/held.toml
-             systemctl restart --no-block farewell.service
-             exec 3>/run/farewell/conf.d/held.toml
-             rm /run/farewell/conf.d/held.toml
-             systemctl poweroff
-             until systemctl list-jobs | grep -q poweroff.target; do :; done",
-        );
+        let drop_in = "/run/farewell/conf.d/held.toml";
+        machine.must("mkdir -p /run/farewell/conf.d");
+        machine.write(drop_in, "");
+        // The run has found out why it takes place, and then reads its configuration, where it is kept waiting.
+        let held = Held::new(&machine.path(drop_in));
+        machine.must("systemctl restart --no-block farewell.service");
+        held.wait_for_reader();
+        machine.must("systemctl poweroff; until systemctl list-jobs | grep -q poweroff.target; do :; done");
+        drop(held);
+        let end = machine.ended();
         end.run()
             .is("poweroff", "ok")
             .seen("poweroff.target has a start job");

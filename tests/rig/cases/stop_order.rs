@@ -155,7 +155,5 @@ fn the_stop_follows_a_signal_in_time() {
     machine.farewell();
     assert_eq!(machine.step("stop"), "done");
     assert!(machine.life().at("app", "TERM").is_some());
-    machine
-        .journal()
-        .in_order(&["step stop waits for the end of app.service (SIGCONT sent to app.service)"]);
+    machine.must("grep -F 'the end of app.service (SIGCONT sent to app.service)' /var/lib/farewell/runs/*.jsonl");
 }

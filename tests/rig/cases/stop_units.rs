@@ -109,8 +109,8 @@ on_each_release! {
         }
         assert_eq!(machine.property("restarting.service", "NRestarts"), "0");
 
-        machine.must("systemctl kill -s KILL slow.service; systemctl reset-failed");
-        machine.wait_for("test $(systemctl show -P ActiveState slow.service) = inactive");
+        machine.must("systemctl kill -s KILL slow.service");
+        machine.wait_for("systemctl reset-failed; test $(systemctl show -P ActiveState slow.service) = inactive");
         machine.must("systemctl start farewell.service");
         start(&machine);
         let end = machine.end("systemctl poweroff");

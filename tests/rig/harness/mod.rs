@@ -8,6 +8,7 @@
 
 mod console;
 mod end;
+mod held;
 mod keeper;
 mod life;
 mod machine;
@@ -17,6 +18,7 @@ mod root;
 mod setting;
 
 pub use end::{End, Ending};
+pub use held::Held;
 pub use life::Life;
 pub use machine::Machine;
 pub use member::{member, registry};
