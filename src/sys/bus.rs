@@ -2,7 +2,9 @@
 
 pub mod agent;
 mod incoming;
+mod intake;
 mod line;
+mod pace;
 pub mod presence;
 mod service;
 pub mod story;
@@ -23,7 +25,11 @@ use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 
 use incoming::{Incoming, Kind};
+use intake::Side;
 use line::Line;
+
+/// How many signals are kept while an answer is waited for. Those that are asked for are a few.
+const MOST_SIGNALS: usize = 1 << 10;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,8 +204,9 @@ impl Bus {
             if message.answers(serial) {
                 return message.read();
             }
-            // A peer sends what nobody asked it for.
-            if message.kind == Kind::Signal && self.destination.is_some() {
+            // A peer sends what nobody asked it for, and so does anybody on a bus.
+            let is_asked_for = message.kind == Kind::Signal && self.destination.is_some();
+            if is_asked_for && self.signals.len() < MOST_SIGNALS {
                 self.signals.push_back(message);
             }
         }

@@ -8,6 +8,7 @@
 pub mod acts;
 pub mod binary;
 pub mod bus;
+pub mod caller;
 pub mod case;
 pub mod cli;
 pub mod consul;

@@ -18,11 +18,16 @@ use nix::unistd::geteuid;
 use zbus::Message;
 
 use super::Trouble;
-use super::incoming::{self, Incoming};
+use super::incoming::Incoming;
+use super::intake::{Intake, Side};
 use crate::deadline::Deadline;
 
 /// The longest line of the handshake.
 const LINE: usize = 1 << 10;
+
+/// How much is read at once, in bytes, before what was read is dealt with: whoever writes faster than this side reads is
+/// not read for ever.
+const SWALLOW: usize = 64 << 10;
 
 /// Between two tries to get into the queue of a peer that is busy.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -33,7 +38,7 @@ pub(super) struct Line {
     stream: UnixStream,
     /// Whether the peer has let us in.
     is_open: bool,
-    received: Vec<u8>,
+    received: Intake,
     unsent: Vec<u8>,
     /// Messages for a peer that has not let us in yet: PID 1 overlooks what it reads together with the end of the
     /// handshake, until the next message.
@@ -45,7 +50,7 @@ impl Line {
     ///
     /// # Errors
     /// `NoConnection` when nobody listens there; `TimedOut` when the peer's queue is full.
-    pub(super) fn begin(address: &UnixAddr) -> Result<Line, Trouble> {
+    pub(super) fn begin(address: &UnixAddr, side: Side) -> Result<Line, Trouble> {
         let refused = |errno: Errno| Trouble::NoConnection(format!("{address}: {errno}"));
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(refused)?;
@@ -60,7 +65,7 @@ impl Line {
         let mut line = Line {
             stream: socket.into(),
             is_open: false,
-            received: Vec::new(),
+            received: Intake::new(side),
             unsent: format!("\0AUTH EXTERNAL {user}\r\nBEGIN\r\n").into_bytes(),
             held: Vec::new(),
         };
@@ -68,13 +73,13 @@ impl Line {
         Ok(line)
     }
 
-    /// The same, with patience where the peer's queue is full.
+    /// The same for a client, with patience where the peer's queue is full.
     ///
     /// # Errors
     /// As before; `TimedOut` at the deadline.
     pub(super) fn begin_by(address: &UnixAddr, deadline: Deadline) -> Result<Line, Trouble> {
         loop {
-            match Line::begin(address) {
+            match Line::begin(address, Side::Client) {
                 Err(Trouble::TimedOut) => {
                     let left = deadline.left().ok_or(Trouble::TimedOut)?;
                     thread::sleep(PAUSE.min(left));
@@ -93,9 +98,9 @@ impl Line {
         }
     }
 
-    /// Whether the peer has not taken everything yet.
-    pub(super) fn is_behind(&self) -> bool {
-        !self.unsent.is_empty() || !self.held.is_empty()
+    /// How many bytes the peer has not taken yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len() + self.held.len()
     }
 
     /// Writes what the peer takes at once.
@@ -114,25 +119,24 @@ impl Line {
         Ok(())
     }
 
-    /// Reads what has arrived.
+    /// Reads what has arrived, or a good part of it, and returns how many bytes.
     ///
     /// # Errors
     /// When the connection is broken, or the peer does not let us in.
-    pub(super) fn receive(&mut self) -> Result<(), Trouble> {
-        self.read()?;
+    pub(super) fn receive(&mut self) -> Result<usize, Trouble> {
+        let read = self.read()?;
         if !self.is_open && self.is_let_in()? {
             self.is_open = true;
             self.unsent.append(&mut self.held);
         }
-        Ok(())
+        Ok(read)
     }
 
-    /// For poll(2), which then tells when there is something to receive, or room for what is unsent.
-    pub(super) fn polled(&self) -> PollFd<'_> {
-        let flags = match self.unsent.is_empty() {
-            true => PollFlags::POLLIN,
-            false => PollFlags::POLLIN | PollFlags::POLLOUT,
-        };
+    /// For poll(2), which then tells when there is something to receive, if this side `reads`, or room for what is unsent.
+    pub(super) fn polled(&self, reads: bool) -> PollFd<'_> {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::POLLIN, reads);
+        flags.set(PollFlags::POLLOUT, !self.unsent.is_empty());
         PollFd::new(self.stream.as_fd(), flags)
     }
 
@@ -142,7 +146,7 @@ impl Line {
     /// When what arrives is no message.
     pub(super) fn take(&mut self) -> Result<Option<Incoming>, Trouble> {
         match self.is_open {
-            true => incoming::take(&mut self.received),
+            true => self.received.take(),
             false => Ok(None),
         }
     }
@@ -158,44 +162,43 @@ impl Line {
                 return Ok(message);
             }
             let left = deadline.left().ok_or(Trouble::TimedOut)?;
-            match poll(&mut [self.polled()], millis(left)) {
-                Ok(_) | Err(Errno::EINTR) => self.receive()?,
+            match poll(&mut [self.polled(true)], millis(left)) {
+                Ok(_) | Err(Errno::EINTR) => drop(self.receive()?),
                 Err(errno) => return Err(Trouble::NoConnection(errno.to_string())),
             }
         }
     }
 
-    fn read(&mut self) -> Result<(), Trouble> {
+    fn read(&mut self) -> Result<usize, Trouble> {
         let mut buffer = [0; 4096];
-        loop {
+        let mut read = 0;
+        while read < SWALLOW {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(Trouble::NoConnection("closed by the peer".to_owned())),
                 Ok(length) => {
-                    self.received.extend_from_slice(&buffer[..length]);
+                    self.received.feed(&buffer[..length]);
+                    read += length;
                     if length < buffer.len() {
-                        return Ok(());
+                        break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Trouble::NoConnection(error.to_string())),
             }
         }
+        Ok(read)
     }
 
     /// Whether the peer's line is there: `OK` and its id.
     fn is_let_in(&mut self) -> Result<bool, Trouble> {
-        let Some(end) = self.received.windows(2).position(|two| two == b"\r\n") else {
-            return match self.received.len() > LINE {
-                true => Err(Trouble::Strange("the handshake has no end".to_owned())),
-                false => Ok(false),
-            };
+        let Some(line) = self.received.line(LINE)? else {
+            return Ok(false);
         };
-        let line: Vec<u8> = self.received.drain(..end + 2).collect();
         if line.starts_with(b"OK ") {
             return Ok(true);
         }
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let line = String::from_utf8_lossy(&line);
         Err(Trouble::NoConnection(format!("not let in: {line}")))
     }
 }

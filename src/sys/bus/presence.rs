@@ -10,10 +10,11 @@ use std::{mem, thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zbus::Message;
 
-use super::agent::{NAME, Snapshot};
+use super::agent::{BUS, NAME, Snapshot};
 use super::line::{Line, millis};
+use super::pace::{self, Pace};
 use super::story::{Narrator, Story};
-use super::{Incoming, Kind, Trouble, address, bus_call, hello, service};
+use super::{Incoming, Kind, Side, Trouble, address, bus_call, hello, service};
 use crate::event::{Event, Happening};
 
 /// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
@@ -151,6 +152,9 @@ struct Presence<'a> {
 /// A talk with the bus.
 struct Talk {
     line: Line,
+    pace: Pace,
+    /// Whether the run leaves the bus.
+    is_leaving: bool,
     /// What the bus has answered.
     answers: Vec<Incoming>,
 }
@@ -207,7 +211,9 @@ impl Presence<'_> {
     /// Is on the bus until everything has been told.
     fn appear(&mut self, story: &mut Story) -> Result<(), Setback> {
         let mut talk = Talk {
-            line: Line::begin(&address()?)?,
+            line: Line::begin(&address()?, Side::Service)?,
+            pace: Pace::begin(),
+            is_leaving: false,
             answers: Vec::new(),
         };
         talk.line.send(&hello()?);
@@ -233,13 +239,14 @@ impl Presence<'_> {
             if story.is_over() {
                 // The answer says that the daemon has passed on everything before it. Without it the end of this
                 // process could make the daemon throw away what it has not read.
+                talk.is_leaving = true;
                 let release = bus_call("ReleaseName", &(NAME,))?;
                 self.ask(&mut talk, &story.run, &release)?;
                 return Ok(());
             }
             // Nothing more is said to a bus that does not listen.
             let limit = Instant::now() + PATIENCE;
-            let is_sent = |_: &News, talk: &Talk| !talk.line.is_behind();
+            let is_sent = |_: &News, talk: &Talk| talk.line.unsent() == 0;
             if !self.serve(&mut talk, &story.run, Some(limit), is_sent)? {
                 return Err(Trouble::TimedOut.into());
             }
@@ -274,6 +281,7 @@ impl Presence<'_> {
         is_so: impl Fn(&News, &Talk) -> bool,
     ) -> Result<bool, Setback> {
         loop {
+            talk.take_messages(run)?;
             talk.line.flush()?;
             let news = self.inbox.news();
             if is_so(&news, talk) {
@@ -284,20 +292,10 @@ impl Presence<'_> {
             if limit.is_some_and(|limit| Instant::now() >= limit) {
                 return Ok(false);
             }
-            if self.listen(Some(&talk.line), limit) {
-                talk.line.receive()?;
-            }
-            while let Some(message) = talk.line.take()? {
-                match message.kind {
-                    Kind::Call => match service::answer(run, &message) {
-                        Ok(answer) => answer.iter().for_each(|answer| talk.line.send(answer)),
-                        // Whoever asks for what cannot be told is not told; the others are.
-                        Err(error) => log::debug!("D-Bus: {error}"),
-                    },
-                    Kind::Return | Kind::Error => talk.answers.push(message),
-                    // The bus tells who has which name.
-                    Kind::Signal | Kind::Other => {}
-                }
+            let limit = limit.into_iter().chain(talk.pause()).min();
+            if self.listen(Some(talk), limit) {
+                let received = talk.line.receive()?;
+                talk.pace.spend(received);
             }
         }
     }
@@ -312,20 +310,58 @@ impl Presence<'_> {
         })
     }
 
-    /// Waits for the bell, for something to happen on the line, or until `until`. Tells whether there is something on
-    /// the line.
-    fn listen(&self, line: Option<&Line>, until: Option<Instant>) -> bool {
+    /// Waits for the bell, for something to happen on the line, or until `until`. Tells whether there is something to
+    /// receive.
+    fn listen(&self, talk: Option<&Talk>, until: Option<Instant>) -> bool {
         let mut polled = vec![PollFd::new(self.ear.as_fd(), PollFlags::POLLIN)];
-        polled.extend(line.map(Line::polled));
+        polled.extend(talk.map(|talk| talk.line.polled(talk.pause().is_none())));
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         // An interrupted wait is one that was too short.
         let _ = poll(&mut polled, left.map_or(PollTimeout::NONE, millis));
-        let said = |at: usize| polled.get(at).is_some_and(|it| it.any() == Some(true));
-        let (bell, line) = (said(0), said(1));
+        let said = |at: usize| polled.get(at).and_then(PollFd::revents);
+        let bell = said(0).is_some_and(|events| !events.is_empty());
+        // The end of a connection is received, too.
+        let line = said(1).is_some_and(|events| !(events - PollFlags::POLLOUT).is_empty());
         drop(polled);
         if bell {
             let _ = (&self.ear).read(&mut [0; 64]);
         }
         line
+    }
+}
+
+impl Talk {
+    /// Until when nothing is read, where those who call have had enough for now. Then they wait in the queue of the bus,
+    /// which has its limits; they cost this process nothing there.
+    fn pause(&self) -> Option<Instant> {
+        match self.is_leaving {
+            true => None,
+            false => self.pace.pause(self.line.unsent()),
+        }
+    }
+
+    /// Takes what has arrived: keeps what the bus answers, and answers those who call.
+    fn take_messages(&mut self, run: &Snapshot) -> Result<(), Trouble> {
+        while self.pause().is_none() {
+            let Some(message) = self.line.take()? else {
+                return Ok(());
+            };
+            match message.kind {
+                // Those who come late do not keep the bus from hearing that the run has ended.
+                Kind::Call if self.pace.pause(self.line.unsent()).is_none() => {
+                    let before = self.line.unsent();
+                    match service::answer(run, &message) {
+                        Ok(answer) => answer.iter().for_each(|answer| self.line.send(answer)),
+                        // Whoever asks for what cannot be told is not told; the others are.
+                        Err(error) => log::debug!("D-Bus: {error}"),
+                    }
+                    self.pace.spend(pace::MESSAGE + self.line.unsent() - before);
+                }
+                Kind::Return | Kind::Error if message.sender() == BUS => self.answers.push(message),
+                // The bus tells who has which name; what others send is nothing to a run.
+                _ => self.pace.spend(pace::MESSAGE),
+            }
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use zbus::Message;
 use zbus::message::{Flags, Header};
 
 use super::agent::{NAME, PATH, PROPERTIES, Snapshot};
+use super::intake::LONGEST_CALL;
 use super::{Incoming, Trouble};
 use crate::sys::host;
 
@@ -13,7 +14,8 @@ const PEER: &str = "org.freedesktop.DBus.Peer";
 /// What the object at [`PATH`] has, in the form of the D-Bus specification.
 const INTERFACES: &str = include_str!("agent1.xml");
 
-/// A refusal: the last part of its name below org.freedesktop.DBus.Error, and a sentence.
+/// A refusal: the last part of its name below org.freedesktop.DBus.Error, and a sentence, which repeats nothing of what
+/// the caller said.
 struct Refusal(&'static str, String);
 
 /// The answer to a call; none where none is expected.
@@ -25,6 +27,12 @@ pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Mes
     let is_silent = header.primary().flags().contains(Flags::NO_REPLY_EXPECTED);
     if is_silent {
         return Ok(None);
+    }
+    if call.is_too_long {
+        let sentence = format!("a call has at most {LONGEST_CALL} bytes");
+        return Refusal("LimitsExceeded", sentence)
+            .answer(&header)
+            .map(Some);
     }
     let (path, member) = (call.path(), call.member());
     // A call may leave the interface out.
@@ -38,9 +46,9 @@ pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Mes
         },
         "Introspect" if of(INTROSPECTABLE) => match introspect(path) {
             Some(xml) => return reply.build(&(xml,)).map(Some),
-            None => Refusal("UnknownObject", format!("there is no object {path}")),
+            None => Refusal::no_object(),
         },
-        _ if path != PATH => Refusal("UnknownObject", format!("there is no object {path}")),
+        _ if path != PATH => Refusal::no_object(),
         "Get" if of(PROPERTIES) => match get(run, call) {
             Ok(value) => return reply.build(&(value,)).map(Some),
             Err(refusal) => refusal,
@@ -53,7 +61,7 @@ pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Mes
             let sentence = "a run can be looked at, not changed";
             Refusal("PropertyReadOnly", sentence.to_owned())
         }
-        _ => Refusal("UnknownMethod", format!("there is no method {member}")),
+        _ => Refusal("UnknownMethod", "there is no such method".to_owned()),
     };
     refusal.answer(&header).map(Some)
 }
@@ -62,7 +70,7 @@ fn get<'a>(run: &'a Snapshot, call: &Incoming) -> Result<zbus::Variant<'a>, Refu
     let (interface, name): (String, String) = call.read().map_err(Refusal::of)?;
     known(&interface)?;
     let value = run.properties().remove(name.as_str());
-    value.ok_or_else(|| Refusal("UnknownProperty", format!("there is no property {name}")))
+    value.ok_or_else(|| Refusal("UnknownProperty", "there is no such property".to_owned()))
 }
 
 /// Whether the interface that a call names is there.
@@ -74,9 +82,9 @@ fn named(call: &Incoming) -> Result<(), Refusal> {
 fn known(interface: &str) -> Result<(), Refusal> {
     match interface {
         NAME => Ok(()),
-        other => Err(Refusal(
+        _ => Err(Refusal(
             "UnknownInterface",
-            format!("there are no properties of {other}"),
+            format!("only {NAME} has properties here"),
         )),
     }
 }
@@ -92,8 +100,14 @@ fn introspect(path: &str) -> Option<String> {
 }
 
 impl Refusal {
-    fn of(trouble: Trouble) -> Refusal {
-        Refusal("InvalidArgs", trouble.to_string())
+    fn of(_: Trouble) -> Refusal {
+        let sentence = "the arguments are not those that introspection shows";
+        Refusal("InvalidArgs", sentence.to_owned())
+    }
+
+    fn no_object() -> Refusal {
+        let sentence = format!("there is no such object; the run is {PATH}");
+        Refusal("UnknownObject", sentence)
     }
 
     fn answer(self, call: &Header<'_>) -> zbus::Result<Message> {
