@@ -1,11 +1,10 @@
 # Puts farewell into an image: boots a base, installs farewell with install.sh, lets it check the configuration, and seals
 # the image, so that the machines that boot from it have nothing of the one that it was built on.
 #
-#   packer build -only='qemu.*' -var base=debian.qcow2 -var binary=farewell -var config=farewell.toml packer/
-#   packer build -only='amazon-ebs.*' -var binary=farewell -var config=farewell.toml packer/
+#   packer build -var base=debian.qcow2 -var binary=farewell -var config=farewell.toml packer/
 #
 # Works as it is with Packer 1.6 (Debian 12) and later; from 1.10 on `packer init packer/plugins` comes first. README.md has
-# the rest ("Put it into an image").
+# the rest ("Put it into an image"). amazon/farewell.pkr.hcl does the same on AWS.
 
 variable "binary" {
   type        = string
@@ -51,8 +50,6 @@ variable "tree" {
   description = "The checkout or release of farewell that install.sh and what it installs are taken from; by default the one that this template lies in."
 }
 
-# qemu
-
 variable "base" {
   type        = string
   default     = "the-variable-base-is-missing"
@@ -67,7 +64,7 @@ variable "base" {
 variable "base_checksum" {
   type        = string
   default     = "none"
-  description = "What base must be, as \"sha256:…\" or \"file:ADDRESS\"; \"none\" believes it."
+  description = "What base must be: \"sha256:…\" or \"sha512:…\", or \"file:\" and the path or https address of a list of checksums. \"none\", the default, is for a base that is a file of this machine."
 }
 
 variable "accelerator" {
@@ -111,82 +108,6 @@ variable "seed" {
   description = "A folder with user-data and meta-data of cloud-init (NoCloud), for a cloud image as base that nobody can log in to without. Let it bring a key and no password: the key is taken out of the image again. Needs xorriso, mkisofs or hdiutil."
 }
 
-# amazon-ebs
-
-variable "region" {
-  type        = string
-  default     = "eu-central-1"
-  description = "The region of AWS that the image is built in and belongs to."
-
-  validation {
-    condition     = var.region != "" && regex_replace(var.region, "^[a-z]{2}(-[a-z]+)+-[0-9]+$", "") == ""
-    error_message = "The variable region must be a region of AWS, as \"eu-central-1\"."
-  }
-}
-
-variable "source_ami_name" {
-  type        = string
-  default     = "debian-12-amd64-*"
-  description = "The name of the image to begin with, with * for what differs; the newest one is taken."
-}
-
-variable "source_ami_owner" {
-  type        = string
-  default     = "136693071363"
-  description = "Whose image that is: an account of AWS (Debian's by default), \"self\", \"amazon\" or \"aws-marketplace\"."
-
-  validation {
-    condition     = var.source_ami_owner != "" && regex_replace(var.source_ami_owner, "^([0-9]{12}|self|amazon|aws-marketplace)$", "") == ""
-    error_message = "The variable source_ami_owner must be an account of 12 digits, self, amazon or aws-marketplace."
-  }
-}
-
-variable "source_ami_username" {
-  type        = string
-  default     = "admin"
-  description = "Who logs in to it: the user that its maker gives the key of an instance to."
-}
-
-variable "instance_type" {
-  type        = string
-  default     = "t3.small"
-  description = "The type of the build machine."
-}
-
-variable "ami_name" {
-  type        = string
-  default     = "farewell-{{timestamp}}"
-  description = "The name of the image that is built."
-
-  validation {
-    condition     = length(var.ami_name) >= 3 && length(var.ami_name) <= 128
-    error_message = "The variable ami_name must have 3 to 128 characters, which is AWS's rule."
-  }
-}
-
-variable "ssh_from" {
-  type        = list(string)
-  default     = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
-  description = "The addresses that may reach the build machine's port 22. By default private ones: from outside of its network say your own, as '[\"203.0.113.7/32\"]'."
-
-  validation {
-    condition     = length(var.ssh_from) > 0
-    error_message = "The variable ssh_from must have an address at least: without any, Packer lets everybody in."
-  }
-}
-
-variable "subnet_id" {
-  type        = string
-  default     = ""
-  description = "The subnet of the build machine; by default one of the default VPC."
-}
-
-variable "instance_profile" {
-  type        = string
-  default     = ""
-  description = "The IAM instance profile of the build machine; farewell itself needs none."
-}
-
 locals {
   tree = var.tree == "" ? "${path.root}/.." : var.tree
 
@@ -202,12 +123,20 @@ locals {
   config   = var.config == "" ? "" : abspath(var.config)
   conf_dir = var.conf_dir == "" ? "" : abspath(var.conf_dir)
 
+  # What packages/release makes beside the binary.
+  licenses = [for name in fileset(dirname(abspath(var.binary)), "third-party-licenses.txt") : "${dirname(abspath(var.binary))}/${name}"]
+
   cd_files = var.seed == "" ? [] : ["${var.seed}/user-data", "${var.seed}/meta-data"]
+
+  # Whoever is between here and there could give another base, where nothing tells what it must be.
+  is_local   = regex_replace(var.base, "^([A-Za-z][A-Za-z0-9+.-]*::|[A-Za-z][A-Za-z0-9+.-]*://).*$", "") != "" || regex_replace(var.base, "^file://.*$", "") == ""
+  is_proof   = regex_replace(var.base_checksum, "^((sha256:|sha512:)?([0-9A-Fa-f]{64}|[0-9A-Fa-f]{128})|file:(https://|[./]).*)$", "") == ""
+  is_missing = ! local.is_local && ! local.is_proof
 }
 
 source "qemu" "farewell" {
   iso_url          = var.base
-  iso_checksum     = var.base_checksum
+  iso_checksum     = local.is_missing ? "the variable base_checksum must say which base is to come from the network, by its SHA-256" : var.base_checksum
   disk_image       = true
   skip_resize_disk = true
   format           = "qcow2"
@@ -238,30 +167,8 @@ source "qemu" "farewell" {
   shutdown_command     = "${local.as_root} systemctl poweroff"
 }
 
-source "amazon-ebs" "farewell" {
-  region               = var.region
-  instance_type        = var.instance_type
-  subnet_id            = var.subnet_id
-  iam_instance_profile = var.instance_profile
-  ami_name             = var.ami_name
-
-  source_ami_filter {
-    filters = {
-      name                = var.source_ami_name
-      root-device-type    = "ebs"
-      virtualization-type = "hvm"
-    }
-    owners      = [var.source_ami_owner]
-    most_recent = true
-  }
-
-  ssh_username                          = var.source_ami_username
-  ssh_clear_authorized_keys             = true
-  temporary_security_group_source_cidrs = var.ssh_from
-}
-
 build {
-  sources = ["source.qemu.farewell", "source.amazon-ebs.farewell"]
+  sources = ["source.qemu.farewell"]
 
   # Where the base has farewell already, the build machine is one that has it: it must not leave anything at its end.
   provisioner "shell" {
@@ -279,14 +186,14 @@ build {
 
   # A release as it is unpacked, in which install.sh finds everything.
   provisioner "file" {
-    sources = [
+    sources = concat([
       "${local.tree}/units",
       "${local.tree}/manual",
       "${local.tree}/packer",
       "${local.tree}/README.md",
       "${local.tree}/CHANGELOG.md",
       "${local.tree}/LICENSE",
-    ]
+    ], local.licenses)
     destination = "${local.there}/"
   }
 

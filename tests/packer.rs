@@ -17,6 +17,31 @@ fn template() -> String {
     fs::read_to_string(source().join("packer/farewell.pkr.hcl")).expect("the template")
 }
 
+fn amazon() -> String {
+    fs::read_to_string(source().join("packer/amazon/farewell.pkr.hcl")).expect("the template")
+}
+
+/// What the template for AWS says that Packer 1.6 does not know.
+const LATER: [&str; 3] = [
+    "packer {\n  required_version = \">= 1.7.0\"\n\n  required_plugins {\n    amazon = {\n      \
+     source  = \"github.com/hashicorp/amazon\"\n      version = \">= 1.2.0\"\n    }\n  }\n}\n",
+    "  imds_support = \"v2.0\"\n",
+    "  metadata_options {\n    http_endpoint               = \"enabled\"\n    \
+     http_tokens                 = \"required\"\n    http_put_response_hop_limit = 1\n  }\n",
+];
+
+/// The template for AWS without that, as a file for Debian's Packer, which is 1.6.
+fn amazon_of_before(room: &Dir) -> String {
+    let mut text = amazon();
+    for later in LATER {
+        assert_eq!(text.matches(later).count(), 1, "{later}");
+        text = text.replace(later, "");
+    }
+    let path = room.file("amazon.pkr.hcl");
+    fs::write(&path, text).expect("written");
+    path
+}
+
 /// Packer, in a checkout whose binary is built, with an account of AWS that does not exist.
 fn packer(room: &Dir, arguments: &[&str]) -> Said {
     let mut command = Command::new("packer");
@@ -38,10 +63,7 @@ fn validate(room: &Dir, template: &str, variables: &[&str]) -> Said {
     let mut arguments = vec!["validate"];
     let binary = concat!("binary=", env!("CARGO_BIN_EXE_farewell"));
     for variable in [binary].iter().chain(variables) {
-        match variable.strip_prefix("-only=") {
-            Some(_) => arguments.push(variable),
-            None => arguments.extend(["-var", variable]),
-        }
+        arguments.extend(["-var", variable]);
     }
     arguments.push(template);
     packer(room, &arguments)
@@ -67,7 +89,7 @@ fn variables(template: &str) -> Vec<(&str, &str)> {
 #[test]
 fn everything_is_formatted_as_packer_formats_it() {
     let room = Dir::new("packer-fmt");
-    for folder in ["packer", "packer/plugins"] {
+    for folder in ["packer", "packer/amazon", "packer/plugins"] {
         let said = packer(&room, &["fmt", "-check", "-diff", folder]);
         assert_eq!((said.code, told(&said).as_str()), (0, ""), "{folder}");
     }
@@ -95,7 +117,6 @@ fn it_is_valid_for_both_builders_with_and_without_everything_that_can_be_said() 
     let base = format!("base={}", room.file("farewell.toml"));
     let everywhere = [&config, &conf_dir, &tree, "output=/nonexistent/image"];
     let qemu = [
-        "-only=qemu.*",
         &base,
         "base_checksum=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "accelerator=tcg",
@@ -104,7 +125,7 @@ fn it_is_valid_for_both_builders_with_and_without_everything_that_can_be_said() 
         &seed,
     ];
     let amazon = [
-        "-only=amazon-ebs.*",
+        &tree,
         "region=us-gov-west-1",
         "source_ami_name=mine-*",
         "source_ami_owner=self",
@@ -114,28 +135,28 @@ fn it_is_valid_for_both_builders_with_and_without_everything_that_can_be_said() 
         "ssh_from=[\"203.0.113.7/32\"]",
         "subnet_id=subnet-0123456789abcdef0",
         "instance_profile=builder",
+        "kms_key_id=alias/images",
     ];
-    let both = [
-        vec![],
-        vec!["-only=qemu.*"],
-        vec!["-only=amazon-ebs.*"],
-        [&qemu[..], &everywhere].concat(),
-        [&amazon[..], &everywhere].concat(),
-    ];
-    for variables in both {
-        let said = validate(&room, "packer/", &variables);
-        assert_eq!(said.code, 0, "{variables:?}: {said:?}");
+    let before = amazon_of_before(&room);
+    for (template, variables) in [
+        ("packer/", vec![]),
+        ("packer/", [&qemu[..], &everywhere].concat()),
+        (&before, vec![tree.as_str()]),
+        (&before, [&amazon[..], &everywhere].concat()),
+    ] {
+        let said = validate(&room, template, &variables);
+        assert_eq!(said.code, 0, "{template} {variables:?}: {said:?}");
     }
 }
 
 #[test]
 fn a_word_that_a_builder_does_not_know_would_be_found() {
     let room = Dir::new("packer-words");
-    for (word, wrong) in [
-        ("instance_type ", "instance_typ "),
-        ("headless ", "headles "),
+    let before = fs::read_to_string(amazon_of_before(&room)).expect("it");
+    for (text, word, wrong) in [
+        (&before, "encrypt_boot ", "encrypt_boo "),
+        (&template(), "headless ", "headles "),
     ] {
-        let text = template();
         let (before, sources) = text.split_once("\nsource \"").expect("sources");
         let text = format!("{before}\nsource \"{}", sources.replacen(word, wrong, 1));
         fs::write(room.file("wrong.pkr.hcl"), text).expect("written");
@@ -149,6 +170,8 @@ fn a_word_that_a_builder_does_not_know_would_be_found() {
 #[test]
 fn a_variable_that_is_wrong_is_told_by_name_with_what_it_must_be() {
     let room = Dir::new("packer-variables");
+    let amazon = amazon_of_before(&room);
+    let tree = format!("tree={}", source().display());
     for (variable, expected) in [
         (
             "binary=",
@@ -197,7 +220,10 @@ fn a_variable_that_is_wrong_is_told_by_name_with_what_it_must_be() {
             "The variable ssh_from must have an address at least",
         ),
     ] {
-        let said = validate(&room, "packer/", &[variable]);
+        let is_of_amazon = ["region=", "source_ami_", "ami_name=", "ssh_from="];
+        let is_of_amazon = is_of_amazon.iter().any(|it| variable.starts_with(it));
+        let template = if is_of_amazon { &amazon } else { "packer/" };
+        let said = validate(&room, template, &[&tree, variable]);
         assert_eq!(said.code, 1, "{variable}: {said:?}");
         assert!(told(&said).contains(expected), "{variable}: {said:?}");
     }
@@ -212,8 +238,9 @@ fn a_variable_that_is_wrong_is_told_by_name_with_what_it_must_be() {
 fn every_variable_says_what_it_is_and_readme_md_names_it() {
     let template = template();
     let readme = fs::read_to_string(source().join("README.md")).expect("README.md");
-    let variables = variables(&template);
-    assert!(variables.len() > 15, "{variables:?}");
+    let amazon = amazon();
+    let variables = [variables(&template), variables(&amazon)].concat();
+    assert!(variables.len() > 20, "{variables:?}");
     for (name, block) in variables {
         assert!(block.contains("\n  description = \""), "{name}");
         let named = [
@@ -251,36 +278,76 @@ fn what_packer_1_6_refuses_lies_where_it_does_not_look() {
     };
     assert!(!read(files("packer")).contains("required_plugins {"));
     let plugins = read(files("packer/plugins"));
-    for name in ["amazon", "qemu"] {
-        assert!(
-            plugins.contains(&format!("github.com/hashicorp/{name}\"")),
-            "{plugins}"
-        );
+    assert!(plugins.contains("github.com/hashicorp/qemu\""), "{plugins}");
+}
+
+#[test]
+fn a_base_from_the_network_must_be_the_one_that_a_checksum_names() {
+    let room = Dir::new("packer-base");
+    let sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    for base in [
+        "https://host.example/it.qcow2",
+        "S3::https://host.example/it",
+    ] {
+        let base = format!("base={base}");
+        let weak = format!("base_checksum=sha1:{}", &sum[..40]);
+        for checksum in [
+            "base_checksum=none",
+            "base_checksum=file:http://host.example/sums",
+            &weak,
+        ] {
+            let said = validate(&room, "packer/", &[&base, checksum]);
+            assert_eq!(said.code, 1, "{checksum}: {said:?}");
+            let expected =
+                "the variable base_checksum must say which base is to come from the network";
+            assert!(told(&said).contains(expected), "{checksum}: {said:?}");
+        }
+        let said = validate(&room, "packer/", &[&base]);
+        assert_eq!(said.code, 1, "{said:?}");
+        let proof = format!("base_checksum=sha256:{sum}");
+        let said = validate(&room, "packer/", &[&base, &proof]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    // What is on this machine is believed.
+    for base in [
+        "base=/images/it.qcow2",
+        "base=it.qcow2",
+        "base=file:///images/it",
+    ] {
+        let said = validate(&room, "packer/", &[base]);
+        assert_eq!(said.code, 0, "{base}: {said:?}");
     }
 }
 
 #[test]
-fn a_machine_is_not_sealed_by_mistake() {
-    let seal = source().join("packer/seal.sh");
-    let nobody = "--reuid 65534 --regid 65534 --clear-groups sh -s --";
-    for (arguments, code, told) in [
-        (
-            &[][..],
-            64,
-            "seal.sh: it takes this machine's identity away: say --build-machine if that is meant",
-        ),
-        (
-            &["--build-machine"],
-            77,
-            "seal.sh: only root can seal a machine",
-        ),
-    ] {
-        // As somebody who could not, whatever it does.
-        let mut command = Command::new("setpriv");
-        command.args(nobody.split(' ')).args(arguments);
-        command.stdin(fs::File::open(&seal).expect("the script"));
-        let said = Said::by(&mut command);
-        assert_eq!(said.code, code, "{said:?}");
-        assert!(said.stderr.starts_with(told), "{said:?}");
+fn the_image_of_aws_is_encrypted_and_asks_for_tokens_of_its_metadata() {
+    let text = amazon();
+    let (_, block) = text
+        .split_once("\nsource \"amazon-ebs\" \"farewell\" {\n")
+        .expect("it");
+    let (block, _) = block.split_once("\n}\n").expect("its end");
+    for line in [LATER[1], LATER[2], "  encrypt_boot = true\n"] {
+        assert!(block.contains(line), "{line}: {block}");
     }
+}
+
+#[test]
+fn both_templates_do_the_same_on_the_build_machine() {
+    let steps = |text: &str| -> Vec<String> {
+        let (_, build) = text.split_once("\nbuild {\n").expect("a build");
+        let steps = build.split("\n  provisioner ").skip(1);
+        steps.map(str::to_owned).collect()
+    };
+    let (mut qemu, mut amazon) = (steps(&template()), steps(&amazon()));
+    let seals = [qemu.pop(), amazon.pop()].map(|it| it.expect("the last one"));
+    assert!(qemu.len() > 4, "{qemu:?}");
+    assert_eq!(qemu, amazon);
+    // A seed is QEMU's alone.
+    let [qemu, amazon] = seals;
+    let without: Vec<&str> = qemu
+        .lines()
+        .filter(|it| !it.to_lowercase().contains("seed"))
+        .collect();
+    let squeezed = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(squeezed(&without.join("\n")), squeezed(&amazon));
 }

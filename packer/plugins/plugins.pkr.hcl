@@ -1,4 +1,4 @@
-# The plugins that ../farewell.pkr.hcl needs where Packer has none of its own (1.10 and later); once on a machine:
+# The plugin that ../farewell.pkr.hcl needs where Packer has none of its own (1.10 and later); once on a machine:
 #
 #   packer init packer/plugins
 #
@@ -7,10 +7,6 @@
 
 packer {
   required_plugins {
-    amazon = {
-      source  = "github.com/hashicorp/amazon"
-      version = ">= 1.2.0"
-    }
     qemu = {
       source  = "github.com/hashicorp/qemu"
       version = ">= 1.0.10"

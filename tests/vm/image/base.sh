@@ -47,7 +47,8 @@ sed -i 's/^127.0.1.1 .*/127.0.1.1 build-machine/' "$tree/etc/hosts"
 head -c 512 /dev/zero >"$tree/var/lib/systemd/random-seed"
 mkdir -p "$tree/var/lib/farewell/runs"
 echo build-machine >"$tree/var/lib/farewell/runs/20200101T000000.000Z-0bad.jsonl"
-mkdir -p "$tree/var/log/journal/00000000000000000000000000000bad"
+mkdir -p "$tree/var/log/journal/00000000000000000000000000000bad" "$tree/etc/credstore"
+for file in root/.bash_history etc/credstore/token var/log/it.log.1; do echo build-machine >"$tree/$file"; done
 [ -s "$tree/etc/ssh/ssh_host_ed25519_key" ] || chroot "$tree" ssh-keygen -q -A
 
 ln -sf "$(cd "$tree/boot" && ls vmlinuz-*)" "$tree/boot/vmlinuz"

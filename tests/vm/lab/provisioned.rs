@@ -80,7 +80,7 @@ impl Room {
 
     /// Has Packer do there what it does on a build machine, with these variables; whether it succeeded, and what it said.
     pub fn provision(&self, variables: &[String]) -> (bool, String) {
-        let builders = "[\"source.qemu.farewell\", \"source.amazon-ebs.farewell\"]";
+        let builders = "[\"source.qemu.farewell\"]";
         let template = Path::new(SOURCE).join("packer/farewell.pkr.hcl");
         let template = fs::read_to_string(template).expect("the template");
         assert!(template.contains(builders), "it has other sources");

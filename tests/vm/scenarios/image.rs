@@ -90,6 +90,14 @@ fn is_sealed(image: &Packed) {
     assert_eq!(image.file("/etc/hostname").as_deref(), Some(""));
     assert_eq!(image.file("/var/lib/systemd/random-seed"), None);
     assert_eq!(image.file("/home/builder/.ssh/authorized_keys"), None);
+    for planted in [
+        "/root/.bash_history",
+        "/etc/credstore/token",
+        "/var/log/it.log.1",
+    ] {
+        assert_eq!(image.file(planted), None, "{planted}");
+        assert!(image.said.contains(&format!("removed {planted}")));
+    }
     for empty in [
         "/tmp/farewell-image",
         "/var/lib/farewell",

@@ -9,12 +9,19 @@ pub fn sealed(stage: &Stage) {
     machine.configure(&registry.within(LEAVE_AND_STOP));
     machine.must("systemctl is-active farewell.service");
     machine.write("/run/lab/seal.sh", include_str!("../../../packer/seal.sh"));
+    machine.must("mkdir -p /etc/credstore; for it in /root/.bash_history /etc/credstore/token; do echo secret >$it; done");
     let said = machine.must("sh /run/lab/seal.sh --build-machine");
-    assert!(said.contains("this machine is sealed"), "{said}");
+    for told in [
+        "this machine is sealed",
+        "removed /root/.bash_history",
+        "removed /etc/credstore/token",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
     // What it was, and what belongs to farewell, are gone; what the image is to have is there.
     machine.must(
         "set -e; test ! -s /etc/machine-id; test ! -e /var/lib/farewell; test ! -e /var/lib/systemd/random-seed
-         test -z \"$(ls /var/log/journal)\"; test \"$(ls /run/farewell)\" = skip
+         test -z \"$(ls /var/log/journal)\"; test -z \"$(ls -A /etc/credstore)\"; test ! -e /root/.bash_history; test \"$(ls /run/farewell)\" = skip
          test -s /etc/farewell/farewell.toml; test \"$(hostname)\" = lab; test \"$(cat /etc/hostname)\" = lab
          systemctl is-enabled farewell.service farewell-arm.service",
     );
