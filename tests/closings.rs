@@ -79,7 +79,7 @@ fn what_is_held_is_renewed_until_it_is_given_back() {
     });
     // It ends when three renewals were seen, however slow the machine is.
     let work = act(move |_| {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(60);
         while until.load(Ordering::SeqCst) < 3 && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
@@ -109,7 +109,7 @@ fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
         });
         let seen = renewals.clone();
         let work = act(move |_| {
-            let end = Instant::now() + Duration::from_secs(20);
+            let end = Instant::now() + Duration::from_secs(60);
             while seen.load(Ordering::SeqCst) < 3 && Instant::now() < end {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -189,7 +189,7 @@ fn a_second_stop_gives_back_once_and_waits_a_moment_for_it() {
         (State::Cancelled, State::TimedOut)
     );
     assert_eq!(*story.lock().expect("no panic"), ["give back"]);
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
 #[test]

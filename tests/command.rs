@@ -10,8 +10,9 @@ use farewell::event::Stream;
 use farewell::step::Effect;
 use farewell::sys::cancel::Cancel;
 use support::Dir;
+use support::cli::wait_until;
 use support::program::{Said, farewell};
-use support::scope::{Attempt, attempt, attempt_with, problems, rehearse};
+use support::scope::{Attempt, Told, attempt, attempt_into, attempt_with, problems, rehearse};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -222,13 +223,12 @@ fn a_child_that_ignores_term_is_killed_by_its_deadline() {
         ("timed-out", "sh: had not ended when the timeout was over")
     );
     assert_eq!(attempt.told.lines(), ["on"]);
-    assert!(attempt.took <= SECOND * 3, "{:?}", attempt.took);
 }
 
 #[test]
 fn term_comes_a_grace_before_the_deadline_and_lets_it_clean_up() {
     let script = "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.05; done";
-    let attempt = ended("mark-cleans", script, "grace = '1s'", SECOND * 3);
+    let attempt = ended("mark-cleans", script, "grace = '10s'", SECOND * 12);
     assert_eq!(attempt.failure().0, "timed-out");
     // The shell may say first that its child was terminated too.
     let lines = attempt.told.lines();
@@ -238,7 +238,6 @@ fn term_comes_a_grace_before_the_deadline_and_lets_it_clean_up() {
         "{:?}",
         attempt.took
     );
-    assert!(attempt.took < SECOND * 3, "{:?}", attempt.took);
 }
 
 #[test]
@@ -246,11 +245,12 @@ fn a_stopped_child_is_ended_too() {
     let attempt = ended(
         "mark-stopped",
         "kill -STOP $$; sleep 60",
-        "grace = '300ms'",
-        SECOND,
+        "grace = '20s'",
+        SECOND * 21,
     );
     assert_eq!(attempt.failure().0, "timed-out");
-    assert!(attempt.took < SECOND, "TERM reached it: {:?}", attempt.took);
+    let took = attempt.took;
+    assert!(took < SECOND * 20, "TERM reached it: {took:?}");
 }
 
 #[test]
@@ -389,7 +389,6 @@ fn grandchildren_of_a_leader_that_stays_are_ended_with_it() {
     let script = "(trap '' TERM; sh -c 'trap \"\" TERM; sleep 60; sleep 60') & sleep 60";
     let attempt = ended("mark-stays", script, "grace = '200ms'", SECOND);
     assert_eq!(attempt.failure().0, "timed-out");
-    assert!(attempt.took <= SECOND * 3, "{:?}", attempt.took);
 }
 
 #[test]
@@ -423,12 +422,11 @@ fn cpu_time() -> Duration {
 #[test]
 fn a_daemon_that_keeps_the_pipe_open_keeps_nobody_waiting() {
     let attempt = sh(
-        "setsid sh -c 'echo $$; exec sleep 7.77' & sleep 0.3",
+        "setsid sh -c 'echo $$; exec sleep 777' & sleep 0.3",
         "",
-        SECOND * 10,
+        SECOND * 60,
     );
     assert_eq!(attempt.result, Ok(Effect::Done));
-    assert!(attempt.took < SECOND * 5, "{:?}", attempt.took);
     let pid = attempt.told.text();
     let killed = std::process::Command::new("kill").arg(&pid).status();
     assert!(killed.expect("started").success(), "{pid} lives on");
@@ -437,23 +435,26 @@ fn a_daemon_that_keeps_the_pipe_open_keeps_nobody_waiting() {
 #[test]
 fn being_told_to_stop_ends_it_with_a_short_grace() {
     let cancel = Cancel::new().expect("a switch");
-    let begun = Instant::now();
-    let attempt = std::thread::scope(|threads| {
-        threads.spawn(|| {
-            std::thread::sleep(SECOND / 2);
+    let told = Told::default();
+    let (result, cancelled) = std::thread::scope(|threads| {
+        let cancelling = threads.spawn(|| {
+            wait_until("it ignores TERM", || told.lines() == ["deaf"]);
+            let now = Instant::now();
             cancel.cancel(Duration::MAX);
+            now
         });
-        let keys = "argv = ['sh', '-c', 'trap \"\" TERM; while :; do sleep 0.1; done']\ngrace = '300ms'\n\
+        let keys = "argv = ['sh', '-c', 'trap \"\" TERM; echo deaf; while :; do sleep 0.1; done']\ngrace = '300ms'\n\
                     environment = { MARK = 'mark-cancel' }";
-        attempt_with("command", keys, SECOND * 20, SECOND * 20, &cancel)
+        let limits = (SECOND * 300, SECOND * 300);
+        let (result, _) = attempt_into(&told, "command", keys, limits, &cancel);
+        (result, cancelling.join().expect("no panic"))
     });
+    let took = cancelled.elapsed();
+    let attempt = Attempt { result, told, took };
     assert_eq!(attempt.failure(), ("timed-out", "sh: told to stop".into()));
     assert_eq!(processes_with("mark-cancel"), Vec::<String>::new());
-    let took = begun.elapsed();
-    assert!(
-        took >= Duration::from_millis(800) && took < SECOND * 10,
-        "{took:?}"
-    );
+    let took = attempt.took;
+    assert!(took >= Duration::from_millis(300), "{took:?}");
     // It is not even started when that was before.
     let attempt = attempt_with(
         "command",

@@ -14,8 +14,8 @@ use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
 use support::cli::wait_until;
 use support::consul::Consul;
-use support::etcd::ports;
 use support::loopback::{Loopback, Middleman, Reply};
+use support::ports::ports;
 use support::servers::{Manner, Server, dead_url};
 use support::{Run, manual, network, problems, step};
 

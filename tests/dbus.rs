@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use serde_json::{Value, json};
 use support::bus::{NAME, NOBODY, PATH, Scene, gate};
-use support::cli::{Cli, GENEROUS, Running, sh, wait_until};
+use support::cli::{Cli, Ended, GENEROUS, Running, sh, wait_until};
 
 /// All properties of the contract, with their types.
 const PROPERTIES: [(&str, &str); 9] = [
@@ -303,16 +303,33 @@ fn ten_steps() -> String {
     (0..10).map(step).collect()
 }
 
-/// A run of the ten steps without anything to say of a bus.
-fn unaffected(scene: &Scene) -> Duration {
-    let ended = scene.cli.end(&["run"]);
+/// A run without anything to say of a bus, all of whose steps are done.
+fn assert_unaffected(scene: &Scene, ended: &Ended) {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(
         ended.stderr.is_empty() && !ended.stdout.contains("D-Bus"),
         "{ended:?}"
     );
-    assert_eq!(scene.cli.report()["result"], "ok");
+    let report = scene.cli.report();
+    assert_eq!(report["result"], "ok");
+    let steps = report["steps"].as_array().expect("steps");
+    assert!(steps.iter().all(|it| it["state"] == "done"), "{report}");
+}
+
+fn unaffected(scene: &Scene) -> Duration {
+    let ended = scene.cli.end(&["run"]);
+    assert_unaffected(scene, &ended);
     ended.took
+}
+
+/// A run that waits for the bus does so each time; other work on the machine does not delay all of five.
+fn costs_nothing(what: &str, none: Duration, run: impl Fn() -> Duration) {
+    let limit = none + Duration::from_secs(2);
+    let mut all = Vec::new();
+    while all.last().is_none_or(|took| *took >= limit) {
+        assert!(all.len() < 5, "{what}: {all:?}, and {none:?} without a bus");
+        all.push(run());
+    }
 }
 
 #[test]
@@ -320,7 +337,7 @@ fn a_bus_that_is_not_there_or_stopped_or_dies_costs_a_run_nothing() {
     let none = unaffected(&Scene::without_bus("none", &ten_steps()));
     let scene = Scene::new("stopped", &ten_steps());
     scene.signal_bus(SIGSTOP);
-    let stopped = unaffected(&scene);
+    costs_nothing("stopped", none, || unaffected(&scene));
     scene.signal_bus(SIGCONT);
 
     let halves = ten_steps() + &gate("held") + &ten_steps().replace("\"s", "\"t");
@@ -334,17 +351,14 @@ fn a_bus_that_is_not_there_or_stopped_or_dies_costs_a_run_nothing() {
         scene.cli.touch("held-go");
         let ended = run.end(GENEROUS);
         let took = begun.elapsed();
-        assert_eq!(ended.code, 0, "{ended:?}");
-        assert!(!ended.stdout.contains("D-Bus"), "{ended:?}");
+        assert_unaffected(&scene, &ended);
         took
     };
-    let healthy = half(&|_| {});
-    let stopped_later = half(&|scene| scene.signal_bus(SIGSTOP));
-    let dead = half(&|scene| drop(scene.bus.take()));
-    for took in [stopped, healthy, stopped_later, dead] {
-        let all = [none, stopped, healthy, stopped_later, dead];
-        assert!(took < none * 2, "{all:?}");
-    }
+    costs_nothing("healthy", none, || half(&|_| {}));
+    costs_nothing("stopped later", none, || {
+        half(&|scene| scene.signal_bus(SIGSTOP))
+    });
+    costs_nothing("dead", none, || half(&|scene| drop(scene.bus.take())));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use farewell::failure::{Failure, Word};
 use farewell::step::{Blueprint, Effect};
 use support::cli::wait_until;
-use support::etcd::ports;
 use support::loopback::{Loopback, Reply};
+use support::ports::ports;
 use support::servers::{make_certificates, openssl};
 use support::{Dir, Run, step};
 
@@ -91,7 +91,7 @@ impl Members {
             "--endpoints",
             url,
             "--command-timeout",
-            "5s",
+            "60s",
         ]);
         if url.starts_with("https") {
             command
@@ -132,15 +132,23 @@ impl Drop for Members {
     }
 }
 
-/// The failure of one attempt that had a minute, and must not have used it.
+/// The failure that ends the attempts, of which none may use all the time that it has.
 fn at_once(step: &Blueprint) -> Failure {
     let begun = Instant::now();
-    let failure = Run::new()
-        .attempt(step, 4 * TIME)
-        .expect_err("it cannot be");
-    assert!(begun.elapsed() < 2 * TIME, "{:?}", begun.elapsed());
-    assert!(!failure.passing, "{failure}");
-    failure
+    loop {
+        let failure = Run::new()
+            .attempt(step, 4 * TIME)
+            .expect_err("it cannot be");
+        assert!(begun.elapsed() < 2 * TIME, "{failure}");
+        if !failure.passing {
+            return failure;
+        }
+        // etcd's gateway hears now and then that the connection was reset before it hears why.
+        assert!(
+            failure.cause.contains("connection reset by peer"),
+            "{failure}"
+        );
+    }
 }
 
 #[test]

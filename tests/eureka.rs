@@ -14,11 +14,18 @@ use support::loopback::{Loopback, Middleman, Reply};
 use support::servers::{Manner, Server, dead_url};
 use support::{Run, manual, network, problems, step};
 
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(60);
+
+/// The only instance of an application. Eureka keeps a status that was set by the instance's ID alone, whatever its
+/// application is, and all tests have one server: no ID is another test's.
+fn id(app: &str) -> String {
+    format!("h:{app}:8080")
+}
 
 fn keys(url: &str, app: &str, rest: &str) -> String {
+    let id = id(app);
     format!(
-        "kind = \"deregister\"\nregistry = \"eureka\"\nurl = {url:?}\napp = {app:?}\ninstance = \"h:web:8080\"\n{rest}"
+        "kind = \"deregister\"\nregistry = \"eureka\"\nurl = {url:?}\napp = {app:?}\ninstance = {id:?}\n{rest}"
     )
 }
 
@@ -50,12 +57,12 @@ fn keys_are_checked() {
 #[test]
 fn an_instance_leaves_and_others_stay() {
     let (eureka, run) = (eureka(), Run::new());
-    for id in ["h:web:8080", "other"] {
+    for id in [&id("LEAVES"), "other"] {
         eureka.register("LEAVES", id);
     }
     let step = leave(&eureka.url(), "LEAVES", "");
     assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
-    assert_eq!(eureka.status("LEAVES", "h:web:8080"), "");
+    assert_eq!(eureka.status("LEAVES", &id("LEAVES")), "");
     assert_eq!(eureka.status("LEAVES", "other"), "UP");
     let again = leave(&eureka.url(), "LEAVES", "");
     assert_eq!(run.attempt(&again, TIME), Ok(Effect::AlreadyDone));
@@ -83,12 +90,12 @@ fn a_wrong_address_is_not_taken_for_gone() {
 #[test]
 fn clients_get_their_time_while_it_is_out_of_service() {
     let eureka = eureka();
-    eureka.register("SLOWLY", "h:web:8080");
+    eureka.register("SLOWLY", &id("SLOWLY"));
     let rest = "out-of-service = \"2s\"\ntimeout = \"50s\"";
     let binary = Binary::new("eureka-slowly", &whole(&eureka.url(), "SLOWLY", rest));
     let mut run = binary.start(&["run"]);
     wait_until("it is out of service", || {
-        eureka.status("SLOWLY", "h:web:8080") == "OUT_OF_SERVICE"
+        eureka.status("SLOWLY", &id("SLOWLY")) == "OUT_OF_SERVICE"
     });
     assert_eq!(run.wait().expect("its end").code(), Some(0));
     let report = binary.report();
@@ -102,7 +109,7 @@ fn clients_get_their_time_while_it_is_out_of_service() {
         step["duration_usec"].as_u64() >= Some(2_000_000),
         "{report:#}"
     );
-    assert_eq!(eureka.status("SLOWLY", "h:web:8080"), "");
+    assert_eq!(eureka.status("SLOWLY", &id("SLOWLY")), "");
     // What was removed took its status with it: nothing is pending.
     let undo = binary.verb(&["start", "--undo-only"]);
     assert_eq!(
@@ -111,17 +118,17 @@ fn clients_get_their_time_while_it_is_out_of_service() {
         "{}",
         undo.stdout
     );
-    eureka.register("SLOWLY", "h:web:8080");
-    assert_eq!(eureka.status("SLOWLY", "h:web:8080"), "UP");
+    eureka.register("SLOWLY", &id("SLOWLY"));
+    assert_eq!(eureka.status("SLOWLY", &id("SLOWLY")), "UP");
 }
 
 #[test]
 fn the_removal_is_not_missed_for_want_of_time() {
     let eureka = eureka();
-    eureka.register("SHORT", "h:web:8080");
+    eureka.register("SHORT", &id("SHORT"));
     let rest = "out-of-service = \"25s\"\ntimeout = \"30s\"";
     let config = format!(
-        "[farewell]\nbudget = \"6s\"\n{}",
+        "[farewell]\nbudget = \"20s\"\n{}",
         whole(&eureka.url(), "SHORT", rest)
     );
     let binary = Binary::new("eureka-short", &config);
@@ -135,61 +142,73 @@ fn the_removal_is_not_missed_for_want_of_time() {
         run.stdout,
         run.stderr
     );
-    assert_eq!(eureka.status("SHORT", "h:web:8080"), "");
+    assert_eq!(eureka.status("SHORT", &id("SHORT")), "");
 }
 
 #[test]
 fn a_run_that_is_killed_while_it_is_out_of_service_is_undone_after_the_boot() {
     let eureka = eureka();
-    eureka.register("KILLED", "h:web:8080");
+    eureka.register("KILLED", &id("KILLED"));
     let rest = "out-of-service = \"50s\"\ntimeout = \"55s\"";
     let binary = Binary::new("eureka-killed", &whole(&eureka.url(), "KILLED", rest));
     let run = Running::spawn(&mut binary.command(&["run"]));
     wait_until("it is out of service", || {
-        eureka.status("KILLED", "h:web:8080") == "OUT_OF_SERVICE"
+        eureka.status("KILLED", &id("KILLED")) == "OUT_OF_SERVICE"
     });
     run.signal(nix::sys::signal::Signal::SIGKILL);
     assert_eq!(run.end(support::cli::GENEROUS).code, -9);
     // The application registers anew as it starts, and would get no requests.
-    eureka.register("KILLED", "h:web:8080");
-    assert_eq!(eureka.status("KILLED", "h:web:8080"), "OUT_OF_SERVICE");
+    eureka.register("KILLED", &id("KILLED"));
+    assert_eq!(eureka.status("KILLED", &id("KILLED")), "OUT_OF_SERVICE");
     let undo = binary.verb(&["start", "--undo-only"]);
     assert_eq!(undo.code, Some(0), "{}{}", undo.stdout, undo.stderr);
     assert!(
         undo.stdout
-            .contains("the status OUT_OF_SERVICE of KILLED/h:web:8080"),
+            .contains("the status OUT_OF_SERVICE of KILLED/h:KILLED:8080"),
         "{}",
         undo.stdout
     );
-    assert_eq!(eureka.status("KILLED", "h:web:8080"), "UP");
+    assert_eq!(eureka.status("KILLED", &id("KILLED")), "UP");
     assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
-    assert_eq!(eureka.status("KILLED", "h:web:8080"), "UP");
+    assert_eq!(eureka.status("KILLED", &id("KILLED")), "UP");
+}
+
+/// Why `instance` must name one instance of the whole registry.
+#[test]
+fn a_status_belongs_to_the_id_whatever_its_application_is() {
+    let eureka = eureka();
+    let shared = "h:shared:8080";
+    eureka.register("SHARES-A", shared);
+    let path = format!("PUT /eureka/apps/SHARES-A/{shared}/status?value=OUT_OF_SERVICE");
+    assert_eq!(eureka.ask(&path, "").0, 200);
+    eureka.register("SHARES-B", shared);
+    assert_eq!(eureka.status("SHARES-B", shared), "OUT_OF_SERVICE");
 }
 
 #[test]
 fn an_undo_is_harmless_where_there_is_nothing_to_undo() {
     let eureka = eureka();
     for (app, then_registers) in [("UNDONE-GONE", false), ("UNDONE-UP", true)] {
-        eureka.register(app, "h:web:8080");
+        eureka.register(app, &id(app));
         let rest = "out-of-service = \"50s\"\ntimeout = \"55s\"";
         let binary = Binary::new(&format!("eureka-{app}"), &whole(&eureka.url(), app, rest));
         let run = Running::spawn(&mut binary.command(&["run"]));
         wait_until("it is out of service", || {
-            eureka.status(app, "h:web:8080") == "OUT_OF_SERVICE"
+            eureka.status(app, &id(app)) == "OUT_OF_SERVICE"
         });
         run.signal(nix::sys::signal::Signal::SIGKILL);
         run.end(support::cli::GENEROUS);
         let remove = leave(&eureka.url(), app, "");
         assert_eq!(Run::new().attempt(&remove, TIME), Ok(Effect::Done));
         let expected = if then_registers {
-            eureka.register(app, "h:web:8080");
+            eureka.register(app, &id(app));
             "UP"
         } else {
             ""
         };
         let undo = binary.verb(&["start", "--undo-only"]);
         assert_eq!(undo.code, Some(0), "{}{}", undo.stdout, undo.stderr);
-        assert_eq!(eureka.status(app, "h:web:8080"), expected);
+        assert_eq!(eureka.status(app, &id(app)), expected);
     }
 }
 
@@ -244,10 +263,10 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
 #[test]
 fn what_a_heartbeat_brings_back_is_said() {
     let eureka = eureka();
-    eureka.register("BEATS", "h:web:8080");
+    eureka.register("BEATS", &id("BEATS"));
     let before = Middleman::before(eureka.address);
     // The application's next heartbeat comes at once, and is told that it is not registered.
-    before.after_each("DELETE ", || eureka.register("BEATS", "h:web:8080"));
+    before.after_each("DELETE ", || eureka.register("BEATS", &id("BEATS")));
     let url = format!("{}/eureka", before.url());
     let step = leave(&url, "BEATS", "");
     for attempt in 1..=2 {
@@ -308,11 +327,11 @@ fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
     let before = Middleman::before(eureka.address);
     let url = format!("{}/eureka", before.url());
     for (app, comes_back) in [("DIES-BACK", true), ("DIES-GONE", false)] {
-        eureka.register(app, "h:web:8080");
+        eureka.register(app, &id(app));
         before.come_back();
         before.die_after(&format!("DELETE /eureka/apps/{app}"));
         let missed = before.missed();
-        let timeout = if comes_back { "50s" } else { "2s" };
+        let timeout = if comes_back { "50s" } else { "8s" };
         let config = whole(&url, app, &format!("timeout = {timeout:?}"));
         let binary = Binary::new(&format!("eureka-{app}"), &config);
         let mut run = binary.start(&["run"]);
@@ -336,14 +355,14 @@ fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
                 "{report:#}"
             );
         }
-        assert_eq!(eureka.status(app, "h:web:8080"), "");
+        assert_eq!(eureka.status(app, &id(app)), "");
     }
 }
 
 #[test]
 fn a_server_that_comes_late_is_left() {
     let eureka = eureka();
-    eureka.register("LATE", "h:web:8080");
+    eureka.register("LATE", &id("LATE"));
     let before = Middleman::before(eureka.address);
     before.go_down();
     let url = format!("{}/eureka", before.url());
@@ -353,13 +372,13 @@ fn a_server_that_comes_late_is_left() {
     before.come_back();
     assert_eq!(run.wait().expect("its end").code(), Some(0));
     assert_eq!(step_of(&binary.report(), "leave")["state"], "done");
-    assert_eq!(eureka.status("LATE", "h:web:8080"), "");
+    assert_eq!(eureka.status("LATE", &id("LATE")), "");
 }
 
 #[test]
 fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     let (eureka, run) = (eureka(), Run::new());
-    eureka.register("REHEARSED", "h:web:8080");
+    eureka.register("REHEARSED", &id("REHEARSED"));
     let rest = "out-of-service = \"5s\"";
     let told = run.rehearse(&leave(&eureka.url(), "REHEARSED", rest), TIME);
     assert!(
@@ -367,7 +386,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
             .is_ok_and(|it| it.contains("there, with status UP")),
         "{told:?}"
     );
-    assert_eq!(eureka.status("REHEARSED", "h:web:8080"), "UP");
+    assert_eq!(eureka.status("REHEARSED", &id("REHEARSED")), "UP");
     let told = run.rehearse(&leave(&eureka.url(), "NOBODY", rest), TIME);
     assert!(
         told.as_ref()

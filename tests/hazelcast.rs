@@ -5,7 +5,6 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::binary::{Binary, step_of};
-use support::etcd;
 use support::hazelcast::{Cluster, Version};
 use support::{manual, network};
 
@@ -166,7 +165,7 @@ fn three_members_leave_one_after_the_other() {
 
 #[test]
 fn a_part_of_the_api_that_is_off_is_named() {
-    let ports = etcd::ports(2);
+    let ports = support::ports::ports(2);
     let mut cluster = Cluster::start_at(Version::Five, "dev", &ports[..1], &["hz.health=false"]);
     let keys = format!("url = \"{}\"\nshutdown = true", cluster.url(0));
     for (part, group) in [

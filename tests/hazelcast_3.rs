@@ -5,7 +5,6 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::binary::{Binary, step_of};
-use support::etcd;
 use support::hazelcast::{Cluster, Version};
 
 /// Of each entry there is one backup.
@@ -109,7 +108,7 @@ fn three_members_leave_one_after_the_other_and_nothing_is_lost() {
 
 #[test]
 fn a_property_that_is_not_set_is_named() {
-    let ports = etcd::ports(1);
+    let ports = support::ports::ports(1);
     for (off, group, property) in [
         (
             &["hz.health=false", "hz.write=false"][..],

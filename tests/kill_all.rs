@@ -2,26 +2,33 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farewell::sys::process;
+use support::Dir;
+use support::cli::wait_until;
 use support::scope::attempt;
 
 #[test]
 fn every_group_is_killed() {
-    let timeout = Duration::from_secs(30);
+    let (timeout, dir) = (Duration::from_secs(300), Dir::new("kill-all"));
     std::thread::scope(|threads| {
-        let ignoring = "argv = ['sh', '-c', 'trap \"\" TERM; while :; do sleep 0.1; done']";
-        let children: Vec<_> = (0..3)
-            .map(|_| threads.spawn(move || attempt("command", ignoring, timeout)))
-            .collect();
-        std::thread::sleep(Duration::from_secs(1));
-        let begun = Instant::now();
+        let begun = |child: usize| dir.0.join(child.to_string());
+        let child = |child: usize| {
+            let path = begun(child);
+            let script = format!(
+                "trap '' TERM; : >{}; while :; do sleep 0.1; done",
+                path.display()
+            );
+            let keys = format!("argv = ['sh', '-c', {script:?}]");
+            threads.spawn(move || attempt("command", &keys, timeout))
+        };
+        let children: Vec<_> = (0..3).map(child).collect();
+        wait_until("all run", || (0..3).all(|child| begun(child).exists()));
         process::kill_all();
         for child in children {
             let attempt = child.join().expect("no panic");
             assert_eq!(attempt.failure().1, "sh: ended by signal 9 (SIGKILL)");
         }
-        assert!(begun.elapsed() < Duration::from_secs(5));
     });
 }

@@ -13,9 +13,10 @@ use nix::sys::signal::Signal::{SIGCONT, SIGINT, SIGSTOP, SIGTERM};
 use support::binary::{Binary, step_of};
 use support::case::SLACK;
 use support::cli::wait_until;
-use support::etcd::{Cluster, ports};
+use support::etcd::Cluster;
 use support::locks::{Member, config, die_holding, undo};
 use support::loopback::{Middleman, ask};
+use support::ports::ports;
 use support::servers::{Server, dead_url};
 use support::{manual, network, problems};
 

@@ -4,15 +4,16 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use farewell::deadline::{Deadline, Reason};
 use farewell::step::Effect;
 use farewell::sys::cancel::Cancel;
 use farewell::sys::guarded::{self, Removal, Trouble};
+use support::cli::wait_until;
 use support::fuse::Hanging;
 use support::namespace::{Frozen, ext4, in_own_namespace, mount};
-use support::scope::{Attempt, action, attempt, attempt_with, problems};
+use support::scope::{Attempt, Told, action, attempt, attempt_into, attempt_with, problems};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -57,9 +58,8 @@ fn mounted() {
     let (point, link) = (directory("a b"), directory("links").join("link"));
     mount(&["-t", "tmpfs", "x"], &point);
     std::os::unix::fs::symlink(&point, &link).expect("linked");
-    let attempt = wait_mounts(&[&point, &link], "sync = true", SECOND * 10);
+    let attempt = wait_mounts(&[&point, &link], "sync = true", SECOND * 60);
     assert_eq!(attempt.result, Ok(Effect::Done));
-    assert!(attempt.took < SECOND * 5);
     // A file can be mounted as well, and a mount that a later one hides is none.
     let (file, inner) = (directory("files").join("file"), point.join("inner"));
     fs::write(&file, "").expect("written");
@@ -85,24 +85,19 @@ fn a_mount_that_comes_is_waited_for() {
 fn coming() {
     let (point, there) = (directory("coming"), directory("there"));
     mount(&["-t", "tmpfs", "x"], &there);
-    let attempt = std::thread::scope(|threads| {
+    let (told, cancel) = (Told::default(), Cancel::new().expect("a switch"));
+    let (result, _) = std::thread::scope(|threads| {
         threads.spawn(|| {
-            std::thread::sleep(SECOND);
+            wait_until("it waits", || !told.waits().is_empty());
             mount(&["-t", "tmpfs", "x"], &point);
         });
-        wait_mounts(&[&there, &point], "", SECOND * 20)
+        let keys = format!("paths = {:?}", [&there, &point]);
+        let limits = (SECOND * 300, SECOND * 100);
+        attempt_into(&told, "wait-mounts", &keys, limits, &cancel)
     });
-    assert_eq!(attempt.result, Ok(Effect::Done));
-    assert!(
-        attempt.took >= SECOND && attempt.took < SECOND * 4,
-        "{:?}",
-        attempt.took
-    );
+    assert_eq!(result, Ok(Effect::Done));
     let bare = "not a mount point (the bare directory under it is there)";
-    assert_eq!(
-        attempt.told.waits(),
-        [format!("{}: {bare}", point.display())]
-    );
+    assert_eq!(told.waits(), [format!("{}: {bare}", point.display())]);
 }
 
 #[test]
@@ -141,7 +136,6 @@ fn hanging() {
             point.display()
         );
         assert_eq!(attempt.failure(), ("timed-out", told));
-        assert!(attempt.took < SECOND * 4, "{:?}", attempt.took);
         let waits = format!(
             "{} (fuse from srv:/hanging): does not answer",
             point.display()
@@ -159,8 +153,7 @@ fn hanging() {
             "{answer:?}"
         );
         if !served {
-            std::thread::sleep(SECOND / 5);
-            assert_eq!(looks_at(&point), 0);
+            wait_until("nobody looks any more", || looks_at(&point) == 0);
         }
         drop(hanging);
     }
@@ -207,17 +200,16 @@ fn program() {
     assert!(message.contains("not even started"), "{message}");
     // Being told to stop ends the wait for it.
     let cancel = Cancel::new().expect("a switch");
-    let begun = Instant::now();
     std::thread::scope(|threads| {
         threads.spawn(|| {
-            std::thread::sleep(SECOND / 2);
+            wait_until("somebody looks", || looks_at(&point) > 0);
             cancel.cancel(Duration::MAX);
         });
         let keys = format!("paths = {point:?}");
-        let attempt = attempt_with("wait-mounts", &keys, SECOND * 20, SECOND * 20, &cancel);
+        let limit = SECOND * 300;
+        let attempt = attempt_with("wait-mounts", &keys, limit, limit, &cancel);
         assert!(attempt.failure().1.ends_with("told to stop"));
     });
-    assert!(begun.elapsed() < SECOND * 3);
     drop(hanging);
 }
 

@@ -8,8 +8,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::binary::{Binary, step_of};
 use support::case::{Case, SLACK, TIMEOUT, all_hold, http, leave, urls};
-use support::etcd::{Cluster, ports};
+use support::cli::wait_until;
+use support::etcd::Cluster;
 use support::fuse::Hanging;
+use support::ports::ports;
 use support::servers::{Manner, Server, TlsServer, answer, dead_url, make_certificates};
 
 #[test]
@@ -160,7 +162,7 @@ fn of_several_endpoints_one_that_works_is_enough() {
         urls(
             "silent and dead",
             &[&silent.url(), &dead],
-            "attempt-timeout = \"1500ms\"",
+            "attempt-timeout = \"4500ms\"",
             ("timed-out", "timed-out", 2, 6),
         ),
         urls(
@@ -293,7 +295,7 @@ fn a_registry_that_stands_still_costs_a_deadline_and_one_that_goes_on_in_time_no
     let config = [
         key("a", "20s"),
         hold.to_owned(),
-        key("b", "1500ms"),
+        key("b", "4500ms"),
         key("c", "40s"),
     ]
     .concat();
@@ -316,7 +318,9 @@ fn a_registry_that_stands_still_costs_a_deadline_and_one_that_goes_on_in_time_no
     // What is too short for another attempt is not waited for.
     let least = TIMEOUT - Duration::from_millis(100);
     assert!((least..TIMEOUT + SLACK).contains(&took), "{took:?}");
-    std::thread::sleep(Duration::from_millis(900));
+    wait_until("an attempt has failed", || {
+        step_of(&binary.report(), "c")["attempts"].as_u64() >= Some(2)
+    });
     etcd.signal(0, Signal::SIGCONT);
     assert_eq!(run.wait().expect("its end").code(), Some(1));
     let report = binary.report();
@@ -341,7 +345,9 @@ fn a_registry_that_comes_back_is_left() {
     let binary = Binary::new("peers-late", &step("leave", "80s", &keys));
     let mut run = binary.start(&["run"]);
     binary.wait_for("leave", "running");
-    std::thread::sleep(Duration::from_millis(500));
+    wait_until("an attempt has failed", || {
+        step_of(&binary.report(), "leave")["attempts"].as_u64() >= Some(2)
+    });
     let _etcd = Cluster::start_at("peers-late-etcd", &ports);
     assert_eq!(run.wait().expect("its end").code(), Some(0));
     let report = binary.report();

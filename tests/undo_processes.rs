@@ -243,10 +243,11 @@ fn freezes() {
     });
     place.leave(vec![("a", freeze)]);
     let took = took.lock().expect("no panic");
-    // The first one waits; the others know that it is in vain. All of them together would wait for ten seconds.
-    let whole: Duration = took.iter().sum();
-    assert!(whole >= Duration::from_millis(50), "{took:?}");
-    assert!(whole < Duration::from_secs(5), "{took:?}");
+    // The first one waits; the others know that it is in vain. A busy machine may delay some of them.
+    let wait = Duration::from_millis(50);
+    assert!(took[0] >= wait, "{took:?}");
+    let waits = took.iter().filter(|it| **it >= wait).count();
+    assert!(waits < took.len() / 2, "{took:?}");
     // And it catches up.
     assert_eq!(place.pending().len(), 200);
 }

@@ -11,8 +11,9 @@ use farewell::step::Effect;
 use super::support::Dir;
 use super::{Copying, TIME, files, write};
 
-/// In KiB, the most that any of this process' children that is a farewell has had in memory so far.
-fn peak() -> u64 {
+/// In KiB, the most memory of its own that any of this process' children that is a farewell has now: the pages of the
+/// program itself are the kernel's to keep or to drop.
+fn used() -> u64 {
     let own = std::process::id();
     let field = |status: &str, name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -23,7 +24,7 @@ fn peak() -> u64 {
     statuses
         .filter(|it| it.starts_with("Name:\tfarewell\n"))
         .filter(|it| field(it, "PPid:") == Some(u64::from(own)))
-        .filter_map(|it| field(&it, "VmHWM:"))
+        .filter_map(|it| field(&it, "RssAnon:"))
         .max()
         .unwrap_or_default()
 }
@@ -38,7 +39,7 @@ fn weighed(copying: &Copying) -> u64 {
         let copy = threads.spawn(|| copying.attempt(TIME * 10));
         let mut most = 0;
         while !copy.is_finished() {
-            most = most.max(peak());
+            most = most.max(used());
             std::thread::sleep(Duration::from_millis(2));
         }
         assert_eq!(copy.join().expect("no panic"), Ok(Effect::Done));

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::Dir;
 
 /// What anything may take that ends by itself, on the slowest machine.
-pub const GENEROUS: Duration = Duration::from_secs(60);
+pub const GENEROUS: Duration = Duration::from_secs(180);
 
 /// The variable that every process of a test's runs has in its environment, with the test's directory.
 const MARK: &str = "FAREWELL_TEST_MARK";

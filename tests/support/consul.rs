@@ -4,9 +4,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::Dir;
 use super::cli::wait_until;
-use super::etcd::ports;
 use super::fetched::fetched;
 use super::loopback::ask;
+use super::ports::ports;
 
 /// The token that may do everything, where there are ACLs.
 pub const ROOT: &str = "s3cret-root-token";

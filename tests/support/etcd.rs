@@ -1,10 +1,11 @@
 //! Real etcd servers on free loopback ports.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Dir;
+use super::cli::GENEROUS;
+use super::ports::ports;
 
 /// One or more etcd servers, killed when they go out of scope.
 pub struct Cluster {
@@ -12,17 +13,6 @@ pub struct Cluster {
     commands: Vec<Command>,
     nodes: Vec<Child>,
     _dir: Dir,
-}
-
-/// Free ports, for [`Cluster::start_at`].
-pub fn ports(count: usize) -> Vec<u16> {
-    // All of them are held at once, so that none is given twice.
-    let held: Vec<_> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"))
-        .collect();
-    held.iter()
-        .map(|it| it.local_addr().expect("an address").port())
-        .collect()
 }
 
 impl Cluster {
@@ -80,10 +70,10 @@ impl Cluster {
     }
 
     fn wait(&self) {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + GENEROUS;
         for url in &self.urls {
             while !self.ctl_at(url, &["endpoint", "health"]).0 {
-                assert!(Instant::now() < end, "{url} is not ready after 60 s");
+                assert!(Instant::now() < end, "{url} is not ready after 180 s");
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
@@ -121,7 +111,7 @@ impl Cluster {
         let output = Command::new("/usr/bin/etcdctl")
             .env_clear()
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", url, "--command-timeout", "5s"])
+            .args(["--endpoints", url, "--command-timeout", "60s"])
             .args(args)
             .output()
             .expect("etcdctl (apt install etcd-client)");
@@ -149,13 +139,34 @@ impl Cluster {
             good && text.split(", ").nth(4) == Some("true")
         };
         let all: Vec<usize> = (0..self.urls.len()).collect();
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + GENEROUS;
         loop {
             match all.iter().find(leads) {
                 Some(leader) => return *leader,
-                None => assert!(Instant::now() < end, "nobody leads after 60 s"),
+                None => assert!(Instant::now() < end, "nobody leads after 180 s"),
             }
         }
+    }
+
+    /// Waits until members may come and go: a cluster refuses that until all have been connected for some seconds.
+    pub fn wait_for_changes(&self) {
+        let url = &self.urls[self.urls.len() - 1];
+        let peer = "--peer-urls=http://127.0.0.1:1";
+        let end = Instant::now() + GENEROUS;
+        let added = loop {
+            let (good, text) = self.ctl_at(url, &["member", "add", "--learner", peer, "probe"]);
+            if good {
+                break text;
+            }
+            assert!(Instant::now() < end, "no member may come");
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        // "Member ID added to cluster …"
+        self.ctl(&[
+            "member",
+            "remove",
+            added.split_whitespace().nth(1).expect("an ID"),
+        ]);
     }
 
     /// The process of a server, by its number.
@@ -165,7 +176,11 @@ impl Cluster {
 
     /// Waits for the end of a server that something else ends.
     pub fn wait_for_end(&mut self, node: usize) {
-        self.nodes[node].wait().expect("waited for");
+        let end = Instant::now() + GENEROUS;
+        while self.nodes[node].try_wait().expect("waited for").is_none() {
+            assert!(Instant::now() < end, "the server runs after 180 s");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Whether a server stands still.

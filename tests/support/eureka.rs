@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 
 use super::cli::wait_until;
-use super::etcd::ports;
 use super::fetched::fetched;
 use super::loopback::ask;
+use super::ports::ports;
 
 /// The server, which ends with the test's process.
 pub struct Eureka {
@@ -42,6 +42,9 @@ impl Eureka {
                     "--eureka.client.register-with-eureka=false",
                     "--eureka.client.fetch-registry=false",
                 ])
+                // By this name it knows that the address is its own: else it would be its own peer, and send itself every change
+                // once more, some time later.
+                .arg("--eureka.instance.hostname=127.0.0.1")
                 .arg(format!("--eureka.client.service-url.defaultZone={own}"))
                 .arg("--eureka.server.enable-self-preservation=false")
                 .arg("--eureka.server.wait-time-in-ms-when-sync-empty=0")
@@ -68,7 +71,8 @@ impl Eureka {
         format!("http://{}/eureka", self.address)
     }
 
-    fn ask(&self, request: &str, body: &str) -> (u16, String) {
+    /// Asks the server.
+    pub fn ask(&self, request: &str, body: &str) -> (u16, String) {
         let headers = "Content-Type: application/json\r\nAccept: application/json\r\n";
         ask(&format!("http://{}", self.address), request, headers, body)
     }

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::Dir;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Which of the two formats of replies.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Cluster {
 
     /// `count` members at free ports, and safe.
     pub fn start(version: Version, name: &'static str, count: usize) -> Cluster {
-        let cluster = Cluster::start_at(version, name, &super::etcd::ports(count), &[]);
+        let cluster = Cluster::start_at(version, name, &super::ports::ports(count), &[]);
         cluster.wait_safe(0, count);
         cluster
     }

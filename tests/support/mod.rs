@@ -29,6 +29,7 @@ pub mod nacos_stand_in;
 pub mod namespace;
 pub mod network;
 pub mod nomad_stand_in;
+pub mod ports;
 pub mod program;
 pub mod rabbitmq;
 pub mod recorded;
@@ -112,7 +113,7 @@ impl Run {
             facts: Facts::new(Trigger::Poweroff, "run-1"),
             cancel: Cancel::new().expect("descriptors"),
             ear: Ear::default(),
-            attempt_timeout: Duration::from_secs(20),
+            attempt_timeout: Duration::from_secs(60),
         }
     }
 
@@ -147,7 +148,7 @@ impl Run {
         let deadline = Deadline::after(time, Reason::Timeout);
         loop {
             let left = deadline.left().unwrap_or(Duration::from_millis(1));
-            match self.attempt(step, left.min(Duration::from_secs(5))) {
+            match self.attempt(step, left.min(Duration::from_secs(15))) {
                 Err(failure) if failure.passing && deadline.left().is_some() => {
                     std::thread::sleep(Duration::from_millis(200));
                 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::etcd::{Cluster, ports};
+use super::etcd::Cluster;
+use super::ports::ports;
 
 /// What anything may take that ends by itself, on the slowest machine.
 const GENEROUS: Duration = Duration::from_secs(180);

@@ -94,10 +94,9 @@ impl Server {
     }
 }
 
-/// A port on which nobody listens.
+/// A port on which nobody listens, to the end of the test's process.
 pub fn dead_url() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+    format!("http://127.0.0.1:{}", super::ports::ports(1)[0])
 }
 
 pub fn read_request(reader: &mut impl std::io::BufRead) -> Option<String> {

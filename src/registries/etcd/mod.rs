@@ -2,6 +2,7 @@
 
 mod rehearsal;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ struct Etcd {
     entry: Entry,
     /// Where the other members are: the one that leaves takes its own address with it, and there may be another attempt.
     others: Mutex<Vec<Endpoint>>,
+    /// Whether the member was there and an earlier attempt asked for its removal, whose answer may have been lost.
+    removal_sent: AtomicBool,
 }
 
 fn read(section: &Section<'_>) -> Option<registry::Entry> {
@@ -81,6 +84,7 @@ fn read(section: &Section<'_>) -> Option<registry::Entry> {
         peer,
         entry,
         others: Mutex::default(),
+        removal_sent: AtomicBool::new(false),
     };
     Some(registry::Entry {
         registration: Box::new(registration),
@@ -143,13 +147,20 @@ fn leave_lease(gateway: &Gateway<'_>, id: i64) -> Result<Effect, Failure> {
 impl Etcd {
     fn leave_member(&self, gateway: &Gateway<'_>, wanted: &str) -> Result<Effect, Failure> {
         let members = etcd::members(gateway)?;
+        let gone = match self.removal_sent.load(Ordering::SeqCst) {
+            true => Effect::Done,
+            false => Effect::AlreadyDone,
+        };
         let Some(id) =
             etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?
         else {
+            if gone == Effect::Done {
+                return Ok(gone);
+            }
             let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
             let remark = format!("no {wanted} among the members {}", names.join(", "));
             gateway.scope.voice.remark(&remark);
-            return Ok(Effect::AlreadyDone);
+            return Ok(gone);
         };
         let (own, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.id == id);
         if others.iter().all(|member| member.is_learner) {
@@ -160,6 +171,7 @@ impl Etcd {
         let is_own = |it: &&Endpoint| own.iter().any(|member| member.urls.contains(it));
         let mut addresses: Vec<Endpoint> = others.iter().flat_map(|it| it.urls.clone()).collect();
         self.others().clone_from(&addresses);
+        self.removal_sent.store(true, Ordering::SeqCst);
         let removed = gateway.ask("/v3/cluster/member/remove", &json!({"ID": id.to_string()}))?;
         addresses.extend(
             gateway
@@ -190,7 +202,7 @@ impl Etcd {
             }
         }
         Ok(match removed {
-            Reply::NotFound => Effect::AlreadyDone,
+            Reply::NotFound => gone,
             Reply::Done(_) => Effect::Done,
         })
     }

@@ -13,7 +13,7 @@ use super::frozen::{BOOT, frozen};
 use super::qemu::{Boot, Disk, Qemu};
 use super::shell::{Answer, Shell};
 use super::stage::Stage;
-use crate::support::etcd::ports;
+use crate::support::ports::ports;
 use crate::support::registry::Registry;
 use crate::support::servers::read_request;
 

@@ -10,7 +10,7 @@ use super::image;
 use super::machine::GENEROUS;
 use super::packed::Packed;
 use super::tool;
-use crate::support::etcd::ports;
+use crate::support::ports::ports;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
