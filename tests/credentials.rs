@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -198,6 +198,87 @@ fn secrets_in_plain_text_are_warned_of_and_more_where_others_can_read_them() {
         for said in [private, open] {
             assert!(!format!("{said:?}").contains("literal-"), "{keys}: {said:?}");
         }
+    }
+}
+
+#[test]
+fn a_credential_that_others_can_read_or_write_is_not_used() {
+    const NOBODY: u32 = 65534;
+    for (at, mode, owner, told) in [
+        (0, 0o644, 0, "can be read by others (mode 0644): chmod 600 "),
+        (
+            1,
+            0o602,
+            0,
+            "can be written by others (mode 0602): chmod 600 ",
+        ),
+        (
+            2,
+            0o660,
+            0,
+            "can be written by its group 0 (mode 0660): chmod g-w ",
+        ),
+        (
+            3,
+            0o640,
+            NOBODY,
+            "can be read by the group 0 of the user 65534 (mode 0640): chmod 600 ",
+        ),
+        (4, 0o640, 0, ""),
+        (5, 0o600, 0, ""),
+    ] {
+        let step = "[[step]]\nname = \"a\"\nkind = \"command\"\nargv = [\"true\"]\n\
+                    environment = { PGPASSWORD = \"${credential:long}\" }\n";
+        let setting = Setting::new(&format!("credentials-open-{at}"), step);
+        setting.0.credential("long", SECRET);
+        let file = setting.0.0.join("long");
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set");
+        chown(&file, Some(owner), None).expect("given");
+        let mut command = setting.command(&["run"]);
+        let said = Said::by(command.env("CREDENTIALS_DIRECTORY", &setting.0.0));
+        let told = match told {
+            "" => "step a: done".to_owned(),
+            told => format!("{}{}", told, file.display()),
+        };
+        assert!(said.stdout.contains(&told), "{mode:o}: {told}: {said:?}");
+        assert!(!format!("{said:?}").contains(SECRET), "{mode:o}");
+        assert_eq!(
+            said.code,
+            i32::from(!told.contains("done")),
+            "{mode:o}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_or_write_is_told_and_used_all_the_same() {
+    let dir = Dir::new("credentials-key");
+    make_certificates(&dir);
+    let server = TlsServer::start(&dir, "server", true);
+    let file = |name: &str| dir.file(name);
+    let keys = http(&format!(
+        "url = \"https://{}/x\"\nca-file = {:?}\ncert-file = {:?}\nkey-file = {:?}",
+        server.address,
+        file("ca.crt"),
+        file("client.crt"),
+        file("client.key"),
+    ));
+    let setting = Setting::new("credentials-key-config", &keys);
+    for (mode, told) in [
+        (0o666, "can be read by others (mode 0666): chmod 600 "),
+        (0o602, "can be written by others (mode 0602): chmod 600 "),
+        (0o600, ""),
+    ] {
+        let key = file("client.key");
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("set");
+        let said = setting.say(&["check"]);
+        assert_eq!(said.code, if told.is_empty() { 0 } else { 78 }, "{said:?}");
+        if !told.is_empty() {
+            let told = format!("{told}{key}");
+            assert!(said.stderr.contains(&told), "{told}: {said:?}");
+        }
+        let said = setting.say(&["run"]);
+        assert!(said.stdout.contains("step a: done"), "{said:?}");
     }
 }
 

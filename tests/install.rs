@@ -147,6 +147,25 @@ fn a_second_time_changes_nothing_but_what_is_not_the_same() {
 }
 
 #[test]
+fn a_configuration_is_read_by_nobody_who_could_not_read_it_before() {
+    let said = in_a_root(
+        "mkdir drop-ins; echo >main.toml; for mode in 600 640 644 666; do echo >drop-ins/$mode.toml; chmod $mode drop-ins/$mode.toml; done
+         for mode in 600 400 640 660 604 644; do
+             chmod $mode main.toml; install --config main.toml --conf-dir drop-ins >said
+             stat -c \"$mode %a\" root/etc/farewell/farewell.toml
+         done
+         stat -c '%n %a' root/etc/farewell/conf.d/*.toml",
+    );
+    let told = "600 600\n400 600\n640 640\n660 640\n604 644\n644 644\n\
+                root/etc/farewell/conf.d/600.toml 600\nroot/etc/farewell/conf.d/640.toml 640\n\
+                root/etc/farewell/conf.d/644.toml 644\nroot/etc/farewell/conf.d/666.toml 644\n";
+    assert_eq!(
+        (said.code, said.stdout.as_str(), said.stderr.as_str()),
+        (0, told, "")
+    );
+}
+
+#[test]
 fn removal_leaves_the_configuration_and_the_records() {
     let said = in_a_root(
         "rm -rf root/etc/farewell root/var/lib/farewell; listed >before; mkdir drop-ins; echo >drop-ins/50-app.toml

@@ -133,6 +133,20 @@ fn the_last_good_plan_runs_where_the_configuration_is_not_to_be_trusted() {
 }
 
 #[test]
+fn in_a_user_namespace_an_owner_without_a_number_there_counts_as_root() {
+    // As in a container, whose image belongs to users of the host that the container does not know.
+    let place = with_drop_in("trust-namespace");
+    let drop_in = place.path("etc/conf.d/50-app.toml");
+    chown(&drop_in, Some(4711), None).expect("given away");
+    let said = place.run("farewell", &["run"]);
+    assert!(!said.stdout.contains("step forged"), "{said:?}");
+    assert!(said.stdout.contains("belongs to uid 4711"), "{said:?}");
+    let said = Said::by(&mut place.command("farewell", &["run"], &["--user", "--map-root-user"]));
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("step forged: done"), "{said:?}");
+}
+
+#[test]
 fn what_its_group_can_write_is_only_warned_of() {
     let place = with_drop_in("trust-group");
     set(&place.path("etc/conf.d/50-app.toml"), 0o664);

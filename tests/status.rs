@@ -63,6 +63,13 @@ fn status_follows_a_run_that_it_cannot_read() {
         "{seen:?}"
     );
     assert!(seen.stdout.contains("b: exit-status: "), "{seen:?}");
+    // The record that is in its place is root's: the bus tells all the same.
+    let closed = scene.status(&NOBODY, "state", &[]).end(GENEROUS);
+    assert_eq!(closed.code, 0, "{closed:?}");
+    assert!(
+        closed.stdout.contains(&format!("{id}: running after ")),
+        "{closed:?}"
+    );
     let json = parsed(&scene.status(&NOBODY, "nothing", &["--json"]).end(GENEROUS));
     let record = scene.cli.report();
     assert_eq!(states(&json), "a done, b failed, c running");

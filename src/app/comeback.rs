@@ -56,7 +56,7 @@ fn units(options: &Options) -> Result<BTreeSet<String>, String> {
     match passage.plan.or_else(last_good) {
         Some(plan) => Ok(of(&Ordering::of(&plan, &facts))),
         None => Err(
-            "the configuration is broken, so that it is not known which units must be up first"
+            "the configuration cannot be used, so that it is not known which units must be up first"
                 .to_owned(),
         ),
     }

@@ -37,7 +37,7 @@ pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake,
         return trusted_part(options, facts, passage.problems);
     };
     warnings.push(format!(
-        "the configuration is broken, as told: the last good plan runs instead, from {}",
+        "the configuration cannot be used, as told: the last good plan runs instead, from {}",
         good.since
     ));
     let Passage { plan, problems, .. } = Passage::through(&good.source(), Some(&facts));

@@ -46,10 +46,10 @@ pub fn start(options: &Options) -> u8 {
     let Some(plan) = &passage.plan else {
         complain(match kept(options).and_then(|kept| kept.plan()) {
             Some(_) => {
-                "farewell start: the configuration is broken: a farewell would run the last good plan"
+                "farewell start: the configuration cannot be used: a farewell would run the last good plan"
             }
             None => {
-                "farewell start: the configuration is broken, and no good plan is kept: THERE WOULD BE NO FAREWELL"
+                "farewell start: the configuration cannot be used, and no good plan is kept: THERE WOULD BE NO FAREWELL"
             }
         });
         undo(options, Patience::Limited(Duration::ZERO));

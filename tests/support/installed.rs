@@ -45,6 +45,11 @@ impl Installed {
     /// Runs the program under this name, with the files of `units` in /etc/systemd/system, with nothing but the path and its state directory in its environment. The
     /// kernel log is the file `kmsg`.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Said {
+        Said::by(&mut self.command(name, arguments, &[]))
+    }
+
+    /// The same as a command, in further namespaces.
+    pub fn command(&self, name: &str, arguments: &[&str], namespaces: &[&str]) -> Command {
         self.write("kmsg", "");
         // Overlays over the parents, so that the mount points cost this machine nothing.
         let script = "set -e; place=$1; program=$2; name=$3; shift 3; \
@@ -59,11 +64,12 @@ impl Installed {
             cd /; exec env -i PATH=/usr/bin:/bin STATE_DIRECTORY=$place/state /mnt/$name \"$@\" </dev/null";
         let mut command = Command::new("unshare");
         command
+            .args(namespaces)
             .args(["-m", "--propagation", "private", "sh", "-c", script, "sh"])
             .arg(&self.0.0)
             .arg(env!("CARGO_BIN_EXE_farewell"))
             .arg(name)
             .args(arguments);
-        Said::by(&mut command)
+        command
     }
 }

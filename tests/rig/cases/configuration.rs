@@ -42,7 +42,7 @@ on_each_release! {
             .step("stop-worker", "done");
         end.in_order(&[
             "farewell: farewell start: what systemd has loaded is older than the configuration: asks for a daemon-reload",
-            "the configuration is broken, as told: the last good plan runs instead",
+            "the configuration cannot be used, as told: the last good plan runs instead",
             "step stop-app: done",
             "step stop-worker: done",
             "systemd: Stopped farewell.service",
