@@ -17,7 +17,7 @@ use support::servers::{Manner, Server, answer, dead_url, read_request};
 use support::{Dir, Run, problems, step};
 
 const TIME: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(1500);
+const SHORT: Duration = Duration::from_secs(4);
 
 fn http(url: &str, keys: &str) -> Blueprint {
     step(&format!("kind = \"http\"\nurl = {url:?}\n{keys}"))
@@ -440,7 +440,7 @@ fn a_form_holds_what_it_is_given_and_no_secret_comes_back() {
 fn json_behind_a_byte_order_mark_is_json() {
     let server = Server::answers(&["200 \u{feff}{\"state\":\"ready\"}"]);
     let keys = "until = { pointer = \"/state\", equals = \"ready\" }";
-    let ended = Run::new().attempt(&http(&server.url(), keys), SHORT);
+    let ended = Run::new().attempt(&http(&server.url(), keys), TIME);
     assert_eq!(ended, Ok(Effect::Done));
 }
 

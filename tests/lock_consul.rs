@@ -97,7 +97,7 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
     assert_eq!(first.renew(TIME), Ok(Effect::Done));
 
     let late = Member::new("run-late", &keys);
-    let failure = late.take(SHORT).expect_err("held");
+    let failure = late.waits_in_vain();
     assert_eq!((failure.word, failure.passing), (Word::TimedOut, false));
     assert!(
         failure.cause.contains("(run run-1), 1 before this one"),
@@ -275,7 +275,7 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
     ] {
         let server = Server::answers(&[strange]);
         let failure = Member::new("run-1", &keys(&server.url(), ""))
-            .take(SHORT)
+            .take(TIME)
             .expect_err("strange");
         assert_eq!(
             (failure.word, failure.passing),
@@ -285,7 +285,7 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
     }
     let wrong = Server::answers(&["404 page not found"]);
     let failure = Member::new("run-1", &keys(&wrong.url(), ""))
-        .take(SHORT)
+        .take(TIME)
         .expect_err("no Consul");
     assert_eq!(
         (failure.word, failure.passing),

@@ -53,6 +53,19 @@ impl Member {
         self.step.action.attempt(&self.scope(time))
     }
 
+    /// Why it does not get a lock that is held: its time is over, and it has left the queue in the last tenth of it. A
+    /// machine that is too slow for that gets more time.
+    pub fn waits_in_vain(&self) -> Failure {
+        let mut times = [2, 10, 30, 60].map(Duration::from_secs).into_iter();
+        loop {
+            let time = times.next().expect("a server that answers in six seconds");
+            let failure = self.take(time).expect_err("it is held");
+            if !failure.passing {
+                return failure;
+            }
+        }
+    }
+
     /// As a runner does: again while it may pass.
     pub fn take_again(&self, time: Duration) -> Result<Effect, Failure> {
         let deadline = Deadline::after(time, Reason::Timeout);
