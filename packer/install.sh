@@ -88,6 +88,11 @@ every() {
     each "$1" "$zshdir" "$source/units/completions/_farewell"
     each "$1" "$prefix/share/fish/vendor_completions.d" "$source/units/completions/farewell.fish"
     "$1" 644 "$source/LICENSE" "$prefix/share/doc/farewell/copyright"
+    # The licences of what is linked into the program lie beside it where packages/release has built it.
+    licenses=$(dirname "$program")/third-party-licenses.txt
+    do=$1
+    [ -f "$licenses" ] || do=take
+    "$do" 644 "$licenses" "$prefix/share/doc/farewell/third-party-licenses.txt"
 }
 
 each() {

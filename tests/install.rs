@@ -166,6 +166,25 @@ fn a_configuration_is_read_by_nobody_who_could_not_read_it_before() {
 }
 
 #[test]
+fn the_licences_beside_the_program_are_installed_with_it() {
+    let said = in_a_root(
+        "there() { (cd root/usr/share/doc/farewell && cat third-party-licenses.txt 2>/dev/null) || echo none; }
+         cp 'a release/farewell' . && install >said; there
+         mkdir built; cp farewell built/; echo texts >built/third-party-licenses.txt
+         install --binary built/farewell >said; there; stat -c %a root/usr/share/doc/farewell/third-party-licenses.txt
+         install --binary farewell | head -n 1; there
+         (cd built; install --binary farewell | head -n 1); there
+         install --uninstall >said; [ ! -e root/usr/share/doc/farewell ] || echo left",
+    );
+    let place = "/usr/share/doc/farewell/third-party-licenses.txt";
+    let told = format!("none\ntexts\n644\nremoved {place}\nnone\ninstalled {place}\ntexts\n");
+    assert_eq!(
+        (said.code, said.stdout.as_str(), said.stderr.as_str()),
+        (0, told.as_str(), "")
+    );
+}
+
+#[test]
 fn removal_leaves_the_configuration_and_the_records() {
     let said = in_a_root(
         "rm -rf root/etc/farewell root/var/lib/farewell; listed >before; mkdir drop-ins; echo >drop-ins/50-app.toml

@@ -208,7 +208,7 @@ fn the_same_sources_make_the_same_bytes() {
             .args(["--check", "--strict", "SHA256SUMS"])
             .current_dir(dist()),
     );
-    assert_eq!((said.code, said.stdout.lines().count()), (0, 4), "{said:?}");
+    assert_eq!((said.code, said.stdout.lines().count()), (0, 5), "{said:?}");
     // `tests/run --long` builds the program twice, too.
     if std::env::var_os("FAREWELL_TESTS_LONG").is_some() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -228,6 +228,7 @@ fn the_archive_installs_what_the_package_has() {
             presetdir=/usr/lib/systemd/system-preset catalogdir=/usr/lib/systemd/catalog \
             zshdir=/usr/share/zsh/vendor-completions unpacked/*/packer/install.sh --stage >/dev/null; \
         find package -name '*.gz' -path '*/man/*' -exec gunzip {} +; \
+        { echo && cat unpacked/*/third-party-licenses.txt; } >>root/usr/share/doc/farewell/copyright; \
         list() { (cd $1 && find . -mindepth 1 -printf '%p %m %l\\n' | sort); }; \
         list root >root.list; list package >package.list; \
         diff root.list package.list; diff -r --no-dereference root package; wc -l <root.list";

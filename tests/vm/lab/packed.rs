@@ -137,6 +137,12 @@ fn build(clone: &Path, half: &Path, base: &Path, config: &Path) {
     let place = clone.join(place);
     fs::create_dir_all(place.parent().expect("a folder")).expect("made");
     fs::copy(release::program(), &place).expect("copied");
+    let licenses = "third-party-licenses.txt";
+    fs::copy(
+        release::dist().join(licenses),
+        place.with_file_name(licenses),
+    )
+    .expect("copied");
 
     let key = half.join("key");
     tool::must(

@@ -112,6 +112,11 @@ fn is_sealed(image: &Packed) {
         "{keys:?}"
     );
     // And what it is for is there.
+    let documents = image.names("/usr/share/doc/farewell");
+    assert!(
+        documents.iter().any(|it| it == "third-party-licenses.txt"),
+        "{documents:?}"
+    );
     assert!(image.file("/etc/farewell/farewell.toml").is_some());
     assert_eq!(image.names("/etc/farewell"), ["farewell.toml"]);
 }
