@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
 use super::credential::credential;
+use super::filling::Filling;
 use super::pointer;
-use super::shape::{Filling, Shape};
+use super::shape::Shape;
 use super::template::{Fact, Part, Template};
 use crate::event;
 use crate::secrets;

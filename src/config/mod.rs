@@ -4,6 +4,7 @@ mod credential;
 pub mod document;
 pub mod duration;
 pub mod facts;
+mod filling;
 pub mod fragments;
 pub mod hosts;
 pub mod pointer;

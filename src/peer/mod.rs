@@ -111,6 +111,12 @@ impl Peer {
         Self::read_rest(section, urls, account)
     }
 
+    /// Reads what stands beside addresses that another key has.
+    pub fn read_beside(section: &Section<'_>, urls: Vec<Field<Endpoint>>) -> Option<Peer> {
+        let account = read_account(section);
+        Self::read_rest(section, Some(urls), account)
+    }
+
     /// Reads the address of one thing, which is asked for as it is and may have a query.
     pub fn read_whole(section: &Section<'_>) -> Option<Peer> {
         let urls = section.required("url", |section, key| {

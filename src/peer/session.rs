@@ -1,5 +1,6 @@
 //! Asking a peer at its addresses in turn, within one deadline.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -220,6 +221,25 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Sends a request that is [`Session::completed`] to an address below a configured one, once and to no other. `body` is
+    /// read while it is sent; without it the request's own is.
+    ///
+    /// # Errors
+    /// As [`Http::send`] and [`Http::upload`].
+    pub fn send_as_it_is(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request,
+        body: Option<&mut dyn Read>,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        match body {
+            Some(body) => self.http.upload(endpoint, &self.tls, request, body, limits),
+            None => (self.http.try_send(endpoint, &self.tls, request, limits))
+                .map_err(|unanswered| unanswered.failure),
+        }
+    }
+
     /// Hears the lines of an answer that goes on and on, at the address that answered last and at no other, as
     /// [`Http::lines`] does.
     ///
@@ -238,7 +258,7 @@ impl<'a> Session<'a> {
     }
 
     /// The request with the configured headers, as far as it does not set them itself and the address may have them.
-    fn completed(&self, request: &Request, endpoint: &Endpoint) -> Request {
+    pub fn completed(&self, request: &Request, endpoint: &Endpoint) -> Request {
         let mut request = request.clone();
         let own = self.headers.iter().filter(|(name, value)| {
             let mut theirs = request.headers.iter();

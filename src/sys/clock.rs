@@ -21,6 +21,12 @@ pub fn compact(time: SystemTime) -> String {
     format!("{time:.3}").replace(['-', ':'], "")
 }
 
+/// A time in seconds as `20261123T235900Z`, the basic format of ISO 8601.
+pub fn basic(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).unwrap_or_default();
+    time.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// A span of time in jiff's friendly format, units up to hours: `500ms`, `90s`, `1h 30m`; `None` for what is none, or
 /// is negative.
 pub fn parse_duration(text: &str) -> Option<Duration> {

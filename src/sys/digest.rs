@@ -41,6 +41,13 @@ impl Sha256 {
     }
 }
 
+/// The SHA-256 of all that, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(bytes);
+    hexadecimal(&digest.finish())
+}
+
 /// Bytes in hexadecimal, in lower case.
 pub fn hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = [

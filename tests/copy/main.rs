@@ -1,7 +1,10 @@
-//! `copy` to real file systems, full, growing, frozen and hostile ones, and beside rsync.
+//! `copy` to real file systems, full, growing, frozen and hostile ones, to stores over HTTP, and beside rsync.
 
 mod directory;
 mod hostile;
+mod multipart;
+mod s3;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod weight;
@@ -64,8 +67,13 @@ struct Copying {
 
 impl Copying {
     fn new(from: &str, to: &Path, more: &str) -> Copying {
+        Copying::to(from, &format!("{to:?}"), more)
+    }
+
+    /// To a place as it is written in the configuration.
+    fn to(from: &str, to: &str, more: &str) -> Copying {
         guarded::use_program(env!("CARGO_BIN_EXE_farewell"));
-        let keys = format!("kind = \"copy\"\nfrom = {from}\nto = {:?}\n{more}", to);
+        let keys = format!("kind = \"copy\"\nfrom = {from}\nto = {to}\n{more}");
         Copying {
             step: support::step(&keys),
             ear: Ear::default(),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use farewell::step::Effect;
 
 use super::support::Dir;
+use super::support::cli::Cli;
+use super::support::s3::{S3, SECRET};
 use super::{Copying, TIME, files, write};
 
 /// In KiB, the most memory of its own that any of this process' children that is a farewell has now: the pages of the
@@ -34,19 +36,24 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// A copy, and the peak of the memory of its process in KiB.
 fn weighed(copying: &Copying) -> u64 {
+    peak(|| assert_eq!(copying.attempt(TIME * 10), Ok(Effect::Done)))
+}
+
+/// The peak of the memory of a farewell that is a child of this process while something is done, in KiB.
+fn peak(deed: impl FnOnce() + Send) -> u64 {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let ended = std::thread::scope(|threads| {
-        let copy = threads.spawn(|| copying.attempt(TIME * 10));
+    let most = std::thread::scope(|threads| {
+        let deed = threads.spawn(deed);
         let mut most = 0;
-        while !copy.is_finished() {
+        while !deed.is_finished() {
             most = most.max(used());
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert_eq!(copy.join().expect("no panic"), Ok(Effect::Done));
+        deed.join().expect("no panic");
         most
     });
-    assert!(ended > 0, "its process was never seen");
-    ended
+    assert!(most > 0, "its process was never seen");
+    most
 }
 
 fn is_long() -> bool {
@@ -64,6 +71,34 @@ fn a_large_file_is_copied_in_little_memory() {
     println!("a file of {} MiB: at most {most} KiB in memory", size >> 20);
     assert_eq!(fs::metadata(to.0.join("large")).expect("there").len(), size);
     assert!(most <= 8 << 10, "{most} KiB");
+}
+
+#[test]
+fn files_are_put_in_little_memory() {
+    let server = S3::start("copy-put-weight");
+    let from = Dir::new("copy-put-weight-from");
+    let size = if is_long() { 2 << 30 } else { 128 << 20 };
+    let file = File::create(from.0.join("large")).expect("made");
+    file.set_len(size).expect("grown");
+    small(&from.0.join("small"), 1000);
+    let config = format!(
+        "[farewell]\nbudget = \"20m\"\n[[step]]\nname = \"put\"\nkind = \"copy\"\ntimeout = \"20m\"\nfrom = {:?}\nto = \"{}/logs\"\n{}",
+        from.file("**"),
+        server.url,
+        S3::keys(SECRET)
+    );
+    let cli = Cli::new("copy-put-weight-config", &config);
+    let most = peak(|| {
+        let ended = cli.start(&["run"]).end(TIME * 10);
+        assert_eq!(ended.code, 0, "{ended:?}");
+    });
+    println!(
+        "a file of {} MiB and 1,000 small ones over HTTP: at most {most} KiB in memory",
+        size >> 20
+    );
+    let there = fs::metadata(server.bucket.join("large")).expect("there");
+    assert_eq!((there.len(), files(&server.bucket).len()), (size, 1001));
+    assert!(most <= 12 << 10, "{most} KiB");
 }
 
 #[test]

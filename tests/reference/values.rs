@@ -20,6 +20,7 @@ const SIGNAL: &str = "^SIG[A-Z0-9]+$";
 const RATE: &str = "^[0-9]*[1-9][0-9]*[KMG]?$|\\$\\{";
 const PATH: &str = "^(/|\\$\\{)";
 const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
+const PLACE: &str = "^(/|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
 const NAME: &str = "^[^\\s/\"]{1,64}$|\\$\\{";
 const HOST: &str = "^\\.?[A-Za-z0-9:_-][A-Za-z0-9:._-]*$|\\$\\{";
 const METHOD: &str = "^[^a-z\\s]+$|\\$\\{";
@@ -46,6 +47,8 @@ pub enum Type {
     Rate,
     Url,
     Urls,
+    /// A path, or URLs.
+    Place,
     Name,
     NameList,
     HostList,
@@ -82,6 +85,7 @@ impl Type {
             "list of units" => Type::UnitList,
             "URL" => Type::Url,
             "URLs" => Type::Urls,
+            "path or URLs" => Type::Place,
             "name" => Type::Name,
             "list of names" => Type::NameList,
             "list of hosts" => Type::HostList,
@@ -160,6 +164,7 @@ impl Type {
             Type::UnitList => "a list of units",
             Type::Url => "a URL",
             Type::Urls => "a URL, or a list of them",
+            Type::Place => "an absolute path or a URL, or a list of URLs",
             Type::Name => "a name",
             Type::NameList => "a list of names of steps",
             Type::HostList => "a list of hosts",
@@ -230,6 +235,7 @@ impl Type {
             Type::UnitList => list(text(UNIT)),
             Type::Url => text(URL),
             Type::Urls => or_list(text(URL)),
+            Type::Place => or_list(text(PLACE)),
             Type::Name => text(NAME),
             Type::NameList => list(json!({"type": "string"})),
             Type::HostList => list(text(HOST)),
@@ -256,7 +262,7 @@ impl Type {
             Type::Boolean => "true",
             Type::Duration => "\"10s\"",
             Type::DurationByTrigger => "{ default = \"1m 30s\", stop = \"30m\" }",
-            Type::Path | Type::Paths => "\"/srv\"",
+            Type::Path | Type::Paths | Type::Place => "\"/srv\"",
             Type::Unit | Type::Units => "\"app.service\"",
             Type::Signal => "\"SIGQUIT\"",
             Type::Rate => "\"20M\"",
@@ -282,7 +288,7 @@ impl Type {
             Type::IntegersOr(_, _, word) => format!("{word:?}"),
             Type::Paths => "[\"/srv\", \"/mnt\"]".to_owned(),
             Type::Units => "[\"app@*.service\", \"a-b.mount\"]".to_owned(),
-            Type::Urls => {
+            Type::Urls | Type::Place => {
                 "[\"https://a.example/b\", \"http://[::1]:1\", \"unix:///run/a.sock\"]".to_owned()
             }
             _ => return None,
@@ -309,6 +315,7 @@ impl Type {
             Type::UnitList => &["\"app.service\"", "[\"app\"]", "[7]"],
             Type::Url => &["7", "\"example.com\"", "\"ftp://a\""],
             Type::Urls => &["7", "\"example.com\"", "[\"ftp://a\"]", "[]"],
+            Type::Place => &["7", "\"srv\"", "[\"ftp://a\"]", "[]"],
             Type::NameList => &["\"a\"", "[7]"],
             Type::HostList => &["\"a\"", "[7]", "[\"http://a\"]", "[\"..a\"]", "[\"\"]"],
             Type::Pointer => &["7", "\"a\""],

@@ -36,6 +36,7 @@ pub mod recorded;
 pub mod registry;
 pub mod release;
 pub mod roots;
+pub mod s3;
 pub mod scope;
 pub mod search;
 pub mod servers;

@@ -178,6 +178,28 @@ impl<'a> Section<'a> {
         self.read_all(shape, key, parse, Secrecy::Public)
     }
 
+    /// As [`Section::texts`], for paths and URLs in which `own`, like `${name}`, is no fact but stays as it is: the caller puts
+    /// something in its place.
+    pub fn texts_naming<T: 'static>(
+        &self,
+        own: &str,
+        key: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+        secrecy: Secrecy,
+    ) -> Option<Vec<Field<T>>> {
+        let kept = |item: &Located| match &item.value {
+            Value::Text(text) => Located {
+                line: item.line,
+                value: Value::Text(text.replace(own, &format!("${own}"))),
+            },
+            _ => item.clone(),
+        };
+        let items: Vec<Located> = self.items(key)?.iter().map(kept).collect();
+        let read = |item| self.field_at(Shape::Url, key, item, parse, secrecy);
+        let fields: Vec<_> = items.iter().map(read).collect();
+        fields.into_iter().collect()
+    }
+
     fn read_all<T: 'static>(
         &self,
         shape: Shape,

@@ -1,11 +1,11 @@
 //! Copying to a directory.
 
-use super::tally::{Done, Tally, failure, files, size};
+use super::source::{count, cut, failed, place};
+use super::tally::{Done, Tally, files, size};
 use crate::event::Copied;
-use crate::failure::{Failure, Word};
+use crate::failure::Failure;
 use crate::step::{Effect, Scope};
 use crate::sys::copying::{self, Order, Told};
-use crate::sys::guarded::Trouble;
 
 /// Copies what no earlier attempt has copied.
 pub(super) fn copy(
@@ -47,59 +47,11 @@ pub(super) fn copy(
 
 /// Looks what would be copied, and whether the directory can be written.
 pub(super) fn rehearse(order: Order, scope: &Scope<'_>) -> Result<String, Failure> {
-    let (mut found, mut bad) = (None, None);
-    let mut hear = |told: Told| match told {
-        Told::Skipped(why) => scope.voice.remark(&why),
-        Told::Found { files, bytes } => found = Some((files, bytes)),
-        Told::Progress(_) | Told::Copied { .. } => {}
-        told => {
-            bad.get_or_insert_with(|| failed(told));
-        }
-    };
-    let ended = copying::copy(&order, scope.request(), scope.cancel, &mut hear);
-    if let Err(trouble) = ended {
-        return Err(cut(&order, scope, trouble));
-    }
-    if let Some(failure) = bad {
-        return Err(failure);
-    }
-    let (count, bytes) = found.unwrap_or_default();
+    let (count, bytes) = count(&order, scope)?;
     Ok(format!(
         "{} now, {}; {} can be written",
         files(count),
         size(bytes),
-        order.to.display()
+        place(&order)
     ))
-}
-
-fn failed(told: Told) -> Failure {
-    match told {
-        Told::Collision { name, paths } => {
-            let [one, other] = paths;
-            let cause = format!("{one} and {other} would both be copied to it; nothing was copied");
-            Failure::new(Word::Config, name, cause)
-        }
-        Told::Failed {
-            path,
-            cause,
-            passing,
-        } => failure(&path, &cause, passing),
-        _ => failure("", "told something unknown", false),
-    }
-}
-
-fn cut(order: &Order, scope: &Scope<'_>, trouble: Trouble) -> Failure {
-    let to = order.to.display();
-    let failed = |word, cause: String| Failure::new(word, to.to_string(), cause);
-    match trouble {
-        Trouble::TimedOut(reason) => {
-            let cause = format!("the copy did not end within the {}", reason.noun());
-            failed(Word::TimedOut, cause)
-        }
-        Trouble::Cancelled => failed(Word::TimedOut, "told to stop".to_owned()),
-        Trouble::Io(error) => {
-            let passing = scope.deadline.left().is_some();
-            failed(Word::Io, format!("the copying process failed: {error}")).passing(passing)
-        }
-    }
 }

@@ -1,38 +1,65 @@
 //! `copy`: files that must outlive the machine go to a mounted directory or to an HTTP store.
 
 mod directory;
+mod place;
+mod source;
+mod store;
 mod tally;
+mod upload;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::config::shape::Shape;
-use crate::failure::Failure;
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::failure::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::copying::{Order, Pattern};
+use place::Place;
+use store::Store;
 use tally::Done;
 
 /// The kind's entry in the table. Its keys:
 ///
+/// - those of every [`Peer`], without `url`
 /// - `from` (paths; required): absolute paths of the files to be copied, or a list of them, in which `*`, `?` and `[a-z]`
 ///   stand for parts of a name and `**` for any number of directories (`/var/log/app/**`); names at the target are relative
 ///   to the part before the first wildcard, and two files that would have the same name fail the step; symbolic links and
 ///   special files are left out, with a remark
-/// - `to` (path; required): the directory that they are copied to; it must be there, since it may be a mount
+/// - `to` (path or URLs; required): the directory that they are copied to, which must be there, since it may be a mount; or
+///   `http://…` or `https://…`, where each file is put (PUT) at the URL with its name behind the path, or in place of
+///   `${name}`; or a list of URLs, as presigned ones, each for the file whose name its path ends in
 /// - `exclude` (list of strings; default none): globs on the names of files and directories that are left out
 /// - `bwlimit` (rate; default none): the most bytes a second, like "20M": a number and `K`, `M` or `G` (KiB, MiB, GiB)
+/// - `s3` (table; default none): signs the requests as S3 wants it (AWS Signature Version 4), and sends files of
+///   more than 64 MiB in parts
+/// - `s3.region` (string; required): the region of the bucket
+/// - `s3.access-key-id` (string; required): the public part of the key
+/// - `s3.secret-access-key` (string; required): the secret part of the key; a secret, best as `${credential:NAME}`
+/// - `s3.session-token` (string; default none): the token of a temporary key
 pub const KIND: Kind = Kind {
     name: "copy",
     read,
     undo: None,
 };
 
+/// What means something beside URLs alone.
+const OF_SERVERS: [&str; 7] = [
+    "headers",
+    "user",
+    "ca-file",
+    "cert-file",
+    "key-file",
+    "server-name",
+    "s3",
+];
+
 struct Copy {
     from: Vec<Field<String>>,
     exclude: Vec<Field<String>>,
-    to: Field<PathBuf>,
+    to: Vec<Field<Place>>,
+    store: Store,
     rate: Option<Field<u64>>,
     /// What earlier attempts have copied.
     done: Mutex<Done>,
@@ -46,8 +73,12 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         tell_of_same_names(section, from);
     }
     let to = section.required("to", |section, key| {
-        section.text(key, path, Secrecy::Public)
+        section.texts_naming(place::NAME, key, place::place, Secrecy::MayHold)
     });
+    if let Some(to) = &to {
+        tell_of_places(section, to);
+    }
+    let store = Store::read(section, to.as_deref().unwrap_or_default());
     let exclude = match section.list("exclude", name_glob, Secrecy::Public) {
         None if section.has("exclude") => None,
         exclude => Some(exclude.unwrap_or_default()),
@@ -58,19 +89,38 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         from: from?,
         exclude: exclude?,
         to: to?,
+        store: store?,
         rate,
         done: Mutex::default(),
     };
-    let mut paths: Vec<_> = action.from.iter().map(|it| it.taken_as(base)).collect();
-    paths.push(action.to.clone());
-    let ties = Ties {
-        paths,
-        ..Ties::default()
-    };
+    let mut ties = action.store.peer().ties();
+    let directories = action.to.iter().filter(|it| !is_url(it));
+    ties.paths
+        .extend(directories.map(|it| it.taken_as(place::directory)));
+    let bases = action.from.iter().map(|it| it.taken_as(base));
+    ties.paths.extend(bases);
     Some(Blueprint {
         ties,
         ..Blueprint::new(action, Pace::Patient)
     })
+}
+
+/// Whether it is written as an address.
+fn is_url(to: &Field<Place>) -> bool {
+    to.written().contains("://")
+}
+
+/// Several places are addresses, and a directory takes none of the keys that are a server's.
+fn tell_of_places(section: &Section<'_>, to: &[Field<Place>]) {
+    let is_directory = |it: &Field<Place>| it.written().starts_with('/');
+    if to.len() > 1 && to.iter().any(is_directory) {
+        section.problem("to", "files are copied to one directory, or to URLs");
+    }
+    if to.iter().all(is_directory) {
+        for key in OF_SERVERS.into_iter().filter(|key| section.has(key)) {
+            section.warning(key, "means nothing beside a directory in `to`");
+        }
+    }
 }
 
 fn glob(text: &str) -> Result<String, String> {
@@ -143,13 +193,43 @@ impl Copy {
         Ok(Order {
             from: texts(&self.from)?,
             exclude: texts(&self.exclude)?,
-            to: self.to.get(scope.facts)?,
             rate: match &self.rate {
                 Some(rate) => Some(rate.get(scope.facts)?),
                 None => None,
             },
             ..Order::default()
         })
+    }
+
+    /// Where they go now.
+    fn place(&self, scope: &Scope<'_>) -> Result<Place, Failure> {
+        let mut urls = Vec::new();
+        for to in &self.to {
+            match to.get(scope.facts)? {
+                Place::Urls(more) => urls.extend(more),
+                directory if self.to.len() == 1 => return Ok(directory),
+                Place::Directory(path) => {
+                    let cause = format!("{} is a directory among URLs", path.display());
+                    return Err(Failure::new(Word::Config, "key \"to\"", cause));
+                }
+            }
+        }
+        Ok(Place::Urls(urls))
+    }
+
+    fn copy(&self, order: Order, done: &mut Done, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let mut order = order;
+        match self.place(scope)? {
+            Place::Directory(to) => {
+                order.to = Some(to);
+                directory::copy(order, done, scope)
+            }
+            Place::Urls(urls) => {
+                order.done.clone_from(&done.versions);
+                let found = source::list(&order, scope)?;
+                store::copy(&self.store, urls, (found, order.rate), (done, scope))
+            }
+        }
     }
 }
 
@@ -162,7 +242,7 @@ impl Action for Copy {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let copied = directory::copy(order, &mut done, scope);
+        let copied = self.copy(order, &mut done, scope);
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = done;
         copied
     }
@@ -172,7 +252,16 @@ impl Action for Copy {
             rehearses: true,
             ..self.order(scope)?
         };
-        directory::rehearse(order, scope)
+        match self.place(scope)? {
+            Place::Directory(to) => {
+                let to = Some(to);
+                directory::rehearse(Order { to, ..order }, scope)
+            }
+            Place::Urls(urls) => {
+                let found = source::count(&order, scope)?;
+                self.store.rehearse(urls, found, scope)
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::upload::Upload;
 use crate::event::Copied;
 use crate::failure::{Failure, Word};
 use crate::step::{Effect, Voice};
@@ -20,6 +21,8 @@ pub(super) struct Done {
     pub(super) versions: Vec<Version>,
     /// The tokens of attempts that have not ended by themselves.
     pub(super) cut: Vec<String>,
+    /// Uploads in parts that a later attempt goes on with.
+    pub(super) uploads: Vec<Upload>,
     listed: usize,
     bytes: u64,
 }

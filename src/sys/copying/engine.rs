@@ -26,18 +26,19 @@ pub fn serve() -> io::Result<()> {
 }
 
 fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
-    let target = match Target::open(&order.to, order) {
-        Ok(target) => target,
-        Err(error) => {
+    let target = match order.to.as_deref().map(|to| (to, Target::open(to, order))) {
+        None => None,
+        Some((_, Ok(target))) => Some(target),
+        Some((to, Err(error))) => {
             let told = Told::Failed {
-                path: shown(&order.to),
+                path: shown(to),
                 cause: error.to_string(),
                 passing: Fault::passes(&error),
             };
             return progress.tell(&told);
         }
     };
-    let inode = target.inode()?;
+    let inode = target.as_ref().map(Target::inode).transpose()?;
     let mut problems = Vec::new();
     let sources = find(order, inode, &mut |told| problems.push(told))?;
     for problem in &problems {
@@ -49,9 +50,13 @@ fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
     let bytes = sources.iter().map(|it| it.size).sum();
     let files = sources.len();
     progress.tell(&Told::Found { files, bytes })?;
-    match order.rehearses {
-        true => Ok(()),
-        false => copy(target, &sources, progress),
+    match target {
+        _ if order.rehearses => Ok(()),
+        Some(target) => copy(target, &sources, progress),
+        None => {
+            let mut listed = sources.iter().map(Source::listed);
+            listed.try_for_each(|it| progress.tell(&Told::Listed(it)))
+        }
     }
 }
 

@@ -22,10 +22,10 @@ impl Source {
 }
 
 /// What is to be copied, of which what earlier attempts have copied is left out; `None` where two would have the same name.
-/// `target` is the directory, by device and inode, that is not looked into.
+/// `target` is the directory, by device and inode, that is not looked into, if there is one.
 pub(super) fn find(
     order: &Order,
-    target: (u64, u64),
+    target: Option<(u64, u64)>,
     tell: &mut dyn FnMut(Told),
 ) -> io::Result<Option<Vec<Source>>> {
     let mut sources: Vec<Source> = Vec::new();

@@ -1,12 +1,15 @@
 //! Copying files to a directory, in a child process that can be killed: either side may be on a mount that never answers.
+//! For a copy to somewhere else the child lists the files.
 
 mod engine;
+mod feed;
 mod finding;
 mod pattern;
 mod progress;
 mod target;
 mod walk;
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use engine::serve;
+pub use feed::{Feed, Pace, Unread};
 pub use pattern::Pattern;
 
 use super::cancel::Cancel;
@@ -36,8 +40,8 @@ pub struct Order {
     pub from: Vec<String>,
     /// Globs on names of files and directories that are left out.
     pub exclude: Vec<String>,
-    /// The directory.
-    pub to: PathBuf,
+    /// The directory; without one the files are listed.
+    pub to: Option<PathBuf>,
     /// The most bytes a second.
     pub rate: Option<u64>,
     /// What earlier attempts have copied.
@@ -83,6 +87,45 @@ impl Source {
     fn path(&self) -> PathBuf {
         self.base.join(&self.name)
     }
+
+    fn listed(&self) -> Listed {
+        Listed {
+            base: self.base.as_os_str().to_owned(),
+            name: self.name.as_os_str().to_owned(),
+            version: self.version(),
+        }
+    }
+}
+
+/// A file that is to be copied, as it was when it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    base: OsString,
+    name: OsString,
+    /// Which version of the file it is, with its length.
+    pub version: Version,
+}
+
+impl Listed {
+    /// Its name at the target, with slashes in it where it is in directories.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        Path::new(&self.base).join(&self.name)
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            base: Path::new(&self.base).into(),
+            name: Path::new(&self.name).into(),
+            size: self.version.size,
+            inode: self.version.inode,
+            changed: self.version.changed,
+        }
+    }
 }
 
 /// What the copying process tells, in this order: what is left out and what was found, then each file.
@@ -104,6 +147,8 @@ pub enum Told {
         /// Their bytes.
         bytes: u64,
     },
+    /// A file of those that were found, where they are listed.
+    Listed(Listed),
     /// So many bytes have been written in this attempt.
     Progress(u64),
     /// A file stands under its name, and is what it was read as.

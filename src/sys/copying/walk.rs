@@ -29,8 +29,8 @@ pub(super) struct Walk<'a> {
     /// Its fixed part.
     pub(super) base: Arc<Path>,
     pub(super) exclude: &'a [String],
-    /// The device and inode of the directory that is copied to, which is not looked into.
-    pub(super) target: (u64, u64),
+    /// The device and inode of the directory that is copied to, if there is one, which is not looked into.
+    pub(super) target: Option<(u64, u64)>,
     /// What is found.
     pub(super) found: &'a mut dyn FnMut(Source),
     /// Why something that matches is left out.
@@ -81,7 +81,7 @@ impl Walk<'_> {
             };
             match kind(&state) {
                 SFlag::S_IFREG if takes => self.file(path, &state),
-                SFlag::S_IFDIR if self.target == (state.st_dev, state.st_ino) => {}
+                SFlag::S_IFDIR if self.target == Some((state.st_dev, state.st_ino)) => {}
                 SFlag::S_IFDIR if depth == DEEPEST => {
                     self.skip(&path, format!("more than {DEEPEST} directories deep"));
                 }

@@ -123,6 +123,15 @@ impl Endpoint {
         }
     }
 
+    /// The same address with a parameter behind its query.
+    pub fn with(&self, parameter: &str) -> Endpoint {
+        let sign = if self.target.contains('?') { '&' } else { '?' };
+        Endpoint {
+            target: format!("{}{sign}{parameter}", self.target),
+            ..self.clone()
+        }
+    }
+
     /// The unix socket that the server is behind. Host and port mean nothing then.
     pub fn socket(&self) -> Option<&Path> {
         self.socket.as_ref().map(|(path, _)| path.as_path())
@@ -194,7 +203,7 @@ fn checked_target(target: &str) -> Result<String, String> {
 }
 
 /// The bytes that a percent-encoded text stands for.
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut decoded) = (text.bytes(), Vec::new());
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {

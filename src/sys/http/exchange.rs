@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use ureq::{Agent, AsSendBody, Body};
+use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::{
     Answer, BODY_LIMIT, BYTE_ORDER_MARK, Endpoint, IDLE, Read, Request, TlsFiles, connection,
@@ -121,6 +121,23 @@ impl Call<'_> {
                 unanswered.is_sent = true;
                 Err(unanswered)
             }
+        }
+    }
+
+    /// Sends the request on a new connection with a body that is read once, and reads the whole answer.
+    pub(super) fn upload(&self, body: &mut dyn std::io::Read) -> Result<Answer, Unanswered> {
+        connection::begin(false);
+        let late = || {
+            let noun = self.limits.answer.reason().noun();
+            let cause = format!("nothing of the {noun} is left");
+            let failure = Failure::new(Word::TimedOut, self.endpoint.to_string(), cause);
+            Unanswered::unsent(failure)
+        };
+        let left = self.limits.answer.left().ok_or_else(late)?;
+        match self.begin(SendBody::from_reader(body), left, Duration::ZERO) {
+            Ok((answer, body)) => whole(answer, body, self.tls, left),
+            Err(Trial::Stale) => Err(self.closed()),
+            Err(Trial::Over(unanswered)) => Err(unanswered),
         }
     }
 

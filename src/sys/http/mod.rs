@@ -9,6 +9,7 @@ mod message;
 mod names;
 mod outcome;
 mod refusal;
+mod signature;
 mod stream;
 mod tls;
 mod trust;
@@ -27,6 +28,7 @@ pub use endpoint::{Endpoint, server_name};
 pub use exchange::{Limits, Unanswered};
 pub use message::{Answer, Request, encoded, header_name, header_value, method};
 pub use outcome::closings;
+pub use signature::{EMPTY, Signer};
 pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
@@ -182,6 +184,30 @@ impl Http {
         let way = Way::of(self.sends_once);
         self.perform(endpoint, tls, request, (deadline.into(), way), &mut read)
             .map_err(|unanswered| unanswered.failure)
+    }
+
+    /// Sends a request whose body is read while it is sent, of the length that `request` announces. It is sent once:
+    /// nobody can read the body again.
+    ///
+    /// # Errors
+    /// As [`Http::send`]; what the body's reader says is `io`.
+    pub fn upload(
+        &self,
+        endpoint: &Endpoint,
+        tls: &TlsFiles,
+        request: &Request,
+        body: &mut dyn std::io::Read,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        let agent = self.line(endpoint, tls, limits.connect, Way::New)?;
+        let call = Call {
+            agent: &agent,
+            endpoint,
+            tls,
+            request,
+            limits,
+        };
+        call.upload(body).map_err(|unanswered| unanswered.failure)
     }
 
     fn perform<T>(

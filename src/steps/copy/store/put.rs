@@ -1,0 +1,187 @@
+//! One file, or a part of one, in one PUT.
+
+use std::ops::Range;
+
+use super::super::place::address_of;
+use super::{Opened, refusal};
+use crate::failure::{Failure, Word};
+use crate::step::Scope;
+use crate::sys::copying::{Feed, Listed, Pace, Unread};
+use crate::sys::digest::Sha256;
+use crate::sys::http::{Answer, EMPTY, Endpoint, Limits, Request};
+
+/// Up to this size a file is sent from memory, over a connection that is kept.
+const SMALL: u64 = 256 << 10;
+
+/// Above this size a server is asked whether it takes the file before it is sent (RFC 9110, 10.1.1): who refuses it at once
+/// would cut the connection in the middle, and nobody would hear why.
+const ASKED: u64 = 1 << 20;
+
+/// Why a file was not copied.
+#[derive(Clone, Debug)]
+pub(super) enum Trouble {
+    /// It is not there any more, or is none that is copied.
+    Gone(String),
+    /// It could not be copied.
+    Failed {
+        failure: Failure,
+        /// Whether the next file would fare no better.
+        ends: bool,
+    },
+}
+
+impl Trouble {
+    pub(super) fn of_store(failure: Failure) -> Trouble {
+        Trouble::Failed {
+            failure,
+            ends: true,
+        }
+    }
+
+    pub(super) fn unread(file: &Listed, unread: &Unread) -> Trouble {
+        let path = file.path().display().to_string();
+        match unread.is_gone {
+            true => Trouble::Gone(format!("{path} was left out: {unread}")),
+            false => Trouble::Failed {
+                failure: Failure::new(Word::Io, path, &*unread.cause).passing(unread.passing),
+                ends: false,
+            },
+        }
+    }
+
+    fn answered(answer: &Answer) -> Trouble {
+        let (failure, ends) = refusal(answer);
+        Trouble::Failed { failure, ends }
+    }
+}
+
+/// What is used for all files of an attempt.
+pub(super) struct Transfer<'a> {
+    pub(super) store: Opened<'a>,
+    pub(super) scope: &'a Scope<'a>,
+    pub(super) pace: Pace,
+}
+
+impl Transfer<'_> {
+    /// The address of a file.
+    pub(super) fn address(&self, file: &Listed) -> Result<Endpoint, Trouble> {
+        address_of(&self.store.urls, file.name()).map_err(|cause| Trouble::Failed {
+            failure: Failure::new(Word::Config, file.path().display().to_string(), cause),
+            ends: false,
+        })
+    }
+
+    /// Copies a file in one PUT. Returns its SHA-256.
+    pub(super) fn put_file(&self, file: &Listed) -> Result<String, Trouble> {
+        let endpoint = self.address(file)?;
+        let (answer, sha256) = self.put(&endpoint, file, 0..file.version.size, None)?;
+        match answer.is_success() {
+            true => Ok(sha256),
+            false => Err(Trouble::answered(&answer)),
+        }
+    }
+
+    /// Copies a part of a file. Returns the answer, whatever it is, and the SHA-256 of the part. `whole` is what the part
+    /// is added to, where it is signed.
+    pub(super) fn put(
+        &self,
+        endpoint: &Endpoint,
+        file: &Listed,
+        part: Range<u64>,
+        whole: Option<&mut Sha256>,
+    ) -> Result<(Answer, String), Trouble> {
+        let request = Request {
+            method: "PUT".to_owned(),
+            ..Request::default()
+        };
+        let length = part.end - part.start;
+        if length <= SMALL && whole.is_none() {
+            let mut feed = self.feed(file, part, true)?;
+            let bytes = feed.all().map_err(|it| Trouble::unread(file, &it))?;
+            let sha256 = feed.sha256();
+            let request = Request {
+                body: Some(bytes),
+                ..request
+            };
+            return Ok((self.send(endpoint, request, &sha256)?, sha256));
+        }
+        // S3 compares the body with the digest in the signature, which stands before it.
+        let announced = match &self.store.signer {
+            Some(_) => {
+                let mut feed = self.feed(file, part.clone(), false)?;
+                let read = feed.digest(whole);
+                read.map_err(|it| Trouble::unread(file, &it))?;
+                feed.sha256()
+            }
+            None => String::new(),
+        };
+        let mut request = self.store.signed(request, endpoint, &announced);
+        let mut header = |name: &str, value: String| request.headers.push((name.to_owned(), value));
+        header("Content-Length", length.to_string());
+        if length > ASKED {
+            header("Expect", "100-continue".to_owned());
+        }
+        let mut feed = self.feed(file, part, true)?;
+        let session = &self.store.session;
+        let sent = session.send_as_it_is(endpoint, &request, Some(&mut feed), self.limits());
+        let answer = sent.map_err(|failure| match feed.unread() {
+            Some(unread) => Trouble::unread(file, unread),
+            None => Trouble::of_store(failure),
+        })?;
+        Ok((answer, feed.sha256()))
+    }
+
+    /// Sends a request with what it has for a body, whose digest is `sha256`.
+    pub(super) fn send(
+        &self,
+        endpoint: &Endpoint,
+        request: Request,
+        sha256: &str,
+    ) -> Result<Answer, Trouble> {
+        let request = self.store.signed(request, endpoint, sha256);
+        let session = &self.store.session;
+        session
+            .send_as_it_is(endpoint, &request, None, self.limits())
+            .map_err(Trouble::of_store)
+    }
+
+    /// As [`Transfer::send`], of a request without a body.
+    ///
+    /// # Errors
+    /// Also every answer that is no success.
+    pub(super) fn ask(&self, endpoint: &Endpoint, method: &str) -> Result<Answer, Trouble> {
+        let request = Request {
+            method: method.to_owned(),
+            ..Request::default()
+        };
+        self.good(self.send(endpoint, request, EMPTY)?)
+    }
+
+    pub(super) fn good(&self, answer: Answer) -> Result<Answer, Trouble> {
+        match answer.is_success() {
+            true => Ok(answer),
+            false => Err(Trouble::answered(&answer)),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            connect: self.scope.request(),
+            answer: self.scope.deadline,
+        }
+    }
+
+    pub(super) fn feed(
+        &self,
+        file: &Listed,
+        part: Range<u64>,
+        is_paced: bool,
+    ) -> Result<Feed<'_>, Trouble> {
+        let until = (self.scope.deadline, self.scope.cancel);
+        let pace = is_paced.then_some(&self.pace);
+        Feed::open(file, part, until, pace).map_err(|error| {
+            let path = file.path().display().to_string();
+            Trouble::of_store(Failure::new(Word::Io, path, error.to_string()).passing(true))
+        })
+    }
+}
