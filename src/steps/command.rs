@@ -18,10 +18,13 @@ use crate::sys::process::{End, Member, Outcome, Process, Refusal, signal_noun};
 /// The kind's entry in the table. Its keys:
 ///
 /// - `argv` (list of strings; required): the program and its arguments; no shell is asked
-/// - `user` (string; default farewell's own): who runs it, by name or number
+/// - `user` (string; default farewell's own): who runs it, by name or number. It then begins with a fresh environment:
+///   HOME, USER, LOGNAME and SHELL of this user, farewell's own PATH, LANG and FAREWELL_…, and `environment`
+/// - `no-new-privileges` (boolean; default false): `true`: neither it nor what it starts can get more rights than it has;
+///   sudo(8), set-user-ID programs and file capabilities then give none
 /// - `working-directory` (path; default farewell's own): where it runs; farewell's own is `/` under systemd
-/// - `environment` (table of strings; default none): what is in its environment beside farewell's own; credentials go
-///   here
+/// - `environment` (table of strings; default none): what is in its environment beside farewell's own (with `user`: beside
+///   the fresh one); credentials go here
 /// - `expect` (integers from 0 to 255; default 0): the exit code that is a success, or a list of them
 /// - `grace` (duration; default "5s"): the time between TERM and KILL when its time ends, at most half of its time
 /// - `leave-behind` (boolean; default false): `false`: the step ends when everything that it started has ended; `true`:
@@ -43,6 +46,7 @@ struct Command {
     user: Option<Field<String>>,
     working_directory: Option<Field<PathBuf>>,
     environment: Vec<(String, Field<String>)>,
+    no_new_privileges: bool,
     expect: Vec<i64>,
     grace: Duration,
     leave_behind: bool,
@@ -70,6 +74,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
             section.caution_of_plain_text("environment");
         }
     }
+    let no_new_privileges = section.boolean("no-new-privileges");
     let expect = section.integers("expect", 0..=255);
     let grace = section.duration("grace");
     let leave_behind = section.boolean("leave-behind");
@@ -80,6 +85,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         user,
         working_directory,
         environment,
+        no_new_privileges: no_new_privileges.unwrap_or(false),
         expect: expect.unwrap_or_else(|| vec![0]),
         grace,
         leave_behind: leave_behind.unwrap_or(false),
@@ -198,6 +204,7 @@ impl Command {
                 .iter()
                 .map(pair)
                 .collect::<Result<_, Failure>>()?,
+            no_new_privileges: self.no_new_privileges,
             grace: self.grace,
             leave_behind: self.leave_behind,
         })

@@ -8,7 +8,6 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -17,6 +16,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::cancel::{Cancel, millis};
+use super::session;
 use crate::deadline::{Deadline, Reason};
 
 mod answers;
@@ -230,9 +230,9 @@ fn command() -> Command {
     command
         .arg(FLAG)
         .env_clear()
-        .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
+    session::detach(&mut command);
     command
 }
 

@@ -21,6 +21,7 @@ pub mod notify;
 pub mod packages;
 pub mod process;
 pub mod routes;
+pub mod session;
 pub mod signals;
 pub mod sockets;
 pub mod systemd;

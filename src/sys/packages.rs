@@ -34,6 +34,7 @@ pub fn change_under_way(deadline: Deadline) -> Option<String> {
         working_directory: None,
         environment: Vec::new(),
         grace: Duration::ZERO,
+        no_new_privileges: false,
         leave_behind: false,
     };
     let mut status = String::new();

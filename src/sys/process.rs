@@ -1,9 +1,7 @@
 //! Child processes that end, with everything that they started, when their time is over.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,28 +14,20 @@ use self::wake::Wake;
 use self::watch::Watch;
 use super::cancel::{Cancel, Waited};
 use super::guarded::{self, Obstacle, Trouble};
-use super::user;
+use super::{session, user};
 use crate::deadline::{Deadline, Reason};
 use crate::event::Stream;
 
+mod environment;
 mod group;
 mod inheritance;
 mod output;
+mod program;
 mod wake;
 mod watch;
 
 pub use self::group::kill_all;
 pub use self::inheritance::prepare;
-
-/// What a child must not inherit: systemctl and other children of systemd report their own errors and status for the
-/// unit where they find the socket, a watchdog's time is the unit's, and credentials are handed on one by one, through
-/// the step's `environment`.
-const KEPT_FROM_CHILDREN: [&str; 4] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "CREDENTIALS_DIRECTORY",
-];
 
 /// Between two tries to start a child while there is no file descriptor, process or thread left for it.
 const SHORTAGE: Duration = Duration::from_millis(50);
@@ -54,8 +44,10 @@ pub struct Process {
     pub user: Option<String>,
     /// Where it runs; where this process does when absent.
     pub working_directory: Option<PathBuf>,
-    /// What is in its environment beside what this process has in its own.
+    /// What is in its environment beside what this process has in its own, or beside what a user begins with.
     pub environment: Vec<(String, String)>,
+    /// Whether neither it nor anything that it starts can get more rights than it has, by a set-user-ID program say.
+    pub no_new_privileges: bool,
     /// What it gets between TERM and KILL.
     pub grace: Duration,
     /// Whether what it started in the background may stay when it has ended by itself. Otherwise its end is the end of
@@ -209,10 +201,7 @@ impl Process {
     /// The `$PATH` in which its program is looked for: its own one where its environment has one.
     fn search(&self) -> OsString {
         let own = self.environment.iter().rfind(|(name, _)| name == "PATH");
-        own.map(|(_, value)| value.into())
-            .or_else(|| env::var_os("PATH"))
-            // What the C library takes where there is none.
-            .unwrap_or_else(|| "/bin:/usr/bin".into())
+        own.map_or_else(environment::search, |(_, value)| value.into())
     }
 
     /// Starts it in a thread of its own, which is left behind when the program or its directory is on a file system that
@@ -237,30 +226,37 @@ impl Process {
     }
 
     fn spawn(&self) -> Result<Child, Refusal> {
-        let (program, arguments) = self.argv.split_first().ok_or_else(|| {
+        let (first, arguments) = self.argv.split_first().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "there is no program to start")
         })?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(first);
         command
             .args(arguments)
-            .process_group(0)
+            .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in KEPT_FROM_CHILDREN {
-            command.env_remove(name);
+        session::detach(&mut command);
+        inheritance::give_back(&mut command);
+        match &self.user {
+            None => environment::pass_on(&mut command),
+            Some(user) => {
+                environment::begin_anew(&mut command);
+                if !user::dress(&mut command, user)? {
+                    return Err(Refusal::UnknownUser(user.clone()));
+                }
+            }
         }
-        if let Some(user) = &self.user
-            && !user::dress(&mut command, user)?
-        {
-            return Err(Refusal::UnknownUser(user.clone()));
+        if self.no_new_privileges {
+            user::forgo_privileges(&mut command);
         }
         if let Some(directory) = &self.working_directory {
             command.current_dir(directory);
         }
-        inheritance::give_back(&mut command);
         let environment = self.environment.iter().map(|(name, value)| (name, value));
-        Ok(command.envs(environment).spawn()?)
+        command.envs(environment);
+        program::execute(&mut command, &self.search())?;
+        Ok(command.spawn()?)
     }
 }
 

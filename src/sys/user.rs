@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 
 /// The user with this name or number. It asks the name services, which may take long.
@@ -47,6 +48,16 @@ pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Has `command`, and all that it starts, never get more rights than it has; see PR_SET_NO_NEW_PRIVS(2const).
+pub fn forgo_privileges(command: &mut Command) {
+    // SAFETY: between fork and exec the function makes one system call, and allocates nothing, not even for an error, which
+    // is a number.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| Ok(set_no_new_privs()?));
+    }
 }
 
 /// Makes this process that user for good, with its groups. `false` when there is no such user. It asks the name

@@ -18,6 +18,9 @@ use super::Dir;
 /// What anything may take that ends by itself, on the slowest machine.
 pub const GENEROUS: Duration = Duration::from_secs(180);
 
+/// What a process that was killed may take to end. What the tests start would run for longer.
+pub const DYING: Duration = Duration::from_secs(30);
+
 /// The variable that every process of a test's runs has in its environment, with the test's directory.
 const MARK: &str = "FAREWELL_TEST_MARK";
 
@@ -154,8 +157,20 @@ impl Cli {
         lines.map(str::to_owned).collect()
     }
 
-    /// The processes that this test's runs left, by the mark in their environment.
+    /// The processes that this test's runs left, by the mark in their environment. Those that were killed get the time that
+    /// a busy machine takes to end them.
     pub fn left(&self) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            let marked = self.marked();
+            if marked.is_empty() || begun.elapsed() > DYING {
+                return marked;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn marked(&self) -> Vec<String> {
         let mark = format!("{MARK}={}\0", self.dir.0.display());
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let marked = |path: &PathBuf| {

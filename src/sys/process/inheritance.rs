@@ -1,9 +1,13 @@
-//! What farewell sets for itself and its children do not inherit: the limits of descriptors and core dumps, and the umask.
+//! What farewell has for itself and its children do not inherit: the limits of descriptors and core dumps, the umask, and
+//! open files.
 
+use std::fs;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
@@ -26,17 +30,35 @@ const CHILDRENS_UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 
 /// Prepares this process for a run, once: hundreds of commands and connections side by side need more descriptors than
 /// the usual soft limit of 1024, which is that low for the sake of select(2); a core dump would hold credentials; and
-/// nobody else reads what it writes. Children started by this module get what this process was started with, and the
-/// umask 0022.
+/// nobody else reads what it writes. Children started by this module get what this process was started with, the umask
+/// 0022, and no files but their own three.
 pub fn prepare() {
     STARTED.get_or_init(|| {
         umask(OWN_UMASK);
+        close_at_exec();
         Started {
             descriptors: change(Resource::RLIMIT_NOFILE, |(_, hard)| hard),
             // The hard limit stays, or a child could not have its own back.
             core: change(Resource::RLIMIT_CORE, |_| 0),
         }
     });
+}
+
+/// Has no child inherit the files that this process was started with, beside the standard three: they are those of whoever
+/// called it, and may be root's own. What it opens itself is never inherited.
+fn close_at_exec() {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<RawFd>().ok());
+    for number in numbers.filter(|number| *number > 2) {
+        // SAFETY: it is borrowed for one call, which changes nothing but this flag, and fails where it is not open: the
+        // one that lists the others is not any more.
+        #[allow(unsafe_code)]
+        let file = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = fcntl(file, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
 }
 
 /// Sets the soft limit of `resource`; what the limit was before, where it has changed.
