@@ -19,6 +19,10 @@ use crate::sys::files;
 /// takes longer is not waited for again until it is back.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long the record may take at the end of a run until what it lacks counts as lost. Only a run that has left something
+/// waits for that.
+const LAST: Duration = Duration::from_secs(2);
+
 /// How long the state directory may take to tell what earlier runs have left.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -88,7 +92,7 @@ impl Broadcast {
     pub fn unrecorded(&self) -> Vec<(usize, String)> {
         let left = self.inner().left.clone();
         if let Some((_, told, _)) = left.last() {
-            self.written.wait_for(*told, PATIENCE);
+            self.written.wait_to_know(*told, LAST);
         }
         let lost = left
             .into_iter()

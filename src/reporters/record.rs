@@ -73,6 +73,21 @@ impl Written {
         }
     }
 
+    /// Waits until the first `events` events are written or could not be, for at most `patience`, also where others have
+    /// waited in vain before: for what must be known.
+    pub fn wait_to_know(&self, events: u64, patience: Duration) {
+        let end = Instant::now() + patience;
+        let mut state = self.state();
+        while state.is_kept && state.written.events < events {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+    }
+
     /// Whether the record has the first `events` events, or nobody keeps one.
     pub fn holds(&self, events: u64) -> bool {
         let state = self.state();
@@ -83,19 +98,17 @@ impl Written {
         self.state().is_kept = true;
     }
 
-    /// All events that are written are in the record.
-    fn hold(&self) {
-        let mut state = self.state();
-        state.held = state.written.events;
-    }
-
     fn fail(&self) {
         self.state().is_broken = true;
     }
 
-    fn advance(&self, events: u64) {
+    /// So many more events are written; `are_held`: and the record has all of them.
+    fn advance(&self, events: u64, are_held: bool) {
         let mut state = self.state();
         state.written.events += events;
+        if are_held {
+            state.held = state.written.events;
+        }
         state.written.behind = false;
         // First, so that nobody is woken only to wait for the lock.
         drop(state);
@@ -245,11 +258,11 @@ impl Record {
     /// Writes what was noted, tells those who wait for it, and has it synced.
     fn settle(&mut self) {
         let written = self.write();
-        self.written.advance(std::mem::take(&mut self.unsettled));
-        match written {
-            Ok(()) if self.file.is_some() => self.written.hold(),
-            Ok(()) => {}
-            Err(error) => self.complain(&error, "the record of this run stays behind"),
+        let are_held = written.is_ok() && self.file.is_some();
+        let events = std::mem::take(&mut self.unsettled);
+        self.written.advance(events, are_held);
+        if let Err(error) = written {
+            self.complain(&error, "the record of this run stays behind");
         }
         let pressing = std::mem::take(&mut self.pressing);
         match &self.sync {
@@ -345,5 +358,30 @@ impl Disk {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_known_is_waited_for_behind_a_slow_disk() {
+        let written = Written::default();
+        written.begin();
+        // Somebody waits in vain, so that nobody else waits who need not.
+        written.wait_for(1, Duration::from_millis(1));
+        assert!(!written.holds(1));
+        thread::scope(|threads| {
+            let known = threads.spawn(|| {
+                written.wait_to_know(1, Duration::from_secs(600));
+                written.holds(1)
+            });
+            thread::sleep(Duration::from_millis(20));
+            written.advance(1, true);
+            assert!(known.join().expect("no panic"));
+        });
+        written.wait_to_know(2, Duration::from_millis(1));
+        assert!(!written.holds(2));
     }
 }
