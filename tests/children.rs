@@ -7,12 +7,15 @@ use std::fs::{self, File, Permissions};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
+use nix::sys::signal::Signal;
 use support::Dir;
-use support::cli::{Cli, GENEROUS, Running, sh, wait_until};
+use support::cli::{Cli, DYING, GENEROUS, Running, sh, until, wait_until};
 
 /// Prints what the kernel knows of the shell `$1`, each line with its topic before it. What a program inherits is read by
 /// one, of itself: shells block and catch signals for themselves.
@@ -269,4 +272,32 @@ fn ctrl_c_ends_what_a_run_by_hand_has_started() {
     assert_eq!(ended.code, 75, "{ended:?}");
     assert!(cli.exists("ended"), "{ended:?}");
     assert_eq!(cli.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_command_is_killed_also_where_farewell_was_held_up_past_its_deadline() {
+    let deaf = "trap '' TERM; echo $$ >@/pid; mv @/pid @/deaf; while :; do sleep 0.05; done";
+    let next = format!("touch @/next; {}", until("@/go"));
+    let config = sh("deaf", deaf, "timeout = \"5s\"\ngrace = \"300ms\"")
+        + &sh("next", &next, "always = true\ntimeout = \"80s\"");
+    let cli = Cli::new("held-up", &config);
+    let begun = Instant::now();
+    let run = cli.start(&["run"]);
+    wait_until("the command runs", || cli.exists("deaf"));
+    run.signal(Signal::SIGSTOP);
+    let pid = fs::read_to_string(cli.dir.file("deaf")).expect("read");
+    std::thread::sleep(Duration::from_secs(6).saturating_sub(begun.elapsed()));
+    run.signal(Signal::SIGCONT);
+    wait_until("the next one runs", || cli.exists("next"));
+    // While farewell still runs: at its end it kills what is left anyway.
+    let directory = Path::new("/proc").join(pid.trim());
+    let seen = Instant::now();
+    while directory.exists() && seen.elapsed() < DYING {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!directory.exists(), "{pid}");
+    fs::write(cli.dir.file("go"), "").expect("written");
+    let ended = run.end(GENEROUS);
+    assert!(ended.stdout.contains("step deaf: timed-out"), "{ended:?}");
+    assert_eq!(cli.left(), [""; 0]);
 }

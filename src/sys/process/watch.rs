@@ -37,6 +37,8 @@ pub(super) struct Watch<'a> {
     term_at: Instant,
     kill_at: Instant,
     deadline: Deadline,
+    /// When nobody waits for it any more: at the deadline, unless KILL is late.
+    give_up_at: Instant,
     phase: Phase,
     leader_has_ended: bool,
     leave_behind: bool,
@@ -79,6 +81,7 @@ impl<'a> Watch<'a> {
             term_at: (end_at - process.grace.min(left / 2)).min(kill_at),
             kill_at,
             deadline,
+            give_up_at: end_at,
             phase: Phase::Running,
             leader_has_ended: false,
             leave_behind: process.leave_behind,
@@ -96,8 +99,11 @@ impl<'a> Watch<'a> {
                 return self.leave();
             }
             let now = Instant::now();
-            if now >= self.deadline.instant() {
-                return Ok(self.give_up());
+            if now >= self.give_up_at {
+                if matches!(self.phase, Phase::Killing(_)) {
+                    return Ok(self.give_up());
+                }
+                self.kill_late(now);
             }
             self.advance(now);
             let until = self.next_look(now);
@@ -158,11 +164,24 @@ impl<'a> Watch<'a> {
         self.pause = Duration::ZERO;
     }
 
+    /// Sends KILL after the deadline, where this process was held up until then (by a busy machine or a debugger, say), and
+    /// gives it time to take effect.
+    fn kill_late(&mut self, now: Instant) {
+        if self.phase == Phase::Running {
+            self.terminate(match self.cancel {
+                None => End::Cancelled,
+                Some(_) => End::TimedOut(self.deadline.reason()),
+            });
+        }
+        self.kill_at = now;
+        self.give_up_at = now + MARGIN;
+    }
+
     fn next_look(&mut self, now: Instant) -> Instant {
         let due = match self.phase {
             Phase::Running => self.term_at,
             Phase::Terminating(_) => self.kill_at,
-            Phase::Killing(_) => self.deadline.instant(),
+            Phase::Killing(_) => self.give_up_at,
         };
         // The leader's end rings the bell; those of others are seen only by looking.
         if !self.leader_has_ended {
