@@ -39,7 +39,8 @@ fn keys_are_checked() {
     assert_eq!(with("service = \"s\""), "");
     assert!(with("").contains("\"service\": missing"), "{}", with(""));
     assert!(with("service = \"\"").contains("must not be empty"));
-    let twice = "service = \"s\"\ntoken = \"t\"\nheaders = { X-Consul-Token = \"u\" }";
+    let twice =
+        "service = \"s\"\ntoken = \"s3cret-one\"\nheaders = { X-Consul-Token = \"s3cret-two\" }";
     assert!(with(twice).contains("cannot both be sent"));
     assert!(with("service = \"s\"\nservise = \"s\"").contains("unknown key"));
 }
@@ -278,9 +279,13 @@ fn an_agent_that_dies_after_the_request_is_asked_again_when_it_is_back() {
                 "{report:#}"
             );
         } else {
-            // It is gone, and nobody has seen that.
+            // It is gone, and nobody has seen that: nobody is there, or the time ended while a connection was made.
             assert_eq!(code, Some(1), "{report:#}");
-            assert_eq!(step["error"]["word"], "unreachable", "{report:#}");
+            let word = step["error"]["word"].as_str();
+            assert!(
+                matches!(word, Some("unreachable" | "timed-out")),
+                "{report:#}"
+            );
         }
         assert!(!consul.lists(id, "web"));
     }

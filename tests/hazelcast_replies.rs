@@ -578,7 +578,7 @@ fn keys_that_mean_nothing_are_told() {
         "{several}"
     );
     assert_eq!(told("url = [\"http://a\", \"http://b\"]"), "");
-    let password = told("url = \"http://a\"\npassword = \"x\"");
+    let password = told("url = \"http://a\"\npassword = \"s3cret-one\"");
     assert!(password.contains("beside `shutdown = true`"), "{password}");
     let user = told("url = \"http://a\"\nuser = \"x\"");
     assert!(user.contains("unknown key"), "{user}");

@@ -63,7 +63,7 @@ fn every_problem_of_the_keys_is_told_and_no_secret_in_it() {
         ("user = \"u\"", "`password`"),
         ("password = \"s3cret\"", "`user`"),
         (
-            "user = \"u\"\npassword = \"p\"\nheaders = { authorization = \"x\" }",
+            "user = \"u\"\npassword = \"s3cret-one\"\nheaders = { authorization = \"s3cret-two\" }",
             "cannot both",
         ),
         ("headers = { \"a b\" = \"x\" }", "no header's name"),

@@ -97,7 +97,7 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
     assert_eq!(first.renew(TIME), Ok(Effect::Done));
 
     let late = Member::new("run-late", &keys);
-    let failure = late.waits_in_vain();
+    let failure = late.waits_in_vain(|| drop(first.renew(LONG)));
     assert_eq!((failure.word, failure.passing), (Word::TimedOut, false));
     assert!(
         failure.cause.contains("(run run-1), 1 before this one"),

@@ -69,7 +69,7 @@ fn one_has_the_slot_and_the_next_one_waits_for_it() {
         assert_eq!(first.take(TIME), Ok(Effect::Done));
         assert_eq!(first.take(TIME), Ok(Effect::AlreadyDone));
         let second = member(&server, "b");
-        let failure = second.waits_in_vain();
+        let failure = second.waits_in_vain(|| ());
         assert_eq!((failure.word, failure.passing), (Word::TimedOut, false));
         let words = match make {
             Make::Airlock => "it says: all 1 semaphore slots currently locked",

@@ -49,7 +49,9 @@ fn keys_are_checked() {
     );
     assert!(with("ephemeral = \"no\"").contains("expected true or false"));
     assert_eq!(with("cluster = \"c\""), "");
-    assert!(with("user = \"u\"\npassword = \"p\"").contains("cannot be undone after a reboot"));
+    assert!(
+        with("user = \"u\"\npassword = \"s3cret-one\"").contains("cannot be undone after a reboot")
+    );
     let port = keys("http://h", "").replace("port = 80", "port = 65536");
     assert!(problems(&port).contains("65536"));
 }

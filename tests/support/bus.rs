@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::cli::{Cli, Ended, GENEROUS, Running, sh, until, wait_until};
 use super::daemon::Daemon;
+use super::signals;
 
 pub const NAME: &str = "org.farewell.Agent1";
 pub const PATH: &str = "/org/farewell/Agent1";
@@ -50,7 +50,7 @@ impl Scene {
 
     pub fn signal_bus(&self, signal: Signal) {
         let pid = self.bus.as_ref().expect("a bus").pid();
-        kill(Pid::from_raw(pid.cast_signed()), signal).expect("signalled");
+        signals::send(pid, signal);
     }
 
     pub fn spawn(&self, words: &[&str]) -> Running {

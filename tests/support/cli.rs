@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::Dir;
+use super::signals;
 
 /// What anything may take that ends by itself, on the slowest machine.
 pub const GENEROUS: Duration = Duration::from_secs(180);
@@ -247,7 +247,7 @@ impl Running {
     /// Signals it; nothing happens when it has ended.
     pub fn signal(&self, signal: Signal) {
         // It was not waited for, so that the number is still its own.
-        kill(Pid::from_raw(self.pid.cast_signed()), signal).expect("not reaped");
+        signals::send(self.pid, signal);
     }
 
     /// What it has printed so far.

@@ -7,6 +7,7 @@ use super::cli::wait_until;
 use super::fetched::fetched;
 use super::loopback::ask;
 use super::ports::ports;
+use super::signals;
 
 /// The token that may do everything, where there are ACLs.
 pub const ROOT: &str = "s3cret-root-token";
@@ -156,8 +157,7 @@ impl Consul {
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
+        signals::send(self.child.id(), signal);
     }
 }
 

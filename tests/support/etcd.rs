@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Dir;
 use super::cli::GENEROUS;
 use super::ports::ports;
+use super::signals;
 
 /// One or more etcd servers, killed when they go out of scope.
 pub struct Cluster {
@@ -111,7 +112,14 @@ impl Cluster {
         let output = Command::new("/usr/bin/etcdctl")
             .env_clear()
             .env("ETCDCTL_API", "3")
-            .args(["--endpoints", url, "--command-timeout", "60s"])
+            .args([
+                "--endpoints",
+                url,
+                "--command-timeout",
+                "60s",
+                "--dial-timeout",
+                "60s",
+            ])
             .args(args)
             .output()
             .expect("etcdctl (apt install etcd-client)");
@@ -183,22 +191,9 @@ impl Cluster {
         }
     }
 
-    /// Whether a server stands still.
-    fn is_stopped(&self, node: usize) -> bool {
-        let path = format!("/proc/{}/stat", self.nodes[node].id());
-        let stat = std::fs::read_to_string(path).expect("it lives");
-        let behind = stat.rsplit_once(')').expect("a name in brackets").1;
-        behind.trim_start().starts_with('T')
-    }
-
     /// Sends a signal to a server, by its number; one that stops it has done so then.
     pub fn signal(&self, node: usize, signal: nix::sys::signal::Signal) {
-        let pid = i32::try_from(self.nodes[node].id()).expect("a pid");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
-        // Its other threads go on until the one that gets the signal has had its turn.
-        while signal == nix::sys::signal::Signal::SIGSTOP && !self.is_stopped(node) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        signals::send(self.nodes[node].id(), signal);
     }
 }
 

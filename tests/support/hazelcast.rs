@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::Dir;
+use super::signals;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -154,8 +154,7 @@ impl Cluster {
     }
 
     pub fn signal(&self, at: usize, signal: Signal) {
-        let pid = i32::try_from(self.pid(at)).expect("a pid");
-        kill(Pid::from_raw(pid), signal).expect("signalled");
+        signals::send(self.pid(at), signal);
     }
 
     /// Waits for the end of a process that was told to end.

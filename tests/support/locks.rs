@@ -54,11 +54,12 @@ impl Member {
     }
 
     /// Why it does not get a lock that is held: its time is over, and it has left the queue in the last tenth of it. A
-    /// machine that is too slow for that gets more time.
-    pub fn waits_in_vain(&self) -> Failure {
-        let mut times = [2, 10, 30, 60].map(Duration::from_secs).into_iter();
+    /// machine that is too slow for that gets more time; `renew` keeps the lock held meanwhile.
+    pub fn waits_in_vain(&self, renew: impl Fn()) -> Failure {
+        let mut times = [2, 10, 20, 20, 20].map(Duration::from_secs).into_iter();
         loop {
-            let time = times.next().expect("a server that answers in six seconds");
+            let time = times.next().expect("a server that answers in two seconds");
+            renew();
             let failure = self.take(time).expect_err("it is held");
             if !failure.passing {
                 return failure;

@@ -40,6 +40,7 @@ pub mod s3;
 pub mod scope;
 pub mod search;
 pub mod servers;
+pub mod signals;
 pub mod spellings;
 pub mod stand_in;
 pub mod stand_in_etcd;

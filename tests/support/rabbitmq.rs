@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use farewell::deadline::{Deadline, Reason};
 use farewell::sys::http::{Endpoint, Http, Request, TlsFiles};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::Dir;
+use super::signals;
 
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
@@ -151,8 +151,7 @@ impl Rabbits {
     }
 
     pub fn signal(&self, at: usize, signal: Signal) {
-        let pid = i32::try_from(self.nodes[at].id()).expect("a pid");
-        kill(Pid::from_raw(pid), signal).expect("signalled");
+        signals::send(self.nodes[at].id(), signal);
     }
 }
 

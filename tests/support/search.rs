@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use farewell::deadline::{Deadline, Reason};
 use farewell::sys::http::{Endpoint, Http, Request, TlsFiles};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::Dir;
+use super::signals;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +136,7 @@ impl SearchCluster {
 
     /// Sends a signal to all nodes, which are one process.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.java.id()).expect("a pid");
-        kill(Pid::from_raw(pid), signal).expect("signalled");
+        signals::send(self.java.id(), signal);
     }
 
     /// What the first node answers.

@@ -37,6 +37,30 @@ pub struct Gateway<'a> {
     pub scope: &'a Scope<'a>,
 }
 
+/// A refusal, or no answer at all.
+pub struct Refusal {
+    /// What is told of it.
+    pub failure: Failure,
+    /// What was really said: what is shown of it has secrets masked.
+    said: String,
+}
+
+impl Refusal {
+    /// Whether these words stand in it.
+    pub fn says(&self, words: &str) -> bool {
+        self.said.contains(words)
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Refusal {
+        Refusal {
+            failure,
+            said: String::new(),
+        }
+    }
+}
+
 impl<'a> Gateway<'a> {
     /// Opens it at the configured addresses and at `others`, with a token where there is an account. The password goes to
     /// configured addresses alone; where none of them is there any more, the token of an earlier attempt is as good.
@@ -79,37 +103,47 @@ impl<'a> Gateway<'a> {
     /// # Errors
     /// Everything but an answer, and every refusal but "not found".
     pub fn ask(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
+        self.try_ask(path, body).map_err(|refusal| refusal.failure)
+    }
+
+    /// As [`Gateway::ask`], with the words of a refusal.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub fn try_ask(&self, path: &str, body: &Value) -> Result<Reply, Refusal> {
         let request = Request::json("POST", path, body);
         let sent = self
             .session
             .send_until(&request, self.scope.request(), |answer| answer.status < 500);
         let answer = sent.map_err(|failure| self.closed(failure))?;
         if let Some(failure) = cut(&answer) {
-            return Err(failure);
+            return Err(failure.into());
         }
         let document = serde_json::from_slice::<Value>(&answer.body).ok();
         if answer.is_success() {
             let Some(document) = document.filter(Value::is_object) else {
                 let cause = "the answer is not etcd's JSON";
-                return Err(Failure::new(Word::Protocol, answer.url, cause).passing(true));
+                return Err(Failure::new(Word::Protocol, answer.url, cause)
+                    .passing(true)
+                    .into());
             };
             return Ok(Reply::Done(document));
         }
         // Without a code of its own the answer is not etcd's, but that of something before it, or of no gateway at all.
         let Some((code, said)) = document.as_ref().and_then(refusal) else {
             return Err(match answer.status {
-                404 => no_gateway(&answer),
-                _ => unexpected(&answer),
+                404 => no_gateway(&answer).into(),
+                _ => unexpected(&answer).into(),
             });
         };
         let is_lost = code == 14 && LOST.iter().any(|it| said.contains(it));
         if is_lost && let Some(failure) = self.lost(&answer, said) {
-            return Err(failure);
+            return Err(failure.into());
         }
-        // Looked for in what was really said: what is shown of it has secrets masked.
+        let really_said = said.to_owned();
         let is_nameless = said.contains("user name is empty");
         let said = excerpt(said.as_bytes());
-        Err(match code {
+        let failure = match code {
             5 => return Ok(Reply::NotFound),
             // Cancelled, deadline exceeded, resource exhausted, aborted, internal, unavailable: its state of the moment.
             1 | 4 | 8 | 10 | 13 | 14 => Failure::new(Word::Status, answer.url, said).passing(true),
@@ -120,6 +154,10 @@ impl<'a> Gateway<'a> {
                 Failure::new(Word::Refused, answer.url, cause)
             }
             _ => Failure::new(Word::Refused, answer.url, said),
+        };
+        Err(Refusal {
+            failure,
+            said: really_said,
         })
     }
 
@@ -247,14 +285,14 @@ fn authenticate(
         scope: &scope,
     };
     let body = json!({"name": account.user, "password": account.password});
-    let reply = match gateway.ask("/v3/auth/authenticate", &body) {
+    let reply = match gateway.try_ask("/v3/auth/authenticate", &body) {
         // With authentication turned off there is nothing to prove, and every request is let through.
-        Err(failure) if failure.cause.contains("authentication is not enabled") => {
+        Err(refusal) if refusal.says("authentication is not enabled") => {
             let remark = "etcd has authentication turned off: user and password were not used";
             scope.voice.remark(remark);
             return Ok(None);
         }
-        reply => reply?,
+        reply => reply.map_err(|refusal| refusal.failure)?,
     };
     let Reply::Done(answer) = reply else {
         return Err(gateway.strange("there is no authentication here"));

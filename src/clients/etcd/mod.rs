@@ -6,7 +6,7 @@
 mod gateway;
 mod member;
 
-pub use gateway::{Gateway, Reply};
+pub use gateway::{Gateway, Refusal, Reply};
 pub use member::{Member, find, members};
 
 use serde_json::Value;

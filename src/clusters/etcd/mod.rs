@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::clients::etcd::{Gateway, Reply};
+use crate::clients::etcd::{Gateway, Refusal, Reply};
 use crate::cluster::{Cluster, Member, Membership};
 use crate::config::section::Section;
 use crate::deadline::{Deadline, Reason};
@@ -234,19 +234,19 @@ fn transfer(line: &Line<'_>, others: &Others) -> Result<String, Failure> {
     let seen = format!("{name} to take the lead");
     line.scope.voice.waiting(&seen);
     let body = json!({"targetID": target.to_string()});
-    match line.own.ask("/v3/maintenance/transfer-leadership", &body) {
+    match (line.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
         Ok(Reply::Done(_) | Reply::NotFound) => Ok(seen),
         // It goes on leading, since the other one did not catch up in time; or nobody knows whether the request arrived.
-        Err(failure) if failure.passing || has_changed(&failure) => {
-            Ok(format!("{seen}; last answer: {}", failure.cause))
+        Err(refusal) if refusal.failure.passing || has_changed(&refusal) => {
+            Ok(format!("{seen}; last answer: {}", refusal.failure.cause))
         }
-        Err(failure) => Err(failure),
+        Err(refusal) => Err(refusal.failure),
     }
 }
 
 /// Whether a refusal says that this member does not lead any more, or that the other one is no voting member any more.
-fn has_changed(failure: &Failure) -> bool {
-    failure.cause.contains("not leader") || failure.cause.contains("bad leader transferee")
+fn has_changed(refusal: &Refusal) -> bool {
+    refusal.says("not leader") || refusal.says("bad leader transferee")
 }
 
 impl Membership for Etcd {

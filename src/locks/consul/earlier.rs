@@ -4,7 +4,7 @@ use super::kv::{Key, Kv};
 use super::{Consul, Place};
 use crate::failure::Failure;
 use crate::intent::Intent;
-use crate::peer::form;
+use crate::peer::{excerpt, form};
 
 impl Consul {
     /// Takes over the lock that an earlier run of this machine has left, and gives up its places in the queue: it must
@@ -25,7 +25,8 @@ impl Consul {
         if let Some(held) = &held
             && kv.hand_over(&place.lock, &held.session, place.session(), &place.holder)?
         {
-            let remark = format!("taken over from this machine's earlier run: {}", held.value);
+            let holder = excerpt(held.value.as_bytes());
+            let remark = format!("taken over from this machine's earlier run: {holder}");
             kv.scope.voice.remark(&remark);
         }
         let held = held.map(|it| it.session);

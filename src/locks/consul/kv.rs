@@ -40,7 +40,7 @@ impl Key {
         }
         Some(Key {
             name: value["Key"].as_str()?.to_owned(),
-            value: excerpt(&bytes),
+            value: String::from_utf8_lossy(&bytes).into_owned(),
             session: session.to_owned(),
             created: value["CreateIndex"].as_u64()?,
             modified: value["ModifyIndex"].as_u64()?,
@@ -124,7 +124,7 @@ impl Kv<'_> {
         if !answer.is_success() {
             let failure = unexpected(&answer);
             // As 1.8 refuses a TTL; it will not change its mind.
-            let is_final = failure.cause.contains("Invalid Session");
+            let is_final = answer.says("Invalid Session");
             return Err(if is_final {
                 failure.passing(false)
             } else {
@@ -141,7 +141,7 @@ impl Kv<'_> {
     pub(super) fn renew(&self, session: &str) -> Result<bool, Failure> {
         let answer = self.put(format!("/v1/session/renew/{session}"), b"")?;
         match answer.status {
-            404 if excerpt(&answer.body).contains("not found") => Ok(false),
+            404 if answer.says("not found") => Ok(false),
             _ if !answer.is_success() => Err(unexpected(&answer)),
             _ => match self.json(&answer)?.as_array() {
                 Some(sessions) => Ok(!sessions.is_empty()),
@@ -159,7 +159,7 @@ impl Kv<'_> {
     /// Whether the session has the key now. A session that is not there any more gets none.
     pub(super) fn acquire(&self, key: &str, session: &str, value: &str) -> Result<bool, Failure> {
         let answer = self.put(format!("{}?acquire={session}", path(key)), value.as_bytes())?;
-        if answer.status == 500 && excerpt(&answer.body).contains("invalid session") {
+        if answer.status == 500 && answer.says("invalid session") {
             return Ok(false);
         }
         self.is_true(&answer)
@@ -184,10 +184,10 @@ impl Kv<'_> {
         let asked = json!([operation("unlock", from), operation("lock", to)]);
         let answer = self.put("/v1/txn".to_owned(), asked.to_string().as_bytes())?;
         match answer.status {
-            409 => match self.said(&answer) {
-                said if said.contains("ermission denied") => Err(self.failure(Word::Refused, said)),
-                _ => Ok(false),
-            },
+            409 if answer.says("ermission denied") => {
+                Err(self.failure(Word::Refused, self.said(&answer)))
+            }
+            409 => Ok(false),
             _ if answer.is_success() => Ok(true),
             _ => Err(unexpected(&answer)),
         }

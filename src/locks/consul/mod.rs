@@ -14,6 +14,7 @@ use crate::custody::{Custody, Times, give_up, holder, last_call, left_before, te
 use crate::failure::{Failure, Word};
 use crate::intent::{Intent, Mark};
 use crate::lock::{Claim, Lock, Via};
+use crate::peer::excerpt;
 use crate::step::{Effect, Scope};
 use kv::{Key, Kv};
 
@@ -201,11 +202,10 @@ impl Consul {
 
 /// "held by web-1 (run …)".
 fn held_by(key: &Key) -> String {
-    if key.value.is_empty() {
+    match excerpt(key.value.as_bytes()) {
         // As others leave it.
-        format!("held by the session {}", key.session)
-    } else {
-        format!("held by {}", key.value)
+        holder if holder.is_empty() => format!("held by the session {}", key.session),
+        holder => format!("held by {holder}"),
     }
 }
 

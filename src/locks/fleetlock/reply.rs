@@ -22,26 +22,27 @@ pub(super) enum Reply {
 /// # Errors
 /// What is neither a slot nor the lack of one.
 pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
-    let (kind, said) = error(answer);
+    let (kind, really_said) = error(answer);
+    let said = excerpt(really_said.as_bytes());
+    let says = |words| really_said.contains(words);
     let failure = |said: String| Failure::new(Word::Status, answer.url.clone(), said).passing(true);
     match (answer.status, kind.as_str()) {
         _ if answer.is_success() => Ok(Reply::Granted),
         // It was free, and the lease could not be written, or nobody knows whether it was.
-        (423, _) if said.ends_with("held by") => Err(failure(said)),
+        (423, _) if really_said.trim_end().ends_with("held by") => Err(failure(said)),
         (423, _) => Ok(Reply::Locked(said)),
         // airlock's kind for a full semaphore, for one that another member was faster to change, and for a store that
         // did not say what it has done.
-        (500, "failed_lock") if said.contains("currently locked") => Ok(Reply::Locked(said)),
-        (500, "failed_lock") if said.contains("conflict") => {
-            Ok(Reply::Conflict(Box::new(failure(said))))
-        }
-        (500, _) if said.contains("uncordoning") => {
+        (500, "failed_lock") if says("currently locked") => Ok(Reply::Locked(said)),
+        (500, "failed_lock") if says("conflict") => Ok(Reply::Conflict(Box::new(failure(said)))),
+        (500, _) if says("uncordoning") => {
             let cause = format!(
                 "{said}: no Kubernetes node has this id, so that the slot stays held until an administrator frees it"
             );
             Err(failure(cause))
         }
         (400..=499, _) if !kind.is_empty() && !matches!(answer.status, 408 | 429) => {
+            let kind = excerpt(kind.as_bytes());
             let cause = format!("status {}: {kind}: {said}", answer.status);
             Err(Failure::new(Word::Refused, answer.url.clone(), cause))
         }
@@ -69,13 +70,13 @@ pub(super) fn of_rehearsal(answer: &Answer) -> Result<(), Failure> {
     }
 }
 
-/// The kind and the words of an error, whatever its Content-Type; both may be missing.
+/// The kind and the words of an error, whatever its Content-Type, as the server said them; both may be missing.
 fn error(answer: &Answer) -> (String, String) {
     let document = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-    let text = |key: &str| excerpt(document[key].as_str().unwrap_or_default().as_bytes());
+    let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();
     match (text("kind"), text("value")) {
         (kind, said) if !said.is_empty() => (kind, said),
-        (kind, _) => (kind, excerpt(&answer.body)),
+        (kind, _) => (kind, String::from_utf8_lossy(&answer.body).into_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::failure;
 use crate::clients::agent::Agent;
 use crate::failure::{Failure, Word};
-use crate::peer::{Session, document, excerpt, form, unexpected};
+use crate::peer::{Session, document, form, unexpected};
 use crate::step::Scope;
 use crate::sys::http::{Answer, Request, encoded};
 
@@ -92,7 +92,7 @@ impl<'a> Talk<'a> {
         let answer = self.send(&Request::get(format!("/v1/node/{}", encoded(id))))?;
         match answer.status {
             200 => node(&answer).map(Some),
-            404 if excerpt(&answer.body).contains("node not found") => Ok(None),
+            404 if answer.says("node not found") => Ok(None),
             _ => Err(unexpected(&answer)),
         }
     }

@@ -61,6 +61,12 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Whether these words stand in the body. What is decided by a peer's words is decided by those that it really said:
+    /// what is shown of them has secrets masked, of which a short one may be a part of any word.
+    pub fn says(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.body).contains(words)
+    }
+
     /// Whether the status says that all went well.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)

@@ -30,7 +30,6 @@ impl Transfer<'_> {
         keep: &mut dyn FnMut(Option<Upload>),
     ) -> Result<String, Trouble> {
         let object = self.address(file)?;
-        let is_resumed = begun.is_some();
         let mut upload = match begun {
             Some(upload) => upload,
             None => self.begin(file, &object)?,
@@ -40,11 +39,7 @@ impl Transfer<'_> {
         match &ended {
             Ok(_) => keep(None),
             // What is gone there is begun anew.
-            Err(Trouble::Failed { failure, .. })
-                if is_resumed && failure.cause.contains("NoSuchUpload") =>
-            {
-                keep(None);
-            }
+            Err(_) if upload.id.is_empty() => keep(None),
             Err(Trouble::Failed { failure, .. }) if failure.passing => {}
             Err(_) => {
                 // Parts that nobody puts together cost money.
@@ -92,6 +87,13 @@ impl Transfer<'_> {
             let object = object.with(&query);
             let range = from..(from + part).min(size);
             let (answer, _) = self.put(&object, file, range, Some(&mut whole))?;
+            if answer.status == 404 && answer.says("NoSuchUpload") {
+                upload.id.clear();
+                return Err(Trouble::Failed {
+                    failure: refusal(&answer).0.passing(true),
+                    ends: false,
+                });
+            }
             let answer = self.good(answer)?;
             let Some(tag) = answer.header("etag") else {
                 return Err(strange(&answer, "has no ETag"));
