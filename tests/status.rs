@@ -200,6 +200,7 @@ fn status_tells_of_a_run_that_leaves_without_a_word() {
         scene.cli.touch("a-go");
         let code = run.end(GENEROUS).code;
         assert_eq!(code, if dies == "run" { -9 } else { 0 });
+        assert_eq!(scene.cli.left(), Vec::<String>::new());
         fs::remove_file(scene.cli.dir.0.join("a-go")).expect("removed");
     }
 }

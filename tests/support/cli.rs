@@ -164,28 +164,38 @@ impl Cli {
         loop {
             let marked = self.marked();
             if marked.is_empty() || begun.elapsed() > DYING {
-                return marked;
+                let name = |pid: &u32| {
+                    let command = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+                    format!("{pid}: {}", command.unwrap_or_default())
+                };
+                return marked.iter().map(name).collect();
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    fn marked(&self) -> Vec<String> {
+    fn marked(&self) -> Vec<u32> {
         let mark = format!("{MARK}={}\0", self.dir.0.display());
         let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let marked = |path: &PathBuf| {
             let environment = fs::read(path.join("environ")).unwrap_or_default();
             String::from_utf8_lossy(&environment).contains(&mark)
         };
-        let name = |path: PathBuf| {
-            let command = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
-            format!("{}: {command}", path.display())
-        };
+        let pid = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
         processes
             .map(|it| it.path())
             .filter(marked)
-            .map(name)
+            .filter_map(pid)
             .collect()
+    }
+}
+
+impl Drop for Cli {
+    /// Where a run was killed, or a test has failed, its commands go on.
+    fn drop(&mut self) {
+        for pid in self.marked() {
+            signals::kill(pid);
+        }
     }
 }
 
