@@ -61,7 +61,7 @@ on_each_release! {
             .seen("reboot.target has a start job");
         second.is("halt", "ok").seen("halt.target has a start job");
         assert!(!end.journal.says("ordering cycle"));
-        let (before, after) = LEFT_AND_STOPPED.split_at(2);
+        let (before, after) = LEFT_AND_STOPPED.split_at(3);
         let started = [
             "systemd-journald: Journal stopped",
             "app: starting",
