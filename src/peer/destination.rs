@@ -21,7 +21,12 @@ pub struct Destination {
 impl Destination {
     /// Reads it, and has `check` and `start` refuse an address that is not among the hosts. `is_secret`: a header has a
     /// secret in it.
-    pub fn read(section: &Section<'_>, urls: &[Field<Endpoint>], is_secret: bool) -> Destination {
+    pub fn read(
+        section: &Section<'_>,
+        key: &'static str,
+        urls: &[Field<Endpoint>],
+        is_secret: bool,
+    ) -> Destination {
         let has_key = KEYS.iter().any(|key| section.has(key));
         let has_credentials = is_secret || has_key || section.has_credential();
         let hosts = has_credentials.then(|| section.credential_hosts());
@@ -30,7 +35,7 @@ impl Destination {
         for url in urls {
             if hosts.is_some() {
                 let its = url.clone();
-                section.caution("url", url.literal().is_some(), move |facts| {
+                section.caution(key, url.literal().is_some(), move |facts| {
                     in_the_open(&its, facts)
                 });
             }
@@ -38,10 +43,10 @@ impl Destination {
                 continue;
             };
             match hosts {
-                Some(hosts) if hosts.is_empty() => section.refuse("url", unlisted(fact, None)),
+                Some(hosts) if hosts.is_empty() => section.refuse(key, unlisted(fact, None)),
                 Some(_) => {
                     let (destination, url) = (destination.clone(), url.clone());
-                    section.check("url", move |facts| {
+                    section.check(key, move |facts| {
                         // A fact that cannot be read is told by the field itself.
                         let Ok((endpoint, fact)) = url.get_from(facts) else {
                             return Ok(());

@@ -93,7 +93,7 @@ impl Peer {
             section.texts(key, Endpoint::parse_base, Secrecy::Public)
         });
         let account = read_account(section);
-        Self::read_rest(section, urls, account)
+        Self::read_rest(section, "url", urls, account)
     }
 
     /// As [`Peer::read`], without `user` and `password`: for a member whose protocol has its own place for a password.
@@ -101,20 +101,24 @@ impl Peer {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse_base, Secrecy::Public)
         });
-        Self::read_rest(section, urls, None)
+        Self::read_rest(section, "url", urls, None)
     }
 
     /// As [`Peer::read`], with an address for where the key is not there: that of an agent on this machine.
     pub fn read_at(section: &Section<'_>, default: &str) -> Option<Peer> {
         let urls = section.texts_or("url", default, Endpoint::parse_base, Secrecy::Public);
         let account = read_account(section);
-        Self::read_rest(section, urls, account)
+        Self::read_rest(section, "url", urls, account)
     }
 
-    /// Reads what stands beside addresses that another key has.
-    pub fn read_beside(section: &Section<'_>, urls: Vec<Field<Endpoint>>) -> Option<Peer> {
+    /// Reads what stands beside addresses that the key `key` has.
+    pub fn read_beside(
+        section: &Section<'_>,
+        key: &'static str,
+        urls: Vec<Field<Endpoint>>,
+    ) -> Option<Peer> {
         let account = read_account(section);
-        Self::read_rest(section, Some(urls), account)
+        Self::read_rest(section, key, Some(urls), account)
     }
 
     /// Reads the address of one thing, which is asked for as it is and may have a query.
@@ -123,11 +127,12 @@ impl Peer {
             section.texts(key, Endpoint::parse, Secrecy::Public)
         });
         let account = read_account(section);
-        Self::read_rest(section, urls, account)
+        Self::read_rest(section, "url", urls, account)
     }
 
     fn read_rest(
         section: &Section<'_>,
+        key: &'static str,
         urls: Option<Vec<Field<Endpoint>>>,
         account: Option<(Field<String>, Field<String>)>,
     ) -> Option<Peer> {
@@ -161,11 +166,11 @@ impl Peer {
             });
         }
         let urls = urls?;
-        parameters::warn_of_secrets(section, &urls);
+        parameters::warn_of_secrets(section, key, &urls);
         let is_secret = headers
             .iter()
             .any(|(name, _)| secrecy(name) == Secrecy::Secret);
-        let destination = Destination::read(section, &urls, is_secret);
+        let destination = Destination::read(section, key, &urls, is_secret);
         Some(Peer {
             destination,
             urls,

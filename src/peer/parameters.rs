@@ -9,7 +9,7 @@ use crate::sys::http::Endpoint;
 const SHORTEST: usize = 8;
 
 /// Warns of parameters that are credentials by their names, and hides their values.
-pub(super) fn warn_of_secrets(section: &Section<'_>, urls: &[Field<Endpoint>]) {
+pub(super) fn warn_of_secrets(section: &Section<'_>, key: &'static str, urls: &[Field<Endpoint>]) {
     for url in urls {
         let written = url.written();
         for (name, value) in parameters(&written) {
@@ -19,12 +19,12 @@ pub(super) fn warn_of_secrets(section: &Section<'_>, urls: &[Field<Endpoint>]) {
             if value.len() >= SHORTEST {
                 secrets::hide(value);
             }
-            section.caution_of_plain_text("url");
+            section.caution_of_plain_text(key);
             let message = format!(
                 "the parameter `{name}` is a secret in a URL, which servers and proxies write into their logs: send it in \
                  `headers`, where the server takes it there"
             );
-            section.caution("url", true, move |_| Err(message.clone()));
+            section.caution(key, true, move |_| Err(message.clone()));
         }
     }
 }

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use farewell::config::facts::Facts;
 use farewell::failure::Word;
 use farewell::step::Effect;
+use farewell::trigger::Trigger;
 
 use super::support::loopback::{Asked, Loopback, Reply};
 use super::support::servers::dead_url;
-use super::support::{Dir, problems};
+use super::support::{Dir, problems, read};
 use super::{Copying, TIME, files, write};
 
 /// What was put, by its target.
@@ -59,6 +61,15 @@ fn every_problem_of_the_keys_is_told() {
     ] {
         assert_eq!(with(right), "", "{right}");
     }
+    // A secret in the query is warned of under the key that it stands in.
+    let step = "kind = \"copy\"\nfrom = \"/a\"\nto = \"https://h/x?token=s3cret-token\"";
+    let facts = Facts::new(Trigger::Stop, "run-1");
+    let checks = read(step).2;
+    let told: Vec<_> = checks.iter().filter_map(|it| it.look(&facts)).collect();
+    let is_told = |(_, key, message): &(usize, String, String)| {
+        key == "to" && message.contains("the parameter `token` is a secret in a URL")
+    };
+    assert!(told.iter().any(is_told), "{told:?}");
     for (keys, expected) in [
         ("to = \"ftp://h/x\"", "http://"),
         ("to = \"x\"", "neither an absolute path nor a URL"),

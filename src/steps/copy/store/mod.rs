@@ -39,7 +39,7 @@ impl Store {
     /// Reads what stands beside `to`.
     pub(super) fn read(section: &Section<'_>, to: &[Field<Place>]) -> Option<Store> {
         let addresses = to.iter().map(|it| it.taken_as(place::address)).collect();
-        let peer = Peer::read_beside(section, addresses);
+        let peer = Peer::read_beside(section, "to", addresses);
         let s3 = section.table("s3").map(|it| S3::read(&it));
         if section.has("s3") && section.has("user") {
             section.problem(
