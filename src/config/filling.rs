@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::shape::Shape;
-use super::template::{Fact, Part, Template};
-use crate::sys::http::encoded;
+use super::template::Fact;
+use super::url_part::{UrlPart, is_of_file, url_part};
+use crate::sys::http::{encoded, strictly_encoded};
 use crate::sys::{files, trust};
 
 /// A text while the facts are put into it.
@@ -14,33 +15,6 @@ pub struct Filling {
     /// Where the values of facts stand in it, and whether one begins the text.
     filled: Vec<Range<usize>>,
     host: Option<Fact>,
-}
-
-/// The part of a URL that the next character belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Spot {
-    Begin,
-    Scheme,
-    Authority,
-    Socket,
-    Path,
-    Query,
-}
-
-fn spot(before: &str) -> Spot {
-    let Some((scheme, rest)) = before.split_once("://") else {
-        return match before {
-            "" => Spot::Begin,
-            _ => Spot::Scheme,
-        };
-    };
-    let is_socket = scheme.eq_ignore_ascii_case("unix");
-    match rest.find(['/', '?', '#']) {
-        _ if rest.contains('?') => Spot::Query,
-        _ if is_socket && !rest.contains(':') => Spot::Socket,
-        None if !is_socket => Spot::Authority,
-        _ => Spot::Path,
-    }
 }
 
 impl Filling {
@@ -71,9 +45,9 @@ impl Filling {
             Shape::Pattern | Shape::Glob if value.contains(['*', '?', '[', ']']) => {
                 Err("its value is a pattern, and a fact is only ever a name".to_owned())
             }
-            Shape::Path | Shape::Key | Shape::Glob => self.in_path(fact, value),
+            _ if self.is_path() => self.in_path(fact, value),
             Shape::Url => self.in_url(fact, value),
-            Shape::Pattern => Ok(value.to_owned()),
+            _ => Ok(value.to_owned()),
         };
         let spelled = spelled.map_err(|why| refused(&why))?;
         let from = self.text.len();
@@ -96,33 +70,37 @@ impl Filling {
         }
     }
 
-    fn in_url(&mut self, fact: &Fact, value: &str) -> Result<String, String> {
-        // A path where a URL could stand, too.
-        if self.text.starts_with('/') {
-            return self.in_path(fact, value);
+    /// Whether it is a path, where a URL could stand too.
+    fn is_path(&self) -> bool {
+        match self.shape {
+            Shape::Url => self.text.starts_with('/'),
+            shape => matches!(shape, Shape::Path | Shape::Key | Shape::Glob),
         }
-        let spot = spot(&self.text);
-        if matches!(spot, Spot::Begin | Spot::Authority) && is_of_file(fact) {
+    }
+
+    fn in_url(&mut self, fact: &Fact, value: &str) -> Result<String, String> {
+        let part = url_part(&self.text);
+        if matches!(part, UrlPart::Begin | UrlPart::Authority) && is_of_file(fact) {
             self.host = Some(fact.clone());
         }
-        match spot {
-            Spot::Begin => {
+        match part {
+            UrlPart::Begin => {
                 whole(fact)?;
                 Ok(value.to_owned())
             }
-            Spot::Scheme => Err("it stands in the scheme".to_owned()),
-            Spot::Authority if value.contains(['/', '?', '#', '@', '\\', '%']) => {
+            UrlPart::Scheme => Err("it stands in the scheme".to_owned()),
+            UrlPart::Authority if value.contains(['/', '?', '#', '@', '\\', '%']) => {
                 Err("its value is more than a host or a port".to_owned())
             }
-            Spot::Authority => Ok(value.to_owned()),
-            Spot::Socket if self.text.ends_with("://") && value.starts_with('/') => {
+            UrlPart::Authority => Ok(value.to_owned()),
+            UrlPart::Socket if self.text.ends_with("://") && value.starts_with('/') => {
                 whole(fact)?;
                 let parts: Vec<String> = value.split('/').map(socket_part).collect();
                 Ok(parts.join("/"))
             }
-            Spot::Socket if value.contains('/') => Err(PART.to_owned()),
-            Spot::Socket => Ok(socket_part(value)),
-            Spot::Path | Spot::Query => Ok(encoded(value)),
+            UrlPart::Socket if value.contains('/') => Err(PART.to_owned()),
+            UrlPart::Socket => Ok(socket_part(value)),
+            UrlPart::Path | UrlPart::Query => Ok(encoded(value)),
         }
     }
 
@@ -132,8 +110,7 @@ impl Filling {
     /// That a fact leads to another place, in one sentence.
     pub fn finish(self) -> Result<(String, Option<Fact>), String> {
         match self.shape {
-            Shape::Text | Shape::Pattern => {}
-            Shape::Path | Shape::Key | Shape::Glob => self.check_parts(0, self.text.len())?,
+            _ if self.is_path() => self.check_parts(0, self.text.len())?,
             Shape::Url => {
                 let begin = self.text.find("://").map_or(0, |at| at + "://".len());
                 let path = self.text[begin..].find('/').map(|at| begin + at);
@@ -150,6 +127,7 @@ impl Filling {
                     return Err(why.to_owned());
                 }
             }
+            _ => {}
         }
         Ok((self.text, self.host))
     }
@@ -197,37 +175,16 @@ fn whole(fact: &Fact) -> Result<(), String> {
     }
 }
 
-fn is_of_file(fact: &Fact) -> bool {
-    matches!(fact, Fact::File(_) | Fact::Json(..))
-}
-
-/// The fact of a file that names the host of a URL or a part of it. What an `${env:…}` before it stands for is not known:
-/// a host may follow it.
-pub fn host_fact(url: &Template) -> Option<&Fact> {
-    let mut before = String::new();
-    for part in url.parts() {
-        match part {
-            Part::Literal(text) => before.push_str(text),
-            Part::Fact(fact) if is_of_file(fact) => match spot(&before) {
-                Spot::Begin | Spot::Authority => return Some(fact),
-                _ => before.push('x'),
-            },
-            Part::Fact(_) if !before.is_empty() => before.push('x'),
-            Part::Fact(_) => {}
-        }
-    }
-    None
-}
-
 /// A part of the path of a socket, in which a colon would end it.
 fn socket_part(text: &str) -> String {
-    encoded(text).replace(':', "%3A")
+    strictly_encoded(text.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::facts::{Facts, Values};
+    use crate::config::template::Template;
     use crate::trigger::Trigger;
 
     /// `text` with the value in the place of `${env:F}`, or of whatever `fact` is.
@@ -356,6 +313,9 @@ mod tests {
                 ("http://h/%2eFACT/", "."),
                 ("unix:///run/FACT/a.sock", ".."),
                 ("unix:///run/FACT", "a/b"),
+                // A path where a URL could stand is a path, whatever is in it.
+                ("/srv/a?b/FACT", ".."),
+                ("/srv/FACT", "a/b"),
             ] {
                 assert!(url(text, value).is_err(), "{text} {value}");
             }
@@ -380,26 +340,6 @@ mod tests {
         assert_eq!(unit("1").as_deref(), Ok("app@1.service"));
         for value in ["*", "?", "[a-z]", "1*"] {
             assert!(unit(value).is_err(), "{value}");
-        }
-    }
-
-    #[test]
-    fn the_fact_that_names_the_host_is_found_before_its_value_is() {
-        for (text, is_one) in [
-            ("FACT", true),
-            ("FACT/x", true),
-            ("http://FACT:80/", true),
-            ("http://h:FACT/", true),
-            ("http://a.${ip}.FACT", true),
-            ("${env:S}://FACT/", true),
-            ("${env:S}FACT/", true),
-            ("http://h/FACT", false),
-            ("http://h?FACT", false),
-            ("http://${ip}/FACT", false),
-            ("unix:///run/FACT:/x", false),
-        ] {
-            let template = Template::parse(&text.replace("FACT", FILE)).expect("a template");
-            assert_eq!(host_fact(&template).is_some(), is_one, "{text}");
         }
     }
 }

@@ -13,3 +13,4 @@ pub mod section;
 pub mod shape;
 pub mod suggestion;
 pub mod template;
+mod url_part;

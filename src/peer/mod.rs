@@ -26,6 +26,7 @@ use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_nam
 
 use destination::Destination;
 pub use expectation::Expectation;
+pub use parameters::parameters;
 pub use session::Session;
 pub use verdict::{cut, document, excerpt, unexpected};
 

@@ -29,7 +29,8 @@ pub(super) fn warn_of_secrets(section: &Section<'_>, key: &'static str, urls: &[
     }
 }
 
-fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
+/// The names and values in the query of a URL, as they are written.
+pub fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     query.split('&').filter_map(|it| it.split_once('='))
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,32 +60,31 @@ impl Written {
     }
 
     fn wait(&self, events: u64, patience: Duration, reach: fn(&mut State) -> &mut Reach) {
-        let end = Instant::now() + patience;
-        let mut state = self.state();
-        while state.is_kept && reach(&mut state).events < events && !reach(&mut state).behind {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                reach(&mut state).behind = true;
-                return;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        let is_awaited = |state: &mut State| {
+            state.is_kept && reach(state).events < events && !reach(state).behind
+        };
+        let (mut state, is_late) = self.wait_while(patience, is_awaited);
+        if is_late {
+            reach(&mut state).behind = true;
         }
     }
 
     /// Waits until the first `events` events are written or could not be, for at most `patience`, also where others have
     /// waited in vain before: for what must be known.
     pub fn wait_to_know(&self, events: u64, patience: Duration) {
-        let end = Instant::now() + patience;
-        let mut state = self.state();
-        while state.is_kept && state.written.events < events {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
-        }
+        let is_awaited = |state: &mut State| state.is_kept && state.written.events < events;
+        drop(self.wait_while(patience, is_awaited));
+    }
+
+    /// Waits while something is awaited, for at most `patience`; whether it still is.
+    fn wait_while(
+        &self,
+        patience: Duration,
+        is_awaited: impl FnMut(&mut State) -> bool,
+    ) -> (MutexGuard<'_, State>, bool) {
+        let waited = (self.changed).wait_timeout_while(self.state(), patience, is_awaited);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        (state, timeout.timed_out())
     }
 
     /// Whether the record has the first `events` events, or nobody keeps one.

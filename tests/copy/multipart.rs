@@ -25,11 +25,15 @@ fn large(name: &str) -> Dir {
     from
 }
 
+fn before(server: &S3) -> Middleman {
+    let address = server.url.trim_start_matches("http://").parse();
+    Middleman::before(address.expect("an address"))
+}
+
 #[test]
 fn an_upload_in_parts_goes_on_where_it_stopped() {
     let server = S3::start("copy-parts");
-    let address = server.url.trim_start_matches("http://").parse();
-    let between = Middleman::before(address.expect("an address"));
+    let between = before(&server);
     let from = large("copy-parts-from");
     let to = format!("\"{}/logs\"", between.url());
     let copying = Copying::to(&format!("{:?}", from.file("*")), &to, &S3::keys(SECRET));
@@ -60,8 +64,7 @@ fn an_upload_in_parts_goes_on_where_it_stopped() {
 #[test]
 fn parts_that_cannot_be_put_together_are_taken_away() {
     let server = S3::start("copy-aborted");
-    let address = server.url.trim_start_matches("http://").parse();
-    let between = Middleman::before(address.expect("an address"));
+    let between = before(&server);
     let from = large("copy-aborted-from");
     let to = format!("\"{}/logs\"", between.url());
     let copying = Copying::to(&format!("{:?}", from.file("*")), &to, &S3::keys(SECRET));

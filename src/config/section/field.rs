@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::pieces::source;
 use crate::config::facts::Facts;
-use crate::config::filling;
 use crate::config::problem::Severity;
 use crate::config::shape::Shape;
 use crate::config::template::{Fact, Part, Template};
+use crate::config::url_part;
 use crate::failure::{Failure, Word};
 use crate::intent::{Datum, Piece};
 use crate::secrets;
@@ -144,7 +144,7 @@ impl<T> Field<T> {
 
     /// The fact of a file that names the host of a URL or a part of it, as far as that is known before the facts are.
     pub fn host_fact(&self) -> Option<&Fact> {
-        filling::host_fact(&self.template)
+        url_part::host_fact(&self.template)
     }
 
     /// Whether it is a secret, or has a credential in it.

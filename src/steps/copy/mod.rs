@@ -226,7 +226,7 @@ impl Copy {
             }
             Place::Urls(urls) => {
                 order.done.clone_from(&done.versions);
-                let found = source::list(&order, scope)?;
+                let found = source::find(&order, scope.deadline, scope)?;
                 store::copy(&self.store, urls, (found, order.rate), (done, scope))
             }
         }

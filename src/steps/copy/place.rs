@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::config::section::path;
-use crate::sys::http::Endpoint;
+use crate::sys::http::{Endpoint, strictly_encoded};
 
 /// What stands for a file's name in an address.
 pub(super) const NAME: &str = "${name}";
@@ -94,14 +94,10 @@ pub(super) fn address_of(urls: &[String], name: &OsStr) -> Result<Endpoint, Stri
 
 /// A name as a part of a URL: percent-encoded, but for its slashes.
 fn spelled(name: &OsStr) -> String {
-    let mut spelled = String::with_capacity(name.len());
-    for byte in name.as_bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
-            true => spelled.push(char::from(*byte)),
-            false => spelled.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    spelled
+    let parts: Vec<String> = (name.as_bytes().split(|byte| *byte == b'/'))
+        .map(strictly_encoded)
+        .collect();
+    parts.join("/")
 }
 
 #[cfg(test)]

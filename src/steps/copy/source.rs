@@ -1,47 +1,43 @@
 //! What the process that looks for files tells.
 
 use super::tally::failure;
+use crate::deadline::Deadline;
 use crate::failure::{Failure, Word};
 use crate::step::Scope;
 use crate::sys::copying::{self, Listed, Order, Told};
 use crate::sys::guarded::Trouble;
 
 /// What was found, and what could not be looked at.
+#[derive(Default)]
 pub(super) struct Found {
+    /// How many files there are, and their bytes.
+    pub(super) count: usize,
+    pub(super) bytes: u64,
     pub(super) files: Vec<Listed>,
     pub(super) failures: Vec<Failure>,
 }
 
-/// Lists what no earlier attempt has copied.
-pub(super) fn list(order: &Order, scope: &Scope<'_>) -> Result<Found, Failure> {
-    let (mut files, mut failures) = (Vec::new(), Vec::new());
+/// Looks for what no earlier attempt has copied, and lists it unless the order is a rehearsal's.
+pub(super) fn find(order: &Order, deadline: Deadline, scope: &Scope<'_>) -> Result<Found, Failure> {
+    let mut found = Found::default();
     let mut hear = |told: Told| match told {
         Told::Skipped(why) => scope.voice.remark(&why),
-        Told::Found { .. } | Told::Progress(_) | Told::Copied { .. } => {}
-        Told::Listed(file) => files.push(file),
-        told => failures.push(failed(told)),
+        Told::Found { files, bytes } => (found.count, found.bytes) = (files, bytes),
+        Told::Listed(file) => found.files.push(file),
+        Told::Progress(_) | Told::Copied { .. } => {}
+        told => found.failures.push(failed(told)),
     };
-    copying::copy(order, scope.deadline, scope.cancel, &mut hear)
+    copying::copy(order, deadline, scope.cancel, &mut hear)
         .map_err(|trouble| cut(order, scope, trouble))?;
-    Ok(Found { files, failures })
+    Ok(found)
 }
 
 /// Counts what would be copied, with its bytes.
 pub(super) fn count(order: &Order, scope: &Scope<'_>) -> Result<(usize, u64), Failure> {
-    let (mut found, mut bad) = ((0, 0), None);
-    let mut hear = |told: Told| match told {
-        Told::Skipped(why) => scope.voice.remark(&why),
-        Told::Found { files, bytes } => found = (files, bytes),
-        Told::Listed(_) | Told::Progress(_) | Told::Copied { .. } => {}
-        told => {
-            bad.get_or_insert_with(|| failed(told));
-        }
-    };
-    copying::copy(order, scope.request(), scope.cancel, &mut hear)
-        .map_err(|trouble| cut(order, scope, trouble))?;
-    match bad {
+    let found = find(order, scope.request(), scope)?;
+    match found.failures.into_iter().next() {
         Some(failure) => Err(failure),
-        None => Ok(found),
+        None => Ok((found.count, found.bytes)),
     }
 }
 

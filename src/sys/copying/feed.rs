@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::pace::Pace;
 use super::target::Fault;
 use super::walk::open_source;
 use super::{CHUNK, Listed};
@@ -20,36 +20,6 @@ const AHEAD: usize = 2;
 
 /// How often somebody who waits for a piece looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// How fast files are read, all of them together.
-pub struct Pace {
-    /// The most bytes a second.
-    rate: Option<u64>,
-    begun: Instant,
-    bytes: Mutex<u64>,
-}
-
-impl Pace {
-    /// At most so many bytes a second, from now on.
-    pub fn new(rate: Option<u64>) -> Pace {
-        Pace {
-            rate,
-            begun: Instant::now(),
-            bytes: Mutex::new(0),
-        }
-    }
-
-    /// Counts bytes; how long it must take until the next ones.
-    fn count(&self, bytes: usize) -> Duration {
-        let Some(rate) = self.rate else {
-            return Duration::ZERO;
-        };
-        let mut all = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        *all += bytes as u64;
-        let due = Duration::from_secs_f64(*all as f64 / rate.max(1) as f64);
-        due.saturating_sub(self.begun.elapsed())
-    }
-}
 
 /// Why a file could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 mod engine;
 mod feed;
 mod finding;
+mod pace;
 mod pattern;
 mod progress;
 mod target;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use engine::serve;
-pub use feed::{Feed, Pace, Unread};
+pub use feed::{Feed, Unread};
+pub use pace::Pace;
 pub use pattern::Pattern;
 
 use super::cancel::Cancel;

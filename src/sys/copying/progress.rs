@@ -4,26 +4,24 @@ use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use super::Told;
+use super::pace::Pace;
 
 /// Between two words on the progress.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// What is told to the parent, and when the next byte may be written.
 pub(super) struct Progress {
-    begun: Instant,
     told: Instant,
     bytes: u64,
-    rate: Option<u64>,
+    pace: Pace,
 }
 
 impl Progress {
     pub(super) fn new(rate: Option<u64>) -> Progress {
-        let now = Instant::now();
         Progress {
-            begun: now,
-            told: now,
+            told: Instant::now(),
             bytes: 0,
-            rate,
+            pace: Pace::new(rate),
         }
     }
 
@@ -41,9 +39,6 @@ impl Progress {
             // Where the parent is gone this process is about to be killed.
             let _ = self.tell(&Told::Progress(self.bytes));
         }
-        if let Some(rate) = self.rate {
-            let due = Duration::from_secs_f64(self.bytes as f64 / rate.max(1) as f64);
-            std::thread::sleep(due.saturating_sub(self.begun.elapsed()));
-        }
+        std::thread::sleep(self.pace.count(bytes));
     }
 }

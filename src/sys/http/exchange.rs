@@ -127,18 +127,22 @@ impl Call<'_> {
     /// Sends the request on a new connection with a body that is read once, and reads the whole answer.
     pub(super) fn upload(&self, body: &mut dyn std::io::Read) -> Result<Answer, Unanswered> {
         connection::begin(false);
-        let late = || {
-            let noun = self.limits.answer.reason().noun();
-            let cause = format!("nothing of the {noun} is left");
-            let failure = Failure::new(Word::TimedOut, self.endpoint.to_string(), cause);
-            Unanswered::unsent(failure)
-        };
-        let left = self.limits.answer.left().ok_or_else(late)?;
+        let left = self.left()?;
         match self.begin(SendBody::from_reader(body), left, Duration::ZERO) {
             Ok((answer, body)) => whole(answer, body, self.tls, left),
             Err(Trial::Stale) => Err(self.closed()),
             Err(Trial::Over(unanswered)) => Err(unanswered),
         }
+    }
+
+    /// The time that is left for all of it.
+    fn left(&self) -> Result<Duration, Unanswered> {
+        self.limits.answer.left().ok_or_else(|| {
+            let noun = self.limits.answer.reason().noun();
+            let cause = format!("nothing of the {noun} is left");
+            let failure = Failure::new(Word::TimedOut, self.endpoint.to_string(), cause);
+            Unanswered::unsent(failure)
+        })
     }
 
     fn closed(&self) -> Unanswered {
@@ -152,15 +156,7 @@ impl Call<'_> {
 
     fn once<T>(&self, way: Way, idle: Duration, read: &mut Read<'_, T>) -> Result<T, Trial> {
         connection::begin(way == Way::Kept);
-        let Some(left) = self.limits.answer.left() else {
-            let noun = self.limits.answer.reason().noun();
-            let failure = Failure::new(
-                Word::TimedOut,
-                self.endpoint.to_string(),
-                format!("nothing of the {noun} is left"),
-            );
-            return Err(Trial::Over(Unanswered::unsent(failure)));
-        };
+        let left = self.left().map_err(Trial::Over)?;
         let method = self.request.method.as_str();
         let begun = match &self.request.body {
             Some(body) => self.begin(body.as_slice(), left, idle),

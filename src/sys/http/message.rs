@@ -111,10 +111,19 @@ pub fn header_value(value: &str) -> Result<String, String> {
 /// A text as a part of a path, as a value of a query or of a form: percent-encoded, all but what RFC 3986 leaves as it is
 /// everywhere, and the colon.
 pub fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            encoded.push(char::from(byte));
+    percent_encoded(text.as_bytes(), b"-._~:")
+}
+
+/// As [`encoded`], the colon too: as Amazon wants it, and as it is in the path of a unix socket, which a colon ends.
+pub fn strictly_encoded(bytes: &[u8]) -> String {
+    percent_encoded(bytes, b"-._~")
+}
+
+fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
+    let mut encoded = String::with_capacity(bytes.len());
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || kept.contains(byte) {
+            encoded.push(char::from(*byte));
         } else {
             encoded.push_str(&format!("%{byte:02X}"));
         }

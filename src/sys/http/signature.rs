@@ -2,7 +2,7 @@
 //! Amazon's API reference.
 
 use super::endpoint::decoded;
-use super::{Endpoint, Request};
+use super::{Endpoint, Request, strictly_encoded};
 use crate::sys::digest::{hexadecimal, hmac_sha256, sha256};
 
 /// Headers that are not signed: the connection's own.
@@ -100,15 +100,7 @@ fn canonical(request: &Request, endpoint: &Endpoint, body: &str) -> (String, Str
 
 /// A part of a URL, percent-encoded as Amazon spells it, however it is written.
 fn spelled(part: &str) -> String {
-    let bytes = decoded(part).unwrap_or_else(|| part.as_bytes().to_vec());
-    let mut spelled = String::with_capacity(part.len());
-    for byte in bytes {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => spelled.push(char::from(byte)),
-            false => spelled.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    spelled
+    strictly_encoded(&decoded(part).unwrap_or_else(|| part.into()))
 }
 
 #[cfg(test)]

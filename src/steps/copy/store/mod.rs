@@ -10,7 +10,7 @@ use super::place::{self, Place};
 use super::tally::{files, size};
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::failure::{Failure, Word};
-use crate::peer::{Peer, Session, unexpected};
+use crate::peer::{Peer, Session, excerpt, parameters, unexpected};
 use crate::secrets;
 use crate::step::Scope;
 use crate::sys::clock;
@@ -129,15 +129,13 @@ fn filled(text: &str) -> Result<String, String> {
     }
 }
 
+/// A shorter value is no signature, and would mask common words.
+const SHORTEST: usize = 16;
+
 /// A presigned URL has its key in its query, which is shown to nobody.
 fn hide_query(url: &str) {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    for value in query.split('&').filter_map(|it| it.split_once('=')) {
-        let is_long = value.1.len() >= 16;
-        if is_long {
-            secrets::hide(value.1);
-        }
-    }
+    let keys = parameters(url).filter(|(_, value)| value.len() >= SHORTEST);
+    keys.for_each(|(_, value)| secrets::hide(value));
 }
 
 /// A store for one attempt.
@@ -240,12 +238,7 @@ fn refusal(answer: &Answer) -> (Failure, bool) {
             let cause = format!("status {}: {code}: {message}", answer.status);
             let cause = cause.trim_end_matches([':', ' ']);
             let passing = failure.passing || matches!(code.as_str(), "RequestTimeout" | "SlowDown");
-            Failure::new(
-                failure.word,
-                failure.noun,
-                crate::peer::excerpt(cause.as_bytes()),
-            )
-            .passing(passing)
+            Failure::new(failure.word, failure.noun, excerpt(cause.as_bytes())).passing(passing)
         }
         // Insufficient Storage (RFC 4918): it does not pass while the machine waits.
         None if answer.status == 507 => Failure {

@@ -47,8 +47,8 @@ pub(in super::super) fn copy(
     let uploads = std::mem::take(&mut done.uploads);
     let mut kept = uploads.clone();
     let mut tally = Tally::new(scope.voice, done);
+    tally.found(found.count, found.bytes);
     let files = found.files;
-    tally.found(files.len(), files.iter().map(|it| it.version.size).sum());
     (found.failures.into_iter()).for_each(|failure| tally.failed(failure));
     let threads = CONNECTIONS.min(files.len());
     let queue = Queue {
