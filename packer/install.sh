@@ -80,15 +80,15 @@ every() {
     each "$1" "$catalogdir" "$source"/units/*.catalog
     each "$1" "$prefix/share/dbus-1/system.d" "$source"/units/org.farewell.*.conf
     each "$1" "$prefix/share/doc/farewell" "$source/units/strict.conf" "$source/README.md" "$source/CHANGELOG.md"
-    each "$1" "$prefix/share/doc/farewell/manual" "$source"/manual/*.md
-    each "$1" "$prefix/share/man/man5" "$source"/manual/*.5
-    each "$1" "$prefix/share/man/man8" "$source"/manual/*.8
+    each "$1" "$prefix/share/doc/farewell/manual" "$source"/units/manual/*.md
+    each "$1" "$prefix/share/man/man5" "$source"/units/manual/*.5
+    each "$1" "$prefix/share/man/man8" "$source"/units/manual/*.8
     each "$1" "$prefix/share/farewell" "$source"/units/*.schema.json
     "$1" 644 "$source/units/completions/farewell.bash" "$prefix/share/bash-completion/completions/farewell"
     each "$1" "$zshdir" "$source/units/completions/_farewell"
     each "$1" "$prefix/share/fish/vendor_completions.d" "$source/units/completions/farewell.fish"
     "$1" 644 "$source/LICENSE" "$prefix/share/doc/farewell/copyright"
-    # The licences of what is linked into the program lie beside it where packages/release has built it.
+    # The licences of what is linked into the program lie beside it where packer/packages/release has built it.
     licenses=$(dirname "$program")/third-party-licenses.txt
     do=$1
     [ -f "$licenses" ] || do=take

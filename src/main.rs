@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use farewell::sys::{copying, guarded};
+use farewell::sys::{copy, probe};
 
 fn main() -> ExitCode {
-    if let Some(code) = guarded::serve(std::env::args_os(), &[(copying::VERB, copying::serve)]) {
+    if let Some(code) = probe::serve(std::env::args_os(), &[(copy::VERB, copy::serve)]) {
         return code;
     }
     farewell::app::main()

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::event::{Happening, Result as RunResult, State};
-use farewell::failure::{Failure, Word};
-use farewell::plan::gate::Plan;
+use farewell::model::error::{Failure, Word};
+use farewell::model::event::{Happening, Result as RunResult, State};
+use farewell::plan::load::Plan;
 use farewell::run::runner::Control;
 use farewell::step::{Action, Aftermath, Effect};
 use support::acts::{act, deaf, done, plan, run, run_with, step};
@@ -144,7 +144,7 @@ fn a_failed_step_and_what_follows_from_it_still_give_back() {
         vec![fails, tells(&story, "work"), tells(&story, "give back")],
         None,
     );
-    plan.steps[0].on_failure = farewell::plan::sequence::OnFailure::Stop;
+    plan.steps[0].on_failure = farewell::plan::steps::OnFailure::Stop;
     let (outcome, ear, _) = run(plan);
     assert_eq!(outcome.result, RunResult::Failed);
     assert_eq!(ear.end(1).state, State::Cancelled);

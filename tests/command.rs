@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
-use farewell::event::Stream;
+use farewell::model::event::Stream;
 use farewell::step::Effect;
 use farewell::sys::cancel::Cancel;
 use support::Dir;
@@ -200,7 +200,7 @@ fn an_endless_line_costs_no_memory_and_blocks_nobody() {
 
 #[test]
 fn a_secret_is_masked_across_the_cut() {
-    farewell::secrets::hide("hunter2-hunter2-hunter2");
+    farewell::model::secrets::hide("hunter2-hunter2-hunter2");
     let script = "head -c 65530 /dev/zero | tr '\\0' x; echo hunter2-hunter2-hunter2; echo hunter2-hunter2-hunter2";
     let attempt = sh(script, "", SECOND * 10);
     let lines = attempt.told.lines();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::{Blueprint, Effect};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use support::binary::{Binary, step_of};

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::failure::Word;
-use farewell::secrets;
+use farewell::model::error::Word;
+use farewell::model::secrets;
 use farewell::step::{Blueprint, Effect};
 use nix::sys::signal::Signal;
 use support::binary::{Binary, step_of};

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farewell::failure::{Failure, Word};
+use farewell::model::error::{Failure, Word};
 use farewell::step::{Blueprint, Effect};
 use support::cli::wait_until;
 use support::loopback::{Loopback, Reply};

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::{Blueprint, Effect};
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};

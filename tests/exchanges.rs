@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use farewell::failure::{Failure, Word};
+use farewell::model::error::{Failure, Word};
 use farewell::step::{Blueprint, Effect, Pace};
 use support::binary::{Binary, step_of};
 use support::consul::Consul;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farewell::failure::{Failure, Word};
-use farewell::secrets;
+use farewell::model::error::{Failure, Word};
+use farewell::model::secrets;
 use farewell::step::{Blueprint, Effect};
 use support::servers::{Manner, Server, answer, dead_url, read_request};
 use support::{Run, problems, step};

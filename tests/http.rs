@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::failure::{Failure, Word};
+use farewell::model::error::{Failure, Word};
 use farewell::step::{Blueprint, Effect, Pace};
 use support::servers::{
     Manner, Server, TlsServer, answer, dead_url, make_certificates, make_useless_certificates,
@@ -141,7 +141,7 @@ fn what_is_configured_is_sent() {
     }
     assert!(request.contains("Basic am9lOnMzY3JldC1zZW50"), "{request}");
     assert_eq!(
-        farewell::secrets::mask("Basic am9lOnMzY3JldC1zZW50, s3cret-sent"),
+        farewell::model::secrets::mask("Basic am9lOnMzY3JldC1zZW50, s3cret-sent"),
         "Basic ********, ********"
     );
     // Without a body a POST says so, and a GET says nothing.

@@ -16,7 +16,7 @@ fn in_a_root(script: &str) -> Said {
         mount -t tmpfs none /mnt
         mkdir -m 755 /mnt/root /mnt/upper /mnt/work "/mnt/a release"
         mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work none /mnt/root
-        for part in units manual packer README.md CHANGELOG.md LICENSE; do
+        for part in units packer README.md CHANGELOG.md LICENSE; do
             cp -r "$source/$part" "/mnt/a release/"
         done
         cp "$program" "/mnt/a release/farewell"
@@ -94,7 +94,8 @@ fn everything_is_in_its_place_and_everybody_may_read_it() {
     ] {
         has(&line);
     }
-    for page in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("manual")).expect("it")
+    for page in
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("units/manual")).expect("it")
     {
         let name = page
             .expect("a page")

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use farewell::event::{Happening, Result, Stream};
-use farewell::failure::{Failure, Word};
 use farewell::logging::{self, Sink};
-use farewell::reporter::{News, Reporter};
-use farewell::reporters::journal::Journal as Told;
+use farewell::model::error::{Failure, Word};
+use farewell::model::event::{Happening, Result, Stream};
+use farewell::report::dispatch::{News, Reporter};
+use farewell::report::journal::Journal as Told;
 use farewell::sys::journal::{DROPPED, Journal};
 use story::{at, begin, end, finished, started, waiting};
 
@@ -87,7 +87,7 @@ fn a_run_is_told_with_its_fields() {
     let journal = Journal::at(&journald.path).expect("a socket");
     let sink = logging::install_to(Some(journal), log::LevelFilter::Off);
     assert_eq!(sink, Sink::Journal);
-    farewell::secrets::hide("journal-secret");
+    farewell::model::secrets::hide("journal-secret");
 
     let mut reporter = Told::default();
     let mut tell = |news: News<'_>| {
@@ -104,7 +104,10 @@ fn a_run_is_told_with_its_fields() {
     let waits = tell(News::Tick(Duration::from_secs(9)));
     let waits = &waits[0];
     assert_eq!(waits["MESSAGE"], "step leave waits for etcd, 21 s left");
-    assert_eq!(waits["MESSAGE_ID"], farewell::message::STEP_WAITING.id);
+    assert_eq!(
+        waits["MESSAGE_ID"],
+        farewell::logging::message_id::STEP_WAITING.id
+    );
 
     let output = tell(News::Event(&at(
         10,
@@ -115,14 +118,17 @@ fn a_run_is_told_with_its_fields() {
         },
     )));
     assert_eq!(output[0]["MESSAGE"], "leave | token=********\nmore");
-    assert_eq!(output[0]["MESSAGE_ID"], farewell::message::STEP_OUTPUT.id);
+    assert_eq!(
+        output[0]["MESSAGE_ID"],
+        farewell::logging::message_id::STEP_OUTPUT.id
+    );
 
     let failure = Failure::new(Word::Tls, "https://journal-secret", "expired");
     let failed = tell(News::Event(&finished(10_000, 0, 10_000, Some(failure))));
     let expected: Entry = [
         ("PRIORITY", "3"),
         ("SYSLOG_IDENTIFIER", "farewell"),
-        ("MESSAGE_ID", farewell::message::STEP_FAILED.id),
+        ("MESSAGE_ID", farewell::logging::message_id::STEP_FAILED.id),
         ("FAREWELL_RUN", "R1"),
         ("FAREWELL_TRIGGER", "stop"),
         ("FAREWELL_STEP", "leave"),

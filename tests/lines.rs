@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use farewell::deadline::{Deadline, Reason};
-use farewell::failure::{Failure, Word};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::error::{Failure, Word};
 use farewell::sys::http::{Endpoint, Heard, Http, Next, Request, TlsFiles};
 use support::case::SLACK;
 use support::servers::{Manner, Server, dead_url};

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::Effect;
 use nix::sys::signal::Signal::{SIGCONT, SIGINT, SIGSTOP, SIGTERM};
 use support::binary::{Binary, step_of};

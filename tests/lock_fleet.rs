@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use farewell::deadline::{Deadline, Reason};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::trigger::Trigger;
 use farewell::step::{Action, Effect, Scope};
-use farewell::trigger::Trigger;
 use support::cli::wait_until;
 use support::consul::Consul;
 use support::etcd::Cluster;
@@ -308,7 +308,7 @@ fn fleetlock_is_not_idle_for_longer_than_asking_costs() {
     assert!(mean <= most(), "free for {mean} s");
 }
 
-fn close(run: &Run, closing: &dyn Action) -> Result<Effect, farewell::failure::Failure> {
+fn close(run: &Run, closing: &dyn Action) -> Result<Effect, farewell::model::error::Failure> {
     assert_eq!(run.facts.trigger(), Trigger::Poweroff);
     closing.attempt(&Scope {
         deadline: Deadline::after(Duration::from_secs(20), Reason::Timeout),

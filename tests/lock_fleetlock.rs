@@ -6,9 +6,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
+use farewell::model::trigger::Trigger;
 use farewell::step::Effect;
-use farewell::trigger::Trigger;
 use nix::sys::signal::Signal::SIGTERM;
 use support::binary::{Binary, step_of};
 use support::case::SLACK;

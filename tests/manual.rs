@@ -5,9 +5,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use farewell::clusters::CLUSTERS;
-use farewell::locks::VIAS;
-use farewell::registries::REGISTRIES;
+use farewell::steps::deregister::registries::REGISTRIES;
+use farewell::steps::lock::locks::VIAS;
+use farewell::steps::wait_safe::clusters::CLUSTERS;
 use support::binary::Binary;
 use support::manual::{blocks, example, page};
 
@@ -31,7 +31,7 @@ fn pages() -> Vec<String> {
 
 /// Every page that there is.
 fn written() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("manual");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/manual");
     let mut pages: Vec<String> = fs::read_dir(folder)
         .expect("the manual")
         .map(|entry| {
@@ -51,17 +51,20 @@ fn written() -> Vec<String> {
 fn every_member_has_a_page_and_every_page_a_member() {
     let (pages, written) = (pages(), written());
     for page in &pages {
-        assert!(written.contains(page), "manual/{page}.md is missing");
+        assert!(written.contains(page), "units/manual/{page}.md is missing");
     }
     for page in written.iter().filter(|it| !it.starts_with("recipe-")) {
-        assert!(pages.contains(page), "manual/{page}.md is of no member");
+        assert!(
+            pages.contains(page),
+            "units/manual/{page}.md is of no member"
+        );
     }
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
     let readme = readme.expect("README.md");
     for page in &written {
         assert!(
-            readme.contains(&format!("(manual/{page}.md)")),
-            "README.md does not name manual/{page}.md"
+            readme.contains(&format!("(units/manual/{page}.md)")),
+            "README.md does not name units/manual/{page}.md"
         );
     }
 }
@@ -70,7 +73,10 @@ fn every_member_has_a_page_and_every_page_a_member() {
 fn every_page_says_the_same_things() {
     for name in written() {
         let text = page(&name);
-        assert!(text.starts_with("# "), "manual/{name}.md has no title");
+        assert!(
+            text.starts_with("# "),
+            "units/manual/{name}.md has no title"
+        );
         if name.starts_with("recipe-") {
             continue;
         }
@@ -82,7 +88,7 @@ fn every_page_says_the_same_things() {
         ] {
             assert!(
                 text.contains(&format!("\n{heading}\n")),
-                "manual/{name}.md has no {heading:?}"
+                "units/manual/{name}.md has no {heading:?}"
             );
         }
     }
@@ -92,12 +98,15 @@ fn every_page_says_the_same_things() {
 fn every_example_is_a_whole_configuration_without_a_problem() {
     for name in written() {
         let examples = blocks(&name, "toml");
-        assert!(!examples.is_empty(), "manual/{name}.md has no example");
+        assert!(
+            !examples.is_empty(),
+            "units/manual/{name}.md has no example"
+        );
         for example in examples {
             let binary = Binary::new(&format!("manual-{name}"), &example);
             // On a build machine: the credentials of the example are not there.
             let check = binary.verb(&["check", "--image"]);
-            let told = format!("manual/{name}.md: {}{}", check.stdout, check.stderr);
+            let told = format!("units/manual/{name}.md: {}{}", check.stdout, check.stderr);
             assert_eq!(check.code, Some(0), "{told}");
             // How an application is stopped is not what these pages are about.
             let is_meant = |line: &&str| line.contains("no step stops the application");
@@ -106,7 +115,7 @@ fn every_example_is_a_whole_configuration_without_a_problem() {
         }
         assert!(
             example(&name).contains("[[step]]"),
-            "manual/{name}.md begins with something else"
+            "units/manual/{name}.md begins with something else"
         );
     }
 }

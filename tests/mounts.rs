@@ -6,10 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use farewell::deadline::{Deadline, Reason};
+use farewell::model::deadline::{Deadline, Reason};
 use farewell::step::Effect;
 use farewell::sys::cancel::Cancel;
-use farewell::sys::guarded::{self, Removal, Trouble};
+use farewell::sys::probe::{self, Removal, Trouble};
 use support::cli::wait_until;
 use support::fuse::Hanging;
 use support::namespace::{Frozen, ext4, in_own_namespace, mount};
@@ -147,7 +147,7 @@ fn hanging() {
         let attempt = support::scope::attempt("deregister", &keys, SECOND);
         assert_eq!(attempt.failure().0, "timed-out");
         let (deadline, cancel) = (Deadline::after(SECOND, Reason::Attempt), Cancel::new());
-        let answer = guarded::exists(&path, deadline, &cancel.expect("a switch"));
+        let answer = probe::exists(&path, deadline, &cancel.expect("a switch"));
         assert!(
             matches!(answer, Err(Trouble::TimedOut(Reason::Attempt))),
             "{answer:?}"
@@ -291,18 +291,18 @@ fn looks_tell_what_is_there() {
     );
     let link = directory("looks").join("link");
     std::os::unix::fs::symlink("/no/such", &link).expect("linked");
-    let exists = |path: &Path| guarded::exists(path, deadline, &cancel).expect("an answer");
+    let exists = |path: &Path| probe::exists(path, deadline, &cancel).expect("an answer");
     assert!(exists(Path::new("/etc/hostname")) && !exists(&link));
-    assert!(guarded::remains(&link, deadline, &cancel).expect("an answer"));
+    assert!(probe::remains(&link, deadline, &cancel).expect("an answer"));
     assert_eq!(
-        guarded::remove(&link, deadline, &cancel).expect("gone"),
+        probe::remove(&link, deadline, &cancel).expect("gone"),
         Removal::Removed
     );
-    assert!(!guarded::remains(&link, deadline, &cancel).expect("an answer"));
-    let probe = guarded::probe(Path::new("/usr/../etc"), deadline, &cancel).expect("an answer");
+    assert!(!probe::remains(&link, deadline, &cancel).expect("an answer"));
+    let probe = probe::probe(Path::new("/usr/../etc"), deadline, &cancel).expect("an answer");
     assert_eq!(probe.canonical, Path::new("/etc"));
     assert!(matches!(
-        guarded::probe(&link, deadline, &cancel),
+        probe::probe(&link, deadline, &cancel),
         Err(Trouble::Io(_))
     ));
 }

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::{Blueprint, Effect};
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
@@ -332,7 +332,7 @@ fn an_account_gets_a_token_and_others_are_refused() {
             "no token in a URL"
         );
         assert_eq!(
-            farewell::secrets::mask("eyJhbGciOiJIUzI1NiJ9.stand-in.token"),
+            farewell::model::secrets::mask("eyJhbGciOiJIUzI1NiJ9.stand-in.token"),
             "********"
         );
     }

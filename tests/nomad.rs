@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::{Blueprint, Effect};
 use serde_json::json;
 use support::binary::{Binary, step_of};
@@ -312,7 +312,7 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
     assert_eq!(drains(&nomad), 1);
     // A stand-in for a server that has forgotten the node.
-    let intent = |url: &str| farewell::intent::Intent {
+    let intent = |url: &str| farewell::model::intent::Intent {
         member: "nomad".to_owned(),
         noun: "the drain of node n1".to_owned(),
         thing: NODE.to_owned(),
@@ -329,10 +329,10 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
         .find(|it| it.name == "deregister");
     let undo = kind.expect("a kind").undo.expect("an undo");
     // A short secret is a part of many words, and is masked in all that is shown of an answer.
-    farewell::secrets::hide("t f");
+    farewell::model::secrets::hide("t f");
     let forgotten = Server::answers(&["404 node not found"]);
     let attempt = |url: &str| {
-        let action = undo(&farewell::intent::Chain::new(intent(url))).expect("an undo");
+        let action = undo(&farewell::model::intent::Chain::new(intent(url))).expect("an undo");
         let run = Run::new();
         let pace = farewell::step::Pace::Retried;
         run.attempt(
@@ -355,14 +355,17 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
 struct Nothing;
 
 impl farewell::step::Action for Nothing {
-    fn attempt(&self, _: &farewell::step::Scope<'_>) -> Result<Effect, farewell::failure::Failure> {
+    fn attempt(
+        &self,
+        _: &farewell::step::Scope<'_>,
+    ) -> Result<Effect, farewell::model::error::Failure> {
         Ok(Effect::Done)
     }
 
     fn rehearse(
         &self,
         _: &farewell::step::Scope<'_>,
-    ) -> Result<String, farewell::failure::Failure> {
+    ) -> Result<String, farewell::model::error::Failure> {
         Ok(String::new())
     }
 }

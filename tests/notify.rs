@@ -6,9 +6,9 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use farewell::event::Result;
-use farewell::reporter::{News, Reporter};
-use farewell::reporters::systemd::Systemd;
+use farewell::model::event::Result;
+use farewell::report::dispatch::{News, Reporter};
+use farewell::report::systemd::Systemd;
 use story::{begin, end, finished, started, waiting};
 
 /// A run told to the service manager of this process; the test below starts it in a process that has one.

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use farewell::config::facts::Facts;
 use farewell::config::fragments::{Source, Untrusted};
-use farewell::plan::gate::{Passage, Plan};
-use farewell::plan::head::Restart;
-use farewell::trigger::Trigger;
+use farewell::model::trigger::Trigger;
+use farewell::plan::load::{Passage, Plan};
+use farewell::plan::settings::Restart;
 use support::Dir;
 use support::installed::Installed;
 

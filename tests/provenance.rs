@@ -115,7 +115,7 @@ fn checksums_are_signed_where_a_key_is_given() {
 fn a_key_that_gpg_does_not_have_is_refused_before_anything_is_built() {
     let keys = Keys::new("release-unknown-keys");
     let copy = Copy::new("release-unknown");
-    let mut script = Command::new(copy.0.0.join("packages/release"));
+    let mut script = Command::new(copy.0.0.join("packer/packages/release"));
     let said = Said::by(
         script
             .args(["--sign", "nobody@farewell.example"])
@@ -137,7 +137,7 @@ fn pins(path: &Path) -> Vec<String> {
 
 #[test]
 fn every_tool_of_a_release_has_a_version_and_hashes() {
-    let lists = Path::new(ROOT).join("packages/tools");
+    let lists = Path::new(ROOT).join("packer/packages/tools");
     let mut tools = BTreeSet::new();
     for list in fs::read_dir(lists).expect("lists") {
         for line in pins(&list.expect("a list").path()) {
@@ -184,7 +184,7 @@ fn a_tool_that_is_not_the_pinned_one_is_not_installed() {
     fs::create_dir(&index).expect("made");
     let hash = wheel(&index);
     // In the place of what the packages are made with, from a directory in the place of the network.
-    let list = copy.0.0.join("packages/tools/packagers.txt");
+    let list = copy.0.0.join("packer/packages/tools/packagers.txt");
     let installs = |hash: &str| {
         fs::write(&list, format!("thing==1.0 --hash=sha256:{hash}\n")).expect("written");
         let mut script = copy.script(&program());
@@ -203,7 +203,7 @@ fn a_tool_that_is_not_the_pinned_one_is_not_installed() {
     assert_eq!((said.code, is_installed), (69, false), "{said:?}");
     assert!(said.stderr.contains("DO NOT MATCH THE HASHES"), "{said:?}");
     assert!(
-        said.stderr.contains("packages/tools/packagers.txt"),
+        said.stderr.contains("packer/packages/tools/packagers.txt"),
         "{said:?}"
     );
     let (said, is_installed) = installs(&hash);
@@ -348,7 +348,7 @@ fn a_rust_without_a_list_of_licences_is_told_and_enough() {
     fs::write(&stand_in, script).expect("written");
     fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("set");
     let path = std::env::var("PATH").expect("PATH");
-    let mut licences = Command::new(Path::new(ROOT).join("packages/licenses"));
+    let mut licences = Command::new(Path::new(ROOT).join("packer/packages/licenses"));
     let said = Said::by(
         licences
             .current_dir(ROOT)

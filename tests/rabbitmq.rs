@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::{Blueprint, Effect};
 use nix::sys::signal::Signal;
 use serde_json::json;

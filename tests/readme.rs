@@ -134,9 +134,13 @@ fn the_readme_knows_every_kind_and_every_member() {
         let row = format!("| `{}` |", kind.name);
         assert!(readme.contains(&row), "{} is missing", kind.name);
     }
-    let registries = farewell::registries::REGISTRIES.iter().map(|it| it.name);
-    let clusters = farewell::clusters::CLUSTERS.iter().map(|it| it.name);
-    let vias = farewell::locks::VIAS.iter().map(|it| it.name);
+    let registries = farewell::steps::deregister::registries::REGISTRIES
+        .iter()
+        .map(|it| it.name);
+    let clusters = farewell::steps::wait_safe::clusters::CLUSTERS
+        .iter()
+        .map(|it| it.name);
+    let vias = farewell::steps::lock::locks::VIAS.iter().map(|it| it.name);
     for (key, names) in [
         ("registry", registries.collect::<Vec<_>>()),
         ("cluster", clusters.collect()),

@@ -33,14 +33,14 @@ use std::fs;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use farewell::cli::Cli;
-use farewell::clusters::CLUSTERS;
-use farewell::config::duration;
-use farewell::locks::VIAS;
-use farewell::plan::head::BUDGET;
-use farewell::registries::REGISTRIES;
+use farewell::app::cli::Cli;
+use farewell::plan::settings::BUDGET;
 use farewell::step::TIMEOUT;
 use farewell::steps::KINDS;
+use farewell::steps::deregister::REGISTRIES;
+use farewell::steps::lock::VIAS;
+use farewell::steps::wait_safe::CLUSTERS;
+use farewell::text::duration;
 
 use keys::{Documented, Member, is_readable};
 use pages::PAGES;
@@ -53,7 +53,7 @@ fn made() -> Vec<(String, String)> {
     let documented = Documented::read();
     let page = |(name, template): (&str, &str)| {
         (
-            format!("manual/{name}"),
+            format!("units/manual/{name}"),
             pages::page(name, template, &documented),
         )
     };

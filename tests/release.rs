@@ -131,10 +131,13 @@ fn a_version_is_the_same_everywhere() {
     let entry = format!("## [{version}] - ");
     let page = format!("\"farewell {version}\"");
     let pages = ["farewell.8", "farewell.toml.5", "farewell.service.8"]
-        .map(|name| format!("manual/{name}"));
+        .map(|name| format!("units/manual/{name}"));
     let other_page = |at: usize| (pages[at].as_str(), page.as_str(), "\"farewell 9.9.9\"");
     let cases: [(&str, &[Change]); 5] = [
-        ("manual/farewell.toml.5 says '9.9.9'", &[other_page(1)]),
+        (
+            "units/manual/farewell.toml.5 says '9.9.9'",
+            &[other_page(1)],
+        ),
         (
             "CHANGELOG.md's newest entry says '9.9.9'",
             &[("CHANGELOG.md", &entry, "## [9.9.9] - ")],
@@ -212,7 +215,7 @@ fn the_same_sources_make_the_same_bytes() {
     // `tests/run --long` builds the program twice, too.
     if std::env::var_os("FAREWELL_TESTS_LONG").is_some() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let said = Said::by(Command::new(root.join("packages/release")).arg("--verify"));
+        let said = Said::by(Command::new(root.join("packer/packages/release")).arg("--verify"));
         assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
         let end = "built twice, the same bytes";
         assert!(said.stdout.contains(end), "{said:?}");

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use farewell::history::store::new_id;
+use farewell::history::state_dir::new_id;
 use nix::sys::signal::Signal::SIGKILL;
 use support::binary::{Binary, step_of};
 use support::cli::wait_until;

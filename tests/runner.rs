@@ -11,13 +11,13 @@ use std::time::Duration;
 use farewell::config::document;
 use farewell::config::facts::Facts;
 use farewell::config::section::{Reading, Secrecy, Section};
-use farewell::event::{Result as RunResult, State};
-use farewell::failure::{Failure, Word};
-use farewell::rehearsal::{Answer, Verdict, rehearse};
+use farewell::model::error::{Failure, Word};
+use farewell::model::event::{Result as RunResult, State};
+use farewell::model::trigger::Trigger;
 use farewell::run::panics::catch_panics;
+use farewell::run::rehearsal::{Answer, Verdict, rehearse};
 use farewell::step::{Action, Effect};
 use farewell::sys::http::Http;
-use farewell::trigger::Trigger;
 use support::acts::{act, deaf, done, plan, run, run_with, step};
 
 #[test]

@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use farewell::config::facts::Facts;
-use farewell::failure::Word;
+use farewell::model::error::Word;
+use farewell::model::trigger::{Diagnosis, Trigger};
 use farewell::step::{Blueprint, Effect};
 use farewell::sys::host;
-use farewell::trigger::{Diagnosis, Trigger};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::binary::{Binary, step_of};

@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farewell::event::{Event, Happening, Result, Stream};
-use farewell::failure::{Failure, Word};
-use farewell::reporter::{News, Reporter};
-use farewell::reporters::terminal::Terminal;
+use farewell::model::error::{Failure, Word};
+use farewell::model::event::{Event, Happening, Result, Stream};
+use farewell::report::dispatch::{News, Reporter};
+use farewell::report::terminal::Terminal;
 use farewell::sys::terminal::{Look, Window};
 use story::{at, begin, end, finished, started, waiting};
 
@@ -90,7 +90,7 @@ fn said(millis: u64, step: usize, line: &str) -> Event {
 fn a_pipe_gets_plain_lines() {
     let paper = Paper::new();
     let mut pipe = terminal(&paper, look(false, 80, 24));
-    farewell::secrets::hide("terminal-secret");
+    farewell::model::secrets::hide("terminal-secret");
     tell(
         &mut pipe,
         &[

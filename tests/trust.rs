@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use farewell::failure::{Failure, Word};
+use farewell::model::error::{Failure, Word};
 use farewell::step::Effect;
 use support::servers::{TlsServer, make_certificates, make_useless_certificates, openssl};
 use support::{Dir, Run, step};

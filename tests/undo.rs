@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use farewell::app::undo::Outcome;
-use farewell::event::Result as RunResult;
-use farewell::history::past;
-use farewell::history::remnant::{Fate, undone};
-use farewell::history::store::new_id;
-use farewell::secrets;
+use farewell::history::pending::{Fate, undone};
+use farewell::history::recorded_run;
+use farewell::history::state_dir::new_id;
+use farewell::model::event::Result as RunResult;
+use farewell::model::secrets;
 use farewell::step::Effect;
 use serde_json::{Value, json};
 use support::sticky::{Peer, Place, act, intent, machine, raise};
@@ -43,7 +43,7 @@ fn what_a_run_left_is_undone_once() {
     assert_eq!((peer.heard().len(), peer.flags().len()), (4, 0));
     let after = fs::read(&record).expect("read");
     assert_eq!(after, before, "the record stays as its run has left it");
-    let past = past::read(&record).expect("whole");
+    let past = recorded_run::read(&record).expect("whole");
     let is_undone = |fate| matches!(fate, Fate::Undone(_));
     assert!(past.remnants.iter().all(|it| is_undone(it.fate)));
 }
@@ -208,7 +208,7 @@ fn a_torn_record_loses_nothing_and_invents_nothing() {
         torn(&other, &whole[..length]);
         let lines = whole[..length].iter().filter(|it| **it == b'\n').count();
         assert_eq!(place.pending().len(), 2 - lines, "cut at {length}");
-        let fates = past::read(&record).expect("whole").remnants;
+        let fates = recorded_run::read(&record).expect("whole").remnants;
         let undone = fates.iter().filter(|it| matches!(it.fate, Fate::Undone(_)));
         assert_eq!(undone.count(), lines, "cut at {length}");
     }

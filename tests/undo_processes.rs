@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use farewell::app::undo::{Outcome, undo};
 use farewell::config::facts::Facts;
-use farewell::history::store::{Admission, Holder};
+use farewell::history::state_dir::{Admission, Holder};
 use farewell::history::survey::Survey;
+use farewell::model::trigger::Trigger;
 use farewell::step::Effect;
 use farewell::sys::host;
-use farewell::trigger::Trigger;
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use serde_json::json;
 use support::cli::{self, Cli, GENEROUS, sh, wait_until};

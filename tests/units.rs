@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use farewell::message::{MESSAGES, Message};
+use farewell::logging::message_id::{MESSAGES, Message};
 use support::Dir;
 use support::program::Said;
 

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use farewell::config::facts::Facts;
-use farewell::deadline::{Deadline, Reason};
-use farewell::failure::{Failure, Word};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::error::{Failure, Word};
+use farewell::model::trigger::Trigger;
 use farewell::step::{Blueprint, Effect};
 use farewell::sys::http::{Endpoint, Http, Request, TlsFiles};
-use farewell::trigger::Trigger;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::binary::{Binary, step_of};

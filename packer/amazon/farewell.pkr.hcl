@@ -156,7 +156,7 @@ locals {
   config   = var.config == "" ? "" : abspath(var.config)
   conf_dir = var.conf_dir == "" ? "" : abspath(var.conf_dir)
 
-  # What packages/release makes beside the binary.
+  # What packer/packages/release makes beside the binary.
   licenses = [for name in fileset(dirname(abspath(var.binary)), "third-party-licenses.txt") : "${dirname(abspath(var.binary))}/${name}"]
 }
 

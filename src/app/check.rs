@@ -1,11 +1,11 @@
 //! `farewell check`: every problem of a configuration.
 
 use super::{complain, count, print, source};
-use crate::cli::{Options, exit};
+use crate::app::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
-use crate::plan::gate::Passage;
-use crate::trigger::Trigger;
+use crate::model::trigger::Trigger;
+use crate::plan::load::Passage;
 
 /// Reads the configuration, looks at every fact in it unless `image` is set, and prints every problem.
 pub fn check(options: &Options, image: bool) -> u8 {

@@ -11,21 +11,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::duration;
+use crate::app::runtime_dir::Kept;
 use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
 use crate::config::problem::Problem;
-use crate::history::store::Store;
-use crate::kept::Kept;
-use crate::lapse;
-use crate::plan::gate::Passage;
-use crate::plan::ordering::{Learnt, Ordering};
-use crate::printable::plain;
-use crate::secrets::mask;
+use crate::history::state_dir::Store;
+use crate::model::secrets::mask;
+use crate::model::trigger::Trigger;
+use crate::plan::load::Passage;
+use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::sys::signals;
 use crate::sys::systemd::{self, UNIT, UNIT_PATH, UnitFiles, chain};
-use crate::sys::workers;
-use crate::trigger::Trigger;
+use crate::sys::threads;
+use crate::text::duration;
+use crate::text::elapsed;
+use crate::text::sanitize::plain;
 
 /// The name of the link.
 const NAME: &str = "farewell-generator";
@@ -62,11 +62,11 @@ pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> 
 
 fn generate(directory: &Path) {
     // A configuration may name a file on a mount that is dead.
-    let asked = match workers::within(PATIENCE, demand) {
+    let asked = match threads::within(PATIENCE, demand) {
         Ok(Some(asked)) => asked,
         Ok(None) => Err(vec![format!(
             "the configuration could not be read within {}",
-            lapse::short(PATIENCE)
+            elapsed::short(PATIENCE)
         )]),
         Err(error) => Err(vec![error.to_string()]),
     };
@@ -161,7 +161,7 @@ fn learnt() -> Learnt {
             let store = Store::locate(None, is_root);
             Kept::for_good(store.directory()).learnt()
         };
-        workers::within(FILES, before).ok().flatten().flatten()
+        threads::within(FILES, before).ok().flatten().flatten()
     })
     .unwrap_or_default()
 }
@@ -169,7 +169,7 @@ fn learnt() -> Learnt {
 /// Adds the units that their files order after farewell.service: before anything was learnt systemd would break the circle
 /// by dropping the start of the application, or the farewell.
 fn without_circles(ordering: &Ordering, mut learnt: Learnt) -> Learnt {
-    let Ok(Some(files)) = workers::within(FILES, || UnitFiles::read(&UNIT_PATH)) else {
+    let Ok(Some(files)) = threads::within(FILES, || UnitFiles::read(&UNIT_PATH)) else {
         tell("the unit files could not be read in time: circles of ordering were not looked for");
         return learnt;
     };

@@ -1,20 +1,18 @@
 //! One function a verb: wires configuration, plan, run and observers.
 
-mod admission;
 mod check;
-mod comeback;
+pub mod cli;
+mod configuration;
 mod generator;
-mod intake;
+mod observers;
 mod plan;
 mod rehearse;
 mod report;
-mod retry;
 mod run;
-mod skip;
+pub mod runtime_dir;
 mod start;
 mod status;
 pub mod undo;
-mod watchers;
 
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
@@ -23,16 +21,16 @@ use std::time::Instant;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Options, Verb, exit};
+use crate::app::cli::{Cli, Options, Verb, exit};
+use crate::app::runtime_dir::Kept;
 use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
-use crate::history::store::Store;
-use crate::kept::Kept;
+use crate::history::state_dir::Store;
+use crate::model::trigger::Diagnosis;
 use crate::run::panics::catch_panics;
 use crate::sys::http::Http;
 use crate::sys::process;
 use crate::sys::signals;
-use crate::trigger::Diagnosis;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -121,7 +119,11 @@ fn print(text: &str) {
 
 /// Prints a message for the operator to standard error.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", crate::secrets::mask(text));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{}",
+        crate::model::secrets::mask(text)
+    );
 }
 
 /// `1 step`, `2 steps`.

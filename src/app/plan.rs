@@ -6,17 +6,17 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{complain, facts, kept, print, source};
-use crate::cli::{Options, exit};
-use crate::config::duration;
+use crate::app::cli::{Options, exit};
 use crate::config::facts::Facts;
-use crate::deadline::{Deadline, Reason};
 use crate::history::line::usec;
-use crate::inspection;
-use crate::plan::gate::{Passage, Plan};
-use crate::plan::ordering::{Learnt, Ordering};
-use crate::plan::sequence::{OnFailure, Step};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::trigger::Trigger;
+use crate::plan::load::{Passage, Plan};
+use crate::plan::steps::{OnFailure, Step};
+use crate::plan::unit_ordering::{Learnt, Ordering};
+use crate::preflight;
 use crate::sys::systemd::Closure;
-use crate::trigger::Trigger;
+use crate::text::duration;
 
 /// What the look at this machine's units may take.
 const MACHINE: Duration = Duration::from_secs(5);
@@ -93,7 +93,7 @@ impl Outlook {
             beside,
             ordering: Ordering::of(plan, facts),
             learnt,
-            stops: inspection::stops(plan, facts, Deadline::after(MACHINE, Reason::Attempt)),
+            stops: preflight::stops(plan, facts, Deadline::after(MACHINE, Reason::Attempt)),
         }
     }
 

@@ -8,20 +8,20 @@ use log::LevelFilter;
 use serde_json::{Value, json};
 
 use super::{complain, count, facts, print, source};
-use crate::cli::{Options, exit};
+use crate::app::cli::{Options, exit};
 use crate::config::facts::Facts;
-use crate::deadline::{Deadline, Reason};
-use crate::event::State;
-use crate::inspection::{self, Inspection, addressed};
 use crate::logging;
-use crate::plan::gate::{Passage, Plan};
-use crate::plan::sequence::Step;
-use crate::printable::{columns, padding, plain};
-use crate::rehearsal::{self, Answer, Verdict};
-use crate::secrets::mask;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::event::State;
+use crate::model::secrets::mask;
+use crate::model::trigger::Trigger;
+use crate::plan::load::{Passage, Plan};
+use crate::plan::steps::Step;
+use crate::preflight::{self, Inspection, addressed};
+use crate::run::rehearsal::{self, Answer, Verdict};
 use crate::sys::terminal::Look;
-use crate::timeline::Style;
-use crate::trigger::Trigger;
+use crate::text::sanitize::{columns, padding, plain};
+use crate::view::timeline::Style;
 
 /// What the look at this machine may take, after the steps had theirs.
 const MACHINE: Duration = Duration::from_secs(15);
@@ -86,7 +86,7 @@ fn inspect(options: &Options, plan: &Plan, facts: &Facts) -> Result<Inspection, 
     }
     let deadline = Deadline::after(MACHINE, Reason::Attempt);
     let peers = addressed::peers(plan, facts, deadline);
-    inspection::inspect(plan, facts, &peers, deadline)
+    preflight::inspect(plan, facts, &peers, deadline)
 }
 
 /// How the lines are laid out.

@@ -3,16 +3,16 @@
 use std::io;
 
 use super::{complain, print, store};
-use crate::cli::{Options, exit};
-use crate::history::past::{self, Past};
-use crate::history::remnant::{Fate, Remnant};
-use crate::history::store::Store;
+use crate::app::cli::{Options, exit};
+use crate::history::pending::{Fate, Remnant};
+use crate::history::recorded_run::{self, Past};
+use crate::history::state_dir::Store;
 use crate::history::summary::Summary;
-use crate::lapse;
-use crate::printable::plain;
 use crate::sys::clock::rfc3339;
 use crate::sys::terminal::Look;
-use crate::timeline::{self, Style};
+use crate::text::elapsed;
+use crate::text::sanitize::plain;
+use crate::view::timeline::{self, Style};
 
 /// Shows one past run, or the list of them.
 pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -> u8 {
@@ -73,7 +73,7 @@ pub fn is_running(store: &Store, id: &str) -> bool {
 pub fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
     // In this order: a run that ends between the two looks is not taken for one that was cut off.
     let running = is_running(store, id);
-    let past = past::read(&store.path(id))?;
+    let past = recorded_run::read(&store.path(id))?;
     let running = running && past.is_cut_off();
     Ok((past, running))
 }
@@ -180,7 +180,7 @@ fn report_list(store: &Store, ids: &[String], as_json: bool) -> u8 {
             summary.trigger,
             summary.result,
             progress.steps.len(),
-            lapse::short(progress.at),
+            elapsed::short(progress.at),
         ));
     }
     exit::OK

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::comeback::{self, Patience};
 use super::undo::Outcome;
+use super::undo::boot_wait::{self, Patience};
 use super::{complain, count, generator, kept, print, source, store};
-use crate::cli::{Options, exit};
+use crate::app::cli::{Options, exit};
+use crate::app::runtime_dir::Kept;
 use crate::config::facts::Facts;
-use crate::deadline::{Deadline, Reason};
-use crate::inspection;
-use crate::inspection::addressed::{self, Addressed};
-use crate::kept::Kept;
 use crate::logging;
-use crate::plan::gate::{Passage, Plan};
-use crate::plan::ordering::{Learnt, Ordering};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::trigger::Trigger;
+use crate::plan::load::{Passage, Plan};
+use crate::plan::unit_ordering::{Learnt, Ordering};
+use crate::preflight;
+use crate::preflight::addressed::{self, Addressed};
 use crate::sys::files;
 use crate::sys::systemd::Manager;
-use crate::trigger::Trigger;
 
 /// How long the units of the sequence are waited for, which may still be starting when this runs at boot.
 const UNITS: Duration = Duration::from_secs(120);
@@ -68,7 +68,7 @@ pub fn start(options: &Options) -> u8 {
     // What is undone still goes by the interfaces that were there before.
     let undone = undo(options, Patience::Limited(UNITS));
     if is_installed && undone == Outcome::Nothing {
-        comeback::wait_for_all(plan, &facts, UNITS);
+        boot_wait::wait_for_all(plan, &facts, UNITS);
     }
     make_room(options);
     // systemd runs the installed configuration, whatever --config says.
@@ -95,7 +95,7 @@ pub fn undo_only(options: &Options, yes: bool) -> u8 {
 }
 
 fn undo(options: &Options, patience: Patience) -> Outcome {
-    let outcome = comeback::undo(options, patience);
+    let outcome = boot_wait::undo(options, patience);
     if outcome == Outcome::Nothing {
         print("farewell start: nothing is to be undone\n");
     }
@@ -172,7 +172,7 @@ fn keep_order(kept: &Kept, plan: &Plan, facts: &Facts, learnt: &Learnt) -> io::R
 /// Learns from systemd what the order of farewell.service needs, before anything is waited for: the machine may end while
 /// its units are starting. Returns whether what was learnt could be kept.
 fn order(options: &Options, plan: &Plan, facts: &Facts) -> bool {
-    let look = || inspection::inspect_order(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
+    let look = || preflight::inspect_order(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
     // Why it cannot be looked at is told later.
     let Ok(inspection) = look() else {
         return true;
@@ -229,7 +229,7 @@ fn reload() {
 /// Looks at what systemd has loaded. Where that is only older than the configuration (cloud-init wrote a drop-in, say), one
 /// daemon-reload makes it new.
 fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_>]) -> bool {
-    let look = || inspection::inspect(plan, facts, peers, Deadline::after(ANSWER, Reason::Attempt));
+    let look = || preflight::inspect(plan, facts, peers, Deadline::after(ANSWER, Reason::Attempt));
     let mut inspected = look();
     if let Ok(inspection) = &inspected {
         learn(options, plan, facts, inspection.learnt.as_ref());
@@ -265,9 +265,9 @@ fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_
 
 /// What may keep a stop from being done, since a unit's own settings let its processes run on.
 fn leftovers(plan: &Plan, facts: &Facts) -> Vec<String> {
-    let stops = inspection::stops(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
+    let stops = preflight::stops(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
     match stops {
-        Ok(stops) => inspection::leftovers(plan, &stops),
+        Ok(stops) => preflight::leftovers(plan, &stops),
         Err(reason) => vec![format!("what the steps stop was not looked at: {reason}")],
     }
 }

@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use super::report::{self, draw, is_running, read, show};
 use super::{complain, print, store};
-use crate::cli::{Options, exit};
-use crate::deadline::{Deadline, Reason};
-use crate::history::past::{self, Past};
-use crate::history::store::Store;
-use crate::reporter::{News, Reporter as _};
-use crate::reporters::terminal::Terminal;
-use crate::snapshot;
-use crate::sys::bus::agent::Snapshot;
-use crate::sys::bus::watch::{Seen, Watch};
+use crate::app::cli::{Options, exit};
+use crate::history::recorded_run::{self, Past};
+use crate::history::state_dir::Store;
+use crate::model::deadline::{Deadline, Reason};
+use crate::report::dbus::interface::Snapshot;
+use crate::report::dbus::snapshot;
+use crate::report::dbus::watch::{Seen, Watch};
+use crate::report::dispatch::{News, Reporter as _};
+use crate::report::terminal::Terminal;
 use crate::sys::files;
 use crate::sys::terminal::Look;
 
@@ -156,7 +156,7 @@ fn follow_record(store: &Store, id: &str) -> u8 {
     let mut heard = 0;
     loop {
         let running = is_running(store, id);
-        let events = match past::events(&store.path(id)) {
+        let events = match recorded_run::events(&store.path(id)) {
             Ok((events, _)) => events,
             Err(error) => return report::unreadable(store, "status", id, &error),
         };

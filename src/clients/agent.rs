@@ -2,11 +2,11 @@
 //!
 //! Source: Consul's documentation, "HTTP API Structure"; Nomad's, "HTTP API".
 
+use crate::clients::http::{Peer, Session, warn_of_secret};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
-use crate::failure::Failure;
-use crate::intent::Keys;
-use crate::peer::{Peer, Session, warn_of_secret};
+use crate::model::error::Failure;
+use crate::model::intent::Keys;
 use crate::step::{Scope, Ties};
 use crate::sys::http::header_value;
 

@@ -2,4 +2,5 @@
 
 pub mod agent;
 pub mod etcd;
+pub mod http;
 pub mod search;

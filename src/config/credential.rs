@@ -4,7 +4,7 @@ use std::env;
 use std::io;
 use std::path::PathBuf;
 
-use crate::sys::{files, trust};
+use crate::sys::{file_trust, files};
 
 /// A credential without the white space at its end, from where systemd puts it or would look for it: see
 /// systemd.exec(5), LoadCredential=.
@@ -27,7 +27,7 @@ pub(super) fn credential(name: &str) -> Result<String, String> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(format!("{}: {error}", path.display())),
             Ok(about) => {
-                trust::keeps_secret(&path, &about)?;
+                file_trust::keeps_secret(&path, &about)?;
                 let text =
                     files::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
                 return Ok(text.trim_end().to_owned());

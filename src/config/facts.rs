@@ -10,11 +10,11 @@ use super::filling::Filling;
 use super::pointer;
 use super::shape::Shape;
 use super::template::{Fact, Part, Template};
-use crate::event;
-use crate::secrets;
+use crate::model::event;
+use crate::model::secrets;
+use crate::model::trigger::{ComesBack, Diagnosis, Trigger};
 use crate::sys::http::encoded;
 use crate::sys::{files, host};
-use crate::trigger::{ComesBack, Diagnosis, Trigger};
 
 /// Values of facts by how they are written: `${ip:eth0}`.
 pub type Values = BTreeMap<String, String>;

@@ -6,7 +6,7 @@ use super::shape::Shape;
 use super::template::Fact;
 use super::url_part::{UrlPart, is_of_file, url_part};
 use crate::sys::http::{encoded, strictly_encoded};
-use crate::sys::{files, trust};
+use crate::sys::{file_trust, files};
 
 /// A text while the facts are put into it.
 pub struct Filling {
@@ -167,7 +167,7 @@ fn whole(fact: &Fact) -> Result<(), String> {
         Fact::File(path) | Fact::Json(path, _) => {
             let path = path.clone();
             files::within(files::PATIENCE, move || {
-                Ok(trust::trusted_or_missing(&path))
+                Ok(file_trust::trusted_or_missing(&path))
             })
             .unwrap_or_else(|error| Err(error.to_string()))
         }
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::config::facts::{Facts, Values};
     use crate::config::template::Template;
-    use crate::trigger::Trigger;
+    use crate::model::trigger::Trigger;
 
     /// `text` with the value in the place of `${env:F}`, or of whatever `fact` is.
     fn filled(shape: Shape, text: &str, fact: &str, value: &str) -> Result<String, String> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{self, Document, Table};
 use super::problem::{Problem, Severity};
-use crate::sys::{files, signals, trust};
+use crate::sys::{file_trust, files, signals};
 
 /// One file of the configuration.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ impl Reader<'_> {
     fn read(&mut self, path: &Path, may_be_missing: bool) -> Option<(PathBuf, String)> {
         let owned = path.to_owned();
         let opened = files::within(files::PATIENCE, move || {
-            let mut opened = trust::open(&owned)?;
+            let mut opened = file_trust::open(&owned)?;
             let text = opened.text();
             Ok((text, opened))
         });
@@ -168,7 +168,7 @@ impl Reader<'_> {
     }
 
     /// Tells what is wrong with what was opened; whether it is to be used.
-    fn judge(&mut self, path: &Path, opened: &trust::Opened) -> bool {
+    fn judge(&mut self, path: &Path, opened: &file_trust::Opened) -> bool {
         let is_refused = self.untrusted == Untrusted::Refused && signals::is_root();
         let is_used = opened.distrust().is_none() || self.untrusted != Untrusted::LeftOut;
         for finding in &opened.findings {
@@ -199,7 +199,7 @@ impl Reader<'_> {
         let mut places: BTreeMap<OsString, Vec<PathBuf>> = BTreeMap::new();
         for directory in directories {
             let looked = directory.clone();
-            match files::within(files::PATIENCE, move || trust::open(&looked)) {
+            match files::within(files::PATIENCE, move || file_trust::open(&looked)) {
                 Ok(opened) => drop(self.judge(directory, &opened)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
@@ -248,7 +248,7 @@ fn names(directory: &Path) -> io::Result<Vec<OsString>> {
 fn warn_of(path: &Path, problems: &mut Vec<Problem>) {
     let owned = path.to_owned();
     // What cannot be opened like this is told where it is read; a pipe has no owner that matters.
-    let opened = files::within(files::PATIENCE, move || trust::open(&owned));
+    let opened = files::within(files::PATIENCE, move || file_trust::open(&owned));
     let findings = opened.map(|it| it.findings).unwrap_or_default();
     problems.extend(
         findings

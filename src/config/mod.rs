@@ -2,7 +2,6 @@
 
 mod credential;
 pub mod document;
-pub mod duration;
 pub mod facts;
 mod filling;
 pub mod fragments;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::printable::plain;
+use crate::text::sanitize::plain;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

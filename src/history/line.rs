@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Copied, Event, Happening, StepName};
-use crate::failure::{Failure, Word};
-use crate::intent::{Intent, Mark};
-use crate::machine::Machine;
+use crate::model::error::{Failure, Word};
+use crate::model::event::{Copied, Event, Happening, StepName};
+use crate::model::intent::{Intent, Mark};
+use crate::model::machine::Machine;
 use crate::sys::clock::rfc3339;
 
 /// The members that a line can have.

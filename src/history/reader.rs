@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::line::{Error, Line};
-use crate::event::{Event, Happening, Purpose, Result, State, StepName};
-use crate::intent::Mark;
+use crate::model::event::{Event, Happening, Purpose, Result, State, StepName};
+use crate::model::intent::Mark;
+use crate::model::trigger::Trigger;
 use crate::sys::clock::parse_rfc3339;
-use crate::trigger::Trigger;
 
 /// A line that is not whole, or is no line of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,10 +129,10 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::failure::{Failure, Word};
     use crate::history::line::Writer;
-    use crate::intent::Intent;
-    use crate::machine::Machine;
+    use crate::model::error::{Failure, Word};
+    use crate::model::intent::Intent;
+    use crate::model::machine::Machine;
 
     #[test]
     fn every_event_survives_its_line() {
@@ -183,7 +183,7 @@ mod tests {
             },
             Happening::Copied {
                 step: 0,
-                copy: crate::event::Copied {
+                copy: crate::model::event::Copied {
                     name: "app/a.log".into(),
                     bytes: 7,
                     sha256: "ab".into(),

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::line::usec;
-use super::past::Past;
-use super::remnant::{Fate, Remnant};
-use crate::event::Copied;
+use super::pending::{Fate, Remnant};
+use super::recorded_run::Past;
+use crate::model::event::Copied;
 use crate::sys::clock::rfc3339;
 
 /// One run. Every member but `reason` and `undo` is always there.

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::remnant::{Fate, Remnant, read};
-use super::store::Store;
-use crate::machine::{Machine, Relation};
+use super::pending::{Fate, Remnant, read};
+use super::state_dir::Store;
+use crate::model::machine::{Machine, Relation};
 
 /// What all records of a store say is pending.
 #[derive(Debug, Default)]

@@ -4,14 +4,14 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::automounts;
-use super::condition;
-use super::errand::{Audience, Errand};
+use super::conditions;
+use super::context::{Audience, Errand};
 use super::panics;
-use crate::deadline::{Deadline, Reason};
-use crate::event::{Copied, Happening, State, Stream};
-use crate::failure::{Failure, Word};
-use crate::intent::{Intent, Mark};
-use crate::plan::sequence::Step;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::event::{Copied, Happening, State, Stream};
+use crate::model::intent::{Intent, Mark};
+use crate::plan::steps::Step;
 use crate::step::{Effect, Pace, Scope, Voice};
 use crate::sys::cancel::{Cancel, Waited};
 
@@ -88,7 +88,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
     let step = &errand.plan.steps[index];
     let unmet = panics::caught(|| {
         automounts::reach(step, &errand.facts, deadline, cancel);
-        condition::unmet(step, &errand.facts, deadline, cancel)
+        conditions::unmet(step, &errand.facts, deadline, cancel)
     });
     match unmet {
         Ok(None) => {}
@@ -195,10 +195,7 @@ fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Fail
         return Ending::failed(attempts, failure);
     }
     let what = match deadline.reason() {
-        Reason::Timeout => format!(
-            "timeout of {}",
-            crate::config::duration::print(step.timeout)
-        ),
+        Reason::Timeout => format!("timeout of {}", crate::text::duration::print(step.timeout)),
         other => other.noun().to_owned(),
     };
     let cause = format!("{} (the {what} was reached)", failure.cause);

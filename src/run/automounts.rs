@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::errand::Errand;
+use super::context::Errand;
 use crate::config::facts::Facts;
-use crate::deadline::{Deadline, Reason};
-use crate::plan::sequence::Step;
-use crate::sys::bus::Trouble;
+use crate::model::deadline::{Deadline, Reason};
+use crate::plan::steps::Step;
 use crate::sys::cancel::{Cancel, Waited};
-use crate::sys::guarded;
+use crate::sys::dbus::Trouble;
 use crate::sys::mounts::{Mount, Mounts};
+use crate::sys::probe;
 use crate::sys::systemd::{self, Manager, escape_path};
 
 /// Between two looks whether something is mounted.
@@ -161,8 +161,8 @@ fn keep(mut places: Vec<&Path>, cancel: &Cancel) {
                 return idle(place).is_some();
             }
             let patience = Deadline::after(PATIENCE, Reason::Attempt);
-            let touched = guarded::exists(place, patience, cancel);
-            !matches!(touched, Err(guarded::Trouble::TimedOut(_)))
+            let touched = probe::exists(place, patience, cancel);
+            !matches!(touched, Err(probe::Trouble::TimedOut(_)))
         });
         let Some(shortest) = places.iter().filter_map(|place| idle(place)).min() else {
             return;

@@ -2,9 +2,10 @@
 
 mod attempts;
 mod automounts;
-pub mod condition;
-pub mod errand;
+pub mod conditions;
+pub mod context;
 pub mod panics;
+pub mod rehearsal;
+mod renewal;
 pub mod runner;
-mod upkeep;
-mod walk;
+mod scheduler;

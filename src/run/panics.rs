@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::failure::{Failure, Word};
-use crate::secrets::mask;
+use crate::model::error::{Failure, Word};
+use crate::model::secrets::mask;
 
 /// What every panic is.
 const DEFECT: &str = "a defect in farewell, please report it";

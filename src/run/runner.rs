@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use super::automounts::Awake;
-use super::errand::Errand;
-use super::walk::{Message, Walk};
+use super::context::Errand;
+use super::scheduler::{Message, Walk};
 
-pub use super::walk::{Control, Outcome};
+pub use super::scheduler::{Control, Outcome};
 
 /// A run that has not begun, and can already be told to stop.
 pub struct Runner {

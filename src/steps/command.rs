@@ -4,15 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clients::http::secret_names;
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
-use crate::deadline::{Deadline, Reason};
-use crate::event::Stream;
-use crate::failure::{Failure, Word};
-use crate::peer::naming;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::event::Stream;
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::cancel::Cancel;
-use crate::sys::guarded::{Obstacle, Trouble};
+use crate::sys::probe::{Obstacle, Trouble};
 use crate::sys::process::{End, Member, Outcome, Process, Refusal, signal_noun};
 
 /// The kind's entry in the table. Its keys:
@@ -70,7 +70,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         let is_plain = value
             .literal()
             .is_some_and(|it| !it.is_empty() && !it.starts_with('/'));
-        if is_plain && naming::credential(name).is_some() {
+        if is_plain && secret_names::credential(name).is_some() {
             section.caution_of_plain_text("environment");
         }
     }

@@ -1,17 +1,17 @@
 //! The kinds of steps.
 
-use crate::step::Kind;
-
 mod command;
 mod copy;
-mod deregister;
+pub mod deregister;
 mod http;
-mod lock;
+pub mod lock;
 mod stop_unit;
 mod wait;
 mod wait_connections;
 mod wait_mounts;
-mod wait_safe;
+pub mod wait_safe;
+
+use crate::step::Kind;
 
 /// All of them.
 pub const KINDS: &[Kind] = &[

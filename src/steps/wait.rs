@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::duration;
 use crate::config::section::Section;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
+use crate::text::duration;
 
 /// The kind's entry in the table. Its keys:
 ///

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::config::section::Section;
-use crate::deadline::{Deadline, Reason};
-use crate::failure::{Failure, Word};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
 use crate::sys::cancel::Waited;
-use crate::sys::connections::{self, Port};
+use crate::sys::tcp_connections::{self, Port};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -112,7 +112,7 @@ fn total(found: &[Port]) -> usize {
 impl WaitConnections {
     /// What each port has.
     fn look(&self) -> Result<Vec<Port>, Failure> {
-        connections::of(&self.ports)
+        tcp_connections::of(&self.ports)
             .map_err(|error| Failure::new(Word::Io, "/proc/net/tcp", error.to_string()))
     }
 

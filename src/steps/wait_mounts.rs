@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::section::{Field, Secrecy, Section, path};
-use crate::deadline::{Deadline, Reason};
-use crate::failure::{Failure, Word};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties, Voice};
 use crate::sys::cancel::Waited;
-use crate::sys::guarded::{self, Trouble};
 use crate::sys::mounts::{Mount, Mounts};
+use crate::sys::probe::{self, Trouble};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -216,7 +216,7 @@ enum Look {
 fn look(path: &Path, sync: bool, scope: &Scope<'_>) -> Look {
     // Before the probe too: when it gets no answer, this is what tells of which mount there is none.
     let mounts = Mounts::read().unwrap_or_default();
-    let probe = match guarded::probe(path, scope.request(), scope.cancel) {
+    let probe = match probe::probe(path, scope.request(), scope.cancel) {
         Ok(probe) => probe,
         Err(Trouble::Cancelled) => return Look::Cancelled,
         Err(trouble) => {
@@ -248,7 +248,7 @@ fn look(path: &Path, sync: bool, scope: &Scope<'_>) -> Look {
         return Look::Good(mount.clone());
     }
     // What it has flushed stays flushed, so it is not begun anew after each request's time.
-    match guarded::sync(&probe.canonical, scope.deadline, scope.cancel) {
+    match probe::sync(&probe.canonical, scope.deadline, scope.cancel) {
         Ok(()) => Look::Good(mount.clone()),
         Err(Trouble::Cancelled) => Look::Cancelled,
         Err(Trouble::TimedOut(_)) => {

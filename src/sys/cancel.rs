@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::deadline::Deadline;
+use crate::model::deadline::Deadline;
 
 /// A switch that is turned once; any number of threads can wait for it, or for it and something else.
 #[derive(Debug)]
@@ -64,7 +64,10 @@ impl Cancel {
 
     /// Waits for `time`, or until the switch is turned.
     pub fn sleep(&self, time: Duration) -> Waited {
-        self.sleep_until(Deadline::after(time, crate::deadline::Reason::Attempt))
+        self.sleep_until(Deadline::after(
+            time,
+            crate::model::deadline::Reason::Attempt,
+        ))
     }
 
     /// Waits until `deadline`, or until the switch is turned.

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::workers;
+use super::threads;
 
 /// The largest file that is read; facts and credentials are small.
 const LIMIT: u64 = 1 << 20;
@@ -26,7 +26,7 @@ pub fn within<T: Send + 'static>(
     patience: Duration,
     access: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    workers::within(patience, access)?
+    threads::within(patience, access)?
         .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
 }
 

@@ -10,7 +10,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrLike as _;
 
 use super::files;
-use crate::machine::Machine;
+use crate::model::machine::Machine;
 
 /// The host's name, as the kernel knows it.
 ///

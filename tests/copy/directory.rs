@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::Effect;
 
 use super::support::cli::{Cli, GENEROUS, json, step};

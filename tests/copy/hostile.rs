@@ -5,7 +5,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::process::Command;
 use std::time::Duration;
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::Effect;
 
 use super::support::Dir;

@@ -15,15 +15,15 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use farewell::config::facts::Facts;
-use farewell::deadline::{Deadline, Reason};
-use farewell::event::{Copied, Stream};
-use farewell::failure::Failure;
-use farewell::intent::{Intent, Mark};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::error::Failure;
+use farewell::model::event::{Copied, Stream};
+use farewell::model::intent::{Intent, Mark};
+use farewell::model::trigger::Trigger;
 use farewell::step::{Blueprint, Effect, Scope, Voice};
 use farewell::sys::cancel::Cancel;
-use farewell::sys::guarded;
 use farewell::sys::http::Http;
-use farewell::trigger::Trigger;
+use farewell::sys::probe;
 
 /// What anything may take that ends by itself, on the slowest machine.
 const TIME: Duration = Duration::from_secs(120);
@@ -72,7 +72,7 @@ impl Copying {
 
     /// To a place as it is written in the configuration.
     fn to(from: &str, to: &str, more: &str) -> Copying {
-        guarded::use_program(env!("CARGO_BIN_EXE_farewell"));
+        probe::use_program(env!("CARGO_BIN_EXE_farewell"));
         let keys = format!("kind = \"copy\"\nfrom = {from}\nto = {to}\n{more}");
         Copying {
             step: support::step(&keys),

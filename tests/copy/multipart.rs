@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::Effect;
 use farewell::sys::digest::sha256;
 

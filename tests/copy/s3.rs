@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use farewell::failure::Word;
+use farewell::model::error::Word;
 use farewell::step::Effect;
 use farewell::sys::http::{EMPTY, Endpoint, Request, Signer};
 

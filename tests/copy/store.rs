@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farewell::config::facts::Facts;
-use farewell::failure::Word;
+use farewell::model::error::Word;
+use farewell::model::trigger::Trigger;
 use farewell::step::Effect;
-use farewell::trigger::Trigger;
 
 use super::support::loopback::{Asked, Loopback, Reply};
 use super::support::servers::dead_url;
@@ -187,7 +187,7 @@ fn of_many_urls_each_is_for_its_file_and_its_key_is_shown_to_nobody() {
     let copying = Copying::to(&format!("{:?}", from.file("a.log")), &to, "");
     let failure = copying.attempt(TIME).expect_err("refused");
     assert_eq!((failure.word, failure.passing), (Word::Refused, false));
-    let shown = farewell::secrets::mask(&failure.to_string()).to_string();
+    let shown = farewell::model::secrets::mask(&failure.to_string()).to_string();
     assert!(
         shown.contains("/p/a.log") && !shown.contains("0123456789abcdef"),
         "{shown}"

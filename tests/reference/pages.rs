@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 
-use farewell::cli::Cli;
+use farewell::app::cli::Cli;
 
 use super::keys::{Documented, Key, Member, doc, sources};
 use super::roff::{code, example, tagged, text};

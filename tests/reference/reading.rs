@@ -27,7 +27,7 @@ fn the_pages_examples_are_configurations_without_a_problem() {
 #[test]
 fn nothing_is_wrong_with_the_pages() {
     for (name, _) in PAGES {
-        let path = place(&format!("manual/{name}"));
+        let path = place(&format!("units/manual/{name}"));
         let mut man = Command::new("man");
         man.args(["--warnings", "-E", "UTF-8", "-l"])
             .arg(&path)
@@ -52,7 +52,7 @@ fn nothing_is_wrong_with_the_pages() {
 
 /// A page as people read it.
 fn shown(name: &str) -> String {
-    read(&format!("manual/{name}")).replace("\\-", "-")
+    read(&format!("units/manual/{name}")).replace("\\-", "-")
 }
 
 #[test]

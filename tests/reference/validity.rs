@@ -89,7 +89,7 @@ fn every_sample_is_valid() {
         "what units/farewell.toml suggests".to_owned(),
         suggested.join("\n"),
     ));
-    let pages = files("manual", ".md")
+    let pages = files("units/manual", ".md")
         .into_iter()
         .chain(["README.md".to_owned()]);
     samples

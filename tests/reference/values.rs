@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use farewell::clusters::CLUSTERS;
-use farewell::locks::VIAS;
-use farewell::registries::REGISTRIES;
+use farewell::model::trigger::Trigger;
 use farewell::steps::KINDS;
-use farewell::trigger::Trigger;
+use farewell::steps::deregister::REGISTRIES;
+use farewell::steps::lock::VIAS;
+use farewell::steps::wait_safe::CLUSTERS;
 
 /// A duration as jiff reads it, or one that a fact makes.
 const DURATION: &str = "^ *(([0-9]+([.,][0-9]+)? *(h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis|milliseconds?|us|µs|usecs?|micros|microseconds?|ns|nsecs?|nanos|nanoseconds?),? *)+|[0-9]+:[0-9][0-9]:[0-9][0-9]) *$|\\$\\{";

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use farewell::event::{Event, Happening, Result, State, StepName};
-use farewell::failure::Failure;
-use farewell::trigger::Trigger;
+use farewell::model::error::Failure;
+use farewell::model::event::{Event, Happening, Result, State, StepName};
+use farewell::model::trigger::Trigger;
 
 /// Something that happened `millis` after the start.
 pub fn at(millis: u64, happening: Happening) -> Event {
@@ -22,8 +22,8 @@ pub fn begin(names: &[&str], budget: u64) -> Event {
         0,
         Happening::RunStarted {
             run: "R1".to_owned(),
-            purpose: farewell::event::Purpose::Farewell,
-            machine: farewell::machine::Machine::default(),
+            purpose: farewell::model::event::Purpose::Farewell,
+            machine: farewell::model::machine::Machine::default(),
             trigger: Trigger::Stop,
             started: std::time::UNIX_EPOCH,
             budget: Duration::from_secs(budget),

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
-use farewell::event::{Happening, State};
-use farewell::failure::{Failure, Word};
-use farewell::plan::gate::{Passage, Plan};
-use farewell::run::errand::{Audience, Errand};
+use farewell::model::error::{Failure, Word};
+use farewell::model::event::{Happening, State};
+use farewell::model::trigger::Trigger;
+use farewell::plan::load::{Passage, Plan};
+use farewell::run::context::{Audience, Errand};
 use farewell::run::panics::catch_panics;
 use farewell::run::runner::{Control, Outcome, Runner};
 use farewell::step::{Action, Effect, Scope};
 use farewell::sys::http::Http;
-use farewell::trigger::Trigger;
 
 /// Keeps everything that it hears.
 #[derive(Default)]

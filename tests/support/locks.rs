@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use farewell::config::facts::Facts;
-use farewell::deadline::{Deadline, Reason};
-use farewell::failure::Failure;
-use farewell::intent::{Chain, Intent};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::error::Failure;
+use farewell::model::intent::{Chain, Intent};
+use farewell::model::trigger::Trigger;
 use farewell::step::{Action, Blueprint, Effect, Scope};
 use farewell::steps::KINDS;
-use farewell::trigger::Trigger;
 
 use super::binary::Binary;
 use super::cli::wait_until;

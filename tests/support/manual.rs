@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-/// The text of a page: `manual/PAGE.md`.
+/// The text of a page: `units/manual/PAGE.md`.
 pub fn page(page: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("manual/{page}.md"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("units/manual/{page}.md"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -23,7 +23,7 @@ pub fn example(page: &str) -> String {
     let mut blocks = blocks(page, "toml");
     assert!(
         !blocks.is_empty(),
-        "manual/{page}.md has no example in TOML"
+        "units/manual/{page}.md has no example in TOML"
     );
     blocks.remove(0)
 }

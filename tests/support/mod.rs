@@ -55,15 +55,15 @@ use std::time::Duration;
 use farewell::config::document;
 use farewell::config::facts::Facts;
 use farewell::config::section::{Check, Reading, Section};
-use farewell::deadline::{Deadline, Reason};
-use farewell::event::Stream;
-use farewell::failure::Failure;
-use farewell::intent::{Intent, Mark};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::error::Failure;
+use farewell::model::event::Stream;
+use farewell::model::intent::{Intent, Mark};
+use farewell::model::trigger::Trigger;
 use farewell::step::{Blueprint, Effect, Scope, Voice};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
 use farewell::sys::http::Http;
-use farewell::trigger::Trigger;
 
 /// Hears what a step tells.
 #[derive(Default)]

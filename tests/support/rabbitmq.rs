@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use farewell::deadline::{Deadline, Reason};
+use farewell::model::deadline::{Deadline, Reason};
 use farewell::sys::http::{Endpoint, Http, Request, TlsFiles};
 use nix::sys::signal::Signal;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! What is released: made by packages/release where it is missing or older than its sources, and changed copies of it.
+//! What is released: made by packer/packages/release where it is missing or older than its sources, and changed copies of it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,24 +11,22 @@ use super::program::Said;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What of a checkout packages/release reads when it builds no program.
-const PACKAGED: [&str; 9] = [
+/// What of a checkout packer/packages/release reads when it builds no program.
+const PACKAGED: [&str; 7] = [
     "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
     "README.md",
-    "manual",
-    "packages",
     "packer",
     "units",
 ];
 
-/// target/dist, as packages/release leaves it.
+/// target/dist, as packer/packages/release leaves it.
 pub fn dist() -> &'static Path {
     static DIST: OnceLock<PathBuf> = OnceLock::new();
     DIST.get_or_init(|| {
-        let mut script = Command::new(Path::new(ROOT).join("packages/release"));
+        let mut script = Command::new(Path::new(ROOT).join("packer/packages/release"));
         let said = Said::by(script.arg("--if-changed"));
         assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
         Path::new(ROOT).join("target/dist")
@@ -99,11 +97,11 @@ impl Copy {
         self
     }
 
-    /// packages/release of this copy, which packages a program, in this release's time.
+    /// packer/packages/release of this copy, which packages a program, in this release's time.
     pub fn script(&self, program: &Path) -> Command {
         let mut time = Command::new("rpm");
         let time = Said::by(time.args(["-qp", "--qf", "%{BUILDTIME}"]).arg(rpm())).stdout;
-        let mut script = Command::new(self.0.0.join("packages/release"));
+        let mut script = Command::new(self.0.0.join("packer/packages/release"));
         script
             .env("SOURCE_DATE_EPOCH", time)
             .arg("--tools")

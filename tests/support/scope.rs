@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use farewell::config::document;
 use farewell::config::facts::Facts;
 use farewell::config::section::{Reading, Section};
-use farewell::deadline::{Deadline, Reason};
-use farewell::event::Stream;
-use farewell::failure::Failure;
-use farewell::intent::{Intent, Mark};
+use farewell::model::deadline::{Deadline, Reason};
+use farewell::model::error::Failure;
+use farewell::model::event::Stream;
+use farewell::model::intent::{Intent, Mark};
+use farewell::model::trigger::Trigger;
 use farewell::step::{Action, Effect, Scope, Voice};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
-use farewell::sys::{guarded, http};
-use farewell::trigger::Trigger;
+use farewell::sys::{http, probe};
 
 /// The door to HTTP, which none of these steps opens.
 fn http() -> http::Http {
@@ -86,7 +86,7 @@ pub fn action(kind: &str, keys: &str) -> Box<dyn Action> {
 }
 
 fn read(kind: &str, keys: &str) -> Result<Box<dyn Action>, Vec<String>> {
-    guarded::use_program(env!("CARGO_BIN_EXE_farewell"));
+    probe::use_program(env!("CARGO_BIN_EXE_farewell"));
     let document::Document { table, errors, .. } = document::parse(keys);
     assert!(errors.is_empty(), "{errors:?}");
     let reading = Reading::new(Path::new("test.toml"), None, None);

@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use farewell::deadline::{Deadline, Reason};
+use farewell::model::deadline::{Deadline, Reason};
 use farewell::sys::http::{Endpoint, Http, Request, TlsFiles};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};

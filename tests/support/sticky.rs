@@ -13,24 +13,24 @@ use super::Dir;
 use super::cli::{GENEROUS, Running};
 use super::servers::{answer, read_request};
 use farewell::app::undo::{Outcome, undo};
-use farewell::broadcast::Broadcast;
 use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
-use farewell::event::{Happening, Purpose, Result as RunResult};
-use farewell::failure::{Failure, Word};
-use farewell::history::remnant::Remnant;
-use farewell::history::store::{Store, new_id};
+use farewell::history::pending::Remnant;
+use farewell::history::state_dir::{Store, new_id};
 use farewell::history::survey::Survey;
-use farewell::intent::{Chain, Intent, Keys};
-use farewell::machine::Machine;
-use farewell::plan::gate::Passage;
-use farewell::reporters::record::Record;
-use farewell::run::errand::{Audience as _, Errand};
+use farewell::model::error::{Failure, Word};
+use farewell::model::event::{Happening, Purpose, Result as RunResult};
+use farewell::model::intent::{Chain, Intent, Keys};
+use farewell::model::machine::Machine;
+use farewell::model::trigger::Trigger;
+use farewell::plan::load::Passage;
+use farewell::report::event_bus::Broadcast;
+use farewell::report::record::Record;
+use farewell::run::context::{Audience as _, Errand};
 use farewell::run::panics::catch_panics;
 use farewell::run::runner::Runner;
 use farewell::step::{Action, Effect, Kind, Scope};
 use farewell::sys::http::Http;
-use farewell::trigger::Trigger;
 
 /// The kind's entry in the tests' table.
 pub const KIND: Kind = Kind {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::failure::{Failure, Word};
-use crate::peer::{Account, Peer, Session, cut, excerpt, unexpected};
-use crate::secrets;
+use crate::clients::http::{Account, Peer, Session, cut, excerpt, unexpected};
+use crate::model::error::{Failure, Word};
+use crate::model::secrets;
 use crate::step::Scope;
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Endpoint, Request, closings};

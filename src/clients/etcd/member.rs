@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::gateway::Gateway;
-use crate::failure::Failure;
+use crate::model::error::Failure;
 use crate::sys::http::Endpoint;
 
 /// A member of the cluster.

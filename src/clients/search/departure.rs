@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::exclusion::Excluded;
 use super::health::Seen;
 use super::{Line, Node, Shard, Target};
-use crate::deadline::{Deadline, Reason};
-use crate::failure::{Failure, Word};
-use crate::intent::{Intent, Keys};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Intent, Keys};
 use crate::step::{Action, Effect, Scope};
 use crate::sys::cancel::Waited;
 

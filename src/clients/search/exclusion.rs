@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Line;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::sys::http::Request;
 
 /// The setting's name.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Line, Node};
-use crate::deadline::{Deadline, Reason};
-use crate::failure::{Failure, Word};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
 use crate::sys::cancel::Waited;
 
 /// How often the cluster is asked.

@@ -14,11 +14,11 @@ pub use shards::Shard;
 
 use serde_json::Value;
 
+use crate::clients::http::{Peer, Session, document, id_form, unexpected};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
-use crate::failure::{Failure, Word};
-use crate::intent::Keys;
-use crate::peer::{Peer, Session, document, form, unexpected};
+use crate::model::error::{Failure, Word};
+use crate::model::intent::Keys;
 use crate::step::{Scope, Ties};
 use crate::sys::http::{Answer, Request};
 use health::Wanted;
@@ -171,7 +171,7 @@ impl Line<'_> {
             let node = |(id, it): (&String, &Value)| {
                 let roles = it["roles"].as_array().map_or(&[][..], Vec::as_slice);
                 Some(Node {
-                    id: form::word(id).ok()?,
+                    id: id_form::word(id).ok()?,
                     name: it["name"].as_str()?.to_owned(),
                     // data, data_hot, data_content …
                     holds_data: (roles.iter().filter_map(Value::as_str))

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::{Line, Node};
-use crate::failure::Failure;
+use crate::model::error::Failure;
 use crate::sys::http::Request;
 
 /// A copy of a shard that is on the node, or on its way from or to it.
@@ -141,7 +141,7 @@ fn obstacle(explanation: &Value) -> Option<Obstacle> {
         causes.join("; ")
     };
     Some(Obstacle {
-        cause: crate::peer::excerpt(cause.as_bytes()),
+        cause: crate::clients::http::excerpt(cause.as_bytes()),
         is_everywhere,
     })
 }

@@ -49,7 +49,7 @@ impl Section<'_> {
                     true => Err(format!(
                         "the secret has fewer than {SHORTEST} characters: it is easy to guess, and wherever its characters \
                          stand in the output of a run, {} is shown instead",
-                        crate::secrets::MASK
+                        crate::model::secrets::MASK
                     )),
                     false => Ok(()),
                 }

@@ -8,9 +8,9 @@ use crate::config::problem::Severity;
 use crate::config::shape::Shape;
 use crate::config::template::{Fact, Part, Template};
 use crate::config::url_part;
-use crate::failure::{Failure, Word};
-use crate::intent::{Datum, Piece};
-use crate::secrets;
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Datum, Piece};
+use crate::model::secrets;
 use crate::sys::systemd::is_unit_name;
 
 /// Whether a string may hold a credential.

@@ -8,7 +8,7 @@ use super::reading::Reading;
 use super::table::Section;
 use crate::config::document::{Located, Table, Value};
 use crate::config::template::{Part, Template};
-use crate::intent::{Datum, Keys};
+use crate::model::intent::{Datum, Keys};
 
 /// Reads `what`, whose values are as [`super::Field::keep`] returns them, with `read`. Text in it is text: it is never
 /// parsed as a template.

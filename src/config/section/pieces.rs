@@ -1,7 +1,7 @@
 //! Facts of a template as a record keeps them, and as they are read again.
 
 use crate::config::template::{Fact, Part};
-use crate::intent::{Piece, Source};
+use crate::model::intent::{Piece, Source};
 
 /// The part of a template that a piece of a record stands for.
 pub(super) fn part(piece: &Piece) -> Part {

@@ -9,7 +9,7 @@ use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::shape::{Shape, Shaped};
 use crate::config::template::Template;
-use crate::secrets;
+use crate::model::secrets;
 
 impl<'a> Section<'a> {
     /// The string as a template; `expected` is what else would be told of.

@@ -6,7 +6,7 @@ use super::field::{Field, Secrecy, plain};
 use super::table::Section;
 use crate::config::document::{Located, Value};
 use crate::config::facts::Facts;
-use crate::failure::Failure;
+use crate::model::error::Failure;
 
 impl Section<'_> {
     /// An integer within `range`.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::field::Secrecy;
 use super::table::Section;
 use crate::config::document::{Located, Value};
-use crate::config::duration;
 use crate::config::suggestion::did_you_mean;
 use crate::config::template::{Fact, Template};
+use crate::text::duration;
 
 impl Section<'_> {
     /// A string that is needed to make the plan: a name, a word, a duration. Facts in it are put in now; `None` also

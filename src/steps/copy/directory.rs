@@ -2,10 +2,10 @@
 
 use super::source::{count, cut, failed, place};
 use super::tally::{Done, Tally, files, size};
-use crate::event::Copied;
-use crate::failure::Failure;
+use crate::model::error::Failure;
+use crate::model::event::Copied;
 use crate::step::{Effect, Scope};
-use crate::sys::copying::{self, Order, Told};
+use crate::sys::copy::{self, Order, Told};
 
 /// Copies what no earlier attempt has copied.
 pub(super) fn copy(
@@ -15,7 +15,7 @@ pub(super) fn copy(
 ) -> Result<Effect, Failure> {
     order.done.clone_from(&done.versions);
     order.cut.clone_from(&done.cut);
-    order.token = copying::token();
+    order.token = copy::token();
     done.cut.push(order.token.clone());
     let mut tally = Tally::new(scope.voice, done);
     let mut hear = |told: Told| match told {
@@ -37,7 +37,7 @@ pub(super) fn copy(
         }
         told => tally.failed(failed(told)),
     };
-    let ended = copying::copy(&order, scope.deadline, scope.cancel, &mut hear);
+    let ended = copy::copy(&order, scope.deadline, scope.cancel, &mut hear);
     if ended.is_ok() {
         tally.ended();
     }

@@ -13,9 +13,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::config::shape::Shape;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
-use crate::sys::copying::{Order, Pattern};
+use crate::sys::copy::{Order, Pattern};
 use place::Place;
 use store::Store;
 use tally::Done;

@@ -1,11 +1,11 @@
 //! What the process that looks for files tells.
 
 use super::tally::failure;
-use crate::deadline::Deadline;
-use crate::failure::{Failure, Word};
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
 use crate::step::Scope;
-use crate::sys::copying::{self, Listed, Order, Told};
-use crate::sys::guarded::Trouble;
+use crate::sys::copy::{self, Listed, Order, Told};
+use crate::sys::probe::Trouble;
 
 /// What was found, and what could not be looked at.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(super) fn find(order: &Order, deadline: Deadline, scope: &Scope<'_>) -> Resu
         Told::Progress(_) | Told::Copied { .. } => {}
         told => found.failures.push(failed(told)),
     };
-    copying::copy(order, deadline, scope.cancel, &mut hear)
+    copy::copy(order, deadline, scope.cancel, &mut hear)
         .map_err(|trouble| cut(order, scope, trouble))?;
     Ok(found)
 }

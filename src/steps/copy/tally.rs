@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::upload::Upload;
-use crate::event::Copied;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
+use crate::model::event::Copied;
 use crate::step::{Effect, Voice};
-use crate::sys::copying::Version;
+use crate::sys::copy::Version;
 
 /// How many files of one step the record lists.
 const LISTED: usize = 1000;

@@ -1,6 +1,6 @@
 //! An upload in parts that has begun.
 
-use crate::sys::copying::Version;
+use crate::sys::copy::Version;
 
 /// What a later attempt needs to go on with it.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{Exchange, ask_instead, is_safe};
-use crate::deadline::{Deadline, Reason};
-use crate::failure::{Failure, Word};
-use crate::peer::{Expectation, Session, unexpected};
+use crate::clients::http::{Expectation, Session, unexpected};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
 use crate::step::{Action, Effect, Scope};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request};

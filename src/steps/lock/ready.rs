@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
+use crate::clients::http::{Expectation, Peer, unexpected};
 use crate::config::facts::Facts;
 use crate::config::section::Section;
-use crate::event::Stream;
-use crate::failure::{Failure, Word};
-use crate::intent::{Datum, Intent, Keys, Mark, READY};
-use crate::peer::{Expectation, Peer, unexpected};
+use crate::model::error::{Failure, Word};
+use crate::model::event::Stream;
+use crate::model::intent::{Datum, Intent, Keys, Mark, READY};
 use crate::step::{Action, Effect, Scope, Voice};
 use crate::sys::http::{Answer, Request};
 

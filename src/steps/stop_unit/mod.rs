@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::section::Field;
 use crate::config::section::{Section, unit_name};
 use crate::config::shape::Shape;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
 use crate::sys::signals;
 use crate::sys::systemd::{self, Closure};

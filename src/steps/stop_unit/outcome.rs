@@ -2,7 +2,7 @@
 
 use super::place::{Phase, Place};
 use super::stop::Stop;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::step::Effect;
 use crate::sys::systemd::{Cause, Spare};
 

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::failure::Failure;
-use crate::lapse;
+use crate::model::error::Failure;
 use crate::sys::systemd::{Member, Process, UnitState, control_group, remaining};
+use crate::text::elapsed;
 
 /// How many processes are named of a unit.
 const NAMED: usize = 5;
@@ -106,7 +106,7 @@ impl Place {
             return format!("{name} is down, but {processes} run on ({setting})");
         }
         let since = self.since.map_or_else(String::new, |since| {
-            format!(" for {}", lapse::whole(since.elapsed()))
+            format!(" for {}", elapsed::whole(since.elapsed()))
         });
         if !self.busy.is_empty() {
             let busy = self.busy.join(", ");

@@ -2,10 +2,10 @@
 
 use super::StopUnit;
 use super::talk::Talk;
-use crate::config::duration;
 use crate::config::suggestion::did_you_mean;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::sys::systemd::{self, Cause, Closure, Member, Spare, Unit};
+use crate::text::duration;
 
 /// One sentence on the units; what may go wrong is told as warnings.
 pub(super) fn told(

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Manner;
 use super::place::{Phase, Place};
 use super::talk::Talk;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::step::Effect;
-use crate::sys::bus::Trouble;
 use crate::sys::cancel::Waited;
+use crate::sys::dbus::Trouble;
 use crate::sys::holders::holders;
 use crate::sys::systemd::{self, Cause, Closure, Permission};
 

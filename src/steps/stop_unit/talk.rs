@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::deadline::{Deadline, Reason};
-use crate::failure::Failure;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::Failure;
 use crate::step::Scope;
-use crate::sys::bus::Trouble;
 use crate::sys::cancel::Waited;
+use crate::sys::dbus::Trouble;
 use crate::sys::systemd::Manager;
 
 /// Before a question is asked again.

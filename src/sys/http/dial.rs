@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers};
 use super::connection::{Connection, Socket, end};
 use super::names::Names;
 use super::ways::Ways;
-use crate::sys::workers;
+use crate::sys::threads;
 
 /// The least time for one address.
 const LEAST: Duration = Duration::from_millis(10);
@@ -233,7 +233,7 @@ fn unix(path: &Path, until: Instant) -> Result<Socket, Unconnected> {
     let unconnected = |cause: String, is_late| Unconnected { cause, is_late };
     let path = path.to_owned();
     let left = until.saturating_duration_since(Instant::now());
-    match workers::within(left, move || UnixStream::connect(path)) {
+    match threads::within(left, move || UnixStream::connect(path)) {
         Ok(Some(Ok(stream))) => Ok(Socket::Unix(stream)),
         Ok(Some(Err(error))) => Err(unconnected(error.to_string(), false)),
         Ok(None) => Err(unconnected("no connection in time".to_owned(), true)),

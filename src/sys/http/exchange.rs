@@ -9,8 +9,8 @@ use super::{
     Answer, BODY_LIMIT, BYTE_ORDER_MARK, Endpoint, IDLE, Read, Request, TlsFiles, connection,
     endpoint, outcome,
 };
-use crate::deadline::Deadline;
-use crate::failure::{Failure, Word};
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
 
 /// Until when the parts of an exchange must have ended.
 #[derive(Clone, Copy, Debug)]

@@ -32,9 +32,9 @@ pub use signature::{EMPTY, Signer};
 pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
-use crate::deadline::Deadline;
-use crate::failure::{Failure, Word};
-use crate::sys::workers;
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
+use crate::sys::threads;
 use dial::{Dial, Place};
 use exchange::{Call, Way};
 use names::Names;
@@ -319,7 +319,7 @@ fn load(
     };
     let patience = deadline.left().ok_or_else(late)?;
     let files = tls.clone();
-    workers::within(patience, move || files.load())
+    threads::within(patience, move || files.load())
         .map_err(|error| Failure::new(Word::Io, endpoint.to_string(), error.to_string()))?
         .ok_or_else(late)?
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::sys::workers;
+use crate::sys::threads;
 
 /// As many addresses of a name as are tried.
 const MOST: usize = 16;
@@ -77,7 +77,7 @@ impl Names {
             }
             found
         };
-        match workers::within(patience, look_up)? {
+        match threads::within(patience, look_up)? {
             Some(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
             Some(Ok(_)) => Err(unresolved("has no address")),
             Some(Err(error)) => Err(unresolved(error)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::dial::Unconnected;
 use super::{TlsFiles, refusal};
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 
 /// Whether the peer closed the connection before its answer, as it may do with one that was idle.
 pub(super) fn is_closed(error: &ureq::Error) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::Body;
 
 use super::{Answer, BODY_LIMIT, TlsFiles, exchange, outcome};
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 
 /// What whoever hears a line wants then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::trust::Trust;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::sys::clock::rfc3339;
-use crate::sys::{files, trust};
+use crate::sys::{file_trust, files};
 
 /// The files that a connection over TLS needs, and the name that the server must prove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -193,7 +193,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
 /// Why a key is no secret. It is used all the same: a mode is no reason to miss a step on the last day.
 fn exposed(path: &Path) -> Option<Failure> {
     let about = fs::metadata(path).ok()?;
-    let cause = trust::keeps_secret(path, &about).err()?;
+    let cause = file_trust::keeps_secret(path, &about).err()?;
     Some(Failure::new(Word::Tls, "the key", cause))
 }
 

@@ -6,9 +6,9 @@ use std::process::{Child, ChildStderr, ChildStdout};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::event::Stream;
-use crate::secrets;
-use crate::sys::workers::{self, Next};
+use crate::model::event::Stream;
+use crate::model::secrets;
+use crate::sys::threads::{self, Next};
 
 /// The longest line, in bytes.
 const LINE: usize = 64 << 10;
@@ -73,7 +73,7 @@ impl Output {
     pub fn drain(&mut self) {
         fn drop_all(mut pipe: impl io::Read + Send + 'static) {
             // Without a thread the pipe is closed; who writes to it hears of that.
-            let _ = workers::start(move || -> Next {
+            let _ = threads::start(move || -> Next {
                 let _ = io::copy(&mut pipe, &mut io::sink());
                 Box::new(|| {})
             });

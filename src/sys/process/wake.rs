@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use signal_hook::SigId;
 use signal_hook::low_level::{pipe, unregister};
 
-use crate::deadline::Deadline;
+use crate::model::deadline::Deadline;
 use crate::sys::cancel::{Cancel, Waited, millis};
 
 /// What a thread that has just begun still gets when the run is told to stop.
@@ -126,7 +126,7 @@ impl Drop for Wake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::Reason;
+    use crate::model::deadline::Reason;
     use std::sync::mpsc;
 
     #[test]

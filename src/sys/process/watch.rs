@@ -12,8 +12,8 @@ use super::group::Group;
 use super::output::Output;
 use super::wake::Wake;
 use super::{End, Member, Outcome, Process, Refusal};
-use crate::deadline::Deadline;
-use crate::event::Stream;
+use crate::model::deadline::Deadline;
+use crate::model::event::Stream;
 use crate::sys::cancel::Cancel;
 
 /// The shortest time between TERM and KILL of a child that is told to stop.

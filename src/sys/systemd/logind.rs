@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use zbus::OwnedVariant;
 
-use crate::deadline::Deadline;
-use crate::sys::bus::{Bus, Trouble};
+use crate::model::deadline::Deadline;
+use crate::sys::dbus::{Bus, Trouble};
 
 const NAME: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type};
 
 use super::unit::{Unit, UnitState, own_interface};
-use crate::deadline::Deadline;
-use crate::sys::bus::{Bus, Trouble};
+use crate::model::deadline::Deadline;
+use crate::sys::dbus::{Bus, Trouble};
 use crate::sys::signals;
 
 /// Where PID 1 listens itself, for root alone, whether there is a bus or not.

@@ -19,8 +19,8 @@ mod version;
 use std::fs;
 use std::path::Path;
 
-use crate::deadline::Deadline;
-use crate::sys::bus::Trouble;
+use crate::model::deadline::Deadline;
+use crate::sys::dbus::Trouble;
 use crate::sys::signals;
 
 pub use boot::{Around, Standing, starts_at_boot};

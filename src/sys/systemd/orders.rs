@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::chain::chain;
 use super::manager::Manager;
-use crate::deadline::Deadline;
-use crate::sys::bus::Trouble;
+use crate::model::deadline::Deadline;
+use crate::sys::dbus::Trouble;
 
 /// What units are ordered after, each of them asked for once.
 pub struct Orders<'a> {

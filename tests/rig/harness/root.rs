@@ -15,9 +15,8 @@ use crate::support::roots;
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What is installed beside the binary, and what makes the layer.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 6] = [
     "units",
-    "manual",
     "packer",
     "README.md",
     "CHANGELOG.md",

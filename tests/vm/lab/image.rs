@@ -16,14 +16,7 @@ const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const CHECKOUT: &str = "/root/farewell";
 
 /// What of the checkout they find there: what is installed beside the binary, and how.
-const SOURCES: [&str; 6] = [
-    "units",
-    "manual",
-    "packer",
-    "README.md",
-    "CHANGELOG.md",
-    "LICENSE",
-];
+const SOURCES: [&str; 5] = ["units", "packer", "README.md", "CHANGELOG.md", "LICENSE"];
 
 /// A file of an image.
 #[derive(Clone, Hash)]

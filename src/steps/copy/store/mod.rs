@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use super::place::{self, Place};
 use super::tally::{files, size};
+use crate::clients::http::{Peer, Session, excerpt, parameters, unexpected};
 use crate::config::section::{Field, Secrecy, Section, plain};
-use crate::failure::{Failure, Word};
-use crate::peer::{Peer, Session, excerpt, parameters, unexpected};
-use crate::secrets;
+use crate::model::error::{Failure, Word};
+use crate::model::secrets;
 use crate::step::Scope;
 use crate::sys::clock;
 use crate::sys::http::{Answer, EMPTY, Endpoint, Request, Signer};

@@ -4,8 +4,8 @@
 use super::super::upload::Upload;
 use super::put::{Transfer, Trouble};
 use super::{refusal, tagged};
-use crate::failure::{Failure, Word};
-use crate::sys::copying::Listed;
+use crate::model::error::{Failure, Word};
+use crate::sys::copy::Listed;
 use crate::sys::digest::{Sha256, hexadecimal, sha256};
 use crate::sys::http::{Answer, Endpoint, Request};
 

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::super::place::address_of;
 use super::{Opened, refusal};
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
 use crate::step::Scope;
-use crate::sys::copying::{Feed, Listed, Pace, Unread};
+use crate::sys::copy::{Feed, Listed, Pace, Unread};
 use crate::sys::digest::Sha256;
 use crate::sys::http::{Answer, EMPTY, Endpoint, Limits, Request};
 

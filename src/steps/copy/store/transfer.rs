@@ -13,10 +13,10 @@ use super::super::upload::Upload;
 use super::Store;
 use super::multipart::THRESHOLD;
 use super::put::{Transfer, Trouble};
-use crate::event::Copied;
-use crate::failure::{Failure, Word};
+use crate::model::error::{Failure, Word};
+use crate::model::event::Copied;
 use crate::step::{Effect, Scope};
-use crate::sys::copying::{Listed, Pace, Version};
+use crate::sys::copy::{Listed, Pace, Version};
 
 /// How many files are sent at once.
 const CONNECTIONS: usize = 8;

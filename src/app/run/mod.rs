@@ -1,0 +1,243 @@
+//! `farewell run`: one run from its trigger to its record.
+
+mod single_instance;
+mod skip;
+pub mod trigger;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use log::{Level, LevelFilter};
+
+use super::configuration::{self, Intake};
+use super::{complain, observers, store};
+use crate::app::cli::{Options, exit};
+use crate::app::run::trigger::{Inquiry, Occasion};
+use crate::config::problem::Problem;
+use crate::history::state_dir as records;
+use crate::history::state_dir::{Holder, Store};
+use crate::logging::message_id;
+use crate::logging::{self, Sink};
+use crate::model::event::{self, Happening, Purpose};
+use crate::model::trigger::Trigger;
+use crate::plan::settings::{BUDGET, CLOSING, Restart};
+use crate::report::console::Console;
+use crate::report::dbus as dbus_reporter;
+use crate::report::event_bus::Broadcast;
+use crate::report::record::Record;
+use crate::report::systemd::Systemd;
+use crate::run::context::{Audience, Errand};
+use crate::run::runner::{Outcome, Runner};
+use crate::sys::systemd::is_command_of_unit;
+use crate::sys::{dbus, host, process, signals};
+use single_instance::Entry;
+
+/// Runs the sequence.
+pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
+    let sink = logging::install(LevelFilter::Warn);
+    let runner = Runner::default();
+    let control = runner.control();
+    let told = Arc::new(AtomicBool::new(false));
+    let telling = told.clone();
+    let listening = signals::on_stop(move || {
+        if telling.swap(true, Ordering::Relaxed) {
+            control.stop_at_once();
+        } else {
+            control.stop();
+        }
+    });
+    if let Err(error) = listening {
+        complain(&format!(
+            "farewell run: signals cannot be caught, so it cannot be told to stop: {error}"
+        ));
+    }
+    let started = SystemTime::now();
+    let id = records::new_id(started);
+    let smallest = || {
+        let intake = configuration::take(options, Trigger::Stop.into(), &id);
+        (
+            intake.map_or(BUDGET, |it| it.plan.smallest_budget()),
+            CLOSING,
+        )
+    };
+    let inquiry = Inquiry {
+        begun,
+        budget: &smallest,
+        is_told_to_stop: &|| told.load(Ordering::Relaxed),
+    };
+    let occasion = trigger.map_or_else(|| Occasion::find_out(&inquiry), Occasion::given);
+    let mut intake = configuration::take(options, occasion.cause.diagnosis(), &id);
+    let restart = intake
+        .as_ref()
+        .map_or(Restart::Skip, |it| it.plan.restart());
+    let before = occasion.cause;
+    let Some(occasion) = skip::unless_skipped(occasion, restart, &inquiry, sink) else {
+        observers::flush_log();
+        return exit::OK;
+    };
+    let diagnosis = occasion.cause.diagnosis();
+    let trigger = diagnosis.trigger();
+    if occasion.cause != before {
+        intake = configuration::take(options, diagnosis, &id);
+    }
+    let Intake {
+        plan,
+        facts,
+        warnings,
+    } = match intake {
+        Ok(intake) => intake,
+        Err(problems) => return refuse(&problems, sink),
+    };
+    let fields = [
+        ("FAREWELL_RUN", id.as_str()),
+        ("FAREWELL_TRIGGER", trigger.as_str()),
+    ];
+    let text = format!("trigger {trigger}: {}", occasion.seen);
+    let level = match occasion.is_unknown() {
+        true => Level::Warn,
+        false => Level::Info,
+    };
+    message_id::TRIGGER.log(level, &text, &fields);
+    let store = store(options);
+    let holder = Holder::this(&id, is_command_of_unit());
+    let entry = match single_instance::admit(&store, &holder) {
+        Ok(entry) => entry,
+        Err(message) => {
+            complain(&message);
+            return exit::CUT_SHORT;
+        }
+    };
+    let broadcast = Arc::new(Broadcast::new(begun));
+    broadcast.know(store.clone(), host::machine());
+    add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
+    add_dbus(&broadcast, begun, holder.by_systemd);
+    // On a machine that stays up the console is somebody's screen.
+    let goes_down = trigger != Trigger::Stop && holder.by_systemd;
+    if let Some(console) = goes_down.then(Console::new).flatten() {
+        let every = Some(Console::EVERY);
+        observers::add_one(&broadcast, "console", every, Box::new(console));
+    }
+    let (held, warning) = match entry {
+        Entry::Alone(held) => (Some(held), None),
+        Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
+    };
+    broadcast.hear(Happening::RunStarted {
+        run: id,
+        purpose: Purpose::Farewell,
+        machine: host::machine(),
+        trigger,
+        started,
+        budget: plan.budget(trigger),
+        reserve: plan.reserve(trigger),
+        steps: plan.names(),
+    });
+    let unknown = (occasion.is_unknown()).then(|| {
+        format!(
+            "it is not known what kind of shutdown this is: {}",
+            occasion.seen
+        )
+    });
+    (unknown.into_iter().chain(warnings).chain(warning))
+        .for_each(|message| broadcast.hear(Happening::Warning { message }));
+    let errand = Arc::new(Errand {
+        plan,
+        trigger,
+        begun,
+        facts,
+        http: super::http(super::kept(options)),
+        audience: broadcast.clone(),
+    });
+    let mut outcome = runner.run(&errand).unwrap_or_else(|error| {
+        let reason = Some(format!("nothing was run: {error}"));
+        Outcome {
+            result: event::Result::CutShort,
+            reason,
+        }
+    });
+    tell_unrecorded(&broadcast, &errand, &mut outcome);
+    let result = outcome.result;
+    broadcast.hear(Happening::RunFinished {
+        result,
+        reason: outcome.reason,
+    });
+    // Nothing that a step started outlives the run, whatever the step could see to.
+    process::kill_all();
+    observers::close(&broadcast);
+    drop(held);
+    match result {
+        event::Result::Ok => exit::OK,
+        event::Result::Failed => exit::FAILED,
+        event::Result::CutShort => exit::CUT_SHORT,
+    }
+}
+
+/// Tells what the run has left that `farewell start` will not know of: that did not go well.
+fn tell_unrecorded(broadcast: &Broadcast, errand: &Errand, outcome: &mut Outcome) {
+    let unrecorded = broadcast.unrecorded();
+    for (step, noun) in &unrecorded {
+        let name = errand.plan.steps.get(*step).map_or("", |it| &it.name);
+        let message = format!(
+            "step {name}: {noun} is not in the record, which could not be written: `farewell start` will not undo it; \
+             undo it by hand"
+        );
+        broadcast.hear(Happening::Warning { message });
+    }
+    if !unrecorded.is_empty() && outcome.result == event::Result::Ok {
+        outcome.result = event::Result::Failed;
+        let reason = "the record could not be written, and what is to be undone is not in it";
+        outcome.reason = Some(reason.to_owned());
+    }
+}
+
+/// There is nothing that could be run.
+fn refuse(problems: &[Problem], sink: Sink) -> u8 {
+    let told = problems.iter().map(ToString::to_string).chain([
+        "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`".to_owned(),
+    ]);
+    for text in told {
+        match sink {
+            Sink::Journal => message_id::RUN_REFUSED.log(Level::Error, &text, &[]),
+            Sink::Lines => complain(&text),
+        }
+    }
+    observers::flush_log();
+    exit::CONFIG
+}
+
+/// Puts everybody to work who has somebody to tell. Who was `warned` of the state directory does not hear of it again.
+fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: bool) {
+    // Weak, since the broadcast owns the reporter's thread.
+    let audience = Arc::downgrade(broadcast);
+    let complain = move |message: String| {
+        if let Some(audience) = audience.upgrade().filter(|_| !warned) {
+            audience.hear(Happening::Warning { message });
+        }
+    };
+    let record = Record::new(store, broadcast.written(), Box::new(complain));
+    observers::add_one(broadcast, "record", None, Box::new(record));
+    observers::add(broadcast, sink);
+    if let Some(systemd) = Systemd::new() {
+        let every = Some(Systemd::EVERY);
+        observers::add_one(broadcast, "systemd", every, Box::new(systemd));
+    }
+}
+
+/// Puts the reporter on D-Bus to work where it may have the name: the policy gives it to root alone, and a bus that was
+/// named is the caller's own. A run by hand, on a machine without the policy, goes without it and says nothing.
+fn add_dbus(broadcast: &Arc<Broadcast>, begun: Instant, by_systemd: bool) {
+    let named = dbus::is_named();
+    if !signals::is_root() && !named {
+        return;
+    }
+    let audience = Arc::downgrade(broadcast);
+    let complain = move |cause: String| {
+        let message = format!("this run cannot be seen on D-Bus: {cause}");
+        match audience.upgrade().filter(|_| by_systemd || named) {
+            Some(audience) => audience.hear(Happening::Warning { message }),
+            None => log::debug!("{message}"),
+        }
+    };
+    let begin = |at_work| dbus_reporter::begin(begun, Box::new(complain), at_work);
+    observers::added("D-Bus", broadcast.add_desk(begin));
+}

@@ -1,0 +1,262 @@
+//! Why a run takes place, found out from systemd's job list: the environment of `ExecStop=` says nothing of it.
+
+mod inquiry;
+
+use std::time::Duration;
+
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::trigger::{Diagnosis, Trigger};
+use crate::sys::package_manager;
+use crate::sys::systemd::{self, Job};
+
+use inquiry::Answer;
+pub use inquiry::Inquiry;
+
+/// How long dpkg may take to tell about the package.
+const DPKG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What an unknown shutdown means, told wherever one is.
+const UNKNOWN: &str =
+    "it counts as poweroff: locks are released, and what deletes for good is skipped";
+
+/// The targets that end the system, and what they mean; see systemd.special(7).
+const ENDS: [(&str, Trigger); 5] = [
+    ("poweroff.target", Trigger::Poweroff),
+    ("reboot.target", Trigger::Reboot),
+    ("halt.target", Trigger::Halt),
+    ("kexec.target", Trigger::Kexec),
+    ("soft-reboot.target", Trigger::SoftReboot),
+];
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A farewell.
+    Farewell(Diagnosis),
+    /// The unit is restarted, or its package changed: no farewell, unless the configuration says so.
+    Restart,
+}
+
+impl Cause {
+    /// The trigger's word, or `restart`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Farewell(diagnosis) => diagnosis.trigger().as_str(),
+            Cause::Restart => "restart",
+        }
+    }
+
+    /// Why the run takes place: a restart that is one has `stop`.
+    pub fn diagnosis(self) -> Diagnosis {
+        match self {
+            Cause::Farewell(diagnosis) => diagnosis,
+            Cause::Restart => Trigger::Stop.into(),
+        }
+    }
+}
+
+/// Why a run takes place, and from what that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Occasion {
+    /// What the run is for.
+    pub cause: Cause,
+    /// What was seen: "poweroff.target has a start job".
+    pub seen: String,
+}
+
+impl Occasion {
+    fn new(cause: Cause, seen: impl Into<String>) -> Occasion {
+        let seen = seen.into();
+        Occasion { cause, seen }
+    }
+
+    fn farewell(trigger: Trigger, seen: impl Into<String>) -> Occasion {
+        Occasion::new(Cause::Farewell(trigger.into()), seen)
+    }
+
+    fn unknown_shutdown(seen: &str) -> Occasion {
+        let cause = Cause::Farewell(Diagnosis::UnknownShutdown);
+        Occasion::new(cause, format!("{seen}; {UNKNOWN}"))
+    }
+
+    /// What `--trigger` says.
+    pub fn given(word: &str) -> Occasion {
+        let cause = Trigger::parse(word).map_or(Cause::Restart, |it| Cause::Farewell(it.into()));
+        Occasion::new(cause, "given with --trigger")
+    }
+
+    /// Whether this is a shutdown of which nobody says what kind it is.
+    pub fn is_unknown(&self) -> bool {
+        self.cause == Cause::Farewell(Diagnosis::UnknownShutdown)
+    }
+
+    /// Looks why this process runs. Takes no longer than `inquiry` allows, and a little for dpkg, whatever PID 1 does.
+    pub fn find_out(inquiry: &Inquiry<'_>) -> Occasion {
+        match Found::of_jobs(inquiry) {
+            Found::Silence(seen) => Occasion::unknown_shutdown(&seen),
+            Found::Seen(occasion, IsStopJob(false)) => occasion,
+            Found::Seen(occasion, IsStopJob(true)) => {
+                let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
+                match package_manager::change_under_way(dpkg) {
+                    Some(change) => {
+                        let seen = format!("dpkg is at work on the package ({change})");
+                        Occasion::new(Cause::Restart, seen)
+                    }
+                    None => occasion,
+                }
+            }
+        }
+    }
+
+    /// The shutdown that has begun by now, if one has: it may come while a run leaves itself out, and is not told
+    /// again. Silence is none: what was seen before holds then.
+    pub fn shutdown_by_now(inquiry: &Inquiry<'_>) -> Option<Occasion> {
+        let Found::Seen(occasion, _) = Found::of_jobs(inquiry) else {
+            return None;
+        };
+        let is_end = matches!(occasion.cause, Cause::Farewell(it) if it.trigger() != Trigger::Stop);
+        is_end.then_some(occasion)
+    }
+}
+
+/// Whether systemd's jobs say that only the unit is stopped, by whomever.
+struct IsStopJob(bool);
+
+/// What came of looking.
+enum Found {
+    Seen(Occasion, IsStopJob),
+    /// Nobody has said anything; who was asked, and for how long.
+    Silence(String),
+}
+
+impl Found {
+    fn of_jobs(inquiry: &Inquiry<'_>) -> Found {
+        let stop = |seen| Found::Seen(Occasion::farewell(Trigger::Stop, seen), IsStopJob(false));
+        if !systemd::is_booted() {
+            return stop("systemd does not run here");
+        }
+        if !systemd::is_command_of_unit() {
+            return stop("started by hand");
+        }
+        let own = systemd::unit_of("self").unwrap_or_else(|| systemd::UNIT.to_owned());
+        let (jobs, state) = match inquiry.ask() {
+            Answer::Queue(jobs, state) => (jobs, state),
+            Answer::Kind(trigger) => {
+                let seen = format!("systemd does not say why, and logind prepares for {trigger}");
+                return Found::Seen(Occasion::farewell(trigger, seen), IsStopJob(false));
+            }
+            Answer::Nothing(seen) => return Found::Silence(seen),
+        };
+        match judge(&jobs, &state, &own) {
+            Some(occasion) => {
+                let is_stop = occasion.cause == Cause::Farewell(Trigger::Stop.into());
+                let is_stop_job = is_stop && state != "maintenance";
+                Found::Seen(occasion, IsStopJob(is_stop_job))
+            }
+            None => {
+                let seen = "the system is stopping, with a target of its own";
+                let occasion = match inquiry.kind_of_shutdown() {
+                    Some(trigger) => Occasion::farewell(
+                        trigger,
+                        format!("{seen}, and logind prepares for {trigger}"),
+                    ),
+                    None => Occasion::unknown_shutdown(seen),
+                };
+                Found::Seen(occasion, IsStopJob(false))
+            }
+        }
+    }
+}
+
+/// The target with a start job that ends the system, if there is one.
+fn end(jobs: &[Job]) -> Option<(&'static str, Trigger)> {
+    let starts = |target: &str| {
+        let is_it = |job: &Job| job.unit == target && job.kind == "start";
+        jobs.iter().any(is_it)
+    };
+    ENDS.into_iter().find(|(target, _)| starts(target))
+}
+
+/// What the jobs and the state of the system come to; `None` for a shutdown that none of the known targets makes.
+fn judge(jobs: &[Job], state: &str, own: &str) -> Option<Occasion> {
+    // Before its own job: a shutdown that comes during a restart turns that into a stop, or has not done so yet.
+    if let Some((target, trigger)) = end(jobs) {
+        let seen = format!("{target} has a start job");
+        return Some(Occasion::farewell(trigger, seen));
+    }
+    if state == "stopping" {
+        return None;
+    }
+    let is_restarted = |job: &Job| job.unit == own && job.kind == "restart";
+    if jobs.iter().any(is_restarted) {
+        let seen = format!("{own} has a restart job");
+        return Some(Occasion::new(Cause::Restart, seen));
+    }
+    let seen = match state {
+        "maintenance" => "the system goes to rescue mode".to_owned(),
+        _ => format!("only {own} is stopped"),
+    };
+    Some(Occasion::farewell(Trigger::Stop, seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_tell_the_trigger() {
+        let job = |unit: &str, kind: &str| Job {
+            unit: unit.to_owned(),
+            kind: kind.to_owned(),
+            state: "waiting".to_owned(),
+        };
+        let known = |trigger: Trigger| Cause::Farewell(trigger.into());
+        let own = "farewell.service";
+        let ends = ENDS.map(|(target, trigger)| {
+            let jobs = vec![
+                job(own, "stop"),
+                job("umount.target", "start"),
+                job(target, "start"),
+            ];
+            (jobs, "stopping", Some(known(trigger)))
+        });
+        let others = [
+            (
+                vec![job(own, "stop")],
+                "running",
+                Some(known(Trigger::Stop)),
+            ),
+            (
+                vec![job(own, "stop"), job("poweroff.target", "verify-active")],
+                "degraded",
+                Some(known(Trigger::Stop)),
+            ),
+            (vec![job(own, "restart")], "running", Some(Cause::Restart)),
+            (
+                vec![job("other.service", "restart"), job(own, "stop")],
+                "running",
+                Some(known(Trigger::Stop)),
+            ),
+            (
+                vec![job(own, "restart"), job("reboot.target", "start")],
+                "stopping",
+                Some(known(Trigger::Reboot)),
+            ),
+            (
+                vec![job(own, "stop"), job("rescue.target", "start")],
+                "maintenance",
+                Some(known(Trigger::Stop)),
+            ),
+            (
+                vec![job(own, "stop"), job("my-end.target", "start")],
+                "stopping",
+                None,
+            ),
+        ];
+        for (jobs, state, cause) in ends.into_iter().chain(others) {
+            let occasion = judge(&jobs, state, own);
+            let seen = occasion.map(|it| it.cause);
+            assert_eq!(seen, cause, "{jobs:?} {state}");
+        }
+    }
+}

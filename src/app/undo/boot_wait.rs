@@ -1,0 +1,224 @@
+//! What is undone when a machine has come back, and when: not before what systemd starts at this boot is up again.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::retry;
+use crate::app::cli::Options;
+use crate::app::{complain, facts, kept, print, source, store, undo};
+use crate::config::facts::Facts;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::trigger::Trigger;
+use crate::plan::load::{Passage, Plan};
+use crate::plan::unit_ordering::Ordering;
+use crate::steps::KINDS;
+use crate::sys::dbus::Trouble;
+use crate::sys::host;
+use crate::sys::systemd::{
+    self, Around, Manager, Orders, START_UNIT, Standing, Unit, UnitState, is_pattern,
+    starts_at_boot,
+};
+use crate::text::elapsed;
+
+/// Between two looks at the units.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Between two renewals of what is held.
+const RENEWAL: Duration = Duration::from_secs(15);
+
+/// How long PID 1 may take to answer; a daemon-reload runs every generator.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long the units are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// For at most this long.
+    Limited(Duration),
+    /// Not at all: whatever they are, what is pending is undone.
+    GivenUp,
+}
+
+/// The units that must be up before anything is undone: their names, and patterns of names. They are those of the
+/// configuration, else of the last good plan.
+///
+/// # Errors
+/// Why they are not known.
+fn units(options: &Options) -> Result<BTreeSet<String>, String> {
+    let facts = facts(options, Trigger::Stop, "start");
+    let passage = Passage::through(&source(options), Some(&facts));
+    if passage.files.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let last_good = || {
+        let good = kept(options)?.plan()?;
+        Passage::through(&good.source(), Some(&facts)).plan
+    };
+    match passage.plan.or_else(last_good) {
+        Some(plan) => Ok(of(&Ordering::of(&plan, &facts))),
+        None => Err(
+            "the configuration cannot be used, so that it is not known which units must be up first"
+                .to_owned(),
+        ),
+    }
+}
+
+fn of(ordering: &Ordering) -> BTreeSet<String> {
+    ordering.units.union(&ordering.stopped).cloned().collect()
+}
+
+/// Undoes what is pending when the units are up, and sees to it that it is tried again while something is.
+pub fn undo(options: &Options, patience: Patience) -> undo::Outcome {
+    let (store, machine) = (store(options), host::machine());
+    let facts = facts(options, Trigger::Stop, "start");
+    let is_pending = undo::is_pending(&store, &machine);
+    if is_pending && let Patience::Limited(limit) = patience {
+        retry::begin(options);
+        let units = if systemd::is_booted() {
+            units(options)
+        } else {
+            Ok(BTreeSet::new())
+        };
+        let renew = |facts: &Facts| undo::renew(&store, &machine, facts, KINDS);
+        let up = units.and_then(|units| wait(&units, limit, &mut || renew(&facts)));
+        if let Err(reason) = up {
+            renew(&facts);
+            complain(&format!(
+                "farewell start: nothing is undone: {reason}. What is held is kept; `farewell start --undo-only --yes` \
+                 undoes it all the same"
+            ));
+            return undo::Outcome::Pending;
+        }
+    }
+    let conditions = match patience {
+        Patience::Limited(_) => undo::Conditions::Heeded,
+        Patience::GivenUp => undo::Conditions::GivenUp,
+    };
+    let outcome = undo::undo_under(conditions, &store, &machine, facts, KINDS, undo::LIMIT);
+    if matches!(outcome, undo::Outcome::Nothing | undo::Outcome::Undone) {
+        retry::end(options, outcome);
+    }
+    outcome
+}
+
+/// Waits until the units of a plan have started, or have failed to, for at most `limit`: what they listen on is looked at
+/// then.
+pub fn wait_for_all(plan: &Plan, facts: &Facts, limit: Duration) {
+    // Whether they are up is not the point.
+    let _ = wait(&of(&Ordering::of(plan, facts)), limit, &mut || {});
+}
+
+/// Waits until all units that systemd starts at this boot are up, and calls `between` meanwhile, each few seconds.
+///
+/// # Errors
+/// Which are not, and how they are: at once where one has failed, else after `limit`.
+fn wait(
+    units: &BTreeSet<String>,
+    limit: Duration,
+    between: &mut dyn FnMut(),
+) -> Result<(), String> {
+    let end = Deadline::after(limit, Reason::Timeout);
+    let mut renewed = None::<Instant>;
+    let mut is_told = false;
+    while systemd::is_booted() && !units.is_empty() {
+        let waiting = match Look::take(units) {
+            Ok(look) if !look.down.is_empty() => return Err(look.down.join(", ")),
+            Ok(look) if !look.starting.is_empty() => look.starting.join(", "),
+            Ok(look) if look.later.is_empty() => return Ok(()),
+            Ok(look) => return Err(look.later.join(", ")),
+            Err(trouble) => format!("systemd does not say how the units are ({trouble})"),
+        };
+        if end.left().is_none() {
+            return Err(waiting);
+        }
+        if renewed.is_none_or(|at| at.elapsed() >= RENEWAL) {
+            between();
+            renewed = Some(Instant::now());
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            let limit = elapsed::whole(limit);
+            print(&format!(
+                "farewell start: waits for at most {limit}: {waiting}\n"
+            ));
+        }
+        thread::sleep(EVERY);
+    }
+    Ok(())
+}
+
+/// How the units are that are not up: one phrase each.
+#[derive(Default)]
+struct Look {
+    starting: Vec<String>,
+    /// Those that start only when this has ended.
+    later: Vec<String>,
+    down: Vec<String>,
+}
+
+impl Look {
+    fn take(units: &BTreeSet<String>) -> Result<Look, Trouble> {
+        let deadline = Deadline::after(ANSWER, Reason::Attempt);
+        let manager = Manager::connect(deadline)?;
+        let (patterns, mut names): (Vec<String>, Vec<String>) =
+            units.iter().cloned().partition(|it| is_pattern(it));
+        if !patterns.is_empty() {
+            let found = manager.matching(&patterns, deadline)?;
+            names.extend(found.into_iter().map(|it| it.name));
+        }
+        let default = manager.default_target(deadline)?;
+        let is_start = systemd::unit_of("self").as_deref() == Some(START_UNIT);
+        let mut look = Look::default();
+        for name in names {
+            let (unit, state) = of_name(&manager, &name, deadline)?;
+            let around = around(&manager, &unit, &state, &default, deadline)?;
+            let (list, how) = match Standing::of(&unit, &state, around) {
+                Standing::Up | Standing::NotStarted(_) => continue,
+                Standing::Down(how) => (&mut look.down, how),
+                Standing::Starting(_) if is_start && waits_for_this(&manager, &name, deadline)? => {
+                    let how =
+                        format!("is ordered after {START_UNIT}, and starts when that has ended");
+                    (&mut look.later, how)
+                }
+                Standing::Starting(how) => (&mut look.starting, how),
+            };
+            list.push(format!("{name} {how}"));
+        }
+        Ok(look)
+    }
+}
+
+fn of_name(
+    manager: &Manager,
+    name: &str,
+    deadline: Deadline,
+) -> Result<(Unit, UnitState), Trouble> {
+    let unit = manager.unit(name, deadline)?;
+    let mut states = manager.states(&[name.to_owned()], deadline)?;
+    let missing = || Trouble::Strange(format!("no state of {name}"));
+    Ok((unit, states.pop().ok_or_else(missing)?))
+}
+
+fn around(
+    manager: &Manager,
+    unit: &Unit,
+    state: &UnitState,
+    default: &str,
+    deadline: Deadline,
+) -> Result<Around, Trouble> {
+    // Nothing of it matters for what is up, or about to be.
+    if !state.is_down() || state.is_to_start() {
+        return Ok(Around::default());
+    }
+    let triggers = manager.states(&unit.triggered_by, deadline)?;
+    let mut look = |name: &str| of_name(manager, name, deadline);
+    Ok(Around {
+        is_triggered: triggers.iter().any(|it| it.active == "active"),
+        is_wanted: starts_at_boot(unit, default, &mut look)?,
+    })
+}
+
+/// Whether a unit starts only when this start has ended: to wait for it would be to wait for oneself.
+fn waits_for_this(manager: &Manager, unit: &str, deadline: Deadline) -> Result<bool, Trouble> {
+    let chain = Orders::new(manager, deadline).chain(unit, START_UNIT, None)?;
+    Ok(chain.is_some())
+}

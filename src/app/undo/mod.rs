@@ -1,0 +1,320 @@
+//! The undo of what runs have left, as `farewell start` does it.
+
+pub mod boot_wait;
+pub mod plan;
+mod retry;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{Level, LevelFilter};
+
+use super::observers;
+use super::{complain, print};
+use crate::app::cli::exit;
+use crate::app::runtime_dir::Kept;
+use crate::config::facts::Facts;
+use crate::history::pending::Remnant;
+use crate::history::state_dir as records;
+use crate::history::state_dir::{Admission, Held, Holder, Store};
+use crate::history::survey::Survey;
+use crate::logging::message_id;
+use crate::logging::{self, Sink};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::event::{Happening, Purpose, Result};
+use crate::model::intent::READY;
+use crate::model::machine::Machine;
+use crate::model::trigger::Trigger;
+use crate::report::event_bus::Broadcast;
+use crate::run::context::{Audience as _, Errand};
+use crate::run::runner::{Outcome as End, Runner};
+use crate::step::Kind;
+use crate::sys::clock::rfc3339;
+use crate::sys::{files, signals};
+use crate::text::sanitize::plain;
+
+/// What an undo may take in all.
+pub const LIMIT: Duration = Duration::from_secs(2 * 60);
+
+/// How long the state directory may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long whoever has the lock of the state directory is waited for, and the time between two tries.
+const OCCUPIED: Duration = Duration::from_secs(10);
+const EVERY: Duration = Duration::from_millis(100);
+
+/// How long the renewal of one thing may take.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// What becomes of the conditions of what is to be undone, such as a lock's `ready`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conditions {
+    /// They must hold.
+    Heeded,
+    /// They are not looked at: a person has decided so.
+    GivenUp,
+}
+
+/// How an undo ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to undo.
+    Nothing,
+    /// Everything is undone.
+    Undone,
+    /// Something is still pending, or nobody can tell.
+    Pending,
+    /// A run is on, or another undo: nothing was done.
+    Occupied,
+}
+
+impl Outcome {
+    /// The exit code of the contract.
+    pub fn code(self) -> u8 {
+        match self {
+            Outcome::Nothing | Outcome::Undone => exit::OK,
+            Outcome::Pending => exit::FAILED,
+            Outcome::Occupied => exit::CUT_SHORT,
+        }
+    }
+}
+
+/// Undoes everything that the runs of `store` have left on this `machine`, in at most `limit`, with the undos of
+/// `kinds`, and tells it as a run is told. `facts` are there for credentials.
+///
+/// It has the lock of the store while something is undone, so that it never acts beside a run or another undo: where
+/// one is on, it does nothing. systemd's run has the right of way: it ends an undo with SIGTERM, as it ends a run that
+/// a person has started, and what was not undone by then stays pending. Once an undo has begun, SIGTERM and SIGINT end
+/// it, and after it they end the process with 75.
+pub fn undo(
+    store: &Store,
+    machine: &Machine,
+    facts: Facts,
+    kinds: &[Kind],
+    limit: Duration,
+) -> Outcome {
+    undo_under(Conditions::Heeded, store, machine, facts, kinds, limit)
+}
+
+/// As [`undo`].
+pub fn undo_under(
+    conditions: Conditions,
+    store: &Store,
+    machine: &Machine,
+    facts: Facts,
+    kinds: &[Kind],
+    limit: Duration,
+) -> Outcome {
+    let sink = logging::install(LevelFilter::Warn);
+    let Some(survey) = survey(store, machine) else {
+        return Outcome::Pending;
+    };
+    tell_foreign(&survey, sink);
+    for (remnant, owner) in &survey.moved {
+        tell_moved(remnant, owner, machine);
+    }
+    let is_moved = !survey.moved.is_empty();
+    if survey.pending.is_empty() && survey.unreadable.is_empty() {
+        return match is_moved {
+            true => Outcome::Pending,
+            false => Outcome::Nothing,
+        };
+    }
+    let id = records::new_id(SystemTime::now());
+    let _held = match enter(store, &id) {
+        Ok(held) => held,
+        Err((outcome, message)) => {
+            complain(&format!("farewell start: nothing is undone: {message}"));
+            return outcome;
+        }
+    };
+    // Looked at again: whoever had the lock until now may have undone it.
+    let Some(mut survey) = self::survey(store, machine) else {
+        return Outcome::Pending;
+    };
+    for (path, error) in &survey.unreadable {
+        complain(&format!(
+            "farewell start: {}: {error}: what it may have left is not undone",
+            path.display()
+        ));
+    }
+    for remnant in &survey.pending {
+        tell(sink, &format!("{}: pending", sketch(remnant)));
+    }
+    if conditions == Conditions::GivenUp {
+        let pending = survey.pending.iter_mut();
+        pending.for_each(|it| drop(it.intent.what.remove(READY)));
+    }
+    let is_whole = survey.unreadable.is_empty() && !is_moved;
+    let is_undone = survey.pending.is_empty()
+        || perform(survey.pending, id, facts, kinds, limit, sink) == Result::Ok;
+    match (is_undone, is_whole) {
+        (true, true) => Outcome::Undone,
+        _ => Outcome::Pending,
+    }
+}
+
+/// Whether runs of `store` have left something on this `machine` that is not undone yet, or nobody can tell.
+pub(super) fn is_pending(store: &Store, machine: &Machine) -> bool {
+    survey(store, machine).is_none_or(|it| !it.pending.is_empty() || !it.unreadable.is_empty())
+}
+
+/// Keeps what is held of that for as long as it cannot be undone, and tells what could not be kept.
+pub(super) fn renew(store: &Store, machine: &Machine, facts: &Facts, kinds: &[Kind]) {
+    let Some(survey) = survey(store, machine) else {
+        return;
+    };
+    match crate::app::undo::plan::renew(survey.pending, kinds, facts, RENEWAL) {
+        Ok(troubles) => troubles.iter().for_each(|(noun, failure)| {
+            complain(&format!("farewell start: {noun} is not renewed: {failure}"));
+        }),
+        Err(error) => complain(&format!("farewell start: nothing is renewed: {error}")),
+    }
+}
+
+fn survey(store: &Store, machine: &Machine) -> Option<Survey> {
+    let (place, owner) = (store.clone(), machine.clone());
+    files::within(PATIENCE, move || Survey::of(&place, &owner))
+        .map_err(|error| {
+            let directory = store.directory().display();
+            complain(&format!(
+                "farewell start: {directory}: {error}: nobody knows what is to be undone"
+            ));
+        })
+        .ok()
+}
+
+/// Takes the lock of the store. Whoever has it is waited for, except for systemd's run, which ends with the machine.
+fn enter(store: &Store, id: &str) -> std::result::Result<Held, (Outcome, String)> {
+    let end = Deadline::after(OCCUPIED, Reason::Timeout);
+    loop {
+        let (place, holder) = (store.clone(), Holder::this_undo(id));
+        let other = match files::within(PATIENCE, move || place.enter(&holder)) {
+            Ok(Admission::Admitted(held)) => return Ok(held),
+            Ok(Admission::Occupied(other)) => other,
+            // Without the lock a run may be on, and what is undone could not be written down.
+            Err(error) => {
+                let message = format!("{}: {error}", store.directory().display());
+                return Err((Outcome::Pending, message));
+            }
+        };
+        let is_ending = other.as_ref().is_some_and(|it| it.by_systemd);
+        if is_ending || end.left().is_none() {
+            let name = other.map_or("another run".to_owned(), |it| it.to_string());
+            return Err((Outcome::Occupied, format!("{name} is on")));
+        }
+        thread::sleep(EVERY);
+    }
+}
+
+fn perform(
+    pending: Vec<Remnant>,
+    id: String,
+    facts: Facts,
+    kinds: &[Kind],
+    limit: Duration,
+    sink: Sink,
+) -> Result {
+    let (begun, trigger) = (Instant::now(), Trigger::Stop);
+    let runner = Runner::default();
+    let (control, is_over) = (runner.control(), Arc::new(AtomicBool::new(false)));
+    let over = is_over.clone();
+    let listening = signals::on_stop(move || {
+        if over.load(Ordering::Acquire) {
+            std::process::exit(exit::CUT_SHORT.into());
+        }
+        control.stop();
+    });
+    if let Err(error) = listening {
+        complain(&format!(
+            "farewell start: signals cannot be caught, so that they end it at once: {error}"
+        ));
+    }
+    let plan = crate::app::undo::plan::plan(pending, kinds, limit);
+    let broadcast = Arc::new(Broadcast::new(begun));
+    observers::add(&broadcast, sink);
+    broadcast.hear(Happening::RunStarted {
+        run: id,
+        purpose: Purpose::Undo,
+        machine: Machine::default(),
+        trigger,
+        started: SystemTime::now(),
+        budget: plan.budget(trigger),
+        reserve: plan.reserve(trigger),
+        steps: plan.names(),
+    });
+    let errand = Arc::new(Errand {
+        plan,
+        trigger,
+        begun,
+        facts,
+        // Whatever configuration it was of: this is known of the machine.
+        http: super::http(Kept::locate(signals::is_root())),
+        audience: broadcast.clone(),
+    });
+    let end = runner.run(&errand).unwrap_or_else(|error| End {
+        result: Result::CutShort,
+        reason: Some(format!("nothing was undone: {error}")),
+    });
+    broadcast.hear(Happening::RunFinished {
+        result: end.result,
+        reason: end.reason,
+    });
+    observers::close(&broadcast);
+    is_over.store(true, Ordering::Release);
+    end.result
+}
+
+/// One line on what another machine has left, of whose disk this one is a copy.
+fn tell_foreign(survey: &Survey, sink: Sink) {
+    if let Some(first) = survey.foreign.first() {
+        let others = match survey.foreign.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let text = format!(
+            "{}{others}: left by another machine, of whose disk this one is a copy: not undone here",
+            sketch(first)
+        );
+        tell(sink, &text);
+    }
+}
+
+/// What is pending under this machine's id on other hardware, and what can be done about it.
+fn tell_moved(remnant: &Remnant, owner: &Machine, machine: &Machine) {
+    let name = |machine: &Machine| {
+        let (id, product) = (machine.id.as_deref(), machine.product.as_deref());
+        let (id, product) = (id.unwrap_or("unknown"), product.unwrap_or("unknown"));
+        format!("machine-id {id}, product UUID {product}")
+    };
+    complain(&format!(
+        "farewell start: {}: pending, and not undone: it was left on {}, and this is {}. Where this machine was moved or \
+         restored, undo it by hand; where it is a copy, the other machine undoes it, and this one needs a machine-id of its \
+         own. Then remove the record: rm {}",
+        sketch(remnant),
+        name(owner),
+        name(machine),
+        remnant.record.display()
+    ));
+}
+
+/// What it is, and who left it when.
+fn sketch(remnant: &Remnant) -> String {
+    let run = remnant.record.file_stem().unwrap_or_default();
+    format!(
+        "{} (step {} of run {}, {})",
+        remnant.intent.noun,
+        remnant.step,
+        run.display(),
+        rfc3339(remnant.since)
+    )
+}
+
+fn tell(sink: Sink, text: &str) {
+    match sink {
+        Sink::Journal => message_id::UNDO_FOUND.log(Level::Info, text, &[]),
+        Sink::Lines => print(&format!("{}\n", plain(text))),
+    }
+}

@@ -1,0 +1,200 @@
+//! The undo of what runs have left: a plan that is made from their records.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::config::facts::Facts;
+use crate::history::pending::{self, Remnant};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::event::Stream;
+use crate::model::intent::{Chain, Intent, Mark};
+use crate::model::trigger::Trigger;
+use crate::plan::load::Plan;
+use crate::plan::steps::{OnFailure, Step, attempt_timeout};
+use crate::run::panics;
+use crate::step::{Action, Effect, Kind, Pace, Scope, TIMEOUT, Ties, Undo, Voice};
+use crate::sys::cancel::Cancel;
+use crate::sys::http::Http;
+
+/// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,
+/// so that a member is back in its place before its lock lets the next one leave. One after another, each with the same
+/// share of `limit`, so that a peer that is gone for good never keeps the others from theirs. What several runs have left
+/// on the same thing is undone once.
+pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
+    let undoings = undoings(pending, kinds);
+    let share = limit / u32::try_from(undoings.len()).unwrap_or(u32::MAX).max(1);
+    let timeout = TIMEOUT.min(share);
+    let steps = undoings.into_iter().map(|it| it.into_step(timeout));
+    Plan::chain(steps.collect(), limit)
+}
+
+/// What is to be undone, in that order: one for each thing.
+fn undoings(pending: Vec<Remnant>, kinds: &[Kind]) -> Vec<Undoing> {
+    let mut undoings: Vec<Undoing> = Vec::new();
+    for remnant in pending.into_iter().rev() {
+        let is_same = |it: &&mut Undoing| it.is_about(&remnant);
+        match undoings.iter_mut().find(is_same) {
+            Some(undoing) => undoing.others.push(remnant),
+            None => undoings.push(Undoing::new(remnant, kinds)),
+        }
+    }
+    undoings
+}
+
+/// Keeps what is held of `pending` until it can be given back, each within `time`; what was not kept, and why.
+pub fn renew(
+    pending: Vec<Remnant>,
+    kinds: &[Kind],
+    facts: &Facts,
+    time: Duration,
+) -> io::Result<Vec<(String, Failure)>> {
+    let (cancel, http) = (Cancel::new()?, Http::default());
+    let mut troubles = Vec::new();
+    for undoing in undoings(pending, kinds) {
+        let deadline = Deadline::after(time, Reason::Attempt);
+        let scope = Scope {
+            deadline,
+            needed: &[],
+            attempt_timeout: time,
+            cancel: &cancel,
+            facts,
+            http: &http,
+            voice: &Silent,
+        };
+        // What cannot be made is told when it is to be undone.
+        let renewed = panics::caught(|| match undoing.action() {
+            Ok(action) => action.renew(&scope),
+            Err(_) => Ok(Effect::AlreadyDone),
+        });
+        if let Err(failure) = renewed {
+            troubles.push((undoing.remnant.intent.noun, failure));
+        }
+    }
+    Ok(troubles)
+}
+
+/// Nobody listens to a renewal.
+struct Silent;
+
+impl Voice for Silent {
+    fn waiting(&self, _: &str) {}
+
+    fn output(&self, _: Stream, _: &str) {}
+
+    fn remark(&self, _: &str) {}
+
+    fn intend(&self, _: &Intent) -> Mark {
+        Mark { step: 0, number: 0 }
+    }
+
+    fn withdraw(&self, _: Mark) {}
+}
+
+/// The undo of one thing.
+struct Undoing {
+    remnant: Remnant,
+    /// The same thing, left by earlier runs, the last one first.
+    others: Vec<Remnant>,
+    /// The name of its kind in the table.
+    kind: &'static str,
+    undo: Option<Undo>,
+    /// Made at the first attempt, so that its panics are a failed attempt's, and kept for the others.
+    action: OnceLock<Result<Box<dyn Action>, String>>,
+}
+
+impl Undoing {
+    fn new(remnant: Remnant, kinds: &[Kind]) -> Undoing {
+        let kind = kinds.iter().find(|kind| kind.name == remnant.kind);
+        Undoing {
+            kind: kind.map_or("unknown", |kind| kind.name),
+            undo: kind.and_then(|kind| kind.undo),
+            remnant,
+            others: Vec::new(),
+            action: OnceLock::new(),
+        }
+    }
+
+    fn is_about(&self, other: &Remnant) -> bool {
+        let own = &self.remnant;
+        own.kind == other.kind
+            && own.intent.member == other.intent.member
+            && own.thing() == other.thing()
+    }
+
+    /// All of it, oldest first.
+    fn chain(&self) -> Chain {
+        let later = |it: &Remnant| it.intent.clone();
+        let mut oldest_first = self.others.iter().rev().chain([&self.remnant]).map(later);
+        let first = oldest_first.next();
+        let mut chain = Chain::new(first.unwrap_or_else(|| self.remnant.intent.clone()));
+        oldest_first.for_each(|it| chain.push(it));
+        chain
+    }
+
+    fn make(&self) -> Result<Box<dyn Action>, String> {
+        let (kind, chain) = (&self.remnant.kind, self.chain());
+        match self.undo {
+            _ if chain.iter().any(Intent::is_masked) => Err(
+                "a secret stood in what its undo needs, and is not in the record: undo it by hand"
+                    .to_owned(),
+            ),
+            Some(undo) => undo(&chain),
+            None => Err(format!(
+                "this farewell does not know how a {kind} is undone; the one that left it does"
+            )),
+        }
+    }
+
+    fn action(&self) -> Result<&dyn Action, Failure> {
+        match self.action.get_or_init(|| self.make()) {
+            Ok(action) => Ok(action.as_ref()),
+            Err(cause) => Err(Failure::new(Word::Config, &self.remnant.intent.noun, cause)),
+        }
+    }
+
+    fn into_step(self, timeout: Duration) -> Step {
+        Step {
+            name: format!("undo {}", self.remnant.step),
+            kind: self.kind,
+            after: Vec::new(),
+            timeout,
+            attempt_timeout: attempt_timeout(timeout).min(timeout),
+            attempts: None,
+            on_failure: OnFailure::Continue,
+            when: Trigger::ALL.to_vec(),
+            if_path: None,
+            if_unit: None,
+            always: false,
+            needs: Vec::new(),
+            action: Arc::new(self),
+            pace: Pace::Retried,
+            grace: Duration::ZERO,
+            ties: Ties::default(),
+            may_stop: false,
+            aftermath: None,
+            is_permanent: false,
+            is_closing: false,
+        }
+    }
+}
+
+impl Action for Undoing {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        scope.voice.remark(&self.remnant.intent.noun);
+        let effect = self.action()?.attempt(scope)?;
+        // It is done when that is written down; what could not be is undone once more.
+        for remnant in self.others.iter().chain([&self.remnant]) {
+            remnant.close().map_err(|error| {
+                let path = pending::undone(&remnant.record).display().to_string();
+                Failure::new(Word::Io, path, error.to_string()).passing(true)
+            })?;
+        }
+        Ok(effect)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.action()?.rehearse(scope)
+    }
+}

@@ -1,0 +1,65 @@
+//! The timer that tries again to undo what is pending; see units/farewell-undo.timer.
+
+use std::time::Duration;
+
+use super::Outcome;
+use crate::app::cli::Options;
+use crate::app::{complain, print};
+use crate::model::deadline::{Deadline, Reason};
+use crate::sys::dbus::Trouble;
+use crate::sys::signals;
+use crate::sys::systemd::{self, Manager, START_UNIT, UNDO_TIMER};
+
+/// How long PID 1 may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Whether the records are the installed ones, which the timer is for.
+fn is_installed(options: &Options) -> bool {
+    systemd::is_booted()
+        && signals::is_root()
+        && options.state.is_none()
+        && options.config.is_none()
+}
+
+/// Has systemd try again each minute from now on. Where it does already, nothing changes.
+pub fn begin(options: &Options) {
+    if !is_installed(options) {
+        return;
+    }
+    if let Err(trouble) = tell(|manager, deadline| manager.start(UNDO_TIMER, deadline)) {
+        complain(&format!(
+            "farewell start: {UNDO_TIMER} cannot be started ({trouble}): what is not undone now is tried again only by \
+             another `farewell start`"
+        ));
+    }
+}
+
+/// Ends that. What was undone by the timer may have been all that `farewell start` failed of, so that it is run once more.
+pub fn end(options: &Options, outcome: Outcome) {
+    if !is_installed(options) {
+        return;
+    }
+    let ended = tell(|manager, deadline| {
+        let timer = manager.unit(UNDO_TIMER, deadline)?;
+        if !timer.is_down() {
+            manager.stop(UNDO_TIMER, deadline)?;
+        }
+        if outcome == Outcome::Undone && manager.unit(START_UNIT, deadline)?.active == "failed" {
+            print(&format!(
+                "farewell start: starts {START_UNIT} again, which had failed\n"
+            ));
+            manager.start(START_UNIT, deadline)?;
+        }
+        Ok(())
+    });
+    if let Err(trouble) = ended {
+        complain(&format!(
+            "farewell start: {UNDO_TIMER} cannot be stopped: {trouble}"
+        ));
+    }
+}
+
+fn tell(what: impl FnOnce(&Manager, Deadline) -> Result<(), Trouble>) -> Result<(), Trouble> {
+    let deadline = Deadline::after(ANSWER, Reason::Attempt);
+    what(&Manager::connect(deadline)?, deadline)
+}

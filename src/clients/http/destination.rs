@@ -1,0 +1,119 @@
+//! Where the credentials of a peer may go, when a fact names its host.
+
+use super::owner;
+use crate::config::facts::Facts;
+use crate::config::hosts::Hosts;
+use crate::config::section::{Field, Section};
+use crate::config::template::Fact;
+use crate::model::error::{Failure, Word};
+use crate::sys::http::Endpoint;
+
+/// Keys whose values are credentials wherever they come from.
+const KEYS: [&str; 2] = ["password", "token"];
+
+/// The hosts that a peer's credentials may be sent to, where a fact of a file names its host.
+#[derive(Clone)]
+pub struct Destination {
+    /// `None` where the peer gets no credentials.
+    hosts: Option<Hosts>,
+}
+
+impl Destination {
+    /// Reads it, and has `check` and `start` refuse an address that is not among the hosts. `is_secret`: a header has a
+    /// secret in it.
+    pub fn read(
+        section: &Section<'_>,
+        key: &'static str,
+        urls: &[Field<Endpoint>],
+        is_secret: bool,
+    ) -> Destination {
+        let has_key = KEYS.iter().any(|key| section.has(key));
+        let has_credentials = is_secret || has_key || section.has_credential();
+        let hosts = has_credentials.then(|| section.credential_hosts());
+        let destination = Destination { hosts };
+        let hosts = destination.hosts.as_ref();
+        for url in urls {
+            if hosts.is_some() {
+                let its = url.clone();
+                section.caution(key, url.literal().is_some(), move |facts| {
+                    in_the_open(&its, facts)
+                });
+            }
+            let Some(fact) = url.host_fact() else {
+                continue;
+            };
+            match hosts {
+                Some(hosts) if hosts.is_empty() => section.refuse(key, unlisted(fact, None)),
+                Some(_) => {
+                    let (destination, url) = (destination.clone(), url.clone());
+                    section.check(key, move |facts| {
+                        // A fact that cannot be read is told by the field itself.
+                        let Ok((endpoint, fact)) = url.get_from(facts) else {
+                            return Ok(());
+                        };
+                        destination.check(&endpoint, fact.as_ref())
+                    });
+                }
+                None => {}
+            }
+        }
+        destination
+    }
+
+    /// Whether the peer gets credentials.
+    pub fn gets_credentials(&self) -> bool {
+        self.hosts.is_some()
+    }
+
+    /// The address of a URL, with the facts as they are now.
+    ///
+    /// # Errors
+    /// As [`Field::get`], and when credentials would go to a host that a fact names and `[farewell]` does not.
+    pub fn resolve(&self, url: &Field<Endpoint>, facts: &Facts) -> Result<Endpoint, Failure> {
+        let (endpoint, fact) = url.get_from(facts)?;
+        let noun = || format!("key \"{}\"", url.key());
+        self.check(&endpoint, fact.as_ref())
+            .map_err(|cause| Failure::new(Word::Config, noun(), cause))?;
+        Ok(endpoint)
+    }
+
+    fn check(&self, endpoint: &Endpoint, fact: Option<&Fact>) -> Result<(), String> {
+        match (&self.hosts, fact) {
+            (Some(hosts), Some(fact)) if endpoint.socket().is_none() => {
+                match hosts.has(endpoint.host()) {
+                    true => Ok(()),
+                    false => Err(unlisted(fact, Some(hosts))),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Says so where credentials leave this machine without TLS.
+fn in_the_open(url: &Field<Endpoint>, facts: &Facts) -> Result<(), String> {
+    // A fact that cannot be read is told by the field itself.
+    let Ok(endpoint) = url.get(facts) else {
+        return Ok(());
+    };
+    if endpoint.is_https() || owner::is_of_this_machine(&endpoint) {
+        return Ok(());
+    }
+    Err(format!(
+        "the credentials of this step go to {} over plain http, where everybody on the way can read them: use https://",
+        endpoint.host()
+    ))
+}
+
+fn unlisted(fact: &Fact, hosts: Option<&Hosts>) -> String {
+    let place = match hosts {
+        Some(hosts) if !hosts.is_empty() => {
+            "names a host that is not in `credential-hosts` of `[farewell]`"
+        }
+        _ => "names the host, and `[farewell]` has no `credential-hosts`",
+    };
+    format!(
+        "{fact} {place}: the credentials of this step would go wherever the file says; list the hosts that may get them, \
+         like credential-hosts = [\".example\"]"
+    )
+}

@@ -1,0 +1,369 @@
+//! Asking a peer at its addresses in turn, within one deadline.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::secret_names::{Credential, credential};
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
+use crate::sys::http::{
+    Answer, Endpoint, Heard, Http, Limits, Next, Request, TlsFiles, Unanswered,
+};
+
+/// A peer with all facts put in: good for one attempt.
+#[derive(Clone)]
+pub struct Session<'a> {
+    pub(super) http: &'a Http,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Which of them answered last, to be kept beyond this attempt.
+    pub(super) preferred: Option<&'a AtomicUsize>,
+    pub(super) headers: Vec<(String, String)>,
+    /// The names of headers that hold credentials, whatever they are called.
+    pub(super) with_credentials: Arc<[String]>,
+    pub(super) tls: Arc<TlsFiles>,
+    /// The configured addresses. Every other one was announced by a peer.
+    pub(super) configured: Arc<[Endpoint]>,
+    /// As `tls`, without the name that the configured addresses prove: others have names of their own.
+    pub(super) tls_of_others: Arc<TlsFiles>,
+}
+
+impl<'a> Session<'a> {
+    /// Sends this header with every request from now on. A credential must be hidden before.
+    pub fn set_header(&mut self, name: &str, value: String) {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value));
+    }
+
+    /// Whether a header of that name is sent.
+    pub fn has_header(&self, name: &str) -> bool {
+        let mut names = self.headers.iter().map(|(known, _)| known);
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Sends no header of that name any more.
+    pub fn remove_header(&mut self, name: &str) {
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+    }
+
+    /// The value of a header that the configuration sets; names are the same in upper and lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The addresses, in the order of the configuration.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The address that answered last, else the first one; `None` where there is none.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        let at = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
+        self.endpoints.get(at)
+    }
+
+    /// The same at other addresses of the same cluster. Of those that a peer has announced, unix sockets are left out, and
+    /// so is one without TLS where a configured one has it. Each proves its own name, gets a token over TLS alone, and gets
+    /// no password.
+    pub fn elsewhere(&self, mut endpoints: Vec<Endpoint>) -> Session<'a> {
+        let needs_tls = self.configured.iter().any(Endpoint::is_https);
+        endpoints.retain(|it| {
+            let is_weaker = it.socket().is_some() || needs_tls && !it.is_https();
+            !is_weaker || self.is_configured(it)
+        });
+        Session {
+            endpoints,
+            preferred: None,
+            ..self.clone()
+        }
+    }
+
+    fn is_configured(&self, endpoint: &Endpoint) -> bool {
+        self.configured.contains(endpoint)
+    }
+
+    fn tls_at(&self, endpoint: &Endpoint) -> &TlsFiles {
+        match self.is_configured(endpoint) {
+            true => &self.tls,
+            false => &self.tls_of_others,
+        }
+    }
+
+    /// Sends a request to the address that answered last, and to the others in turn while there is no answer.
+    ///
+    /// # Errors
+    /// What all addresses together came to, which passes where that of one of them does.
+    pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
+        self.send_until(request, deadline, |_| true)
+    }
+
+    /// As [`Session::send`]; also asks the next address while an answer is not `good`. Where none is, the last answer
+    /// is returned.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_until(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        self.ask(request, deadline.into(), Turn::Always, good)
+    }
+
+    /// As [`Session::send_until`], for a request that changes something and that this session must not send again while
+    /// the first one may still be at work: each address has its share of the time for the connection, and the answer has
+    /// the rest of it. Another address is asked only where nothing was sent or the peer has ended the connection, and not
+    /// even there where the run sends nothing twice.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_unrepeated(
+        &self,
+        request: &Request,
+        limits: Limits,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        self.ask(request, limits, self.turn(), good)
+    }
+
+    /// As [`Session::send_unrepeated`], where the end of the connection is what is waited for: `Some` is an answer that
+    /// is no success.
+    ///
+    /// # Errors
+    /// As [`Session::send`]; also when the connection does not end in time.
+    pub fn send_until_closed(
+        &self,
+        request: &Request,
+        limits: Limits,
+    ) -> Result<Option<Answer>, Failure> {
+        let send = |endpoint: &Endpoint, request: &Request, limits| {
+            let tls = self.tls_at(endpoint);
+            self.http.send_until_closed(endpoint, tls, request, limits)
+        };
+        let good = |answer: &Option<Answer>| answer.is_none();
+        self.in_turn(request, limits, self.turn(), send, good)
+    }
+
+    fn turn(&self) -> Turn {
+        match self.http.sends_once() {
+            true => Turn::Unsent,
+            false => Turn::Ended,
+        }
+    }
+
+    fn ask(
+        &self,
+        request: &Request,
+        limits: Limits,
+        turn: Turn,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        let send = |endpoint: &Endpoint, request: &Request, limits| {
+            let tls = self.tls_at(endpoint);
+            self.http.try_send(endpoint, tls, request, limits)
+        };
+        self.in_turn(request, limits, turn, send, good)
+    }
+
+    /// Asks the addresses in turn, from the one that answered last on. Where no answer is good the last one is returned.
+    fn in_turn<T: Told>(
+        &self,
+        request: &Request,
+        limits: Limits,
+        turn: Turn,
+        send: impl Fn(&Endpoint, &Request, Limits) -> Result<T, Unanswered>,
+        good: impl Fn(&T) -> bool,
+    ) -> Result<T, Failure> {
+        let count = self.endpoints.len();
+        let first = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
+        let (mut bad, mut failures) = (None, Vec::new());
+        for asked in 0..count {
+            let at = (first + asked) % count;
+            let limits = share(limits, turn, count - asked);
+            let endpoint = &self.endpoints[at];
+            let request = self.completed(request, endpoint);
+            match send(endpoint, &request, limits) {
+                Ok(answer) if good(&answer) => {
+                    if let Some(preferred) = self.preferred {
+                        preferred.store(at, Ordering::Relaxed);
+                    }
+                    return Ok(answer);
+                }
+                Ok(answer) => bad = Some(answer),
+                // What cannot be asked for is asked of nobody; all else is said of this one address.
+                Err(unanswered) if unanswered.failure.word == Word::Config => {
+                    return Err(unanswered.failure);
+                }
+                Err(unanswered) => {
+                    let is_last = !turn.goes_on(&unanswered);
+                    failures.push(unanswered.failure);
+                    if is_last {
+                        break;
+                    }
+                }
+            }
+            if bad.is_some() && turn == Turn::Unsent {
+                break;
+            }
+        }
+        match bad {
+            Some(mut answer) => {
+                answer.tell(failures);
+                Ok(answer)
+            }
+            None => Err(together(failures)),
+        }
+    }
+
+    /// Sends a request that is [`Session::completed`] to an address below a configured one, once and to no other. `body` is
+    /// read while it is sent; without it the request's own is.
+    ///
+    /// # Errors
+    /// As [`Http::send`] and [`Http::upload`].
+    pub fn send_as_it_is(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request,
+        body: Option<&mut dyn Read>,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        match body {
+            Some(body) => self.http.upload(endpoint, &self.tls, request, body, limits),
+            None => (self.http.try_send(endpoint, &self.tls, request, limits))
+                .map_err(|unanswered| unanswered.failure),
+        }
+    }
+
+    /// Hears the lines of an answer that goes on and on, at the address that answered last and at no other, as
+    /// [`Http::lines`] does.
+    ///
+    /// # Errors
+    /// As [`Http::lines`].
+    pub fn lines(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+        hear: &mut dyn FnMut(&[u8]) -> Next,
+    ) -> Result<Heard, Failure> {
+        let endpoint = self.endpoint().ok_or_else(|| together(Vec::new()))?;
+        let request = self.completed(request, endpoint);
+        let tls = self.tls_at(endpoint);
+        self.http.lines(endpoint, tls, &request, deadline, hear)
+    }
+
+    /// The request with the configured headers, as far as it does not set them itself and the address may have them.
+    pub fn completed(&self, request: &Request, endpoint: &Endpoint) -> Request {
+        let mut request = request.clone();
+        let own = self.headers.iter().filter(|(name, value)| {
+            let mut theirs = request.headers.iter();
+            self.may_have(endpoint, name, value)
+                && !theirs.any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
+        });
+        let own: Vec<_> = own.cloned().collect();
+        request.headers.extend(own);
+        request
+    }
+
+    /// Whether an address may have this header: one that a peer has announced gets no password, and other credentials only
+    /// over TLS, where the authorities that `url` is proven by vouch for it.
+    fn may_have(&self, endpoint: &Endpoint, name: &str, value: &str) -> bool {
+        let is_listed = || {
+            let mut listed = self.with_credentials.iter();
+            listed.any(|it| it.eq_ignore_ascii_case(name))
+        };
+        self.is_configured(endpoint)
+            || match credential(name) {
+                Some(Credential::Password) => false,
+                Some(Credential::Token) => endpoint.is_https() && !is_basic(value),
+                None => endpoint.is_https() || !is_listed(),
+            }
+    }
+}
+
+/// Whether it is a name and a password (RFC 7617).
+fn is_basic(value: &str) -> bool {
+    let scheme = value.trim_start().get(..6);
+    scheme.is_some_and(|it| it.eq_ignore_ascii_case("basic "))
+}
+
+/// When the next address is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Whatever became of the request at the one before.
+    Always,
+    /// Where the one before got nothing, or has ended the connection, or did not like what it got.
+    Ended,
+    /// Where the one before got nothing.
+    Unsent,
+}
+
+impl Turn {
+    fn goes_on(self, unanswered: &Unanswered) -> bool {
+        match self {
+            Turn::Always => true,
+            Turn::Ended => !unanswered.is_sent || unanswered.is_closed,
+            Turn::Unsent => !unanswered.is_sent,
+        }
+    }
+}
+
+/// The limits of one address, where so many are left: one that hangs leaves the others their share.
+fn share(limits: Limits, turn: Turn, addresses: usize) -> Limits {
+    let share = |deadline: Deadline| match deadline.left() {
+        Some(left) => {
+            let left = left / u32::try_from(addresses).unwrap_or(u32::MAX);
+            deadline.earlier(Deadline::after(left, deadline.reason()))
+        }
+        None => deadline,
+    };
+    match turn {
+        Turn::Always => share(limits.answer).into(),
+        // The answer has all of the time: nobody else is asked for it.
+        Turn::Ended | Turn::Unsent => Limits {
+            connect: share(limits.connect),
+            ..limits
+        },
+    }
+}
+
+/// What an address says, with what the others came to before it.
+trait Told {
+    fn tell(&mut self, failures: Vec<Failure>);
+}
+
+impl Told for Answer {
+    fn tell(&mut self, failures: Vec<Failure>) {
+        self.elsewhere = failures.iter().map(ToString::to_string).collect();
+    }
+}
+
+impl Told for Option<Answer> {
+    fn tell(&mut self, failures: Vec<Failure>) {
+        if let Some(answer) = self {
+            answer.tell(failures);
+        }
+    }
+}
+
+/// The failures of all addresses as one, with each address in it.
+fn together(failures: Vec<Failure>) -> Failure {
+    let mut failures = failures.into_iter();
+    let Some(mut all) = failures.next() else {
+        return Failure::new(Word::Config, "", "there is no address to ask");
+    };
+    for failure in failures {
+        all.cause = format!("{}; {failure}", all.cause);
+        all.passing |= failure.passing;
+        // A peer that is there and does not answer says more than one that is not there.
+        if all.word == Word::Unreachable {
+            all.word = failure.word;
+        }
+    }
+    all
+}

@@ -1,0 +1,179 @@
+//! What a status that nobody asked for means, and what the peer said with it.
+
+use serde_json::Value;
+
+use crate::model::error::{Failure, Word};
+use crate::model::secrets;
+use crate::sys::http::{Answer, BODY_LIMIT};
+
+/// How much of a peer's error message is shown.
+const EXCERPT: usize = 200;
+
+/// How much of it is looked at for that, white space included: far less than what is read of a body, at whose end a
+/// secret may be cut.
+const LOOKED_AT: usize = 16 * EXCERPT;
+
+/// The failure that a status is which was not asked for: 401 and 403 are `refused`, all others `status`, of which
+/// 408, 429 and 5xx may pass.
+pub fn unexpected(answer: &Answer) -> Failure {
+    let status = answer.status;
+    let said = match excerpt(&answer.body) {
+        text if text.is_empty() => String::new(),
+        text => format!(": {text}"),
+    };
+    let elsewhere: String = (answer.elsewhere.iter())
+        .map(|failure| format!("; {failure}"))
+        .collect();
+    let failure =
+        |word, cause| Failure::new(word, answer.url.clone(), format!("{cause}{elsewhere}"));
+    match status {
+        401 | 403 => failure(Word::Refused, format!("status {status}{said}")),
+        300..=399 => {
+            // Masked before it is taken apart: a part of a secret is not recognised any more.
+            let location = answer.header("location").map(secrets::mask);
+            let target = location
+                .as_deref()
+                .and_then(|location| location.split_once("://"))
+                .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
+                .and_then(|authority| authority.rsplit('@').next());
+            let target = target.map_or(String::new(), |host| {
+                format!(" to {}", excerpt(host.as_bytes()))
+            });
+            let cause = format!("status {status}, a redirect{target}; redirects are not followed");
+            failure(Word::Status, cause)
+        }
+        _ => failure(Word::Status, format!("status {status}{said}"))
+            .passing(matches!(status, 408 | 429 | 500..)),
+    }
+}
+
+/// The JSON that an answer holds.
+///
+/// # Errors
+/// `protocol`, which passes, where it holds none: something else may have answered, or half of it.
+pub fn document(answer: &Answer) -> Result<Value, Failure> {
+    if let Some(failure) = cut(answer) {
+        return Err(failure);
+    }
+    let cause = match serde_json::from_slice(&answer.body) {
+        Ok(document) => return Ok(document),
+        Err(_) => "the answer is no JSON",
+    };
+    Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+}
+
+/// The failure of an answer that was cut, since it is longer than what is read of one; `None` where it is whole. It is no
+/// other protocol's, and has no meaning of its own.
+pub fn cut(answer: &Answer) -> Option<Failure> {
+    let cause = format!(
+        "status {}, and an answer longer than {} MiB, of which the rest was not read",
+        answer.status,
+        BODY_LIMIT >> 20
+    );
+    let failure = Failure::new(Word::Protocol, answer.url.clone(), cause);
+    answer.truncated.then(|| failure.passing(true))
+}
+
+/// The beginning of what a peer said, on one line and without control characters.
+pub fn excerpt(body: &[u8]) -> String {
+    // Masked before it is cut: half a secret is not recognised any more.
+    let text = String::from_utf8_lossy(body);
+    let masked = secrets::mask(&text);
+    let words: String = masked
+        .chars()
+        .take(LOOKED_AT)
+        .map(|it| if it.is_control() { ' ' } else { it })
+        .scan(true, |blank, it| {
+            let skip = *blank && it.is_whitespace();
+            *blank = it.is_whitespace();
+            Some((!skip).then_some(it))
+        })
+        .flatten()
+        .take(EXCERPT + 1)
+        .collect();
+    match words.char_indices().nth(EXCERPT) {
+        Some((end, _)) => format!("{}…", words[..end].trim_end()),
+        None => words.trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, location: Option<&str>, body: &str) -> Answer {
+        let location = location.map(|it| ("location".to_owned(), it.to_owned()));
+        Answer {
+            url: "http://h/".to_owned(),
+            status,
+            headers: location.into_iter().collect(),
+            body: body.as_bytes().to_vec(),
+            truncated: false,
+            elsewhere: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_cut_answer_is_known_as_cut() {
+        let whole = answer(503, None, "{}");
+        assert!(cut(&whole).is_none() && document(&whole).is_ok());
+        let half = Answer {
+            truncated: true,
+            ..whole
+        };
+        let failure = document(&half).expect_err("cut");
+        assert_eq!((failure.word, failure.passing), (Word::Protocol, true));
+        assert!(
+            failure
+                .cause
+                .starts_with("status 503, and an answer longer than 8 MiB"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn statuses_are_judged() {
+        for (status, word, passing) in [
+            (401, Word::Refused, false),
+            (403, Word::Refused, false),
+            (404, Word::Status, false),
+            (408, Word::Status, true),
+            (429, Word::Status, true),
+            (500, Word::Status, true),
+            (503, Word::Status, true),
+        ] {
+            let failure = unexpected(&answer(status, None, ""));
+            assert_eq!((failure.word, failure.passing), (word, passing), "{status}");
+            assert_eq!(failure.to_string(), format!("http://h/: status {status}"));
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_host_alone() {
+        let failure = unexpected(&answer(302, Some("https://u:p@other:8/x?token=t"), "body"));
+        assert_eq!(failure.word, Word::Status);
+        assert!(!failure.passing);
+        assert_eq!(
+            failure.cause,
+            "status 302, a redirect to other:8; redirects are not followed"
+        );
+        crate::model::secrets::hide("redirect/s3cret");
+        let failure = unexpected(&answer(302, Some("https://redirect/s3cret"), ""));
+        assert!(failure.cause.contains("to ********;"), "{failure}");
+        assert!(
+            !unexpected(&answer(307, Some("/login"), ""))
+                .cause
+                .contains("login")
+        );
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line_without_secrets() {
+        crate::model::secrets::hide("verdict-s3cret");
+        let body = format!("a\r\n \x1b[1mb verdict-s3cret {}", "ä".repeat(300));
+        let shown = excerpt(body.as_bytes());
+        assert!(shown.starts_with("a [1mb ******** ää"), "{shown}");
+        assert_eq!(shown.chars().count(), EXCERPT + 1);
+        assert_eq!(excerpt(b" \n"), "");
+    }
+}

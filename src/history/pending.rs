@@ -1,0 +1,186 @@
+//! What runs have left behind: what their records say was intended, and what has been undone since.
+//!
+//! An intent is pending from its line in the record on, whatever became of its step, until the record says that it was
+//! settled, or the file beside it, `RUN.undone`, that it was undone. That file has a line of JSON for each: `step`,
+//! `number` and `undone` (the wall clock, RFC 3339). The record itself stays as its run has left it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::line::Line;
+use super::reserved_space;
+use crate::model::intent::{Datum, Intent};
+use crate::model::machine::Machine;
+use crate::sys::clock::{parse_rfc3339, rfc3339};
+use crate::sys::files;
+
+/// What became of an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is to be undone.
+    Pending,
+    /// The run itself says that there is nothing to undo.
+    Settled,
+    /// It was undone, at that time.
+    Undone(SystemTime),
+}
+
+/// Something that a run may have left behind.
+#[derive(Clone, Debug)]
+pub struct Remnant {
+    /// The record that tells of it.
+    pub record: PathBuf,
+    /// The name of the step that left it.
+    pub step: String,
+    /// The step's kind.
+    pub kind: String,
+    /// Which of the step's intents.
+    pub number: u32,
+    /// What it is.
+    pub intent: Intent,
+    /// When it was intended.
+    pub since: SystemTime,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Undone {
+    step: String,
+    number: u32,
+    undone: String,
+}
+
+impl Remnant {
+    /// Which thing of its kind and member it is about. In a record of the first format, which did not tell, everything that
+    /// its undo needs has to be the same, but for a drain of Nomad's: each run found another eligibility.
+    pub fn thing(&self) -> String {
+        let Intent {
+            member,
+            thing,
+            what,
+            ..
+        } = &self.intent;
+        if !thing.is_empty() {
+            return thing.clone();
+        }
+        let node = what.get("node").and_then(Datum::text);
+        match node.filter(|_| member == "nomad") {
+            Some(node) => format!("node {node}"),
+            None => Datum::Table(what.clone()).to_string(),
+        }
+    }
+
+    /// Writes down that it is undone, and returns when that is on the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn close(&self) -> io::Result<()> {
+        let path = undone(&self.record);
+        let mut line = serde_json::to_vec(&Undone {
+            step: self.step.clone(),
+            number: self.number,
+            undone: rfc3339(SystemTime::now()),
+        })?;
+        line.push(b'\n');
+        // A line that was torn must not take this one with it.
+        if read_if_there(&path)?.is_some_and(|text| !text.is_empty() && !text.ends_with('\n')) {
+            line.insert(0, b'\n');
+        }
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(files::NO_LINK)
+            .open(&path)?;
+        file.write_all(&line)?;
+        file.sync_all()?;
+        path.parent().map_or(Ok(()), files::sync_directory)
+    }
+}
+
+/// Where it is written what of a record was undone.
+pub fn undone(record: &Path) -> PathBuf {
+    record.with_extension("undone")
+}
+
+/// Whether something in a record is pending, for whichever machine; also where the record cannot be read.
+pub fn is_pending(record: &Path) -> bool {
+    read(record).map_or(true, |(_, remnants)| {
+        remnants.iter().any(|it| it.fate == Fate::Pending)
+    })
+}
+
+/// The machine that a record is of, and what its run has left, in order. Lines that are not whole tell nothing, but do
+/// not take the others with them.
+///
+/// # Errors
+/// What the system says.
+pub fn read(record: &Path) -> io::Result<(Machine, Vec<Remnant>)> {
+    let bytes = fs::read(record)?;
+    let text = String::from_utf8_lossy(reserved_space::written(&bytes)).into_owned();
+    let (mut machine, mut started) = (Machine::default(), SystemTime::UNIX_EPOCH);
+    let mut remnants: Vec<Remnant> = Vec::new();
+    // Most runs leave nothing, and need no closer look.
+    if !text.contains("\"intended\"") {
+        return Ok((machine, remnants));
+    }
+    for line in lines::<Line>(&text) {
+        let (step, number) = (line.step, line.number.unwrap_or_default());
+        match (line.event.as_str(), step, line.intent) {
+            ("run-started", ..) => {
+                machine = line.machine.unwrap_or_default();
+                started = (line.started.as_deref())
+                    .and_then(parse_rfc3339)
+                    .unwrap_or(started);
+            }
+            ("intended", Some(step), Some(intent)) => remnants.push(Remnant {
+                record: record.to_owned(),
+                step,
+                kind: line.kind.unwrap_or_default(),
+                number,
+                intent,
+                since: started + Duration::from_micros(line.at_usec),
+                fate: Fate::Pending,
+            }),
+            ("settled", Some(step), _) => {
+                change(&mut remnants, &step, number, Fate::Settled);
+            }
+            _ => {}
+        }
+    }
+    if let Some(text) = read_if_there(&undone(record))? {
+        for line in lines::<Undone>(&text) {
+            let at = parse_rfc3339(&line.undone).unwrap_or(SystemTime::UNIX_EPOCH);
+            change(&mut remnants, &line.step, line.number, Fate::Undone(at));
+        }
+    }
+    Ok((machine, remnants))
+}
+
+/// What became of one that was pending.
+fn change(remnants: &mut [Remnant], step: &str, number: u32, fate: Fate) {
+    remnants
+        .iter_mut()
+        .filter(|it| it.step == step && it.number == number && it.fate == Fate::Pending)
+        .for_each(|it| it.fate = fate);
+}
+
+fn lines<'a, T: Deserialize<'a>>(text: &'a str) -> impl Iterator<Item = T> {
+    text.split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .filter_map(|line| serde_json::from_str(line).ok())
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,260 @@
+//! What happens in a run, as the runner tells it and the reporters hear it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::model::error::Failure;
+use crate::model::intent::{Intent, Mark};
+use crate::model::machine::Machine;
+use crate::model::trigger::Trigger;
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not begun.
+    Pending,
+    /// Begun and not ended.
+    Running,
+    /// Its effect was seen.
+    Done,
+    /// There was nothing left to do.
+    AlreadyDone,
+    /// Left out by `when`, `if-path` or `if-unit`.
+    Skipped,
+    /// Its last attempt failed.
+    Failed,
+    /// It was still running when its time, or the run's, was over.
+    TimedOut,
+    /// It was not begun any more, or it was ended because the run was told to stop.
+    Cancelled,
+}
+
+impl State {
+    /// All states, in the contract's order.
+    pub const ALL: [State; 8] = [
+        State::Pending,
+        State::Running,
+        State::Done,
+        State::AlreadyDone,
+        State::Skipped,
+        State::Failed,
+        State::TimedOut,
+        State::Cancelled,
+    ];
+
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Pending => "pending",
+            State::Running => "running",
+            State::Done => "done",
+            State::AlreadyDone => "already-done",
+            State::Skipped => "skipped",
+            State::Failed => "failed",
+            State::TimedOut => "timed-out",
+            State::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state that the contract calls `word`.
+    pub fn parse(word: &str) -> Option<State> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Whether the step has ended.
+    pub fn is_final(self) -> bool {
+        !matches!(self, State::Pending | State::Running)
+    }
+
+    /// Whether the step ended as it should.
+    pub fn is_good(self) -> bool {
+        matches!(self, State::Done | State::AlreadyDone | State::Skipped)
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Result {
+    /// Every step is done or was rightly left out.
+    Ok,
+    /// A step failed.
+    Failed,
+    /// The budget was spent or the run was told to stop; wins over `Failed`.
+    CutShort,
+}
+
+impl Result {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Result::Ok => "ok",
+            Result::Failed => "failed",
+            Result::CutShort => "cut-short",
+        }
+    }
+
+    /// The result that the contract calls `word`.
+    pub fn parse(word: &str) -> Option<Result> {
+        [Result::Ok, Result::Failed, Result::CutShort]
+            .into_iter()
+            .find(|result| result.as_str() == word)
+    }
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The machine's last duties.
+    Farewell,
+    /// To undo what earlier runs left. It has no trigger of its own, and no record.
+    Undo,
+}
+
+/// One step of the plan, as reporters show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepName {
+    /// The step's unique name.
+    pub name: String,
+    /// What it does.
+    pub kind: String,
+}
+
+/// A file that was copied away.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Copied {
+    /// Its name at the target.
+    pub name: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The SHA-256 of what was copied, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Which of a child's streams a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Something that happened. Steps are named by their index in the plan.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// The run begins; the first event of every run.
+    RunStarted {
+        /// The run's id.
+        run: String,
+        /// What it is for.
+        purpose: Purpose,
+        /// The machine that it takes place on.
+        machine: Machine,
+        /// Why it takes place.
+        trigger: Trigger,
+        /// By the wall clock.
+        started: SystemTime,
+        /// What the whole run may take.
+        budget: Duration,
+        /// What of it is kept for `always` steps.
+        reserve: Duration,
+        /// The plan's steps, in its order.
+        steps: Arc<[StepName]>,
+    },
+    /// A step begins.
+    StepStarted {
+        /// The step.
+        step: usize,
+        /// What it may take from now on.
+        left: Duration,
+    },
+    /// An attempt failed and another one follows.
+    AttemptFailed {
+        /// The step.
+        step: usize,
+        /// The attempt that failed, from 1.
+        attempt: u32,
+        /// Why.
+        failure: Failure,
+        /// When the next one begins, from now.
+        again: Duration,
+    },
+    /// A step tells what it waits for.
+    Waiting {
+        /// The step.
+        step: usize,
+        /// What it waits for: "3 connections on port 8080".
+        what: String,
+    },
+    /// A step is about to leave something behind that outlives a reboot.
+    Intended {
+        /// Which intent of the run.
+        mark: Mark,
+        /// What it is.
+        intent: Intent,
+    },
+    /// There is nothing to undo any more of what was intended: the peer refused it, or the run took it back itself.
+    Settled {
+        /// Which intent of the run.
+        mark: Mark,
+    },
+    /// A step tells in detail what it does.
+    Noted {
+        /// The step.
+        step: usize,
+        /// One clause.
+        text: String,
+    },
+    /// A step has copied a file away.
+    Copied {
+        /// The step.
+        step: usize,
+        /// The copy.
+        copy: Copied,
+    },
+    /// A child of a step wrote a line.
+    Output {
+        /// The step.
+        step: usize,
+        /// Where.
+        stream: Stream,
+        /// The line without its end.
+        line: String,
+    },
+    /// A step ends, or is left out.
+    StepFinished {
+        /// The step.
+        step: usize,
+        /// Its last state.
+        state: State,
+        /// How many attempts were made; 0 when it was not begun.
+        attempts: u32,
+        /// How long it ran.
+        took: Duration,
+        /// Why it failed.
+        failure: Option<Failure>,
+        /// Why it was skipped or cancelled, or what else is worth telling of a step that is done.
+        reason: Option<String>,
+    },
+    /// Something that the operator should know and that is no step's failure.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// The run ends; the last event of every run that was not cut off.
+    RunFinished {
+        /// How.
+        result: Result,
+        /// Why it was cut short, if it was.
+        reason: Option<String>,
+    },
+}
+
+/// A happening and its time.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The time since the run's start, by the monotonic clock.
+    pub at: Duration,
+    /// What happened.
+    pub happening: Happening,
+}

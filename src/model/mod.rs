@@ -1,0 +1,9 @@
+//! The words that every other room uses: errors, events, deadlines, secrets, triggers.
+
+pub mod deadline;
+pub mod error;
+pub mod event;
+pub mod intent;
+pub mod machine;
+pub mod secrets;
+pub mod trigger;

@@ -1,0 +1,262 @@
+//! The one gate between a configuration and everything that uses it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::graph;
+use super::lock_release;
+use super::settings::{BUDGET, CLOSING, Head, Restart};
+use super::steps::{Drafts, Step};
+use crate::config::facts::Facts;
+use crate::config::fragments::Source;
+use crate::config::problem::{Problem, Severity};
+use crate::config::section::Check;
+use crate::model::event::StepName;
+use crate::model::trigger::Trigger;
+use crate::text::duration;
+
+/// A sequence that can be run.
+pub struct Plan {
+    /// The steps, each one after those that it waits for.
+    pub steps: Vec<Step>,
+    /// Whether `${ip}` stands somewhere in the configuration.
+    pub uses_ip: bool,
+    head: Head,
+}
+
+impl Plan {
+    /// A sequence that no file configures: `steps` in this order, each one after those before it, within `budget`.
+    pub fn chain(mut steps: Vec<Step>, budget: Duration) -> Plan {
+        for (index, step) in steps.iter_mut().enumerate() {
+            step.after = index.checked_sub(1).into_iter().collect();
+        }
+        let head = Head::within(budget);
+        Plan {
+            steps,
+            uses_ip: false,
+            head,
+        }
+    }
+
+    /// The steps as reporters show them.
+    pub fn names(&self) -> Arc<[StepName]> {
+        let name = |step: &Step| StepName {
+            name: step.name.clone(),
+            kind: step.kind.to_owned(),
+        };
+        self.steps.iter().map(name).collect()
+    }
+
+    /// What the whole sequence may take on this trigger.
+    pub fn budget(&self, trigger: Trigger) -> Duration {
+        self.head.budget(trigger)
+    }
+
+    /// What of the budget is kept for `always` steps.
+    pub fn reserve(&self, trigger: Trigger) -> Duration {
+        self.head
+            .reserve(trigger, self.steps.iter().any(|step| step.always))
+    }
+
+    /// What systemd must grant a run: the largest budget, and the time to close it. A run asks for its time itself too, but a
+    /// daemon-reload forgets that, and counts the unit's own timeout from the beginning of its stop.
+    pub fn stop_timeout(&self) -> Duration {
+        let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
+        budgets.into_iter().max().unwrap_or(BUDGET) + CLOSING
+    }
+
+    /// The smallest of the budgets: what a run may count on before its trigger is known.
+    pub fn smallest_budget(&self) -> Duration {
+        let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
+        budgets.into_iter().min().unwrap_or(BUDGET)
+    }
+
+    /// What a restart of farewell's own unit is.
+    pub fn restart(&self) -> Restart {
+        self.head.restart
+    }
+
+    /// The units that a step must not stop by the way: what it `needs` itself, or another one that may still run when it
+    /// begins, or that owes something to the end of the run.
+    pub fn needed(&self, index: usize) -> Vec<String> {
+        let mut before = vec![false; self.steps.len()];
+        let mut queue = vec![index];
+        while let Some(at) = queue.pop() {
+            for earlier in &self.steps[at].after {
+                if !std::mem::replace(&mut before[*earlier], true) {
+                    queue.push(*earlier);
+                }
+            }
+        }
+        let steps = self.steps.iter().zip(before);
+        let open = steps.filter(|(step, is_before)| !is_before || step.aftermath.is_some());
+        open.flat_map(|(step, _)| step.needs.iter().cloned())
+            .collect()
+    }
+
+    /// What the steps take when each one needs all its time.
+    pub fn worst_case(&self, trigger: Trigger) -> Duration {
+        graph::worst_case(&self.steps, trigger)
+    }
+}
+
+/// Whether `${ip}` stands in a file, in other places than comments. `$${ip}` is text.
+fn names_ip(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .into_iter()
+        .any(|line| line.replace("$$", "").contains("${ip}"))
+}
+
+/// What came through the gate.
+pub struct Passage {
+    /// The plan; `None` when there is an error among the problems.
+    pub plan: Option<Plan>,
+    /// Everything that is wrong, in the order of the files.
+    pub problems: Vec<Problem>,
+    /// The files that were read, with their texts.
+    pub files: Vec<(PathBuf, String)>,
+    checks: Vec<(PathBuf, Option<String>, Check)>,
+}
+
+impl Passage {
+    /// Reads and validates a configuration. `facts` are those that the plan itself needs (in names and durations), or
+    /// `None` on a build machine.
+    pub fn through(source: &Source, facts: Option<&Facts>) -> Passage {
+        let (fragments, mut problems) = source.load();
+        // A step that could not be read would be missed by those that name it.
+        let is_whole = problems
+            .iter()
+            .all(|it| it.line > 0 || it.severity == Severity::Warning)
+            && fragments.iter().all(|fragment| !fragment.is_broken);
+        let sound: Vec<_> = fragments.iter().filter(|it| !it.is_broken).collect();
+        let head = Head::read(&sound, facts, &mut problems);
+        let is_head_sound = problems
+            .iter()
+            .all(|problem| problem.step.is_some() || problem.severity == Severity::Warning);
+        let drafts = Drafts::read(&sound, facts, &head.credential_hosts, &mut problems);
+        let checks = drafts.checks;
+        let steps = if is_whole {
+            lock_release::warn(&drafts.steps, &mut problems);
+            let mut steps = graph::arrange(drafts.steps, &drafts.duplicates, &mut problems);
+            lock_release::append(&mut steps);
+            steps
+        } else {
+            Vec::new()
+        };
+        let plan = Plan {
+            steps,
+            uses_ip: sound.iter().any(|fragment| names_ip(&fragment.text)),
+            head,
+        };
+        if is_head_sound {
+            plan.check_time(&mut problems);
+        }
+        let files: Vec<(PathBuf, String)> = fragments
+            .into_iter()
+            .map(|fragment| (fragment.path, fragment.text))
+            .collect();
+        sort(&mut problems, &files);
+        Passage {
+            plan: is_sound(&problems).then_some(plan),
+            problems,
+            files,
+            checks,
+        }
+    }
+
+    /// Looks at every value that depends on facts, as they are now, and adds what is wrong with them.
+    pub fn look_at_facts(&mut self, facts: &Facts) {
+        self.look(facts, |_| true);
+    }
+
+    /// As [`Passage::look_at_facts`], on a build machine: looks only at what depends on no fact's value.
+    pub fn look_without_facts(&mut self, facts: &Facts) {
+        self.look(facts, Check::is_early);
+    }
+
+    fn look(&mut self, facts: &Facts, is_due: impl Fn(&Check) -> bool) {
+        for (file, step, check) in self.checks.iter().filter(|(_, _, it)| is_due(it)) {
+            if let Some((line, key, message)) = check.look(facts) {
+                self.problems.push(Problem {
+                    severity: check.severity(),
+                    file: file.clone(),
+                    line,
+                    step: step.clone(),
+                    key: Some(key),
+                    message,
+                });
+            }
+        }
+        sort(&mut self.problems, &self.files);
+    }
+
+    /// How many of the problems are errors.
+    pub fn errors(&self) -> usize {
+        self.problems
+            .iter()
+            .filter(|problem| problem.severity == Severity::Error)
+            .count()
+    }
+}
+
+fn is_sound(problems: &[Problem]) -> bool {
+    problems
+        .iter()
+        .all(|problem| problem.severity == Severity::Warning)
+}
+
+/// Puts problems in the order of the files.
+fn sort(problems: &mut [Problem], files: &[(PathBuf, String)]) {
+    let place = |problem: &Problem| files.iter().position(|(file, _)| *file == problem.file);
+    problems.sort_by_key(|problem| (place(problem), problem.line));
+}
+
+impl Plan {
+    fn check_time(&self, problems: &mut Vec<Problem>) {
+        if let Some((trigger, reserve)) = self.head.overdrawn() {
+            let (file, line) = self.head.reserve_at().clone();
+            let (reserve, budget) = (
+                duration::print(reserve),
+                duration::print(self.budget(trigger)),
+            );
+            let message = format!(
+                "{reserve} leave nothing of the budget of {budget} (on {trigger}) for the steps"
+            );
+            problems.push(Problem {
+                severity: Severity::Error,
+                file,
+                line,
+                step: None,
+                key: Some("reserve".into()),
+                message,
+            });
+        }
+        if !is_sound(problems) {
+            return;
+        }
+        let over = |trigger: &Trigger| self.worst_case(*trigger) > self.budget(*trigger);
+        if let Some(trigger) = Trigger::ALL.into_iter().find(over) {
+            let (file, line) = self.head.budget_at().clone();
+            let (worst, budget) = (
+                duration::print(self.worst_case(trigger)),
+                duration::print(self.budget(trigger)),
+            );
+            let message = format!(
+                "the steps may take {worst} on {trigger} when each needs all its time, more than the budget of \
+                 {budget}: the last ones would be cut short"
+            );
+            problems.push(Problem {
+                severity: Severity::Warning,
+                file,
+                line,
+                step: None,
+                key: Some("budget".into()),
+                message,
+            });
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The end of a sequence that no file says: what steps hold is given back as the run's last act.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::steps::{Draft, OnFailure, Step, attempt_timeout};
+use crate::config::problem::{Problem, Severity};
+use crate::model::trigger::Trigger;
+use crate::step::{Pace, Ties};
+
+/// What a closing may take. It is paid from the reserve.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Appends the closings that steps owe, side by side behind all other steps.
+pub fn append(steps: &mut Vec<Step>) {
+    let others: Vec<usize> = (0..steps.len()).collect();
+    let closings: Vec<Step> = steps.iter().filter_map(|it| closing(it, &others)).collect();
+    steps.extend(closings);
+}
+
+fn closing(step: &Step, others: &[usize]) -> Option<Step> {
+    let aftermath = step.aftermath.as_ref()?;
+    Some(Step {
+        // No step of a file can have this name, for there is a space in it.
+        name: format!("release {}", step.name),
+        kind: step.kind,
+        after: others.to_vec(),
+        timeout: TIMEOUT,
+        attempt_timeout: attempt_timeout(TIMEOUT),
+        attempts: None,
+        on_failure: OnFailure::Continue,
+        when: step.when.clone(),
+        if_path: None,
+        if_unit: None,
+        always: true,
+        needs: Vec::new(),
+        action: aftermath.closing.clone(),
+        pace: Pace::Retried,
+        grace: Duration::ZERO,
+        ties: Ties::default(),
+        may_stop: false,
+        aftermath: None,
+        is_permanent: false,
+        is_closing: true,
+    })
+}
+
+/// Warns of locks that are given back while the application still runs: systemd stops it only after farewell, beside
+/// that of the next member, which has the lock by then.
+pub fn warn(drafts: &[Draft], problems: &mut Vec<Problem>) {
+    let steps = || drafts.iter().filter_map(|it| it.step.as_ref());
+    if drafts.iter().any(|it| it.step.is_none()) {
+        return;
+    }
+    let may_stop = |trigger| steps().any(|step| step.may_stop && step.when.contains(&trigger));
+    for draft in drafts {
+        let Some(lock) = draft.step.as_ref().filter(|it| it.aftermath.is_some()) else {
+            continue;
+        };
+        // On the others it is kept over the boot.
+        let releasing = lock.when.iter().copied().filter(|it| !it.restarts());
+        let running: Vec<&str> = releasing
+            .filter(|trigger| !may_stop(*trigger))
+            .map(Trigger::as_str)
+            .collect();
+        if running.is_empty() {
+            continue;
+        }
+        let when = if steps().any(|step| step.may_stop) {
+            format!(" on {}", running.join(", "))
+        } else {
+            String::new()
+        };
+        problems.push(Problem {
+            severity: Severity::Warning,
+            file: PathBuf::from(&draft.file),
+            line: draft.lines[0],
+            step: Some(format!("\"{}\"", draft.name)),
+            key: None,
+            message: format!(
+                "no step stops the application{when}, so that it still runs when this lock is released and the next \
+                 member gets it: add a stop-unit step behind it"
+            ),
+        });
+    }
+}

@@ -1,0 +1,388 @@
+//! `[[step]]`: what every step has, whatever its kind.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::document::{Located, Table, Value};
+use crate::config::facts::Facts;
+use crate::config::fragments::Fragment;
+use crate::config::hosts::Hosts;
+use crate::config::problem::Problem;
+use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
+use crate::model::trigger::{ComesBack, Trigger};
+use crate::step::{Action, Aftermath, Pace, TIMEOUT, Ties};
+use crate::steps::KINDS;
+
+/// The shortest `attempt-timeout` that is chosen by itself.
+const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// The `attempt-timeout` of a step that is retried, where the configuration gives none.
+pub fn attempt_timeout(timeout: Duration) -> Duration {
+    (timeout / 3).max(SHORTEST_ATTEMPT)
+}
+
+/// What a failure of a step means for those that have not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing: a failed step never costs the others theirs.
+    Continue,
+    /// They are cancelled, except those marked `always`.
+    Stop,
+}
+
+/// A step of the plan. Other steps are named by their index in it.
+pub struct Step {
+    /// Its unique name.
+    pub name: String,
+    /// The name of its kind.
+    pub kind: &'static str,
+    /// The steps that must have ended before it begins.
+    pub after: Vec<usize>,
+    /// What it may take in all.
+    pub timeout: Duration,
+    /// What one attempt may take.
+    pub attempt_timeout: Duration,
+    /// How many attempts are made at most; `None`: as many as the time allows.
+    pub attempts: Option<u32>,
+    /// What its failure means for the others.
+    pub on_failure: OnFailure,
+    /// The triggers that it runs on.
+    pub when: Vec<Trigger>,
+    /// The path that must exist for it to run.
+    pub if_path: Option<Field<PathBuf>>,
+    /// The unit that must be loaded and not inactive for it to run.
+    pub if_unit: Option<Field<String>>,
+    /// Whether it runs even after a stop, or when only the reserve is left.
+    pub always: bool,
+    /// Units that must still run while it runs.
+    pub needs: Vec<String>,
+    /// What an attempt does.
+    pub action: Arc<dyn Action>,
+    /// How it uses its time.
+    pub pace: Pace,
+    /// What it may still need to end once it is cancelled.
+    pub grace: Duration,
+    /// What it has to do with the rest of this machine.
+    pub ties: Ties,
+    /// Whether it may stop the application.
+    pub may_stop: bool,
+    /// What is due after it, to the end of the run.
+    pub aftermath: Option<Aftermath>,
+    /// Whether nobody brings back what it takes out.
+    pub is_permanent: bool,
+    /// Whether it is the closing of another step: the run's last act, which a run that is told to end at once still does.
+    pub is_closing: bool,
+}
+
+impl Step {
+    /// Why it is skipped on `trigger`, if it is. What deletes for good is missed by a machine that comes back: where nobody
+    /// knows whether it does, it runs only if its `when` says that it is for machines that are gone.
+    pub fn skipped(&self, trigger: Trigger, comes_back: ComesBack) -> Option<String> {
+        if !self.when.contains(&trigger) {
+            return Some(format!("not on {trigger}"));
+        }
+        let is_for_restarts = self.when.iter().any(|it| it.restarts());
+        (self.is_permanent && is_for_restarts && comes_back == ComesBack::Unknown).then(|| {
+            "it deletes for good, and it is not known whether this machine comes back; it runs then only where its \
+             `when` leaves out reboot, kexec and soft-reboot"
+                .to_owned()
+        })
+    }
+}
+
+/// A step as it was read, before its place among the others is known.
+pub struct Draft {
+    /// Its name, where it has a usable one.
+    pub name: String,
+    /// The step; `None` when its own keys are wrong.
+    pub step: Option<Step>,
+    /// The names in `after`; `None` where the key is absent.
+    pub after: Option<Vec<String>>,
+    /// The names in `before`.
+    pub before: Vec<String>,
+    /// The file it stands in.
+    pub file: PathBuf,
+    /// The lines of `name`, of `after` and of `before`.
+    pub lines: [usize; 3],
+}
+
+/// What the steps of the fragments come to.
+#[derive(Default)]
+pub struct Drafts {
+    /// In the order of the plan's text: files follow one another, and a step that replaces another one has its place.
+    pub steps: Vec<Draft>,
+    /// Steps that share their name with an earlier one of the same file: not part of the plan, but what else is wrong
+    /// with them is reported as well.
+    pub duplicates: Vec<Draft>,
+    /// Looks that `check` takes when the facts are known, with the file and step that they belong to.
+    pub checks: Vec<(PathBuf, Option<String>, Check)>,
+}
+
+impl Drafts {
+    /// Reads every step of every fragment. `hosts` are those to which facts of files may lead credentials.
+    pub fn read(
+        fragments: &[&Fragment],
+        facts: Option<&Facts>,
+        hosts: &Hosts,
+        problems: &mut Vec<Problem>,
+    ) -> Drafts {
+        let mut drafts = Drafts::default();
+        for fragment in fragments {
+            let first = drafts.steps.len();
+            let tables = tables(fragment, problems);
+            for (number, (line, table)) in tables.into_iter().enumerate() {
+                let label = label(table, number + 1);
+                let reading = Reading::new(&fragment.path, Some(label.clone()), facts)
+                    .with_credential_hosts(hosts);
+                let draft = draft(&Section::new(&reading, table, line), &fragment.path);
+                if let Some(draft) = draft {
+                    drafts.place(draft, first, &reading, problems);
+                }
+                let (found, checks) = reading.finish();
+                problems.extend(found);
+                let belongs = |check| (fragment.path.clone(), Some(label.clone()), check);
+                drafts.checks.extend(checks.into_iter().map(belongs));
+            }
+        }
+        drafts
+    }
+
+    /// `first`: where the steps of this file begin. What was wrong with a step that is replaced whole no longer matters.
+    fn place(
+        &mut self,
+        draft: Draft,
+        first: usize,
+        reading: &Reading<'_>,
+        problems: &mut Vec<Problem>,
+    ) {
+        match self.steps.iter().position(|other| other.name == draft.name) {
+            None => self.steps.push(draft),
+            Some(at) if at < first && self.steps[at].file != draft.file => {
+                let replaced = std::mem::replace(&mut self.steps[at], draft);
+                let label = Some(quoted(&replaced.name));
+                self.checks
+                    .retain(|(file, step, _)| *file != replaced.file || *step != label);
+                problems.retain(|it| it.file != replaced.file || it.step != label);
+            }
+            Some(at) => {
+                let other = self.steps[at].lines[0];
+                let message = format!("there is another step of this name in line {other}");
+                reading.problem(draft.lines[0], Some("name".into()), message);
+                self.duplicates.push(draft);
+            }
+        }
+    }
+}
+
+/// How a step is called in problems: by its name where it has one that can be read, else by its number in the file.
+fn label(table: &Table, number: usize) -> String {
+    match table.get("name") {
+        Some((
+            _,
+            _,
+            Located {
+                value: Value::Text(name),
+                ..
+            },
+        )) => quoted(name),
+        _ => number.to_string(),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// The `[[step]]` tables of a file with their lines. Other tables at its top are told as problems.
+fn tables<'a>(fragment: &'a Fragment, problems: &mut Vec<Problem>) -> Vec<(usize, &'a Table)> {
+    let reading = Reading::new(&fragment.path, None, None);
+    let top = Section::new(&reading, &fragment.table, 0);
+    top.know("farewell");
+    top.know("step");
+    top.finish();
+    let mut tables = Vec::new();
+    if let Some((_, line, located)) = fragment.table.get("step") {
+        let items = match &located.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(located),
+        };
+        for item in items {
+            match &item.value {
+                Value::Table(table)
+                    if items.len() > 1 || matches!(located.value, Value::List(_)) =>
+                {
+                    tables.push((item.line, table));
+                }
+                _ => reading.problem(
+                    *line,
+                    Some("step".into()),
+                    "a step is written as [[step]], in double brackets",
+                ),
+            }
+        }
+    }
+    problems.extend(reading.finish().0);
+    tables
+}
+
+fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
+    let name = section.required("name", |section, key| section.word(key));
+    if let Some(name) = &name {
+        check_name(section, name);
+    }
+    let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.name, kind)).collect();
+    let common = Common::read(section);
+    let kind = section.required("kind", |section, key| section.choice(key, "kind", &kinds));
+    // Without its kind nobody knows which other keys are right, so they are not looked at.
+    let blueprint = kind.and_then(|kind| (kind.read)(section));
+    let step = name
+        .clone()
+        .zip(kind)
+        .zip(blueprint)
+        .map(|((name, kind), blueprint)| {
+            let attempts = common
+                .attempts
+                .or((blueprint.pace == Pace::Once).then_some(1));
+            // Of a wait it is the limit of each look.
+            let whole = blueprint.pace != Pace::Polled && attempts == Some(1);
+            let default = if whole {
+                common.timeout
+            } else {
+                attempt_timeout(common.timeout)
+            };
+            Step {
+                name,
+                kind: kind.name,
+                after: Vec::new(),
+                timeout: common.timeout,
+                attempt_timeout: common.attempt_timeout.unwrap_or(default),
+                attempts,
+                on_failure: common.on_failure,
+                when: common.when,
+                if_path: common.if_path,
+                if_unit: common.if_unit,
+                always: common.always,
+                needs: common.needs,
+                action: blueprint.action.into(),
+                pace: blueprint.pace,
+                grace: blueprint.grace,
+                ties: blueprint.ties,
+                may_stop: blueprint.may_stop,
+                aftermath: blueprint.aftermath,
+                is_permanent: blueprint.is_permanent,
+                is_closing: false,
+            }
+        });
+    Some(Draft {
+        name: name?,
+        step,
+        after: common.after,
+        before: common.before,
+        file: file.to_owned(),
+        lines: [
+            section.line_of("name"),
+            section.line_of("after"),
+            section.line_of("before"),
+        ],
+    })
+}
+
+/// Names appear in journal fields, in records and on command lines, so they are plain words.
+fn check_name(section: &Section<'_>, name: &str) {
+    let plain = |character: char| character.is_alphanumeric() || "-_.:@".contains(character);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        section.problem(
+            "name",
+            "a name is 1 to 64 letters, digits, `-`, `_`, `.`, `:` or `@`",
+        );
+    }
+}
+
+/// What every step has, whatever its kind. Its keys:
+///
+/// - `name` (name; required): unique; 1 to 64 letters, digits, `-`, `_`, `.`, `:` or `@`; a step with the name of one
+///   in an earlier file replaces it whole and keeps its place
+/// - `kind` (kind; required): what it does, and so which other keys it has
+/// - `after` (list of names; default the step above it): the steps that must have ended before it begins; `[]`: at
+///   once, side by side with others
+/// - `before` (list of names; default none): the steps that begin only when it has ended; a step with `before` and
+///   without `after` begins at once
+/// - `timeout` (duration; default "30s"): what it may take in all; never more than the budget leaves
+/// - `attempt-timeout` (duration; default a third of `timeout`, at least 2s, or all of it with `attempts = 1`): what one
+///   attempt or request may take, and each look of a step that waits for something; at most `timeout`; without it a
+///   request of kind `http` that has a body, and every POST and PATCH, is not sent again while the first one may still be
+///   at work: its connection has this time, and its answer the rest of `timeout`
+/// - `attempts` (integer from 1 to 1000000; default as many as `timeout` allows): attempts at most, with jittered
+///   pauses of up to 2s between them; a command is attempted once where this says nothing else;
+///   with 1 no request is sent twice, not even where a connection is closed without an answer
+/// - `on-failure` ("continue" or "stop"; default "continue"): what its failure means for the others: `"continue"`:
+///   nothing; `"stop"`: what has not begun is cancelled, except `always` steps
+/// - `when` (list of triggers; default all of them): the triggers that it runs on; on others it is skipped, and counts
+///   as done for those after it
+/// - `if-path` (path; default none): it runs only where this path exists; else it is skipped
+/// - `if-unit` (unit; default none): it runs only where this systemd unit is loaded and not inactive; else it is
+///   skipped
+/// - `always` (boolean; default false): it runs even after a stop, or when only the reserve is left
+/// - `needs` (list of units; default none): units that must still run while it runs: farewell.service is ordered after
+///   them
+struct Common {
+    after: Option<Vec<String>>,
+    before: Vec<String>,
+    timeout: Duration,
+    attempt_timeout: Option<Duration>,
+    attempts: Option<u32>,
+    on_failure: OnFailure,
+    when: Vec<Trigger>,
+    if_path: Option<Field<PathBuf>>,
+    if_unit: Option<Field<String>>,
+    always: bool,
+    needs: Vec<String>,
+}
+
+impl Common {
+    fn read(section: &Section<'_>) -> Common {
+        let positive = |key| {
+            let duration = section.duration(key)?;
+            if duration.is_zero() {
+                section.problem(key, "must be longer than 0s");
+            }
+            Some(duration).filter(|duration| !duration.is_zero())
+        };
+        let timeout = positive("timeout");
+        let triggers = Trigger::ALL.map(|trigger| (trigger.as_str(), trigger));
+        let on_failure = [("continue", OnFailure::Continue), ("stop", OnFailure::Stop)];
+        let common = Common {
+            after: section.words("after"),
+            before: section.words("before").unwrap_or_default(),
+            timeout: timeout.unwrap_or(TIMEOUT),
+            attempt_timeout: positive("attempt-timeout"),
+            attempts: section
+                .integer("attempts", 1..=1_000_000)
+                .and_then(|it| u32::try_from(it).ok()),
+            on_failure: section
+                .choice("on-failure", "value", &on_failure)
+                .unwrap_or(OnFailure::Continue),
+            when: section
+                .choices("when", "trigger", &triggers)
+                .unwrap_or_else(|| Trigger::ALL.to_vec()),
+            if_path: section.text("if-path", section::path, Secrecy::Public),
+            if_unit: section.text("if-unit", section::unit_name, Secrecy::Public),
+            always: section.boolean("always").unwrap_or(false),
+            needs: section.words("needs").unwrap_or_default(),
+        };
+        let is_longer = |attempt| attempt > common.timeout;
+        let is_timeout_sound = timeout.is_some() || !section.has("timeout");
+        if is_timeout_sound && common.attempt_timeout.is_some_and(is_longer) {
+            section.problem("attempt-timeout", "is longer than the step's timeout");
+        }
+        for problem in common
+            .needs
+            .iter()
+            .filter_map(|need| section::unit_name(need).err())
+        {
+            section.problem("needs", problem);
+        }
+        common
+    }
+}

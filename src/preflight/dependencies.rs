@@ -1,0 +1,103 @@
+//! What the steps rely on, looked at as a whole.
+
+use std::collections::BTreeSet;
+
+use super::addressed::Addressed;
+use super::interfaces::Interfaces;
+use super::reliance::Reliance;
+use super::{Inspection, Units, filesystems, needs, peers, sockets, stopped_peers};
+use crate::config::facts::Facts;
+use crate::plan::load::Plan;
+use crate::sys::dbus::Trouble;
+use crate::sys::systemd::Unit;
+
+/// What the steps rely on is looked at in this.
+pub(super) struct Scene<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) facts: &'a Facts,
+    pub(super) peers: &'a [Addressed<'a>],
+    pub(super) farewell: &'a Unit,
+    /// What the configuration names: it is compared on its own.
+    pub(super) named: BTreeSet<String>,
+}
+
+impl Scene<'_> {
+    /// Looks at what the steps rely on. Where one look fails the others are still taken.
+    pub(super) fn look(&self, units: &mut Units<'_>, inspection: &mut Inspection) {
+        let mut reliances = Vec::new();
+        match peers::behind(self.peers, units, inspection) {
+            Ok(found) => reliances.extend(found),
+            Err(trouble) => unseen(inspection, "the peers on this machine", &trouble),
+        }
+        match sockets::behind(self.plan, self.facts, units, inspection) {
+            Ok(found) => reliances.extend(found),
+            Err(trouble) => unseen(inspection, "the unix sockets of the steps", &trouble),
+        }
+        match Interfaces::new() {
+            Ok(interfaces) => reliances.extend(self.ways(interfaces, units, inspection)),
+            Err(error) => {
+                let remark = format!("the ways to the peers were not looked at: {error}");
+                inspection.remarks.push(remark);
+            }
+        }
+        let mut told = BTreeSet::new();
+        for reliance in &reliances {
+            match reliance.judge(self.farewell, &self.named, units) {
+                // A name may have several addresses.
+                Ok(Some(finding)) if told.insert(finding.message.clone()) => {
+                    inspection.findings.push(finding);
+                }
+                Ok(_) => {}
+                Err(trouble) => unseen(inspection, "what the steps rely on", &trouble),
+            }
+        }
+        match needs::inspect(self.plan, self.farewell, &self.named, units) {
+            Ok(findings) => inspection.findings.extend(findings),
+            Err(trouble) => unseen(inspection, "`needs`", &trouble),
+        }
+        let (plan, facts) = (self.plan, self.facts);
+        match stopped_peers::inspect(plan, facts, &reliances, self.farewell, units) {
+            Ok(findings) => inspection.findings.extend(findings),
+            Err(trouble) => unseen(inspection, "what the steps stop", &trouble),
+        }
+    }
+
+    /// What the steps rely on for the ways to their peers and file systems.
+    fn ways(
+        &self,
+        mut interfaces: Interfaces,
+        units: &mut Units<'_>,
+        inspection: &mut Inspection,
+    ) -> Vec<Reliance<'_>> {
+        let mut reliances = Vec::new();
+        for peer in self.peers {
+            match interfaces.behind(peer, units) {
+                Ok(found) => reliances.extend(found),
+                Err(trouble) => unseen(
+                    inspection,
+                    &format!("the way to {}", peer.endpoint),
+                    &trouble,
+                ),
+            }
+        }
+        match filesystems::behind(self.plan, self.facts, &mut interfaces, units, inspection) {
+            Ok(found) => reliances.extend(found),
+            Err(trouble) => unseen(inspection, "the file systems of the steps", &trouble),
+        }
+        if self.plan.uses_ip {
+            match interfaces.of_this_machine(self.facts, self.farewell, &self.named, units) {
+                Ok(finding) => inspection.findings.extend(finding),
+                Err(trouble) => unseen(inspection, "who gives `${ip}` to this machine", &trouble),
+            }
+        }
+        interfaces.remark(inspection);
+        reliances
+    }
+}
+
+fn unseen(inspection: &mut Inspection, what: &str, trouble: &Trouble) {
+    let remark = format!("{what} could not be looked at: systemd: {trouble}");
+    if !inspection.remarks.contains(&remark) {
+        inspection.remarks.push(remark);
+    }
+}

@@ -1,0 +1,318 @@
+//! The interfaces that lead to the peers of steps, and this machine's own addresses: whoever set them up takes them away
+//! again when it is stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::addressed::Addressed;
+use super::process_owner::{self, Keeper};
+use super::reliance::{Reliance, line, listed, outlives};
+use super::{Finding, Inspection, Units};
+use crate::config::facts::Facts;
+use crate::config::template::Fact;
+use crate::plan::steps::Step;
+use crate::sys::dbus::Trouble;
+use crate::sys::systemd::Unit;
+use crate::sys::{devices, host, routes};
+
+/// Managers of addresses that move between machines, and where they are configured.
+const MOVERS: [(&str, &str); 5] = [
+    ("keepalived.service", "/etc/keepalived"),
+    ("vip-manager.service", "/etc/default"),
+    ("pacemaker.service", "/var/lib/pacemaker/cib"),
+    ("bird.service", "/etc/bird"),
+    ("frr.service", "/etc/frr"),
+];
+
+/// How much of a file is looked at.
+const LIMIT: u64 = 1 << 20;
+
+/// What was found out of interfaces and addresses, each looked at once.
+pub(super) struct Interfaces {
+    own: Vec<IpAddr>,
+    owners: BTreeMap<String, Vec<Unit>>,
+    movers: BTreeMap<IpAddr, Vec<Unit>>,
+    /// The steps that go through an interface of which nobody knows whose it is.
+    unknown: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Interfaces {
+    pub(super) fn new() -> std::io::Result<Interfaces> {
+        Ok(Interfaces {
+            own: host::addresses()?,
+            owners: BTreeMap::new(),
+            movers: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+        })
+    }
+
+    /// What a step relies on to reach a peer.
+    ///
+    /// # Errors
+    /// What PID 1 says, or does not.
+    pub(super) fn behind<'a>(
+        &mut self,
+        peer: &Addressed<'a>,
+        units: &mut Units<'_>,
+    ) -> Result<Vec<Reliance<'a>>, Trouble> {
+        let what = format!("talks to {}", peer.endpoint);
+        self.towards(peer.step, &what, peer.address, units)
+    }
+
+    /// What `step`, which does `what`, relies on to reach `address`.
+    pub(super) fn towards<'a>(
+        &mut self,
+        step: &'a Step,
+        what: &str,
+        address: SocketAddr,
+        units: &mut Units<'_>,
+    ) -> Result<Vec<Reliance<'a>>, Trouble> {
+        let ip = address.ip().to_canonical();
+        if ip.is_loopback() || ip.is_unspecified() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        if self.own.contains(&ip) {
+            let movers = self.movers(ip, units)?;
+            let names = listed(movers.iter().map(|it| it.id.as_str()));
+            found.extend((!movers.is_empty()).then(|| Reliance {
+                step,
+                what: format!("{what}, and {ip} is an address that {names} gives to this machine"),
+                units: movers,
+                sessions: Vec::new(),
+            }));
+        }
+        let Ok(Some(interface)) = routes::interface_towards(address) else {
+            return Ok(found);
+        };
+        if interface == "lo" {
+            return Ok(found);
+        }
+        let owners = match self.owners.get(&interface) {
+            Some(known) => known.clone(),
+            None => owners(&interface, units)?,
+        };
+        self.owners.insert(interface.clone(), owners.clone());
+        if owners.is_empty() {
+            let steps = self.unknown.entry(interface).or_default();
+            steps.insert(step.name.clone());
+            return Ok(found);
+        }
+        let names = listed(owners.iter().map(|it| it.id.as_str()));
+        found.push(Reliance {
+            step,
+            what: format!("{what} through the interface {interface}, which {names} sets up"),
+            units: owners,
+            sessions: Vec::new(),
+        });
+        Ok(found)
+    }
+
+    /// What is wrong with `${ip}`, where somebody gives its address to this machine and may take it away.
+    ///
+    /// # Errors
+    /// What PID 1 says, or does not.
+    pub(super) fn of_this_machine(
+        &mut self,
+        facts: &Facts,
+        farewell: &Unit,
+        named: &BTreeSet<String>,
+        units: &mut Units<'_>,
+    ) -> Result<Option<Finding>, Trouble> {
+        let value = facts.value(&Fact::Ip(None));
+        let Some(ip) = value.ok().and_then(|it| it.parse::<IpAddr>().ok()) else {
+            return Ok(None);
+        };
+        let mut early = Vec::new();
+        for unit in self.movers(ip, units)? {
+            if !named.contains(&unit.id) && !outlives(&unit, farewell, units)? {
+                early.push(unit.id);
+            }
+        }
+        if early.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<&str> = early.iter().map(String::as_str).collect();
+        let message = format!(
+            "`${{ip}}` is {ip}, an address that {} gives to this machine, so that it may be another machine's when a run \
+             uses it: write `${{ip:INTERFACE}}` in its place, or add {} to the steps that use it, and run `systemctl \
+             daemon-reload`",
+            listed(names.iter().copied()),
+            line(&[], &names)
+        );
+        let is_stale = false;
+        Ok(Some(Finding { message, is_stale }))
+    }
+
+    fn movers(&mut self, address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+        if let Some(known) = self.movers.get(&address) {
+            return Ok(known.clone());
+        }
+        let found = movers(address, units)?;
+        self.movers.insert(address, found.clone());
+        Ok(found)
+    }
+
+    /// Tells of interfaces of which nobody knows whose they are.
+    pub(super) fn remark(self, inspection: &mut Inspection) {
+        for (interface, steps) in self.unknown {
+            let plural = if steps.len() == 1 { "" } else { "s" };
+            let steps = listed(steps.iter().map(String::as_str));
+            inspection.remarks.push(format!(
+                "step{plural} {steps}: packets leave through {interface}, and which unit sets it up is not known: where one \
+                 takes it down at a shutdown, name that unit in `needs`"
+            ));
+        }
+    }
+}
+
+/// The units that take `interface` away when they are stopped; none where there is no telling.
+fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+    let mut found = Vec::new();
+    // Without /proc nobody holds it.
+    for pid in devices::tunnel_holders(interface).unwrap_or_default() {
+        match process_owner::keeper(pid, units)? {
+            Some(Keeper::Unit(unit)) => found.push(unit),
+            Some(Keeper::Container { engines, .. }) => found.extend(engines),
+            Some(Keeper::Session(_) | Keeper::Nobody(_)) | None => {}
+        }
+    }
+    // wg-quick@wg0.service, ifup@eth0.service: a template for interfaces.
+    let templated = units.matching(&format!("*@{interface}.service"))?;
+    found.extend(templated.into_iter().filter(|unit| !unit.is_down()));
+    if found.is_empty() {
+        found = process_owner::running(managers(interface), units)?;
+    }
+    if found.is_empty() {
+        found = process_owner::running(bridges(interface), units)?;
+    }
+    if found.is_empty() {
+        found = units.made_by_commands(interface)?;
+    }
+    found.sort_by(|one, other| one.id.cmp(&other.id));
+    found.dedup_by(|one, other| one.id == other.id);
+    Ok(found)
+}
+
+/// The daemon that manages an interface, as its own files in /run say.
+fn managers(interface: &str) -> &'static [&'static str] {
+    let Ok(index) = routes::interface_index(interface) else {
+        return &[];
+    };
+    let line = |path: String, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(key));
+        values.next().map(str::to_owned)
+    };
+    let link = line(format!("/run/systemd/netif/links/{index}"), "ADMIN_STATE=");
+    if link.is_some_and(|state| state != "unmanaged") {
+        return &["systemd-networkd.service"];
+    }
+    let device = line(format!("/run/NetworkManager/devices/{index}"), "managed=");
+    if device.is_some_and(|managed| managed == "true" || managed == "1") {
+        return &["NetworkManager.service"];
+    }
+    let state = format!("{interface}=");
+    if line("/run/network/ifstate".to_owned(), &state).is_some() {
+        return &["networking.service"];
+    }
+    &[]
+}
+
+/// The engines that make bridges with such a name for their containers and machines, which end with them.
+fn bridges(interface: &str) -> &'static [&'static str] {
+    const KNOWN: [(&str, &[&str]); 9] = [
+        ("docker", process_owner::DOCKER),
+        ("br-", process_owner::DOCKER),
+        ("cni", process_owner::KUBERNETES),
+        ("flannel", process_owner::KUBERNETES),
+        ("cali", process_owner::KUBERNETES),
+        ("lxcbr", &["lxc-net.service", "lxc.service"]),
+        ("lxdbr", &["lxd.service", "snap.lxd.daemon.service"]),
+        ("incusbr", &["incus.service"]),
+        (
+            "virbr",
+            &[
+                "libvirt-guests.service",
+                "libvirtd.service",
+                "virtqemud.service",
+            ],
+        ),
+    ];
+    let known = KNOWN
+        .iter()
+        .find(|(prefix, _)| interface.starts_with(prefix));
+    known.map_or(&[], |(_, units)| units)
+}
+
+/// The units that give `address` to this machine: a manager whose configuration names it, or a command.
+fn movers(address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+    let text = address.to_string();
+    let is_named = |(_, place): &&(&str, &str)| is_in_files(&text, Path::new(place), 2);
+    let names: Vec<&str> = MOVERS
+        .iter()
+        .filter(is_named)
+        .map(|(unit, _)| *unit)
+        .collect();
+    let mut found = process_owner::running(&names, units)?;
+    if found.is_empty() {
+        found = units.made_by_commands(&text)?;
+    }
+    Ok(found)
+}
+
+/// Whether `word` stands in a file in `directory`, or in those below it.
+fn is_in_files(word: &str, directory: &Path, depth: usize) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => depth > 0 && is_in_files(word, &path, depth - 1),
+            Ok(_) => {
+                let is_small = fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() < LIMIT);
+                is_small && fs::read_to_string(&path).is_ok_and(|text| has_word(&text, word))
+            }
+            Err(_) => false,
+        }
+    })
+}
+
+/// Whether `word` stands in `text` and is no part of a longer name or address.
+pub(super) fn has_word(text: &str, word: &str) -> bool {
+    let belongs = |character: char| character.is_alphanumeric() || ".:_-".contains(character);
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
+        !before.is_some_and(belongs) && !after.is_some_and(belongs)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_whole() {
+        for (text, has) in [
+            ("10.0.0.1/24 dev eth0", true),
+            ("vip=10.0.0.1", true),
+            ("10.0.0.1", true),
+            ("10.0.0.10", false),
+            ("110.0.0.1", false),
+            ("10.0.0.1.5 and\t10.0.0.1;", true),
+        ] {
+            assert_eq!(has_word(text, "10.0.0.1"), has, "{text}");
+        }
+        assert!(has_word("/sbin/ip link del wg0", "wg0"));
+        assert!(!has_word("/sbin/ip link del wg0-old", "wg0"));
+    }
+
+    #[test]
+    fn bridges_are_known_by_their_names() {
+        assert_eq!(bridges("docker0"), process_owner::DOCKER);
+        assert_eq!(bridges("br-0123456789ab"), process_owner::DOCKER);
+        assert!(bridges("eth0").is_empty());
+    }
+}

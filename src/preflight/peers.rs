@@ -1,0 +1,303 @@
+//! Peers of steps that are on this machine: who listens there, and who ends that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::addressed::Addressed;
+use super::process_owner::{self, Keeper, keeper};
+use super::reliance::{Reliance, listed};
+use super::{Inspection, Units};
+use crate::plan::steps::Step;
+use crate::sys::dbus::Trouble;
+use crate::sys::http::Endpoint;
+use crate::sys::listeners::{Listening, listeners};
+use crate::sys::systemd::{Socket, Unit};
+use crate::sys::{dbus, host};
+
+/// How long a connection within this machine may take.
+const CONNECTION: Duration = Duration::from_secs(1);
+
+/// The socket units of this machine, asked for once.
+pub(super) type Sockets = Option<Result<Vec<Socket>, dbus::Trouble>>;
+
+/// What the steps rely on for their peers on this machine.
+///
+/// # Errors
+/// What PID 1 says, or does not.
+pub(super) fn behind<'a>(
+    peers: &[Addressed<'a>],
+    units: &mut Units<'_>,
+    inspection: &mut Inspection,
+) -> Result<Vec<Reliance<'a>>, Trouble> {
+    let remark = |inspection: &mut Inspection, text: String| {
+        if !inspection.remarks.contains(&text) {
+            inspection.remarks.push(text);
+        }
+    };
+    let own = match host::addresses() {
+        Ok(own) => own,
+        Err(error) => {
+            let text = format!("local peers were not looked at: {error}");
+            remark(inspection, text);
+            return Ok(Vec::new());
+        }
+    };
+    let is_local = |peer: &&Addressed<'_>| is_here(peer.address.ip(), &own);
+    let peers: Vec<&Addressed<'_>> = peers.iter().filter(is_local).collect();
+    let addresses: Vec<SocketAddr> = peers.iter().map(|peer| peer.address).collect();
+    let listening = match listeners(&addresses) {
+        Ok(listening) => listening,
+        Err(error) => {
+            let text = format!("local peers were not looked at: /proc: {error}");
+            remark(inspection, text);
+            return Ok(Vec::new());
+        }
+    };
+    let (mut found, mut sockets, mut redirected) = (Vec::new(), None, BTreeMap::new());
+    for (peer, listening) in peers.into_iter().zip(listening) {
+        let (step, endpoint) = (peer.step, &peer.endpoint);
+        let Some(listening) = listening else {
+            // Where nobody listens the step's own probe tells that it is unreachable; or the kernel sends it elsewhere.
+            let answers =
+                |address: &SocketAddr| TcpStream::connect_timeout(address, CONNECTION).is_ok();
+            let is_redirected = redirected.entry(peer.address);
+            if *is_redirected.or_insert_with_key(answers) {
+                let engines = process_owner::all_running(units)?;
+                if engines.is_empty() {
+                    let text = format!(
+                        "step {} talks to {endpoint}, where no process of this machine listens and somebody answers (a \
+                         container's published port, say): name the unit that ends him in `needs`",
+                        step.name
+                    );
+                    remark(inspection, text);
+                } else {
+                    found.push(published(peer, engines));
+                }
+            }
+            continue;
+        };
+        if listening.holders.is_empty() && listening.is_hidden {
+            let text = format!(
+                "who listens at {endpoint} (step {}) is shown to root alone: whether it outlives the run is not known",
+                step.name
+            );
+            remark(inspection, text);
+            continue;
+        }
+        let place = peer.address.to_string();
+        let hears = |listen: &str| hears(listen, peer.address);
+        let at = (place.as_str(), &hears as &dyn Fn(&str) -> bool);
+        let owners = owners(at, &listening, units, &mut sockets, inspection)?;
+        found.extend(owners.reliances(step, endpoint, |text| remark(inspection, text)));
+    }
+    Ok(found)
+}
+
+/// A peer at a port that the kernel sends elsewhere.
+fn published<'a>(peer: &Addressed<'a>, engines: Vec<Unit>) -> Reliance<'a> {
+    let names = listed(engines.iter().map(|it| it.id.as_str()));
+    Reliance {
+        step: peer.step,
+        what: format!(
+            "talks to {}, where no process of this machine listens and somebody answers, as at a container's published \
+             port, which {names} ends",
+            peer.endpoint
+        ),
+        units: engines,
+        sessions: Vec::new(),
+    }
+}
+
+fn is_here(address: IpAddr, own: &[IpAddr]) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified() || own.contains(&address)
+}
+
+/// Who listens at a place.
+#[derive(Default)]
+pub(super) struct Owners {
+    units: Vec<Unit>,
+    sessions: Vec<String>,
+    containers: Vec<(String, Vec<Unit>)>,
+    nobody: BTreeSet<String>,
+}
+
+impl Owners {
+    fn add(&mut self, keeper: Keeper) {
+        match keeper {
+            Keeper::Unit(unit) if self.units.iter().all(|it| it.id != unit.id) => {
+                self.units.push(unit);
+            }
+            Keeper::Session(unit) if !self.sessions.contains(&unit.id) => {
+                self.sessions.push(unit.id);
+            }
+            Keeper::Container { place, engines } => {
+                if self.containers.iter().all(|(it, _)| *it != place) {
+                    self.containers.push((place, engines));
+                }
+            }
+            Keeper::Nobody(place) => {
+                self.nobody.insert(place);
+            }
+            Keeper::Unit(_) | Keeper::Session(_) => {}
+        }
+    }
+
+    /// What `step` relies on that talks to `endpoint` there.
+    pub(super) fn reliances<'a>(
+        self,
+        step: &'a Step,
+        endpoint: &Endpoint,
+        mut remark: impl FnMut(String),
+    ) -> Vec<Reliance<'a>> {
+        let mut found = Vec::new();
+        for (place, engines) in self.containers {
+            let names = listed(engines.iter().map(|it| it.id.as_str()));
+            let ends = if engines.len() == 1 { "ends" } else { "end" };
+            found.push(Reliance {
+                step,
+                what: format!(
+                    "talks to {endpoint}, where the container {place} listens, which {names} {ends}"
+                ),
+                units: engines,
+                sessions: Vec::new(),
+            });
+        }
+        for place in self.nobody {
+            remark(format!(
+                "step {} talks to {endpoint}, where {place} listens: systemd leaves it running until the very end of a \
+                 shutdown, and who else may end it is not known; where a unit does, name it in `needs`",
+                step.name
+            ));
+        }
+        let (services, scopes) = (self.units.iter(), self.sessions.iter());
+        let names: Vec<&str> = (services.map(|it| it.id.as_str()))
+            .chain(scopes.map(String::as_str))
+            .collect();
+        let listens = if names.len() == 1 {
+            "listens"
+        } else {
+            "listen"
+        };
+        let what = format!(
+            "talks to {endpoint}, where {} {listens}",
+            listed(names.iter().copied())
+        );
+        if !names.is_empty() {
+            found.push(Reliance {
+                step,
+                what,
+                units: self.units,
+                sessions: self.sessions,
+            });
+        }
+        found
+    }
+}
+
+/// Who ends those who listen: of each process its own unit, and for PID 1 the socket unit for which it listens. `at`: the
+/// place, and whether what a socket unit listens at is that place.
+///
+/// # Errors
+/// What PID 1 says, or does not.
+pub(super) fn owners(
+    at: (&str, &dyn Fn(&str) -> bool),
+    listening: &Listening,
+    units: &mut Units<'_>,
+    sockets: &mut Sockets,
+    inspection: &mut Inspection,
+) -> Result<Owners, Trouble> {
+    let (place, hears) = at;
+    let mut owners = Owners::default();
+    for pid in listening.holders.iter().filter(|pid| **pid != 1) {
+        if let Some(keeper) = keeper(*pid, units)? {
+            owners.add(keeper);
+        }
+    }
+    if !listening.holders.contains(&1) {
+        return Ok(owners);
+    }
+    let sockets = sockets.get_or_insert_with(|| units.manager.sockets(units.deadline));
+    match sockets {
+        Ok(sockets) => {
+            let hears = |socket: &&Socket| socket.listens.iter().any(|it| hears(it));
+            let own = sockets.iter().filter(hears).map(|it| it.unit.clone());
+            let own: BTreeSet<String> = own.collect();
+            if own.is_empty() {
+                let text = format!(
+                    "systemd itself listens at {place}, for no socket unit that it tells of"
+                );
+                inspection.remarks.push(text);
+            }
+            for name in own {
+                owners.add(Keeper::Unit(units.get(&name)?));
+            }
+        }
+        Err(trouble) => {
+            let text = format!("for whom systemd listens at {place} is not known: {trouble}");
+            inspection.remarks.push(text);
+        }
+    }
+    Ok(owners)
+}
+
+/// Whether a socket unit that listens at `place`, as systemd writes it, is asked by those who connect to `address`.
+fn hears(place: &str, address: SocketAddr) -> bool {
+    // It may be bound to an interface: `[::]:80%eth0`.
+    let place = place.split('%').next().unwrap_or_default();
+    let Ok(place) = place.parse::<SocketAddr>() else {
+        return false;
+    };
+    let (own, asked) = (place.ip().to_canonical(), address.ip().to_canonical());
+    // Any address of IPv6 is any of IPv4 too, unless BindIPv6Only= says otherwise.
+    let is_any = own.is_unspecified() && (own.is_ipv6() || asked.is_ipv4());
+    place.port() == address.port() && (own == asked || is_any)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn socket_units_are_known_by_where_they_listen() {
+        let hears = |place: &str, address: &str| hears(place, address.parse().expect("an address"));
+        for (place, address) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("[::1]:80%lo", "[::1]:80"),
+        ] {
+            assert!(hears(place, address), "{place} {address}");
+        }
+        for (place, address) in [
+            ("127.0.0.1:81", "127.0.0.1:80"),
+            ("127.0.0.2:80", "127.0.0.1:80"),
+            ("0.0.0.0:80", "[::1]:80"),
+            ("/run/app.sock", "127.0.0.1:80"),
+            ("80", "127.0.0.1:80"),
+        ] {
+            assert!(!hears(place, address), "{place} {address}");
+        }
+    }
+
+    #[test]
+    fn loopback_and_own_addresses_are_here() {
+        let own: Vec<IpAddr> = vec!["10.0.0.5".parse().expect("an address")];
+        for (address, here) in [
+            ("127.0.0.2", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", true),
+            ("10.0.0.5", true),
+            ("10.0.0.6", false),
+        ] {
+            assert_eq!(
+                is_here(address.parse().expect("one"), &own),
+                here,
+                "{address}"
+            );
+        }
+    }
+}

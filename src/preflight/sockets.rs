@@ -1,0 +1,64 @@
+//! Peers of steps that listen on a unix socket: as with those on a port, their units must outlive the run.
+
+use std::path::Path;
+
+use super::peers::{Sockets, owners};
+use super::reliance::Reliance;
+use super::{Inspection, Units};
+use crate::config::facts::Facts;
+use crate::plan::load::Plan;
+use crate::sys::dbus::Trouble;
+use crate::sys::listeners::socket_listeners;
+
+/// What the steps rely on for the unix sockets that they talk to.
+///
+/// # Errors
+/// What PID 1 says, or does not.
+pub(super) fn behind<'a>(
+    plan: &'a Plan,
+    facts: &Facts,
+    units: &mut Units<'_>,
+    inspection: &mut Inspection,
+) -> Result<Vec<Reliance<'a>>, Trouble> {
+    let peers: Vec<_> = (plan.steps.iter())
+        .flat_map(|step| step.ties.peers.iter().map(move |peer| (step, peer)))
+        .filter_map(|(step, peer)| Some((step, peer.get(facts).ok()?)))
+        .filter(|(_, endpoint)| endpoint.socket().is_some())
+        .collect();
+    let paths: Vec<&Path> = peers.iter().filter_map(|(_, it)| it.socket()).collect();
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listening = match socket_listeners(&paths) {
+        Ok(listening) => listening,
+        Err(error) => {
+            let remark = format!("unix sockets were not looked at: /proc: {error}");
+            inspection.remarks.push(remark);
+            return Ok(Vec::new());
+        }
+    };
+    let (mut found, mut sockets): (_, Sockets) = (Vec::new(), None);
+    for (((step, endpoint), path), listening) in peers.iter().zip(paths).zip(listening) {
+        // Where nobody listens the step's own probe tells that it is unreachable.
+        let Some(listening) = listening else { continue };
+        let place = path.display().to_string();
+        if listening.holders.is_empty() && listening.is_hidden {
+            inspection.remarks.push(format!(
+                "who listens on {place} (step {}) is shown to root alone: whether it outlives the run is not known",
+                step.name
+            ));
+            continue;
+        }
+        let hears = |listen: &str| is_same(Path::new(listen), path);
+        let at = (place.as_str(), &hears as &dyn Fn(&str) -> bool);
+        let owners = owners(at, &listening, units, &mut sockets, inspection)?;
+        found.extend(owners.reliances(step, endpoint, |text| inspection.remarks.push(text)));
+    }
+    Ok(found)
+}
+
+/// Whether two paths are those of one socket: /var/run is a link to /run.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some_and(|it| Some(it) == real(other))
+}

@@ -1,0 +1,53 @@
+//! What the `stop-unit` steps of a plan would stop on this machine, as its units are now.
+
+use crate::config::facts::Facts;
+use crate::model::deadline::Deadline;
+use crate::plan::load::Plan;
+use crate::sys::systemd::{self, Closure, Manager};
+
+/// For each step of the plan what its stop comes to; `None` for a step that stops no unit, and where systemd does not run.
+/// Nothing is changed.
+///
+/// # Errors
+/// Why it was not looked at: one sentence.
+pub fn stops(
+    plan: &Plan,
+    facts: &Facts,
+    deadline: Deadline,
+) -> Result<Vec<Option<Closure>>, String> {
+    let mut stops: Vec<Option<Closure>> = plan.steps.iter().map(|_| None).collect();
+    let is_one = |index: &usize| !plan.steps[*index].ties.units.is_empty();
+    let stopping: Vec<usize> = (0..plan.steps.len()).filter(is_one).collect();
+    // Where systemd does not run, no unit does.
+    if stopping.is_empty() || !systemd::is_booted() {
+        return Ok(stops);
+    }
+    let manager = Manager::connect(deadline).map_err(|trouble| format!("systemd: {trouble}"))?;
+    for index in stopping {
+        let step = &plan.steps[index];
+        let names = step.ties.units.iter().map(|unit| unit.get(facts));
+        let names: Vec<String> = names
+            .collect::<Result<_, _>>()
+            .map_err(|failure| format!("step {}: {failure}", step.name))?;
+        let closure = systemd::stop_of(&manager, &names, &plan.needed(index), deadline);
+        let closure = closure.map_err(|trouble| format!("step {}: {trouble}", step.name))?;
+        stops[index] = Some(closure);
+    }
+    Ok(stops)
+}
+
+/// Of each unit that a step stops, and of which processes may run on behind it although the step does not say that they
+/// may: one sentence.
+pub fn leftovers(plan: &Plan, stops: &[Option<Closure>]) -> Vec<String> {
+    let mut told = Vec::new();
+    for (step, closure) in plan.steps.iter().zip(stops) {
+        let Some(closure) = closure else { continue };
+        if step.ties.leave_behind.is_some() {
+            continue;
+        }
+        for warning in closure.leftovers() {
+            told.push(format!("step {}: {warning}", step.name));
+        }
+    }
+    told
+}

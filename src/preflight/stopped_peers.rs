@@ -1,0 +1,168 @@
+//! Steps that stop what another step still talks to: an agent, a tunnel, a daemon.
+
+use std::collections::BTreeSet;
+
+use super::reliance::{Reliance, line, on};
+use super::{Finding, Units};
+use crate::config::facts::Facts;
+use crate::model::trigger::Trigger;
+use crate::plan::load::Plan;
+use crate::sys::dbus::Trouble;
+use crate::sys::systemd::{Bounds, Cause, Closure, Unit, Wanted, is_pattern};
+
+/// What is wrong with the order of the steps that stop units.
+///
+/// # Errors
+/// What PID 1 says, or does not.
+pub(super) fn inspect(
+    plan: &Plan,
+    facts: &Facts,
+    reliances: &[Reliance<'_>],
+    farewell: &Unit,
+    units: &mut Units<'_>,
+) -> Result<Vec<Finding>, Trouble> {
+    let mut findings = Vec::new();
+    let needs = needs_behind(plan);
+    let mut told = BTreeSet::new();
+    for (at, stopping) in plan.steps.iter().enumerate() {
+        if stopping.ties.units.is_empty() {
+            continue;
+        }
+        let closure = stop(plan, at, facts, farewell, &needs[at], units)?;
+        for reliance in reliances {
+            let step = reliance.step;
+            let Some(using) = plan.steps.iter().position(|it| std::ptr::eq(it, step)) else {
+                continue;
+            };
+            let holds = step.aftermath.is_some();
+            let common = common(&stopping.when, &step.when);
+            // A lock is renewed and released until the end of the run, whatever comes first.
+            if using == at || common.is_empty() || (!holds && is_after(plan, at, using)) {
+                continue;
+            }
+            for unit in &reliance.units {
+                let stopped = closure.members.iter().find(|it| it.unit.id == unit.id);
+                let Some(member) = stopped else { continue };
+                let found = Conflict {
+                    stopping: &stopping.name,
+                    cause: &member.cause,
+                    reliance,
+                    unit: &unit.id,
+                    is_before: is_after(plan, using, at),
+                    holds,
+                    triggers: common.clone(),
+                };
+                let message = found.message();
+                if told.insert(message.clone()) {
+                    let is_stale = false;
+                    findings.push(Finding { message, is_stale });
+                }
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// What the units of a step come to, with those that are stopped with them.
+fn stop(
+    plan: &Plan,
+    at: usize,
+    facts: &Facts,
+    farewell: &Unit,
+    needed: &[String],
+    units: &mut Units<'_>,
+) -> Result<Closure, Trouble> {
+    let mut wanted = Vec::new();
+    let names = plan.steps[at].ties.units.iter();
+    for name in names.filter_map(|it| it.get(facts).ok()) {
+        if !is_pattern(&name) {
+            wanted.push(Wanted {
+                name,
+                pattern: None,
+            });
+            continue;
+        }
+        for unit in units.matching(&name)? {
+            wanted.push(Wanted {
+                name: unit.id,
+                pattern: Some(name.clone()),
+            });
+        }
+    }
+    let bounds = Bounds::of_this_process(farewell, needed);
+    Closure::of(&wanted, &bounds, |name| units.get(name))
+}
+
+/// For each step the `needs` of itself and of those that may still run behind it, which no stop takes along.
+fn needs_behind(plan: &Plan) -> Vec<Vec<String>> {
+    let of = |at: usize| {
+        let others = (0..plan.steps.len()).filter(move |other| !is_after(plan, at, *other));
+        let needs = others.flat_map(|other| plan.steps[other].needs.iter().cloned());
+        needs.collect::<BTreeSet<String>>().into_iter().collect()
+    };
+    (0..plan.steps.len()).map(of).collect()
+}
+
+/// Whether the step `later` begins only when the step `earlier` has ended.
+fn is_after(plan: &Plan, later: usize, earlier: usize) -> bool {
+    let mut seen = vec![false; plan.steps.len()];
+    let mut open = plan.steps[later].after.clone();
+    while let Some(at) = open.pop() {
+        if at == earlier {
+            return true;
+        }
+        if !std::mem::replace(&mut seen[at], true) {
+            open.extend(&plan.steps[at].after);
+        }
+    }
+    false
+}
+
+fn common(one: &[Trigger], other: &[Trigger]) -> Vec<Trigger> {
+    let both = Trigger::ALL.into_iter();
+    both.filter(|it| one.contains(it) && other.contains(it))
+        .collect()
+}
+
+/// A step that stops what another one needs.
+struct Conflict<'a> {
+    stopping: &'a str,
+    cause: &'a Cause,
+    reliance: &'a Reliance<'a>,
+    unit: &'a str,
+    /// Whether the other one begins only when the stop has ended.
+    is_before: bool,
+    /// Whether the other one holds a lock.
+    holds: bool,
+    triggers: Vec<Trigger>,
+}
+
+impl Conflict<'_> {
+    fn message(&self) -> String {
+        let Conflict { stopping, unit, .. } = self;
+        let (step, what) = (&self.reliance.step.name, &self.reliance.what);
+        let by = match self.cause {
+            Cause::Named => String::new(),
+            cause => format!(" ({cause})"),
+        };
+        let when = on(&self.triggers);
+        let late = match (self.holds, self.is_before) {
+            (true, _) => "whose lock is renewed and released until the end of the run",
+            (false, true) => "which runs later",
+            (false, false) => "which may run at the same time",
+        };
+        let needs = line(&self.reliance.step.needs, &[unit]);
+        let remedy = match (self.cause, self.holds) {
+            (Cause::Named | Cause::Matches(_), true) => format!(
+                "leave {unit} out of the `units` of {stopping}, and add {needs} to {step}, so that systemd stops it \
+                 after farewell"
+            ),
+            (Cause::Named | Cause::Matches(_), false) => {
+                format!("add `after = [{step:?}]` to {stopping}, and put it behind {step}")
+            }
+            // What later steps need no stop takes along.
+            (Cause::Tied(..), _) => format!("add {needs} to {step}"),
+        };
+        format!("step {stopping}{when} stops {unit}{by}, and step {step}, {late}, {what}: {remedy}")
+    }
+}

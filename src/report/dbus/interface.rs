@@ -1,0 +1,143 @@
+//! org.farewell.Agent1, the interface of a run: its names, and what its properties hold.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use zbus::Variant;
+
+use crate::model::event::State;
+
+/// The name on the bus, owned while a run lasts, and the name of the interface.
+pub const NAME: &str = "org.farewell.Agent1";
+
+/// The object that has the interface.
+pub const PATH: &str = "/org/farewell/Agent1";
+
+/// The interface of properties: org.freedesktop.DBus.Properties.
+pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// Properties by their names.
+pub(super) type Properties<'a> = BTreeMap<&'static str, Variant<'a>>;
+
+/// A step as it travels: name, kind, state, message, attempt, and duration in microseconds.
+pub(super) type Row = (String, String, String, String, u32, u64);
+
+/// A run at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id.
+    pub run: String,
+    /// Why it takes place.
+    pub trigger: String,
+    /// How it ended: ok, failed, cut-short; `None` while it runs.
+    pub result: Option<String>,
+    /// When it began: microseconds of `CLOCK_REALTIME`.
+    pub started_usec: u64,
+    /// When its budget ends: microseconds of `CLOCK_REALTIME`.
+    pub deadline_usec: u64,
+    /// Its steps, in the plan's order.
+    pub steps: Vec<Step>,
+}
+
+/// A step at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Where it stands.
+    pub state: State,
+    /// What it waits for, or why it failed, was skipped or cancelled; may be empty.
+    pub message: String,
+    /// The attempt that was made last; 0 before it begins.
+    pub attempt: u32,
+    /// How long it has run.
+    pub span: Span,
+}
+
+/// How long a step has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// It runs since then.
+    Since(Instant),
+    /// It ran that long, or not at all.
+    Over(Duration),
+}
+
+impl Span {
+    /// The time until now.
+    pub fn length(self) -> Duration {
+        match self {
+            Span::Since(begin) => begin.elapsed(),
+            Span::Over(length) => length,
+        }
+    }
+}
+
+impl Snapshot {
+    /// How many steps have ended.
+    pub fn ended(&self) -> u32 {
+        let ended = self.steps.iter().filter(|step| step.state.is_final());
+        count(ended.count())
+    }
+
+    /// How it ended, as the property `Result` has it.
+    pub(super) fn outcome(&self) -> &str {
+        self.result.as_deref().unwrap_or_default()
+    }
+
+    /// All properties, at this moment.
+    pub(super) fn properties(&self) -> Properties<'_> {
+        let state = match self.result {
+            Some(_) => "finished",
+            None => "running",
+        };
+        let steps: Vec<Row> = self.steps.iter().map(Step::row).collect();
+        BTreeMap::from([
+            ("RunId", self.run.as_str().into()),
+            ("Trigger", self.trigger.as_str().into()),
+            ("State", state.into()),
+            ("Result", self.outcome().into()),
+            ("StartedUSec", self.started_usec.into()),
+            ("DeadlineUSec", self.deadline_usec.into()),
+            ("StepsTotal", count(self.steps.len()).into()),
+            ("StepsDone", self.ended().into()),
+            ("Steps", steps.into()),
+        ])
+    }
+}
+
+impl Step {
+    /// The step as it travels, at this moment.
+    fn row(&self) -> Row {
+        let usec = u64::try_from(self.span.length().as_micros()).unwrap_or(u64::MAX);
+        let state = self.state.as_str().to_owned();
+        let (name, kind) = (self.name.clone(), self.kind.clone());
+        (name, kind, state, self.message.clone(), self.attempt, usec)
+    }
+
+    /// The step that has travelled; `None` in a state that this farewell does not know.
+    pub(super) fn from_row((name, kind, state, message, attempt, usec): Row) -> Option<Step> {
+        let state = State::parse(&state)?;
+        let length = Duration::from_micros(usec);
+        let begin = Instant::now().checked_sub(length);
+        let span = match begin.filter(|_| state == State::Running) {
+            Some(begin) => Span::Since(begin),
+            None => Span::Over(length),
+        };
+        Some(Step {
+            name,
+            kind,
+            state,
+            message,
+            attempt,
+            span,
+        })
+    }
+}
+
+/// A number of steps as D-Bus counts them.
+fn count(steps: usize) -> u32 {
+    u32::try_from(steps).unwrap_or(u32::MAX)
+}

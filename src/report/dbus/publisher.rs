@@ -1,0 +1,360 @@
+//! A run's presence on the bus, on a thread of its own: nobody ever waits for the bus.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use std::{mem, thread};
+
+use zbus::Message;
+
+use super::changes::{Narrator, Story};
+use super::interface::{NAME, Snapshot};
+use super::rate_limit::{self, Pace};
+use super::service;
+use crate::model::event::{Event, Happening};
+use crate::sys::dbus::connection::{self, Line};
+use crate::sys::dbus::{BUS, Incoming, Kind, Side, Trouble, address, bus_call, hello};
+
+/// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
+/// slow; nobody waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time between two attempts: a bus may start late, or come back.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The time between two batches of signals: what a person sees as at once. A thousand quick steps are a few batches.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What a bus that was there may take to hear the end of the run, and the first attempt of a run that ends at once. A
+/// stuck one costs the process no more than this, and the steps nothing.
+const CLOSING: Duration = Duration::from_millis(100);
+
+/// RequestName's flag DBUS_NAME_FLAG_DO_NOT_QUEUE, alone: the name is neither taken from another run nor given up to one.
+const DO_NOT_QUEUE: u32 = 4;
+
+/// RequestName's answers that make this connection the owner: it is now, and it was before.
+const OWNER: [u32; 2] = [1, 4];
+
+/// Hears once, in a sentence, why a run cannot be seen on a bus that is there.
+pub type Complain = Box<dyn FnMut(String) + Send>;
+
+/// What has happened and is not told yet.
+struct Inbox {
+    news: Mutex<News>,
+    bell: UnixStream,
+}
+
+#[derive(Default)]
+struct News {
+    events: Vec<Arc<Event>>,
+    /// When the last one came, if it has.
+    complete: Option<Instant>,
+}
+
+/// Tells of the run whose events are given to what is returned, which never waits: asks for the name until it is had,
+/// and drops `at_work` when everything has been told, or cannot be.
+///
+/// # Errors
+/// When the system has no thread or file descriptor left for it.
+pub fn begin(
+    narrator: Narrator,
+    complain: Complain,
+    at_work: impl Send + 'static,
+) -> io::Result<impl Fn(&Arc<Event>) + Send + 'static> {
+    let (bell, ear) = UnixStream::pair()?;
+    bell.set_nonblocking(true)?;
+    ear.set_nonblocking(true)?;
+    let news = Mutex::default();
+    let inbox = Arc::new(Inbox { news, bell });
+    let read = inbox.clone();
+    thread::Builder::new()
+        .name("D-Bus".into())
+        .stack_size(256 << 10)
+        .spawn(move || {
+            let mut presence = Presence {
+                inbox: &read,
+                ear,
+                standing: Standing::Asking(Instant::now()),
+            };
+            presence.tell(narrator, complain);
+            drop(at_work);
+        })?;
+    Ok(move |event: &Arc<Event>| inbox.put(event))
+}
+
+impl Inbox {
+    fn put(&self, event: &Arc<Event>) {
+        // What a child says is the journal's; a bus is no place for a thousand lines.
+        if let Happening::Noted { .. }
+        | Happening::Copied { .. }
+        | Happening::Output { .. }
+        | Happening::Warning { .. } = event.happening
+        {
+            return;
+        }
+        let is_last = matches!(event.happening, Happening::RunFinished { .. });
+        let mut news = self.news();
+        news.events.push(event.clone());
+        if is_last {
+            news.complete = Some(Instant::now());
+        }
+        let is_first = news.events.len() == 1;
+        drop(news);
+        if is_first || is_last {
+            // Fails only where it rings so much already that it is heard.
+            let _ = (&self.bell).write(&[1]);
+        }
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// How a run stands with the bus.
+#[derive(Clone, Copy)]
+enum Standing {
+    /// It asks for the first time, since then.
+    Asking(Instant),
+    /// It owns the name.
+    Present,
+    /// It has asked in vain, or was thrown out, and asks now and then.
+    Absent,
+}
+
+/// Why a run is not on the bus.
+enum Setback {
+    /// There is no bus, or none that answers.
+    Away(Trouble),
+    /// Somebody else has the name.
+    Taken,
+    /// The bus does not let this process have the name.
+    Refused(String),
+}
+
+impl<T: Into<Trouble>> From<T> for Setback {
+    fn from(trouble: T) -> Setback {
+        Setback::Away(trouble.into())
+    }
+}
+
+/// The thread.
+struct Presence<'a> {
+    inbox: &'a Inbox,
+    ear: UnixStream,
+    standing: Standing,
+}
+
+/// A talk with the bus.
+struct Talk {
+    line: Line,
+    pace: Pace,
+    /// Whether the run leaves the bus.
+    is_leaving: bool,
+    /// What the bus has answered.
+    answers: Vec<Incoming>,
+}
+
+impl Presence<'_> {
+    /// Gets the run onto the bus, again and again, until everything has been told there, the bus refuses, or it is too
+    /// late.
+    fn tell(&mut self, narrator: Narrator, complain: Complain) {
+        let mut complain = Some(complain);
+        let mut complain = |cause: String| {
+            if let Some(mut complain) = complain.take() {
+                complain(cause);
+            }
+        };
+        let Some(mut story) = Story::begin(&self.first_event(), narrator) else {
+            return;
+        };
+        loop {
+            match self.appear(&mut story) {
+                Ok(()) => return,
+                Err(Setback::Away(trouble)) => log::debug!("D-Bus: {trouble}"),
+                Err(Setback::Taken) => complain(format!("the name {NAME} is taken")),
+                // The daemon notes each attempt in its log, and its policy will hardly change meanwhile.
+                Err(Setback::Refused(cause)) => return complain(cause),
+            }
+            self.standing = Standing::Absent;
+            let again = Instant::now() + AGAIN;
+            while Instant::now() < again {
+                if self.inbox.news().complete.is_some() {
+                    return;
+                }
+                self.listen(None, Some(again));
+            }
+            // Nobody has heard of it, and whoever is there later reads the properties.
+            story.catch_up(self.events());
+        }
+    }
+
+    fn first_event(&self) -> Arc<Event> {
+        loop {
+            let mut news = self.inbox.news();
+            if !news.events.is_empty() {
+                return news.events.remove(0);
+            }
+            drop(news);
+            self.listen(None, None);
+        }
+    }
+
+    fn events(&self) -> Vec<Arc<Event>> {
+        mem::take(&mut self.inbox.news().events)
+    }
+
+    /// Is on the bus until everything has been told.
+    fn appear(&mut self, story: &mut Story) -> Result<(), Setback> {
+        let mut talk = Talk {
+            line: Line::begin(&address()?, Side::Service)?,
+            pace: Pace::begin(),
+            is_leaving: false,
+            answers: Vec::new(),
+        };
+        talk.line.send(&hello()?);
+        let request = bus_call("RequestName", &(NAME, DO_NOT_QUEUE))?;
+        let answer = self.ask(&mut talk, &story.run, &request)?;
+        match answer.read::<u32>() {
+            Ok(answer) if OWNER.contains(&answer) => self.standing = Standing::Present,
+            Ok(_) => return Err(Setback::Taken),
+            Err(Trouble::Refused(_, message)) => return Err(Setback::Refused(message)),
+            Err(trouble) => return Err(trouble.into()),
+        }
+        let mut first = true;
+        loop {
+            let pause = Instant::now() + BREATH;
+            self.serve(&mut talk, &story.run, Some(pause), |news, _| {
+                news.complete.is_some()
+            })?;
+            self.serve(&mut talk, &story.run, None, |news, _| {
+                first || !news.events.is_empty()
+            })?;
+            let signals = story.signals(self.events(), mem::take(&mut first))?;
+            signals.iter().for_each(|signal| talk.line.send(signal));
+            if story.is_over() {
+                // The answer says that the daemon has passed on everything before it. Without it the end of this
+                // process could make the daemon throw away what it has not read.
+                talk.is_leaving = true;
+                let release = bus_call("ReleaseName", &(NAME,))?;
+                self.ask(&mut talk, &story.run, &release)?;
+                return Ok(());
+            }
+            // Nothing more is said to a bus that does not listen.
+            let limit = Instant::now() + PATIENCE;
+            let is_sent = |_: &News, talk: &Talk| talk.line.unsent() == 0;
+            if !self.serve(&mut talk, &story.run, Some(limit), is_sent)? {
+                return Err(Trouble::TimedOut.into());
+            }
+        }
+    }
+
+    /// Asks the bus itself something, and waits for its answer.
+    fn ask(
+        &mut self,
+        talk: &mut Talk,
+        run: &Snapshot,
+        call: &Message,
+    ) -> Result<Incoming, Setback> {
+        talk.line.send(call);
+        let serial = call.primary_header().serial_num().get();
+        let place = |talk: &Talk| talk.answers.iter().position(|it| it.answers(serial));
+        let limit = Instant::now() + PATIENCE;
+        self.serve(talk, run, Some(limit), |_, talk| place(talk).is_some())?;
+        match place(talk) {
+            Some(place) => Ok(talk.answers.swap_remove(place)),
+            None => Err(Trouble::TimedOut.into()),
+        }
+    }
+
+    /// Answers those who call until something is so, until `until`, or until nobody should wait for the bus any longer.
+    /// Tells whether it is so.
+    fn serve(
+        &self,
+        talk: &mut Talk,
+        run: &Snapshot,
+        until: Option<Instant>,
+        is_so: impl Fn(&News, &Talk) -> bool,
+    ) -> Result<bool, Setback> {
+        loop {
+            talk.take_messages(run)?;
+            talk.line.flush()?;
+            let news = self.inbox.news();
+            if is_so(&news, talk) {
+                return Ok(true);
+            }
+            let limit = until.into_iter().chain(self.too_late(&news)).min();
+            drop(news);
+            if limit.is_some_and(|limit| Instant::now() >= limit) {
+                return Ok(false);
+            }
+            let limit = limit.into_iter().chain(talk.pause()).min();
+            if self.listen(Some(talk), limit) {
+                let received = talk.line.receive()?;
+                talk.pace.spend(received);
+            }
+        }
+    }
+
+    /// From when on nobody should wait for the bus.
+    fn too_late(&self, news: &News) -> Option<Instant> {
+        let complete = news.complete?;
+        Some(match self.standing {
+            Standing::Asking(since) => since + CLOSING,
+            Standing::Present => complete + CLOSING,
+            Standing::Absent => complete,
+        })
+    }
+
+    /// Waits for the bell, for something to happen on the line, or until `until`. Returns whether there is something to
+    /// receive.
+    fn listen(&self, talk: Option<&Talk>, until: Option<Instant>) -> bool {
+        let line = talk.map(|talk| (&talk.line, talk.pause().is_none()));
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let (bell, line) = connection::wait(&self.ear, line, left);
+        if bell {
+            let _ = (&self.ear).read(&mut [0; 64]);
+        }
+        line
+    }
+}
+
+impl Talk {
+    /// Until when nothing is read, where those who call have had enough for now. Then they wait in the queue of the bus,
+    /// which has its limits; they cost this process nothing there.
+    fn pause(&self) -> Option<Instant> {
+        match self.is_leaving {
+            true => None,
+            false => self.pace.pause(self.line.unsent()),
+        }
+    }
+
+    /// Takes what has arrived: keeps what the bus answers, and answers those who call.
+    fn take_messages(&mut self, run: &Snapshot) -> Result<(), Trouble> {
+        while self.pause().is_none() {
+            let Some(message) = self.line.take()? else {
+                return Ok(());
+            };
+            match message.kind {
+                // Those who come late do not keep the bus from hearing that the run has ended.
+                Kind::Call if self.pace.pause(self.line.unsent()).is_none() => {
+                    let before = self.line.unsent();
+                    match service::answer(run, &message) {
+                        Ok(answer) => answer.iter().for_each(|answer| self.line.send(answer)),
+                        // Whoever asks for what cannot be told is not told; the others are.
+                        Err(error) => log::debug!("D-Bus: {error}"),
+                    }
+                    self.pace
+                        .spend(rate_limit::MESSAGE + self.line.unsent() - before);
+                }
+                Kind::Return | Kind::Error if message.sender() == BUS => self.answers.push(message),
+                // The bus tells who has which name; what others send is nothing to a run.
+                _ => self.pace.spend(rate_limit::MESSAGE),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,386 @@
+//! The record: one event a line, written as it happens, synced in groups by a thread of its own.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::history::line::Writer;
+use crate::history::reserved_space;
+use crate::history::state_dir::Store;
+use crate::model::event::{Event, Happening};
+use crate::report::dispatch::{News, Reporter};
+
+/// How long lines wait for each other before they are synced.
+const GROUP: Duration = Duration::from_millis(50);
+
+/// How many lines are written together when they come faster than they can be written one by one.
+const TOGETHER: u64 = 16;
+
+/// How far the record is, for those who must not begin before it says that they do.
+#[derive(Default)]
+pub struct Written {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether there is a record at all; else nobody waits.
+    is_kept: bool,
+    written: Reach,
+    synced: Reach,
+    /// How many events the record really has. What could not be written is heard of, and counts as written above, so
+    /// that nobody waits for it.
+    held: u64,
+    /// Whether the disk has failed to take what was written: nobody knows what it has.
+    is_broken: bool,
+}
+
+#[derive(Default)]
+struct Reach {
+    events: u64,
+    /// Set when somebody waited in vain: the disk is slow or gone, and nobody waits for it any more until it is back.
+    behind: bool,
+}
+
+impl Written {
+    /// Waits until the first `events` events are written, for at most `patience`.
+    pub fn wait_for(&self, events: u64, patience: Duration) {
+        self.wait(events, patience, |state| &mut state.written);
+    }
+
+    /// Waits until the first `events` events are on the disk, so that a power cut does not lose them, for at most
+    /// `patience`.
+    pub fn wait_for_sync(&self, events: u64, patience: Duration) {
+        self.wait(events, patience, |state| &mut state.synced);
+    }
+
+    fn wait(&self, events: u64, patience: Duration, reach: fn(&mut State) -> &mut Reach) {
+        let is_awaited = |state: &mut State| {
+            state.is_kept && reach(state).events < events && !reach(state).behind
+        };
+        let (mut state, is_late) = self.wait_while(patience, is_awaited);
+        if is_late {
+            reach(&mut state).behind = true;
+        }
+    }
+
+    /// Waits until the first `events` events are written or could not be, for at most `patience`, also where others have
+    /// waited in vain before: for what must be known.
+    pub fn wait_to_know(&self, events: u64, patience: Duration) {
+        let is_awaited = |state: &mut State| state.is_kept && state.written.events < events;
+        drop(self.wait_while(patience, is_awaited));
+    }
+
+    /// Waits while something is awaited, for at most `patience`; whether it still is.
+    fn wait_while(
+        &self,
+        patience: Duration,
+        is_awaited: impl FnMut(&mut State) -> bool,
+    ) -> (MutexGuard<'_, State>, bool) {
+        let waited = (self.changed).wait_timeout_while(self.state(), patience, is_awaited);
+        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        (state, timeout.timed_out())
+    }
+
+    /// Whether the record has the first `events` events, or nobody keeps one.
+    pub fn holds(&self, events: u64) -> bool {
+        let state = self.state();
+        !state.is_kept || (state.held >= events && !state.is_broken)
+    }
+
+    fn begin(&self) {
+        self.state().is_kept = true;
+    }
+
+    fn fail(&self) {
+        self.state().is_broken = true;
+    }
+
+    /// So many more events are written; `are_held`: and the record has all of them.
+    fn advance(&self, events: u64, are_held: bool) {
+        let mut state = self.state();
+        state.written.events += events;
+        if are_held {
+            state.held = state.written.events;
+        }
+        state.written.behind = false;
+        // First, so that nobody is woken only to wait for the lock.
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// How many events are written.
+    fn events(&self) -> u64 {
+        self.state().written.events
+    }
+
+    fn sync(&self, events: u64) {
+        let mut state = self.state();
+        state.synced.events = state.synced.events.max(events);
+        state.synced.behind = false;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Writes the record of one run.
+pub struct Record {
+    store: Store,
+    run: String,
+    writer: Writer,
+    file: Option<File>,
+    /// Lines that the disk has not taken yet. The record stays a true prefix: nothing is written before them.
+    backlog: Vec<u8>,
+    /// How many bytes it has.
+    length: u64,
+    /// How many events it has heard that are not settled.
+    unsettled: u64,
+    /// Whether somebody waits until they are on the disk.
+    pressing: bool,
+    written: Arc<Written>,
+    sync: Option<Syncing>,
+    complain: Box<dyn FnMut(String) + Send>,
+    complained: bool,
+}
+
+struct Syncing {
+    /// Set while something is written and not synced, so that each group wakes the thread once.
+    dirty: Arc<AtomicBool>,
+    /// Says whether the group is to be synced at once.
+    wake: Sender<bool>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Record {
+    /// A record in `store`, made when the run begins. `complain` hears once, in a sentence, when there is none.
+    pub fn new(
+        store: Store,
+        written: Arc<Written>,
+        complain: Box<dyn FnMut(String) + Send>,
+    ) -> Record {
+        written.begin();
+        Record {
+            store,
+            run: String::new(),
+            writer: Writer::default(),
+            file: None,
+            backlog: Vec::new(),
+            length: 0,
+            unsettled: 0,
+            pressing: false,
+            written,
+            sync: None,
+            complain,
+            complained: false,
+        }
+    }
+
+    fn open(&mut self, run: &str) -> io::Result<()> {
+        let file = self.store.create(run)?;
+        let (wake, woken) = mpsc::channel();
+        let dirty = Arc::new(AtomicBool::new(false));
+        let disk = Disk {
+            file: file.try_clone()?,
+            store: self.store.clone(),
+            dirty: dirty.clone(),
+            written: self.written.clone(),
+        };
+        let thread = thread::Builder::new()
+            .name("sync".into())
+            .stack_size(64 << 10)
+            .spawn(move || disk.sync_in_groups(&woken))?;
+        self.file = Some(file);
+        self.run = run.to_owned();
+        self.sync = Some(Syncing {
+            dirty,
+            wake,
+            thread,
+        });
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        while !self.backlog.is_empty() {
+            match file.write(&self.backlog) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(length) => {
+                    self.backlog.drain(..length);
+                    self.length += length as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, error: &io::Error, what: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            (self.complain)(format!(
+                "{}: {what}: {error}",
+                self.store.directory().display()
+            ));
+        }
+    }
+}
+
+impl Record {
+    fn note(&mut self, event: &Event) {
+        if let Happening::RunStarted { run, .. } = &event.happening
+            && let Err(error) = self.open(run)
+        {
+            self.complain(&error, "this run leaves no record");
+        }
+        if self.file.is_some()
+            && let Some(line) = self.writer.line(event)
+        {
+            self.backlog.extend(line);
+        }
+        self.unsettled += 1;
+        self.pressing |= matches!(event.happening, Happening::Intended { .. });
+    }
+
+    /// Writes what was noted, tells those who wait for it, and has it synced.
+    fn settle(&mut self) {
+        let written = self.write();
+        let are_held = written.is_ok() && self.file.is_some();
+        let events = std::mem::take(&mut self.unsettled);
+        self.written.advance(events, are_held);
+        if let Err(error) = written {
+            self.complain(&error, "the record of this run stays behind");
+        }
+        let pressing = std::mem::take(&mut self.pressing);
+        match &self.sync {
+            Some(sync) if !sync.dirty.swap(true, Ordering::AcqRel) || pressing => {
+                // It ends only when this sender is gone.
+                let _ = sync.wake.send(pressing);
+            }
+            Some(_) => {}
+            // Nobody waits for a record that there is not.
+            None => self.written.sync(self.written.events()),
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(file) = &self.file {
+            // What stays behind is no part of the record, and only room that others could use.
+            let _ = reserved_space::give_back(file, self.length);
+        }
+        if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
+            drop(wake);
+            // A panic there costs the sync and nothing else.
+            let _ = thread.join();
+        }
+        if self.file.is_some()
+            && let Err(error) = self.store.prune(&self.run)
+        {
+            log::warn!(
+                "{}: old records cannot be removed: {error}",
+                self.store.directory().display()
+            );
+        }
+    }
+}
+
+impl Reporter for Record {
+    fn hear(&mut self, news: News<'_>) {
+        match news {
+            News::Event(event) => {
+                self.note(event);
+                let last = matches!(event.happening, Happening::RunFinished { .. });
+                if last || self.pressing || self.unsettled >= TOGETHER {
+                    self.settle();
+                }
+                if last {
+                    self.close();
+                }
+            }
+            News::Idle if self.unsettled > 0 => self.settle(),
+            News::Idle | News::Tick(_) => {}
+        }
+    }
+}
+
+/// The record from the side of the thread that syncs it.
+struct Disk {
+    file: File,
+    store: Store,
+    dirty: Arc<AtomicBool>,
+    written: Arc<Written>,
+}
+
+impl Disk {
+    fn sync_in_groups(&self, woken: &Receiver<bool>) {
+        let mut is_named = false;
+        while let Ok(mut pressing) = woken.recv() {
+            let end = Instant::now() + GROUP;
+            let mut ended = false;
+            // The rest of the group. It ends early when somebody waits for it, or the run ends.
+            while !pressing && !ended {
+                match woken.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                    Ok(another) => pressing = another,
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => ended = true,
+                }
+            }
+            self.dirty.store(false, Ordering::Release);
+            let events = self.written.events();
+            let synced = self.file.sync_data().is_ok();
+            if !synced {
+                // As on a network's disk that is full: the write before it went well.
+                self.written.fail();
+            }
+            if pressing && !is_named {
+                // A record without its name would not be found. Nothing helps a directory that cannot be synced, and
+                // a run for which nobody waits does not pay for it.
+                let _ = self.store.sync_names();
+                is_named = true;
+            }
+            if synced && is_named {
+                self.written.sync(events);
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_known_is_waited_for_behind_a_slow_disk() {
+        let written = Written::default();
+        written.begin();
+        // Somebody waits in vain, so that nobody else waits who need not.
+        written.wait_for(1, Duration::from_millis(1));
+        assert!(!written.holds(1));
+        thread::scope(|threads| {
+            let known = threads.spawn(|| {
+                written.wait_to_know(1, Duration::from_secs(600));
+                written.holds(1)
+            });
+            thread::sleep(Duration::from_millis(20));
+            written.advance(1, true);
+            assert!(known.join().expect("no panic"));
+        });
+        written.wait_to_know(2, Duration::from_millis(1));
+        assert!(!written.holds(2));
+    }
+}

@@ -1,0 +1,119 @@
+//! The run for systemd: a status line, and the time that the run still needs.
+
+use std::time::Duration;
+
+use crate::model::event::{Event, Happening};
+use crate::model::secrets::mask;
+use crate::plan::settings::CLOSING;
+use crate::report::dispatch::{News, Reporter};
+use crate::sys::notify;
+use crate::text::elapsed;
+use crate::text::sanitize::plain;
+use crate::view::describe::left;
+use crate::view::progress::Progress;
+
+/// How often it is asked again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// How many changes are told between two ticks. systemd passes each one on to the whole bus; a thousand quick steps
+/// must not keep it from its own work.
+const BURST: u32 = 5;
+
+/// Tells systemd what a run does.
+#[derive(Debug, Default)]
+pub struct Systemd {
+    progress: Option<Progress>,
+    told: String,
+    burst: u32,
+    extended: Option<Duration>,
+}
+
+impl Systemd {
+    /// How often this reporter wants to hear a tick.
+    pub const EVERY: Duration = Duration::from_secs(1);
+
+    /// A reporter, if a service manager listens.
+    pub fn new() -> Option<Systemd> {
+        notify::is_heard().then(Systemd::default)
+    }
+
+    fn tell(&mut self, at: Duration) {
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        let status = status(progress, at).filter(|status| *status != self.told);
+        let due = self.extended.is_none_or(|last| at >= last + AGAIN);
+        let extend = (due && progress.result.is_none())
+            .then(|| progress.budget.saturating_sub(at) + CLOSING);
+        notify::tell(status.as_deref(), extend);
+        if extend.is_some() {
+            self.extended = Some(at);
+        }
+        if let Some(status) = status {
+            self.told = status;
+            self.burst += 1;
+        }
+    }
+
+    fn listen(&mut self, event: &Event) {
+        match &mut self.progress {
+            Some(progress) => progress.apply(event),
+            None => self.progress = Progress::begin(event),
+        }
+        if let Happening::RunStarted { .. } | Happening::RunFinished { .. } = event.happening {
+            self.tell(event.at);
+        }
+    }
+}
+
+impl Reporter for Systemd {
+    fn hear(&mut self, news: News<'_>) {
+        match news {
+            News::Event(event) => self.listen(event),
+            News::Tick(at) => {
+                self.burst = 0;
+                self.tell(at);
+            }
+            News::Idle => {
+                if self.burst < BURST
+                    && let Some(at) = self.progress.as_ref().map(|progress| progress.at)
+                {
+                    self.tell(at);
+                }
+            }
+        }
+    }
+}
+
+/// What the run does now, or how it ended; `None` where there is nothing new to say, between two steps.
+fn status(progress: &Progress, at: Duration) -> Option<String> {
+    let total = progress.steps.len();
+    let text = if let Some(result) = progress.result {
+        let reason = progress.reason.as_deref();
+        format!(
+            "{} after {}{}{}",
+            result.as_str(),
+            elapsed::short(progress.at),
+            if reason.is_some() { ": " } else { "" },
+            reason.unwrap_or_default()
+        )
+    } else if let Some((index, step)) = progress.running().next() {
+        let what = match (&step.waiting, step.attempts) {
+            (Some(what), _) => format!("waiting for {what}, "),
+            (None, 0 | 1) => String::new(),
+            (None, attempt) => format!("attempt {attempt}, "),
+        };
+        let others = match progress.running().count() - 1 {
+            0 => String::new(),
+            others => format!(" (+{others} more)"),
+        };
+        let number = index + 1;
+        let left = left(step, at);
+        format!("{number}/{total} {}: {what}{left}{others}", step.name)
+    } else if progress.ended() == 0 {
+        format!("0/{total} starting, trigger {}", progress.trigger)
+    } else {
+        return None;
+    };
+    Some(plain(&mask(&text)).into_owned())
+}

@@ -1,0 +1,255 @@
+//! The run for somebody at a terminal, or for what reads the other end of a pipe.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::model::event::{Event, Happening, State};
+use crate::model::secrets::mask;
+use crate::report::dispatch::{News, Reporter};
+use crate::sys::terminal::Look;
+use crate::text::elapsed;
+use crate::text::sanitize::{columns, fit, padding, plain};
+use crate::view::describe;
+use crate::view::heartbeat::Reminder;
+use crate::view::progress::{Progress, StepProgress};
+use crate::view::timeline::{self, Style};
+
+/// The time between two writes: what a person sees as at once, and what a thousand quick steps do not notice.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// How much is kept back at most.
+const KEPT: usize = 32 << 10;
+
+/// The widest that the column of names becomes.
+const NAMES: usize = 32;
+
+/// Shows a run: finished steps scroll by above a line for each running one, or, where nobody watches, line after line.
+pub struct Terminal {
+    out: Box<dyn Write + Send>,
+    look: Look,
+    progress: Option<Progress>,
+    reminder: Reminder,
+    /// Whole lines that are not written yet.
+    kept: String,
+    /// The columns of each live line on the screen.
+    drawn: Vec<usize>,
+    /// When something was written last.
+    written: Option<Duration>,
+    /// Whether nobody reads any more.
+    deaf: bool,
+}
+
+impl Terminal {
+    /// How often this reporter wants to hear a tick.
+    pub const EVERY: Duration = BREATH;
+
+    /// A reporter that writes to `out`, which looks like `look`.
+    pub fn new(out: Box<dyn Write + Send>, look: Look) -> Terminal {
+        Terminal {
+            out,
+            look,
+            progress: None,
+            reminder: Reminder::default(),
+            kept: String::new(),
+            drawn: Vec::new(),
+            written: None,
+            deaf: false,
+        }
+    }
+
+    fn listen(&mut self, event: &Event) {
+        match &mut self.progress {
+            Some(progress) => progress.apply(event),
+            None => self.progress = Progress::begin(event),
+        }
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        let ended = matches!(event.happening, Happening::RunFinished { .. });
+        let style = style(&self.look, self.look.size().0);
+        if ended {
+            if !progress.steps.is_empty() {
+                self.kept.push('\n');
+            }
+            let drawn = timeline::draw(progress, true, &style);
+            self.kept.push_str(&mask(&drawn));
+        } else if let Some(line) = if self.look.live {
+            watched(event, progress, &style)
+        } else {
+            piped(event, progress)
+        } {
+            self.kept.push_str(&line);
+            self.kept.push('\n');
+        }
+        if ended || self.kept.len() > KEPT {
+            self.write(event.at);
+        }
+    }
+
+    fn remind(&mut self, at: Duration) {
+        let Some(progress) = self.progress.as_ref().filter(|_| !self.look.live) else {
+            return;
+        };
+        for step in self.reminder.due(progress, at) {
+            let line = stamped(at, &describe::waiting(&progress.steps[step], at));
+            self.kept.push_str(&line);
+            self.kept.push('\n');
+        }
+    }
+
+    fn write(&mut self, at: Duration) {
+        self.written = Some(at);
+        let mut text = std::mem::take(&mut self.kept);
+        if self.look.live {
+            text = self.redraw(&text, at);
+        }
+        if self.deaf || text.is_empty() {
+            return;
+        }
+        let written = self.out.write_all(text.as_bytes());
+        // Who does not read misses something; the run does not.
+        self.deaf = written.and_then(|()| self.out.flush()).is_err();
+    }
+
+    /// Puts `lines` in the place of the live lines, and these below them.
+    fn redraw(&mut self, lines: &str, at: Duration) -> String {
+        let (width, rows) = self.look.size();
+        let live: Vec<String> = match &self.progress {
+            Some(progress) if progress.result.is_none() => {
+                live(progress, at, width, rows, &self.look)
+            }
+            _ => Vec::new(),
+        };
+        // A window that has become narrower since has broken the lines that stand there.
+        let above: usize = (self.drawn.iter())
+            .map(|columns| columns.div_ceil(width).max(1))
+            .sum();
+        let mut text = String::new();
+        if above > 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\r\x1b[{above}A\x1b[J");
+        }
+        text.push_str(lines);
+        let style = style(&self.look, width);
+        for line in &live {
+            text.push_str(&style.paint(State::Running, line));
+            text.push('\n');
+        }
+        self.drawn = live.iter().map(|line| columns(line)).collect();
+        text
+    }
+}
+
+impl Reporter for Terminal {
+    fn hear(&mut self, news: News<'_>) {
+        match news {
+            News::Event(event) => self.listen(event),
+            News::Tick(at) => {
+                self.remind(at);
+                self.write(at);
+            }
+            News::Idle => {
+                let now = self.progress.as_ref().map(|progress| progress.at);
+                if let Some(now) = now
+                    && self.written.is_none_or(|last| now >= last + BREATH)
+                {
+                    self.write(now);
+                }
+            }
+        }
+    }
+}
+
+fn style(look: &Look, width: usize) -> Style {
+    Style {
+        width,
+        unicode: look.unicode,
+        colour: look.colour,
+    }
+}
+
+/// The line that scrolls by on a terminal. What a live line shows is not told again.
+fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> {
+    let step = |step: &usize| progress.steps.get(*step);
+    Some(match &event.happening {
+        Happening::StepStarted { .. } | Happening::AttemptFailed { .. } => return None,
+        Happening::StepFinished { step: index, .. } => {
+            let step = step(index)?;
+            let ending = describe::ending(step);
+            format!(
+                "{} {}  {}",
+                style.paint(step.state, style.marker(step.state)),
+                plain(&step.name),
+                plain(&mask(&ending))
+            )
+        }
+        Happening::Warning { message } => {
+            let text = format!("warning: {message}");
+            style.paint(State::Cancelled, &plain(&mask(&text)))
+        }
+        _ => plain(&mask(&describe::of(event, progress)?)).into_owned(),
+    })
+}
+
+/// The line for a reader who is no terminal.
+fn piped(event: &Event, progress: &Progress) -> Option<String> {
+    let sentence = describe::of(event, progress)?;
+    Some(match &event.happening {
+        Happening::Warning { .. } => stamped(event.at, &format!("warning: {sentence}")),
+        _ => stamped(event.at, &sentence),
+    })
+}
+
+fn stamped(at: Duration, sentence: &str) -> String {
+    format!("[{:>7.3}] {}", at.as_secs_f64(), plain(&mask(sentence)))
+}
+
+/// A line for each running step, as many as there is room for.
+fn live(progress: &Progress, at: Duration, width: usize, rows: usize, look: &Look) -> Vec<String> {
+    let dots = style(look, width).dots();
+    // The last column stays free, since terminals differ in what they do there; and one row for the cursor, one for
+    // what scrolls by.
+    let (width, room) = (width.saturating_sub(1), rows.saturating_sub(2).max(1));
+    let running: Vec<&StepProgress> = progress.running().map(|(_, step)| step).collect();
+    let shown = if running.len() > room {
+        room - 1
+    } else {
+        running.len()
+    };
+    let names = (running[..shown].iter())
+        .map(|step| columns(&plain(&step.name)))
+        .max()
+        .unwrap_or_default()
+        .min(NAMES);
+    let mut lines: Vec<String> = (running[..shown].iter())
+        .map(|step| fit(&live_line(step, at, names, dots), width, dots).into_owned())
+        .collect();
+    if shown < running.len() {
+        let more = format!("  {dots} and {} more", running.len() - shown);
+        lines.push(fit(&more, width, dots).into_owned());
+    }
+    lines
+}
+
+fn live_line(step: &StepProgress, at: Duration, names: usize, dots: &str) -> String {
+    let name = plain(&step.name);
+    let name = fit(&name, names, dots);
+    let ran = at.saturating_sub(step.started.unwrap_or_default());
+    let left = step.deadline.unwrap_or_default().saturating_sub(at);
+    let mut line = format!(
+        "  {name}{}  {:>6}  {:>6} left",
+        padding(&name, names),
+        elapsed::tenths(ran),
+        elapsed::tenths(left)
+    );
+    if step.attempts > 1 {
+        line += &format!("  attempt {}", step.attempts);
+    }
+    let what = match (&step.waiting, &step.failure) {
+        (Some(what), _) => format!("  waiting for {what}"),
+        (None, Some(failure)) => format!("  {}: {failure}", failure.word),
+        (None, None) => String::new(),
+    };
+    line + &plain(&mask(&what))
+}

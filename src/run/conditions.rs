@@ -1,0 +1,62 @@
+//! `if-path` and `if-unit`: whether a step has anything to do on this machine.
+
+use std::time::Duration;
+
+use crate::config::facts::Facts;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::plan::steps::Step;
+use crate::sys::cancel::Cancel;
+use crate::sys::probe;
+use crate::sys::systemd::{self, Manager};
+
+/// How long a look may take; the step itself wants the rest of its time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the step is skipped; `None` when it is to run.
+///
+/// # Errors
+/// When a fact in a condition cannot be had, or the path's file system does not answer.
+pub fn unmet(
+    step: &Step,
+    facts: &Facts,
+    deadline: Deadline,
+    cancel: &Cancel,
+) -> Result<Option<String>, Failure> {
+    let deadline = deadline.earlier(Deadline::after(PATIENCE, Reason::Attempt));
+    if let Some(path) = &step.if_path {
+        let path = path.get(facts)?;
+        let noun = format!("if-path {}", path.display());
+        let exists = probe::exists(&path, deadline, cancel).map_err(|trouble| match trouble {
+            probe::Trouble::Io(error) => Failure::new(Word::Io, noun, error.to_string()),
+            other => Failure::new(Word::TimedOut, noun, other.to_string()),
+        })?;
+        if !exists {
+            return Ok(Some(format!("{} does not exist", path.display())));
+        }
+    }
+    let Some(unit) = &step.if_unit else {
+        return Ok(None);
+    };
+    let unit = unit.get(facts)?;
+    if !systemd::is_booted() {
+        return Ok(Some(format!(
+            "systemd does not run here, so {unit} is not loaded"
+        )));
+    }
+    let found = Manager::connect(deadline).and_then(|manager| manager.unit(&unit, deadline));
+    match found {
+        Ok(state) if state.load != "loaded" || state.active == "inactive" => {
+            Ok(Some(format!("{unit} is {}, {}", state.load, state.active)))
+        }
+        Ok(_) => Ok(None),
+        Err(cause) => {
+            // A step too many is better than a member that did not leave.
+            log::warn!(
+                "step {} runs although nobody says whether {unit} is active: {cause}",
+                step.name
+            );
+            Ok(None)
+        }
+    }
+}

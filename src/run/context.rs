@@ -1,0 +1,45 @@
+//! What a run needs, and who hears of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::facts::Facts;
+use crate::model::event::Happening;
+use crate::model::intent::{Intent, Mark};
+use crate::model::trigger::Trigger;
+use crate::plan::load::Plan;
+use crate::sys::http::Http;
+
+/// Hears what happens, and knows what is on record. It must not fail, and hearing must not take time.
+pub trait Audience: Send + Sync {
+    /// Something happened, now.
+    fn hear(&self, happening: Happening);
+
+    /// What earlier runs have left with steps of the same kind as this one, and is still to be undone; oldest first.
+    fn left_before(&self, step: usize) -> Vec<Intent> {
+        let _ = step;
+        Vec::new()
+    }
+
+    /// Whether an intent stands in the record.
+    fn is_recorded(&self, mark: Mark) -> bool {
+        let _ = mark;
+        true
+    }
+}
+
+/// Everything that a run needs.
+pub struct Errand {
+    /// The steps and their limits.
+    pub plan: Plan,
+    /// Why the run takes place.
+    pub trigger: Trigger,
+    /// When the budget began to be spent.
+    pub begun: Instant,
+    /// What `${…}` stands for.
+    pub facts: Facts,
+    /// The door to HTTP.
+    pub http: Http,
+    /// Who hears of it.
+    pub audience: Arc<dyn Audience>,
+}

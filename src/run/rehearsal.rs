@@ -1,0 +1,337 @@
+//! A rehearsal: every step asks what an attempt would need, side by side, and nothing is changed.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clients::http::owner;
+use crate::config::facts::{Asked, Facts};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::event::Stream;
+use crate::model::intent::{Intent, Mark};
+use crate::model::trigger::Trigger;
+use crate::plan::load::Plan;
+use crate::run::{conditions, panics};
+use crate::step::{Scope, Voice};
+use crate::sys::cancel::Cancel;
+use crate::sys::http::Http;
+use crate::sys::threads::{self, Next};
+
+/// What a step's probe may take at most, and its conditions before it; less where an attempt has less.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long a probe may be late before its thread is left behind.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// How many probes are made at the same time.
+const AT_ONCE: usize = 16;
+
+/// What a step's rehearsal came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An attempt would find what it needs.
+    Ready {
+        /// What was asked, and what the answer was.
+        said: String,
+        /// What somebody should look into all the same.
+        warnings: Vec<String>,
+    },
+    /// It would be skipped, and why.
+    Skipped(String),
+    /// What an attempt would fail of, as things are now.
+    Failed(Failure),
+}
+
+impl Answer {
+    /// Its warnings; none where it is not ready.
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Answer::Ready { warnings, .. } => warnings,
+            Answer::Skipped(_) | Answer::Failed(_) => &[],
+        }
+    }
+}
+
+struct Stage {
+    plan: Arc<Plan>,
+    facts: Arc<Facts>,
+    http: Http,
+    /// Nobody turns it: a rehearsal leaves nothing behind that would have to be ended.
+    cancel: Cancel,
+}
+
+/// What a step's rehearsal came to on some triggers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The triggers, of those that the step runs on.
+    pub triggers: Vec<Trigger>,
+    /// What it came to on each of them.
+    pub answer: Answer,
+}
+
+/// One probe: of which step, and on which triggers its answer holds, the first of which it is made for.
+#[derive(Clone)]
+struct Probe {
+    index: usize,
+    triggers: Vec<Trigger>,
+}
+
+/// Rehearses every step of the plan but the closings, on every trigger that it tells apart: it is asked once, and again
+/// for other triggers where the first answer depended on the trigger. Tells the answers in the plan's order, those of
+/// each step as soon as those before it are known; answers that are the same are told as one.
+///
+/// # Errors
+/// When the process has no file descriptor left.
+pub fn rehearse(
+    plan: &Arc<Plan>,
+    facts: &Arc<Facts>,
+    http: Http,
+    mut tell: impl FnMut(usize, &[Verdict]),
+) -> io::Result<Vec<Vec<Verdict>>> {
+    let stage = Arc::new(Stage {
+        plan: plan.clone(),
+        facts: facts.clone(),
+        http,
+        cancel: Cancel::new()?,
+    });
+    let (sender, inbox) = mpsc::channel();
+    // Closings, which stand at the end, ask for nothing that the steps did not ask for that owe them.
+    let count = plan.steps.iter().filter(|it| !it.is_closing).count();
+    let first = |index| Probe {
+        index,
+        triggers: in_order(&plan.steps[index].when),
+    };
+    let mut waiting: VecDeque<Probe> = (0..count).map(first).collect();
+    let mut running: Vec<(Probe, Instant)> = Vec::new();
+    let mut answers: Vec<Vec<Verdict>> = vec![Vec::new(); count];
+    let mut told = 0;
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(probe) = waiting.pop_front()
+        {
+            let (its, sender, asked) = (stage.clone(), sender.clone(), probe.clone());
+            let job = move || -> Next {
+                let answer = its.answer(&asked);
+                // Nobody hears of a probe that was left behind.
+                Box::new(move || drop(sender.send((asked, answer))))
+            };
+            match threads::start(job) {
+                Ok(()) => {
+                    let late = Instant::now() + stage.limit(probe.index) * 2 + SLACK;
+                    running.push((probe, late));
+                }
+                Err(error) => {
+                    let failure = Failure::new(Word::Io, "a thread for it", error.to_string());
+                    let verdicts = &mut answers[probe.index];
+                    add(verdicts, probe.triggers, Answer::Failed(failure));
+                }
+            }
+        }
+        let is_open = |index: usize| {
+            let mut open = running.iter().map(|(it, _)| it).chain(&waiting);
+            open.any(|it| it.index == index)
+        };
+        while told < count && !is_open(told) {
+            tell(told, &answers[told]);
+            told += 1;
+        }
+        let Some(late) = running.iter().map(|(_, late)| *late).min() else {
+            return Ok(answers);
+        };
+        match inbox.recv_timeout(late.saturating_duration_since(Instant::now())) {
+            Ok((probe, (answer, asked))) => {
+                let is_its = |(it, _): &(Probe, Instant)| {
+                    it.index == probe.index && it.triggers == probe.triggers
+                };
+                let Some(at) = running.iter().position(is_its) else {
+                    // It was left behind, and told so.
+                    continue;
+                };
+                running.swap_remove(at);
+                let (same, others) = apart(&probe.triggers, asked);
+                add(&mut answers[probe.index], same, answer);
+                waiting.extend(others.into_iter().map(|triggers| Probe {
+                    index: probe.index,
+                    triggers,
+                }));
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                let now = Instant::now();
+                for (probe, _) in running.extract_if(.., |(_, late)| *late <= now) {
+                    let cause = "did not end at its deadline and was left behind";
+                    let kind = plan.steps[probe.index].kind;
+                    let failure = Failure::new(Word::TimedOut, kind, cause);
+                    let verdicts = &mut answers[probe.index];
+                    add(verdicts, probe.triggers, Answer::Failed(failure));
+                }
+            }
+        }
+    }
+}
+
+/// The triggers with the one first that a step is asked for before all others.
+fn in_order(when: &[Trigger]) -> Vec<Trigger> {
+    let mut triggers: Vec<Trigger> = Trigger::ALL.into_iter().rev().collect();
+    triggers.retain(|it| when.contains(it));
+    triggers
+}
+
+/// Of the triggers of a probe those on which its answer holds, by what it asked of its own, the first one; and the
+/// others, as probes of their own.
+fn apart(triggers: &[Trigger], asked: Asked) -> (Vec<Trigger>, Vec<Vec<Trigger>>) {
+    let Some((first, others)) = triggers.split_first() else {
+        return (Vec::new(), Vec::new());
+    };
+    match asked {
+        Asked::Nothing => (triggers.to_vec(), Vec::new()),
+        Asked::Return => {
+            let is_same = |it: &&Trigger| it.restarts() == first.restarts();
+            let same = triggers.iter().filter(is_same).copied().collect();
+            let others: Vec<Trigger> = others.iter().filter(|it| !is_same(it)).copied().collect();
+            (
+                same,
+                if others.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![others]
+                },
+            )
+        }
+        Asked::Word => (vec![*first], others.iter().map(|it| vec![*it]).collect()),
+    }
+}
+
+/// Adds an answer, to one that is the same where there is one.
+fn add(verdicts: &mut Vec<Verdict>, triggers: Vec<Trigger>, answer: Answer) {
+    match verdicts.iter_mut().find(|it| it.answer == answer) {
+        Some(same) => same.triggers.extend(triggers),
+        None => verdicts.push(Verdict { triggers, answer }),
+    }
+    for verdict in verdicts {
+        let all = Trigger::ALL.into_iter();
+        verdict.triggers = all.filter(|it| verdict.triggers.contains(it)).collect();
+    }
+}
+
+impl Stage {
+    /// What the probe of a step may take.
+    fn limit(&self, index: usize) -> Duration {
+        self.plan.steps[index].attempt_timeout.min(LONGEST)
+    }
+
+    /// The answer of a probe, and what it asked of the trigger for it.
+    fn answer(&self, probe: &Probe) -> (Answer, Asked) {
+        let trigger = probe.triggers.first().copied().unwrap_or(Trigger::Stop);
+        let facts = self.facts.on(trigger);
+        (self.ask(probe.index, &facts), facts.asked())
+    }
+
+    fn ask(&self, index: usize, facts: &Facts) -> Answer {
+        let step = &self.plan.steps[index];
+        let deadline = || Deadline::after(self.limit(index), Reason::Attempt);
+        let unmet = panics::caught(|| conditions::unmet(step, facts, deadline(), &self.cancel));
+        match unmet {
+            Ok(None) => {}
+            Ok(Some(reason)) => return Answer::Skipped(reason),
+            Err(failure) => return Answer::Failed(failure),
+        }
+        let remarks = Remarks::default();
+        let scope = Scope {
+            deadline: deadline(),
+            attempt_timeout: self.limit(index),
+            cancel: &self.cancel,
+            facts,
+            http: &self.http,
+            voice: &remarks,
+            needed: &self.plan.needed(index),
+        };
+        for warning in owner::warnings(&step.ties, facts) {
+            remarks.warn(&warning);
+        }
+        match panics::caught(|| step.action.rehearse(&scope)) {
+            Ok(sentence) => remarks.behind(sentence),
+            Err(failure) => Answer::Failed(failure),
+        }
+    }
+}
+
+/// Keeps what a step remarks, for the end of its sentence, and what it warns of.
+#[derive(Default)]
+struct Remarks {
+    remarks: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Remarks {
+    fn behind(self, sentence: String) -> Answer {
+        let all =
+            |list: Mutex<Vec<String>>| list.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let said = [vec![sentence], all(self.remarks)].concat().join("; ");
+        Answer::Ready {
+            said,
+            warnings: all(self.warnings),
+        }
+    }
+}
+
+fn push(list: &Mutex<Vec<String>>, text: &str) {
+    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+    list.push(text.to_owned());
+}
+
+impl Voice for Remarks {
+    fn waiting(&self, _: &str) {}
+
+    fn output(&self, _: Stream, _: &str) {}
+
+    /// Nothing is left behind by a rehearsal, so nothing is to be undone.
+    fn intend(&self, _: &Intent) -> Mark {
+        Mark { step: 0, number: 0 }
+    }
+
+    fn withdraw(&self, _: Mark) {}
+
+    fn remark(&self, remark: &str) {
+        push(&self.remarks, remark);
+    }
+
+    fn warn(&self, warning: &str) {
+        push(&self.warnings, warning);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::trigger::Trigger::{Halt, Kexec, Poweroff, Reboot, SoftReboot, Stop};
+
+    #[test]
+    fn triggers_are_told_apart_by_what_was_asked_of_them() {
+        let all = in_order(&Trigger::ALL);
+        assert_eq!(all, [Stop, SoftReboot, Kexec, Reboot, Halt, Poweroff]);
+        assert_eq!(apart(&all, Asked::Nothing), (all.clone(), vec![]));
+        let (same, others) = apart(&all, Asked::Return);
+        assert_eq!(same, [Stop, Halt, Poweroff]);
+        assert_eq!(others, [vec![SoftReboot, Kexec, Reboot]]);
+        let (same, others) = apart(&[Reboot, Halt], Asked::Word);
+        assert_eq!((same, others), (vec![Reboot], vec![vec![Halt]]));
+        assert_eq!(apart(&[Reboot], Asked::Return), (vec![Reboot], vec![]));
+    }
+
+    #[test]
+    fn answers_that_are_the_same_are_one() {
+        let ready = |said: &str| Answer::Ready {
+            said: said.to_owned(),
+            warnings: Vec::new(),
+        };
+        let mut verdicts = Vec::new();
+        add(&mut verdicts, vec![Stop, Poweroff], ready("a"));
+        add(&mut verdicts, vec![Reboot], ready("b"));
+        add(&mut verdicts, vec![Halt], ready("a"));
+        let triggers: Vec<_> = verdicts.iter().map(|it| it.triggers.clone()).collect();
+        assert_eq!(triggers, [vec![Poweroff, Halt, Stop], vec![Reboot]]);
+    }
+}

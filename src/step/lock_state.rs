@@ -1,0 +1,253 @@
+//! What a lock has asked for, known to the thread that takes it and to the one that gives it up.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::section::Section;
+use crate::config::template::Fact;
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Chain, Datum, Intent};
+use crate::step::{Effect, Scope, Undo};
+use crate::text::duration::print;
+
+/// What is held or asked for. The thread that takes a lock may be left behind in the middle of a request; whoever gives
+/// the lock up closes this first, and nothing new is asked for from then on.
+pub struct Custody<T> {
+    inner: Mutex<Inner<T>>,
+    idle: Condvar,
+}
+
+struct Inner<T> {
+    value: T,
+    is_busy: bool,
+    is_closed: bool,
+}
+
+impl<T: Clone + Default> Default for Custody<T> {
+    fn default() -> Self {
+        Custody {
+            inner: Mutex::new(Inner {
+                value: T::default(),
+                is_busy: false,
+                is_closed: false,
+            }),
+            idle: Condvar::new(),
+        }
+    }
+}
+
+impl<T: Clone + Default> Custody<T> {
+    fn inner(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known now.
+    pub fn value(&self) -> T {
+        self.inner().value.clone()
+    }
+
+    /// Notes what has changed.
+    pub fn change(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.inner().value);
+    }
+
+    /// Notes what is about to be asked for, unless it is closed: then it must not be asked for.
+    ///
+    /// # Errors
+    /// That it is closed.
+    pub fn ask(&self, change: impl FnOnce(&mut T)) -> Result<(), Failure> {
+        self.open(change).map(drop)
+    }
+
+    fn open(&self, change: impl FnOnce(&mut T)) -> Result<MutexGuard<'_, Inner<T>>, Failure> {
+        let mut inner = self.inner();
+        if inner.is_closed {
+            let cause = "not asked for any more, since it is being given up";
+            return Err(Failure::new(Word::TimedOut, "the lock", cause).passing(false));
+        }
+        change(&mut inner.value);
+        Ok(inner)
+    }
+
+    /// As [`Custody::ask`], for a request that must have ended before the lock can be given up; it has when what is
+    /// returned is dropped.
+    ///
+    /// # Errors
+    /// As [`Custody::ask`].
+    pub fn turn(&self, change: impl FnOnce(&mut T)) -> Result<Turn<'_, T>, Failure> {
+        self.open(change)?.is_busy = true;
+        Ok(Turn(self))
+    }
+
+    /// Closes it, and waits until the request that is under way has ended, for `patience` at most. Returns whether it
+    /// has.
+    pub fn close(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let mut inner = self.inner();
+        inner.is_closed = true;
+        while inner.is_busy {
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            let waited = self.idle.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// A request that is under way.
+pub struct Turn<'a, T: Clone + Default>(&'a Custody<T>);
+
+impl<T: Clone + Default> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        self.0.inner().is_busy = false;
+        self.0.idle.notify_all();
+    }
+}
+
+/// The times of a lock that expires by itself, in whole seconds. Its keys:
+///
+/// - `ttl` (duration; default "30s"): whole seconds, at least 2s: how long a holder that is dead blocks the others
+/// - `hold` (duration; default "10m"): whole seconds: how long it stays held while this machine reboots
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From one renewal to the end, should no other one come.
+    pub ttl: Duration,
+    /// From the end of the run to the end, should the machine not come back.
+    pub hold: Duration,
+}
+
+/// How often a lock is renewed within its `ttl`.
+const RENEWALS: u32 = 4;
+
+impl Times {
+    /// Reads them; whatever is shorter than `least` is a problem, told as `noun` has it.
+    pub fn read(section: &Section<'_>, least: Duration, noun: &str) -> Option<Times> {
+        let read = |key: &'static str, default: Duration| {
+            if !section.has(key) {
+                section.know(key);
+                return Some(default);
+            }
+            let time = section.duration(key)?;
+            if time < least || time.subsec_nanos() > 0 {
+                section.problem(key, noun);
+                return None;
+            }
+            Some(time)
+        };
+        let ttl = read("ttl", Duration::from_secs(30));
+        let hold = read("hold", Duration::from_secs(10 * 60));
+        Some(Times {
+            ttl: ttl?,
+            hold: hold?,
+        })
+    }
+
+    /// How often it is renewed.
+    pub fn renewal(self) -> Duration {
+        self.ttl / RENEWALS
+    }
+}
+
+/// Who this is, for the others that wait for the same lock: `web-1 (run 20261125T190000-abcd)`.
+///
+/// # Errors
+/// When the machine's name cannot be had.
+pub fn holder(scope: &Scope<'_>) -> Result<String, Failure> {
+    let facts = scope.facts;
+    match facts.value(&Fact::Hostname) {
+        Ok(name) => Ok(format!("{name} (run {})", facts.run())),
+        Err(cause) => Err(Failure::new(
+            Word::Config,
+            "the name of this machine",
+            cause,
+        )),
+    }
+}
+
+/// Until when a lock is waited for: a little of the time is kept for leaving the queue.
+pub fn last_call(scope: &Scope<'_>) -> Deadline {
+    let left = scope.deadline.left().unwrap_or_default();
+    let kept = (left / 10).min(Duration::from_secs(1));
+    Deadline::after(left.saturating_sub(kept), scope.deadline.reason())
+}
+
+/// Says of a lock that is still held at the end of the run how it ends; `limit`: when it expires by itself.
+pub fn tell_kept(scope: &Scope<'_>, limit: Option<Duration>) {
+    let limit = limit.map_or(String::new(), |it| format!(", for {} at most", print(it)));
+    let remark =
+        format!("kept while this machine comes back{limit}: `farewell start` gives it back");
+    scope.voice.remark(&remark);
+}
+
+/// What earlier runs of this machine have left of the lock whose name stands at `key` in their intents; oldest first.
+pub fn left_before(scope: &Scope<'_>, member: &str, key: &str, lock: &str) -> Vec<Intent> {
+    let is_same = |it: &Intent| {
+        let name = it.what.get(key).and_then(Datum::text);
+        it.member == member && name.as_deref() == Some(lock)
+    };
+    let mut left = scope.left_before();
+    left.retain(is_same);
+    left
+}
+
+/// Gives up what earlier runs have left, in a run that has asked for nothing itself and after which the machine is gone.
+///
+/// # Errors
+/// The first failure; the others are given up all the same.
+pub fn give_up(scope: &Scope<'_>, left: Vec<Intent>, undo: Undo) -> Result<Effect, Failure> {
+    let mut effect = Ok(Effect::AlreadyDone);
+    for intent in left {
+        let noun = intent.noun.clone();
+        let given_up = undo(&Chain::new(intent))
+            .map_err(|cause| Failure::new(Word::Config, noun, cause))
+            .and_then(|it| it.attempt(scope));
+        effect = match (effect, given_up) {
+            (Err(failure), _) | (_, Err(failure)) => Err(failure),
+            (Ok(Effect::AlreadyDone), Ok(effect)) => Ok(effect),
+            (done, Ok(_)) => done,
+        };
+    }
+    effect
+}
+
+/// The failure of a lock that was waited for to the end.
+pub fn not_had(scope: &Scope<'_>, noun: &str, held: &str) -> Failure {
+    let cause = if scope.cancel.is_cancelled() {
+        format!("given up, since the run was told to stop; {held}")
+    } else {
+        let noun = scope.deadline.reason().noun();
+        format!("not had before the end of the {noun}; {held}")
+    };
+    Failure::new(Word::TimedOut, noun, cause).passing(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_asked_for_once_it_is_closed() {
+        let custody = Custody::<u32>::default();
+        assert!(custody.ask(|it| *it = 1).is_ok());
+        assert!(custody.close(Duration::ZERO));
+        let failure = custody.ask(|it| *it = 2).expect_err("closed");
+        assert!(!failure.passing && custody.turn(|it| *it = 2).is_err());
+        custody.change(|it| *it += 2);
+        assert_eq!(custody.value(), 3);
+    }
+
+    #[test]
+    fn a_request_under_way_is_waited_for_but_not_for_ever() {
+        let custody = Custody::<u32>::default();
+        let turn = custody.turn(|it| *it = 1).expect("open");
+        assert!(!custody.close(Duration::from_millis(20)));
+        std::thread::scope(|threads| {
+            let closing = threads.spawn(|| custody.close(Duration::from_secs(60)));
+            drop(turn);
+            assert!(closing.join().expect("no panic"));
+        });
+    }
+}

@@ -1,0 +1,317 @@
+//! The contract of a step's kind: how it is read from the configuration, and what one attempt of it does.
+
+pub mod lock;
+pub mod lock_state;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::facts::Facts;
+use crate::config::section::{Field, Section};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::event::{Copied, Stream};
+use crate::model::intent::{Chain, Intent, Mark};
+use crate::sys::cancel::Cancel;
+use crate::sys::http::{Endpoint, Http};
+
+/// A step's time where the configuration gives none.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a successful attempt saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The effect that was asked for.
+    Done,
+    /// That there was nothing left to do.
+    AlreadyDone,
+}
+
+/// What steps tell while they run.
+pub trait Voice: Sync {
+    /// What the step waits for, as a noun: "3 connections on port 8080". Told again whenever it changes.
+    fn waiting(&self, what: &str);
+    /// A line that a child wrote.
+    fn output(&self, stream: Stream, line: &str);
+    /// Something worth telling of a step that ends well.
+    fn remark(&self, remark: &str);
+    /// Something that somebody should look into, although the step can go on. A rehearsal shows it as a warning, which
+    /// `--strict` makes a failure; a run tells it as a remark.
+    fn warn(&self, warning: &str) {
+        self.remark(warning);
+    }
+    /// Something that the journal tells at once, and no record: what the step is about to do, in detail.
+    fn note(&self, _what: &str) {}
+    /// A file that the step has copied, for the record.
+    fn copied(&self, _copy: Copied) {}
+    /// What [`Scope::intend`] was told.
+    fn intend(&self, intent: &Intent) -> Mark;
+    /// What [`Scope::withdraw`] was told.
+    fn withdraw(&self, mark: Mark);
+    /// What [`Scope::left_before`] returns.
+    fn left_before(&self) -> Vec<Intent> {
+        Vec::new()
+    }
+    /// What [`Scope::is_recorded`] returns.
+    fn is_recorded(&self, mark: Mark) -> bool {
+        let _ = mark;
+        true
+    }
+}
+
+/// Everything that one attempt may use.
+pub struct Scope<'a> {
+    /// When the attempt must have ended, whatever its peer does. The runner does not wait for it any longer.
+    pub deadline: Deadline,
+    /// The limit of one request, for kinds that make many in one attempt.
+    pub attempt_timeout: Duration,
+    /// Turned when the run is told to stop.
+    pub cancel: &'a Cancel,
+    /// What `${…}` stands for.
+    pub facts: &'a Facts,
+    /// The door to HTTP, with its connections.
+    pub http: &'a Http,
+    /// Where progress goes.
+    pub voice: &'a dyn Voice,
+    /// Units that this step, or one that may still run after it or beside it, has among its `needs`: nothing but their own
+    /// name stops them.
+    pub needed: &'a [String],
+}
+
+impl Scope<'_> {
+    /// The deadline of one request that begins now.
+    pub fn request(&self) -> Deadline {
+        self.deadline
+            .earlier(Deadline::after(self.attempt_timeout, Reason::Attempt))
+    }
+
+    /// The failure of a request in the middle of a wait for `what`. At the deadline that is what counts, and not that the
+    /// last request had no time for an answer any more.
+    pub fn waited(&self, what: &str, failure: Failure) -> Failure {
+        let is_over = failure.word == Word::TimedOut && self.deadline.left().is_none();
+        if !is_over || failure.cause.contains(what) {
+            return failure;
+        }
+        let cause = format!("{what}; last: {}", failure.cause);
+        Failure { cause, ..failure }
+    }
+
+    /// Warns, in a rehearsal, that `what` is not there although it is to leave: a host name that has changed is seen on
+    /// no other day. `keys` are those that say what is meant.
+    pub fn warn_of_absence(&self, what: &str, keys: &str) {
+        self.voice.warn(&format!(
+            "{what} is not there, so that a run would leave nothing: if its application is running, check {keys}"
+        ));
+    }
+
+    /// Declares what the attempt is about to leave behind, before the request that leaves it, and returns when the
+    /// record has it on the disk; a disk that takes longer than 50 ms is not waited for. From here on it is to be
+    /// undone, whatever becomes of the attempt. What the step has declared before, in this attempt or an earlier one,
+    /// is the same intent.
+    ///
+    /// # Errors
+    /// When the attempt's time is over, or the run was told to stop: nothing sticky is begun any more then, for nobody
+    /// hears of a step that was left behind.
+    pub fn intend(&self, intent: &Intent) -> Result<Mark, Failure> {
+        if self.cancel.is_cancelled() || self.deadline.left().is_none() {
+            let cause = "not begun, since no time is left for it";
+            return Err(Failure::new(Word::TimedOut, &intent.noun, cause));
+        }
+        Ok(self.voice.intend(intent))
+    }
+
+    /// Takes an intent back: the peer has refused, so that nothing sticks, or the run itself has undone it, as a lock
+    /// is released. Not for a request whose reply is missing: nobody knows what it did.
+    pub fn withdraw(&self, mark: Mark) {
+        self.voice.withdraw(mark);
+    }
+
+    /// What earlier runs of this machine have left with steps of this kind, and is still to be undone; oldest first. A
+    /// state directory that does not answer within a second has nothing to tell.
+    pub fn left_before(&self) -> Vec<Intent> {
+        self.voice.left_before()
+    }
+
+    /// Whether what was declared stands in the record. Where it does not, the disk being full say, `farewell start` will
+    /// not undo it.
+    pub fn is_recorded(&self, mark: Mark) -> bool {
+        self.voice.is_recorded(mark)
+    }
+}
+
+/// A configured step, ready to be attempted any number of times.
+pub trait Action: Send + Sync {
+    /// Makes one attempt, and returns when its effect was seen or it failed, at the latest at `scope.deadline`.
+    ///
+    /// # Errors
+    /// The failure says whether another attempt may succeed.
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+
+    /// Asks everything that an attempt would need, and changes nothing. Returns one sentence, what was asked and what the
+    /// answer was, at the latest at `scope.deadline`.
+    ///
+    /// # Errors
+    /// What an attempt would fail of, as things are now.
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure>;
+
+    /// Keeps what an undo is to give back for the time that it must wait, at the latest at `scope.deadline`. Nothing, unless
+    /// that expires by itself.
+    ///
+    /// # Errors
+    /// What may pass by itself, or that it is lost.
+    fn renew(&self, _scope: &Scope<'_>) -> Result<Effect, Failure> {
+        Ok(Effect::AlreadyDone)
+    }
+}
+
+/// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops
+/// everything else at the same moment that farewell starts.
+#[derive(Default)]
+pub struct Ties {
+    /// Units that it stops: names, or patterns of them.
+    pub units: Vec<Field<String>>,
+    /// Whether processes that a unit's own settings let run on after its stop are left, where the configuration says so.
+    pub leave_behind: Option<bool>,
+    /// Paths that it uses, which may be on mounts.
+    pub paths: Vec<Field<PathBuf>>,
+    /// Peers that it talks to. Where one is on this machine, its unit must outlive the run.
+    pub peers: Vec<Field<Endpoint>>,
+    /// Whether the peers get credentials.
+    pub credentials: bool,
+}
+
+/// How a kind uses its time, which decides the defaults of `attempts` and `attempt-timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// One attempt that may take the whole timeout, unless the configuration asks for more (a command).
+    Once,
+    /// Attempts of a part of the timeout each, until one succeeds (a request).
+    Retried,
+    /// Attempts of which each may take all that is left; `attempt-timeout` is for what comes before its peer is at work (the
+    /// connection of a request that must not be repeated meanwhile).
+    Patient,
+    /// One attempt that lasts until its condition holds; `attempt-timeout` is for each look at it (a wait).
+    Polled,
+}
+
+/// What the configuration of a step's kind comes to.
+pub struct Blueprint {
+    /// What an attempt does.
+    pub action: Box<dyn Action>,
+    /// How it uses its time.
+    pub pace: Pace,
+    /// What it may still need to end once it is cancelled, for its children say. Zero: it can be left behind at once.
+    pub grace: Duration,
+    /// What it has to do with the rest of this machine.
+    pub ties: Ties,
+    /// Whether it may stop the application: what nobody stops before a lock is released runs on behind it.
+    pub may_stop: bool,
+    /// What is due after it, to the end of the run.
+    pub aftermath: Option<Aftermath>,
+    /// Whether it takes out what neither `farewell start` nor the member itself brings back, should this machine restart
+    /// after all.
+    pub is_permanent: bool,
+}
+
+impl Blueprint {
+    /// A blueprint of a kind that needs no time to end, has nothing to do with the rest of this machine, and owes nothing
+    /// when it has ended.
+    pub fn new(action: impl Action + 'static, pace: Pace) -> Blueprint {
+        Blueprint {
+            action: Box::new(action),
+            pace,
+            grace: Duration::ZERO,
+            ties: Ties::default(),
+            may_stop: false,
+            aftermath: None,
+            is_permanent: false,
+        }
+    }
+}
+
+/// What a step owes when it has ended: something that it holds is renewed, and given back as the run's last act.
+#[derive(Clone)]
+pub struct Aftermath {
+    /// Attempted again and again from the good end of the step to the beginning of `closing`, each time after this long.
+    pub upkeep: Option<(Duration, Arc<dyn Action>)>,
+    /// Attempted when every other step has ended, whatever became of the step itself, which may even be under way still
+    /// on a thread that was left behind. A run that is told to end at once attempts it once, for a second.
+    pub closing: Arc<dyn Action>,
+}
+
+/// Makes the undo of what was intended, from the record alone: the configuration of that run may be gone. A credential
+/// is read anew, by the name that the intent has for it.
+///
+/// Where one run after another has left the same thing, it is one undo: what the first one found is restored, by the
+/// addresses of the last one.
+///
+/// The undo is attempted as a step is, with the same retries, until it succeeds; over several boots, if need be. It is
+/// done when its effect was seen, and must be harmless where there is nothing to undo: the run may have been killed
+/// before its request, between request and reply, or after somebody undid it by hand. Where the peer tells who left
+/// something, what others have left since stays. It leaves nothing sticky itself.
+///
+/// # Errors
+/// A sentence, where the intent is none of this kind's: a newer farewell may have written it.
+pub type Undo = fn(&Chain) -> Result<Box<dyn Action>, String>;
+
+/// A member of a kind: a registry that can be left, or a cluster that must be safe.
+///
+/// The doc comment of each member lists its keys, as that of a [`Kind`] does.
+pub struct Member {
+    /// The word that selects it: `etcd` in `registry = "etcd"`.
+    pub name: &'static str,
+    /// Reads the member's own keys, as [`Kind::read`] does, and leaves it to the kind to finish the section.
+    pub read: fn(&Section<'_>) -> Option<Blueprint>,
+    /// How what it leaves is undone; the intent's member is its name. `None` where it leaves nothing sticky.
+    pub undo: Option<Undo>,
+}
+
+impl Member {
+    /// Reads the step of the member that the key selects, and finishes the section. `noun` is what the key's value is in
+    /// messages.
+    pub fn read(
+        section: &Section<'_>,
+        key: &'static str,
+        noun: &str,
+        members: &'static [Member],
+    ) -> Option<Blueprint> {
+        let choices: Vec<_> = members.iter().map(|it| (it.name, it.read)).collect();
+        let read = section.required(key, |section, key| section.choice(key, noun, &choices))?;
+        let spec = read(section);
+        section.finish();
+        spec
+    }
+}
+
+/// The undo of what a member of a kind has left, found by the member's name among those of the table.
+///
+/// # Errors
+/// As [`Undo`]; also where no member of that name leaves anything.
+pub fn undo_of_member(
+    noun: &str,
+    mut members: impl Iterator<Item = (&'static str, Option<Undo>)>,
+    chain: &Chain,
+) -> Result<Box<dyn Action>, String> {
+    let member = &chain.last().member;
+    match members.find(|(name, _)| name == member) {
+        Some((_, Some(undo))) => undo(chain),
+        _ => Err(format!(
+            "this farewell does not know how what the {noun} `{member}` leaves is undone; the one that left it does"
+        )),
+    }
+}
+
+/// A kind of step: its name in the configuration, how its keys are read, and how what its steps leave is undone.
+///
+/// The doc comment of each entry in the tables lists its keys, as tests/reference/keys.rs wants it: manual and schema are
+/// made of that.
+pub struct Kind {
+    /// The word after `kind =`.
+    pub name: &'static str,
+    /// Reads the kind's own keys and finishes the section (the keys that every step has were read before). Everything
+    /// that is wrong is reported to the section; `None` when nothing came of it.
+    pub read: fn(&Section<'_>) -> Option<Blueprint>,
+    /// How what its steps have declared with [`Scope::intend`] is undone; `None` for a kind that leaves nothing sticky.
+    pub undo: Option<Undo>,
+}

@@ -1,0 +1,224 @@
+//! `consul`: takes a service out of the agent on this machine, and so out of Consul's catalog.
+
+mod catalog;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use crate::clients::agent::{Agent, CONSUL};
+use crate::clients::http::{Session, document, id_form, unexpected};
+use crate::config::section::{Field, Secrecy, Section};
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::http::{Answer, Request, encoded};
+use catalog::{Catalog, Listing};
+
+/// The registry's entry in the table. Its keys:
+///
+/// - those of every [`Agent`]
+/// - `service` (string; required): the service's ID; where it was registered without one, its name
+/// - `url` (URLs; default "http://127.0.0.1:8500"): the agent that the service was registered with; another one does
+///   not know it
+/// - `token` (string; default none): the ACL token, sent as `X-Consul-Token`; a secret, best as `${credential:NAME}`
+///
+/// Source: Consul's documentation, "Service - Agent HTTP API" and "Catalog HTTP API"; the replies were seen on 1.8.7.
+///
+/// | request | replies |
+/// |---|---|
+/// | `GET /v1/agent/service/ID` | 200: there. 404 `unknown service ID: ID`: gone; any other 404 is no agent's. 403: refused |
+/// | `GET /v1/agent/self` | 200: this node's name. 403: the token may not know it, and the catalog is not looked at |
+/// | `PUT /v1/agent/service/deregister/ID` | 200: taken out, also where it is unknown (404 or 500 on others). 403: refused |
+/// | `GET /v1/catalog/node/NODE?filter=…` | 200: the services of this node; `null` where the token may not see it |
+/// | `GET /v1/catalog/services`, where the agent has forgotten its name | 200: the names that the token may see |
+/// | `GET /v1/catalog/service/NAME?filter=…&index=N&wait=T` | 200: its entries, as far as the token may see them |
+/// | `PUT /v1/catalog/deregister` | 200: taken out. 403: the token may not |
+///
+/// It has left when the agent does not know it any more and the catalog has no entry of it on this node: the agent takes it
+/// out there with the token that it was registered with, and where that may not, or the agent has forgotten it, the catalog
+/// is asked to. An ID that is nowhere, and the name of services of this node, is a mistake (`config`). It leaves nothing
+/// sticky.
+pub const MEMBER: Member = Member {
+    name: "consul",
+    read,
+    undo: None,
+};
+
+struct Consul {
+    agent: Agent,
+    service: Field<String>,
+    /// Whether an earlier attempt asked for it to be taken out.
+    asked: AtomicBool,
+    /// The service's name, as the agent said before it took the service out.
+    name: OnceLock<String>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let agent = Agent::read(section, CONSUL);
+    let service = section.required("service", |section, key| {
+        section.text(key, service_id, Secrecy::Public)
+    });
+    let (agent, service) = (agent?, service?);
+    let ties = agent.ties();
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(
+            Consul {
+                agent,
+                service,
+                asked: AtomicBool::new(false),
+                name: OnceLock::new(),
+            },
+            Pace::Retried,
+        )
+    })
+}
+
+fn service_id(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty: it is the ID of a service".to_owned());
+    }
+    id_form::no_step(text)?;
+    Ok(text.to_owned())
+}
+
+/// One attempt's talk with the agent.
+struct Talk<'a> {
+    session: Session<'a>,
+    scope: &'a Scope<'a>,
+    id: &'a str,
+}
+
+impl Talk<'_> {
+    fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
+        self.session
+            .send_until(request, deadline, |answer| answer.status < 500)
+    }
+
+    fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(&Request::get(path), self.scope.request())
+    }
+
+    /// The service as the agent knows it.
+    fn service(&self) -> Result<Option<Value>, Failure> {
+        let answer = self.get(&format!("/v1/agent/service/{}", encoded(self.id)))?;
+        match answer.status {
+            200 => document(&answer).map(Some),
+            404 if is_unknown_service(&answer) => Ok(None),
+            404 => {
+                let cause = "status 404, and not as an agent says that it knows no such service: is this Consul's address?";
+                Err(Failure::new(Word::Status, answer.url, cause))
+            }
+            _ => Err(unexpected(&answer)),
+        }
+    }
+
+    /// The service, for a failure.
+    fn noun(&self) -> String {
+        format!("service {}", self.id)
+    }
+
+    /// Takes it out of the agent, and asks again.
+    fn take_out(&self) -> Result<(), Failure> {
+        let path = format!("/v1/agent/service/deregister/{}", encoded(self.id));
+        let request = Request {
+            method: "PUT".to_owned(),
+            ..Request::get(path)
+        };
+        let answer = self.send(&request, self.scope.request())?;
+        if !answer.is_success() && !is_unknown_service(&answer) {
+            return Err(unexpected(&answer));
+        }
+        if self.service()?.is_some() {
+            let cause =
+                "the agent has it again right after it took it out: was it registered anew?";
+            return Err(Failure::new(Word::Protocol, self.noun(), cause).passing(true));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the agent says that it knows no such service, in the words of several versions.
+fn is_unknown_service(answer: &Answer) -> bool {
+    let said = answer.body.trim_ascii_start().to_ascii_lowercase();
+    said.starts_with(b"unknown service")
+}
+
+impl Consul {
+    fn open<'a>(&'a self, scope: &'a Scope<'a>, id: &'a str) -> Result<Talk<'a>, Failure> {
+        let session = self.agent.open(scope)?;
+        Ok(Talk { session, scope, id })
+    }
+}
+
+impl Action for Consul {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let id = self.service.get(scope.facts)?;
+        let talk = self.open(scope, &id)?;
+        let mut asked = self.asked.load(Ordering::Relaxed);
+        if let Some(service) = talk.service()? {
+            let Some(name) = service["Service"].as_str() else {
+                let cause = "the agent's answer names no service";
+                return Err(Failure::new(Word::Protocol, talk.noun(), cause).passing(true));
+            };
+            let _ = self.name.set(name.to_owned());
+            asked = true;
+            self.asked.store(true, Ordering::Relaxed);
+            talk.take_out()?;
+        }
+        match Catalog::open(&talk, self.name.get().cloned())? {
+            Some(catalog) => {
+                let seen = catalog.see_gone(&mut asked);
+                self.asked.store(asked, Ordering::Relaxed);
+                seen?;
+            }
+            None => scope.voice.remark(UNKNOWN_NODE),
+        }
+        Ok(if asked {
+            Effect::Done
+        } else {
+            Effect::AlreadyDone
+        })
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let id = self.service.get(scope.facts)?;
+        let talk = self.open(scope, &id)?;
+        let service = talk.service()?;
+        let address = talk.session.endpoint();
+        let address = address.map_or_else(String::new, ToString::to_string);
+        let name = service.as_ref().and_then(|it| it["Service"].as_str());
+        let catalog = Catalog::open(&talk, name.map(str::to_owned))?;
+        let listing = catalog.as_ref().map(Catalog::look).transpose()?;
+        let agent = match &service {
+            Some(_) => format!("there, as {}", name.unwrap_or_default()),
+            None => "not there".to_owned(),
+        };
+        let is_listed = matches!(listing, Some(Listing::Listed(_)));
+        let catalog = match (&catalog, listing) {
+            (None, _) => UNKNOWN_NODE.to_owned(),
+            (Some(catalog), Some(Listing::Listed(_))) => {
+                format!("the catalog lists it on {}", catalog.node)
+            }
+            (Some(catalog), Some(Listing::Absent(namesakes))) => {
+                if service.is_none() && !namesakes.is_empty() {
+                    return Err(catalog.mistaken(&namesakes));
+                }
+                format!("the catalog does not list it on {}", catalog.node)
+            }
+            (Some(catalog), _) => catalog.hidden(),
+        };
+        if service.is_none() && !is_listed {
+            scope.warn_of_absence(&talk.noun(), "`service` (the ID) and `url`");
+        }
+        Ok(format!(
+            "service {id} at {address}: {agent}, and {catalog}; whether this token may take it out is not shown"
+        ))
+    }
+}
+
+/// The remark that the catalog could not be looked at.
+const UNKNOWN_NODE: &str =
+    "this token may not know the agent's node, so that only the agent was asked whether it is gone";

@@ -1,0 +1,281 @@
+//! `etcd`: takes a key, a prefix, a lease or a member out, through the JSON gateway (etcd 3.4 and later).
+
+mod rehearsal;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::clients::etcd::{self, Gateway, Reply, integer};
+use crate::clients::http::Peer;
+use crate::config::section::{Field, Secrecy, Section};
+use crate::config::shape::Shape;
+use crate::model::error::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::http::Endpoint;
+
+/// The registry's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `key` (string; exactly one of `key`, `prefix`, `lease`, `member`): a key
+/// - `prefix` (string; exactly one of `key`, `prefix`, `lease`, `member`): all keys that begin so
+/// - `lease` (string; exactly one of `key`, `prefix`, `lease`, `member`): a lease and all keys on it: its ID in
+///   hexadecimal, as etcdctl prints it
+/// - `member` (string; exactly one of `key`, `prefix`, `lease`, `member`): a member of the cluster: its ID in
+///   hexadecimal, or its name
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+pub const MEMBER: Member = Member {
+    name: "etcd",
+    read,
+    undo: None,
+};
+
+/// What leaves.
+enum Entry {
+    Key(Field<String>),
+    Prefix(Field<String>),
+    Lease(Field<i64>),
+    Member(Field<String>),
+}
+
+struct Etcd {
+    peer: Peer,
+    entry: Entry,
+    /// Where the other members are: the one that leaves takes its own address with it, and there may be another attempt.
+    others: Mutex<Vec<Endpoint>>,
+    /// Whether the member was there and an earlier attempt asked for its removal, whose answer may have been lost.
+    removal_sent: AtomicBool,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
+    let peer = Peer::read(section);
+    let key = section.text_at(Shape::Key, "key", some_text);
+    let prefix = section.text_at(Shape::Key, "prefix", some_text);
+    let lease = section.text("lease", lease_id, Secrecy::Public);
+    let member = section.text("member", some_text, Secrecy::Public);
+    let there: Vec<_> = WAYS.into_iter().filter(|key| section.has(key)).collect();
+    match there.as_slice() {
+        [_] => {}
+        [] => section.problem(
+            "key",
+            "one of `key`, `prefix`, `lease` and `member` is needed",
+        ),
+        [_, second, ..] => {
+            let all = there.join("`, `");
+            let message = format!("only one of `{all}` can be there; make a step of each");
+            section.problem(second, message);
+        }
+    }
+    let entry = key
+        .map(Entry::Key)
+        .or(prefix.map(Entry::Prefix))
+        .or(lease.map(Entry::Lease))
+        .or(member.map(Entry::Member));
+    let (peer, entry) = (peer?, entry?);
+    let ties = peer.ties();
+    let is_permanent = matches!(entry, Entry::Member(_));
+    let registration = Etcd {
+        peer,
+        entry,
+        others: Mutex::default(),
+        removal_sent: AtomicBool::new(false),
+    };
+    Some(Blueprint {
+        ties,
+        is_permanent,
+        ..Blueprint::new(registration, Pace::Retried)
+    })
+}
+
+fn some_text(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty: that would mean everything".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn lease_id(text: &str) -> Result<i64, String> {
+    match i64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16) {
+        Ok(id) if id > 0 => Ok(id),
+        _ => Err(format!(
+            "`{text}` is no lease ID in hexadecimal, as etcdctl prints it"
+        )),
+    }
+}
+
+/// `key`, or all keys from it up to `end`, as requests name them.
+fn range(key: &str, end: Option<Vec<u8>>) -> Value {
+    let mut range = json!({"key": STANDARD.encode(key)});
+    if let Some(end) = end {
+        range["range_end"] = STANDARD.encode(end).into();
+    }
+    range
+}
+
+fn leave_range(gateway: &Gateway<'_>, key: &str, end: Option<Vec<u8>>) -> Result<Effect, Failure> {
+    let mut range = range(key, end);
+    let deleted = gateway.must_with_header("/v3/kv/deleterange", &range)?;
+    range["count_only"] = true.into();
+    match integer(&gateway.must_with_header("/v3/kv/range", &range)?["count"]) {
+        0 if integer(&deleted["deleted"]) == 0 => Ok(Effect::AlreadyDone),
+        0 => Ok(Effect::Done),
+        left => Err(gateway.strange(format!(
+            "{left} keys under {key:?} are there after they were deleted: something writes them again"
+        ))),
+    }
+}
+
+fn leave_lease(gateway: &Gateway<'_>, id: i64) -> Result<Effect, Failure> {
+    let lease = json!({"ID": id.to_string()});
+    let revoked = gateway.ask("/v3/lease/revoke", &lease)?;
+    match gateway.ask("/v3/lease/timetolive", &lease)? {
+        Reply::Done(answer) if integer(&answer["TTL"]) != -1 => {
+            Err(gateway.strange(format!("the lease {id:x} is there after it was revoked")))
+        }
+        _ if matches!(revoked, Reply::NotFound) => Ok(Effect::AlreadyDone),
+        _ => Ok(Effect::Done),
+    }
+}
+
+impl Etcd {
+    fn leave_member(&self, gateway: &Gateway<'_>, wanted: &str) -> Result<Effect, Failure> {
+        let members = etcd::members(gateway)?;
+        let gone = match self.removal_sent.load(Ordering::SeqCst) {
+            true => Effect::Done,
+            false => Effect::AlreadyDone,
+        };
+        let Some(id) =
+            etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?
+        else {
+            if gone == Effect::Done {
+                return Ok(gone);
+            }
+            let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
+            let remark = format!("no {wanted} among the members {}", names.join(", "));
+            gateway.scope.voice.remark(&remark);
+            return Ok(gone);
+        };
+        let (own, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.id == id);
+        if others.iter().all(|member| member.is_learner) {
+            return Err(only_voter(gateway, wanted));
+        }
+        // A member that removed itself ends 0.2 s later, so the others are asked; and each member answers from what it
+        // knows itself (3.4 has no other way), so the one that is leaving comes last.
+        let is_own = |it: &&Endpoint| own.iter().any(|member| member.urls.contains(it));
+        let mut addresses: Vec<Endpoint> = others.iter().flat_map(|it| it.urls.clone()).collect();
+        self.others().clone_from(&addresses);
+        self.removal_sent.store(true, Ordering::SeqCst);
+        let removed = gateway.ask("/v3/cluster/member/remove", &json!({"ID": id.to_string()}))?;
+        addresses.extend(
+            gateway
+                .session
+                .endpoints()
+                .iter()
+                .filter(|it| !is_own(it))
+                .cloned(),
+        );
+        if addresses.is_empty() {
+            let cause = format!(
+                "{wanted} was removed, but no other member has an address at which that could be verified"
+            );
+            return Err(gateway.failure(Word::Unreachable, cause).passing(false));
+        }
+        let elsewhere = Gateway {
+            session: gateway.session.elsewhere(addresses),
+            scope: gateway.scope,
+        };
+        while etcd::members(&elsewhere)?
+            .iter()
+            .any(|member| member.id == id)
+        {
+            let _ = gateway.scope.cancel.sleep(LAG);
+            if gateway.scope.deadline.left().is_none() || gateway.scope.cancel.is_cancelled() {
+                let cause = format!("the member {id:x} is still listed after it was removed");
+                return Err(elsewhere.strange(cause));
+            }
+        }
+        Ok(match removed {
+            Reply::NotFound => gone,
+            Reply::Done(_) => Effect::Done,
+        })
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Endpoint>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn only_voter(gateway: &Gateway<'_>, wanted: &str) -> Failure {
+    let cause = format!(
+        "{wanted} is the cluster's only voting member: it can be stopped, but it cannot leave"
+    );
+    gateway.failure(Word::Refused, cause)
+}
+
+/// How long a member that is behind is given before it is asked again.
+const LAG: Duration = Duration::from_millis(100);
+
+/// The end of the range of all keys that begin with `prefix`: its next neighbour of the same length or less. A zero byte
+/// stands for "no end", where there is no neighbour.
+fn after_prefix(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+impl Action for Etcd {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let gateway = Gateway::open(&self.peer, scope, &self.others())?;
+        match &self.entry {
+            Entry::Key(key) => leave_range(&gateway, &key.get(scope.facts)?, None),
+            Entry::Prefix(prefix) => {
+                let prefix = prefix.get(scope.facts)?;
+                leave_range(&gateway, &prefix, Some(after_prefix(&prefix)))
+            }
+            Entry::Lease(id) => leave_lease(&gateway, id.get(scope.facts)?),
+            Entry::Member(member) => self.leave_member(&gateway, &member.get(scope.facts)?),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let gateway = Gateway::open(&self.peer, scope, &self.others())?;
+        match &self.entry {
+            Entry::Key(key) => rehearsal::of_range(&gateway, &key.get(scope.facts)?, None),
+            Entry::Prefix(prefix) => {
+                let prefix = prefix.get(scope.facts)?;
+                rehearsal::of_range(&gateway, &prefix, Some(after_prefix(&prefix)))
+            }
+            Entry::Lease(id) => rehearsal::of_lease(&gateway, id.get(scope.facts)?),
+            Entry::Member(member) => rehearsal::of_member(&gateway, &member.get(scope.facts)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_ends_behind_its_prefix() {
+        assert_eq!(after_prefix("/a/"), b"/a0");
+        assert_eq!(after_prefix("ÿ"), [0xc3, 0xc0]);
+    }
+
+    #[test]
+    fn ids_are_hexadecimal() {
+        assert_eq!(lease_id("694d7f8b1a2c3d04"), Ok(0x694d_7f8b_1a2c_3d04));
+        for text in ["", "0", "xyz", "-1", "ffffffffffffffff"] {
+            assert!(lease_id(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! `eureka`: takes an instance out of service where that is asked for, and then out of the registry.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clients::http::{Peer, Session, document, id_form, unexpected};
+use crate::config::section::{Field, Secrecy, Section, read_kept};
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Chain, Intent, Mark};
+use crate::step::{self, Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::cancel::Waited;
+use crate::sys::http::{Answer, Request, encoded};
+use crate::text::duration;
+
+/// The registry's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): the server's address with its context path, `http://…/eureka`, or a list of them, tried in
+///   turn
+/// - `app` (string; required): the application's name
+/// - `instance` (string; required): the instance's ID, in the case in which it was registered
+/// - `out-of-service` (duration; default "0s"): how long it is out of service before it is removed, so that clients see
+///   it; shorter than `timeout`; `"0s"`: it is removed at once
+///
+/// Source: Netflix's wiki, "Eureka REST operations", and the resources of eureka-core; the replies were seen on Spring
+/// Cloud 4.1.
+///
+/// | request | replies |
+/// |---|---|
+/// | `GET /apps/APP/ID` | 200: there. 404: gone, or the wrong address, for which `/apps` is asked. Never cached |
+/// | `GET /apps` | 200 with `applications`: this is Eureka. It and `/apps/APP` are cached, 404 too, and decide nothing |
+/// | `PUT /apps/APP/ID/status?value=OUT_OF_SERVICE` | 200. 404: gone meanwhile |
+/// | `DELETE /apps/APP/ID` | 200. 404: gone meanwhile |
+/// | `DELETE /apps/APP/ID/status?value=UP` (the undo) | 200. 404: not registered, so that nothing sticks |
+///
+/// 401 and 403 are refused everywhere. It has left when `GET /apps/APP/ID` is 404. Out of service is sticky until the
+/// entry is removed: it survives a new registration of the same instance.
+pub const MEMBER: Member = Member {
+    name: "eureka",
+    read,
+    undo: Some(undo),
+};
+
+/// What is kept of a step's time for the removal, at most.
+const ROOM: Duration = Duration::from_secs(2);
+
+const OUT_OF_SERVICE: &str = "OUT_OF_SERVICE";
+
+struct Eureka {
+    name: Name,
+    out_of_service: Duration,
+    progress: Mutex<Progress>,
+}
+
+/// What attempts so far came to.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// What was declared, where this step takes it out of service itself.
+    mark: Option<Mark>,
+    /// Since when it is out of service.
+    since: Option<Instant>,
+    /// Whether it was there, and has been asked to go.
+    removed: bool,
+}
+
+/// The instance that is meant, and where.
+struct Name {
+    peer: Peer,
+    app: Field<String>,
+    instance: Field<String>,
+}
+
+fn read_name(section: &Section<'_>) -> Option<Name> {
+    let peer = Peer::read(section);
+    let app = section.required("app", |section, key| {
+        section.text(key, some_name, Secrecy::Public)
+    });
+    let instance = section.required("instance", |section, key| {
+        section.text(key, some_name, Secrecy::Public)
+    });
+    Some(Name {
+        peer: peer?,
+        app: app?,
+        instance: instance?,
+    })
+}
+
+fn some_name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    id_form::no_step(text)?;
+    Ok(text.to_owned())
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let name = read_name(section);
+    let out_of_service = section.duration("out-of-service").unwrap_or_default();
+    let timeout = section.duration_elsewhere("timeout");
+    let timeout = timeout.unwrap_or(step::TIMEOUT);
+    if out_of_service >= timeout {
+        let message = format!(
+            "must be shorter than the step's timeout, {}, which is for all of it",
+            duration::print(timeout)
+        );
+        section.problem("out-of-service", message);
+    }
+    let name = name?;
+    if !out_of_service.is_zero() {
+        name.peer.warn_of_secrets(section);
+    }
+    let ties = name.peer.ties();
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(
+            Eureka {
+                name,
+                out_of_service,
+                progress: Mutex::default(),
+            },
+            match out_of_service.is_zero() {
+                true => Pace::Retried,
+                false => Pace::Polled,
+            },
+        )
+    })
+}
+
+/// One attempt's talk about the instance.
+struct Talk<'a> {
+    session: Session<'a>,
+    scope: &'a Scope<'a>,
+    noun: String,
+    path: String,
+}
+
+impl Name {
+    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Talk<'a>, Failure> {
+        let (app, instance) = (self.app.get(scope.facts)?, self.instance.get(scope.facts)?);
+        let mut session = self.peer.open(scope)?;
+        // Without it the answers are XML.
+        session.set_header("Accept", "application/json".to_owned());
+        Ok(Talk {
+            session,
+            scope,
+            path: format!("/apps/{}/{}", encoded(&app), encoded(&instance)),
+            noun: format!("{app}/{instance}"),
+        })
+    }
+}
+
+impl Talk<'_> {
+    fn send(&self, method: &str, path: &str) -> Result<Answer, Failure> {
+        let request = Request {
+            method: method.to_owned(),
+            ..Request::get(path)
+        };
+        self.session
+            .send_until(&request, self.scope.request(), |answer| answer.status < 500)
+    }
+
+    /// The instance's status; `None` where it is not registered.
+    fn status(&self) -> Result<Option<String>, Failure> {
+        let answer = self.send("GET", &self.path)?;
+        match answer.status {
+            404 => Ok(None),
+            200 => match document(&answer)?["instance"]["status"].as_str() {
+                Some(status) => Ok(Some(status.to_owned())),
+                None => {
+                    let cause = "the answer tells no status of an instance";
+                    Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+                }
+            },
+            _ => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Makes sure that a 404 was Eureka's.
+    fn is_eureka(&self) -> Result<(), Failure> {
+        let answer = self.send("GET", "/apps")?;
+        let beginning = &answer.body[..answer.body.len().min(200)];
+        match answer.status {
+            200 if String::from_utf8_lossy(beginning).contains("\"applications\"") => Ok(()),
+            200 | 404 => {
+                let cause = "this is not Eureka's address: `url` is the server's with its context path, mostly …/eureka";
+                Err(Failure::new(Word::Status, answer.url, cause))
+            }
+            _ => Err(unexpected(&answer)),
+        }
+    }
+
+    fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
+        Failure::new(word, &self.noun, cause)
+    }
+}
+
+impl Eureka {
+    fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes it out of service; `false` where it is gone.
+    fn take_out_of_service(&self, talk: &Talk<'_>, status: &str) -> Result<bool, Failure> {
+        if status != OUT_OF_SERVICE {
+            let mut what = self.name.peer.keep(talk.scope.facts)?;
+            for (key, field) in [("app", &self.name.app), ("instance", &self.name.instance)] {
+                what.insert(key.to_owned(), field.keep(talk.scope.facts)?);
+            }
+            let mark = talk.scope.intend(&Intent {
+                member: MEMBER.name.to_owned(),
+                noun: format!("the status {OUT_OF_SERVICE} of {}", talk.noun),
+                thing: format!("{} at {}", talk.noun, what["url"]),
+                what,
+            })?;
+            self.set(|it| it.mark = Some(mark));
+            let path = format!("{}/status?value={OUT_OF_SERVICE}", talk.path);
+            let answer = talk.send("PUT", &path)?;
+            if matches!(answer.status, 400..=499) {
+                talk.scope.withdraw(mark);
+                self.set(|it| it.mark = None);
+            }
+            match answer.status {
+                200 => {}
+                404 => return Ok(false),
+                _ => return Err(unexpected(&answer)),
+            }
+            match talk.status()?.as_deref() {
+                Some(OUT_OF_SERVICE) => {}
+                None => return Ok(false),
+                Some(other) => {
+                    let cause = format!("was taken out of service, and its status is {other}");
+                    return Err(talk.failure(Word::Protocol, cause).passing(true));
+                }
+            }
+        }
+        self.set(|it| {
+            it.since.get_or_insert_with(Instant::now);
+        });
+        Ok(true)
+    }
+
+    /// Gives clients their time, or as much of it as leaves some for the removal, which must not be missed for it.
+    fn wait_for_clients(&self, talk: &Talk<'_>) -> Result<(), Failure> {
+        let scope = talk.scope;
+        let since = self.progress().since.unwrap_or_else(Instant::now);
+        let wanted = since + self.out_of_service;
+        let room = (scope.deadline.left().unwrap_or_default() / 4).min(ROOM);
+        let latest = scope.deadline.instant() - room;
+        let time = duration::print(self.out_of_service);
+        let what = format!(
+            "clients to see that {} is out of service ({time})",
+            talk.noun
+        );
+        scope.voice.waiting(&what);
+        let until = Deadline::at(wanted.min(latest), scope.deadline.reason());
+        if scope.cancel.sleep_until(until) == Waited::Cancelled {
+            let cause = "is out of service; told to stop before it was removed";
+            return Err(talk.failure(Word::TimedOut, cause));
+        }
+        if wanted > latest {
+            let remark =
+                format!("clients had less than {time} to see it out of service, for want of time");
+            scope.voice.remark(&remark);
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self, scope: &Scope<'_>) {
+        if let Some(mark) = self.progress().mark {
+            scope.withdraw(mark);
+            self.set(|it| it.mark = None);
+        }
+    }
+}
+
+impl Action for Eureka {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let talk = self.name.open(scope)?;
+        let gone = |effect| {
+            self.withdraw(scope);
+            Ok(effect)
+        };
+        let Some(status) = talk.status()? else {
+            talk.is_eureka()?;
+            return match self.progress().removed {
+                true => gone(Effect::Done),
+                false => gone(Effect::AlreadyDone),
+            };
+        };
+        if !self.out_of_service.is_zero() {
+            if !self.take_out_of_service(&talk, &status)? {
+                return gone(Effect::AlreadyDone);
+            }
+            self.wait_for_clients(&talk)?;
+        }
+        self.set(|it| it.removed = true);
+        let answer = talk.send("DELETE", &talk.path)?;
+        if !matches!(answer.status, 200 | 404) {
+            return Err(unexpected(&answer));
+        }
+        if talk.status()?.is_some() {
+            let cause = "is registered again after it was removed; where its application does that, stop the application first";
+            return Err(talk.failure(Word::Protocol, cause).passing(true));
+        }
+        gone(Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let talk = self.name.open(scope)?;
+        let status = talk.status()?;
+        if status.is_none() {
+            talk.is_eureka()?;
+        }
+        let address = talk.session.endpoint();
+        let address = address.map_or_else(String::new, ToString::to_string);
+        let found = match status {
+            Some(status) => {
+                format!("there, with status {status}; whether it may be removed is not shown")
+            }
+            None => {
+                scope.warn_of_absence(&talk.noun, "`app` and `instance`");
+                "not there, nothing to leave yet".to_owned()
+            }
+        };
+        Ok(format!("{} at {address}: {found}", talk.noun))
+    }
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let name = read_kept(&chain.last().what, read_name)?;
+    Ok(Box::new(BackInService(name)))
+}
+
+/// Takes back that an instance is out of service.
+struct BackInService(Name);
+
+impl Action for BackInService {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let talk = self.0.open(scope)?;
+        match talk.status()?.as_deref() {
+            // What is removed takes its status with it.
+            None => {
+                talk.is_eureka()?;
+                return Ok(Effect::AlreadyDone);
+            }
+            Some(OUT_OF_SERVICE) => {}
+            Some(_) => return Ok(Effect::AlreadyDone),
+        }
+        // Without a value it would be UNKNOWN until the application registers anew.
+        let answer = talk.send("DELETE", &format!("{}/status?value=UP", talk.path))?;
+        if !matches!(answer.status, 200 | 404) {
+            return Err(unexpected(&answer));
+        }
+        match talk.status()?.as_deref() {
+            Some(OUT_OF_SERVICE) => {
+                let cause =
+                    format!("its status is still {OUT_OF_SERVICE} after that was taken back");
+                Err(talk.failure(Word::Protocol, cause).passing(true))
+            }
+            _ => Ok(Effect::Done),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let talk = self.0.open(scope)?;
+        let status = talk.status()?;
+        let status = status.as_deref().unwrap_or("unregistered");
+        Ok(format!("{}: {status}", talk.noun))
+    }
+}

@@ -1,0 +1,41 @@
+//! `deregister`: leaves a registry, then verifies that it has left.
+
+mod consul;
+mod etcd;
+mod eureka;
+mod file;
+mod nacos;
+mod nomad;
+
+use crate::config::section::Section;
+use crate::model::intent::Chain;
+use crate::step::{self, Action, Blueprint, Kind, Member};
+
+/// The registries that a machine can leave. An attempt takes the entry out and asks again whether it is gone; whether a "not
+/// found" means gone or a wrong address is each registry's own decision.
+pub const REGISTRIES: &[Member] = &[
+    consul::MEMBER,
+    etcd::MEMBER,
+    eureka::MEMBER,
+    file::MEMBER,
+    nacos::MEMBER,
+    nomad::MEMBER,
+];
+
+/// The kind's entry in the table. Its keys:
+///
+/// - `registry` (registry; required): what is left, and so which other keys the step has
+pub const KIND: Kind = Kind {
+    name: "deregister",
+    read,
+    undo: Some(undo),
+};
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    Member::read(section, "registry", "registry", REGISTRIES)
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let members = REGISTRIES.iter().map(|it| (it.name, it.undo));
+    step::undo_of_member("registry", members, chain)
+}

@@ -1,0 +1,296 @@
+//! `nacos`: takes an instance out of a service (Nacos 3, 2 and 1, through the API that the server has).
+
+mod naming;
+mod undo;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clients::http::Peer;
+use crate::config::section::{Field, Secrecy, Section, plain};
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Intent, Keys};
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::cancel::Waited;
+use crate::text::elapsed;
+use naming::{EVERY, Entry, Instance, Naming};
+
+/// The registry's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): the server's address, with its context path where that is not `/nacos`, or a list of them,
+///   tried in turn
+/// - `service` (string; required): the service's name
+/// - `ip` (string; required): the address that the instance is registered with
+/// - `port` (integer from 0 to 65535; required): the port that the instance is registered with
+/// - `namespace` (string; default the server's, `public`): the namespace's ID
+/// - `group` (string; default the server's, `DEFAULT_GROUP`): the service's group
+/// - `cluster` (string; default the one that it is listed in): the cluster of the service that the instance is in; needed where
+///   the same address is in several
+/// - `ephemeral` (boolean; default true): whether it was registered as one that lives by its heartbeat
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+///
+/// Source: Nacos' documentation, "Client API" (3) and "Open API" (2 and 1), and the controllers in its source
+/// (`InstanceOpenApiController`, `InstanceControllerV2`, `InstanceController`, `UserControllerV3`). BASE is the first of
+/// `/v3/client/ns/instance`, `/v2/ns/instance` and `/v1/ns/instance` that is not answered with 404 or 410.
+///
+/// | request | replies |
+/// |---|---|
+/// | `POST /v3/auth/user/login`, else `/v1/auth/login` | 200 with `accessToken`. 403: refused |
+/// | `GET BASE/list?serviceName=…` | 200: the instances that are not disabled; none for an unknown service. 403: refused |
+/// | `DELETE BASE?serviceName=…&ip=…&port=…&ephemeral=…&clusterName=…` | 200, whether or not there was anything. 403: refused |
+/// | `PUT BASE?…&enabled=false&weight=…&metadata=…` (of Nacos 3 `/v3/admin/ns/instance`) | 200: hidden from the list. 403: refused |
+///
+/// It has left when the list does not have it, which lags by about a second. One that was registered over gRPC belongs to its
+/// application's connection: a DELETE is answered with 200, and changes nothing. What is still listed 3 s after it is
+/// disabled, with weight and metadata as they were, and has left when the list does not have it. One that is there with
+/// another `ephemeral` would stay, and is a mistake in the configuration.
+///
+/// Disabling sticks, beyond a new registration. Its undo is the same PUT with `enabled=true`.
+pub const MEMBER: Member = Member {
+    name: "nacos",
+    read,
+    undo: Some(undo::undo),
+};
+
+/// For how long the list may show what was removed, before it is disabled.
+const GRACE: Duration = Duration::from_secs(3);
+
+struct Nacos {
+    name: Name,
+    /// When this run first asked for the removal.
+    removed: Mutex<Option<Instant>>,
+}
+
+/// Which instance, and where.
+struct Name {
+    peer: Peer,
+    service: Field<String>,
+    ip: Field<String>,
+    port: i64,
+    namespace: Option<Field<String>>,
+    group: Option<Field<String>>,
+    cluster: Option<Field<String>>,
+    ephemeral: bool,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let name = read_name(section)?;
+    name.peer.warn_of_secrets(section);
+    let (ties, is_permanent) = (name.peer.ties(), !name.ephemeral);
+    Some(Blueprint {
+        ties,
+        is_permanent,
+        ..Blueprint::new(
+            Nacos {
+                name,
+                removed: Mutex::new(None),
+            },
+            Pace::Retried,
+        )
+    })
+}
+
+fn read_name(section: &Section<'_>) -> Option<Name> {
+    let peer = Peer::read(section);
+    let service = section.required("service", |section, key| {
+        section.text(key, some_text, Secrecy::Public)
+    });
+    let ip = section.required("ip", |section, key| {
+        section.text(key, some_text, Secrecy::Public)
+    });
+    let port = section.required("port", |section, key| section.integer(key, 0..=65535));
+    let namespace = section.text("namespace", plain, Secrecy::Public);
+    let group = section.text("group", plain, Secrecy::Public);
+    let cluster = section.text("cluster", some_text, Secrecy::Public);
+    let ephemeral = section.boolean("ephemeral").unwrap_or(true);
+    Some(Name {
+        peer: peer?,
+        service: service?,
+        ip: ip?,
+        port: port?,
+        namespace,
+        group,
+        cluster,
+        ephemeral,
+    })
+}
+
+/// The keys that say which instance is meant.
+const KEYS: &str = "`service`, `ip`, `port`, `namespace`, `group` and `cluster`";
+
+fn some_text(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl Name {
+    fn instance(&self, scope: &Scope<'_>) -> Result<Instance, Failure> {
+        let get = |field: &Option<Field<String>>| {
+            field.as_ref().map(|it| it.get(scope.facts)).transpose()
+        };
+        Ok(Instance {
+            service: self.service.get(scope.facts)?,
+            ip: self.ip.get(scope.facts)?,
+            port: self.port,
+            namespace: get(&self.namespace)?,
+            group: get(&self.group)?,
+            cluster: get(&self.cluster)?,
+            ephemeral: self.ephemeral,
+        })
+    }
+
+    /// As [`Peer::keep`], in the cluster that it was found in.
+    fn keep(&self, scope: &Scope<'_>, entry: &Entry) -> Result<Keys, Failure> {
+        let facts = scope.facts;
+        let mut kept = self.peer.keep(facts)?;
+        let fields = [
+            ("service", Some(&self.service)),
+            ("ip", Some(&self.ip)),
+            ("namespace", self.namespace.as_ref()),
+            ("group", self.group.as_ref()),
+            ("cluster", self.cluster.as_ref()),
+        ];
+        for (key, field) in fields {
+            if let Some(field) = field {
+                kept.insert(key.to_owned(), field.keep(facts)?);
+            }
+        }
+        kept.insert("port".to_owned(), self.port.into());
+        kept.insert("ephemeral".to_owned(), self.ephemeral.into());
+        kept.extend(entry.keep());
+        Ok(kept)
+    }
+
+    /// The failure that it is registered as the other kind of instance, which a removal would not touch.
+    fn check(&self, instance: &Instance, is_ephemeral: Option<bool>) -> Result<(), Failure> {
+        match is_ephemeral {
+            Some(is) if is != self.ephemeral => {
+                let cause = format!("is registered with ephemeral = {is}: set that key");
+                Err(Failure::new(Word::Config, instance.to_string(), cause))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Nacos {
+    /// Waits until the list does not have it; `false` where it still has at `until`, or when nothing more can be waited for.
+    fn vanishes(
+        naming: &Naming<'_>,
+        scope: &Scope<'_>,
+        instance: &Instance,
+        until: Instant,
+    ) -> Result<bool, Failure> {
+        loop {
+            if naming.look(instance)?.is_none() {
+                return Ok(true);
+            }
+            let what = format!("{instance} to vanish from the list");
+            scope.voice.waiting(&what);
+            let waited = scope.cancel.sleep(EVERY);
+            let is_over = waited == Waited::Cancelled || scope.deadline.left().is_none();
+            if is_over || Instant::now() >= until {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Hides it from the list that clients get, since its removal did not.
+    fn disable(
+        &self,
+        naming: &Naming<'_>,
+        scope: &Scope<'_>,
+        instance: &Instance,
+        entry: &Entry,
+    ) -> Result<(), Failure> {
+        let what = self.name.keep(scope, entry)?;
+        let mark = scope.intend(&Intent {
+            member: MEMBER.name.to_owned(),
+            noun: format!("that {instance} is disabled"),
+            thing: thing(&what),
+            what,
+        })?;
+        let answer = naming.enable(instance, entry, false)?;
+        Naming::taken(&answer).map_err(|failure| {
+            if !failure.passing {
+                scope.withdraw(mark);
+            }
+            let cause = format!(
+                "is listed after its removal was answered with success, and cannot be disabled ({failure}): stop its \
+                 application before this step"
+            );
+            Failure::new(failure.word, instance.to_string(), cause).passing(failure.passing)
+        })
+    }
+}
+
+/// Which instance it is, of all that have this address.
+fn thing(what: &Keys) -> String {
+    let keys = ["url", "namespace", "group", "service", "ip", "port"];
+    let parts = keys.map(|key| what.get(key).map_or(String::new(), ToString::to_string));
+    parts.join(" ")
+}
+
+impl Action for Nacos {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let instance = self.name.instance(scope)?;
+        let naming = Naming::open(&self.name.peer, scope, &instance)?;
+        let found = naming.found();
+        if let Some(entry) = found {
+            self.name.check(&instance, entry.ephemeral)?;
+        }
+        let removed = || self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *removed();
+        let Some(entry) = found else {
+            // Also where it is not listed: one that somebody has disabled is hidden, and yet there.
+            naming.remove(&instance)?;
+            return Ok(match before {
+                Some(_) => Effect::Done,
+                None => Effect::AlreadyDone,
+            });
+        };
+        let since = *removed().get_or_insert_with(Instant::now);
+        naming.remove(&instance)?;
+        if Self::vanishes(&naming, scope, &instance, since + GRACE)? {
+            return Ok(Effect::Done);
+        }
+        let late = |what: &str| {
+            let cause = format!(
+                "is listed {} after it was {what}",
+                elapsed::short(since.elapsed())
+            );
+            Failure::new(Word::Protocol, instance.to_string(), cause).passing(true)
+        };
+        if since.elapsed() < GRACE {
+            return Err(late("removed"));
+        }
+        self.disable(&naming, scope, &instance, entry)?;
+        if !Self::vanishes(&naming, scope, &instance, scope.deadline.instant())? {
+            return Err(late("removed, and disabled then"));
+        }
+        scope.voice.remark(&format!(
+            "{instance} stayed when it was removed, and is disabled instead: clients do not get it any more, and the entry \
+             itself goes with its application"
+        ));
+        Ok(Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let instance = self.name.instance(scope)?;
+        let naming = Naming::open(&self.name.peer, scope, &instance)?;
+        let found = match naming.found() {
+            Some(entry) => {
+                self.name.check(&instance, entry.ephemeral)?;
+                "there; whether this account may remove it is not shown"
+            }
+            None => {
+                scope.warn_of_absence(&instance.to_string(), KEYS);
+                "not there, nothing to leave yet"
+            }
+        };
+        Ok(format!("{instance} at {}: {found}", naming.address()))
+    }
+}

@@ -1,0 +1,207 @@
+//! `nomad`: drains the node that the agent on this machine is, and waits until nothing runs on it.
+
+mod node;
+mod undo;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::clients::agent::{Agent, NOMAD};
+use crate::clients::http::unexpected;
+use crate::config::section::Section;
+use crate::model::error::{Failure, Word};
+use crate::model::intent::Intent;
+use crate::model::secrets::mask;
+use crate::step::{self, Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::text::duration;
+use node::{Talk, Watch};
+
+/// The registry's entry in the table. Its keys:
+///
+/// - those of every [`Agent`]
+/// - `url` (URLs; default "http://127.0.0.1:4646"): the agent on this machine, whose own node is the one that is
+///   drained
+/// - `token` (string; default none): the ACL token, sent as `X-Nomad-Token`; a secret, best as `${credential:NAME}`
+/// - `deadline` (duration; default three quarters of the time that the step has, and at least all but 10s): how long
+///   allocations may take to move away before Nomad stops them; shorter than `timeout`; `"0s"`: they are stopped at
+///   once
+/// - `ignore-system-jobs` (boolean; default true): whether allocations of system jobs stay, and are not waited for
+///
+/// Source: Nomad's documentation, "Nodes HTTP API", and `command/agent/node_endpoint.go`; the replies were seen on 2.0.6.
+///
+/// | request | replies |
+/// |---|---|
+/// | `GET /v1/agent/self` | 200: `stats.client.node_id` is this node. 403: refused |
+/// | `GET /v1/node/ID?index=N&wait=T` | 200: whether it drains and is eligible. 404 `node not found` |
+/// | `GET /v1/node/ID/allocations?index=N&wait=T` | 200: what is on it; where that is too long, what `/v1/allocations` has |
+/// | `PUT /v1/node/ID/drain` `{"DrainSpec":{"Deadline":ns,"IgnoreSystemJobs":true}}` | 200: it drains. 4xx: refused, nothing is left |
+/// | `PUT /v1/node/ID/drain` `{"DrainSpec":null,"MarkEligible":true}` (the undo) | 200 |
+///
+/// It has left when `DrainStrategy` is null, it is ineligible, and no allocation on it is running or pending: at the drain's
+/// deadline the first is so before the last. Who is found so has left already. A drain that somebody else has begun is
+/// waited for as it is. The drain is sticky: it outlives a restart of the agent and of the machine.
+pub const MEMBER: Member = Member {
+    name: "nomad",
+    read,
+    undo: Some(undo::undo),
+};
+
+/// What is kept of the step's time for what comes after the drain's deadline, at most: the tasks' own time to end.
+const ROOM: Duration = Duration::from_secs(10);
+
+struct Nomad {
+    agent: Agent,
+    deadline: Option<Duration>,
+    ignores_system_jobs: bool,
+    /// The node that an earlier attempt has begun to drain.
+    begun: Mutex<Option<String>>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let agent = Agent::read(section, NOMAD);
+    let deadline = section.duration("deadline");
+    let timeout = section.duration_elsewhere("timeout");
+    let timeout = timeout.unwrap_or(step::TIMEOUT);
+    if deadline.is_some_and(|deadline| deadline >= timeout) {
+        let message = format!(
+            "must be shorter than the step's timeout, {}: what Nomad stops at the deadline takes its time to end",
+            duration::print(timeout)
+        );
+        section.problem("deadline", message);
+    }
+    let ignores_system_jobs = section.boolean("ignore-system-jobs").unwrap_or(true);
+    let agent = agent?;
+    agent.warn_of_secrets(section);
+    let ties = agent.ties();
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(
+            Nomad {
+                agent,
+                deadline,
+                ignores_system_jobs,
+                begun: Mutex::default(),
+            },
+            Pace::Polled,
+        )
+    })
+}
+
+impl Nomad {
+    /// The drain's deadline in nanoseconds, as Nomad takes it, which leaves some of the step's time for what comes after
+    /// it. Nothing at all would be "no deadline" to Nomad, and what is less than nothing is "at once".
+    fn nanoseconds(&self, scope: &Scope<'_>) -> i64 {
+        let left = scope.deadline.left().unwrap_or_default();
+        let fitting = left - (left / 4).min(ROOM);
+        let deadline = match self.deadline {
+            Some(deadline) if deadline < left => deadline,
+            Some(_) => {
+                let time = duration::print(fitting);
+                let remark =
+                    format!("the drain's deadline was shortened to {time}, for want of time");
+                scope.voice.remark(&remark);
+                fitting
+            }
+            None => fitting,
+        };
+        match i64::try_from(deadline.as_nanos()) {
+            Ok(0) => -1,
+            Ok(nanoseconds) => nanoseconds,
+            Err(_) => i64::MAX,
+        }
+    }
+
+    /// Begins the drain of a node that is `eligible` or is not.
+    fn drain(&self, talk: &Talk<'_>, id: &str, name: &str, eligible: bool) -> Result<(), Failure> {
+        let scope = talk.scope;
+        let run = scope.facts.run();
+        let mut what = self.agent.keep(scope.facts)?;
+        what.insert("node".to_owned(), id.into());
+        what.insert("run".to_owned(), run.into());
+        what.insert("eligible".to_owned(), eligible.into());
+        let mark = scope.intend(&Intent {
+            member: MEMBER.name.to_owned(),
+            // A peer's words may hold what they should not.
+            noun: format!("the drain of node {}", mask(name)),
+            thing: format!("node {id}"),
+            what,
+        })?;
+        self.begin(Some(id.to_owned()));
+        let spec = json!({
+            "Deadline": self.nanoseconds(scope),
+            "IgnoreSystemJobs": self.ignores_system_jobs,
+        });
+        let meta = json!({"message": "farewell: the machine leaves", "farewell": run});
+        let body = json!({"DrainSpec": spec, "MarkEligible": false, "Meta": meta});
+        let answer = talk.drain(id, &body)?;
+        if matches!(answer.status, 400..=499) {
+            scope.withdraw(mark);
+            self.begin(None);
+        }
+        match answer.is_success() {
+            true => Ok(()),
+            false => Err(unexpected(&answer)),
+        }
+    }
+
+    fn begin(&self, node: Option<String>) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = node;
+    }
+
+    fn has_begun(&self, node: &str) -> bool {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.as_deref() == Some(node)
+    }
+}
+
+impl Action for Nomad {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let talk = Talk::open(&self.agent, scope)?;
+        let id = talk.own_id()?;
+        let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
+        let node = watch.look_at_node()?;
+        let begun = self.has_begun(&id);
+        if !begun && node.is_drained() && watch.look_at_allocations()?.is_empty() {
+            return Ok(Effect::AlreadyDone);
+        }
+        if node.drains && !begun {
+            let remark = "somebody else has begun to drain this node, with a deadline of their own";
+            scope.voice.remark(remark);
+        } else if !node.drains && (node.eligible || !begun) {
+            self.drain(&talk, &id, &node.name, node.eligible)?;
+        }
+        watch.until_drained(&node.name)?;
+        Ok(Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let talk = Talk::open(&self.agent, scope)?;
+        let id = talk.own_id()?;
+        let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
+        let node = watch.look_at_node()?;
+        let live = watch.look_at_allocations()?;
+        let address = talk.session.endpoint();
+        let address = address.map_or_else(String::new, ToString::to_string);
+        let state = match (node.drains, node.eligible) {
+            (true, _) => "draining",
+            (false, true) => "eligible",
+            (false, false) => "ineligible",
+        };
+        let found = match live.len() {
+            0 => "nothing on it to move away".to_owned(),
+            1 => "1 allocation to move away".to_owned(),
+            count => format!("{count} allocations to move away"),
+        };
+        Ok(format!(
+            "node {} at {address}: {state}, {found}; whether this token may drain it is not shown",
+            node.name
+        ))
+    }
+}
+
+/// The failure that a node is not as it should be.
+fn failure(name: &str, word: Word, cause: impl Into<String>) -> Failure {
+    Failure::new(word, format!("node {name}"), cause)
+}

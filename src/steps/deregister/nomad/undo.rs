@@ -1,0 +1,102 @@
+//! The undo of a drain.
+
+use serde_json::json;
+
+use super::failure;
+use super::node::Talk;
+use crate::clients::agent::{Agent, NOMAD};
+use crate::clients::http::{id_form, unexpected};
+use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
+use crate::model::error::{Failure, Word};
+use crate::model::intent::Chain;
+use crate::step::{Action, Effect, Scope};
+
+/// Makes the undo of what [`super::Nomad`] has declared. Runs that drained the node one after another each found it as
+/// the one before had left it: the first one knows how it was.
+pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let last = read_kept(&chain.last().what, read)?;
+    let first = read_kept(&chain.first().what, read)?;
+    Ok(Box::new(Undrain {
+        kept: Kept {
+            eligible: first.eligible,
+            ..last
+        },
+        runs: chain.texts("run"),
+    }))
+}
+
+/// Makes a node eligible again.
+struct Undrain {
+    kept: Kept,
+    /// The runs that have begun a drain of it.
+    runs: Vec<String>,
+}
+
+/// What one run has left in its record.
+struct Kept {
+    agent: Agent,
+    node: Field<String>,
+    /// Whether it was eligible before the drain.
+    eligible: bool,
+}
+
+fn read(section: &Section<'_>) -> Option<Kept> {
+    let agent = Agent::read(section, NOMAD);
+    let text = |parse| move |it: &Section<'_>, key| it.text(key, parse, Secrecy::Public);
+    let node = section.required("node", text(id_form::uuid));
+    let run = section.required("run", text(plain));
+    let eligible = section.required("eligible", |section, key| section.boolean(key));
+    run?;
+    Some(Kept {
+        agent: agent?,
+        node: node?,
+        eligible: eligible?,
+    })
+}
+
+impl Action for Undrain {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let Kept { agent, node, .. } = &self.kept;
+        let eligible = self.kept.eligible;
+        let talk = Talk::open(agent, scope)?;
+        let id = node.get(scope.facts)?;
+        let Some(node) = talk.node(&id)? else {
+            scope.voice.remark("Nomad knows no such node any more");
+            return Ok(Effect::AlreadyDone);
+        };
+        if !node.drains && node.eligible == eligible {
+            return Ok(Effect::AlreadyDone);
+        }
+        // Nomad before 1.1 does not tell whose the last drain was.
+        let is_others = |by: &String| !self.runs.contains(by);
+        if node.drained_by.as_ref().is_some_and(is_others) {
+            let remark = "somebody else has drained this node since: it is left as it is";
+            scope.voice.remark(remark);
+            return Ok(Effect::AlreadyDone);
+        }
+        let body = json!({"DrainSpec": null, "MarkEligible": eligible});
+        let answer = talk.drain(&id, &body)?;
+        if !answer.is_success() {
+            return Err(unexpected(&answer));
+        }
+        match talk.node(&id)? {
+            Some(node) if node.drains || node.eligible != eligible => {
+                let cause = "is not as it was before its drain, which was taken back";
+                Err(failure(&node.name, Word::Protocol, cause).passing(true))
+            }
+            _ => Ok(Effect::Done),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let talk = Talk::open(&self.kept.agent, scope)?;
+        let id = self.kept.node.get(scope.facts)?;
+        let state = match talk.node(&id)? {
+            None => "not there any more",
+            Some(node) if node.drains => "draining",
+            Some(node) if node.eligible => "eligible",
+            Some(_) => "ineligible",
+        };
+        Ok(format!("node {id}: {state}"))
+    }
+}

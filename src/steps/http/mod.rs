@@ -1,0 +1,268 @@
+//! `http`: one request, or polling until an answer is as it should be.
+
+mod until;
+
+use std::time::Duration;
+
+use crate::clients::http::{Expectation, Peer, Session, unexpected};
+use crate::config::section::{Field, IntegersOrWord, Json, Secrecy, Section, plain};
+use crate::model::error::Failure;
+use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::sys::http::{Answer, Limits, Request, method};
+use until::Until;
+
+/// The kind's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): what is asked for, `http://…`, `https://…` or `unix:///run/app.sock:/path` (a path behind a
+///   unix socket), or a list of addresses, tried in turn; a request with a body, and every POST and PATCH, goes to the
+///   next one only where the one before got nothing of it, has closed the connection or answered 5xx
+/// - `method` (method of HTTP; default "GET"): what is asked; in upper case
+/// - `body` (string; default none; not with `json`): what is sent, as it is; with the header Content-Type
+///   "application/x-www-form-urlencoded" a fact in a field's value is encoded
+/// - `json` (value; default none; not with `body`): what is sent, as JSON
+/// - `expect` (integers from 100 to 599 or "closed"; default any 2xx; not with `until`): the status that is a success, or
+///   a list of them; "closed" for a request that ends its own server: the step is done when the server has ended the
+///   connection, before its answer or after one that is 2xx
+/// - `until` (table; default none; not with `expect`): asks again until the answer is as it should be
+/// - `until.status` (integers from 100 to 599; default any 2xx): the status, or a list of them, that is waited for
+/// - `until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of the value in the answer that is waited for
+/// - `until.equals` (value; default anything but null; only with `until.pointer`): the value that is waited for there
+/// - `every` (duration; default "200ms"; only with `until`): how often `until` asks; at least 10ms
+pub const KIND: Kind = Kind {
+    name: "http",
+    read,
+    undo: None,
+};
+
+const EVERY: Duration = Duration::from_millis(200);
+const LEAST_EVERY: Duration = Duration::from_millis(10);
+
+enum Body {
+    Text(Field<String>),
+    Json(Json),
+}
+
+struct Exchange {
+    peer: Peer,
+    method: Option<Field<String>>,
+    body: Option<Body>,
+    /// Whether another request may come to something else than the first one alone, while that is still at work.
+    is_unsafe: bool,
+    /// Whether the answer has all of the step's time.
+    is_patient: bool,
+}
+
+struct Once {
+    exchange: Exchange,
+    expect: Expect,
+}
+
+enum Expect {
+    /// Its status.
+    Status(Expectation),
+    /// That the server ends the connection.
+    Closed,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let peer = Peer::read_whole(section);
+    let method = section.text("method", method, Secrecy::Public);
+    let body = section.text("body", plain, Secrecy::MayHold);
+    let json = section.json("json");
+    if section.has("body") && section.has("json") {
+        section.problem("json", "only one of `body` and `json` can be sent");
+    }
+    let is_head = method.as_ref().and_then(Field::literal) == Some("HEAD");
+    if is_head && (section.has("body") || section.has("json")) {
+        section.problem("method", "a HEAD request has no body");
+    }
+    let expect = match section.integers_or("expect", 100..=599, "closed") {
+        Some(IntegersOrWord::Word) => Expect::Closed,
+        Some(IntegersOrWord::Integers(statuses)) => {
+            Expect::Status(Expectation::of_status(Some(statuses)))
+        }
+        None => Expect::Status(Expectation::of_status(None)),
+    };
+    let until = section.table("until");
+    let every = section.duration("every");
+    if every.is_some_and(|every| every < LEAST_EVERY) {
+        section.problem("every", "must be at least 10ms");
+    }
+    if section.has("every") && !section.has("until") {
+        section.problem("every", "means something only beside `until`");
+    }
+    if section.has("until") && section.has("expect") {
+        let message = "has its own `status`, and cannot be used with `expect`";
+        section.problem("until", message);
+    }
+    let until = until.map(|until| Expectation::read(&until, !is_head));
+    let method_word = method.as_ref().map_or(Some("GET"), Field::literal);
+    // Whoever sets the time of one attempt wants another one after it.
+    let is_repeated = section.has("attempt-timeout");
+    section.finish();
+    let body = body.map(Body::Text).or(json.map(Body::Json));
+    let peer = peer?;
+    let ties = peer.ties();
+    let is_unsafe = body.is_some() || method_word.is_none_or(|it| matches!(it, "POST" | "PATCH"));
+    let is_patient = !is_repeated && (is_unsafe || matches!(expect, Expect::Closed));
+    let exchange = Exchange {
+        peer,
+        method,
+        body,
+        is_unsafe,
+        is_patient,
+    };
+    let pace = if is_patient {
+        Pace::Patient
+    } else {
+        Pace::Retried
+    };
+    let blueprint = match until {
+        None => Blueprint::new(Once { exchange, expect }, pace),
+        Some(expectation) => {
+            let until = Until {
+                exchange,
+                expectation,
+                every: every.unwrap_or(EVERY),
+            };
+            Blueprint::new(until, Pace::Polled)
+        }
+    };
+    Some(Blueprint { ties, ..blueprint })
+}
+
+impl Exchange {
+    fn request(&self, session: &Session<'_>, scope: &Scope<'_>) -> Result<Request, Failure> {
+        let mut request = Request::get("");
+        if let Some(method) = &self.method {
+            request.method = method.get(scope.facts)?;
+        }
+        match &self.body {
+            None => {}
+            Some(Body::Text(text)) if is_form(session) => {
+                request.body = Some(text.get_form(scope.facts)?.into_bytes());
+            }
+            Some(Body::Text(text)) => request.body = Some(text.get(scope.facts)?.into_bytes()),
+            Some(Body::Json(json)) => {
+                request.body = Some(json.get(scope.facts)?.to_string().into_bytes());
+                if !self.peer.has_header("content-type") {
+                    let header = ("Content-Type".to_owned(), "application/json".to_owned());
+                    request.headers.push(header);
+                }
+            }
+        }
+        Ok(request)
+    }
+
+    fn limits(&self, scope: &Scope<'_>) -> Limits {
+        let connect = scope.request();
+        Limits {
+            connect,
+            answer: match self.is_patient {
+                true => scope.deadline,
+                false => connect,
+            },
+        }
+    }
+
+    fn ask(
+        &self,
+        session: &Session<'_>,
+        request: &Request,
+        scope: &Scope<'_>,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, Failure> {
+        if self.is_unsafe && (self.is_patient || scope.http.sends_once()) {
+            return session.send_unrepeated(request, self.limits(scope), good);
+        }
+        session.send_until(request, scope.request(), good)
+    }
+}
+
+/// Whether the body is that of a form, as its Content-Type says.
+fn is_form(session: &Session<'_>) -> bool {
+    let kind = session.header("content-type").unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// Whether a server is only asked, and nothing is changed there (RFC 9110, 9.2.1).
+fn is_safe(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS")
+}
+
+/// Asks for the options of the same resource, in place of a request that would change something.
+fn ask_instead(
+    session: &Session<'_>,
+    request: &Request,
+    scope: &Scope<'_>,
+) -> Result<String, Failure> {
+    let method = &request.method;
+    let asked = Request {
+        method: "OPTIONS".to_owned(),
+        ..Request::default()
+    };
+    // Many servers know no OPTIONS, and say so with 501.
+    let is_answer = |answer: &Answer| answer.status < 500 || answer.status == 501;
+    let answer = session.send_until(&asked, scope.request(), is_answer)?;
+    if matches!(answer.status, 401 | 403) || !is_answer(&answer) {
+        return Err(unexpected(&answer));
+    }
+    Ok(format!(
+        "OPTIONS {} in place of {method}: answered {}, so it can be reached; whether it takes the {method} is not shown",
+        answer.url, answer.status
+    ))
+}
+
+impl Once {
+    fn is_expected(&self, answer: &Answer) -> bool {
+        match &self.expect {
+            Expect::Status(expectation) => expectation.has_status(answer),
+            Expect::Closed => false,
+        }
+    }
+
+    fn send(
+        &self,
+        session: &Session<'_>,
+        request: &Request,
+        scope: &Scope<'_>,
+    ) -> Result<Answer, Failure> {
+        let answer = self.exchange.ask(session, request, scope, |answer| {
+            self.is_expected(answer) || answer.status < 500
+        })?;
+        if self.is_expected(&answer) {
+            Ok(answer)
+        } else {
+            Err(unexpected(&answer))
+        }
+    }
+}
+
+impl Action for Once {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let session = self.exchange.peer.open(scope)?;
+        let request = self.exchange.request(&session, scope)?;
+        if let Expect::Closed = self.expect {
+            let limits = self.exchange.limits(scope);
+            return match session.send_until_closed(&request, limits)? {
+                None => Ok(Effect::Done),
+                Some(answer) => Err(unexpected(&answer)),
+            };
+        }
+        self.send(&session, &request, scope).map(|_| Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let session = self.exchange.peer.open(scope)?;
+        let request = self.exchange.request(&session, scope)?;
+        // What ends a server is no question, whatever its method is.
+        if !is_safe(&request.method) || matches!(self.expect, Expect::Closed) {
+            return ask_instead(&session, &request, scope);
+        }
+        let answer = self.send(&session, &request, scope)?;
+        let (method, url) = (request.method, answer.url);
+        Ok(format!("{method} {url}: answered {}", answer.status))
+    }
+}

@@ -1,0 +1,246 @@
+//! The queue of keys, and the requests that change it.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::Place;
+use crate::clients::etcd::{Gateway, Reply, integer};
+use crate::clients::http::excerpt;
+use crate::model::deadline::Deadline;
+use crate::model::error::Failure;
+use crate::sys::http::{Heard, Next, Request};
+
+/// What the queue looks like from one place in it.
+pub(super) struct Queue {
+    pub(super) standing: Standing,
+    /// Who holds the lock, and how many stand before this one, for people.
+    pub(super) held: String,
+    /// The revision at which it looked like this.
+    pub(super) revision: i64,
+}
+
+/// Where a key stands.
+pub(super) enum Standing {
+    /// It is not there any more.
+    Gone,
+    /// It is the oldest one: the lock is its owner's.
+    First,
+    /// Others are older.
+    Behind {
+        /// The one just before it.
+        predecessor: String,
+    },
+}
+
+/// A key as it is.
+pub(super) struct Found {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) lease: i64,
+}
+
+impl Found {
+    /// Keys of another one's making may be anything; they are shown, and compared with the own one.
+    fn parse(value: &Value) -> Option<Found> {
+        let text = |value: &Value| {
+            let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Some(Found {
+            key: text(value.get("key")?)?,
+            value: text(&value["value"])?,
+            lease: integer(&value["lease"]),
+        })
+    }
+}
+
+fn encoded(text: &str) -> String {
+    STANDARD.encode(text)
+}
+
+/// All keys of a lock's queue, as requests name them.
+fn range(lock: &str) -> Value {
+    // The neighbour of the slash.
+    json!({"key": encoded(&format!("{lock}/")), "range_end": encoded(&format!("{lock}0"))})
+}
+
+fn keys(gateway: &Gateway<'_>, answer: &Value) -> Result<Vec<Found>, Failure> {
+    let keys = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+    let keys: Option<Vec<_>> = keys.iter().map(Found::parse).collect();
+    keys.ok_or_else(|| gateway.strange("the answer lists what is no key"))
+}
+
+/// All keys of the queue, the oldest first and with its value.
+fn look(gateway: &Gateway<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure> {
+    let mut all = range(lock);
+    all["sort_order"] = "ASCEND".into();
+    all["sort_target"] = "CREATE".into();
+    let mut first = all.clone();
+    all["keys_only"] = true.into();
+    first["limit"] = "1".into();
+    let asked = json!({"success": [{"request_range": all}, {"request_range": first}]});
+    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
+    let part = |at: usize| keys(gateway, &answer["responses"][at]["response_range"]);
+    let (mut queue, first) = (part(0)?, part(1)?);
+    if let (Some(oldest), Some(first)) = (queue.first_mut(), first.into_iter().next()) {
+        oldest.value = first.value;
+    }
+    Ok((queue, integer(&answer["header"]["revision"])))
+}
+
+/// "held by web-1 (run …)".
+fn held(queue: &[Found]) -> String {
+    match queue.first() {
+        None => "held by nobody".to_owned(),
+        // As etcdctl leaves it.
+        Some(Found { key, value, .. }) if value.is_empty() => {
+            format!("held by the key {}", excerpt(key.as_bytes()))
+        }
+        Some(Found { value, .. }) => format!("held by {}", excerpt(value.as_bytes())),
+    }
+}
+
+impl Queue {
+    /// Looks at it.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(super) fn look(gateway: &Gateway<'_>, place: &Place) -> Result<Queue, Failure> {
+        let (queue, revision) = look(gateway, &place.lock)?;
+        let at = queue.iter().position(|it| it.key == place.key);
+        let mut held = held(&queue);
+        let standing = match at {
+            None => Standing::Gone,
+            Some(0) => Standing::First,
+            Some(at) => {
+                held = format!("{held}, {at} before this one");
+                Standing::Behind {
+                    predecessor: queue[at - 1].key.clone(),
+                }
+            }
+        };
+        Ok(Queue {
+            standing,
+            held,
+            revision,
+        })
+    }
+}
+
+/// A new lease.
+pub(super) fn grant(gateway: &Gateway<'_>, ttl: Duration) -> Result<i64, Failure> {
+    let asked = json!({"TTL": ttl.as_secs().to_string()});
+    match integer(&gateway.must_with_header("/v3/lease/grant", &asked)?["ID"]) {
+        id if id > 0 => Ok(id),
+        _ => Err(gateway.strange("the answer names no lease")),
+    }
+}
+
+/// Whether the lease was there to be kept alive.
+pub(super) fn keep_alive(gateway: &Gateway<'_>, lease: i64) -> Result<bool, Failure> {
+    let asked = json!({"ID": lease.to_string()});
+    let answer = match gateway.ask("/v3/lease/keepalive", &asked)? {
+        Reply::NotFound => return Ok(false),
+        Reply::Done(answer) => answer,
+    };
+    // It is a stream, of which this is the only line.
+    if !answer["result"]["header"].is_object() {
+        return Err(gateway.strange("the answer says nothing of the lease"));
+    }
+    Ok(integer(&answer["result"]["TTL"]) > 0)
+}
+
+/// Ends a lease, and every key under it; one that is gone already is fine.
+pub(super) fn revoke(gateway: &Gateway<'_>, lease: i64) -> Result<(), Failure> {
+    let asked = json!({"ID": lease.to_string()});
+    gateway.ask("/v3/lease/revoke", &asked).map(drop)
+}
+
+fn put(place: &Place) -> Value {
+    json!({"request_put": {
+        "key": encoded(&place.key),
+        "value": encoded(&place.holder),
+        "lease": place.lease().to_string(),
+    }})
+}
+
+/// Puts the own key, unless it is there.
+pub(super) fn join(gateway: &Gateway<'_>, place: &Place) -> Result<(), Failure> {
+    let is_absent = json!({
+        "key": encoded(&place.key), "target": "CREATE", "result": "EQUAL", "create_revision": "0",
+    });
+    let asked = json!({"compare": [is_absent], "success": [put(place)]});
+    gateway.must_with_header("/v3/kv/txn", &asked).map(drop)
+}
+
+/// The comparison that holds where the key is there with this value.
+fn is_own(key: &str, holder: &str) -> Value {
+    json!({"key": encoded(key), "target": "VALUE", "result": "EQUAL", "value": encoded(holder)})
+}
+
+/// Puts the own key once more, under the last lease, where this is its value still; `false` where it is not there any
+/// more. It keeps its place in the queue.
+pub(super) fn put_again(
+    gateway: &Gateway<'_>,
+    place: &Place,
+    value: &str,
+) -> Result<bool, Failure> {
+    let asked = json!({"compare": [is_own(&place.key, value)], "success": [put(place)]});
+    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
+    Ok(answer["succeeded"] == true)
+}
+
+/// Deletes a key if this is its value still; whether it was.
+pub(super) fn delete_own(gateway: &Gateway<'_>, key: &str, holder: &str) -> Result<bool, Failure> {
+    let delete = json!({"request_delete_range": {"key": encoded(key)}});
+    let asked = json!({"compare": [is_own(key, holder)], "success": [delete]});
+    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
+    Ok(answer["succeeded"] == true)
+}
+
+/// A key as it is now.
+pub(super) fn find(gateway: &Gateway<'_>, key: &str) -> Result<Option<Found>, Failure> {
+    let asked = json!({"key": encoded(key)});
+    let answer = gateway.must_with_header("/v3/kv/range", &asked)?;
+    Ok(keys(gateway, &answer)?.into_iter().next())
+}
+
+/// Watches until the key is deleted, or `deadline`. `false` where the watch could not be kept up: what does not work is
+/// left to be found out by the next look.
+pub(super) fn watch(gateway: &Gateway<'_>, key: &str, revision: i64, deadline: Deadline) -> bool {
+    let create = json!({
+        "key": encoded(key), "start_revision": (revision + 1).to_string(), "filters": ["NOPUT"],
+    });
+    let request = Request::json("POST", "/v3/watch", &json!({"create_request": create}));
+    let mut is_deleted = false;
+    let heard = gateway.session.lines(&request, deadline, &mut |line| {
+        let news = serde_json::from_slice::<Value>(line).unwrap_or_default();
+        let result = &news["result"];
+        is_deleted = result["events"].is_array();
+        // "created" and progress are no news; all else ends it.
+        let is_quiet = result.is_object() && result["canceled"].is_null();
+        if is_quiet && !is_deleted {
+            Next::More
+        } else {
+            Next::Enough
+        }
+    });
+    is_deleted || matches!(heard, Ok(Heard::Elapsed))
+}
+
+/// Who holds the lock. What is written is never true, so that nothing is: etcd looks at once whether it may be.
+pub(super) fn rehearse(gateway: &Gateway<'_>, lock: &str) -> Result<String, Failure> {
+    let key = encoded(&format!("{lock}/rehearsal"));
+    let never = json!({"key": key, "target": "VERSION", "result": "LESS", "version": "0"});
+    let put = json!({"request_put": {"key": key}});
+    let asked = json!({"compare": [never], "success": [put]});
+    gateway.must_with_header("/v3/kv/txn", &asked)?;
+    let (queue, _) = look(gateway, lock)?;
+    Ok(match queue.len().saturating_sub(1) {
+        0 => held(&queue),
+        waiting => format!("{}, and {waiting} more in the queue", held(&queue)),
+    })
+}

@@ -1,0 +1,362 @@
+//! `fleetlock`: a slot of a FleetLock server, which can be asked for and given back, and nothing else.
+
+mod identity;
+mod reply;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::clients::http::{Peer, Session};
+use crate::config::facts::Facts;
+use crate::config::section::{Field, Secrecy, Section, read_kept};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Chain, Datum, Intent, Mark};
+use crate::step::lock::{Claim, Lock, Via};
+use crate::step::lock_state::{Custody, last_call, left_before, not_had, tell_kept};
+use crate::step::{Action, Effect, Scope};
+use crate::sys::http::Request;
+use reply::Reply;
+
+/// The entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URLs; required): the server's base, which `/v1/…` is put behind, or a list of them, tried in turn
+/// - `group` (string; default "default"): letters, digits, dots and dashes
+/// - `id` (string; default Zincati's): who this is; Zincati's is the machine's id made its own, as `systemd-id128
+///   machine-id --app-specific=de35106b6ec24688b63afddaa156679b` prints it, which poseidon's server wants
+///
+/// Source: Zincati's "FleetLock protocol", and the servers coreos/airlock (`internal/server`) and poseidon/fleetlock
+/// (`internal/server.go`). POST `v1/pre-reboot`: any 2xx is held, now or before; 423 (poseidon's `lock_held`) and 500
+/// with the kind `failed_lock` (airlock's) are "not now". POST `v1/steady-state`: any 2xx is given back, or nothing was
+/// held; 423 is held by another id. Both: 400, 405 and other 4xx are refused, other 5xx may pass. The protocol has no
+/// way to ask who holds what, so that the answer itself is what is seen. Nothing expires.
+pub const VIA: Via = Via {
+    name: "fleetlock",
+    read,
+    undo,
+};
+
+/// The least time from one request to the next.
+const PAUSE: Duration = Duration::from_secs(1);
+
+struct FleetLock {
+    server: Server,
+    custody: Custody<Claimed>,
+}
+
+/// What is known of the slot.
+#[derive(Clone, Copy, Default)]
+struct Claimed {
+    mark: Option<Mark>,
+    /// A request has no answer, so that it may have taken the slot.
+    is_perhaps_held: bool,
+    is_held: bool,
+    /// When it was asked for last, and how often.
+    asked: Option<Instant>,
+    times: u32,
+}
+
+impl Claimed {
+    /// When it may be asked for again. All members may have begun at the same moment: their first pause spreads them.
+    fn next(&self) -> Option<Instant> {
+        let spread = if self.times > 1 { 0.1 } else { 1.0 };
+        Some(self.asked? + PAUSE.mul_f64(1.0 + spread * fastrand::f64()))
+    }
+}
+
+/// Where the slots are, and for whom.
+struct Server {
+    peer: Peer,
+    group: Field<String>,
+    id: Option<Field<String>>,
+}
+
+fn read(section: &Section<'_>) -> Option<Claim> {
+    let server = Server::read(section)?;
+    server.peer.warn_of_secrets(section);
+    Some(Claim {
+        ties: server.peer.ties(),
+        renewal: None,
+        lock: Box::new(FleetLock {
+            server,
+            custody: Custody::default(),
+        }),
+    })
+}
+
+fn group_name(text: &str) -> Result<String, String> {
+    let is_good = |it: u8| it.is_ascii_alphanumeric() || it == b'.' || it == b'-';
+    if text.is_empty() || !text.bytes().all(is_good) {
+        return Err(format!(
+            "`{text}` is no group: letters, digits, dots and dashes"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn id(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+impl Server {
+    fn read(section: &Section<'_>) -> Option<Server> {
+        let peer = Peer::read(section);
+        let group = section.texts_or("group", "default", group_name, Secrecy::Public);
+        let id = section.text("id", self::id, Secrecy::Public);
+        Some(Server {
+            peer: peer?,
+            group: group?.pop()?,
+            id,
+        })
+    }
+
+    fn id(&self, facts: &Facts) -> Result<String, Failure> {
+        match &self.id {
+            Some(id) => id.get(facts),
+            None => identity::of_this_machine(facts),
+        }
+    }
+
+    /// What is sent with every request.
+    fn params(&self, facts: &Facts) -> Result<Value, Failure> {
+        let (id, group) = (self.id(facts)?, self.group.get(facts)?);
+        Ok(json!({"client_params": {"id": id, "group": group}}))
+    }
+
+    fn intent(&self, facts: &Facts) -> Result<Intent, Failure> {
+        let mut what = self.peer.keep(facts)?;
+        let (id, group) = (self.id(facts)?, self.group.get(facts)?);
+        what.insert("id".to_owned(), id.as_str().into());
+        what.insert("group".to_owned(), group.as_str().into());
+        Ok(Intent {
+            member: VIA.name.to_owned(),
+            noun: format!("the slot of {id} in the group {group}"),
+            thing: format!("{id} in {group} at {}", what["url"]),
+            what,
+        })
+    }
+
+    fn ask(&self, session: &Session<'_>, scope: &Scope<'_>, path: &str) -> Result<Reply, Failure> {
+        let mut request = Request::json("POST", path, &self.params(scope.facts)?);
+        let header = ("fleet-lock-protocol".to_owned(), "true".to_owned());
+        request.headers.push(header);
+        // One server's "not now" is no reason to ask another one: both look at the same slots.
+        let answer = session.send(&request, scope.request())?;
+        reply::judge(&answer)
+    }
+
+    /// Gives the slot back; whether it was this one's to give.
+    fn give_back(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let session = self.peer.open(scope)?;
+        Ok(match self.ask(&session, scope, "/v1/steady-state")? {
+            Reply::Granted => Effect::Done,
+            Reply::Locked(said) => {
+                scope
+                    .voice
+                    .remark(&format!("the slot is not this machine's: {said}"));
+                Effect::AlreadyDone
+            }
+            Reply::Conflict(answer) => return Err(*answer),
+        })
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let session = self.peer.open(scope)?;
+        let (id, group) = (self.id(scope.facts)?, self.group.get(scope.facts)?);
+        // Without the protocol's header no server does anything.
+        let request = Request::json("POST", "/v1/pre-reboot", &json!({}));
+        let answer = session.send(&request, scope.request())?;
+        reply::of_rehearsal(&answer)?;
+        Ok(format!(
+            "group {group} at {}: a FleetLock server answers; {id} would ask; \
+             whether the group is known and a slot is free cannot be asked without taking it",
+            answer.url.trim_end_matches("/v1/pre-reboot")
+        ))
+    }
+}
+
+impl FleetLock {
+    fn wait(&self, scope: &Scope<'_>, end: Deadline) -> Result<Effect, Failure> {
+        let (session, facts) = (self.server.peer.open(scope)?, scope.facts);
+        let group = self.server.group.get(facts)?;
+        let noun = || {
+            let endpoint = session.endpoint();
+            let address = endpoint.map_or_else(String::new, ToString::to_string);
+            format!("a slot of the group {group} at {address}")
+        };
+        let mut said = "nobody has said who holds it".to_owned();
+        loop {
+            // Also after an attempt that failed: whatever comes, a member asks once a second.
+            let next = self.custody.value().next();
+            let pause = next.map(|at| Deadline::at(at, Reason::Attempt));
+            if let Some(pause) = pause {
+                let _ = scope.cancel.sleep_until(end.earlier(pause));
+            }
+            if end.left().is_none() || scope.cancel.is_cancelled() {
+                self.leave(scope)?;
+                return Err(not_had(scope, &noun(), &said));
+            }
+            let was = self.custody.value();
+            let mark = match was.mark {
+                Some(mark) => mark,
+                None => scope.intend(&self.server.intent(facts)?)?,
+            };
+            let turn = self.custody.turn(|it| {
+                it.mark = Some(mark);
+                it.is_perhaps_held = true;
+                it.asked = Some(Instant::now());
+                it.times += 1;
+            });
+            let turn = match turn {
+                Ok(turn) => turn,
+                Err(failure) => {
+                    if was.mark.is_none() {
+                        scope.withdraw(mark);
+                    }
+                    return Err(failure);
+                }
+            };
+            let asked = self.server.ask(&session, scope, "/v1/pre-reboot");
+            // Without the server's own answer nobody knows whether the request took the slot.
+            let is_known = match &asked {
+                Ok(_) => true,
+                Err(failure) => !failure.passing && failure.word != Word::Protocol,
+            };
+            let is_held = matches!(asked, Ok(Reply::Granted));
+            self.custody.change(|it| {
+                it.is_held = is_held;
+                it.is_perhaps_held = is_held || !is_known || was.is_perhaps_held;
+            });
+            drop(turn);
+            match asked {
+                Ok(Reply::Granted) if was.is_held => return Ok(Effect::AlreadyDone),
+                Ok(Reply::Granted) => return Ok(Effect::Done),
+                Ok(Reply::Locked(words)) => said = format!("it says: {words}"),
+                Ok(Reply::Conflict(failure)) => said = format!("it says: {}", failure.cause),
+                Err(failure) => {
+                    self.withdraw(scope);
+                    return Err(failure);
+                }
+            }
+            scope.voice.waiting(&format!("{}; {said}", noun()));
+        }
+    }
+
+    /// Gives the slot back; where it cannot be held, nothing is asked for.
+    fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        if !self.custody.value().is_perhaps_held {
+            self.withdraw(scope);
+            return Ok(Effect::AlreadyDone);
+        }
+        let effect = self.server.give_back(scope)?;
+        self.custody.change(|it| {
+            it.is_held = false;
+            it.is_perhaps_held = false;
+        });
+        self.withdraw(scope);
+        Ok(effect)
+    }
+
+    /// Gives the slot back at the end of a run that no record tells of: nobody would do it later.
+    fn give_back_now(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        self.leave(scope)?;
+        let cause = "given back already, before the machine is back: it could not be recorded for `farewell start`, and \
+                     would be held for ever";
+        let noun = self.server.intent(scope.facts)?.noun;
+        Err(Failure::new(Word::Io, noun, cause))
+    }
+
+    /// What earlier runs of this machine have left of the same slot.
+    fn left_before(&self, scope: &Scope<'_>) -> Result<Vec<Intent>, Failure> {
+        let (id, group) = (
+            self.server.id(scope.facts)?,
+            self.server.group.get(scope.facts)?,
+        );
+        let mut left = left_before(scope, VIA.name, "id", &id);
+        left.retain(|it| it.what.get("group").and_then(Datum::text).as_deref() == Some(&group));
+        Ok(left)
+    }
+
+    /// Takes the intent back where it is known that nothing is held.
+    fn withdraw(&self, scope: &Scope<'_>) {
+        let claimed = self.custody.value();
+        if let Some(mark) = claimed.mark.filter(|_| !claimed.is_perhaps_held) {
+            scope.withdraw(mark);
+            self.custody.change(|it| it.mark = None);
+        }
+    }
+
+    /// Closes, so that no request for the slot overtakes the one that gives it back.
+    fn close(&self, scope: &Scope<'_>) -> bool {
+        let left = scope.deadline.left().unwrap_or_default();
+        self.custody.close(left / 2)
+    }
+}
+
+impl Lock for FleetLock {
+    fn take(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let end = last_call(scope);
+        self.wait(scope, end)
+    }
+
+    fn renew(&self, _: &Scope<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        if self.close(scope) {
+            // Without an id nothing was ever asked for.
+            let left = self.left_before(scope).unwrap_or_default();
+            if !self.custody.value().is_perhaps_held && !left.is_empty() {
+                return self.server.give_back(scope);
+            }
+            return self.leave(scope);
+        }
+        // Sent all the same: the other one may have been answered long ago, on a connection that is dead.
+        self.server.give_back(scope)?;
+        let cause = "given back, but a request for it is still under way, which may take it again";
+        let noun = self.server.intent(scope.facts)?.noun;
+        Err(Failure::new(Word::TimedOut, noun, cause))
+    }
+
+    fn hold(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        if self.close(scope) && !self.custody.value().is_held {
+            return self.leave(scope);
+        }
+        let mark = self.custody.value().mark;
+        if mark.is_some_and(|it| !scope.is_recorded(it)) {
+            return self.give_back_now(scope);
+        }
+        tell_kept(scope, None);
+        Ok(Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.server.rehearse(scope)
+    }
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    Ok(Box::new(Leaving(read_kept(
+        &chain.last().what,
+        Server::read,
+    )?)))
+}
+
+/// Giving back what an earlier run has left.
+struct Leaving(Server);
+
+impl Action for Leaving {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        self.0.give_back(scope)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        self.0.rehearse(scope)
+    }
+}

@@ -1,0 +1,88 @@
+//! `elasticsearch`: prepares this node's shutdown, or excludes it from allocation, and waits until it holds nothing.
+
+mod shutdown;
+
+use crate::clients::http::id_form;
+use crate::clients::search::{self, Readmission, Target};
+use crate::config::section::{Section, read_kept};
+use crate::model::error::Failure;
+use crate::model::intent::Chain;
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use shutdown::{Cancellation, Preparation};
+
+/// The cluster's word.
+const NAME: &str = "elasticsearch";
+
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Target`]
+///
+/// Source: Elasticsearch's documentation, "Put shutdown", "Get shutdown", "Delete shutdown" (7.13 and later), and for the
+/// other way "Cluster-level shard allocation filtering". It asks
+///
+/// - GET `/_nodes/_all/http`: whether the cluster knows the node, as in OpenSearch.
+/// - GET `/_cluster/health`, on a machine that comes back: until it is good enough, as in OpenSearch. `restart` is complete
+///   at once, whatever the cluster is like.
+/// - PUT `/_nodes/ID/shutdown`: type `remove` on a machine that is gone, `restart` on one that comes back. 405, or 400 "no
+///   handler", of a server without that interface: then the node is excluded from allocation, as in OpenSearch, unless it
+///   comes back.
+/// - GET `/_nodes/ID/shutdown`: done is it at `COMPLETE`; `STALLED` is waited for and told with its explanation; a
+///   preparation that somebody deleted is made again.
+///
+/// The last node that can hold data is refused, unless nothing is on it, or it comes back.
+///
+/// Both stick. The undo is DELETE `/_nodes/ID/shutdown`, where what stands there is of this step and not of somebody else
+/// since; 404 is already undone. Of the exclusion: as in OpenSearch.
+pub const MEMBER: Member = Member {
+    name: NAME,
+    read,
+    undo: Some(undo),
+};
+
+struct Elasticsearch(Target);
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let target = Target::read(section)?;
+    target.warn_of_secrets(section);
+    let ties = target.ties();
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(Elasticsearch(target), Pace::Polled)
+    })
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let what = &chain.last().what;
+    let target = read_kept(what, Target::read)?;
+    Ok(match what.get(shutdown::ID) {
+        Some(id) => {
+            let id = id.text().ok_or("the record keeps no node's ID")?;
+            Box::new(Cancellation::new(target, id_form::word(&id)?))
+        }
+        None => Box::new(Readmission(target)),
+    })
+}
+
+impl Action for Elasticsearch {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let line = self.0.open(scope)?;
+        let Some((node, others)) = line.find()? else {
+            return Ok(Effect::AlreadyDone);
+        };
+        let comes_back = scope.facts.comes_back().is_possible();
+        if comes_back {
+            line.wait_for_health(&node)?;
+        }
+        let kept = self.0.keep(scope.facts)?;
+        let preparation = Preparation::new(&line, &node, &others);
+        match preparation.make(NAME, &kept)? {
+            Some(effect) => Ok(effect),
+            None if comes_back => Ok(Effect::Done),
+            None => search::leave(&line, NAME, &kept, &node, &others),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        search::rehearse(&self.0.open(scope)?)
+    }
+}

@@ -1,0 +1,206 @@
+//! The node shutdown interface: a node is prepared to be stopped, until the cluster says that it may be.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::clients::http::{excerpt, unexpected};
+use crate::clients::search::{Line, Node, Target, has_nowhere_to_go, lone};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::intent::{Intent, Keys};
+use crate::step::{Action, Effect, Scope};
+use crate::sys::cancel::Waited;
+use crate::sys::http::Request;
+
+/// How often the cluster is asked.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// What tells a preparation of this kind of step from one that somebody else has made.
+const REASON: &str = "farewell: the machine of this node ends";
+
+/// The key of the node's ID in what is kept.
+pub(super) const ID: &str = "id";
+
+/// What stands at a node: its preparation.
+struct Standing {
+    kind: String,
+    reason: String,
+    status: String,
+    explanation: String,
+}
+
+fn path(id: &str) -> String {
+    format!("/_nodes/{id}/shutdown")
+}
+
+/// What stands at the node; `None` where nothing does. A server without the interface takes the path for another one, and
+/// answers with a table of nodes in place of a list.
+fn standing(line: &Line<'_>, id: &str) -> Result<Option<Standing>, Failure> {
+    let answer = line.get(&path(id))?;
+    if !answer["nodes"].is_array() && !answer["nodes"].is_object() {
+        return Err(line.strange("the answer lists no nodes"));
+    }
+    let nodes = answer["nodes"].as_array().into_iter().flatten();
+    let mut own = nodes.filter(|it| it["node_id"].as_str() == Some(id));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(own.next().map(|it| Standing {
+        kind: text(&it["type"]).to_lowercase(),
+        reason: text(&it["reason"]),
+        status: text(&it["status"]).to_lowercase(),
+        explanation: explanation(it),
+    }))
+}
+
+/// Which parts are not complete, and why.
+fn explanation(node: &Value) -> String {
+    let parts = ["shard_migration", "persistent_tasks", "plugins"].into_iter();
+    let open = parts.filter_map(|part| {
+        let status = node[part]["status"].as_str()?.to_lowercase();
+        let left = node[part]["shard_migrations_remaining"].as_u64();
+        let left = left.map_or(String::new(), |left| format!(", {left} left"));
+        let said = node[part]["explanation"].as_str();
+        let said = said.map_or(String::new(), |said| {
+            format!(": {}", excerpt(said.as_bytes()))
+        });
+        (status != "complete").then(|| format!("{} {status}{left}{said}", part.replace('_', " ")))
+    });
+    open.collect::<Vec<_>>().join("; ")
+}
+
+/// A preparation of the node's shutdown.
+pub(super) struct Preparation<'a> {
+    line: &'a Line<'a>,
+    node: &'a Node,
+    others: &'a [Node],
+    kind: &'static str,
+}
+
+impl<'a> Preparation<'a> {
+    pub fn new(line: &'a Line<'a>, node: &'a Node, others: &'a [Node]) -> Self {
+        let comes_back = line.scope.facts.comes_back().is_possible();
+        Preparation {
+            line,
+            node,
+            others,
+            kind: if comes_back { "restart" } else { "remove" },
+        }
+    }
+
+    /// Makes it and waits until it is complete; `None` where the server has no such interface.
+    pub fn make(&self, member: &str, kept: &Keys) -> Result<Option<Effect>, Failure> {
+        let line = self.line;
+        if self.kind == "remove" && has_nowhere_to_go(self.others) {
+            let shards = line.shards(self.node)?;
+            if !shards.is_empty() {
+                return Err(lone(line, &shards));
+            }
+        }
+        let mut kept = kept.clone();
+        kept.insert(ID.to_owned(), self.node.id.as_str().into());
+        let intent = Intent {
+            member: member.to_owned(),
+            noun: format!("the shutdown ({}) of node {}", self.kind, self.node.name),
+            thing: format!("shutdown of {}", self.node.id),
+            what: kept,
+        };
+        let mut what = String::new();
+        self.wait(&intent, &mut what)
+            .map_err(|failure| line.scope.waited(&what, failure))
+    }
+
+    fn wait(&self, intent: &Intent, what: &mut String) -> Result<Option<Effect>, Failure> {
+        let line = self.line;
+        let mut was_there = true;
+        loop {
+            let seen = standing(line, &self.node.id)?.filter(|it| it.kind == self.kind);
+            *what = match seen {
+                Some(it) if it.status == "complete" && was_there => {
+                    return Ok(Some(Effect::AlreadyDone));
+                }
+                Some(it) if it.status == "complete" => return Ok(Some(Effect::Done)),
+                Some(it) => format!(
+                    "node {} to be ready: {} ({})",
+                    self.node.name, it.status, it.explanation
+                ),
+                // Nothing yet, something of another kind, or somebody has deleted it.
+                None if self.put(intent)? => format!("node {} to be ready", self.node.name),
+                None => return Ok(None),
+            };
+            was_there = false;
+            line.scope.voice.waiting(what);
+            let next = Deadline::after(EVERY, Reason::Attempt).earlier(line.scope.deadline);
+            let waited = line.scope.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || line.scope.deadline.left().is_none() {
+                return Err(line.failure(Word::TimedOut, format!("it waited for {what}")));
+            }
+        }
+    }
+
+    /// Whether the server has the interface.
+    fn put(&self, intent: &Intent) -> Result<bool, Failure> {
+        let scope = self.line.scope;
+        let mark = scope.intend(intent)?;
+        let body = json!({"type": self.kind, "reason": REASON});
+        let answer = self
+            .line
+            .ask(&Request::json("PUT", path(&self.node.id), &body))?;
+        if answer.is_success() {
+            return Ok(true);
+        }
+        let said = String::from_utf8_lossy(&answer.body);
+        if answer.status == 405 || answer.status == 400 && said.contains("no handler found") {
+            scope.withdraw(mark);
+            return Ok(false);
+        }
+        let failure = unexpected(&answer);
+        if !failure.passing {
+            scope.withdraw(mark);
+        }
+        Err(failure)
+    }
+}
+
+/// Takes a preparation back.
+pub(super) struct Cancellation {
+    target: Target,
+    id: String,
+}
+
+impl Cancellation {
+    pub fn new(target: Target, id: String) -> Self {
+        Cancellation { target, id }
+    }
+}
+
+impl Action for Cancellation {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let line = self.target.open(scope)?;
+        // What somebody else has made since stays.
+        let is_own = |it: &Standing| it.reason == REASON;
+        if standing(&line, &self.id)?.filter(is_own).is_none() {
+            return Ok(Effect::AlreadyDone);
+        }
+        let delete = Request {
+            method: "DELETE".to_owned(),
+            path: path(&self.id),
+            ..Request::default()
+        };
+        let answer = line.ask(&delete)?;
+        if !answer.is_success() && answer.status != 404 {
+            return Err(unexpected(&answer));
+        }
+        match standing(&line, &self.id)?.filter(is_own) {
+            None => Ok(Effect::Done),
+            Some(_) => Err(line.strange("the shutdown stands there after it was deleted")),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let line = self.target.open(scope)?;
+        let stands = match standing(&line, &self.id)? {
+            Some(it) => format!("a shutdown of type {} stands there", it.kind),
+            None => "no shutdown stands there".to_owned(),
+        };
+        Ok(format!("node {}: {stands}", line.node))
+    }
+}

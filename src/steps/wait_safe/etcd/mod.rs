@@ -1,0 +1,319 @@
+//! `etcd`: waits until the other members have a quorum without this one, and moves leadership to one of them.
+
+mod quorum;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::clients::etcd::{Gateway, Refusal, Reply};
+use crate::clients::http::Peer;
+use crate::config::section::Section;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::cancel::Waited;
+use quorum::{Others, View, needed};
+
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URL; required): this member's own address, and one address alone: the member that answers there is the one
+///   that leaves
+/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+///
+/// Source: etcd's `api/etcdserverpb/rpc.proto` (Maintenance, Cluster) and `server/etcdserver/api/v3rpc/maintenance.go`; the
+/// gateway of etcd 3.4 and later. It asks
+///
+/// - `/v3/maintenance/status` at `url`: `header.member_id` says which member this is, `leader` who leads; and at the client
+///   addresses of every other voting member, which is well when it answers under its own ID, follows a leader, and is not
+///   far behind. Who is not well is waited for, and named.
+/// - `/v3/cluster/member/list` at `url`: who votes. A member that is not in the list has left, a learner has no vote.
+/// - `/v3/maintenance/transfer-leadership` at `url`, where this member leads and the others have their quorum. Done is it
+///   when this member and the others say that another one leads. "Not leader" and "bad leader transferee" mean that something
+///   changed in the meantime, and everything is asked again.
+///
+/// How many others must be well: a majority of all voting members, this one counted, so that it can be stopped and removed
+/// alike. Of two members the other one, which has a quorum only once this one is removed: done with a remark on a machine
+/// that is gone, refused on one that comes back. The only voting member is refused: nothing survives without it.
+///
+/// Nothing sticks.
+pub const MEMBER: Member = Member {
+    name: "etcd",
+    read,
+    undo: None,
+};
+
+/// How often the others are asked, and how long after that this member itself at the latest.
+const EVERY: Duration = Duration::from_millis(200);
+const TURNS: u32 = 5;
+
+/// What a member that hangs may cost one look at all of them.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+struct Etcd {
+    peer: Peer,
+    /// What this member said last: who it is, and who the others are. It may be gone at the next attempt.
+    known: Mutex<Option<Arc<View>>>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let peer = Peer::read(section)?;
+    let ties = peer.ties();
+    if ties.peers.len() > 1 {
+        let message = "is this member's own address, and no list: the member that answers there is the one that leaves";
+        section.problem("url", message);
+    }
+    let membership = Etcd {
+        peer,
+        known: Mutex::default(),
+    };
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(membership, Pace::Polled)
+    })
+}
+
+/// This member alone, whose credentials are good at the others, too.
+struct Line<'a> {
+    own: Gateway<'a>,
+    scope: &'a Scope<'a>,
+    /// Why there is no token, as there is none without a quorum. What may be asked without one then tells who is missing.
+    unproven: Option<Failure>,
+}
+
+/// What was seen in this attempt.
+#[derive(Default)]
+struct Seen {
+    /// Whether leadership was moved.
+    moved: bool,
+    /// What it waits for.
+    waiting: String,
+}
+
+impl Etcd {
+    fn known(&self) -> MutexGuard<'_, Option<Arc<View>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Line<'a>, Failure> {
+        let known = self.known().clone();
+        let others = known.map_or_else(Vec::new, |view| view.addresses());
+        // The token is as good at the others, which may be all that is left.
+        let (session, unproven) = match Gateway::open(&self.peer, scope, &others) {
+            Ok(any) => (any.session, None),
+            Err(failure) if failure.passing && failure.word != Word::Unreachable => {
+                (self.peer.open_with_account(scope)?.0, Some(failure))
+            }
+            Err(failure) => return Err(failure),
+        };
+        let own = Gateway {
+            session: session.elsewhere(self.peer.endpoints(scope.facts)?),
+            scope,
+        };
+        Ok(Line {
+            own,
+            scope,
+            unproven,
+        })
+    }
+
+    /// What this member says now.
+    fn view(&self, line: &Line<'_>) -> Result<Arc<View>, Failure> {
+        let view = Arc::new(View::of(&line.own)?);
+        let before = self.known().replace(view.clone());
+        match before {
+            Some(before) if before.own != view.own => {
+                let cause = format!(
+                    "it was answered by the member {:x}, and now by {:x}: `url` must be this member's own address",
+                    before.own, view.own
+                );
+                Err(line.own.failure(Word::Config, cause))
+            }
+            _ => Ok(view),
+        }
+    }
+
+    /// This member does not answer any more. Where the others do without it already, that is what was wanted.
+    fn without(&self, line: &Line<'_>, failure: Failure) -> Result<Effect, Failure> {
+        let known = self.known().clone();
+        let Some(view) = known.filter(|_| failure.word == Word::Unreachable) else {
+            return Err(failure);
+        };
+        let needed =
+            needed(&view, line.scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
+        let others = Others::ask(line, &view);
+        if others.have_quorum(needed) && others.agree_without(view.own, needed) {
+            let remark =
+                format!("it does not answer any more ({failure}), and the others do without it");
+            line.scope.voice.remark(&remark);
+            return Ok(Effect::Done);
+        }
+        Err(failure)
+    }
+
+    /// Looks until something has changed, or for a second.
+    fn turn(&self, line: &Line<'_>, seen: &mut Seen) -> Result<Option<Effect>, Failure> {
+        let scope = line.scope;
+        let view = match self.view(line) {
+            Ok(view) => view,
+            Err(failure) => return self.without(line, failure).map(Some),
+        };
+        if !view.is_listed {
+            let remark = format!("the member {:x} is not in the cluster any more", view.own);
+            scope.voice.remark(&remark);
+            return Ok(Some(Effect::AlreadyDone));
+        }
+        if !view.is_voter {
+            let remark = format!("{} is a learner: the quorum does not need it", view.name);
+            scope.voice.remark(&remark);
+            return Ok(Some(Effect::Done));
+        }
+        let needed =
+            needed(&view, scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
+        for _ in 0..TURNS {
+            let others = Others::ask(line, &view);
+            if let Some(word) = others.in_vain(&view, needed) {
+                let cause = others.lack(&view, needed);
+                return Err(line.own.failure(word, cause).passing(false));
+            }
+            let waiting = if !others.have_quorum(needed) {
+                // Who had no time left for an answer is not known to be missing.
+                match seen.waiting.as_str() {
+                    before if scope.deadline.left().is_none() && !before.is_empty() => {
+                        before.to_owned()
+                    }
+                    _ => others.lack(&view, needed),
+                }
+            } else if view.leader == view.own {
+                let waiting = transfer(line, &others)?;
+                if !std::mem::replace(&mut seen.moved, true) {
+                    return Ok(None);
+                }
+                waiting
+            } else if others.agree_without(view.own, needed) {
+                if view.voters() == 2 {
+                    let remark = format!(
+                        "{} must be removed from the cluster before it is stopped: of two members, both make the quorum",
+                        view.name
+                    );
+                    scope.voice.remark(&remark);
+                }
+                return Ok(Some(Effect::Done));
+            } else {
+                "the others to follow the new leader".to_owned()
+            };
+            scope.voice.waiting(&waiting);
+            seen.waiting = waiting;
+            let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
+            let waited = scope.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
+                let (name, waiting) = (&view.name, &seen.waiting);
+                let cause =
+                    format!("the cluster is not safe without {name}: it waited for {waiting}");
+                return Err(line.own.failure(Word::TimedOut, cause));
+            }
+            // Enough of them are well now, so that it is this member's turn to be asked.
+            if others.have_quorum(needed) {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Moves leadership to the other member that is furthest, and says what is waited for then: whatever the answer is, it is
+/// seen by asking again.
+fn transfer(line: &Line<'_>, others: &Others) -> Result<String, Failure> {
+    let Some((target, name)) = others.furthest() else {
+        return Ok("a member that can lead".to_owned());
+    };
+    let seen = format!("{name} to take the lead");
+    line.scope.voice.waiting(&seen);
+    let body = json!({"targetID": target.to_string()});
+    match (line.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
+        Ok(Reply::Done(_) | Reply::NotFound) => Ok(seen),
+        // It goes on leading, since the other one did not catch up in time; or nobody knows whether the request arrived.
+        Err(refusal) if refusal.failure.passing || has_changed(&refusal) => {
+            Ok(format!("{seen}; last answer: {}", refusal.failure.cause))
+        }
+        Err(refusal) => Err(refusal.failure),
+    }
+}
+
+/// Whether a refusal says that this member does not lead any more, or that the other one is no voting member any more.
+fn has_changed(refusal: &Refusal) -> bool {
+    refusal.says("not leader") || refusal.says("bad leader transferee")
+}
+
+impl Action for Etcd {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let line = self.open(scope)?;
+        let mut seen = Seen::default();
+        loop {
+            match (self.turn(&line, &mut seen), &line.unproven) {
+                (Ok(Some(effect)), _) => return Ok(effect),
+                (Ok(None), None) => {}
+                (Err(failure), None) => return Err(scope.waited(&seen.waiting, failure)),
+                // Another attempt asks for the token again. What was refused without it was not refused to the account.
+                (_, Some(failure)) => {
+                    let waiting = match seen.waiting.as_str() {
+                        "" => String::new(),
+                        waiting => format!(" (it waits for {waiting})"),
+                    };
+                    let cause = format!("{}{waiting}", failure.cause);
+                    return Err(Failure {
+                        cause,
+                        ..failure.clone()
+                    });
+                }
+            }
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let line = self.open(scope)?;
+        let view = self.view(&line)?;
+        let address = line.own.session.endpoints().first();
+        let address = address.map_or_else(String::new, ToString::to_string);
+        if !view.is_listed {
+            let what = format!("member {:x} in its own cluster", view.own);
+            scope.warn_of_absence(&what, "`url`");
+        }
+        if !view.is_listed || !view.is_voter {
+            return Ok(format!(
+                "member {:x} at {address}: has no vote, so the quorum does not need it",
+                view.own
+            ));
+        }
+        let needed =
+            needed(&view, scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
+        let others = Others::ask(&line, &view);
+        let leads = if view.leader == view.own {
+            ", and leads"
+        } else {
+            ""
+        };
+        if let Some(word) = others.in_vain(&view, needed) {
+            let cause = others.lack(&view, needed);
+            return Err(line.own.failure(word, cause).passing(false));
+        }
+        let state = if others.have_quorum(needed) {
+            format!(
+                "enough of the others are well ({} of {needed} needed)",
+                others.well()
+            )
+        } else {
+            format!(
+                "not safe at the moment: it would wait for {}",
+                others.lack(&view, needed)
+            )
+        };
+        Ok(format!(
+            "member {} at {address}: one of {} that vote{leads}; {state}; whether leadership may be moved is not shown",
+            view.name,
+            view.voters()
+        ))
+    }
+}

@@ -1,0 +1,276 @@
+//! Who votes, who of the others is well, and whether they are enough.
+
+use serde_json::{Value, json};
+
+use super::{Line, PATIENCE};
+use crate::clients::etcd::{self, Gateway, Member, integer};
+use crate::model::error::{Failure, Word};
+use crate::step::Scope;
+use crate::sys::http::Endpoint;
+
+/// How many entries of the log a member that keeps up may lack for a moment, while many are written.
+const BEHIND: i64 = 1000;
+
+/// What this member says of itself and of the cluster.
+pub(super) struct View {
+    /// Its ID.
+    pub own: u64,
+    /// Its name, or its ID where it has none.
+    pub name: String,
+    /// Who leads; 0: nobody.
+    pub leader: u64,
+    /// Whether it is in its own list of members.
+    pub is_listed: bool,
+    /// Whether it votes.
+    pub is_voter: bool,
+    /// How far its log is.
+    index: i64,
+    /// The others that vote.
+    others: Vec<Member>,
+}
+
+/// What a member says of itself.
+struct Status {
+    id: u64,
+    leader: u64,
+    index: i64,
+}
+
+fn id(value: &Value) -> Option<u64> {
+    value.as_str()?.parse().ok()
+}
+
+fn status(gateway: &Gateway<'_>) -> Result<Status, Failure> {
+    let answer = gateway.must_with_header("/v3/maintenance/status", &json!({}))?;
+    match id(&answer["header"]["member_id"]) {
+        Some(own) => Ok(Status {
+            id: own,
+            leader: id(&answer["leader"]).unwrap_or_default(),
+            index: integer(&answer["raftIndex"]),
+        }),
+        None => Err(gateway.strange("the status does not say which member it is of")),
+    }
+}
+
+impl View {
+    pub fn of(gateway: &Gateway<'_>) -> Result<View, Failure> {
+        let status = status(gateway)?;
+        let members = etcd::members(gateway)?;
+        let own = members.iter().find(|member| member.id == status.id);
+        let name = match own {
+            Some(member) if !member.name.is_empty() => member.name.clone(),
+            _ => format!("{:x}", status.id),
+        };
+        let (is_listed, is_voter) = (own.is_some(), own.is_some_and(|member| !member.is_learner));
+        let others = members.into_iter();
+        Ok(View {
+            own: status.id,
+            name,
+            leader: status.leader,
+            is_listed,
+            is_voter,
+            index: status.index,
+            others: others
+                .filter(|member| member.id != status.id && !member.is_learner)
+                .collect(),
+        })
+    }
+
+    /// How many vote, this one counted.
+    pub fn voters(&self) -> usize {
+        self.others.len() + 1
+    }
+
+    /// Where clients reach the others.
+    pub fn addresses(&self) -> Vec<Endpoint> {
+        self.others.iter().flat_map(|it| it.urls.clone()).collect()
+    }
+}
+
+/// How many of the others must be well.
+///
+/// # Errors
+/// Why no number of them is enough.
+pub(super) fn needed(view: &View, scope: &Scope<'_>) -> Result<usize, String> {
+    enough(view.voters(), scope.facts.comes_back().is_possible())
+        .map_err(|cause| format!("{}: {cause}", view.name))
+}
+
+fn enough(voters: usize, comes_back: bool) -> Result<usize, &'static str> {
+    match voters {
+        0 | 1 => Err("it is the cluster's only voting member: there is no cluster without it"),
+        2 if comes_back => Err(
+            "of two voting members both make the quorum: there is none while this one is away; a third one would cure that",
+        ),
+        2 => Ok(1),
+        voters => Ok(voters / 2 + 1),
+    }
+}
+
+/// What the others said at one look.
+pub(super) struct Others {
+    well: Vec<(String, Status)>,
+    ill: Vec<String>,
+    /// How many of them will not be well by waiting, and the word of one that is not.
+    hopeless: usize,
+    word: Option<Word>,
+}
+
+impl Others {
+    /// Asks every other member that votes at its own addresses.
+    pub fn ask(line: &Line<'_>, view: &View) -> Others {
+        let patience = line.scope.attempt_timeout.min(PATIENCE / count(view));
+        let scope = Scope {
+            attempt_timeout: patience,
+            ..*line.scope
+        };
+        let mut others = Others {
+            well: Vec::new(),
+            ill: Vec::new(),
+            hopeless: 0,
+            word: None,
+        };
+        for member in &view.others {
+            let gateway = Gateway {
+                session: line.own.session.elsewhere(member.urls.clone()),
+                scope: &scope,
+            };
+            match look(&gateway, member) {
+                Ok((name, status)) => others.well.push((name, status)),
+                Err((cause, word)) => {
+                    others.ill.push(cause);
+                    others.hopeless += usize::from(word.is_some());
+                    others.word = others.word.or(word);
+                }
+            }
+        }
+        others.part(view.index);
+        others
+    }
+
+    /// Takes those out that are far behind the others.
+    fn part(&mut self, own: i64) {
+        let furthest = self.well.iter().map(|(_, it)| it.index).fold(own, i64::max);
+        let is_behind = |(_, it): &mut (String, Status)| it.index.saturating_add(BEHIND) < furthest;
+        for (name, status) in self.well.extract_if(.., is_behind) {
+            let index = status.index;
+            self.ill
+                .push(format!("{name} is behind ({index} of {furthest} entries)"));
+        }
+    }
+
+    pub fn well(&self) -> usize {
+        self.well.len()
+    }
+
+    pub fn have_quorum(&self, needed: usize) -> bool {
+        self.well.len() >= needed
+    }
+
+    /// The word for why waiting is in vain, where too many of them have something that does not pass: no gateway, or a
+    /// certificate for another name.
+    pub fn in_vain(&self, view: &View, needed: usize) -> Option<Word> {
+        let may_be_well = view.others.len().saturating_sub(self.hopeless);
+        self.word.filter(|_| may_be_well < needed)
+    }
+
+    /// Whether enough of them follow a leader other than `own`.
+    pub fn agree_without(&self, own: u64, needed: usize) -> bool {
+        let follow = self.well.iter().filter(|(_, it)| it.leader != own);
+        follow.count() >= needed
+    }
+
+    /// The one whose log is furthest: its ID and its name.
+    pub fn furthest(&self) -> Option<(u64, &str)> {
+        let furthest = self.well.iter().max_by_key(|(_, it)| it.index);
+        furthest.map(|(name, it)| (it.id, name.as_str()))
+    }
+
+    /// What is waited for while they are too few.
+    pub fn lack(&self, view: &View, needed: usize) -> String {
+        let (well, others) = (self.well.len(), view.others.len());
+        format!(
+            "a quorum without {}: {needed} of the {others} others must be well, and {well} {}: {}",
+            view.name,
+            if well == 1 { "is" } else { "are" },
+            self.ill.join("; ")
+        )
+    }
+}
+
+fn count(view: &View) -> u32 {
+    u32::try_from(view.others.len()).unwrap_or(u32::MAX).max(1)
+}
+
+/// A member's name and status, or why it is not well, with the word of what does not pass.
+fn look(
+    gateway: &Gateway<'_>,
+    member: &Member,
+) -> Result<(String, Status), (String, Option<Word>)> {
+    let passing = |cause: String| Err((cause, None));
+    let name = match member.name.as_str() {
+        "" => return passing(format!("{:x} was added and has never started", member.id)),
+        name => name.to_owned(),
+    };
+    if member.urls.is_empty() {
+        return passing(format!("{name} has told no address for clients"));
+    }
+    if gateway.session.endpoints().is_empty() {
+        return passing(format!(
+            "{name} has told only addresses without TLS, which `url` has, so that it is not asked"
+        ));
+    }
+    let status = status(gateway).map_err(|failure| {
+        let stays = !failure.passing && matches!(failure.word, Word::Status | Word::Tls);
+        let word = stays.then_some(failure.word);
+        (format!("{name} does not answer ({failure})"), word)
+    })?;
+    if status.id != member.id {
+        // The default of --advertise-client-urls, http://localhost:2379, is this machine's own.
+        let urls: Vec<_> = member.urls.iter().map(ToString::to_string).collect();
+        return passing(format!(
+            "{name} has told the address {}, at which another member answers (--advertise-client-urls)",
+            urls.join(", ")
+        ));
+    }
+    if status.leader == 0 {
+        return passing(format!("{name} follows no leader"));
+    }
+    Ok((name, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_of_all_is_enough_and_of_two_the_other_one() {
+        for (voters, enough_of_others) in [(3, 2), (4, 3), (5, 3), (6, 4), (7, 4)] {
+            for comes_back in [true, false] {
+                assert_eq!(enough(voters, comes_back), Ok(enough_of_others), "{voters}");
+            }
+        }
+        assert_eq!(enough(2, false), Ok(1));
+        assert!(enough(2, true).is_err());
+        assert!(enough(1, false).is_err() && enough(1, true).is_err());
+    }
+
+    fn status(id: u64, leader: u64, index: i64) -> (String, Status) {
+        (format!("n{id}"), Status { id, leader, index })
+    }
+
+    #[test]
+    fn who_is_far_behind_is_not_well_and_the_furthest_leads() {
+        let mut others = Others {
+            well: vec![status(1, 9, 5000), status(2, 9, 4500), status(3, 9, 12)],
+            ill: Vec::new(),
+            hopeless: 0,
+            word: None,
+        };
+        others.part(4900);
+        assert_eq!(others.well(), 2);
+        assert_eq!(others.ill, ["n3 is behind (12 of 5000 entries)"]);
+        assert_eq!(others.furthest(), Some((1, "n1")));
+        assert!(!others.agree_without(9, 1) && others.agree_without(8, 2));
+    }
+}

@@ -1,0 +1,187 @@
+//! A graceful shutdown of the member, and how the others are seen to have taken over.
+
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::rest::{Account, CLUSTER_WRITE, EVERY, Rest};
+use super::{Hazelcast, is_gone};
+use crate::model::error::{Failure, Word};
+use crate::step::Effect;
+use crate::sys::http::Endpoint;
+
+/// Between the two looks that must both find the cluster safe.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// For how many looks a member may seem untouched after a request whose answer is missing.
+const UNTOUCHED: u32 = 10;
+
+/// A member that leaves, and those that it leaves.
+#[derive(Clone, Debug)]
+pub(super) struct Departure {
+    own: String,
+    others: Vec<Endpoint>,
+    /// How many there are, and how many of them hold data.
+    counts: (usize, usize),
+    /// Whether it was this run that asked it to.
+    is_asked: bool,
+}
+
+impl Hazelcast {
+    /// Shuts the member down once the cluster is safe, and sees that the cluster has got over it.
+    pub(super) fn leave(&self, rest: &Rest<'_, '_>) -> Result<Effect, Failure> {
+        let account = self.account(rest.scope.facts)?;
+        let known = self.departure().clone();
+        let leaves = match known {
+            None => {
+                let health = self.wait(rest, true)?;
+                self.meet(rest)?;
+                health.is_leaving()
+            }
+            // An attempt before this one knew it; what became of its request is seen now.
+            Some(_) => match self.wait(rest, true) {
+                Ok(health) => health.is_leaving(),
+                Err(failure) if is_gone(&failure) => true,
+                Err(failure) => return Err(failure),
+            },
+        };
+        if !leaves {
+            self.ask(rest, &account)?;
+        }
+        see_it_go(rest, &account)?;
+        self.see_the_others(rest, &account)?;
+        let is_asked = self.departure().as_ref().is_some_and(|it| it.is_asked);
+        Ok(if is_asked {
+            Effect::Done
+        } else {
+            Effect::AlreadyDone
+        })
+    }
+
+    fn departure(&self) -> MutexGuard<'_, Option<Departure>> {
+        self.departure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns from the member who the others are, while it can be asked.
+    fn meet(&self, rest: &Rest<'_, '_>) -> Result<(), Failure> {
+        let roster = rest.roster()?;
+        let own = rest.session.endpoint();
+        *self.departure() = Some(Departure {
+            own: roster.own().to_owned(),
+            others: own.map_or_else(Vec::new, |own| roster.others(own)),
+            counts: roster.count_of_others(),
+            is_asked: false,
+        });
+        Ok(())
+    }
+
+    fn ask(&self, rest: &Rest<'_, '_>, account: &Account) -> Result<(), Failure> {
+        if let Some(departure) = self.departure().as_mut() {
+            departure.is_asked = true;
+        }
+        let failure = match rest.shut_down(account) {
+            Ok(()) => return Ok(()),
+            Err(failure) if failure.word == Word::Unreachable => failure,
+            Err(failure) => return Err(failure),
+        };
+        // Either the member has begun and had no time for an answer, or it takes no such request.
+        for _ in 0..UNTOUCHED {
+            let begun = Instant::now();
+            match rest.health() {
+                Ok((health, _)) if !health.is_leaving() => {
+                    let what = format!("cluster {}: the member's shutdown", account.name);
+                    rest.pause(begun, EVERY, &what)?;
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(CLUSTER_WRITE.is_off(&failure.noun))
+    }
+
+    /// Waits until another member does not list this one any more, and is safe, twice in a row.
+    fn see_the_others(&self, rest: &Rest<'_, '_>, account: &Account) -> Result<(), Failure> {
+        let Some(Departure {
+            own,
+            others,
+            counts: (count, holding),
+            ..
+        }) = self.departure().clone()
+        else {
+            return Ok(());
+        };
+        if holding == 0 {
+            let what = if count == 0 { "" } else { " that holds data" };
+            let remark = format!(
+                "it was the last member{what} of the cluster {}: nobody has its data now",
+                account.name
+            );
+            rest.scope.voice.remark(&remark);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let mut elsewhere = Rest {
+            session: rest.session.elsewhere(others),
+            scope: rest.scope,
+        };
+        let mut safe_before = false;
+        loop {
+            let begun = Instant::now();
+            let seen = look(&mut elsewhere, &own);
+            let (every, what) = match seen {
+                Ok(None) if safe_before => return Ok(()),
+                Ok(None) => (AGAIN, "safe, seen once".to_owned()),
+                Ok(Some(ref what)) => (EVERY, what.clone()),
+                // The member is down, which another attempt could not change: what passes is waited for here.
+                Err(ref failure) if failure.passing => (EVERY, failure.to_string()),
+                Err(failure) => return Err(unseen(failure)),
+            };
+            safe_before = matches!(seen, Ok(None));
+            let what = format!("cluster {} without this member: {what}", account.name);
+            if let Err(late) = elsewhere.pause(begun, every, &what) {
+                return Err(unseen(seen.err().unwrap_or(late)));
+            }
+        }
+    }
+}
+
+/// What the others have to do yet, and `None` when they have done with the member. The one that has answered is asked
+/// first from now on.
+fn look(elsewhere: &mut Rest<'_, '_>, own: &str) -> Result<Option<String>, Failure> {
+    let (health, answer) = elsewhere.health()?;
+    let mut others = elsewhere.session.endpoints().to_vec();
+    let answered = |it: &Endpoint| it.join("/hazelcast/health").to_string() == answer.url;
+    if let Some(at) = others.iter().position(answered).filter(|at| *at > 0) {
+        others[..=at].rotate_right(1);
+        elsewhere.session = elsewhere.session.elsewhere(others);
+    }
+    // The list is asked for only where it matters: a look costs one request as a rule.
+    if !health.is_safe() {
+        return Ok(Some(health.told()));
+    }
+    let is_listed = elsewhere.roster()?.has(own);
+    Ok(is_listed.then(|| format!("{}, and this one is still one of them", health.told())))
+}
+
+fn unseen(failure: Failure) -> Failure {
+    let cause = format!(
+        "the member was shut down, but whether the others have its data could not be seen: {}",
+        failure.cause
+    );
+    Failure { cause, ..failure }
+}
+
+/// Waits until the member does not answer any more. The process that it lives in may go on.
+fn see_it_go(rest: &Rest<'_, '_>, account: &Account) -> Result<(), Failure> {
+    loop {
+        let begun = Instant::now();
+        let what = match rest.health() {
+            Ok((health, _)) => format!("{}, {}", super::word(&health.node_state), health.told()),
+            Err(failure) if is_gone(&failure) => return Ok(()),
+            Err(failure) => failure.to_string(),
+        };
+        let what = format!("cluster {}: the member's shutdown: {what}", account.name);
+        rest.pause(begun, EVERY, &what)?;
+    }
+}

@@ -1,0 +1,215 @@
+//! `hazelcast`: waits until the cluster has the member's data elsewhere, and shuts it down gracefully if wanted.
+
+mod departure;
+mod health;
+mod rest;
+mod roster;
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use crate::clients::http::{Peer, excerpt};
+use crate::config::facts::Facts;
+use crate::config::section::{Field, Secrecy, Section, plain};
+use crate::model::error::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::http::closings;
+
+use departure::Departure;
+use health::Health;
+use rest::{Account, EVERY, Rest};
+
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Peer`], without `user`
+/// - `url` (URLs; required): the member's REST API; without `shutdown` it may be a list of members, of which one that
+///   answers is enough
+/// - `shutdown` (boolean; default false): whether the member is shut down gracefully once the cluster is safe, which is
+///   verified on another member
+/// - `cluster-name` (string; default "dev"): what the cluster calls itself; where Hazelcast's security is on, its
+///   user's name
+/// - `password` (string; default none; only with `shutdown`): looked at only where Hazelcast's security is on; a
+///   secret, best as `${credential:NAME}`
+///
+/// Source: `HttpGetCommandProcessor` and `HttpPostCommandProcessor` of Hazelcast, and what 3.12.13 and 5.5.0 answer;
+/// before 4.1 in text, since then in JSON.
+///
+/// It asks `GET /hazelcast/health` and waits until the cluster is safe with nothing left to migrate: the same word as
+/// that of `/hazelcast/health/cluster-safe`, in one answer with what else is waited for. To shut down it asks who else
+/// is there (`GET /hazelcast/rest/cluster`), then `POST …/memberShutdown` with name and password, which answers success
+/// before anything has begun. Left: the member refuses connections, and another member does not list it any more and is
+/// safe, twice in a row. Already gone: the same without a request, which only a run can say that has seen the member;
+/// one that refuses connections from the beginning may as well have crashed, and is unreachable. Refused: 403, on 3.x a
+/// 200 with `forbidden`, and a connection that is closed without an answer, which is how a part of the API is off.
+pub const MEMBER: Member = Member {
+    name: "hazelcast",
+    read,
+    undo: None,
+};
+
+const DEFAULT_NAME: &str = "dev";
+
+struct Hazelcast {
+    peer: Peer,
+    name: Option<Field<String>>,
+    password: Option<Field<String>>,
+    shutdown: bool,
+    /// Who leaves whom, once it is known: the member takes the list with it, and there may be another attempt.
+    departure: Mutex<Option<Departure>>,
+}
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let peer = Peer::read_without_account(section);
+    let shutdown = section.boolean("shutdown").unwrap_or(false);
+    let name = section.text("cluster-name", name, Secrecy::Public);
+    let password = section.text("password", plain, Secrecy::Secret);
+    if section.has("password") && !shutdown {
+        let message = "means something only beside `shutdown = true`";
+        section.problem("password", message);
+    }
+    let peer = peer?;
+    let ties = peer.ties();
+    if shutdown && ties.peers.len() > 1 {
+        let message = "with `shutdown = true` it is the one member that is shut down; it tells itself who the others are";
+        section.problem("url", message);
+    }
+    let membership = Hazelcast {
+        peer,
+        name,
+        password,
+        shutdown,
+        departure: Mutex::default(),
+    };
+    Some(Blueprint {
+        ties,
+        may_stop: shutdown,
+        ..Blueprint::new(membership, Pace::Polled)
+    })
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a cluster's name is not empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A word of a peer's, fit to be shown.
+fn word(text: &str) -> String {
+    excerpt(text.as_bytes())
+}
+
+/// Whether nobody listens at a member's address any more.
+fn is_gone(failure: &Failure) -> bool {
+    failure.word == Word::Unreachable && closings(failure) == 0
+}
+
+/// A member that is down is no proof that the cluster got over it.
+fn unknown(failure: Failure) -> Failure {
+    if !is_gone(&failure) {
+        return failure;
+    }
+    let cause = format!(
+        "{}; whether a member that is down has left its data to others, only the others could tell",
+        failure.cause
+    );
+    Failure { cause, ..failure }
+}
+
+impl Hazelcast {
+    fn name(&self, facts: &Facts) -> Result<String, Failure> {
+        match &self.name {
+            Some(name) => name.get(facts),
+            None => Ok(DEFAULT_NAME.to_owned()),
+        }
+    }
+
+    fn account(&self, facts: &Facts) -> Result<Account, Failure> {
+        let name = self.name(facts)?;
+        let password = match &self.password {
+            Some(password) => password.get(facts)?,
+            None => String::new(),
+        };
+        Ok(Account::new(name, &password))
+    }
+
+    /// Waits until the member says that the cluster is safe; with `leaving`, also until the member is on its way out
+    /// already, by somebody else's request.
+    fn wait(&self, rest: &Rest<'_, '_>, leaving: bool) -> Result<Health, Failure> {
+        let name = self.name(rest.scope.facts)?;
+        loop {
+            let begun = Instant::now();
+            let (health, _) = rest.health().map_err(unknown)?;
+            let ready = if leaving {
+                health.may_leave()
+            } else {
+                health.is_safe()
+            };
+            if ready || leaving && health.is_leaving() {
+                return Ok(health);
+            }
+            let what = format!("cluster {name}: {}", health.told());
+            rest.pause(begun, EVERY, &what)?;
+        }
+    }
+
+    fn rehearse_shutdown(&self, rest: &Rest<'_, '_>) -> Result<String, Failure> {
+        let account = self.account(rest.scope.facts)?;
+        rest.check(&account)?;
+        rest.check_writing()?;
+        let roster = rest.roster()?;
+        let own = rest.session.endpoint().cloned();
+        let others = own.map_or_else(Vec::new, |own| roster.others(&own));
+        let named = format!("`{}` may shut it down", account.name);
+        let named = match roster.count_of_others() {
+            (0, _) => return Ok(format!("{named}; it is the last member")),
+            (_, 0) => format!("{named}; it is the last member that holds data"),
+            _ => named,
+        };
+        let elsewhere = Rest {
+            session: rest.session.elsewhere(others),
+            scope: rest.scope,
+        };
+        let asked = elsewhere.health().and_then(|(_, answer)| {
+            elsewhere.roster()?;
+            Ok(answer)
+        });
+        match asked {
+            Ok(answer) => Ok(format!("{named}; {} would be asked after it", answer.url)),
+            Err(failure) => {
+                let cause = format!("no other member could be asked after a shutdown: {failure}");
+                let noun = rest.session.endpoint().map(ToString::to_string);
+                Err(Failure::new(failure.word, noun.unwrap_or_default(), cause)
+                    .passing(failure.passing))
+            }
+        }
+    }
+}
+
+impl Action for Hazelcast {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let session = self.peer.open(scope)?;
+        let rest = Rest { session, scope };
+        if self.shutdown {
+            return self.leave(&rest);
+        }
+        self.wait(&rest, false).map(|_| Effect::Done)
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let session = self.peer.open(scope)?;
+        let rest = Rest { session, scope };
+        let (health, answer) = rest.health()?;
+        let told = health.told();
+        let waited_for = if health.is_safe() {
+            ""
+        } else {
+            ": would be waited for"
+        };
+        let seen = format!("GET {}: {told}{waited_for}", answer.url);
+        if !self.shutdown {
+            return Ok(seen);
+        }
+        Ok(format!("{seen}; {}", self.rehearse_shutdown(&rest)?))
+    }
+}

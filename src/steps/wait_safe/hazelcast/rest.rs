@@ -1,0 +1,229 @@
+//! The requests of Hazelcast's REST API, and what its ways to say no mean.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::health::Health;
+use super::roster::Roster;
+use crate::clients::http::{Session, excerpt, unexpected};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::model::secrets;
+use crate::step::Scope;
+use crate::sys::cancel::Waited;
+use crate::sys::http::{Answer, Request, closings, encoded};
+
+/// Between two looks.
+pub(super) const EVERY: Duration = Duration::from_millis(200);
+
+/// How often a connection must be closed without an answer until it is taken for a refusal: a member that starts or
+/// ends does so too, for a moment.
+const CLOSINGS: usize = 3;
+
+const MANAGEMENT: &str = "/hazelcast/rest/management/cluster";
+
+/// A group of endpoints that Hazelcast lets in, or does not.
+pub(super) struct Group {
+    name: &'static str,
+    /// What 3.x has in its place.
+    property: &'static str,
+}
+
+pub(super) const HEALTH_CHECK: Group = Group {
+    name: "HEALTH_CHECK",
+    property: "hazelcast.http.healthcheck.enabled",
+};
+pub(super) const CLUSTER_READ: Group = Group {
+    name: "CLUSTER_READ",
+    property: "hazelcast.rest.enabled",
+};
+pub(super) const CLUSTER_WRITE: Group = Group {
+    name: "CLUSTER_WRITE",
+    property: "hazelcast.rest.enabled",
+};
+
+impl Group {
+    /// The failure that a closed connection is: Hazelcast has no other way to say that REST, or this part of it, is off.
+    pub(super) fn is_off(&self, noun: &str) -> Failure {
+        let Group { name, property } = self;
+        let cause = format!(
+            "closes the connection without an answer, as Hazelcast does where this part of its REST API is off: turn on \
+             the endpoint group {name} of `rest-api` (before 4.0 also the property {property}=true)"
+        );
+        Failure::new(Word::Refused, noun, cause)
+    }
+}
+
+/// What the cluster calls itself, and a password.
+pub(super) struct Account {
+    pub(super) name: String,
+    /// Both as they are sent, encoded once and, where that matters, twice.
+    forms: Vec<String>,
+}
+
+impl Account {
+    /// 3.12 decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
+    pub(super) fn new(name: String, password: &str) -> Account {
+        let once = |text: &str| encoded(text);
+        let twice = |text: &str| encoded(&encoded(text));
+        let form = |encode: &dyn Fn(&str) -> String| {
+            let password = encode(password);
+            if !password.is_empty() {
+                secrets::hide(&password);
+            }
+            format!("{}&{password}", encode(&name))
+        };
+        let mut forms = vec![form(&once)];
+        if name.contains(['+', '%']) || password.contains(['+', '%']) {
+            forms.push(form(&twice));
+        }
+        Account { name, forms }
+    }
+}
+
+/// A member, or several of one cluster, asked in turn.
+pub(super) struct Rest<'a, 'b> {
+    pub(super) session: Session<'a>,
+    pub(super) scope: &'b Scope<'a>,
+}
+
+impl<'a> Rest<'a, '_> {
+    /// How the cluster is, as the member sees it.
+    pub(super) fn health(&self) -> Result<(Health, Answer), Failure> {
+        let answer = self.get("/hazelcast/health", &HEALTH_CHECK)?;
+        Ok((Health::read(&answer)?, answer))
+    }
+
+    /// Who is in the cluster.
+    pub(super) fn roster(&self) -> Result<Roster, Failure> {
+        Roster::read(&self.get("/hazelcast/rest/cluster", &CLUSTER_READ)?)
+    }
+
+    fn get(&self, path: &str, group: &Group) -> Result<Answer, Failure> {
+        let answer = self.ask(&Request::get(path), group)?;
+        if answer.status == 200 {
+            Ok(answer)
+        } else {
+            Err(unexpected(&answer))
+        }
+    }
+
+    /// Any answer. One that is asked again must change nothing.
+    fn ask(&self, request: &Request, group: &Group) -> Result<Answer, Failure> {
+        let mut closed = 0;
+        loop {
+            let sent = self
+                .session
+                .send_until(request, self.scope.request(), |it| it.status == 200);
+            match sent {
+                Err(failure) if closings(&failure) == self.session.endpoints().len() => {
+                    closed += 1;
+                    if closed == CLOSINGS {
+                        return Err(group.is_off(&failure.noun));
+                    }
+                    if self.scope.cancel.sleep(EVERY) == Waited::Cancelled
+                        || self.scope.deadline.left().is_none()
+                    {
+                        return Err(failure);
+                    }
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Asks the member to shut itself down gracefully. It answers before it begins.
+    pub(super) fn shut_down(&self, account: &Account) -> Result<(), Failure> {
+        grant("memberShutdown", account, |request| {
+            self.session.send(request, self.scope.request())
+        })
+    }
+
+    /// Whether the account is the cluster's, asked with what needs one and only reads.
+    pub(super) fn check(&self, account: &Account) -> Result<(), Failure> {
+        grant("state", account, |request| self.ask(request, &CLUSTER_READ))
+    }
+
+    /// Whether a member can be shut down here at all: a path is let through or not by its group, and a GET of this one
+    /// is none that Hazelcast knows.
+    pub(super) fn check_writing(&self) -> Result<(), Failure> {
+        let request = Request::get(format!("{MANAGEMENT}/memberShutdown"));
+        match self.ask(&request, &CLUSTER_WRITE)? {
+            answer if answer.status == 404 => Ok(()),
+            answer => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Says what is waited for, and waits for the next look, `every` after the one that began at `begun`.
+    pub(super) fn pause(&self, begun: Instant, every: Duration, what: &str) -> Result<(), Failure> {
+        let scope = self.scope;
+        scope.voice.waiting(what);
+        let next = Deadline::at(begun + every, Reason::Attempt).earlier(scope.deadline);
+        let waited = scope.cancel.sleep_until(next);
+        if waited == Waited::Cancelled || scope.deadline.left().is_none() {
+            let noun = self.session.endpoint().map(ToString::to_string);
+            let cause = format!("still waiting for {what}");
+            return Err(Failure::new(
+                Word::TimedOut,
+                noun.unwrap_or_default(),
+                cause,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Sends what needs an account.
+fn grant(
+    action: &str,
+    account: &Account,
+    send: impl Fn(&Request) -> Result<Answer, Failure>,
+) -> Result<(), Failure> {
+    let form = "application/x-www-form-urlencoded".to_owned();
+    let mut request = Request {
+        method: "POST".to_owned(),
+        path: format!("{MANAGEMENT}/{action}"),
+        headers: vec![("Content-Type".to_owned(), form)],
+        body: None,
+    };
+    let mut granted = Ok(());
+    for form in &account.forms {
+        request.body = Some(form.clone().into_bytes());
+        granted = judge(&send(&request)?, account);
+        match &granted {
+            Err(failure) if failure.word == Word::Refused => {}
+            _ => break,
+        }
+    }
+    granted
+}
+
+/// Since 4.0 a refusal is a 403; before it is a 200 that says so inside.
+fn judge(answer: &Answer, account: &Account) -> Result<(), Failure> {
+    let refused = || {
+        let cause = format!(
+            "the name `{}` and the password are not those of the cluster: {}",
+            account.name,
+            excerpt(&answer.body)
+        );
+        Err(Failure::new(Word::Refused, answer.url.clone(), cause))
+    };
+    match answer.status {
+        200 => {}
+        401 | 403 => return refused(),
+        _ => return Err(unexpected(answer)),
+    }
+    let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match said.get("status").and_then(Value::as_str) {
+        Some("success") => Ok(()),
+        Some("forbidden") => refused(),
+        _ => {
+            let cause = format!(
+                "answered neither success nor a refusal: {}",
+                excerpt(&answer.body)
+            );
+            Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `wait-safe`: waits until the cluster can do without this member.
+
+mod elasticsearch;
+mod etcd;
+mod hazelcast;
+mod opensearch;
+mod rabbitmq;
+
+use crate::config::section::Section;
+use crate::model::intent::Chain;
+use crate::step::{self, Action, Blueprint, Kind, Member};
+
+/// The clusters that a member can leave safely. An attempt waits until the cluster is safe without this member, and does what
+/// the protocol has for it to become so: moving data or leadership away, say. A rehearsal does not fail because the cluster
+/// is not safe at the moment: that is what is waited for.
+pub const CLUSTERS: &[Member] = &[
+    elasticsearch::MEMBER,
+    etcd::MEMBER,
+    hazelcast::MEMBER,
+    opensearch::MEMBER,
+    rabbitmq::MEMBER,
+];
+
+/// The kind's entry in the table. Its keys:
+///
+/// - `cluster` (cluster; required): what must be safe, and so which other keys the step has
+pub const KIND: Kind = Kind {
+    name: "wait-safe",
+    read,
+    undo: Some(undo),
+};
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    Member::read(section, "cluster", "cluster", CLUSTERS)
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let members = CLUSTERS.iter().map(|it| (it.name, it.undo));
+    step::undo_of_member("cluster", members, chain)
+}

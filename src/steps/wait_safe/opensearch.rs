@@ -1,0 +1,76 @@
+//! `opensearch`: excludes this node from allocation, and waits until no shard is left on it.
+
+use crate::clients::search::{self, Readmission, Target};
+use crate::config::section::{Section, read_kept};
+use crate::model::error::Failure;
+use crate::model::intent::Chain;
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+
+/// The cluster's word.
+const NAME: &str = "opensearch";
+
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Target`]
+///
+/// Source: OpenSearch's documentation, "Cluster settings", "Cluster allocation explain"; OpenSearch 2.19. It asks
+///
+/// - GET `/_nodes/_all/http`: whether the cluster knows the node. One that it does not know has left where one of the
+///   addresses does not answer, and is a mistake (`config`) where all do.
+/// - GET and PUT `/_cluster/settings`: adds the node's name to `cluster.routing.allocation.exclude._name`, one comma list
+///   for the whole cluster, which is read again each second, since others write it too. 200 says nothing of shards.
+/// - GET `/_cluster/state/routing_nodes`: what is on the node. Done is it when that is nothing.
+/// - POST `/_cluster/allocation/explain`: why a shard stays. One of which every other node has a copy never leaves: refused.
+///   So is the last node that can hold data, unless nothing is on it.
+///
+/// On a machine that comes back nothing is excluded, and nothing is moved:
+///
+/// - GET `/_cluster/health`: done is it when that is good enough (the key `health`).
+/// - GET `/_cluster/state/routing_nodes`: whether other nodes have the shards of this one, where that matters.
+///
+/// The exclusion sticks: its undo takes the name out of the list, and leaves the other names in it.
+pub const MEMBER: Member = Member {
+    name: NAME,
+    read,
+    undo: Some(undo),
+};
+
+struct OpenSearch(Target);
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let target = Target::read(section)?;
+    target.warn_of_secrets(section);
+    let ties = target.ties();
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(OpenSearch(target), Pace::Polled)
+    })
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    Ok(Box::new(Readmission(read_kept(
+        &chain.last().what,
+        Target::read,
+    )?)))
+}
+
+impl Action for OpenSearch {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let line = self.0.open(scope)?;
+        match line.find()? {
+            // Nothing is moved for a node that comes back: the cluster must bear it that it is away.
+            Some((node, _)) if scope.facts.comes_back().is_possible() => {
+                line.wait_for_health(&node)?;
+                Ok(Effect::Done)
+            }
+            Some((node, others)) => {
+                search::leave(&line, NAME, &self.0.keep(scope.facts)?, &node, &others)
+            }
+            None => Ok(Effect::AlreadyDone),
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        search::rehearse(&self.0.open(scope)?)
+    }
+}

@@ -1,0 +1,223 @@
+//! `rabbitmq`: waits until no queue would lose its quorum, or its last synchronised mirror, without this node.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::clients::http::{Peer, Session, cut, excerpt, unexpected};
+use crate::config::section::Section;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{Failure, Word};
+use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::sys::cancel::Waited;
+use crate::sys::http::{Answer, Request};
+
+/// The cluster's entry in the table. Its keys:
+///
+/// - those of every [`Peer`]
+/// - `url` (URL; required): the management interface of this node, and one address alone: the node that answers there
+///   is asked about itself
+///
+/// Source: RabbitMQ's "HTTP API Reference", Health Checks, and `rabbit_mgmt_wm_health_check_node_is_quorum_critical.erl`;
+/// RabbitMQ 3.8.10 and later. It asks
+///
+/// - GET `/api/health/checks/node-is-quorum-critical`: 200 `{"status":"ok"}` is what is waited for; 503
+///   `{"status":"failed","reason":…,"queues":[…]}` names the queues that would lose their quorum. 404: no such interface.
+/// - GET `/api/health/checks/node-is-mirror-sync-critical`: the same of classic queues with mirrors, which RabbitMQ 4 has no
+///   more; 404 is nothing to wait for there.
+///
+/// Done is it when both said so one after the other. A cluster of one node is done, with a remark. 401: refused.
+///
+/// Nothing sticks.
+pub const MEMBER: Member = Member {
+    name: "rabbitmq",
+    read,
+    undo: None,
+};
+
+const QUORUM: &str = "/api/health/checks/node-is-quorum-critical";
+const MIRRORS: &str = "/api/health/checks/node-is-mirror-sync-critical";
+
+/// How often the node is asked.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// How many queues are named.
+const SHOWN: usize = 3;
+
+struct RabbitMq(Peer);
+
+fn read(section: &Section<'_>) -> Option<Blueprint> {
+    let peer = Peer::read(section)?;
+    let ties = peer.ties();
+    if ties.peers.len() > 1 {
+        let message = "is this node's own address, and no list: the node that answers there is asked about itself";
+        section.problem("url", message);
+    }
+    Some(Blueprint {
+        ties,
+        ..Blueprint::new(RabbitMq(peer), Pace::Polled)
+    })
+}
+
+/// What a health check says.
+enum Health {
+    /// It can be done without; why, where it says that.
+    Good(Option<String>),
+    /// It cannot, and why.
+    Critical(String),
+}
+
+fn check(session: &Session<'_>, path: &str, scope: &Scope<'_>) -> Result<Health, Failure> {
+    let answer = session.send(&Request::get(path), scope.request())?;
+    if answer.truncated {
+        return match (answer.status, critical_cut(&answer.body)) {
+            (503, Some(seen)) => Ok(Health::Critical(seen)),
+            _ => Err(cut(&answer).unwrap_or_else(|| unexpected(&answer))),
+        };
+    }
+    let document = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+    let reason = document["reason"].as_str();
+    match (answer.status, document["status"].as_str()) {
+        (200, Some("ok")) => Ok(Health::Good(reason.map(str::to_owned))),
+        (503, Some("failed")) => Ok(Health::Critical(critical(&document))),
+        (404, _) if path == MIRRORS => Ok(Health::Good(None)),
+        (404, _) => Err(no_interface(&answer)),
+        (200..=299, _) => {
+            let cause = "the answer is not that of a health check";
+            Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+        }
+        _ => Err(unexpected(&answer)),
+    }
+}
+
+fn no_interface(answer: &Answer) -> Failure {
+    let cause = "status 404: there is no management interface of RabbitMQ 3.8.10 or later";
+    Failure::new(Word::Status, &answer.url, cause)
+}
+
+/// The same, of an answer that was cut in the middle of its list; `None` where it lists no queues.
+fn critical_cut(body: &[u8]) -> Option<String> {
+    const KEY: &str = "\"readable_name\":";
+    let text = String::from_utf8_lossy(body);
+    let beginning = text.trim_start();
+    if !beginning.starts_with('{') {
+        return None;
+    }
+    let names: Vec<String> = text
+        .split(KEY)
+        .skip(1)
+        .filter_map(|rest| {
+            serde_json::Deserializer::from_str(rest)
+                .into_iter()
+                .next()?
+                .ok()
+        })
+        .collect();
+    let shown = names
+        .get(..names.len().min(SHOWN))
+        .unwrap_or_default()
+        .join(", ");
+    let more = names.len().checked_sub(SHOWN + 1)? + 1;
+    Some(excerpt(
+        format!("{shown} and more than {more} more (the answer was too long to be read whole)")
+            .as_bytes(),
+    ))
+}
+
+/// Which queues need the node: "queue 'q1' in vhost '/'".
+fn critical(document: &Value) -> String {
+    let reason = document["reason"].as_str().unwrap_or("it is critical");
+    let empty = Vec::new();
+    let queues = document["queues"].as_array().unwrap_or(&empty);
+    let name = |queue: &Value| {
+        let readable = queue["readable_name"].as_str().or(queue["name"].as_str());
+        readable.unwrap_or("a queue without a name").to_owned()
+    };
+    let names: Vec<String> = queues.iter().take(SHOWN).map(name).collect();
+    let more = match queues.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    excerpt(format!("{}{more} ({reason})", names.join(", ")).as_bytes())
+}
+
+impl Action for RabbitMq {
+    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+        let session = self.0.open(scope)?;
+        let mut what = String::new();
+        loop {
+            let mut waited = false;
+            for path in [QUORUM, MIRRORS] {
+                loop {
+                    let health = check(&session, path, scope)
+                        .map_err(|failure| scope.waited(&what, failure))?;
+                    let seen = match health {
+                        Health::Good(reason) => {
+                            if let Some(reason) = reason {
+                                scope.voice.remark(&excerpt(reason.as_bytes()));
+                            }
+                            break;
+                        }
+                        Health::Critical(seen) => seen,
+                    };
+                    waited = true;
+                    scope.voice.waiting(&seen);
+                    what = format!("the cluster needs this node: {seen}");
+                    let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
+                    let slept = scope.cancel.sleep_until(next);
+                    if slept == Waited::Cancelled || scope.deadline.left().is_none() {
+                        let address = session
+                            .endpoint()
+                            .map_or_else(String::new, ToString::to_string);
+                        return Err(Failure::new(Word::TimedOut, address, what));
+                    }
+                }
+            }
+            // What was good before the other one was waited for is asked again.
+            if !waited {
+                return Ok(Effect::Done);
+            }
+        }
+    }
+
+    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+        let session = self.0.open(scope)?;
+        let mut said = Vec::new();
+        for path in [QUORUM, MIRRORS] {
+            if let Health::Critical(seen) = check(&session, path, scope)? {
+                said.push(seen);
+            }
+        }
+        let address = session
+            .endpoint()
+            .map_or_else(String::new, ToString::to_string);
+        let state = match said.as_slice() {
+            [] => "the cluster can do without it".to_owned(),
+            said => format!(
+                "not safe at the moment: it would wait for {}",
+                said.join("; ")
+            ),
+        };
+        Ok(format!("node at {address}: may be asked; {state}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn queues_are_named_and_the_rest_is_counted() {
+        let queue = |name: &str| json!({"name": name, "readable_name": format!("queue '{name}' in vhost '/'"), "type": "quorum", "virtual_host": "/"});
+        let document =
+            json!({"status": "failed", "reason": "why", "queues": [queue("a"), queue("b")]});
+        assert_eq!(
+            critical(&document),
+            "queue 'a' in vhost '/', queue 'b' in vhost '/' (why)"
+        );
+        let many = json!({"queues": vec![json!({"name": "q"}); 5]});
+        assert_eq!(critical(&many), "q, q, q and 2 more (it is critical)");
+    }
+}

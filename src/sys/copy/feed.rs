@@ -1,0 +1,235 @@
+//! A file that is read by a thread of its own, which is left behind where the file's mount never answers.
+
+use std::fmt;
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use super::bandwidth::Pace;
+use super::directory_walk::open_source;
+use super::target::Fault;
+use super::{CHUNK, Listed};
+use crate::model::deadline::Deadline;
+use crate::sys::cancel::Cancel;
+use crate::sys::digest::{Sha256, hexadecimal};
+use crate::sys::threads;
+
+/// How many pieces are read before somebody takes them.
+const AHEAD: usize = 2;
+
+/// How often somebody who waits for a piece looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Why a file could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Why, in words.
+    pub cause: String,
+    /// Whether another attempt may succeed.
+    pub passing: bool,
+    /// Whether the file is not there any more, or is none that is copied.
+    pub is_gone: bool,
+}
+
+impl Unread {
+    fn of(fault: &Fault) -> Unread {
+        Unread {
+            cause: fault.to_string(),
+            passing: fault.passing(),
+            is_gone: fault.is_gone(),
+        }
+    }
+
+    fn passing(cause: impl Into<String>) -> Unread {
+        Unread {
+            cause: cause.into(),
+            passing: true,
+            is_gone: false,
+        }
+    }
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.cause)
+    }
+}
+
+/// A part of a file, to be read once.
+pub struct Feed<'a> {
+    pieces: Receiver<Result<Vec<u8>, Unread>>,
+    piece: Vec<u8>,
+    /// How much of `piece` was taken.
+    taken: usize,
+    /// How much of the part has not come yet.
+    left: u64,
+    digest: Sha256,
+    deadline: Deadline,
+    cancel: &'a Cancel,
+    pace: Option<&'a Pace>,
+    unread: Option<Unread>,
+}
+
+impl<'a> Feed<'a> {
+    /// Begins to read the bytes `part` of a file, at most as fast as `pace` says.
+    ///
+    /// # Errors
+    /// When the system has no thread left. Why the file cannot be read is told by what reads.
+    pub fn open(
+        file: &Listed,
+        part: Range<u64>,
+        (deadline, cancel): (Deadline, &'a Cancel),
+        pace: Option<&'a Pace>,
+    ) -> io::Result<Feed<'a>> {
+        let (sender, pieces) = sync_channel(AHEAD);
+        let (file, left) = (file.clone(), part.end.saturating_sub(part.start));
+        threads::start(move || -> threads::Next {
+            if let Err(fault) = read(&file, part, &sender) {
+                // Where nobody listens any more, nobody needs it.
+                let _ = sender.send(Err(Unread::of(&fault)));
+            }
+            Box::new(|| {})
+        })?;
+        Ok(Feed {
+            pieces,
+            piece: Vec::new(),
+            taken: 0,
+            left,
+            digest: Sha256::new(),
+            deadline,
+            cancel,
+            pace,
+            unread: None,
+        })
+    }
+
+    /// Why reading failed, if it did.
+    pub fn unread(&self) -> Option<&Unread> {
+        self.unread.as_ref()
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn all(&mut self) -> Result<Vec<u8>, Unread> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.left).unwrap_or_default());
+        let read = self.read_to_end(&mut bytes);
+        self.ended(read.map(|_| bytes))
+    }
+
+    /// Reads all of it for its digest, and adds it to that of a larger part.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn digest(&mut self, whole: Option<&mut Sha256>) -> Result<(), Unread> {
+        let read = io::copy(self, &mut Digested(whole));
+        self.ended(read.map(drop))
+    }
+
+    fn ended<T>(&self, read: io::Result<T>) -> Result<T, Unread> {
+        read.map_err(|error| {
+            let unread = self.unread.clone();
+            unread.unwrap_or_else(|| Unread::passing(error.to_string()))
+        })
+    }
+
+    /// The SHA-256 of what was read, in hexadecimal.
+    pub fn sha256(self) -> String {
+        hexadecimal(&self.digest.finish())
+    }
+
+    fn next(&mut self) -> Result<(), Unread> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(Unread::passing("told to stop"));
+            }
+            let Some(left) = self.deadline.left() else {
+                let noun = self.deadline.reason().noun();
+                return Err(Unread::passing(format!("was not read within the {noun}")));
+            };
+            match self.pieces.recv_timeout(left.min(LOOK)) {
+                Ok(piece) => {
+                    (self.piece, self.taken) = (piece?, 0);
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Unread::passing("the thread that read it has failed"));
+                }
+            }
+        }
+    }
+}
+
+/// Takes bytes for a digest, if there is one.
+struct Digested<'a>(Option<&'a mut Sha256>);
+
+impl Write for Digested<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(digest) = &mut self.0 {
+            digest.update(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Feed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.taken == self.piece.len()
+            && let Err(unread) = self.next()
+        {
+            let error = io::Error::other(unread.cause.clone());
+            self.unread = Some(unread);
+            return Err(error);
+        }
+        let new = &self.piece[self.taken..];
+        let length = new.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&new[..length]);
+        self.digest.update(&new[..length]);
+        self.taken += length;
+        self.left -= length as u64;
+        let due = self.pace.map_or(Duration::ZERO, |it| it.count(length));
+        if !due.is_zero() {
+            let end = Deadline::after(due, self.deadline.reason());
+            let _ = self.cancel.sleep_until(self.deadline.earlier(end));
+        }
+        Ok(length)
+    }
+}
+
+/// Reads the part and sends it in pieces, until nobody listens.
+fn read(
+    file: &Listed,
+    part: Range<u64>,
+    pieces: &SyncSender<Result<Vec<u8>, Unread>>,
+) -> Result<(), Fault> {
+    let source = file.source();
+    let directory = source.open_parent().map_err(Fault::of_source)?;
+    let name = source.name.file_name().unwrap_or_default();
+    let mut reading = open_source(&directory, name).map_err(Fault::of_source)?;
+    let from = SeekFrom::Start(part.start);
+    reading.seek(from).map_err(Fault::of_source)?;
+    let mut left = part.end.saturating_sub(part.start);
+    while left > 0 {
+        let length = (CHUNK as u64).min(left);
+        let mut piece = Vec::new();
+        let read = (&mut reading).take(length).read_to_end(&mut piece);
+        if (read.map_err(Fault::of_source)? as u64) < length {
+            return Err(Fault::Shrank);
+        }
+        left -= length;
+        if pieces.send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

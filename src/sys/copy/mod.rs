@@ -1,0 +1,211 @@
+//! Copying files to a directory, in a child process that can be killed: either side may be on a mount that never answers.
+//! For a copy to somewhere else the child lists the files.
+
+mod bandwidth;
+mod directory_walk;
+mod engine;
+mod feed;
+mod finding;
+mod glob;
+mod progress;
+mod target;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use bandwidth::Pace;
+pub use engine::serve;
+pub use feed::{Feed, Unread};
+pub use glob::Pattern;
+
+use super::cancel::Cancel;
+use super::probe::{Conversation, Trouble};
+use crate::model::deadline::Deadline;
+
+/// What the child is started with that copies; see [`serve`].
+pub const VERB: &str = "copy";
+
+/// How the names of files begin that are not whole yet.
+const PART: &str = ".farewell-part-";
+
+/// What is read and written at once.
+const CHUNK: usize = 128 << 10;
+
+/// What is to be copied, and where.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Order {
+    /// Absolute globs.
+    pub from: Vec<String>,
+    /// Globs on names of files and directories that are left out.
+    pub exclude: Vec<String>,
+    /// The directory; without one the files are listed.
+    pub to: Option<PathBuf>,
+    /// The most bytes a second.
+    pub rate: Option<u64>,
+    /// What earlier attempts have copied.
+    pub done: Vec<Version>,
+    /// What the names of files that are not whole yet have in them, and nobody else's have: see [`token`].
+    pub token: String,
+    /// The tokens of attempts that were cut short, whose unfinished files are removed.
+    pub cut: Vec<String>,
+    /// Whether files are only counted, and the directory is only looked at.
+    pub rehearses: bool,
+}
+
+/// One file as it was at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// Its device and inode.
+    pub inode: (u64, u64),
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was changed last, in seconds and nanoseconds.
+    pub changed: (i64, i64),
+}
+
+/// A file that was found.
+#[derive(Clone, Debug)]
+struct Source {
+    base: Arc<Path>,
+    name: Box<Path>,
+    size: u64,
+    inode: (u64, u64),
+    changed: (i64, i64),
+}
+
+impl Source {
+    fn version(&self) -> Version {
+        Version {
+            inode: self.inode,
+            size: self.size,
+            changed: self.changed,
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.base.join(&self.name)
+    }
+
+    fn listed(&self) -> Listed {
+        Listed {
+            base: self.base.as_os_str().to_owned(),
+            name: self.name.as_os_str().to_owned(),
+            version: self.version(),
+        }
+    }
+}
+
+/// A file that is to be copied, as it was when it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    base: OsString,
+    name: OsString,
+    /// Which version of the file it is, with its length.
+    pub version: Version,
+}
+
+impl Listed {
+    /// Its name at the target, with slashes in it where it is in directories.
+    pub fn name(&self) -> &OsStr {
+        &self.name
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        Path::new(&self.base).join(&self.name)
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            base: Path::new(&self.base).into(),
+            name: Path::new(&self.name).into(),
+            size: self.version.size,
+            inode: self.version.inode,
+            changed: self.version.changed,
+        }
+    }
+}
+
+/// What the copying process tells, in this order: what is left out and what was found, then each file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// Something is left out, and why.
+    Skipped(String),
+    /// Two files would have the same name.
+    Collision {
+        /// The name.
+        name: String,
+        /// The paths of the two.
+        paths: [String; 2],
+    },
+    /// All that there is to copy, without what earlier attempts have copied.
+    Found {
+        /// The number of files.
+        files: usize,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A file of those that were found, where they are listed.
+    Listed(Listed),
+    /// So many bytes have been written in this attempt.
+    Progress(u64),
+    /// A file stands under its name, and is what it was read as.
+    Copied {
+        /// The name, relative to the directory.
+        name: String,
+        /// The length of the copy.
+        bytes: u64,
+        /// The SHA-256 of it, in hexadecimal.
+        sha256: String,
+        /// Which version of the file it is.
+        version: Version,
+    },
+    /// A file, or the directory itself where there is no name, could not be copied.
+    Failed {
+        /// Its path.
+        path: String,
+        /// Why.
+        cause: String,
+        /// Whether another attempt may succeed.
+        passing: bool,
+    },
+    /// Everything was tried, and what was copied is on the disk.
+    Ended,
+}
+
+/// Copies, and gives `hear` what is told meanwhile.
+///
+/// # Errors
+/// When the process does not end in time or without its last word; see [`Trouble`].
+pub fn copy(
+    order: &Order,
+    deadline: Deadline,
+    cancel: &Cancel,
+    hear: &mut dyn FnMut(Told),
+) -> Result<(), Trouble> {
+    let order = serde_json::to_vec(order).map_err(io::Error::other)?;
+    let mut copying = Conversation::start(VERB, &order)?;
+    loop {
+        let line = copying.line(deadline, cancel)?;
+        match serde_json::from_slice(&line).map_err(io::Error::other)? {
+            Told::Ended => return Ok(()),
+            told => hear(told),
+        }
+    }
+}
+
+/// A name that no other attempt has, on this machine or another one that copies to the same directory.
+pub fn token() -> String {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    // Its keys are random.
+    let random = std::collections::hash_map::RandomState::new();
+    format!("{:016x}", random.build_hasher().finish())
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

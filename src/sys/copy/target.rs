@@ -1,0 +1,343 @@
+//! The directory that files are copied to: each is written under another name, flushed, read back and renamed.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fchmod, fstat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, syncfs, unlinkat};
+
+use super::directory_walk::{open_below, open_directory, open_source};
+use super::progress::Progress;
+use super::{CHUNK, Order, PART, Source};
+use crate::sys::digest::{Sha256, hexadecimal};
+
+/// Which bits of a mode are kept: a program of somebody else's must not become root's set-user-ID program.
+const MODE: u32 = 0o777;
+
+/// Why a file was not copied.
+pub(super) enum Fault {
+    /// It could not be read.
+    Source(io::Error),
+    /// It could not be written.
+    Target(io::Error),
+    /// What was written is something else than what was read.
+    Differs,
+    /// It became shorter while it was read.
+    Shrank,
+}
+
+impl Fault {
+    pub(super) fn of_source(error: io::Error) -> Fault {
+        Fault::Source(error)
+    }
+
+    /// Whether an error usually passes by itself.
+    pub(super) fn passes(error: &io::Error) -> bool {
+        let code = error.raw_os_error().map(Errno::from_raw);
+        matches!(
+            code,
+            Some(Errno::ESTALE | Errno::ETIMEDOUT | Errno::EAGAIN | Errno::EIO | Errno::EHOSTDOWN)
+        )
+    }
+
+    pub(super) fn passing(&self) -> bool {
+        match self {
+            Fault::Source(error) | Fault::Target(error) => Fault::passes(error),
+            Fault::Differs | Fault::Shrank => true,
+        }
+    }
+
+    /// Whether the next file would fare no better.
+    pub(super) fn ends(&self) -> bool {
+        let Fault::Target(error) = self else {
+            return false;
+        };
+        let is_of_name = matches!(
+            error.raw_os_error().map(Errno::from_raw),
+            Some(
+                Errno::ENAMETOOLONG
+                    | Errno::EISDIR
+                    | Errno::ENOTDIR
+                    | Errno::EILSEQ
+                    | Errno::EINVAL
+            )
+        );
+        !is_of_name
+    }
+
+    /// Whether the file is not there any more, or is none that is copied.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Fault::Source(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Source(error) => write!(out, "cannot be read: {error}"),
+            Fault::Target(error) => write!(out, "cannot be written: {error}"),
+            Fault::Differs => out.write_str("the copy, read back, differs from what was written"),
+            Fault::Shrank => out.write_str("became shorter while it was read"),
+        }
+    }
+}
+
+/// The length and the SHA-256 of a copy, or why there is none.
+pub(super) type Outcome = Result<(u64, String), Fault>;
+
+/// A file that is written and has no name yet.
+struct Pending {
+    source: Source,
+    directory: OwnedFd,
+    part: OsString,
+    file: File,
+    bytes: u64,
+    sha256: String,
+}
+
+/// The directory.
+pub(super) struct Target {
+    path: PathBuf,
+    directory: OwnedFd,
+    pending: Vec<Pending>,
+    token: String,
+    /// The tokens of attempts that were cut short, and the directories that were searched for what they have left.
+    cut: Vec<String>,
+    searched: HashSet<PathBuf>,
+    count: usize,
+    buffer: Vec<u8>,
+}
+
+impl Target {
+    /// Opens it; a rehearsal looks whether it can be written, too.
+    pub(super) fn open(path: &Path, order: &Order) -> io::Result<Target> {
+        let directory = open_directory(path)?;
+        if order.rehearses {
+            let change = AccessFlags::W_OK | AccessFlags::X_OK;
+            faccessat(&directory, ".", change, AtFlags::AT_EACCESS)?;
+        }
+        Ok(Target {
+            path: path.to_owned(),
+            directory,
+            pending: Vec::new(),
+            token: order.token.clone(),
+            cut: order.cut.clone(),
+            searched: HashSet::new(),
+            count: 0,
+            buffer: vec![0; CHUNK],
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its device and inode.
+    pub(super) fn inode(&self) -> io::Result<(u64, u64)> {
+        let state = fstat(&self.directory)?;
+        Ok((state.st_dev, state.st_ino))
+    }
+
+    /// How many files wait for their name.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Writes a file under another name. Returns its length.
+    pub(super) fn write(
+        &mut self,
+        source: &Source,
+        from: &OwnedFd,
+        progress: &mut Progress,
+    ) -> Result<u64, Fault> {
+        let name = source.name.file_name().unwrap_or_default();
+        let mut reading = open_source(from, name).map_err(Fault::Source)?;
+        let directory = self.parent(&source.name).map_err(Fault::Target)?;
+        self.search(source.name.parent().unwrap_or(Path::new("")), &directory);
+        self.count += 1;
+        let part = OsString::from(format!("{PART}{}-{}", self.token, self.count));
+        let file = create(&directory, &part).map_err(Fault::Target)?;
+        let copied = self.fill(&mut reading, &file, progress);
+        match copied {
+            Ok((bytes, sha256)) => {
+                self.pending.push(Pending {
+                    source: source.clone(),
+                    directory,
+                    part,
+                    file,
+                    bytes,
+                    sha256,
+                });
+                Ok(bytes)
+            }
+            Err(fault) => {
+                remove(&directory, &part);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Copies what the file has now; what is added meanwhile is another attempt's.
+    fn fill(
+        &mut self,
+        reading: &mut File,
+        mut file: &File,
+        progress: &mut Progress,
+    ) -> Result<(u64, String), Fault> {
+        let state = reading.metadata().map_err(Fault::Source)?;
+        let (mut left, mut digest) = (state.len(), Sha256::new());
+        while left > 0 {
+            let most = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let read = match reading.read(&mut self.buffer[..most]) {
+                Ok(0) => return Err(Fault::Shrank),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Fault::Source(error)),
+            };
+            digest.update(&self.buffer[..read]);
+            file.write_all(&self.buffer[..read])
+                .map_err(Fault::Target)?;
+            left -= read as u64;
+            progress.wrote(read);
+        }
+        let time = |seconds, nanos| TimeSpec::new(seconds, nanos);
+        let mode = Permissions::from_mode(state.mode() & MODE);
+        file.set_permissions(mode).map_err(Fault::Target)?;
+        let (read, changed) = (
+            time(state.atime(), state.atime_nsec()),
+            time(state.mtime(), state.mtime_nsec()),
+        );
+        // A file system that keeps no times has its own.
+        let _ = futimens(file, &read, &changed);
+        Ok((state.len(), hexadecimal(&digest.finish())))
+    }
+
+    /// Removes what attempts that were cut short have left in a directory.
+    fn search(&mut self, path: &Path, directory: &OwnedFd) {
+        if self.cut.is_empty() || self.searched.contains(path) {
+            return;
+        }
+        self.searched.insert(path.to_owned());
+        let begins: Vec<String> = (self.cut.iter())
+            .map(|token| format!("{PART}{token}-"))
+            .collect();
+        let listed = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        for entry in fs::read_dir(listed).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let bytes = name.as_bytes();
+            if begins.iter().any(|it| bytes.starts_with(it.as_bytes())) {
+                remove(directory, &name);
+            }
+        }
+    }
+
+    /// The directory of a name, made where it is missing.
+    fn parent(&self, name: &Path) -> io::Result<OwnedFd> {
+        let mut directory = self.directory.try_clone()?;
+        let mode = Mode::from_bits_truncate(0o755);
+        for name in name.parent().into_iter().flatten() {
+            directory = match open_below(directory.as_fd(), name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match mkdirat(&directory, name, mode) {
+                        Ok(()) => {
+                            let made = open_below(directory.as_fd(), name)?;
+                            // Whatever the umask is. Where a file system has no modes, it is there all the same.
+                            let _ = fchmod(&made, mode);
+                            made
+                        }
+                        Err(Errno::EEXIST) => open_below(directory.as_fd(), name)?,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                opened => opened?,
+            };
+        }
+        Ok(directory)
+    }
+
+    /// Flushes what is written, reads it back, and gives it its name.
+    pub(super) fn finish(&mut self) -> Vec<(Source, Outcome)> {
+        let pending = std::mem::take(&mut self.pending);
+        let flushed = match pending.as_slice() {
+            [] => return Vec::new(),
+            [one] => one.file.sync_all().map_err(|error| error.raw_os_error()),
+            _ => self.sync().map_err(|error| error.raw_os_error()),
+        };
+        let mut ended = Vec::with_capacity(pending.len());
+        for pending in pending {
+            let Pending { source, .. } = &pending;
+            let source = source.clone();
+            let named = match flushed {
+                Ok(()) => self.name(&pending),
+                Err(code) => {
+                    let code = code.unwrap_or(Errno::EIO as i32);
+                    Err(Fault::Target(io::Error::from_raw_os_error(code)))
+                }
+            };
+            if named.is_err() {
+                remove(&pending.directory, &pending.part);
+            }
+            ended.push((source, named.map(|()| (pending.bytes, pending.sha256))));
+        }
+        ended
+    }
+
+    fn name(&mut self, pending: &Pending) -> Result<(), Fault> {
+        let mut file = &pending.file;
+        file.rewind().map_err(Fault::Target)?;
+        let (mut bytes, mut digest) = (0, Sha256::new());
+        loop {
+            match file.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(read) => {
+                    bytes += read as u64;
+                    digest.update(&self.buffer[..read]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Fault::Target(error)),
+            }
+        }
+        if bytes != pending.bytes || hexadecimal(&digest.finish()) != pending.sha256 {
+            return Err(Fault::Differs);
+        }
+        let name = pending.source.name.file_name().unwrap_or_default();
+        renameat(
+            &pending.directory,
+            pending.part.as_os_str(),
+            &pending.directory,
+            name,
+        )
+        .map_err(|error| Fault::Target(error.into()))
+    }
+
+    /// Flushes the file system that it is on.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(syncfs(&self.directory)?)
+    }
+}
+
+/// Makes a file that only this process knows.
+fn create(directory: &OwnedFd, part: &OsStr) -> io::Result<File> {
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(directory, part, flags, Mode::from_bits_truncate(0o600))?.into())
+}
+
+fn remove(directory: &OwnedFd, part: &OsStr) {
+    // Where it stays, it has a name that no copy has.
+    let _ = unlinkat(directory, part, UnlinkatFlags::NoRemoveDir);
+}

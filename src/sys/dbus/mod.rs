@@ -1,0 +1,368 @@
+//! D-Bus: connections and calls that keep a deadline.
+
+pub mod connection;
+mod incoming;
+mod intake;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use nix::sys::socket::UnixAddr;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zbus::address::transport::{Transport, UnixSocket};
+use zbus::{DynamicType, Message, Type};
+
+use crate::model::deadline::Deadline;
+use crate::model::error::{Failure, Word};
+
+use connection::Line;
+pub use incoming::{Incoming, Kind};
+pub use intake::{LONGEST_CALL, Side};
+
+/// The bus itself: its name, and its interface.
+pub const BUS: &str = "org.freedesktop.DBus";
+
+/// The object of the bus itself.
+pub const BUS_PATH: &str = "/org/freedesktop/DBus";
+
+/// How many signals are kept while an answer is waited for. Those that are asked for are a few.
+const MOST_SIGNALS: usize = 1 << 10;
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody answered before the deadline.
+    TimedOut,
+    /// There is no connection, or it broke: the bus is not there, or its daemon ended.
+    NoConnection(String),
+    /// The peer's answer is an error: its name, and its message.
+    Refused(String, String),
+    /// The answer is not what the interface says.
+    Strange(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::TimedOut => out.write_str("does not answer"),
+            Trouble::NoConnection(cause) => write!(out, "no connection: {cause}"),
+            Trouble::Refused(name, message) if message.is_empty() => out.write_str(name),
+            Trouble::Refused(_, message) => out.write_str(message),
+            Trouble::Strange(cause) => write!(out, "a strange answer: {cause}"),
+        }
+    }
+}
+
+impl Trouble {
+    /// The failure of a step that asked `noun`. What may pass is tried again; a refusal is not.
+    pub fn failure(self, noun: impl Into<String>) -> Failure {
+        let passing = !matches!(self, Trouble::Refused(..));
+        Failure::new(Word::Bus, noun, self.to_string()).passing(passing)
+    }
+
+    /// Whether the peer's answer is the error `name`.
+    pub fn is(&self, name: &str) -> bool {
+        matches!(self, Trouble::Refused(refusal, _) if refusal == name)
+    }
+}
+
+impl From<zbus::Error> for Trouble {
+    fn from(error: zbus::Error) -> Self {
+        match error {
+            zbus::Error::MethodError(name, message, _) => {
+                Trouble::Refused(name.to_string(), message.unwrap_or_default())
+            }
+            zbus::Error::FDO(error) => {
+                use zbus::DBusError as _;
+                let message = error.description().unwrap_or_default().to_owned();
+                Trouble::Refused(error.name().to_string(), message)
+            }
+            zbus::Error::InputOutput(error) => Trouble::NoConnection(error.to_string()),
+            zbus::Error::Connection(error, _) => Trouble::NoConnection(error.to_string()),
+            zbus::Error::Handshake(cause) | zbus::Error::Address(cause) => {
+                Trouble::NoConnection(cause)
+            }
+            other => Trouble::Strange(other.to_string()),
+        }
+    }
+}
+
+/// Whether the environment names the system bus (`$DBUS_SYSTEM_BUS_ADDRESS`).
+pub fn is_named() -> bool {
+    std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some()
+}
+
+/// Where the system bus is: `$DBUS_SYSTEM_BUS_ADDRESS`, else the usual socket.
+pub fn address() -> Result<UnixAddr, Trouble> {
+    let unreachable = |cause: String| Trouble::NoConnection(cause);
+    let address = zbus::Address::system()?;
+    let address = match address.transport() {
+        Transport::Unix(unix) => match unix.path() {
+            UnixSocket::File(path) => UnixAddr::new(path),
+            UnixSocket::Abstract(name) => UnixAddr::new_abstract(name.as_bytes()),
+            other => return Err(unreachable(format!("{other:?} is no place of a bus"))),
+        },
+        other => return Err(unreachable(format!("no bus is asked over {other:?}"))),
+    };
+    address.map_err(|errno| unreachable(errno.to_string()))
+}
+
+/// The first call on a bus, which gives out a name to be called by.
+pub fn hello() -> zbus::Result<Message> {
+    bus_call("Hello", &())
+}
+
+/// A call of the bus itself.
+pub fn bus_call<A: Serialize + DynamicType>(method: &str, arguments: &A) -> zbus::Result<Message> {
+    Message::method_call(BUS_PATH, method)
+        .destination(BUS)
+        .interface(BUS)
+        .build(arguments)
+}
+
+/// A connection, and whom calls go to at its other end.
+#[derive(Debug)]
+pub struct Bus {
+    line: Line,
+    /// `None` where there is no bus in between, but the peer itself, as PID 1 has a socket of its own.
+    destination: Option<String>,
+    /// Signals that have arrived from a bus while an answer was waited for.
+    signals: VecDeque<Incoming>,
+}
+
+impl Bus {
+    /// The system bus (`$DBUS_SYSTEM_BUS_ADDRESS`, else the usual socket), to call `destination` there.
+    ///
+    /// # Errors
+    /// When there is no bus, or it does not answer in time.
+    pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, Trouble> {
+        let mut bus = Bus {
+            line: Line::begin_by(&address()?, deadline)?,
+            destination: Some(destination.to_owned()),
+            signals: VecDeque::new(),
+        };
+        let _name: String = bus.answer(&hello()?, deadline)?;
+        Ok(bus)
+    }
+
+    /// Whether somebody has `name` on this bus now. A call to a name that nobody has would have the bus start its owner.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn has_owner(&mut self, name: &str, deadline: Deadline) -> Result<bool, Trouble> {
+        self.answer(&bus_call("NameHasOwner", &(name,))?, deadline)
+    }
+
+    /// The peer that listens at `path` itself.
+    ///
+    /// # Errors
+    /// When nobody listens there, or the peer's queue is full until the deadline.
+    pub fn peer(path: &Path, deadline: Deadline) -> Result<Bus, Trouble> {
+        let address = UnixAddr::new(path);
+        let address = address.map_err(|errno| Trouble::NoConnection(errno.to_string()))?;
+        Ok(Bus {
+            line: Line::begin_by(&address, deadline)?,
+            destination: None,
+            signals: VecDeque::new(),
+        })
+    }
+
+    /// Calls a method and returns what it answers.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn call<A, R>(
+        &mut self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        arguments: &A,
+        deadline: Deadline,
+    ) -> Result<R, Trouble>
+    where
+        A: Serialize + DynamicType,
+        R: DeserializeOwned + Type,
+    {
+        let mut call = Message::method_call(path, method).interface(interface);
+        if let Some(destination) = &self.destination {
+            call = call.destination(destination.as_str());
+        }
+        self.answer(&call.build(arguments)?, deadline)
+    }
+
+    /// Sends a call and returns what it is answered.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub fn answer<R>(&mut self, call: &Message, deadline: Deadline) -> Result<R, Trouble>
+    where
+        R: DeserializeOwned + Type,
+    {
+        self.line.send(call);
+        let serial = call.primary_header().serial_num().get();
+        loop {
+            let message = self.line.next(deadline)?;
+            if message.answers(serial) {
+                return message.read();
+            }
+            // A peer sends what nobody asked it for, and so does anybody on a bus.
+            let is_asked_for = message.kind == Kind::Signal && self.destination.is_some();
+            if is_asked_for && self.signals.len() < MOST_SIGNALS {
+                self.signals.push_back(message);
+            }
+        }
+    }
+
+    /// The next signal, of those that the bus was asked for.
+    pub fn signal(&mut self, deadline: Deadline) -> Result<Incoming, Trouble> {
+        if let Some(signal) = self.signals.pop_front() {
+            return Ok(signal);
+        }
+        loop {
+            let message = self.line.next(deadline)?;
+            if message.kind == Kind::Signal {
+                return Ok(message);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+    use std::thread;
+    use std::time::Duration;
+
+    use zbus::wire::serialized::Context;
+    use zbus::wire::{NATIVE_ENDIAN, Variant, to_bytes};
+    use zbus::{ObjectPath, OwnedVariant, Signature};
+
+    use super::*;
+    use crate::model::deadline::Reason;
+
+    const METHOD_RETURN: u8 = 2;
+    const ERROR: u8 = 3;
+
+    const ERROR_NAME: u8 = 4;
+    const REPLY_SERIAL: u8 = 5;
+    const SIGNATURE: u8 = 8;
+
+    /// A stand-in for PID 1, which signs as PID 1 does, and what it answers to each call with.
+    fn stand_in(name: &str, answers: Vec<Vec<u8>>) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("farewell-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("bound");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a peer");
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).expect("the handshake");
+            let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            assert!(
+                said.starts_with("\0AUTH EXTERNAL ") && said.ends_with("\r\nBEGIN\r\n"),
+                "{said:?}"
+            );
+            stream
+                .write_all(b"OK 1234567890abcdef\r\n")
+                .expect("written");
+            for answer in answers {
+                let length = stream.read(&mut buffer).expect("a call");
+                let serial = u32::from_le_bytes(buffer[8..12].try_into().expect("four"));
+                assert!(length > 16 && buffer[0] == b'l');
+                let mut answer = answer;
+                // Where `message` has left the place for it.
+                let place = answer
+                    .windows(4)
+                    .rposition(|it| it == 0xdead_beef_u32.to_le_bytes());
+                if let Some(at) = place {
+                    answer[at..at + 4].copy_from_slice(&serial.to_le_bytes());
+                }
+                // In two parts, as a stream may.
+                stream.write_all(&answer[..7]).expect("written");
+                stream.write_all(&answer[7..]).expect("written");
+            }
+            while stream.read(&mut buffer).is_ok_and(|length| length > 0) {}
+        });
+        path
+    }
+
+    fn message<B: Serialize + DynamicType>(
+        kind: u8,
+        signature: &str,
+        more: Option<&str>,
+        body: &B,
+    ) -> Vec<u8> {
+        let context = Context::new(NATIVE_ENDIAN, 0);
+        let body = to_bytes(context, body).expect("a body");
+        let mut fields: Vec<(u8, Variant<'_>)> = vec![
+            (REPLY_SERIAL, Variant::from(0xdead_beef_u32)),
+            (7, Variant::from("org.freedesktop.systemd1")),
+            (
+                SIGNATURE,
+                Variant::from(Signature::try_from(signature).expect("one")),
+            ),
+        ];
+        if let Some(name) = more {
+            fields.push((ERROR_NAME, Variant::from(name)));
+        }
+        let length = u32::try_from(body.bytes().len()).expect("short");
+        let head = (b'l', kind, 0u8, 1u8, length, 1u32, fields);
+        let mut bytes = to_bytes(context, &head).expect("a head").bytes().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend_from_slice(body.bytes());
+        bytes
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(30), Reason::Attempt)
+    }
+
+    #[test]
+    fn answers_are_taken_from_a_peer_that_signs_with_a_name() {
+        let signal = message(4, "s", None, &"something else");
+        let job = ObjectPath::try_from("/org/freedesktop/systemd1/job/7").expect("a path");
+        let error = "org.freedesktop.systemd1.NoSuchUnit";
+        let answers = vec![
+            [signal, message(METHOD_RETURN, "o", None, &job)].concat(),
+            message(METHOD_RETURN, "v", None, &Variant::from("running")),
+            message(ERROR, "s", Some(error), &"Unit x.service not loaded."),
+            message(METHOD_RETURN, "u", None, &7u32),
+        ];
+        let path = stand_in("peer", answers);
+        let mut peer = Bus::peer(&path, soon()).expect("connected");
+        let mut call = |method: &str| -> Result<zbus::OwnedObjectPath, Trouble> {
+            peer.call("/x", "x.Y", method, &("a", 1u32), soon())
+        };
+        assert_eq!(call("Stop").expect("an answer").as_str(), job.as_str());
+        let value: OwnedVariant = peer
+            .call("/x", "x.Y", "Get", &(), soon())
+            .expect("an answer");
+        assert_eq!(String::try_from(value).expect("text"), "running");
+        let refused: Result<(), Trouble> = peer.call("/x", "x.Y", "Stop", &(), soon());
+        let trouble = refused.expect_err("an error");
+        assert!(trouble.is(error));
+        assert_eq!(trouble.to_string(), "Unit x.service not loaded.");
+        let strange: Result<String, Trouble> = peer.call("/x", "x.Y", "Z", &(), soon());
+        assert!(matches!(strange, Err(Trouble::Strange(_))), "{strange:?}");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_answer_costs_its_deadline() {
+        let path = stand_in("silent", Vec::new());
+        let mut peer = Bus::peer(&path, soon()).expect("connected");
+        let little = Deadline::after(Duration::from_millis(50), Reason::Attempt);
+        let nothing: Result<(), Trouble> = peer.call("/x", "x.Y", "Z", &(), little);
+        assert_eq!(nothing, Err(Trouble::TimedOut));
+        std::fs::remove_file(&path).expect("removed");
+        let nobody = Bus::peer(&path, soon()).map(drop);
+        assert!(
+            matches!(nobody, Err(Trouble::NoConnection(_))),
+            "{nobody:?}"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! A child that is given one order and tells how it goes, line by line.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::process::{Child, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Trouble, command, leave, no_answer};
+use crate::model::deadline::Deadline;
+use crate::sys::cancel::{Cancel, millis};
+
+/// The child and what it has said. It is killed with this value, and nobody waits for its end.
+pub struct Conversation {
+    child: Option<Child>,
+    said: Vec<u8>,
+    /// How much of `said` was returned.
+    heard: usize,
+}
+
+impl Conversation {
+    /// Starts a child that does what `verb` says with `order`, all of which it reads first.
+    ///
+    /// # Errors
+    /// When the system has no process left.
+    pub fn start(verb: &str, order: &[u8]) -> io::Result<Conversation> {
+        let mut child = command().arg(verb).stdin(Stdio::piped()).spawn()?;
+        let given = match child.stdin.take() {
+            Some(mut pipe) => pipe.write_all(order),
+            None => Err(no_answer()),
+        };
+        let conversation = Conversation {
+            child: Some(child),
+            said: Vec::new(),
+            heard: 0,
+        };
+        given.map(|()| conversation)
+    }
+
+    /// The next line, without its end.
+    ///
+    /// # Errors
+    /// When there is none in time, or the child has ended; see [`Trouble`].
+    pub fn line(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+        loop {
+            let new = &self.said[self.heard..];
+            if let Some(end) = new.iter().position(|byte| *byte == b'\n') {
+                let line = new[..end].to_vec();
+                self.heard += end + 1;
+                return Ok(line);
+            }
+            self.said.drain(..self.heard);
+            self.heard = 0;
+            self.listen(deadline, cancel)?;
+        }
+    }
+
+    fn listen(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
+        let pipe = self.child.as_mut().and_then(|it| it.stdout.as_mut());
+        let pipe = pipe.ok_or_else(no_answer)?;
+        loop {
+            let left = deadline
+                .left()
+                .ok_or(Trouble::TimedOut(deadline.reason()))?;
+            let mut polled = [
+                PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
+                PollFd::new(cancel.as_fd(), PollFlags::POLLIN),
+            ];
+            let left = PollTimeout::try_from(millis(left)).unwrap_or(PollTimeout::MAX);
+            match poll(&mut polled, left) {
+                Ok(_) => {}
+                Err(Errno::EINTR) => continue,
+                Err(error) => return Err(Trouble::Io(error.into())),
+            }
+            let [said, turned] = polled.map(|fd| fd.revents().is_some_and(|it| !it.is_empty()));
+            // Before the next line: a child that always has one must not keep the run.
+            if turned {
+                return Err(Trouble::Cancelled);
+            }
+            if said {
+                let mut buffer = [0; 16 << 10];
+                let read = pipe.read(&mut buffer)?;
+                if read == 0 {
+                    return Err(no_answer().into());
+                }
+                self.said.extend_from_slice(&buffer[..read]);
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It has ended, or what it does is not wanted any more.
+            let _ = child.kill();
+            leave(child);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Looks at file systems that may never answer, each taken by a child that can be killed.
+//!
+//! A thread that touches a mount whose server is dead stays in the kernel for ever, and its process with it. So farewell
+//! runs itself again with a hidden first argument, and only that process touches the path.
+
+mod answers;
+mod conversation;
+mod startable;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::cancel::{Cancel, millis};
+use super::process_session;
+use crate::model::deadline::{Deadline, Reason};
+
+pub use self::answers::serve;
+pub use self::conversation::Conversation;
+pub use self::startable::{Obstacle, startable};
+
+/// The hidden first argument.
+const FLAG: &str = "--guarded";
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Children that were killed and had not ended then.
+static LEFT: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// None came before a deadline with this reason.
+    TimedOut(Reason),
+    /// The run was told to stop.
+    Cancelled,
+    /// The system's answer is an error.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Trouble::Io(error)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::TimedOut(_) => out.write_str("does not answer"),
+            Trouble::Cancelled => out.write_str("told to stop"),
+            Trouble::Io(error) => error.fmt(out),
+        }
+    }
+}
+
+/// What a probe saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The id of the mount that the path is on, as in `/proc/self/mountinfo`.
+    pub mount: u32,
+    /// The path without symbolic links.
+    pub canonical: PathBuf,
+}
+
+/// What removing a file came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone now, and the disk knows.
+    Removed,
+    /// It was gone before.
+    AlreadyGone,
+    /// The directory that it would be in is not there.
+    NoParent,
+}
+
+/// What removing a file would come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prospect {
+    /// What it would come to: `Removed` stands for "would be removed".
+    pub removal: Removal,
+    /// The id of the mount that its directory is on, as in `/proc/self/mountinfo`; 0 where there is no directory.
+    pub mount: u32,
+}
+
+/// Makes the looks run `program`, a farewell, for processes that are none themselves: tests. The first call counts.
+pub fn use_program(program: impl Into<PathBuf>) {
+    let _ = PROGRAM.set(program.into());
+}
+
+/// Whether there is anything at `path`, at the end of its symbolic links.
+///
+/// # Errors
+/// When that cannot be known in time; see [`Trouble`].
+pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, Trouble> {
+    Ok(look("exists", path, deadline, cancel)? == b"yes")
+}
+
+/// Whether there is anything at `path` itself, be it a symbolic link that leads nowhere.
+///
+/// # Errors
+/// When that cannot be known in time; see [`Trouble`].
+pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, Trouble> {
+    Ok(look("remains", path, deadline, cancel)? == b"yes")
+}
+
+/// Opens the file or directory at `path`, which triggers an automount, asks its file system for its state (so that a
+/// cache alone cannot answer), and reads a directory's first entry.
+///
+/// # Errors
+/// When there is no good answer in time; see [`Trouble`].
+pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, Trouble> {
+    let answer = look("probe", path, deadline, cancel)?;
+    let (mount, canonical) = split(&answer);
+    Ok(Probe {
+        mount: number(mount).ok_or_else(no_answer)?,
+        canonical: path_of(canonical.ok_or_else(no_answer)?),
+    })
+}
+
+/// Flushes the file system that `path` is on, and no other (syncfs(2)).
+///
+/// # Errors
+/// When it did not end in time, or something was not written; see [`Trouble`].
+pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
+    look("sync", path, deadline, cancel).map(drop)
+}
+
+/// Removes the file at `path` (not a directory) and flushes the directory that it was in.
+///
+/// # Errors
+/// When it could not be removed in time; see [`Trouble`].
+pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Removal, Trouble> {
+    match look("remove", path, deadline, cancel)?.as_slice() {
+        b"removed" => Ok(Removal::Removed),
+        b"gone" => Ok(Removal::AlreadyGone),
+        b"no-parent" => Ok(Removal::NoParent),
+        _ => Err(no_answer().into()),
+    }
+}
+
+/// Looks whether [`remove`] would succeed, and removes nothing.
+///
+/// # Errors
+/// What keeps it from being removed: its directory cannot be written, or it is a directory itself; see [`Trouble`].
+pub fn prospect(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Prospect, Trouble> {
+    let answer = look("prospect", path, deadline, cancel)?;
+    let (word, mount) = split(&answer);
+    let removal = match word {
+        b"removed" => Removal::Removed,
+        b"gone" => Removal::AlreadyGone,
+        b"no-parent" => Removal::NoParent,
+        _ => return Err(no_answer().into()),
+    };
+    let mount = mount.and_then(number).unwrap_or_default();
+    Ok(Prospect { removal, mount })
+}
+
+/// The first word of an answer, and what follows it.
+fn split(answer: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match answer.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&answer[..at], Some(&answer[at + 1..])),
+        None => (answer, None),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    OsString::from_vec(bytes.to_owned()).into()
+}
+
+fn no_answer() -> io::Error {
+    io::Error::other("the process that looked at it ended without an answer")
+}
+
+/// Asks one verb about one path.
+fn look(verb: &str, path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+    ask(&[verb.as_ref(), path.as_os_str()], &[], deadline, cancel)
+}
+
+/// Starts a child with these arguments and this environment, and returns its answer.
+fn ask(
+    args: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+    deadline: Deadline,
+    cancel: &Cancel,
+) -> Result<Vec<u8>, Trouble> {
+    let mut child = command()
+        .args(args)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .spawn()?;
+    let answer = listen(&mut child, deadline, cancel);
+    // Without an answer it may be in the kernel for ever, so nobody waits for its end.
+    if answer.is_err() {
+        let _ = child.kill();
+    }
+    leave(child);
+    let answer = answer?;
+    let answer = answer.strip_suffix(b"\n").ok_or_else(no_answer)?;
+    match answer.strip_prefix(b"error ") {
+        None => Ok(answer.to_owned()),
+        Some(code) => match number(code) {
+            Some(code) => Err(io::Error::from_raw_os_error(code).into()),
+            None => Err(no_answer().into()),
+        },
+    }
+}
+
+/// What a child is started with.
+fn command() -> Command {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    drop(left);
+    let program = PROGRAM
+        .get()
+        .map_or(Path::new("/proc/self/exe"), PathBuf::as_path);
+    let mut command = Command::new(program);
+    command
+        .arg(FLAG)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    process_session::detach(&mut command);
+    command
+}
+
+/// Waits for no child that has not ended: the next one that is started looks after it.
+fn leave(mut child: Child) {
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        LEFT.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(child);
+    }
+}
+
+fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    let Some(pipe) = &mut child.stdout else {
+        return Err(no_answer().into());
+    };
+    loop {
+        let left = deadline
+            .left()
+            .ok_or(Trouble::TimedOut(deadline.reason()))?;
+        let mut polled = [
+            PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
+            PollFd::new(cancel.as_fd(), PollFlags::POLLIN),
+        ];
+        let left = PollTimeout::try_from(millis(left)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut polled, left) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
+            Err(error) => return Err(Trouble::Io(error.into())),
+        }
+        let [said, turned] = polled.map(|fd| fd.revents().is_some_and(|it| !it.is_empty()));
+        if said {
+            match pipe.read(&mut buffer)? {
+                0 => return Ok(answer),
+                read => answer.extend_from_slice(&buffer[..read]),
+            }
+        } else if turned {
+            return Err(Trouble::Cancelled);
+        }
+    }
+}

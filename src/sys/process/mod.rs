@@ -1,0 +1,274 @@
+//! Child processes that end, with everything that they started, when their time is over.
+
+mod environment;
+mod group;
+mod inheritance;
+mod output;
+mod program;
+mod wake;
+mod watch;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use self::group::Group;
+use self::wake::Wake;
+use self::watch::Watch;
+use super::cancel::{Cancel, Waited};
+use super::probe::{self, Obstacle, Trouble};
+use super::{process_session, user};
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::event::Stream;
+
+pub use self::group::kill_all;
+pub use self::inheritance::prepare;
+
+/// Between two tries to start a child while there is no file descriptor, process or thread left for it.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
+const NOT_STARTED: &str =
+    "not even started, since its file system or the user database does not answer";
+
+/// A child process, not started yet.
+#[derive(Clone, Default)]
+pub struct Process {
+    /// The program, looked for in `$PATH` where there is no slash in it, and its arguments.
+    pub argv: Vec<String>,
+    /// Who runs it, by name or number; the same user as this process when absent.
+    pub user: Option<String>,
+    /// Where it runs; where this process does when absent.
+    pub working_directory: Option<PathBuf>,
+    /// What is in its environment beside what this process has in its own, or beside what a user begins with.
+    pub environment: Vec<(String, String)>,
+    /// Whether neither it nor anything that it starts can get more rights than it has, by a set-user-ID program say.
+    pub no_new_privileges: bool,
+    /// What it gets between TERM and KILL.
+    pub grace: Duration,
+    /// Whether what it started in the background may stay when it has ended by itself. Otherwise its end is the end of
+    /// its whole process group.
+    pub leave_behind: bool,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By a signal that did not come from here.
+    Signalled(i32),
+    /// By us, at a deadline with this reason.
+    TimedOut(Reason),
+    /// By us, since the run was told to stop.
+    Cancelled,
+}
+
+/// What is known of a child that has ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended, with all that belongs to it.
+    pub end: End,
+    /// How it ended itself, where others of its group were still there then and had to be ended.
+    pub leader: Option<End>,
+    /// The processes of its group that were still there: at the TERM that ended them, or when it was left with them.
+    pub stayed: Vec<Member>,
+    /// Bytes of its output that were not told.
+    pub dropped: u64,
+    /// Where it was left, if it could not be ended in time.
+    pub stuck: Option<&'static str>,
+}
+
+/// A process of a child's group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub pid: i32,
+    /// The kernel's name of it, the first 15 bytes of its program's.
+    pub name: String,
+}
+
+/// Why a child was not started.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The user database does not know its user.
+    UnknownUser(String),
+    /// The system's reason.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Refusal::Io(error)
+    }
+}
+
+impl Outcome {
+    fn of(end: End, stuck: Option<&'static str>) -> Outcome {
+        Outcome {
+            end,
+            leader: None,
+            stayed: Vec::new(),
+            dropped: 0,
+            stuck,
+        }
+    }
+}
+
+/// `signal 9 (SIGKILL)`.
+pub fn signal_noun(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => format!("signal {number} ({signal})"),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+impl Process {
+    /// Runs it to its end and returns at `deadline` at the latest, whatever it does. Each line of its output, masked
+    /// and bounded (64 KiB a line, 1 MiB in all), is told as it comes; between its two streams there is no order.
+    ///
+    /// It has ended when its whole process group has, unless it may leave processes behind. The group gets TERM `grace`
+    /// (at most half of the time) before the deadline, or when `cancel` is turned, and then KILL. A process that leaves
+    /// the group (a daemon) is not followed. While there is no file descriptor, process or thread left for it, it is tried
+    /// again.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run(
+        &self,
+        deadline: Deadline,
+        cancel: &Cancel,
+        tell: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Outcome, Refusal> {
+        let Some(left) = deadline.left() else {
+            return Ok(Outcome::of(End::TimedOut(deadline.reason()), None));
+        };
+        if cancel.is_cancelled() {
+            return Ok(Outcome::of(End::Cancelled, None));
+        }
+        let (wake, group, child) = match self.start_patiently(deadline, cancel)? {
+            Ok(started) => started,
+            Err(waited) => {
+                let end = match waited {
+                    Waited::Elapsed => End::TimedOut(deadline.reason()),
+                    Waited::Cancelled => End::Cancelled,
+                };
+                return Ok(Outcome::of(end, Some(NOT_STARTED)));
+            }
+        };
+        Watch::new(self, child, group, wake, (deadline, left), cancel, tell).until_end()
+    }
+
+    /// Starts it, again and again while there is nothing left to start it with: other steps give back what they have.
+    fn start_patiently(&self, deadline: Deadline, cancel: &Cancel) -> Result<Started, Refusal> {
+        loop {
+            let started = Wake::new().map_err(Refusal::Io).and_then(|wake| {
+                let started = self.start(&wake, deadline, cancel)?;
+                Ok(match started {
+                    Ok(started) => started.map(|(group, child)| Ok((wake, group, child)))?,
+                    Err(waited) => Err(waited),
+                })
+            });
+            let has_time = || deadline.left().is_some_and(|left| left > SHORTAGE);
+            match started {
+                Err(Refusal::Io(error))
+                    if is_shortage(&error)
+                        && has_time()
+                        && cancel.sleep(SHORTAGE) == Waited::Elapsed => {}
+                started => return started,
+            }
+        }
+    }
+
+    /// Looks whether it could be started now, and where its program is. Nothing is started.
+    ///
+    /// # Errors
+    /// When that cannot be known in time.
+    pub fn look(
+        &self,
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<Result<PathBuf, Obstacle>, Trouble> {
+        let program = self.argv.first().map(OsStr::new).unwrap_or_default();
+        let (user, directory) = (self.user.as_deref(), self.working_directory.as_deref());
+        probe::startable(program, &self.search(), user, directory, deadline, cancel)
+    }
+
+    /// The `$PATH` in which its program is looked for: its own one where its environment has one.
+    fn search(&self) -> OsString {
+        let own = self.environment.iter().rfind(|(name, _)| name == "PATH");
+        own.map_or_else(environment::search, |(_, value)| value.into())
+    }
+
+    /// Starts it in a thread of its own, which is left behind when the program or its directory is on a file system that
+    /// does not answer: `exec` then blocks for ever.
+    fn start(
+        &self,
+        wake: &Wake,
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> io::Result<Result<Spawned, Waited>> {
+        let process = self.clone();
+        let make = move || group::start(|| process.spawn());
+        let discard = |started: Result<(Group, Child), Refusal>| {
+            if let Ok((group, mut child)) = started {
+                group.signal(Signal::SIGKILL);
+                group.forget();
+                // Nobody wants to know any more how it ended.
+                let _ = child.wait();
+            }
+        };
+        wake.wait_for(make, discard, deadline, cancel)
+    }
+
+    fn spawn(&self) -> Result<Child, Refusal> {
+        let (first, arguments) = self.argv.split_first().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "there is no program to start")
+        })?;
+        let mut command = Command::new(first);
+        command
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        process_session::detach(&mut command);
+        inheritance::give_back(&mut command);
+        match &self.user {
+            None => environment::pass_on(&mut command),
+            Some(user) => {
+                environment::begin_anew(&mut command);
+                if !user::dress(&mut command, user)? {
+                    return Err(Refusal::UnknownUser(user.clone()));
+                }
+            }
+        }
+        if self.no_new_privileges {
+            user::forgo_privileges(&mut command);
+        }
+        if let Some(directory) = &self.working_directory {
+            command.current_dir(directory);
+        }
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        command.envs(environment);
+        program::execute(&mut command, &self.search())?;
+        Ok(command.spawn()?)
+    }
+}
+
+/// What became of the start of a child.
+type Spawned = Result<(Group, Child), Refusal>;
+
+/// What was started, or how the wait for it ended.
+type Started = Result<(Wake, Group, Child), Waited>;
+
+/// Whether there is nothing left now to start a process with: descriptors of this process or the system, processes or
+/// threads.
+fn is_shortage(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN))
+}

@@ -1,0 +1,106 @@
+//! One sentence for each event, as logs and plain output tell it.
+
+use std::time::Duration;
+
+use crate::model::event::{Event, Happening, Purpose};
+use crate::text::duration;
+use crate::text::elapsed;
+use crate::view::progress::{Progress, StepProgress};
+use crate::view::timeline::headline;
+
+/// The sentence for `event`, which `progress` has taken into account; `None` where [`waiting`] tells it in its time.
+pub fn of(event: &Event, progress: &Progress) -> Option<String> {
+    let name = |step: &usize| progress.steps.get(*step).map_or("", |step| &step.name);
+    Some(match &event.happening {
+        Happening::RunStarted { steps, .. } if steps.is_empty() => {
+            "the sequence is empty: nothing to do".to_owned()
+        }
+        Happening::RunStarted {
+            budget,
+            steps,
+            purpose,
+            ..
+        } => {
+            let (run, trigger) = (&progress.run, progress.trigger);
+            let what = match purpose {
+                Purpose::Farewell => format!("run {run} begins: trigger {trigger}"),
+                Purpose::Undo => format!("undo {run} begins"),
+            };
+            format!(
+                "{what}, {} {}, budget {}",
+                steps.len(),
+                if steps.len() == 1 { "step" } else { "steps" },
+                duration::print(*budget)
+            )
+        }
+        Happening::StepStarted { step, left } => format!(
+            "step {} ({}): started, {} left",
+            name(step),
+            progress.steps.get(*step).map_or("", |step| &step.kind),
+            elapsed::whole(*left)
+        ),
+        Happening::AttemptFailed {
+            step,
+            attempt,
+            failure,
+            again,
+        } => format!(
+            "step {}: attempt {attempt} failed: {}: {failure}{}",
+            name(step),
+            failure.word,
+            match again.is_zero() {
+                true => String::new(),
+                false => format!("; again in {}", elapsed::short(*again)),
+            }
+        ),
+        Happening::Intended { mark, intent } => format!(
+            "step {}: leaves {}, to be undone by `farewell start`",
+            name(&mark.step),
+            intent.noun
+        ),
+        Happening::Settled { .. } | Happening::Waiting { .. } | Happening::Copied { .. } => {
+            return None;
+        }
+        Happening::Noted { step, text } => format!("step {}: {text}", name(step)),
+        Happening::Output { step, line, .. } => format!("{} | {line}", name(step)),
+        Happening::StepFinished { step, .. } => {
+            let step = progress.steps.get(*step)?;
+            format!("step {}: {}", step.name, ending(step))
+        }
+        Happening::Warning { message } => message.clone(),
+        Happening::RunFinished { .. } => headline(progress, true),
+    })
+}
+
+/// How a step ended: "failed after 6 s (2 attempts): unreachable: http://x: connection refused".
+pub fn ending(step: &StepProgress) -> String {
+    let mut text = step.state.as_str().to_owned();
+    if let Some(took) = step.took {
+        text += &format!(" after {}", elapsed::short(took));
+    }
+    if step.attempts > 1 {
+        text += &format!(" ({} attempts)", step.attempts);
+    }
+    if let Some(failure) = &step.failure {
+        text += &format!(": {}: {failure}", failure.word);
+    }
+    if let Some(reason) = &step.reason {
+        text += &format!(": {reason}");
+    }
+    text
+}
+
+/// What a running step waits for, and how long it still may.
+pub fn waiting(step: &StepProgress, at: Duration) -> String {
+    let left = left(step, at);
+    match &step.waiting {
+        Some(what) => format!("step {} waits for {what}, {left}", step.name),
+        None => format!("step {} still runs, {left}", step.name),
+    }
+}
+
+/// What is left for a running step: "21 s left".
+pub fn left(step: &StepProgress, at: Duration) -> String {
+    let left = step.deadline.unwrap_or_default().saturating_sub(at);
+    format!("{} left", elapsed::whole(left))
+}
