@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::model::error::{Failure, Word};
-use farewell::model::event::{Happening, Result as RunResult, State};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::model::event::{EventKind, Result as RunResult, State};
 use farewell::plan::load::Plan;
 use farewell::run::runner::Control;
-use farewell::step::{Action, Aftermath, Effect};
+use farewell::step::{Action, Held, Outcome};
 use support::acts::{act, deaf, done, plan, run, run_with, step};
 
 /// What was done, in order.
@@ -21,7 +21,7 @@ fn tells(story: &Story, what: &'static str) -> Arc<dyn Action> {
     let story = story.clone();
     act(move |_| {
         story.lock().expect("no panic").push(what);
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     })
 }
 
@@ -42,7 +42,7 @@ fn holding(
     let toml = head.to_owned() + &steps.collect::<String>();
     let mut plan = plan(name, &toml, actions);
     let closing = plan.steps[last].action.clone();
-    plan.steps[0].aftermath = Some(Aftermath { upkeep, closing });
+    plan.steps[0].held = Some(Held { upkeep, closing });
     plan.steps[last].is_closing = true;
     plan
 }
@@ -75,7 +75,7 @@ fn what_is_held_is_renewed_until_it_is_given_back() {
     let (counted, until) = (renewals.clone(), renewals.clone());
     let renew = act(move |_| {
         counted.fetch_add(1, Ordering::SeqCst);
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     // It ends when three renewals were seen, however slow the machine is.
     let work = act(move |_| {
@@ -83,7 +83,7 @@ fn what_is_held_is_renewed_until_it_is_given_back() {
         while until.load(Ordering::SeqCst) < 3 && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     let actions = vec![tells(&story, "take"), work, tells(&story, "give back")];
     let upkeep = Some((Duration::from_millis(20), renew));
@@ -100,12 +100,12 @@ fn what_is_held_is_renewed_until_it_is_given_back() {
 
 #[test]
 fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
-    for (name, passing) in [("passing", true), ("lost", false)] {
+    for (name, retryable) in [("passing", true), ("lost", false)] {
         let renewals = Arc::new(AtomicU32::new(0));
         let counted = renewals.clone();
         let renew = act(move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
-            Err(Failure::new(Word::Refused, "the lease", "is gone").passing(passing))
+            Err(Failure::new(ErrorKind::Refused, "the lease", "is gone").retryable(retryable))
         });
         let seen = renewals.clone();
         let work = act(move |_| {
@@ -114,7 +114,7 @@ fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
                 thread::sleep(Duration::from_millis(5));
             }
             thread::sleep(Duration::from_millis(100));
-            Ok(Effect::Done)
+            Ok(Outcome::Done)
         });
         let upkeep = Some((Duration::from_millis(10), renew));
         let (outcome, ear, _) = run(holding(name, "", vec![done(), work, done()], upkeep));
@@ -123,7 +123,7 @@ fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
         let warnings: Vec<_> = heard
             .iter()
             .filter_map(|it| match it {
-                Happening::Warning { message } => Some(message.as_str()),
+                EventKind::Warning { message } => Some(message.as_str()),
                 _ => None,
             })
             .collect();
@@ -137,7 +137,7 @@ fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
 #[test]
 fn a_failed_step_and_what_follows_from_it_still_give_back() {
     let story = Story::default();
-    let fails = act(|_| Err(Failure::new(Word::Refused, "x", "no")));
+    let fails = act(|_| Err(Failure::new(ErrorKind::Refused, "x", "no")));
     let mut plan = holding(
         "failed",
         "",
@@ -179,7 +179,7 @@ fn a_second_stop_gives_back_once_and_waits_a_moment_for_it() {
         told.lock().expect("no panic").push("give back");
         assert!(!scope.cancel.is_cancelled(), "nothing cuts it short");
         thread::sleep(Duration::from_secs(60));
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     let plan = holding("twice", "", vec![done(), work, hangs], None);
     let (outcome, ear, took) = run_with(plan, |control| stops(control, begun, true));

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use farewell::model::event::Stream;
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use farewell::sys::cancel::Cancel;
 use support::Dir;
 use support::cli::{DYING, wait_until};
@@ -53,17 +53,17 @@ fn ended(mark: &str, script: &str, keys: &str, timeout: Duration) -> Attempt {
 
 #[test]
 fn the_exit_code_decides() {
-    assert_eq!(sh("exit 0", "", SECOND * 10).result, Ok(Effect::Done));
+    assert_eq!(sh("exit 0", "", SECOND * 10).result, Ok(Outcome::Done));
     let attempt = sh("exit 3", "", SECOND * 10);
     assert_eq!(
         attempt.failure(),
         ("exit-status", "sh: exited with 3".into())
     );
     // `attempts` says whether it is tried again.
-    assert!(attempt.result.expect_err("failed").passing);
+    assert!(attempt.result.expect_err("failed").retryable);
     assert_eq!(
         sh("exit 3", "expect = [1, 3]", SECOND * 10).result,
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(
         sh("exit 0", "expect = 1", SECOND * 10).failure().0,
@@ -119,7 +119,7 @@ fn keys_are_checked() {
 fn a_user_gets_its_groups_and_environment() {
     let probe = "id -un; id -Gn; echo $HOME $USER $LOGNAME $SHELL";
     let attempt = sh(probe, "user = 'nobody'", SECOND * 10);
-    assert_eq!(attempt.result, Ok(Effect::Done), "needs to be run by root");
+    assert_eq!(attempt.result, Ok(Outcome::Done), "needs to be run by root");
     let lines = attempt.told.lines();
     assert_eq!(lines[..2], ["nobody", "nogroup"]);
     assert!(
@@ -166,7 +166,7 @@ fn too_much_output_is_dropped_and_counted() {
         "",
         SECOND * 20,
     );
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     let told: usize = attempt.told.lines().iter().map(String::len).sum();
     assert!(told <= 1 << 20 && told > (1 << 20) - 1001, "{told}");
     assert_eq!(
@@ -178,7 +178,7 @@ fn too_much_output_is_dropped_and_counted() {
 #[test]
 fn an_endless_line_costs_no_memory_and_blocks_nobody() {
     let attempt = sh("head -c 100000000 /dev/zero", "", SECOND * 30);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     assert_eq!(attempt.told.lines()[0].len(), 64 << 10);
     let dropped = 100_000_000 - (64 << 10);
     assert_eq!(
@@ -264,7 +264,7 @@ fn what_a_program_starts_in_the_background_is_waited_for() {
     let file = dir.file("written");
     let script = format!("(sleep 0.6; echo late; touch {file}) & echo started");
     let attempt = ended("mark-waited", &script, "", SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     assert_eq!(attempt.told.lines(), ["started", "late"]);
     assert!(std::path::Path::new(&file).exists());
     assert_eq!(attempt.told.remark(), "");
@@ -308,7 +308,7 @@ fn a_daemon_may_be_left_behind_and_can_go_on_writing() {
         "(until [ -e {go} ]; do sleep 0.05; done; yes | head -c 300000; echo $? >{file}) & echo started"
     );
     let attempt = sh(&script, "leave-behind = true", SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     assert_eq!(attempt.told.lines(), ["started"]);
     let remark = attempt.told.remark();
     assert!(
@@ -384,7 +384,7 @@ fn a_child_of_a_leader_that_ends_soon_is_not_told() {
     );
     assert_eq!(
         (attempt.result, attempt.told.text()),
-        (Ok(Effect::Done), "after".into())
+        (Ok(Outcome::Done), "after".into())
     );
     assert_eq!(attempt.told.remark(), "");
 }
@@ -431,7 +431,7 @@ fn a_daemon_that_keeps_the_pipe_open_keeps_nobody_waiting() {
         "",
         SECOND * 60,
     );
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     let pid = attempt.told.text();
     let killed = std::process::Command::new("kill").arg(&pid).status();
     assert!(killed.expect("started").success(), "{pid} lives on");

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use farewell::sys::cancel::Cancel;
 use support::cli::wait_until;
 use support::scope::{Told, attempt, attempt_into, attempt_with, problems, rehearse_with_warnings};
@@ -30,7 +30,7 @@ fn connected(address: &str, count: usize) -> (TcpListener, u16, Vec<(TcpStream, 
 fn a_port_without_connections_is_done_at_once() {
     let (_listener, port, _) = connected("127.0.0.1", 0);
     let attempt = attempt("wait-connections", &format!("ports = {port}"), SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     assert_eq!(attempt.told.waits(), [""; 0]);
 }
 
@@ -47,7 +47,7 @@ fn connections_are_counted_told_and_waited_for() {
             &format!("{keys}\nremaining = 3"),
             SECOND * 10,
         );
-        assert_eq!(some.result, Ok(Effect::Done));
+        assert_eq!(some.result, Ok(Outcome::Done));
         let (told, cancel) = (Told::default(), Cancel::new().expect("a switch"));
         let waits = [
             format!("3 connections on port {port}"),
@@ -64,7 +64,7 @@ fn connections_are_counted_told_and_waited_for() {
             let limits = (SECOND * 300, SECOND * 300);
             attempt_into(&told, "wait-connections", &keys, limits, &cancel)
         });
-        assert_eq!(result, Ok(Effect::Done));
+        assert_eq!(result, Ok(Outcome::Done));
         assert_eq!(told.waits(), waits, "it tells what changes");
     }
 }
@@ -103,7 +103,7 @@ fn a_client_that_waits_for_its_answer_is_waited_for() {
     // Answered and closed; that the client has not closed its own side keeps nobody waiting (FIN_WAIT2 of an orphan).
     drop(server);
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     drop(client);
 }
 
@@ -118,7 +118,7 @@ fn a_client_that_still_sends_is_waited_for() {
     assert_eq!(late.failure().0, "timed-out");
     drop(server);
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     drop(client);
 }
 
@@ -130,7 +130,7 @@ fn a_port_that_nobody_serves_is_told() {
     assert_eq!(served.told.remark(), "");
     drop(listener);
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     let remark = format!("nobody listens on port {port}");
     assert_eq!(attempt.told.remark(), remark);
     let (said, warnings) = rehearse_with_warnings("wait-connections", &keys);
@@ -174,7 +174,7 @@ fn connections_in_another_network_namespace_are_counted() {
     writeln!(input, "close").expect("written");
     assert_eq!(said.next().expect("a line").expect("read"), "closed");
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     assert_eq!(attempt.told.remark(), "");
     drop(input);
     assert!(apart.wait().expect("ended").success());
@@ -203,9 +203,9 @@ fn a_wait_lasts_exactly_its_time() {
     let attempt_of =
         |time: &str, limit: Duration| attempt("wait", &format!("for = '{time}'"), limit);
     let nothing = attempt_of("0s", SECOND * 60);
-    assert_eq!(nothing.result, Ok(Effect::Done));
+    assert_eq!(nothing.result, Ok(Outcome::Done));
     let short = attempt_of("300ms", SECOND * 60);
-    assert_eq!(short.result, Ok(Effect::Done));
+    assert_eq!(short.result, Ok(Outcome::Done));
     assert!(short.took >= Duration::from_millis(300), "{:?}", short.took);
     assert_eq!(short.told.waits(), ["a wait of 300ms"]);
     for time in ["1m", "24h"] {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farewell::model::error::Word;
-use farewell::step::{Blueprint, Effect};
+use farewell::model::error::ErrorKind;
+use farewell::step::{Outcome, StepSpec};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
@@ -25,7 +25,7 @@ fn keys(url: &str, rest: &str) -> String {
     format!("kind = \"deregister\"\nregistry = \"consul\"\nurl = {url:?}\n{rest}")
 }
 
-fn leave(url: &str, rest: &str) -> Blueprint {
+fn leave(url: &str, rest: &str) -> StepSpec {
     step(&keys(url, rest))
 }
 
@@ -59,20 +59,24 @@ fn a_service_leaves_the_agent_and_the_catalog_once() {
     let run = Run::new();
     for id in ["web-1", "web 2/b", "web\"3"] {
         let step = leave(&consul.url, &format!("service = {id:?}"));
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{id}");
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done), "{id}");
         assert!(!consul.lists(id, "web"), "{id} is in the catalog");
         assert_eq!(
             run.attempt(&step, TIME),
-            Ok(Effect::Done),
+            Ok(Outcome::Done),
             "{id}, by the same step again"
         );
         let another = leave(&consul.url, &format!("service = {id:?}"));
-        assert_eq!(run.attempt(&another, TIME), Ok(Effect::AlreadyDone), "{id}");
+        assert_eq!(
+            run.attempt(&another, TIME),
+            Ok(Outcome::AlreadyDone),
+            "{id}"
+        );
     }
     assert_eq!(consul.services(), ["kept"]);
     assert!(run.remarks().is_empty(), "{:?}", run.remarks());
     let never = leave(&consul.url, "service = \"never-there\"");
-    assert_eq!(run.attempt(&never, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&never, TIME), Ok(Outcome::AlreadyDone));
 }
 
 #[test]
@@ -93,19 +97,19 @@ fn a_token_is_needed_where_there_are_acls() {
         let step = leave(&consul.url, &format!("service = \"web-1\"\n{token}"));
         let failure = run.attempt(&step, TIME).expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(!failure.to_string().contains("s3cret"), "{failure}");
         let asked = run.rehearse(&step, TIME).expect_err("refused");
-        assert_eq!(asked.word, Word::Refused, "{asked}");
+        assert_eq!(asked.kind, ErrorKind::Refused, "{asked}");
     }
     assert_eq!(consul.services().len(), 2);
     // Who may take it out and know nothing else is told what was not seen.
     let with =
         |id: &str, token: &str| leave(&consul.url, &format!("service = {id:?}\ntoken = {token:?}"));
-    assert_eq!(run.attempt(&with("web-1", narrow), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&with("web-1", narrow), TIME), Ok(Outcome::Done));
     assert!(
         run.remarks()[0].contains("only the agent was asked"),
         "{:?}",
@@ -115,7 +119,7 @@ fn a_token_is_needed_where_there_are_acls() {
     let step = with("web-2", full);
     let told = run.rehearse(&step, TIME).expect("known there");
     assert!(told.contains("the catalog lists it on n1"), "{told}");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert!(run.remarks().is_empty(), "{:?}", run.remarks());
     assert!(!consul.lists("web-2", "web"));
 }
@@ -135,11 +139,11 @@ fn what_the_agent_cannot_take_out_of_the_catalog_is_taken_out_there() {
         |id: &str, token: &str| leave(&consul.url, &format!("service = {id:?}\ntoken = {token:?}"));
     consul.register_and_forget("web-1", "web", "91111111-2222-3333-4444-555555555555");
     let run = Run::new();
-    assert_eq!(run.attempt(&with("web-1", full), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&with("web-1", full), TIME), Ok(Outcome::Done));
     assert!(!consul.lists("web-1", "web"));
     assert_eq!(
         run.attempt(&with("web-1", full), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
 
     // Somebody else has taken it out of the agent, as a run before this one would have.
@@ -151,8 +155,8 @@ fn what_the_agent_cannot_take_out_of_the_catalog_is_taken_out_there() {
         .attempt(&with("web-2", reader), TIME)
         .expect_err("it is listed");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     let call = format!(
@@ -166,7 +170,7 @@ fn what_the_agent_cannot_take_out_of_the_catalog_is_taken_out_there() {
         "{told}"
     );
     assert!(consul.lists("web-2", "web"));
-    assert_eq!(run.attempt(&with("web-2", full), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&with("web-2", full), TIME), Ok(Outcome::Done));
     assert!(!consul.lists("web-2", "web"));
 }
 
@@ -180,8 +184,8 @@ fn a_name_in_place_of_an_id_is_a_mistake() {
         run.rehearse(&step, TIME).expect_err("a name"),
     ] {
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Config, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Config, false),
             "{failure}"
         );
         assert!(
@@ -194,7 +198,7 @@ fn a_name_in_place_of_an_id_is_a_mistake() {
     assert!(consul.lists("web-1", "web"));
     // Registered without an ID, the name is the ID.
     consul.register("web", "web");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert!(!consul.lists("web", "web") && consul.lists("web-1", "web"));
 }
 
@@ -217,7 +221,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     assert!(run.remarks()[0].contains("service nope is not there"));
     assert_eq!(consul.services(), ["web-1"]);
     let failure = run.rehearse(&leave(&dead_url(), "service = \"web-1\""), TIME);
-    assert_eq!(failure.expect_err("nobody").word, Word::Unreachable);
+    assert_eq!(failure.expect_err("nobody").kind, ErrorKind::Unreachable);
 }
 
 #[test]
@@ -347,8 +351,8 @@ fn a_200_is_no_proof() {
         .attempt(&step(&keeper("agent")), TIME)
         .expect_err("there again");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Protocol, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Protocol, true),
         "{failure}"
     );
     assert!(failure.cause.contains("has it again"), "{failure}");
@@ -357,8 +361,8 @@ fn a_200_is_no_proof() {
         .attempt(&step(&keeper("catalog")), time)
         .expect_err("listed");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert!(
@@ -409,22 +413,22 @@ fn a_catalog_that_does_not_answer_keeps_nobody_from_leaving_the_agent() {
 
 #[test]
 fn answers_that_are_no_agent_s_are_failures() {
-    for (answer, word, passing) in [
-        ("404 page not found", Word::Status, false),
-        ("200 no JSON", Word::Protocol, true),
-        ("200 {\"Service\":", Word::Protocol, true),
-        ("200 {}", Word::Protocol, true),
-        ("200 [1]", Word::Protocol, true),
-        ("429", Word::Status, true),
-        ("500 No cluster leader", Word::Status, true),
-        ("302", Word::Status, false),
+    for (answer, word, retryable) in [
+        ("404 page not found", ErrorKind::Status, false),
+        ("200 no JSON", ErrorKind::Protocol, true),
+        ("200 {\"Service\":", ErrorKind::Protocol, true),
+        ("200 {}", ErrorKind::Protocol, true),
+        ("200 [1]", ErrorKind::Protocol, true),
+        ("429", ErrorKind::Status, true),
+        ("500 No cluster leader", ErrorKind::Status, true),
+        ("302", ErrorKind::Status, false),
     ] {
         let server = Server::answers(&[answer]);
         let step = leave(&server.url(), "service = \"web-1\"");
         let failure = Run::new().attempt(&step, TIME).expect_err(answer);
         assert_eq!(
-            (failure.word, failure.passing),
-            (word, passing),
+            (failure.kind, failure.retryable),
+            (word, retryable),
             "{answer}: {failure}"
         );
         assert!(

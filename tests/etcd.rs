@@ -4,9 +4,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::model::error::Word;
+use farewell::model::error::ErrorKind;
 use farewell::model::secrets;
-use farewell::step::{Blueprint, Effect};
+use farewell::step::{Outcome, StepSpec};
 use nix::sys::signal::Signal;
 use support::binary::{Binary, step_of};
 use support::cli::wait_until;
@@ -18,12 +18,12 @@ use support::{manual, network};
 
 const TIME: Duration = Duration::from_secs(60);
 
-fn leave(url: &str, keys: &str) -> Blueprint {
+fn leave(url: &str, keys: &str) -> StepSpec {
     let head = "kind = \"deregister\"\nregistry = \"etcd\"";
     step(&format!("{head}\nurl = {url}\n{keys}"))
 }
 
-fn one(url: &str, keys: &str) -> Blueprint {
+fn one(url: &str, keys: &str) -> StepSpec {
     leave(&format!("{url:?}"), keys)
 }
 
@@ -53,23 +53,23 @@ fn keys_and_leases_leave_and_are_gone_afterwards() {
         etcd.ctl(&["put", key, "v"]);
     }
     let key = one(&etcd.urls[0], "key = \"/app/a\"");
-    assert_eq!(run.attempt(&key, TIME), Ok(Effect::Done));
-    assert_eq!(run.attempt(&key, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&key, TIME), Ok(Outcome::Done));
+    assert_eq!(run.attempt(&key, TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(
         etcd.ctl(&["get", "", "--prefix", "--keys-only"]),
         "/app\n\n/app/b\n\n/apq"
     );
 
     let prefix = one(&etcd.urls[0], "prefix = \"/app\"");
-    assert_eq!(run.attempt(&prefix, TIME), Ok(Effect::Done));
-    assert_eq!(run.attempt(&prefix, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&prefix, TIME), Ok(Outcome::Done));
+    assert_eq!(run.attempt(&prefix, TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(etcd.ctl(&["get", "", "--prefix", "--keys-only"]), "/apq");
 
     let id = etcd.lease(600);
     etcd.ctl(&["put", "/leased", "v", "--lease", &id]);
     let lease = one(&etcd.urls[0], &format!("lease = {id:?}"));
-    assert_eq!(run.attempt(&lease, TIME), Ok(Effect::Done));
-    assert_eq!(run.attempt(&lease, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&lease, TIME), Ok(Outcome::Done));
+    assert_eq!(run.attempt(&lease, TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(etcd.ctl(&["get", "/leased"]), "");
     assert!(etcd.ctl(&["lease", "list"]).starts_with("found 0 leases"));
 
@@ -77,10 +77,13 @@ fn keys_and_leases_leave_and_are_gone_afterwards() {
     let failure = run
         .attempt(&one(&etcd.urls[0], "member = \"n1\""), TIME)
         .expect_err("the only member");
-    assert_eq!((failure.word, failure.passing), (Word::Refused, false));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false)
+    );
     assert!(failure.cause.contains("only voting member"), "{failure}");
     let gone = one(&etcd.urls[0], "member = \"n7\"");
-    assert_eq!(run.attempt(&gone, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&gone, TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(run.remarks(), ["no n7 among the members n1"]);
 }
 
@@ -92,7 +95,7 @@ fn a_user_gets_a_token_and_others_are_refused() {
     let run = Run::new();
     assert_eq!(
         run.attempt(&one(&etcd.urls[0], early), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
     assert!(
         run.remarks()[0].contains("turned off"),
@@ -105,8 +108,8 @@ fn a_user_gets_a_token_and_others_are_refused() {
         let step = one(&etcd.urls[0], &format!("key = \"/k\"\n{keys}"));
         let failure = run.attempt(&step, TIME).expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(!failure.to_string().contains("s3cret"), "{failure}");
@@ -124,8 +127,8 @@ fn a_user_gets_a_token_and_others_are_refused() {
         &etcd.urls[0],
         "key = \"/k\"\nuser = \"root\"\npassword = \"s3cret-root\"",
     );
-    assert_eq!(run.attempt(&key, TIME), Ok(Effect::Done));
-    assert_eq!(run.attempt(&key, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&key, TIME), Ok(Outcome::Done));
+    assert_eq!(run.attempt(&key, TIME), Ok(Outcome::AlreadyDone));
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn a_member_that_removed_itself_is_verified_at_the_others() {
     let run = Run::new();
     // Only its own address is configured, which vanishes with it.
     let step = one(&etcd.urls[0], "member = \"n1\"");
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     // Each member answers from what it knows itself, and the one that is asked here may be behind.
     wait_until("the last one knows", || {
         etcd.ctl(&["member", "list"]).lines().count() == 2
@@ -171,10 +174,10 @@ fn a_member_that_removed_itself_is_verified_at_the_others() {
     assert!(!list.contains("n1"), "{list}");
     // Another attempt: the own address is dead, and the others are known.
     etcd.wait_for_end(0);
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     // Who comes later has nothing to remove.
     let late = one(&etcd.urls[1], "member = \"n1\"");
-    assert_eq!(run.retry(&late, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.retry(&late, TIME), Ok(Outcome::AlreadyDone));
     // By its ID, at the address of another member.
     let line = list.lines().find(|line| line.contains("n2")).expect("n2");
     let id = line.split(',').next().expect("an ID");
@@ -182,7 +185,7 @@ fn a_member_that_removed_itself_is_verified_at_the_others() {
         &format!("[{:?}, {:?}]", dead_url(), etcd.urls[2]),
         &format!("member = {id:?}"),
     );
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     wait_until("the last one is alone", || {
         !etcd.ctl(&["member", "list"]).contains(id)
     });
@@ -196,7 +199,7 @@ fn a_removal_whose_answer_is_lost_is_done() {
     let between = Middleman::before(address.parse().expect("an address"));
     between.hold("/v3/cluster/member/remove", Held::Answer);
     let step = one(&between.url(), "member = \"n1\"");
-    assert_eq!(Run::new().retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(Run::new().retry(&step, TIME), Ok(Outcome::Done));
     between.wait();
 }
 
@@ -205,15 +208,15 @@ fn a_server_that_stands_still_costs_the_deadline_and_no_more() {
     let etcd = Cluster::start("stopped", 1);
     let run = Run::new();
     let step = one(&etcd.urls[0], "key = \"/k\"");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::AlreadyDone));
     etcd.signal(0, Signal::SIGSTOP);
     let begun = Instant::now();
     let failure = run
         .attempt(&step, Duration::from_millis(700))
         .expect_err("no answer");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert!(
@@ -222,7 +225,7 @@ fn a_server_that_stands_still_costs_the_deadline_and_no_more() {
         begun.elapsed()
     );
     etcd.signal(0, Signal::SIGCONT);
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::AlreadyDone));
 }
 
 #[test]
@@ -235,7 +238,7 @@ fn a_key_that_comes_back_and_broken_json_are_failures_that_pass() {
         .attempt(&one(&back.url(), "key = \"k\""), TIME)
         .expect_err("it is there again");
     assert!(
-        failure.passing && failure.cause.contains("writes them again"),
+        failure.retryable && failure.cause.contains("writes them again"),
         "{failure}"
     );
     for text in ["200 {\"deleted\":", "200 []", "200", "200 {}"] {
@@ -244,8 +247,8 @@ fn a_key_that_comes_back_and_broken_json_are_failures_that_pass() {
             .attempt(&one(&broken.url(), "key = \"k\""), TIME)
             .expect_err("broken");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{failure}"
         );
     }
@@ -258,8 +261,8 @@ fn what_is_no_gateway_is_a_status_and_an_unhealthy_cluster_passes() {
         .attempt(&one(&wrong.url(), "lease = \"1\""), TIME)
         .expect_err("no gateway");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Status, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Status, false),
         "{failure}"
     );
     let unhealthy =
@@ -268,8 +271,8 @@ fn what_is_no_gateway_is_a_status_and_an_unhealthy_cluster_passes() {
         .attempt(&one(&unhealthy.url(), "key = \"k\""), TIME)
         .expect_err("unhealthy");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Status, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Status, true),
         "{failure}"
     );
     assert!(failure.cause.contains("unhealthy cluster"));

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farewell::model::error::{Failure, Word};
-use farewell::step::{Blueprint, Effect};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::step::{Outcome, StepSpec};
 use support::cli::wait_until;
 use support::loopback::{Loopback, Reply};
 use support::ports::ports;
@@ -106,7 +106,7 @@ impl Members {
             .success()
     }
 
-    fn wait_safe(&self, more: &str) -> Blueprint {
+    fn wait_safe(&self, more: &str) -> StepSpec {
         let url = &self.urls[0];
         let file = |key: &str, name: &str| format!("{key} = \"{}\"\n", self.dir.file(name));
         let files = match url.starts_with("https") {
@@ -133,14 +133,14 @@ impl Drop for Members {
 }
 
 /// The failure that ends the attempts, of which none may use all the time that it has.
-fn at_once(step: &Blueprint) -> Failure {
+fn at_once(step: &StepSpec) -> Failure {
     let begun = Instant::now();
     loop {
         let failure = Run::new()
             .attempt(step, 4 * TIME)
             .expect_err("it cannot be");
         assert!(begun.elapsed() < 2 * TIME, "{failure}");
-        if !failure.passing {
+        if !failure.retryable {
             return failure;
         }
         // etcd's gateway hears now and then that the connection was reset before it hears why.
@@ -163,10 +163,10 @@ fn other_members_prove_names_of_their_own() {
     );
     let run = Run::new();
     let step = members.wait_safe("server-name = \"cluster.test\"\n");
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     // Its own address does prove the name that was asked for.
     let wrong = members.wait_safe("server-name = \"other.test\"\n");
-    assert_eq!(at_once(&wrong).word, Word::Tls);
+    assert_eq!(at_once(&wrong).kind, ErrorKind::Tls);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_gateway_that_is_off_is_told() {
     };
     let members = Members::start("etcd-off", &[off()]);
     let failure = at_once(&members.wait_safe(""));
-    assert_eq!(failure.word, Word::Status, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Status, "{failure}");
     assert!(
         failure.cause.contains("no JSON gateway")
             && failure.cause.contains("--enable-grpc-gateway"),
@@ -190,7 +190,7 @@ fn a_gateway_that_is_off_is_told() {
     // At the others nothing is waited for that cannot come.
     let members = Members::start("etcd-off-others", &[on(), off(), off()]);
     let failure = at_once(&members.wait_safe(""));
-    assert_eq!(failure.word, Word::Status, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Status, "{failure}");
     assert!(
         failure.cause.contains("n2 does not answer") && failure.cause.contains("no JSON gateway"),
         "{failure}"
@@ -207,7 +207,7 @@ fn a_server_s_certificate_that_is_not_for_clients_is_told() {
         }],
     );
     let failure = at_once(&members.wait_safe(""));
-    assert_eq!(failure.word, Word::Tls, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Tls, "{failure}");
     assert!(failure.cause.contains("clientAuth"), "{failure}");
 }
 
@@ -231,7 +231,7 @@ fn a_gateway_that_closes_on_its_own_token_is_told() {
         ),
     ] {
         let failure = at_once(&step(&text));
-        assert_eq!(failure.word, Word::Refused, "{failure}");
+        assert_eq!(failure.kind, ErrorKind::Refused, "{failure}");
         assert!(
             failure
                 .cause
@@ -255,7 +255,7 @@ fn addresses_that_a_member_tells_get_no_credentials_and_need_tls_where_the_url_h
     let failure = Run::new()
         .attempt(&members.wait_safe(""), Duration::from_secs(3))
         .expect_err("nobody else is asked");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     assert!(
         failure
             .cause
@@ -292,7 +292,7 @@ fn addresses_that_a_member_tells_get_no_credentials_and_need_tls_where_the_url_h
             "kind = \"wait-safe\"\ncluster = \"etcd\"\nurl = \"{}\"\n{account}",
             first.url()
         );
-        assert_eq!(Run::new().attempt(&step(&text), TIME), Ok(Effect::Done));
+        assert_eq!(Run::new().attempt(&step(&text), TIME), Ok(Outcome::Done));
     }
     let heard = heard.lock().expect("no panic").join("\n").to_lowercase();
     assert!(heard.contains("/v3/maintenance/status"), "{heard}");

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use farewell::model::error::Word;
-use farewell::step::{Blueprint, Effect};
+use farewell::model::error::ErrorKind;
+use farewell::step::{Outcome, StepSpec};
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
 use support::cli::{Running, wait_until};
@@ -29,7 +29,7 @@ fn keys(url: &str, app: &str, rest: &str) -> String {
     )
 }
 
-fn leave(url: &str, app: &str, rest: &str) -> Blueprint {
+fn leave(url: &str, app: &str, rest: &str) -> StepSpec {
     step(&keys(url, app, rest))
 }
 
@@ -61,12 +61,12 @@ fn an_instance_leaves_and_others_stay() {
         eureka.register("LEAVES", id);
     }
     let step = leave(&eureka.url(), "LEAVES", "");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(eureka.status("LEAVES", &id("LEAVES")), "");
     assert_eq!(eureka.status("LEAVES", "other"), "UP");
     let again = leave(&eureka.url(), "LEAVES", "");
-    assert_eq!(run.attempt(&again, TIME), Ok(Effect::AlreadyDone));
-    assert_eq!(run.attempt(&again, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(run.attempt(&again, TIME), Ok(Outcome::AlreadyDone));
+    assert_eq!(run.attempt(&again, TIME), Ok(Outcome::AlreadyDone));
     assert!(run.ear.intents.lock().expect("lock").is_empty());
 }
 
@@ -79,8 +79,8 @@ fn a_wrong_address_is_not_taken_for_gone() {
         let failure = run.attempt(&leave(url, "NEVER", ""), TIME);
         let failure = failure.expect_err("no Eureka there");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Status, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Status, false),
             "{failure}"
         );
         assert!(failure.cause.contains("with its context path"), "{failure}");
@@ -199,7 +199,7 @@ fn an_undo_is_harmless_where_there_is_nothing_to_undo() {
         run.signal(nix::sys::signal::Signal::SIGKILL);
         run.end(support::cli::GENEROUS);
         let remove = leave(&eureka.url(), app, "");
-        assert_eq!(Run::new().attempt(&remove, TIME), Ok(Effect::Done));
+        assert_eq!(Run::new().attempt(&remove, TIME), Ok(Outcome::Done));
         let expected = if then_registers {
             eureka.register(app, &id(app));
             "UP"
@@ -224,8 +224,8 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
     ] {
         let failure = failure.expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
     }
@@ -274,8 +274,8 @@ fn what_a_heartbeat_brings_back_is_said() {
         let failure = failure.expect_err("it is there again");
         let told = format!("attempt {attempt}: {failure}");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{told}"
         );
         assert!(
@@ -287,7 +287,7 @@ fn what_a_heartbeat_brings_back_is_said() {
     before.after_each("nothing", || {});
     assert_eq!(
         Run::new().attempt(&leave(&url, "BEATS", ""), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
 }
 
@@ -313,8 +313,8 @@ fn a_server_that_hangs_lies_or_babbles_costs_the_timeout_and_no_more() {
         let failure = Run::new().attempt(&leave(&server.url(), "WEB", ""), TIME);
         let failure = failure.expect_err(answer);
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{failure}"
         );
         assert!(server.requests().iter().all(|it| it.starts_with("GET ")));
@@ -394,7 +394,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     );
     let bare = format!("http://{}", eureka.address);
     let failure = run.rehearse(&leave(&bare, "REHEARSED", rest), TIME);
-    assert_eq!(failure.expect_err("no Eureka").word, Word::Status);
+    assert_eq!(failure.expect_err("no Eureka").kind, ErrorKind::Status);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use farewell::model::error::{Failure, Word};
-use farewell::step::{Blueprint, Effect, Pace};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::step::{AttemptPolicy, Outcome, StepSpec};
 use support::binary::{Binary, step_of};
 use support::consul::Consul;
 use support::servers::{Manner, Server, answer, dead_url, read_request};
@@ -19,7 +19,7 @@ use support::{Dir, Run, problems, step};
 const TIME: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(4);
 
-fn http(url: &str, keys: &str) -> Blueprint {
+fn http(url: &str, keys: &str) -> StepSpec {
     step(&format!("kind = \"http\"\nurl = {url:?}\n{keys}"))
 }
 
@@ -158,25 +158,25 @@ fn the_end_of_the_connection_may_be_the_effect() {
         breaks(&answer("200 OK", "Connection: close\r\n", "bye")),
     ] {
         let step = closed(&server.url(), "method = \"POST\"");
-        assert_eq!(step.pace, Pace::Patient);
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+        assert_eq!(step.policy, AttemptPolicy::Patient);
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
         assert_eq!(server.requests().len(), 1);
     }
     let fails = |url: &str, time| run.attempt(&closed(url, ""), time).expect_err("a failure");
     // It answers, and stays.
     let stays = Server::answers(&["200"]);
     let failure = fails(&stays.url(), SHORT);
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     assert!(
         failure.cause.contains("did not end the connection"),
         "{failure}"
     );
     // It refuses; it was never there.
     let refuses = breaks(&answer("403 Forbidden", "", "no"));
-    assert_eq!(fails(&refuses.url(), TIME).word, Word::Refused);
+    assert_eq!(fails(&refuses.url(), TIME).kind, ErrorKind::Refused);
     let sick = breaks(&answer("503 Busy", "", "no"));
-    assert_eq!(fails(&sick.url(), TIME).word, Word::Status);
-    assert_eq!(fails(&dead_url(), TIME).word, Word::Unreachable);
+    assert_eq!(fails(&sick.url(), TIME).kind, ErrorKind::Status);
+    assert_eq!(fails(&dead_url(), TIME).kind, ErrorKind::Unreachable);
     // A rehearsal ends no server, whatever the method is.
     let server = Server::answers(&["200"]);
     let said = run
@@ -266,7 +266,7 @@ fn a_name_is_looked_up_again_when_its_addresses_fail() {
     let is = |hosts: &str| std::fs::write("/etc/hosts", hosts).expect("written");
     let run = Run::new();
     let step = http("http://peer.test:8080/", "");
-    let done = || assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    let done = || assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     is("127.0.0.2 peer.test\n");
     let first = answers_once("127.0.0.2:8080");
     done();
@@ -282,7 +282,7 @@ fn a_name_is_looked_up_again_when_its_addresses_fail() {
     done();
     third.join().expect("answered");
     let failure = run.attempt(&step, TIME).expect_err("nobody is there");
-    assert_eq!(failure.word, Word::Unreachable, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Unreachable, "{failure}");
     for address in ["127.0.0.2:8080: ", "127.0.0.3:8080: "] {
         assert!(failure.cause.contains(address), "{failure}");
     }
@@ -324,25 +324,28 @@ fn a_server_behind_a_unix_socket_is_asked() {
         (format!("unix://{path}"), "/"),
         (format!("unix://{}:/x", odd.replace(':', "%3A")), "/x"),
     ] {
-        assert_eq!(asked(&url, target), Ok(Effect::Done), "{url}");
+        assert_eq!(asked(&url, target), Ok(Outcome::Done), "{url}");
     }
     // Not there; there, and nobody listens; so many wait already that nobody else gets in.
     let fails = |url: &str, time| run.attempt(&http(url, ""), time).expect_err("a failure");
     let missing = format!("unix://{}:/x", dir.file("missing.sock"));
     let failure = fails(&missing, TIME);
     assert_eq!(
-        (failure.word, failure.noun.as_str()),
-        (Word::Unreachable, missing.as_str())
+        (failure.kind, failure.subject.as_str()),
+        (ErrorKind::Unreachable, missing.as_str())
     );
     let left = dir.file("left.sock");
     drop(UnixListener::bind(&left).expect("a socket"));
     assert_eq!(
-        fails(&format!("unix://{left}"), TIME).word,
-        Word::Unreachable
+        fails(&format!("unix://{left}"), TIME).kind,
+        ErrorKind::Unreachable
     );
     let full = dir.file("full.sock");
     let _full = full_socket(&full);
-    assert_eq!(fails(&format!("unix://{full}"), SHORT).word, Word::TimedOut);
+    assert_eq!(
+        fails(&format!("unix://{full}"), SHORT).kind,
+        ErrorKind::TimedOut
+    );
     // The mount that the socket may be on is a place that farewell.service is ordered after.
     let config = configured("agent", &["unix:///srv/agent/http.sock:/x"], "");
     let binary = Binary::new("exchanges-unix-plan", &config);
@@ -384,9 +387,9 @@ fn a_local_agent_is_left_over_its_unix_socket() {
         let step = step(&format!("{keys}\nurl = {:?}", consul.socket));
         Run::new().retry(&step, TIME)
     };
-    assert_eq!(leave(), Ok(Effect::Done));
+    assert_eq!(leave(), Ok(Outcome::Done));
     assert!(!consul.lists("web-1", "web"));
-    assert_eq!(leave(), Ok(Effect::AlreadyDone));
+    assert_eq!(leave(), Ok(Outcome::AlreadyDone));
 }
 
 #[test]
@@ -441,7 +444,7 @@ fn json_behind_a_byte_order_mark_is_json() {
     let server = Server::answers(&["200 \u{feff}{\"state\":\"ready\"}"]);
     let keys = "until = { pointer = \"/state\", equals = \"ready\" }";
     let ended = Run::new().attempt(&http(&server.url(), keys), TIME);
-    assert_eq!(ended, Ok(Effect::Done));
+    assert_eq!(ended, Ok(Outcome::Done));
 }
 
 #[test]
@@ -456,8 +459,8 @@ fn connecting_keeps_the_time_of_an_attempt() {
     let begun = Instant::now();
     let failure: Failure = run.attempt(&http(&url, POST), TIME).expect_err("no TLS");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert!(begun.elapsed() < TIME / 2, "{:?}", begun.elapsed());

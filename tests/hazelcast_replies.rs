@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farewell::model::error::{Failure, Word};
+use farewell::model::error::{ErrorKind, Failure};
 use farewell::model::secrets;
-use farewell::step::{Blueprint, Effect};
+use farewell::step::{Outcome, StepSpec};
 use support::servers::{Manner, Server, answer, dead_url, read_request};
 use support::{Run, problems, step};
 
@@ -142,13 +142,13 @@ fn success() -> String {
     r#"{"status":"success"}"#.to_owned()
 }
 
-fn wait(url: &str, keys: &str) -> Blueprint {
+fn wait(url: &str, keys: &str) -> StepSpec {
     step(&format!(
         "kind = \"wait-safe\"\ncluster = \"hazelcast\"\nurl = {url:?}\n{keys}"
     ))
 }
 
-fn leave(url: &str) -> Blueprint {
+fn leave(url: &str) -> StepSpec {
     wait(url, "shutdown = true")
 }
 
@@ -169,11 +169,11 @@ fn member_beside(other: u16, to_shutdown: Vec<Reply>) -> StandIn {
     StandIn::start_at(listener, script)
 }
 
-fn refusal(run: &Run, step: &Blueprint, group: &str) -> Failure {
+fn refusal(run: &Run, step: &StepSpec, group: &str) -> Failure {
     let failure = run.attempt(step, TIME).expect_err("a refusal");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert!(failure.cause.contains(group), "{failure}");
@@ -200,7 +200,7 @@ fn what_is_waited_for_is_told_and_asked_for_five_times_a_second() {
     let run = Run::new();
     let begun = Instant::now();
     let step = wait(&member.url(), "");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     let took = begun.elapsed();
     assert_eq!(
         run.waiting(),
@@ -214,7 +214,7 @@ fn what_is_waited_for_is_told_and_asked_for_five_times_a_second() {
     assert_eq!(member.heard("").len(), 5);
     assert!(took >= Duration::from_millis(800), "{took:?}");
     // Once it is safe, one look is enough.
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(member.heard("").len(), 6);
 }
 
@@ -229,7 +229,7 @@ fn a_cluster_that_stays_unsafe_costs_the_timeout() {
         let failure = run
             .attempt(&wait(&member.url(), keys), Duration::from_millis(700))
             .expect_err("never safe");
-        assert_eq!(failure.word, Word::TimedOut, "{failure}");
+        assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
         let told = "still waiting for cluster shop: not safe, 7 partitions to migrate, 2 members";
         assert_eq!(failure.cause, told);
     }
@@ -241,7 +241,7 @@ fn one_of_several_addresses_is_enough_to_ask() {
     let member = StandIn::start(vec![(HEALTH, vec![safe()])]);
     let list = format!("[{:?}, {:?}]", dead_url(), member.url());
     let keys = format!("kind = \"wait-safe\"\ncluster = \"hazelcast\"\nurl = {list}");
-    assert_eq!(Run::new().attempt(&step(&keys), TIME), Ok(Effect::Done));
+    assert_eq!(Run::new().attempt(&step(&keys), TIME), Ok(Outcome::Done));
 }
 
 #[test]
@@ -252,7 +252,7 @@ fn success_before_the_work_is_done_is_not_believed() {
     let failure = run
         .attempt(&step, Duration::from_millis(900))
         .expect_err("it goes on");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     let told = "cluster dev: the member's shutdown: ACTIVE, safe, 2 members";
     assert!(failure.cause.ends_with(told), "{failure}");
     assert_eq!(member.heard("POST").len(), 1);
@@ -301,7 +301,7 @@ fn the_others_are_asked_in_turn_until_one_is_safe_without_it_twice() {
     );
     let run = Run::new();
     let step = leave(&member.url());
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     let told = run.waiting();
     let expected = [
         "cluster dev: the member's shutdown: PASSIVE, not safe, 271 partitions to migrate, 3 members",
@@ -318,12 +318,15 @@ fn the_others_are_asked_in_turn_until_one_is_safe_without_it_twice() {
     assert_eq!(peer.heard(HEALTH).len(), 6);
     assert_eq!(member.heard(SHUTDOWN).len(), 1);
     // Another attempt, as after an answer that was lost: the member is gone, and who the others are is known.
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     // Another run cannot know whom it has left.
     let failure = run
         .attempt(&leave(&member.url()), Duration::from_secs(5))
         .expect_err("nobody there");
-    assert_eq!((failure.word, failure.passing), (Word::Unreachable, true));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true)
+    );
     assert!(
         failure.cause.contains("only the others could tell"),
         "{failure}"
@@ -362,7 +365,7 @@ fn one_of_the_others_that_hangs_is_asked_once() {
     let mut run = Run::new();
     run.attempt_timeout = Duration::from_secs(2);
     let step = leave(&member.url());
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(silent.connections(), 1);
     assert_eq!(peer.heard(HEALTH).len(), 4);
 }
@@ -379,8 +382,8 @@ fn others_that_are_away_may_come_back_in_time() {
         .attempt(&step, Duration::from_secs(1))
         .expect_err("nobody to ask");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Unreachable, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true),
         "{failure}"
     );
     assert!(failure.cause.contains("was shut down, but"), "{failure}");
@@ -392,7 +395,7 @@ fn others_that_are_away_may_come_back_in_time() {
             (ROSTER, vec![roster(&[other_port], false)]),
         ],
     );
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     assert_eq!(member.heard(SHUTDOWN).len(), 1);
 }
 
@@ -417,7 +420,7 @@ fn one_that_goes_by_itself_is_not_asked_to() {
     let run = Run::new();
     assert_eq!(
         run.attempt(&leave(&member.url()), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
     assert_eq!(
         run.remarks(),
@@ -449,8 +452,8 @@ fn refusals_are_told_whatever_their_form() {
             .attempt(&leave(&member.url()), TIME)
             .expect_err("odd");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{failure}"
         );
     }
@@ -478,7 +481,7 @@ fn a_connection_that_is_closed_again_and_again_means_that_this_is_off() {
     let starting = StandIn::start(vec![(HEALTH, vec![Reply::Closes, Reply::Closes, safe()])]);
     assert_eq!(
         Run::new().attempt(&wait(&starting.url(), ""), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
 }
 
@@ -495,28 +498,28 @@ fn a_member_that_ends_without_an_answer_has_left_when_the_others_say_so() {
     );
     let member = member_beside(other_port, vec![Reply::Ends]);
     let run = Run::new();
-    assert_eq!(run.attempt(&leave(&member.url()), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&leave(&member.url()), TIME), Ok(Outcome::Done));
 }
 
 #[test]
 fn what_is_no_hazelcast_is_told() {
     let cases = [
-        ("404 nothing here", Word::Status, false),
-        ("503 busy", Word::Status, true),
-        ("301", Word::Status, false),
-        ("401", Word::Refused, false),
-        ("200 ok", Word::Protocol, true),
-        ("200 {\"clusterSafe\":true}", Word::Protocol, true),
-        ("200 {\"nodeState\":", Word::Protocol, true),
+        ("404 nothing here", ErrorKind::Status, false),
+        ("503 busy", ErrorKind::Status, true),
+        ("301", ErrorKind::Status, false),
+        ("401", ErrorKind::Refused, false),
+        ("200 ok", ErrorKind::Protocol, true),
+        ("200 {\"clusterSafe\":true}", ErrorKind::Protocol, true),
+        ("200 {\"nodeState\":", ErrorKind::Protocol, true),
     ];
-    for (text, word, passing) in cases {
+    for (text, word, retryable) in cases {
         let server = Server::answers(&[text]);
         let failure = Run::new()
             .attempt(&wait(&server.url(), ""), TIME)
             .expect_err(text);
         assert_eq!(
-            (failure.word, failure.passing),
-            (word, passing),
+            (failure.kind, failure.retryable),
+            (word, retryable),
             "{text}: {failure}"
         );
     }
@@ -524,13 +527,16 @@ fn what_is_no_hazelcast_is_told() {
     let failure = Run::new()
         .attempt(&wait(&flood.url(), ""), TIME)
         .expect_err("too much");
-    assert_eq!(failure.word, Word::Protocol, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Protocol, "{failure}");
     let silent = Server::start(Manner::Silent);
     let begun = Instant::now();
     let failure = Run::new()
         .attempt(&wait(&silent.url(), ""), Duration::from_millis(600))
         .expect_err("no answer");
-    assert_eq!((failure.word, failure.passing), (Word::TimedOut, true));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true)
+    );
     assert!(begun.elapsed() < TIME / 2);
 }
 

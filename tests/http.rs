@@ -4,8 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::model::error::{Failure, Word};
-use farewell::step::{Blueprint, Effect, Pace};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::step::{AttemptPolicy, Outcome, StepSpec};
 use support::servers::{
     Manner, Server, TlsServer, answer, dead_url, make_certificates, make_useless_certificates,
 };
@@ -16,20 +16,20 @@ const SHORT: Duration = Duration::from_secs(2);
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_secs(30);
 
-fn http(url: &str, keys: &str) -> Blueprint {
+fn http(url: &str, keys: &str) -> StepSpec {
     step(&format!("kind = \"http\"\nurl = {url:?}\n{keys}"))
 }
 
-fn urls(urls: &[&str], keys: &str) -> Blueprint {
+fn urls(urls: &[&str], keys: &str) -> StepSpec {
     step(&format!("kind = \"http\"\nurl = {urls:?}\n{keys}"))
 }
 
-fn fails(step: &Blueprint, time: Duration) -> Failure {
+fn fails(step: &StepSpec, time: Duration) -> Failure {
     Run::new().attempt(step, time).expect_err("a failure")
 }
 
-fn judged(failure: &Failure) -> (Word, bool) {
-    (failure.word, failure.passing)
+fn judged(failure: &Failure) -> (ErrorKind, bool) {
+    (failure.kind, failure.retryable)
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn four_requests_share_one_connection() {
     let run = Run::new();
     for _ in 0..4 {
         let step = http(&server.url(), "method = \"POST\"\nbody = \"x\"");
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     }
     assert_eq!((server.requests().len(), server.connections()), (4, 1));
 }
@@ -99,13 +99,17 @@ fn a_kept_connection_that_the_server_closed_fails_nothing() {
     let run = Run::new();
     for _ in 0..3 {
         let step = http(&server.url(), "method = \"POST\"\nbody = \"x\"");
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     }
     assert_eq!(server.connections(), 3);
     // One that closes at once is not there, and is not asked for ever.
     let never = Server::start(Manner::Closes { after: 0 });
     let failure = fails(&http(&never.url(), ""), TIME);
-    assert_eq!(judged(&failure), (Word::Unreachable, true), "{failure}");
+    assert_eq!(
+        judged(&failure),
+        (ErrorKind::Unreachable, true),
+        "{failure}"
+    );
     assert_eq!(never.connections(), 1);
 }
 
@@ -116,7 +120,7 @@ fn what_is_configured_is_sent() {
     let keys = "method = \"PURGE\"\nuser = \"joe\"\npassword = \"s3cret-sent\"\nheaders = { X-Run = \"${run}\" }\njson = { a = [1, \"${run}\"] }";
     assert_eq!(
         Run::new().attempt(&http(&url, keys), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let request = &server.requests()[0];
     assert!(
@@ -148,7 +152,7 @@ fn what_is_configured_is_sent() {
     for (method, length) in [("POST", true), ("GET", false)] {
         let server = Server::answers(&["204"]);
         let step = http(&server.url(), &format!("method = {method:?}"));
-        assert_eq!(Run::new().attempt(&step, TIME), Ok(Effect::Done));
+        assert_eq!(Run::new().attempt(&step, TIME), Ok(Outcome::Done));
         let head = server.requests()[0].to_lowercase();
         assert_eq!(head.contains("content-length: 0"), length, "{head}");
         assert!(!head.contains("transfer-encoding"), "{head}");
@@ -158,28 +162,28 @@ fn what_is_configured_is_sent() {
 #[test]
 fn statuses_are_judged() {
     for (answers, keys, expected) in [
-        ("401 who?", "", (Word::Refused, false)),
-        ("403", "", (Word::Refused, false)),
-        ("404 gone", "", (Word::Status, false)),
-        ("200", "expect = [201, 204]", (Word::Status, false)),
-        ("429", "", (Word::Status, true)),
-        ("500", "", (Word::Status, true)),
+        ("401 who?", "", (ErrorKind::Refused, false)),
+        ("403", "", (ErrorKind::Refused, false)),
+        ("404 gone", "", (ErrorKind::Status, false)),
+        ("200", "expect = [201, 204]", (ErrorKind::Status, false)),
+        ("429", "", (ErrorKind::Status, true)),
+        ("500", "", (ErrorKind::Status, true)),
     ] {
         let server = Server::answers(&[answers]);
         let failure = fails(&http(&server.url(), keys), TIME);
         assert_eq!(judged(&failure), expected, "{failure}");
-        assert_eq!(failure.noun, format!("{}/", server.url()));
+        assert_eq!(failure.subject, format!("{}/", server.url()));
     }
     let server = Server::answers(&["404 gone"]);
     let run = Run::new();
     assert_eq!(
         run.attempt(&http(&server.url(), "expect = 404"), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let failure = fails(&http(&server.url(), ""), TIME);
     assert_eq!(failure.cause, "status 404: gone");
     let server = Server::answers(&["500", "500", "200"]);
-    assert_eq!(run.retry(&http(&server.url(), ""), TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&http(&server.url(), ""), TIME), Ok(Outcome::Done));
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -194,7 +198,7 @@ fn a_redirect_is_not_followed_and_takes_no_credential_with_it() {
     let server = Server::start(Manner::Answers(vec![redirect]));
     let keys = "headers = { X-Consul-Token = \"s3cret-redirect\" }";
     let failure = fails(&http(&server.url(), keys), TIME);
-    assert_eq!(judged(&failure), (Word::Status, false));
+    assert_eq!(judged(&failure), (ErrorKind::Status, false));
     assert!(
         failure.cause.contains(&other.address.to_string()),
         "{failure}"
@@ -219,24 +223,32 @@ fn servers_that_misbehave_cost_their_deadline_and_have_a_word() {
     let huge_head = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     let huge_head = breaks(&huge_head);
     for (name, url, expected) in [
-        ("nobody", dead_url(), (Word::Unreachable, true)),
-        ("silent", silent.url(), (Word::TimedOut, true)),
-        ("dripping", dripping.url(), (Word::TimedOut, true)),
-        ("half a head", half_head.url(), (Word::Unreachable, true)),
-        ("half a body", half_body.url(), (Word::Protocol, true)),
-        ("half a chunk", half_chunk.url(), (Word::Protocol, true)),
+        ("nobody", dead_url(), (ErrorKind::Unreachable, true)),
+        ("silent", silent.url(), (ErrorKind::TimedOut, true)),
+        ("dripping", dripping.url(), (ErrorKind::TimedOut, true)),
+        (
+            "half a head",
+            half_head.url(),
+            (ErrorKind::Unreachable, true),
+        ),
+        ("half a body", half_body.url(), (ErrorKind::Protocol, true)),
+        (
+            "half a chunk",
+            half_chunk.url(),
+            (ErrorKind::Protocol, true),
+        ),
         (
             "half a body, then silence",
             half_silent.url(),
-            (Word::TimedOut, true),
+            (ErrorKind::TimedOut, true),
         ),
-        ("no HTTP", no_http.url(), (Word::Protocol, false)),
-        ("a huge head", huge_head.url(), (Word::Protocol, false)),
+        ("no HTTP", no_http.url(), (ErrorKind::Protocol, false)),
+        ("a huge head", huge_head.url(), (ErrorKind::Protocol, false)),
     ] {
         let begun = Instant::now();
         let failure = fails(&http(&url, ""), SHORT);
         assert_eq!(judged(&failure), expected, "{name}: {failure}");
-        assert_eq!(failure.noun, format!("{url}/"), "{name}");
+        assert_eq!(failure.subject, format!("{url}/"), "{name}");
         assert!(
             begun.elapsed() < SHORT + SLACK,
             "{name}: {:?}",
@@ -251,10 +263,10 @@ fn an_endless_body_is_not_read_and_its_status_decides() {
     let run = Run::new();
     assert_eq!(
         run.attempt(&http(&server.url(), ""), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let failure = run.attempt(&http(&server.url(), "expect = 204"), TIME);
-    assert_eq!(failure.map_err(|it| it.word), Err(Word::Status));
+    assert_eq!(failure.map_err(|it| it.kind), Err(ErrorKind::Status));
     assert_eq!(server.connections(), 2, "the first one was dropped");
     std::thread::sleep(Duration::from_millis(300));
     assert!(server.sent() < 100 << 20, "{} bytes", server.sent());
@@ -264,7 +276,7 @@ fn an_endless_body_is_not_read_and_its_status_decides() {
 fn an_expired_deadline_asks_nobody() {
     let server = Server::answers(&["200"]);
     let failure = fails(&http(&server.url(), ""), Duration::ZERO);
-    assert_eq!(judged(&failure), (Word::TimedOut, true), "{failure}");
+    assert_eq!(judged(&failure), (ErrorKind::TimedOut, true), "{failure}");
     assert_eq!(server.connections(), 0);
 }
 
@@ -276,13 +288,13 @@ fn the_next_endpoint_is_asked_and_remembered() {
     let run = Run::new();
     let all = urls(&[&dead, &sick.url(), &silent.url(), &good.url()], "");
     let time = Duration::from_secs(9);
-    assert_eq!(run.attempt(&all, time), Ok(Effect::Done));
-    assert_eq!(run.attempt(&all, time), Ok(Effect::Done));
+    assert_eq!(run.attempt(&all, time), Ok(Outcome::Done));
+    assert_eq!(run.attempt(&all, time), Ok(Outcome::Done));
     let asked = [&sick, &silent, &good].map(|it| it.requests().len());
     assert_eq!(asked, [1, 1, 2], "the good one comes first the second time");
 
     let failure = fails(&urls(&[&dead, &silent.url()], ""), SHORT);
-    assert_eq!(judged(&failure), (Word::TimedOut, true));
+    assert_eq!(judged(&failure), (ErrorKind::TimedOut, true));
     let text = failure.to_string();
     assert!(
         text.contains(&dead) && text.contains(&silent.url()),
@@ -291,8 +303,8 @@ fn the_next_endpoint_is_asked_and_remembered() {
     // A refusal is an answer: the others would say the same.
     let refusing = Server::answers(&["403"]);
     assert_eq!(
-        fails(&urls(&[&refusing.url(), &good.url()], ""), TIME).word,
-        Word::Refused
+        fails(&urls(&[&refusing.url(), &good.url()], ""), TIME).kind,
+        ErrorKind::Refused
     );
     assert_eq!(good.requests().len(), 2);
 }
@@ -307,9 +319,9 @@ fn polling_ends_when_the_value_is_so() {
     ]);
     let keys = "every = \"20ms\"\nuntil = { pointer = \"/n/a\", equals = 0 }";
     let step = http(&server.url(), keys);
-    assert_eq!(step.pace, Pace::Polled);
+    assert_eq!(step.policy, AttemptPolicy::Polled);
     let run = Run::new();
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(server.requests().len(), 4);
     let waiting = run.waiting();
     assert!(waiting[0].ends_with("last answer 503"), "{waiting:?}");
@@ -320,9 +332,9 @@ fn polling_ends_when_the_value_is_so() {
         &server.url(),
         "every = \"20ms\"\nuntil = { pointer = \"/a\" }",
     );
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     let step = http(&server.url(), "until = { status = 401 }");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -331,7 +343,7 @@ fn polling_ends_at_its_deadline_with_the_last_answer() {
     let server = Server::answers(&["503"]);
     let begun = Instant::now();
     let failure = fails(&http(&server.url(), "until = {}"), Duration::from_secs(4));
-    assert_eq!(failure.word, Word::TimedOut);
+    assert_eq!(failure.kind, ErrorKind::TimedOut);
     assert!(failure.cause.ends_with("last answer 503"), "{failure}");
     assert!(begun.elapsed() < Duration::from_secs(4) + SLACK);
     assert!(
@@ -342,7 +354,7 @@ fn polling_ends_at_its_deadline_with_the_last_answer() {
 
     let refusing = Server::answers(&["503", "401"]);
     let failure = fails(&http(&refusing.url(), "until = {}"), TIME);
-    assert_eq!(judged(&failure), (Word::Refused, false));
+    assert_eq!(judged(&failure), (ErrorKind::Refused, false));
     let failure = fails(&http(&dead_url(), "until = {}"), SHORT);
     assert!(failure.cause.contains("refused"), "{failure}");
 }
@@ -367,8 +379,12 @@ fn polling_stops_when_it_is_told_to() {
 #[test]
 fn a_name_that_does_not_resolve_is_unreachable() {
     let failure = fails(&http("http://no-such-host.invalid/", ""), TIME);
-    assert_eq!(judged(&failure), (Word::Unreachable, true), "{failure}");
-    assert_eq!(failure.noun, "http://no-such-host.invalid/");
+    assert_eq!(
+        judged(&failure),
+        (ErrorKind::Unreachable, true),
+        "{failure}"
+    );
+    assert_eq!(failure.subject, "http://no-such-host.invalid/");
 }
 
 #[test]
@@ -379,7 +395,7 @@ fn a_resolver_that_hangs_costs_the_deadline_and_no_more() {
         let _silent = std::net::UdpSocket::bind("127.0.0.1:53").expect("a socket");
         let begun = Instant::now();
         let failure = fails(&http("http://name.example/", ""), SHORT);
-        assert_eq!(judged(&failure), (Word::TimedOut, true), "{failure}");
+        assert_eq!(judged(&failure), (ErrorKind::TimedOut, true), "{failure}");
         assert!(failure.cause.contains("name"), "{failure}");
         assert!(
             (SHORT..SHORT + SLACK).contains(&begun.elapsed()),
@@ -431,24 +447,24 @@ fn tls_is_verified_in_both_directions() {
     let server = TlsServer::start(&dir, "server", false);
     assert_eq!(
         run.attempt(&http(&url(&server), &ca), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let failure = fails(&http(&url(&server), ""), TIME);
     assert_eq!(
         judged(&failure),
-        (Word::Tls, false),
+        (ErrorKind::Tls, false),
         "the system does not trust it: {failure}"
     );
 
     // The certificate is for another name: right only when that name is asked for, and then the Host stays.
     let named = TlsServer::start(&dir, "named", false);
     let failure = fails(&http(&url(&named), &ca), TIME);
-    assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+    assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");
     let step = http(
         &url(&named),
         &format!("{ca}\nserver-name = \"cluster.test\""),
     );
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     let request = &named.requests()[0];
     assert!(request.starts_with("cluster.test\nGET /x "), "{request}");
     assert!(
@@ -461,11 +477,11 @@ fn tls_is_verified_in_both_directions() {
     let wants = TlsServer::start(&dir, "server", true);
     let failure = fails(&http(&url(&wants), &ca), TIME);
     assert!(
-        matches!(failure.word, Word::Tls | Word::Unreachable),
+        matches!(failure.kind, ErrorKind::Tls | ErrorKind::Unreachable),
         "{failure}"
     );
     let step = http(&url(&wants), &own("client.crt", "client.key"));
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
 
     // What does not fit is found before anything is sent, in a run and by `check`.
     std::fs::write(dir.file("empty"), "").expect("written");
@@ -478,7 +494,7 @@ fn tls_is_verified_in_both_directions() {
     ] {
         let before = wants.requests().len();
         let failure = fails(&http(&url(&wants), &keys), TIME);
-        assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+        assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");
         assert_eq!(wants.requests().len(), before);
         let (_, _, checks) = read(&format!("kind = \"http\"\nurl = \"https://h/\"\n{keys}"));
         let found: Vec<_> = checks.iter().filter_map(|it| it.look(&run.facts)).collect();
@@ -493,7 +509,7 @@ fn tls_is_verified_in_both_directions() {
         std::io::copy(&mut stream, &mut std::io::sink())
     });
     let failure = fails(&http(&format!("https://{address}/"), &ca), TIME);
-    assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+    assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");
 }
 
 #[test]
@@ -506,7 +522,7 @@ fn certificates_of_no_use_are_refused_with_the_reason() {
     for (name, told) in [("expired", "expired"), ("early", "not valid yet")] {
         let server = TlsServer::start(&dir, name, false);
         let failure = fails(&http(&format!("https://{}/", server.address), &ca), TIME);
-        assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+        assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");
         assert!(failure.cause.contains(told), "{name}: {failure}");
     }
     // Another authority's than the one that is trusted.
@@ -514,7 +530,7 @@ fn certificates_of_no_use_are_refused_with_the_reason() {
     make_certificates(&foreign);
     let server = TlsServer::start(&foreign, "server", false);
     let failure = fails(&http(&format!("https://{}/", server.address), &ca), TIME);
-    assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+    assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");
     assert!(
         failure.cause.contains("none of the authorities"),
         "{failure}"
@@ -543,7 +559,7 @@ fn certificates_of_no_use_are_refused_with_the_reason() {
             "{message}"
         );
         let failure = fails(&http(&format!("https://{}/", wants.address), &keys), TIME);
-        assert_eq!(judged(&failure), (Word::Tls, false), "{failure}");
+        assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");
     }
     assert_eq!(wants.requests().len(), 0);
 }

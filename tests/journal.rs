@@ -9,9 +9,9 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use farewell::logging::{self, Sink};
-use farewell::model::error::{Failure, Word};
-use farewell::model::event::{Happening, Result, Stream};
-use farewell::report::dispatch::{News, Reporter};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::model::event::{EventKind, Result, Stream};
+use farewell::report::dispatch::{Reporter, Update};
 use farewell::report::journal::Journal as Told;
 use farewell::sys::journal::{DROPPED, Journal};
 use story::{at, begin, end, finished, started, waiting};
@@ -90,18 +90,18 @@ fn a_run_is_told_with_its_fields() {
     farewell::model::secrets::hide("journal-secret");
 
     let mut reporter = Told::default();
-    let mut tell = |news: News<'_>| {
+    let mut tell = |news: Update<'_>| {
         reporter.hear(news);
         journald.entries()
     };
-    let start = tell(News::Event(&begin(&["leave"], 90)));
+    let start = tell(Update::Event(&begin(&["leave"], 90)));
     assert_eq!(start.len(), 1);
     assert_eq!(start[0]["FAREWELL_RUN"], "R1");
     assert_eq!(start[0]["FAREWELL_LEFT_USEC"], "90000000");
-    assert_eq!(tell(News::Event(&started(0, 0)))[0]["PRIORITY"], "6");
-    assert!(tell(News::Event(&waiting(1, 0, "etcd"))).is_empty());
+    assert_eq!(tell(Update::Event(&started(0, 0)))[0]["PRIORITY"], "6");
+    assert!(tell(Update::Event(&waiting(1, 0, "etcd"))).is_empty());
 
-    let waits = tell(News::Tick(Duration::from_secs(9)));
+    let waits = tell(Update::Tick(Duration::from_secs(9)));
     let waits = &waits[0];
     assert_eq!(waits["MESSAGE"], "step leave waits for etcd, 21 s left");
     assert_eq!(
@@ -109,9 +109,9 @@ fn a_run_is_told_with_its_fields() {
         farewell::logging::message_id::STEP_WAITING.id
     );
 
-    let output = tell(News::Event(&at(
+    let output = tell(Update::Event(&at(
         10,
-        Happening::Output {
+        EventKind::Output {
             step: 0,
             stream: Stream::Out,
             line: "token=journal-secret\nmore".to_owned(),
@@ -123,8 +123,8 @@ fn a_run_is_told_with_its_fields() {
         farewell::logging::message_id::STEP_OUTPUT.id
     );
 
-    let failure = Failure::new(Word::Tls, "https://journal-secret", "expired");
-    let failed = tell(News::Event(&finished(10_000, 0, 10_000, Some(failure))));
+    let failure = Failure::new(ErrorKind::Tls, "https://journal-secret", "expired");
+    let failed = tell(Update::Event(&finished(10_000, 0, 10_000, Some(failure))));
     let expected: Entry = [
         ("PRIORITY", "3"),
         ("SYSLOG_IDENTIFIER", "farewell"),
@@ -146,7 +146,11 @@ fn a_run_is_told_with_its_fields() {
     .into();
     assert_eq!(failed, [expected]);
 
-    let ended = tell(News::Event(&end(10_000, Result::CutShort, Some("told to"))));
+    let ended = tell(Update::Event(&end(
+        10_000,
+        Result::CutShort,
+        Some("told to"),
+    )));
     assert_eq!(ended[0]["PRIORITY"], "3");
     assert_eq!(ended[0]["FAREWELL_STATE"], "cut-short");
 

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use farewell::model::deadline::{Deadline, Reason};
-use farewell::model::error::{Failure, Word};
+use farewell::model::error::{ErrorKind, Failure};
 use farewell::sys::http::{Endpoint, Heard, Http, Next, Request, TlsFiles};
 use support::case::SLACK;
 use support::servers::{Manner, Server, dead_url};
@@ -70,9 +70,9 @@ fn a_quiet_answer_costs_its_time_and_no_more() {
     // One that has not begun is none.
     let silent = Server::start(Manner::Silent);
     let (heard, _) = hear(&silent.url(), Duration::from_millis(300), 1);
-    assert_eq!(heard.expect_err("no answer").word, Word::TimedOut);
+    assert_eq!(heard.expect_err("no answer").kind, ErrorKind::TimedOut);
     let (heard, _) = hear(&dead_url(), LONG, 1);
-    assert_eq!(heard.expect_err("nobody").word, Word::Unreachable);
+    assert_eq!(heard.expect_err("nobody").kind, ErrorKind::Unreachable);
 }
 
 #[test]
@@ -98,6 +98,6 @@ fn the_end_of_an_answer_is_told_and_half_a_line_is_none() {
 fn a_line_without_an_end_is_none_of_the_protocol() {
     let flood = Server::start(Manner::Floods);
     let (heard, lines) = hear(&flood.url(), LONG, 9);
-    assert_eq!(heard.expect_err("a flood").word, Word::Protocol);
+    assert_eq!(heard.expect_err("a flood").kind, ErrorKind::Protocol);
     assert!(lines.is_empty());
 }

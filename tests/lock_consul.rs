@@ -6,8 +6,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::model::error::Word;
-use farewell::step::Effect;
+use farewell::model::error::ErrorKind;
+use farewell::step::Outcome;
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP, SIGTERM};
 use serde_json::Value;
 use support::binary::{Binary, step_of};
@@ -86,26 +86,29 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
     let consul = Consul::start("lock-consul-order");
     let keys = keys(&consul.url, "");
     let first = Member::new("run-1", &keys);
-    assert_eq!(first.take(TIME), Ok(Effect::Done));
-    assert_eq!(first.take(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(first.take(TIME), Ok(Outcome::Done));
+    assert_eq!(first.take(TIME), Ok(Outcome::AlreadyDone));
     assert_eq!((queue(&consul), sessions(&consul).len()), (1, 1));
     let made = &sessions(&consul)[0];
     assert_eq!(
         (&made["LockDelay"], &made["TTL"]),
         (&0.into(), &"30s".into())
     );
-    assert_eq!(first.renew(TIME), Ok(Effect::Done));
+    assert_eq!(first.renew(TIME), Ok(Outcome::Done));
 
     let late = Member::new("run-late", &keys);
     let failure = late.waits_in_vain(|| drop(first.renew(LONG)));
-    assert_eq!((failure.word, failure.passing), (Word::TimedOut, false));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, false)
+    );
     assert!(
         failure.cause.contains("(run run-1), 1 before this one"),
         "{failure}"
     );
     assert_eq!((queue(&consul), sessions(&consul).len()), (1, 1));
     assert!(late.pending().is_empty());
-    assert_eq!(late.close(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(late.close(TIME), Ok(Outcome::AlreadyDone));
 
     let others: Vec<_> = (2..5)
         .map(|it| Member::new(&format!("run-{it}"), &keys))
@@ -115,17 +118,17 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
         for (at, member) in others.iter().enumerate() {
             let order = &order;
             threads.spawn(move || {
-                assert_eq!(member.take(LONG), Ok(Effect::Done));
+                assert_eq!(member.take(LONG), Ok(Outcome::Done));
                 order.lock().expect("no panic").push(at);
-                assert_eq!(member.close(TIME), Ok(Effect::Done));
+                assert_eq!(member.close(TIME), Ok(Outcome::Done));
             });
             wait_until("it is in the queue", || queue(&consul) == at + 2);
             member.waits_for(&format!("{} before this one", at + 1));
         }
-        assert_eq!(first.close(TIME), Ok(Effect::Done));
+        assert_eq!(first.close(TIME), Ok(Outcome::Done));
     });
     assert_eq!(*order.lock().expect("no panic"), [0, 1, 2]);
-    assert_eq!(first.close(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(first.close(TIME), Ok(Outcome::AlreadyDone));
     assert!(first.pending().is_empty() && sessions(&consul).is_empty());
     assert_eq!((queue(&consul), holder(&consul)), (0, String::new()));
 }
@@ -140,11 +143,11 @@ fn it_waits_for_whoever_has_acquired_the_key() {
         let taking = threads.spawn(|| member.take(LONG));
         member.waits_for(&format!("held by the session {other}"));
         consul.ask(&format!("PUT /v1/kv/l?release={other}"), "");
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     // And the other one waits for it.
     assert_eq!(acquire(&consul, &other), "false");
-    assert_eq!(member.close(TIME), Ok(Effect::Done));
+    assert_eq!(member.close(TIME), Ok(Outcome::Done));
     assert_eq!(acquire(&consul, &other), "true");
     // Destroyed alone, with Consul's own lock delay, the key is kept back for a while.
     let next = Member::new("run-2", &keys(&consul.url, ""));
@@ -153,7 +156,7 @@ fn it_waits_for_whoever_has_acquired_the_key() {
         next.waits_for("held by the session");
         consul.ask(&format!("PUT /v1/session/destroy/{other}"), "");
         next.waits_for("held by nobody, but kept back by Consul");
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
 }
 
@@ -178,14 +181,14 @@ fn who_may_not_write_is_refused_and_leaves_nothing() {
         let member = Member::new("run-1", &keys(&consul.url, token));
         let failure = member.take(TIME).expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{token}: {failure}"
         );
         assert!(!failure.to_string().contains("s3cret"), "{failure}");
         assert!(member.pending().is_empty());
         let asked = member.rehearse(TIME).expect_err("refused");
-        assert_eq!(asked.word, Word::Refused, "{token}: {asked}");
+        assert_eq!(asked.kind, ErrorKind::Refused, "{token}: {asked}");
     }
     assert!(sessions(&consul).is_empty() && queue(&consul) == 0);
 }
@@ -199,13 +202,13 @@ fn a_rehearsal_says_who_has_it_and_changes_nothing() {
     let there = json(&consul, "GET /v1/kv/?keys", "");
     assert_eq!(there.as_array().map(Vec::len), Some(0), "{there}");
     assert!(sessions(&consul).is_empty());
-    assert_eq!(member.take(TIME), Ok(Effect::Done));
+    assert_eq!(member.take(TIME), Ok(Outcome::Done));
     let told = Member::new("run-2", &keys(&consul.url, "")).rehearse(TIME);
     assert!(told.expect("allowed").contains("(run run-1)"));
     let nobody = Member::new("run-1", &keys(&dead_url(), ""));
     assert_eq!(
-        nobody.rehearse(TIME).expect_err("nobody").word,
-        Word::Unreachable
+        nobody.rehearse(TIME).expect_err("nobody").kind,
+        ErrorKind::Unreachable
     );
 }
 
@@ -217,26 +220,26 @@ fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing(
     let begun = Instant::now();
     let failure = member.take(SHORT).expect_err("no answer");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert!(begun.elapsed() < SHORT + SLACK);
     consul.signal(SIGCONT);
-    assert_eq!(member.take_again(TIME), Ok(Effect::Done));
+    assert_eq!(member.take_again(TIME), Ok(Outcome::Done));
     let next = Member::new("run-2", &keys(&consul.url, ""));
     thread::scope(|threads| {
         let taking = threads.spawn(|| next.take_again(LONG));
         next.waits_for("1 before this one");
         consul.signal(SIGSTOP);
         assert_eq!(
-            member.close(SHORT).expect_err("no answer").word,
-            Word::TimedOut
+            member.close(SHORT).expect_err("no answer").kind,
+            ErrorKind::TimedOut
         );
         assert_eq!(member.pending().len(), 1);
         consul.signal(SIGCONT);
         assert!(member.close(TIME).is_ok());
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     assert!(member.pending().is_empty());
 }
@@ -248,39 +251,42 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
     let member = Member::new("run-1", &keys(&between.url(), ""));
     between.die_after("PUT /v1/kv/l/");
     let failure = member.take(TIME).expect_err("nobody");
-    assert_eq!((failure.word, failure.passing), (Word::Unreachable, true));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true)
+    );
     assert_eq!((queue(&consul), member.pending().len()), (1, 1));
     between.come_back();
-    assert_eq!(member.take(TIME), Ok(Effect::Done));
+    assert_eq!(member.take(TIME), Ok(Outcome::Done));
     assert_eq!(
         (queue(&consul), member.pending().len()),
         (1, 1),
         "its old place"
     );
     between.die_after("PUT /v1/session/destroy/");
-    assert!(member.close(TIME).expect_err("nobody").passing);
+    assert!(member.close(TIME).expect_err("nobody").retryable);
     assert_eq!(
         (holder(&consul), member.pending().len()),
         (String::new(), 1)
     );
     between.come_back();
-    assert_eq!(member.close(TIME), Ok(Effect::Done));
+    assert_eq!(member.close(TIME), Ok(Outcome::Done));
     assert!(member.pending().is_empty());
     // Answers that Consul does not give.
-    for strange in [
+    for unexpected_answer in [
         "200 {}",
         "200 []",
         "200 {\"ID\":\"../x\"}",
         "200 {\"ID\":7}",
     ] {
-        let server = Server::answers(&[strange]);
+        let server = Server::answers(&[unexpected_answer]);
         let failure = Member::new("run-1", &keys(&server.url(), ""))
             .take(TIME)
             .expect_err("strange");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
-            "{strange}: {failure}"
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
+            "{unexpected_answer}: {failure}"
         );
     }
     let wrong = Server::answers(&["404 page not found"]);
@@ -288,8 +294,8 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
         .take(TIME)
         .expect_err("no Consul");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Status, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Status, false),
         "{failure}"
     );
 }
@@ -332,7 +338,7 @@ fn a_query_that_does_not_block_makes_no_storm() {
 fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
     let consul = Consul::start("lock-consul-lost");
     let held = Member::new("run-1", &keys(&consul.url, "ttl = \"10s\""));
-    assert_eq!(held.take(TIME), Ok(Effect::Done));
+    assert_eq!(held.take(TIME), Ok(Outcome::Done));
     let own = holder(&consul);
     let waiter = Member::new("run-2", &keys(&consul.url, "ttl = \"10s\""));
     thread::scope(|threads| {
@@ -352,30 +358,30 @@ fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
             waiter.run.remarks()
         );
         consul.ask(&format!("PUT /v1/session/destroy/{own}"), "");
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     let lost = held.renew(TIME).expect_err("lost");
-    assert!(!lost.passing && lost.cause.contains("is lost"), "{lost}");
+    assert!(!lost.retryable && lost.cause.contains("is lost"), "{lost}");
     let lost = held.close(TIME).expect_err("lost");
-    assert!(!lost.passing && lost.cause.contains("is lost"), "{lost}");
+    assert!(!lost.retryable && lost.cause.contains("is lost"), "{lost}");
     assert_eq!(held.pending(), []);
     // The other one's is as it was.
     assert_eq!((queue(&consul), holder(&consul).is_empty()), (1, false));
-    assert_eq!(waiter.close(TIME), Ok(Effect::Done));
+    assert_eq!(waiter.close(TIME), Ok(Outcome::Done));
 }
 
 #[test]
 fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
     let consul = Consul::start("lock-consul-left");
     let held = Member::new("run-1", &keys(&consul.url, ""));
-    assert_eq!(held.take(TIME), Ok(Effect::Done));
+    assert_eq!(held.take(TIME), Ok(Outcome::Done));
     let left = Member::new("run-2", &keys(&consul.url, ""));
     thread::scope(|threads| {
         let taking = threads.spawn(|| left.take(LONG));
         left.waits_for("1 before this one");
-        assert_eq!(left.close(TIME), Ok(Effect::Done));
+        assert_eq!(left.close(TIME), Ok(Outcome::Done));
         assert_eq!(queue(&consul), 1);
-        assert_eq!(held.close(TIME), Ok(Effect::Done));
+        assert_eq!(held.close(TIME), Ok(Outcome::Done));
         assert!(taking.join().expect("no panic").is_err());
     });
     assert_eq!((queue(&consul), sessions(&consul).len()), (0, 0));
@@ -383,7 +389,7 @@ fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
     // A run that is told to stop leaves the queue, too.
     assert_eq!(
         Member::new("run-3", &keys(&consul.url, "")).take(TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let place = Binary::new(
         "lock-consul-term-run",
@@ -428,19 +434,19 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
             "{}",
             start.stdout
         );
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     let again = place.verb(&["start", "--undo-only"]);
     assert_eq!((again.code, again.stdout.as_str()), (Some(0), NOTHING));
     // What others have left since stays.
     let intent = next.pending().remove(0);
-    assert_eq!(next.close(TIME), Ok(Effect::Done));
+    assert_eq!(next.close(TIME), Ok(Outcome::Done));
     let other = Member::new("run-other", &keys);
-    assert_eq!(other.take(TIME), Ok(Effect::Done));
-    assert_eq!(next.undo(&intent, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(other.take(TIME), Ok(Outcome::Done));
+    assert_eq!(next.undo(&intent, TIME), Ok(Outcome::AlreadyDone));
     assert!(
         undo(&intent)
-            .rehearse(&next.scope(TIME))
+            .rehearse(&next.context(TIME))
             .expect("asked")
             .contains("not held by")
     );

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::model::error::Word;
-use farewell::step::Effect;
+use farewell::model::error::ErrorKind;
+use farewell::step::Outcome;
 use nix::sys::signal::Signal::{SIGCONT, SIGINT, SIGSTOP, SIGTERM};
 use support::binary::{Binary, step_of};
 use support::case::SLACK;
@@ -100,13 +100,16 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
     let etcd = Cluster::start("lock-etcd-order", 1);
     let keys = keys(&etcd.urls[0], "");
     let first = Member::new("run-1", &keys);
-    assert_eq!(first.take(TIME), Ok(Effect::Done));
-    assert_eq!(first.take(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(first.take(TIME), Ok(Outcome::Done));
+    assert_eq!(first.take(TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(queue(&etcd).len(), 1);
     // Who waits says for whom, and leaves the queue when its time is over.
     let late = Member::new("run-late", &keys);
     let failure = late.waits_in_vain(|| drop(first.renew(LONG)));
-    assert_eq!((failure.word, failure.passing), (Word::TimedOut, false));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, false)
+    );
     assert!(
         failure.cause.contains("(run run-1), 1 before this one"),
         "{failure}"
@@ -117,7 +120,7 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
         late.run.waiting()
     );
     assert_eq!((queue(&etcd).len(), late.pending().len()), (1, 0));
-    assert_eq!(late.close(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(late.close(TIME), Ok(Outcome::AlreadyDone));
 
     let others: Vec<_> = (2..5)
         .map(|it| Member::new(&format!("run-{it}"), &keys))
@@ -127,17 +130,17 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
         for (at, member) in others.iter().enumerate() {
             let order = &order;
             threads.spawn(move || {
-                assert_eq!(member.take(Duration::from_secs(60)), Ok(Effect::Done));
+                assert_eq!(member.take(Duration::from_secs(60)), Ok(Outcome::Done));
                 order.lock().expect("no panic").push(at);
-                assert_eq!(member.close(TIME), Ok(Effect::Done));
+                assert_eq!(member.close(TIME), Ok(Outcome::Done));
             });
             wait_until("it is in the queue", || queue(&etcd).len() == at + 2);
             member.waits_for(&format!("{} before this one", at + 1));
         }
-        assert_eq!(first.close(TIME), Ok(Effect::Done));
+        assert_eq!(first.close(TIME), Ok(Outcome::Done));
     });
     assert_eq!(*order.lock().expect("no panic"), [0, 1, 2]);
-    assert_eq!(first.close(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(first.close(TIME), Ok(Outcome::AlreadyDone));
     assert!(queue(&etcd).is_empty() && first.pending().is_empty());
     assert!(etcd.ctl(&["lease", "list"]).starts_with("found 0 leases"));
 }
@@ -154,7 +157,7 @@ fn it_is_the_lock_that_etcdctl_takes() {
         let ctl_next = Ctl::lock(&etcd);
         wait_until("another one waits", || queue(&etcd).len() == 3);
         ctl.give_back();
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
         // The other one waits for it: the oldest key is the member's.
         let oldest = || {
             etcd.ctl(&[
@@ -168,13 +171,13 @@ fn it_is_the_lock_that_etcdctl_takes() {
             ])
         };
         assert!(oldest().ends_with("(run run-1)"), "{}", oldest());
-        assert_eq!(member.close(TIME), Ok(Effect::Done));
+        assert_eq!(member.close(TIME), Ok(Outcome::Done));
         assert_eq!(queue(&etcd).len(), 1);
         let third = Member::new("run-3", &keys(&etcd.urls[0], ""));
         let next = threads.spawn(move || third.take(Duration::from_secs(60)));
         wait_until("it waits", || queue(&etcd).len() == 2);
         ctl_next.give_back();
-        assert_eq!(next.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(next.join().expect("no panic"), Ok(Outcome::Done));
     });
 }
 
@@ -192,27 +195,27 @@ fn who_may_not_write_is_refused_and_leaves_nothing() {
     ] {
         let failure = member.take(TIME).expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(!failure.to_string().contains("s3cret"), "{failure}");
         assert!(member.pending().is_empty(), "{:?}", member.pending());
         assert_eq!(
-            member.rehearse(TIME).expect_err("refused").word,
-            Word::Refused
+            member.rehearse(TIME).expect_err("refused").kind,
+            ErrorKind::Refused
         );
     }
     let root = with("root");
     let told = root.rehearse(TIME).expect("allowed");
     assert!(told.contains("held by nobody"), "{told}");
-    assert_eq!(root.take(TIME), Ok(Effect::Done));
+    assert_eq!(root.take(TIME), Ok(Outcome::Done));
     let told = with("root").rehearse(TIME).expect("allowed");
     assert!(told.contains("(run run-1)"), "{told}");
     let what = format!("{:?}", root.pending().remove(0));
     assert!(!what.contains("s3cret-root"), "{what}");
-    assert_eq!(root.renew(TIME), Ok(Effect::Done));
-    assert_eq!(root.close(TIME), Ok(Effect::Done));
+    assert_eq!(root.renew(TIME), Ok(Outcome::Done));
+    assert_eq!(root.close(TIME), Ok(Outcome::Done));
 }
 
 #[test]
@@ -236,8 +239,8 @@ fn a_rehearsal_changes_nothing() {
     assert!(etcd.ctl(&["lease", "list"]).starts_with("found 0 leases"));
     let nobody = Member::new("run-1", &keys(&dead_url(), ""));
     assert_eq!(
-        nobody.rehearse(TIME).expect_err("nobody").word,
-        Word::Unreachable
+        nobody.rehearse(TIME).expect_err("nobody").kind,
+        ErrorKind::Unreachable
     );
 }
 
@@ -249,13 +252,13 @@ fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing(
     let begun = Instant::now();
     let failure = member.take(SHORT).expect_err("no answer");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert!(begun.elapsed() < SHORT + SLACK);
     etcd.signal(0, SIGCONT);
-    assert_eq!(member.take_again(TIME), Ok(Effect::Done));
+    assert_eq!(member.take_again(TIME), Ok(Outcome::Done));
     assert_eq!(queue(&etcd).len(), 1);
     // While it waits, too.
     let next = Member::new("run-2", &keys(&etcd.urls[0], ""));
@@ -264,13 +267,13 @@ fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing(
         next.waits_for("1 before this one");
         etcd.signal(0, SIGSTOP);
         assert_eq!(
-            member.close(SHORT).expect_err("no answer").word,
-            Word::TimedOut
+            member.close(SHORT).expect_err("no answer").kind,
+            ErrorKind::TimedOut
         );
         assert_eq!(member.pending().len(), 1);
         etcd.signal(0, SIGCONT);
         assert!(member.close(TIME).is_ok());
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     assert!(member.pending().is_empty());
 }
@@ -283,33 +286,40 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
     // The place is there, and nobody could look at it.
     between.die_after("POST /v3/kv/txn");
     let failure = member.take(TIME).expect_err("nobody");
-    assert_eq!((failure.word, failure.passing), (Word::Unreachable, true));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true)
+    );
     assert_eq!((queue(&etcd).len(), member.pending().len()), (1, 1));
     between.come_back();
-    assert_eq!(member.take(TIME), Ok(Effect::Done));
+    assert_eq!(member.take(TIME), Ok(Outcome::Done));
     assert_eq!(
         (queue(&etcd).len(), member.pending().len()),
         (1, 1),
         "its old place"
     );
     between.die_after("POST /v3/kv/txn");
-    assert!(member.close(TIME).expect_err("nobody").passing);
+    assert!(member.close(TIME).expect_err("nobody").retryable);
     assert_eq!((queue(&etcd).len(), member.pending().len()), (0, 1));
     between.come_back();
-    assert_eq!(member.close(TIME), Ok(Effect::Done));
+    assert_eq!(member.close(TIME), Ok(Outcome::Done));
     assert!(member.pending().is_empty());
     // What is no etcd's answer is no lock.
-    for strange in [
+    for unexpected_answer in [
         "200 {}",
         "200 []",
         "200 {\"header\":{}}",
         "200 {\"header\":{},\"ID\":\"x\"}",
     ] {
-        let server = Server::answers(&[strange]);
+        let server = Server::answers(&[unexpected_answer]);
         let failure = Member::new("run-1", &keys(&server.url(), ""))
             .take(TIME)
             .expect_err("strange");
-        assert_eq!(failure.word, Word::Protocol, "{strange}: {failure}");
+        assert_eq!(
+            failure.kind,
+            ErrorKind::Protocol,
+            "{unexpected_answer}: {failure}"
+        );
     }
 }
 
@@ -317,8 +327,8 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
 fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
     let etcd = Cluster::start("lock-etcd-lost", 1);
     let holder = Member::new("run-1", &keys(&etcd.urls[0], "ttl = \"4s\""));
-    assert_eq!(holder.take(TIME), Ok(Effect::Done));
-    assert_eq!(holder.renew(TIME), Ok(Effect::Done));
+    assert_eq!(holder.take(TIME), Ok(Outcome::Done));
+    assert_eq!(holder.renew(TIME), Ok(Outcome::Done));
     let waiter = Member::new("run-2", &keys(&etcd.urls[0], "ttl = \"4s\""));
     let lease = |key: &str| key.strip_prefix("l/").expect("a key").to_owned();
     let own = queue(&etcd).remove(0);
@@ -339,12 +349,12 @@ fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
             waiter.run.remarks()
         );
         etcd.ctl(&["lease", "revoke", &lease(&own)]);
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     let lost = holder.renew(TIME).expect_err("lost");
-    assert!(!lost.passing && lost.cause.contains("is lost"), "{lost}");
+    assert!(!lost.retryable && lost.cause.contains("is lost"), "{lost}");
     let lost = holder.close(TIME).expect_err("lost");
-    assert!(!lost.passing && lost.cause.contains("is lost"), "{lost}");
+    assert!(!lost.retryable && lost.cause.contains("is lost"), "{lost}");
     assert_eq!(holder.pending(), []);
     // The other one's is as it was.
     assert_eq!(queue(&etcd).len(), 1);
@@ -355,21 +365,21 @@ fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
 fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
     let etcd = Cluster::start("lock-etcd-left", 1);
     let holder = Member::new("run-1", &keys(&etcd.urls[0], ""));
-    assert_eq!(holder.take(TIME), Ok(Effect::Done));
+    assert_eq!(holder.take(TIME), Ok(Outcome::Done));
     let left = Member::new("run-2", &keys(&etcd.urls[0], ""));
     thread::scope(|threads| {
         let taking = threads.spawn(|| left.take(Duration::from_secs(60)));
         left.waits_for("1 before this one");
-        assert_eq!(left.close(TIME), Ok(Effect::Done));
+        assert_eq!(left.close(TIME), Ok(Outcome::Done));
         assert_eq!(queue(&etcd).len(), 1);
-        assert_eq!(holder.close(TIME), Ok(Effect::Done));
+        assert_eq!(holder.close(TIME), Ok(Outcome::Done));
         assert!(taking.join().expect("no panic").is_err());
     });
     assert!(queue(&etcd).is_empty() && left.pending().is_empty());
     // Told to stop, it leaves by itself.
     assert_eq!(
         Member::new("run-3", &keys(&etcd.urls[0], "")).take(TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let told = Member::new("run-4", &keys(&etcd.urls[0], ""));
     thread::scope(|threads| {
@@ -417,7 +427,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
             "{}",
             start.stdout
         );
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     assert_eq!(queue(&etcd).len(), 1);
     let again = place.verb(&["start", "--undo-only"]);
@@ -426,13 +436,13 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let intent = next.pending().remove(0);
     let own = intent.what["own"].text().expect("a key").into_owned();
     etcd.ctl(&["put", &own, "somebody else's"]);
-    assert_eq!(next.undo(&intent, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(next.undo(&intent, TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(queue(&etcd), std::slice::from_ref(&own));
     etcd.ctl(&["del", &own]);
-    assert_eq!(next.undo(&intent, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(next.undo(&intent, TIME), Ok(Outcome::AlreadyDone));
     assert!(
         undo(&intent)
-            .rehearse(&next.scope(TIME))
+            .rehearse(&next.context(TIME))
             .expect("asked")
             .contains("not there")
     );
@@ -479,7 +489,7 @@ fn a_run_that_is_told_to_stop_leaves_the_queue() {
     let etcd = Cluster::start("lock-etcd-term", 1);
     let keys = keys(&etcd.urls[0], "");
     let holder = Member::new("run-1", &keys);
-    assert_eq!(holder.take(TIME), Ok(Effect::Done));
+    assert_eq!(holder.take(TIME), Ok(Outcome::Done));
     let place = Binary::new("lock-etcd-term-run", &config(&keys, "60s", "true"));
     let mut run = place.start(&["run", "--trigger", "poweroff"]);
     wait_until("it waits", || queue(&etcd).len() == 2);
@@ -510,7 +520,7 @@ fn who_waits_asks_at_most_once_a_second() {
     let etcd = Cluster::start("lock-etcd-pace", 1);
     let url = &etcd.urls[0];
     let holder = Member::new("run-1", &keys(url, ""));
-    assert_eq!(holder.take(TIME), Ok(Effect::Done));
+    assert_eq!(holder.take(TIME), Ok(Outcome::Done));
     let waiters: Vec<_> = (0..10)
         .map(|_| Member::new("run-2", &keys(url, "")))
         .collect();
@@ -540,17 +550,17 @@ fn without_a_quorum_it_is_waited_for_and_had_when_there_is_one() {
     );
     let keys = format!("via = \"etcd\"\nurl = {urls}\nkey = \"l\"");
     let member = Member::new("run-1", &keys);
-    assert_eq!(member.take_again(TIME), Ok(Effect::Done));
-    assert_eq!(member.close(TIME), Ok(Effect::Done));
+    assert_eq!(member.take_again(TIME), Ok(Outcome::Done));
+    assert_eq!(member.close(TIME), Ok(Outcome::Done));
     etcd.signal(1, SIGSTOP);
     etcd.signal(2, SIGSTOP);
     let next = Member::new("run-2", &keys);
     let failure = next.take(Duration::from_secs(3)).expect_err("no quorum");
-    assert!(failure.passing, "{failure}");
+    assert!(failure.retryable, "{failure}");
     etcd.signal(1, SIGCONT);
-    assert_eq!(next.take_again(Duration::from_secs(60)), Ok(Effect::Done));
+    assert_eq!(next.take_again(Duration::from_secs(60)), Ok(Outcome::Done));
     etcd.signal(2, SIGCONT);
-    assert_eq!(next.close(TIME), Ok(Effect::Done));
+    assert_eq!(next.close(TIME), Ok(Outcome::Done));
 }
 
 #[test]
@@ -561,7 +571,7 @@ fn a_server_that_stops_while_it_is_watched_costs_nobody_the_place() {
         format!("via = \"etcd\"\nurl = [{urls}]\nkey = \"l\"")
     };
     let holder = Member::new("run-1", &keys([2, 1, 0]));
-    assert_eq!(holder.take_again(TIME), Ok(Effect::Done));
+    assert_eq!(holder.take_again(TIME), Ok(Outcome::Done));
     let mut waiter = Member::new("run-2", &keys([0, 1, 2]));
     waiter.run.attempt_timeout = Duration::from_secs(6);
     thread::scope(|threads| {
@@ -572,7 +582,7 @@ fn a_server_that_stops_while_it_is_watched_costs_nobody_the_place() {
         while holder.close(TIME).is_err() {
             assert!(begun.elapsed() < LONG, "it was not given back");
         }
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     assert_eq!(waiter.pending().len(), 1, "its first place");
     etcd.signal(0, SIGCONT);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Action, Effect, Scope};
+use farewell::step::{Action, AttemptContext, Outcome};
 use support::cli::wait_until;
 use support::consul::Consul;
 use support::etcd::Cluster;
@@ -276,14 +276,14 @@ fn fleetlock_is_not_idle_for_longer_than_asking_costs() {
                     // All at once: some connections find no place in the server's queue.
                     let taken = loop {
                         match run.attempt(&step, Duration::from_secs(120)) {
-                            Err(failure) if failure.passing => {}
+                            Err(failure) if failure.retryable => {}
                             ended => break ended,
                         }
                     };
-                    assert_eq!(taken, Ok(Effect::Done));
+                    assert_eq!(taken, Ok(Outcome::Done));
                     std::thread::sleep(Duration::from_millis(20));
-                    let closing = step.aftermath.expect("a release").closing;
-                    assert_eq!(close(&run, closing.as_ref()), Ok(Effect::Done));
+                    let closing = step.held.expect("a release").closing;
+                    assert_eq!(close(&run, closing.as_ref()), Ok(Outcome::Done));
                 });
             }
         }
@@ -308,15 +308,15 @@ fn fleetlock_is_not_idle_for_longer_than_asking_costs() {
     assert!(mean <= most(), "free for {mean} s");
 }
 
-fn close(run: &Run, closing: &dyn Action) -> Result<Effect, farewell::model::error::Failure> {
+fn close(run: &Run, closing: &dyn Action) -> Result<Outcome, farewell::model::error::Failure> {
     assert_eq!(run.facts.trigger(), Trigger::Poweroff);
-    closing.attempt(&Scope {
+    closing.attempt(&AttemptContext {
         deadline: Deadline::after(Duration::from_secs(20), Reason::Timeout),
         attempt_timeout: run.attempt_timeout,
         cancel: &run.cancel,
         facts: &run.facts,
         http: &run.http,
-        voice: &run.ear,
+        events: &run.ear,
         needed: &[],
     })
 }

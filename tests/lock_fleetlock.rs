@@ -6,9 +6,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farewell::model::error::Word;
+use farewell::model::error::ErrorKind;
 use farewell::model::trigger::Trigger;
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use nix::sys::signal::Signal::SIGTERM;
 use support::binary::{Binary, step_of};
 use support::case::SLACK;
@@ -66,11 +66,14 @@ fn one_has_the_slot_and_the_next_one_waits_for_it() {
     for make in MAKES {
         let server = FleetLock::start(make);
         let first = member(&server, "a");
-        assert_eq!(first.take(TIME), Ok(Effect::Done));
-        assert_eq!(first.take(TIME), Ok(Effect::AlreadyDone));
+        assert_eq!(first.take(TIME), Ok(Outcome::Done));
+        assert_eq!(first.take(TIME), Ok(Outcome::AlreadyDone));
         let second = member(&server, "b");
         let failure = second.waits_in_vain(|| ());
-        assert_eq!((failure.word, failure.passing), (Word::TimedOut, false));
+        assert_eq!(
+            (failure.kind, failure.retryable),
+            (ErrorKind::TimedOut, false)
+        );
         let words = match make {
             Make::Airlock => "it says: all 1 semaphore slots currently locked",
             Make::Poseidon => "it says: reboot lease lock unavailable, held by a",
@@ -83,7 +86,7 @@ fn one_has_the_slot_and_the_next_one_waits_for_it() {
         );
         // It was told that it has nothing, so that nothing is to be given back.
         assert!(second.pending().is_empty());
-        assert_eq!(second.close(TIME), Ok(Effect::AlreadyDone));
+        assert_eq!(second.close(TIME), Ok(Outcome::AlreadyDone));
         assert_eq!(server.holder("default").as_deref(), Some("a"));
         thread::scope(|threads| {
             let third = member(&server, "c");
@@ -91,14 +94,14 @@ fn one_has_the_slot_and_the_next_one_waits_for_it() {
             wait_until("it asks", || {
                 heard(&server).iter().any(|it| it.starts_with("c asks"))
             });
-            assert_eq!(first.close(TIME), Ok(Effect::Done));
+            assert_eq!(first.close(TIME), Ok(Outcome::Done));
             let (taken, third) = taking.join().expect("no panic");
-            assert_eq!(taken, Ok(Effect::Done));
+            assert_eq!(taken, Ok(Outcome::Done));
             assert_eq!(server.holder("default").as_deref(), Some("c"));
-            assert_eq!(third.close(TIME), Ok(Effect::Done));
+            assert_eq!(third.close(TIME), Ok(Outcome::Done));
         });
         assert_eq!(server.holder("default"), None);
-        assert_eq!(first.close(TIME), Ok(Effect::AlreadyDone));
+        assert_eq!(first.close(TIME), Ok(Outcome::AlreadyDone));
         assert!(first.pending().is_empty());
     }
 }
@@ -110,7 +113,7 @@ fn the_id_is_zincati_s_unless_another_one_is_given() {
         "run-1",
         &format!("via = \"fleetlock\"\nurl = {:?}", server.url),
     );
-    assert_eq!(member.take(TIME), Ok(Effect::Done));
+    assert_eq!(member.take(TIME), Ok(Outcome::Done));
     let systemd = Command::new("systemd-id128")
         .args([
             "machine-id",
@@ -142,13 +145,13 @@ fn a_refusal_is_final_and_leaves_nothing() {
         );
         let failure = member.take(TIME).expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(failure.cause.contains(words), "{failure}");
         assert!(member.pending().is_empty());
-        assert_eq!(member.close(TIME), Ok(Effect::AlreadyDone));
+        assert_eq!(member.close(TIME), Ok(Outcome::AlreadyDone));
         assert!(!heard(&server).iter().any(|it| it.contains("gives")));
     }
 }
@@ -173,7 +176,7 @@ fn other_errors_pass_and_cost_no_more_than_a_request_a_second() {
         Trouble::Says("500 Internal Server Error", conflict.to_owned()),
     );
     let member = member(&server, "a");
-    assert_eq!(member.take_again(LONG), Ok(Effect::Done));
+    assert_eq!(member.take_again(LONG), Ok(Outcome::Done));
     let at: Vec<_> = server.heard().into_iter().map(|it| it.at).collect();
     assert_eq!(at.len(), 5);
     assert!(
@@ -186,9 +189,9 @@ fn other_errors_pass_and_cost_no_more_than_a_request_a_second() {
         "steady-state",
         Trouble::Says("500 Internal Server Error", conflict.to_owned()),
     );
-    assert!(member.close(TIME).expect_err("a conflict").passing);
+    assert!(member.close(TIME).expect_err("a conflict").retryable);
     assert_eq!(member.pending().len(), 1);
-    assert_eq!(member.close(TIME), Ok(Effect::Done));
+    assert_eq!(member.close(TIME), Ok(Outcome::Done));
 }
 
 #[test]
@@ -200,25 +203,25 @@ fn what_has_no_answer_may_be_held_and_is_given_back() {
     member.run.attempt_timeout = Duration::from_millis(300);
     let failure = member.take(TIME).expect_err("no answer");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert_eq!(server.holder("default").as_deref(), Some("a"));
     assert_eq!(member.pending().len(), 1);
-    assert_eq!(member.close(TIME), Ok(Effect::Done));
+    assert_eq!(member.close(TIME), Ok(Outcome::Done));
     assert_eq!(server.holder("default"), None);
     assert!(member.pending().is_empty());
     // Taken by the next attempt, it was held all the time.
     let mut again = self::member(&server, "b");
     server.trouble("pre-reboot", Trouble::Mute(Duration::ZERO));
     again.run.attempt_timeout = Duration::from_millis(300);
-    assert_eq!(again.take_again(TIME), Ok(Effect::Done));
+    assert_eq!(again.take_again(TIME), Ok(Outcome::Done));
     // The answer to the release is missing: it is asked for again, and until then nothing is taken for granted.
     server.trouble("steady-state", Trouble::Mute(Duration::ZERO));
-    assert!(again.close(TIME).expect_err("no answer").passing);
+    assert!(again.close(TIME).expect_err("no answer").retryable);
     assert_eq!(again.pending().len(), 1);
-    assert_eq!(again.close(TIME), Ok(Effect::Done));
+    assert_eq!(again.close(TIME), Ok(Outcome::Done));
     assert!(again.pending().is_empty());
 }
 
@@ -232,7 +235,7 @@ fn a_release_does_not_overtake_the_request_that_is_under_way() {
     thread::scope(|threads| {
         let taking = threads.spawn(|| member.take(TIME));
         wait_until("it is under way", || !server.heard().is_empty());
-        assert_eq!(member.close(TIME), Ok(Effect::Done));
+        assert_eq!(member.close(TIME), Ok(Outcome::Done));
         assert_eq!(server.holder("default"), None);
         assert!(taking.join().expect("no panic").is_err());
     });
@@ -249,7 +252,7 @@ fn a_release_does_not_overtake_the_request_that_is_under_way() {
         });
         let failure = member.close(Duration::from_secs(1)).expect_err("under way");
         assert!(
-            failure.passing && failure.cause.contains("still under way"),
+            failure.retryable && failure.cause.contains("still under way"),
             "{failure}"
         );
         assert_eq!(heard(&server).last().expect("a request"), "b gives 200");
@@ -265,27 +268,27 @@ fn a_server_that_hangs_costs_the_timeout_and_one_that_comes_back_nothing() {
     let failure = Member::new("run-1", &keys(&silent.url(), "a"))
         .take(SHORT)
         .expect_err("no answer");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     assert!(begun.elapsed() < SHORT + SLACK);
     let server = FleetLock::start(Make::Airlock);
     server.trouble("pre-reboot", Trouble::Silent);
     let mut member = member(&server, "a");
     member.run.attempt_timeout = Duration::from_millis(300);
-    assert_eq!(member.take_again(TIME), Ok(Effect::Done));
+    assert_eq!(member.take_again(TIME), Ok(Outcome::Done));
 }
 
 #[test]
 fn poseidon_s_refusal_to_let_go_is_told() {
     let server = FleetLock::start(Make::Poseidon);
     let member = member(&server, "a");
-    assert_eq!(member.take(TIME), Ok(Effect::Done));
+    assert_eq!(member.take(TIME), Ok(Outcome::Done));
     let said = "{\"kind\":\"internal_error\",\"value\":\"error uncordoning node\"}";
     server.trouble(
         "steady-state",
         Trouble::Says("500 Internal Server Error", said.to_owned()),
     );
     let failure = member.close(TIME).expect_err("not let go");
-    assert_eq!((failure.word, failure.passing), (Word::Status, true));
+    assert_eq!((failure.kind, failure.retryable), (ErrorKind::Status, true));
     assert!(
         failure.cause.contains("no Kubernetes node has this id"),
         "{failure}"
@@ -293,7 +296,7 @@ fn poseidon_s_refusal_to_let_go_is_told() {
     assert_eq!(member.pending().len(), 1);
     // An administrator gave it to another one meanwhile.
     server.give("default", "b");
-    assert_eq!(member.close(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(member.close(TIME), Ok(Outcome::AlreadyDone));
     assert!(
         member.run.remarks()[0].contains("held by b"),
         "{:?}",
@@ -318,16 +321,19 @@ fn a_rehearsal_takes_nothing() {
             .rehearse(TIME)
             .expect_err("another server")
     };
-    assert_eq!(other(&Server::answers(&["200 hello"])).word, Word::Protocol);
     assert_eq!(
-        other(&Server::answers(&["404 page not found"])).word,
-        Word::Status
+        other(&Server::answers(&["200 hello"])).kind,
+        ErrorKind::Protocol
     );
-    assert_eq!(other(&Server::answers(&["401"])).word, Word::Refused);
+    assert_eq!(
+        other(&Server::answers(&["404 page not found"])).kind,
+        ErrorKind::Status
+    );
+    assert_eq!(other(&Server::answers(&["401"])).kind, ErrorKind::Refused);
     let nobody = Member::new("run-1", &keys(&dead_url(), "a"));
     assert_eq!(
-        nobody.rehearse(TIME).expect_err("nobody").word,
-        Word::Unreachable
+        nobody.rehearse(TIME).expect_err("nobody").kind,
+        ErrorKind::Unreachable
     );
 }
 
@@ -353,7 +359,7 @@ fn a_machine_that_comes_back_keeps_its_slot_and_its_next_start_gives_it_back() {
     server.give("default", "b");
     let waits = Member::on(Trigger::Reboot, "run-2", &keys(&server.url, "a"));
     assert!(waits.take(SHORT).is_err());
-    assert_eq!(waits.close(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(waits.close(TIME), Ok(Outcome::AlreadyDone));
     assert!(waits.pending().is_empty());
 }
 
@@ -372,18 +378,18 @@ fn a_holder_that_is_killed_keeps_the_slot_until_its_next_start() {
         });
         let start = dead.verb(&["start", "--undo-only"]);
         assert_eq!(start.code, Some(0), "{}", start.stderr);
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     assert_eq!(dead.verb(&["start", "--undo-only"]).stdout, NOTHING);
     assert_eq!(server.holder("default").as_deref(), Some("c"));
     // By the id alone, the slot of another one is not given back.
     let intent = {
         let lost = member(&server, "c");
-        assert_eq!(lost.take(TIME), Ok(Effect::Done));
+        assert_eq!(lost.take(TIME), Ok(Outcome::Done));
         lost.pending().remove(0)
     };
     server.give("default", "d");
-    assert!(undo(&intent).attempt(&next.scope(TIME)).is_ok());
+    assert!(undo(&intent).attempt(&next.context(TIME)).is_ok());
     assert_eq!(server.holder("default").as_deref(), Some("d"));
 }
 

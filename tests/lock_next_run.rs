@@ -7,7 +7,7 @@ use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use support::binary::{Binary, step_of};
 use support::cli::wait_until;
 use support::consul::Consul;
@@ -125,9 +125,9 @@ fn others_wait(name: &str, locks: &dyn Locks) {
         run(&place, "reboot");
         assert!(!taking.is_finished());
         run(&place, "poweroff");
-        assert_eq!(taking.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
-    assert_eq!(other.close(LONG), Ok(Effect::Done));
+    assert_eq!(other.close(LONG), Ok(Outcome::Done));
     is_undone(&place, locks);
 }
 

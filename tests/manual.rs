@@ -5,9 +5,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use farewell::steps::deregister::registries::REGISTRIES;
-use farewell::steps::lock::locks::VIAS;
-use farewell::steps::wait_safe::clusters::CLUSTERS;
+use farewell::steps::deregister::REGISTRIES;
+use farewell::steps::lock::LOCKS;
+use farewell::steps::wait_safe::CLUSTERS;
 use support::binary::Binary;
 use support::manual::{blocks, example, page};
 
@@ -20,7 +20,7 @@ fn pages() -> Vec<String> {
         .iter()
         .map(|it| format!("deregister-{}", it.name));
     let clusters = CLUSTERS.iter().map(|it| format!("wait-safe-{}", it.name));
-    let locks = VIAS.iter().map(|it| format!("lock-{}", it.name));
+    let locks = LOCKS.iter().map(|it| format!("lock-{}", it.name));
     registries
         .chain(clusters)
         .chain(locks)

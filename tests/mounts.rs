@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use farewell::model::deadline::{Deadline, Reason};
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use farewell::sys::cancel::Cancel;
-use farewell::sys::probe::{self, Removal, Trouble};
+use farewell::sys::probe::{self, ProbeError, Removal};
 use support::cli::wait_until;
 use support::fuse::Hanging;
 use support::namespace::{Frozen, ext4, in_own_namespace, mount};
@@ -59,14 +59,14 @@ fn mounted() {
     mount(&["-t", "tmpfs", "x"], &point);
     std::os::unix::fs::symlink(&point, &link).expect("linked");
     let attempt = wait_mounts(&[&point, &link], "sync = true", SECOND * 60);
-    assert_eq!(attempt.result, Ok(Effect::Done));
+    assert_eq!(attempt.result, Ok(Outcome::Done));
     // A file can be mounted as well, and a mount that a later one hides is none.
     let (file, inner) = (directory("files").join("file"), point.join("inner"));
     fs::write(&file, "").expect("written");
     mount(&["--bind", "/etc/hostname"], &file);
     assert_eq!(
         wait_mounts(&[&file], "", SECOND * 10).result,
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     fs::create_dir(&inner).expect("made");
     mount(&["-t", "tmpfs", "y"], &inner);
@@ -95,7 +95,7 @@ fn coming() {
         let limits = (SECOND * 300, SECOND * 100);
         attempt_into(&told, "wait-mounts", &keys, limits, &cancel)
     });
-    assert_eq!(result, Ok(Effect::Done));
+    assert_eq!(result, Ok(Outcome::Done));
     let bare = "not a mount point (the bare directory under it is there)";
     assert_eq!(told.waits(), [format!("{}: {bare}", point.display())]);
 }
@@ -149,7 +149,7 @@ fn hanging() {
         let (deadline, cancel) = (Deadline::after(SECOND, Reason::Attempt), Cancel::new());
         let answer = probe::exists(&path, deadline, &cancel.expect("a switch"));
         assert!(
-            matches!(answer, Err(Trouble::TimedOut(Reason::Attempt))),
+            matches!(answer, Err(ProbeError::TimedOut(Reason::Attempt))),
             "{answer:?}"
         );
         if !served {
@@ -226,12 +226,12 @@ fn frozen() {
     fs::write(point.join("file"), vec![1; 1 << 20]).expect("written");
     assert_eq!(
         wait_mounts(&[&point], "sync = true", SECOND * 10).result,
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     let _frozen = Frozen::freeze(&point);
     assert_eq!(
         wait_mounts(&[&point], "", SECOND * 10).result,
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     // Whoever changes something waits for the thaw, and cannot be killed.
     let keys = format!("registry = 'file'\npath = {:?}", point.join("file"));
@@ -247,17 +247,17 @@ fn a_file_is_removed_and_that_is_verified() {
     let keys = |path: &Path| format!("registry = 'file'\npath = {path:?}");
     assert_eq!(
         attempt("deregister", &keys(&path), SECOND * 10).result,
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert!(!path.exists());
     assert_eq!(
         attempt("deregister", &keys(&path), SECOND * 10).result,
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
     std::os::unix::fs::symlink("/no/such", &path).expect("linked");
     assert_eq!(
         attempt("deregister", &keys(&path), SECOND * 10).result,
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
 
     let missing = attempt(
@@ -267,7 +267,7 @@ fn a_file_is_removed_and_that_is_verified() {
     );
     let failure = missing.result.as_ref().expect_err("no share");
     assert!(
-        failure.passing
+        failure.retryable
             && failure
                 .cause
                 .ends_with("share does not exist: is the file system mounted?")
@@ -277,7 +277,7 @@ fn a_file_is_removed_and_that_is_verified() {
         .result
         .expect_err("a directory");
     assert!(
-        !failure.passing && failure.cause.starts_with("Is a directory"),
+        !failure.retryable && failure.cause.starts_with("Is a directory"),
         "{failure}"
     );
 }
@@ -303,6 +303,6 @@ fn looks_tell_what_is_there() {
     assert_eq!(probe.canonical, Path::new("/etc"));
     assert!(matches!(
         probe::probe(&link, deadline, &cancel),
-        Err(Trouble::Io(_))
+        Err(ProbeError::Io(_))
     ));
 }

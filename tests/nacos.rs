@@ -4,8 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use farewell::model::error::Word;
-use farewell::step::{Blueprint, Effect};
+use farewell::model::error::ErrorKind;
+use farewell::step::{Outcome, StepSpec};
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
 use support::cli::wait_until;
@@ -23,7 +23,7 @@ fn keys(url: &str, rest: &str) -> String {
 }
 
 /// Where the password stands in the configuration there is a warning: disabling is undone without it.
-fn leave(url: &str, rest: &str) -> Blueprint {
+fn leave(url: &str, rest: &str) -> StepSpec {
     step_with_warnings(&keys(url, rest))
 }
 
@@ -69,7 +69,7 @@ fn every_version_is_found_out_and_left() {
         }
         let run = Run::new();
         let step = leave(&nacos.url, "");
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{version}");
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done), "{version}");
         assert_eq!(nacos.registered(), [81, 80], "{version}");
         let waiting = run.waiting();
         assert!(
@@ -78,12 +78,12 @@ fn every_version_is_found_out_and_left() {
         );
         assert_eq!(
             run.attempt(&step, TIME),
-            Ok(Effect::Done),
+            Ok(Outcome::Done),
             "{version}: by this run"
         );
         assert_eq!(
             run.attempt(&leave(&nacos.url, ""), TIME),
-            Ok(Effect::AlreadyDone),
+            Ok(Outcome::AlreadyDone),
             "{version}"
         );
         let heard = nacos.heard();
@@ -97,12 +97,12 @@ fn every_version_is_found_out_and_left() {
         // With the context path, as well.
         nacos.register("web", 80, true);
         let step = leave(&format!("{}/nacos", nacos.url), "");
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{version}");
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done), "{version}");
     }
     let elsewhere = NacosStandIn::start_at(0, 2, "/registry", false);
     elsewhere.register("web", 80, true);
     let step = leave(&format!("{}/registry", elsewhere.url), "");
-    assert_eq!(Run::new().attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(Run::new().attempt(&step, TIME), Ok(Outcome::Done));
     assert!(elsewhere.registered().is_empty());
 }
 
@@ -112,14 +112,14 @@ fn another_group_or_namespace_is_another_service() {
     nacos.register("web", 80, true);
     nacos.register_in(("prod", "G &1", "web"), 80, true);
     let instances = |keys: &str| Run::new().attempt(&leave(&nacos.url, keys), TIME);
-    assert_eq!(instances("namespace = \"nope\""), Ok(Effect::AlreadyDone));
-    assert_eq!(instances("group = \"nope\""), Ok(Effect::AlreadyDone));
+    assert_eq!(instances("namespace = \"nope\""), Ok(Outcome::AlreadyDone));
+    assert_eq!(instances("group = \"nope\""), Ok(Outcome::AlreadyDone));
     assert_eq!(nacos.registered().len(), 2);
     // The stand-in compares what is in the query as it is, percent-encoded.
     nacos.register_in(("prod", "G%20%261", "web"), 80, true);
     assert_eq!(
         instances("namespace = \"prod\"\ngroup = \"G &1\""),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(nacos.registered().len(), 2);
 }
@@ -137,8 +137,8 @@ fn a_200_is_no_proof() {
     ] {
         let failure = failure.expect_err("the other kind");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Config, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Config, false),
             "{failure}"
         );
         assert!(failure.cause.contains("ephemeral = false"), "{failure}");
@@ -146,7 +146,7 @@ fn a_200_is_no_proof() {
     assert!(nacos.heard().iter().all(|it| it.starts_with("GET")));
     assert_eq!(
         run.attempt(&leave(&nacos.url, "ephemeral = false"), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     // What a heartbeat brings back is said.
     nacos.register("web", 80, true);
@@ -155,8 +155,8 @@ fn a_200_is_no_proof() {
         .attempt(&step, Duration::from_millis(1200))
         .expect_err("it comes back");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Protocol, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Protocol, true),
         "{failure}"
     );
     assert!(
@@ -164,7 +164,7 @@ fn a_200_is_no_proof() {
         "{failure}"
     );
     // Neither is what it is hidden by.
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(nacos.registered(), [80]);
     assert!(nacos.shown(80).is_some_and(|(enabled, ..)| !enabled));
     // A refusal inside.
@@ -174,8 +174,8 @@ fn a_200_is_no_proof() {
         .attempt(&leave(&refusing.url(), ""), TIME)
         .expect_err("refused");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert!(failure.cause.contains("code 10000: not today"), "{failure}");
@@ -187,7 +187,7 @@ fn an_instance_leaves_the_cluster_that_it_is_in() {
         let nacos = NacosStandIn::start(version);
         nacos.register_in_cluster(80, "C-1");
         let run = Run::new();
-        assert_eq!(run.attempt(&leave(&nacos.url, ""), TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&leave(&nacos.url, ""), TIME), Ok(Outcome::Done));
         assert!(nacos.registered().is_empty(), "{version}");
         nacos.register_in_cluster(80, "C1");
         nacos.register_in_cluster(80, "C2");
@@ -198,14 +198,14 @@ fn an_instance_leaves_the_cluster_that_it_is_in() {
         ] {
             let failure = failure.expect_err("in two clusters");
             assert_eq!(
-                (failure.word, failure.passing),
-                (Word::Config, false),
+                (failure.kind, failure.retryable),
+                (ErrorKind::Config, false),
                 "{failure}"
             );
             assert!(failure.cause.contains("C1 and C2") && failure.cause.contains("`cluster`"));
         }
         let step = leave(&nacos.url, "cluster = \"C1\"");
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
         let kept = leave(&nacos.url, "cluster = \"C2\"");
         assert!(
             run.rehearse(&kept, TIME)
@@ -264,8 +264,8 @@ fn who_may_not_disable_is_told_what_helps() {
         .attempt(&leave(&nacos.url, ""), TIME)
         .expect_err("it stays");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert!(
@@ -288,7 +288,7 @@ fn a_service_that_is_not_there_is_gone() {
         _ => Reply::text("200 OK", r#"{"code":0,"message":"success","data":"ok"}"#),
     });
     let step = leave(&server.url(), "");
-    assert_eq!(Run::new().attempt(&step, TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(Run::new().attempt(&step, TIME), Ok(Outcome::AlreadyDone));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn what_is_hidden_from_the_lists_is_removed_too() {
     nacos.disable_all();
     assert_eq!(
         Run::new().attempt(&leave(&nacos.url, ""), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
     assert!(nacos.registered().is_empty());
 }
@@ -317,8 +317,8 @@ fn an_account_gets_a_token_and_others_are_refused() {
             ] {
                 let failure = failure.expect_err("refused");
                 assert_eq!(
-                    (failure.word, failure.passing),
-                    (Word::Refused, false),
+                    (failure.kind, failure.retryable),
+                    (ErrorKind::Refused, false),
                     "{failure}"
                 );
                 assert!(!failure.to_string().contains("s3cret"), "{failure}");
@@ -326,7 +326,7 @@ fn an_account_gets_a_token_and_others_are_refused() {
         }
         assert_eq!(nacos.registered(), [80]);
         let step = leave(&nacos.url, &account(ACCOUNT.1));
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done), "{version}");
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done), "{version}");
         assert!(
             nacos.heard().iter().all(|it| !it.contains("oken")),
             "no token in a URL"
@@ -382,20 +382,20 @@ fn a_server_that_hangs_lies_or_is_no_nacos_costs_no_more_than_the_timeout() {
         case("nacos floods", &flood.url(), ("failed", "protocol", 2, 20)),
         case("nacos dead", &dead_url(), ("failed", "unreachable", 2, 20)),
     ]);
-    for (answer, word, passing) in [
-        ("404 page not found", Word::Status, false),
-        ("200 no JSON", Word::Protocol, true),
-        ("200 {}", Word::Protocol, true),
-        ("200 {\"data\":{\"hosts\":7}}", Word::Protocol, true),
-        ("200 {\"hosts\":", Word::Protocol, true),
-        ("503 server is DOWN now", Word::Status, true),
+    for (answer, word, retryable) in [
+        ("404 page not found", ErrorKind::Status, false),
+        ("200 no JSON", ErrorKind::Protocol, true),
+        ("200 {}", ErrorKind::Protocol, true),
+        ("200 {\"data\":{\"hosts\":7}}", ErrorKind::Protocol, true),
+        ("200 {\"hosts\":", ErrorKind::Protocol, true),
+        ("503 server is DOWN now", ErrorKind::Status, true),
     ] {
         let server = Server::answers(&[answer]);
         let failure = Run::new().attempt(&leave(&server.url(), ""), TIME);
         let failure = failure.expect_err(answer);
         assert_eq!(
-            (failure.word, failure.passing),
-            (word, passing),
+            (failure.kind, failure.retryable),
+            (word, retryable),
             "{answer}: {failure}"
         );
         assert!(
@@ -412,8 +412,8 @@ fn a_server_that_hangs_lies_or_is_no_nacos_costs_no_more_than_the_timeout() {
         .attempt(&leave(&breaks.url(), ""), TIME)
         .expect_err("broken");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Unreachable, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true),
         "{failure}"
     );
 }

@@ -4,8 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::model::error::Word;
-use farewell::step::{Blueprint, Effect};
+use farewell::model::error::ErrorKind;
+use farewell::step::{Outcome, StepSpec};
 use serde_json::json;
 use support::binary::{Binary, step_of};
 use support::case::{Case, all_hold};
@@ -23,7 +23,7 @@ fn keys(url: &str, rest: &str) -> String {
     format!("kind = \"deregister\"\nregistry = \"nomad\"\nurl = {url:?}\n{rest}")
 }
 
-fn leave(url: &str, rest: &str) -> Blueprint {
+fn leave(url: &str, rest: &str) -> StepSpec {
     step(&keys(url, rest))
 }
 
@@ -59,7 +59,7 @@ fn a_node_is_drained_until_nothing_runs_on_it() {
     nomad.run(&[("web.a[0]", "service"), ("web.a[1]", "service"), SYSTEM]);
     let run = Run::new();
     let begun = Instant::now();
-    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Outcome::Done));
     let took = begun.elapsed();
     assert_eq!(nomad.running(), ["logs.all[0]"]);
     assert!(!nomad.drains() && !nomad.is_eligible());
@@ -85,11 +85,11 @@ fn a_node_is_drained_until_nothing_runs_on_it() {
     // Again, and by another one: nothing is left that could be drained.
     assert_eq!(
         run.attempt(&leave(&nomad.url, ""), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
     assert_eq!(
         run.attempt(&leave(&nomad.url, ""), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
     assert_eq!(drains(&nomad), 1);
     assert_eq!(run.ear.intents.lock().expect("lock").len(), 1);
@@ -101,12 +101,12 @@ fn allocations_that_are_too_long_together_are_asked_for_in_short() {
     nomad.be_bulky();
     nomad.run(&[("web.a[0]", "service"), ("web.a[1]", "service"), SYSTEM]);
     let run = Run::new();
-    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Outcome::Done));
     assert_eq!(nomad.running(), ["logs.all[0]"]);
     assert!(run.waiting()[0].contains("2 allocations: web.a[0], web.a[1]"));
     assert_eq!(
         run.attempt(&leave(&nomad.url, ""), TIME),
-        Ok(Effect::AlreadyDone)
+        Ok(Outcome::AlreadyDone)
     );
 }
 
@@ -118,7 +118,7 @@ fn the_end_of_the_drain_is_not_the_end_of_what_runs() {
     nomad.set_pace(Duration::ZERO);
     let run = Run::new();
     let step = leave(&nomad.url, "deadline = \"700ms\"");
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert!(nomad.running().is_empty(), "{:?}", nomad.running());
     assert_eq!(nomad.bodies()[0]["DrainSpec"]["Deadline"], 700_000_000);
 }
@@ -130,7 +130,7 @@ fn system_jobs_go_too_where_they_are_not_ignored_and_all_at_once_without_a_deadl
     let keys = "deadline = \"0s\"\nignore-system-jobs = false";
     assert_eq!(
         Run::new().attempt(&leave(&nomad.url, keys), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert!(nomad.running().is_empty());
     let spec = nomad.bodies()[0]["DrainSpec"].clone();
@@ -144,7 +144,10 @@ fn a_deadline_is_shortened_where_the_budget_is_short() {
     nomad.set_pace(Duration::ZERO);
     let run = Run::new();
     let step = leave(&nomad.url, "deadline = \"20s\"");
-    assert_eq!(run.attempt(&step, Duration::from_secs(6)), Ok(Effect::Done));
+    assert_eq!(
+        run.attempt(&step, Duration::from_secs(6)),
+        Ok(Outcome::Done)
+    );
     let deadline = nomad.bodies()[0]["DrainSpec"]["Deadline"].as_i64();
     assert!(deadline <= Some(4_500_000_000), "{deadline:?}");
     assert!(
@@ -160,7 +163,7 @@ fn a_drain_of_somebody_else_is_waited_for_and_left_as_it_is() {
     nomad.run(&[("web.a[0]", "service"), ("web.a[1]", "service")]);
     nomad.drain_by_hand();
     let run = Run::new();
-    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Outcome::Done));
     assert!(nomad.running().is_empty());
     assert_eq!(drains(&nomad), 0);
     assert!(run.ear.intents.lock().expect("lock").is_empty());
@@ -205,8 +208,8 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
         ] {
             let failure = failure.expect_err("refused");
             assert_eq!(
-                (failure.word, failure.passing),
-                (Word::Refused, false),
+                (failure.kind, failure.retryable),
+                (ErrorKind::Refused, false),
                 "{failure}"
             );
             assert!(!failure.to_string().contains("s3cret"), "{failure}");
@@ -314,7 +317,7 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     // A stand-in for a server that has forgotten the node.
     let intent = |url: &str| farewell::model::intent::Intent {
         member: "nomad".to_owned(),
-        noun: "the drain of node n1".to_owned(),
+        subject: "the drain of node n1".to_owned(),
         thing: NODE.to_owned(),
         what: [
             ("url".to_owned(), url.into()),
@@ -334,20 +337,20 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     let attempt = |url: &str| {
         let action = undo(&farewell::model::intent::Chain::new(intent(url))).expect("an undo");
         let run = Run::new();
-        let pace = farewell::step::Pace::Retried;
+        let pace = farewell::step::AttemptPolicy::Retried;
         run.attempt(
-            &Blueprint {
+            &StepSpec {
                 action,
-                ..Blueprint::new(Nothing, pace)
+                ..StepSpec::new(Nothing, pace)
             },
             TIME,
         )
     };
-    assert_eq!(attempt(&forgotten.url()), Ok(Effect::AlreadyDone));
+    assert_eq!(attempt(&forgotten.url()), Ok(Outcome::AlreadyDone));
     let wrong = Server::answers(&["404 page not found"]);
     assert_eq!(
-        attempt(&wrong.url()).expect_err("no Nomad").word,
-        Word::Status
+        attempt(&wrong.url()).expect_err("no Nomad").kind,
+        ErrorKind::Status
     );
 }
 
@@ -357,14 +360,14 @@ struct Nothing;
 impl farewell::step::Action for Nothing {
     fn attempt(
         &self,
-        _: &farewell::step::Scope<'_>,
-    ) -> Result<Effect, farewell::model::error::Failure> {
-        Ok(Effect::Done)
+        _: &farewell::step::AttemptContext<'_>,
+    ) -> Result<Outcome, farewell::model::error::Failure> {
+        Ok(Outcome::Done)
     }
 
     fn rehearse(
         &self,
-        _: &farewell::step::Scope<'_>,
+        _: &farewell::step::AttemptContext<'_>,
     ) -> Result<String, farewell::model::error::Failure> {
         Ok(String::new())
     }
@@ -438,26 +441,26 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
         .rehearse(&leave(&server.url(), ""), TIME)
         .expect_err("no client");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Config, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Config, false),
         "{failure}"
     );
 }
 
 #[test]
 fn answers_that_are_no_agent_s_are_failures() {
-    for (answer, word, passing) in [
-        ("404 page not found", Word::Status, false),
-        ("200 no JSON", Word::Protocol, true),
-        ("200 {}", Word::Protocol, true),
-        ("500 No cluster leader", Word::Status, true),
+    for (answer, word, retryable) in [
+        ("404 page not found", ErrorKind::Status, false),
+        ("200 no JSON", ErrorKind::Protocol, true),
+        ("200 {}", ErrorKind::Protocol, true),
+        ("500 No cluster leader", ErrorKind::Status, true),
     ] {
         let server = Server::answers(&[answer]);
         let failure = Run::new().attempt(&leave(&server.url(), ""), TIME);
         let failure = failure.expect_err(answer);
         assert_eq!(
-            (failure.word, failure.passing),
-            (word, passing),
+            (failure.kind, failure.retryable),
+            (word, retryable),
             "{answer}: {failure}"
         );
     }
@@ -474,8 +477,8 @@ fn answers_that_are_no_agent_s_are_failures() {
         let failure = Run::new().attempt(&leave(&server.url(), ""), TIME);
         let failure = failure.expect_err("senseless");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{failure}"
         );
     }

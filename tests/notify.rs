@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use farewell::model::event::Result;
-use farewell::report::dispatch::{News, Reporter};
+use farewell::report::dispatch::{Reporter, Update};
 use farewell::report::systemd::Systemd;
 use story::{begin, end, finished, started, waiting};
 
@@ -17,26 +17,29 @@ use story::{begin, end, finished, started, waiting};
 fn inside() {
     let mut systemd = Systemd::new().expect("a service manager");
     let tick = |seconds: u64, systemd: &mut Systemd| {
-        systemd.hear(News::Tick(Duration::from_secs(seconds)));
+        systemd.hear(Update::Tick(Duration::from_secs(seconds)));
     };
-    systemd.hear(News::Event(&begin(&["leave", "drain", "copy", "wait"], 90)));
-    systemd.hear(News::Event(&started(0, 0)));
-    systemd.hear(News::Idle);
-    systemd.hear(News::Idle);
-    systemd.hear(News::Event(&finished(1000, 0, 1000, None)));
+    systemd.hear(Update::Event(&begin(
+        &["leave", "drain", "copy", "wait"],
+        90,
+    )));
+    systemd.hear(Update::Event(&started(0, 0)));
+    systemd.hear(Update::Idle);
+    systemd.hear(Update::Idle);
+    systemd.hear(Update::Event(&finished(1000, 0, 1000, None)));
     // Between two steps there is nothing to say.
-    systemd.hear(News::Idle);
+    systemd.hear(Update::Idle);
     for step in 1..4 {
-        systemd.hear(News::Event(&started(1000, step)));
+        systemd.hear(Update::Event(&started(1000, step)));
     }
-    systemd.hear(News::Event(&waiting(2000, 1, "etcd\nREADY=1")));
+    systemd.hear(Update::Event(&waiting(2000, 1, "etcd\nREADY=1")));
     tick(2, &mut systemd);
     tick(2, &mut systemd);
     tick(10, &mut systemd);
     for step in 1..4 {
-        systemd.hear(News::Event(&finished(12_000, step, 11_000, None)));
+        systemd.hear(Update::Event(&finished(12_000, step, 11_000, None)));
     }
-    systemd.hear(News::Event(&end(
+    systemd.hear(Update::Event(&end(
         12_000,
         Result::CutShort,
         Some("told to stop"),
@@ -46,11 +49,11 @@ fn inside() {
     // A burst of changes between two ticks, and a budget beyond what the message can say.
     let mut systemd = Systemd::new().expect("a service manager");
     let names = ["x"; 100];
-    systemd.hear(News::Event(&begin(&names, 7200)));
+    systemd.hear(Update::Event(&begin(&names, 7200)));
     for step in 0..100 {
-        systemd.hear(News::Event(&started(0, step)));
-        systemd.hear(News::Idle);
-        systemd.hear(News::Event(&finished(0, step, 0, None)));
+        systemd.hear(Update::Event(&started(0, step)));
+        systemd.hear(Update::Idle);
+        systemd.hear(Update::Event(&finished(0, step, 0, None)));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use farewell::config::facts::Facts;
 use farewell::config::fragments::{Source, Untrusted};
 use farewell::model::trigger::Trigger;
-use farewell::plan::load::{Passage, Plan};
+use farewell::plan::load::{LoadedConfig, Plan};
 use farewell::plan::settings::Restart;
 use support::Dir;
 use support::installed::Installed;
@@ -35,7 +35,7 @@ impl Places {
         self
     }
 
-    fn passage(&self, facts: &Facts) -> Passage {
+    fn loaded(&self, facts: &Facts) -> LoadedConfig {
         let source = Source::Installed {
             main: self.path("etc/farewell.toml"),
             drop_ins: ["usr", "run", "etc"]
@@ -43,14 +43,14 @@ impl Places {
                 .into(),
             untrusted: Untrusted::Refused,
         };
-        Passage::through(&source, Some(facts))
+        LoadedConfig::through(&source, Some(facts))
     }
 
     fn plan(&self) -> Plan {
-        let passage = self.passage(&facts());
-        passage
+        let loaded = self.loaded(&facts());
+        loaded
             .plan
-            .unwrap_or_else(|| panic!("{:?}", passage.problems))
+            .unwrap_or_else(|| panic!("{:?}", loaded.problems))
     }
 
     /// Each step as `NAME<EARLIER,…`.
@@ -66,10 +66,10 @@ impl Places {
 
     fn problems(&self) -> Vec<String> {
         let facts = facts();
-        let mut passage = self.passage(&facts);
-        passage.look_at_facts(&facts);
+        let mut loaded = self.loaded(&facts);
+        loaded.look_at_facts(&facts);
         let root = format!("{}/", self.0.0.display());
-        let told = passage.problems.iter().map(ToString::to_string);
+        let told = loaded.problems.iter().map(ToString::to_string);
         told.map(|problem| problem.replace(&root, "")).collect()
     }
 }

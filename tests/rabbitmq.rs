@@ -4,8 +4,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use farewell::model::error::Word;
-use farewell::step::{Blueprint, Effect};
+use farewell::model::error::ErrorKind;
+use farewell::step::{Outcome, StepSpec};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use support::binary::{Binary, step_of};
@@ -24,7 +24,7 @@ fn account(user: &str, password: &str) -> String {
     format!("user = \"{user}\"\npassword = \"{password}\"")
 }
 
-fn wait(url: &str) -> Blueprint {
+fn wait(url: &str) -> StepSpec {
     step(&keys(url, &account("guest", "guest")))
 }
 
@@ -64,8 +64,8 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
         let urls = rabbits.urls.clone();
         let (step, run) = (wait(&urls[0]), Run::new());
         // Until the queue has a member on each node.
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
-        assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
+        assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
         refuses(&rabbits);
         example();
 
@@ -75,7 +75,7 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
         let ends = || run.attempt(&step, Duration::from_secs(3));
         until("a queue needs it", || ends().is_err());
         let failure = ends().expect_err("a queue needs it");
-        assert_eq!(failure.word, Word::TimedOut, "{failure}");
+        assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
         assert!(failure.cause.contains(missing), "{failure}");
         // A cluster that needs the node at the moment is no failure of a rehearsal.
         let said =
@@ -93,7 +93,7 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
                 run.waiting().iter().any(|it| it.contains(missing))
             });
             rabbits.begin(2);
-            assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+            assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
         });
 
         // The node stands still, and goes on in time.
@@ -111,7 +111,7 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
         std::thread::scope(|threads| {
             let waits = threads.spawn(|| run.retry(&step, TIME));
             rabbits.signal(0, Signal::SIGCONT);
-            assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+            assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
         });
 
         // A node that dies while it waits is not there any more, which nobody tells from a wrong address.
@@ -120,8 +120,8 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
             .attempt(&step, Duration::from_secs(1))
             .expect_err("it is gone");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Unreachable, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Unreachable, true),
             "{failure}"
         );
     };
@@ -140,7 +140,7 @@ fn refuses(rabbits: &Rabbits) {
         &json!({"password": "s3cret-rabbit", "tags": "management"}),
     );
     let allowed = step(&keys(url, &account("farewell", "s3cret-rabbit")));
-    assert_eq!(Run::new().attempt(&allowed, TIME), Ok(Effect::Done));
+    assert_eq!(Run::new().attempt(&allowed, TIME), Ok(Outcome::Done));
     for account in [
         account("nobody", "s3cret-nobody"),
         account("farewell", "s3cret-wrong"),
@@ -149,8 +149,8 @@ fn refuses(rabbits: &Rabbits) {
         let keys = keys(url, &account);
         let failure = Run::new().attempt(&step(&keys), TIME).expect_err("refused");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         let said = binary("refused", &keys, "20s").verb(&["rehearse"]);
@@ -211,11 +211,11 @@ fn mirrors_count_where_there_are_any() {
     let run = Run::new();
     // RabbitMQ 4 has no mirrors any more.
     let four = stand_in(&[OK, GONE]);
-    assert_eq!(run.attempt(&wait(&four.url()), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&wait(&four.url()), TIME), Ok(Outcome::Done));
     assert_eq!(four.requests().len(), 2);
     // What was good before it waited for the mirrors is asked again.
     let mirrors = stand_in(&[OK, MIRROR, MIRROR, OK, OK, OK]);
-    assert_eq!(run.attempt(&wait(&mirrors.url()), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&wait(&mirrors.url()), TIME), Ok(Outcome::Done));
     let asked: Vec<bool> = mirrors
         .requests()
         .iter()
@@ -232,7 +232,7 @@ fn mirrors_count_where_there_are_any() {
     let failure = run
         .attempt(&wait(&never.url()), Duration::from_secs(1))
         .expect_err("never");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     assert!(never.requests().len() <= 7, "{}", never.requests().len());
     // One node alone has nobody who could take over.
     let one = stand_in(&[(
@@ -240,7 +240,7 @@ fn mirrors_count_where_there_are_any() {
         "{\"status\":\"ok\",\"reason\":\"single node cluster\"}",
     )]);
     let run = Run::new();
-    assert_eq!(run.attempt(&wait(&one.url()), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&wait(&one.url()), TIME), Ok(Outcome::Done));
     assert_eq!(run.remarks()[0], "single node cluster");
 }
 
@@ -273,7 +273,7 @@ fn an_answer_about_thousands_of_queues_is_understood_also_where_it_is_cut() {
         assert!(body.len() > 1 << 20);
         let node = stand_in(&[(UNAVAILABLE, &body), OK, OK]);
         let run = Run::new();
-        assert_eq!(run.attempt(&wait(&node.url()), TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&wait(&node.url()), TIME), Ok(Outcome::Done));
         assert!(run.waiting()[0].contains(told), "{:?}", run.waiting());
     }
     // Of something else nothing is claimed but that it was cut.
@@ -284,8 +284,8 @@ fn an_answer_about_thousands_of_queues_is_understood_also_where_it_is_cut() {
             .attempt(&wait(&node.url()), TIME)
             .expect_err("cut");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{failure}"
         );
         assert!(failure.cause.contains("longer than 8 MiB"), "{failure}");
@@ -294,22 +294,26 @@ fn an_answer_about_thousands_of_queues_is_understood_also_where_it_is_cut() {
 
 #[test]
 fn what_is_no_health_check_is_no_success() {
-    for (answers, word, passing) in [
-        (vec![GONE], Word::Status, false),
-        (vec![("200 OK", "<html>")], Word::Protocol, true),
-        (vec![("200 OK", "{}")], Word::Protocol, true),
+    for (answers, word, retryable) in [
+        (vec![GONE], ErrorKind::Status, false),
+        (vec![("200 OK", "<html>")], ErrorKind::Protocol, true),
+        (vec![("200 OK", "{}")], ErrorKind::Protocol, true),
         (
             vec![("200 OK", "{\"status\":\"failed\"}")],
-            Word::Protocol,
+            ErrorKind::Protocol,
             true,
         ),
         (
             vec![("503 Service Unavailable", "no backend")],
-            Word::Status,
+            ErrorKind::Status,
             true,
         ),
-        (vec![("500 Internal Server Error", "")], Word::Status, true),
-        (vec![("403 Forbidden", "")], Word::Refused, false),
+        (
+            vec![("500 Internal Server Error", "")],
+            ErrorKind::Status,
+            true,
+        ),
+        (vec![("403 Forbidden", "")], ErrorKind::Refused, false),
         (
             vec![
                 OK,
@@ -318,7 +322,7 @@ fn what_is_no_health_check_is_no_success() {
                     "{\"error\":\"not_authorized\",\"reason\":\"Login failed\"}",
                 ),
             ],
-            Word::Refused,
+            ErrorKind::Refused,
             false,
         ),
     ] {
@@ -327,8 +331,8 @@ fn what_is_no_health_check_is_no_success() {
             .attempt(&wait(&server.url()), TIME)
             .expect_err("no success");
         assert_eq!(
-            (failure.word, failure.passing),
-            (word, passing),
+            (failure.kind, failure.retryable),
+            (word, retryable),
             "{failure}"
         );
     }
@@ -339,8 +343,8 @@ fn what_is_no_health_check_is_no_success() {
             .attempt(&wait(&url), TIME)
             .expect_err("no answer");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Unreachable, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Unreachable, true),
             "{failure}"
         );
     }

@@ -134,13 +134,13 @@ fn the_readme_knows_every_kind_and_every_member() {
         let row = format!("| `{}` |", kind.name);
         assert!(readme.contains(&row), "{} is missing", kind.name);
     }
-    let registries = farewell::steps::deregister::registries::REGISTRIES
+    let registries = farewell::steps::deregister::REGISTRIES
         .iter()
         .map(|it| it.name);
-    let clusters = farewell::steps::wait_safe::clusters::CLUSTERS
+    let clusters = farewell::steps::wait_safe::CLUSTERS
         .iter()
         .map(|it| it.name);
-    let vias = farewell::steps::lock::locks::VIAS.iter().map(|it| it.name);
+    let vias = farewell::steps::lock::LOCKS.iter().map(|it| it.name);
     for (key, names) in [
         ("registry", registries.collect::<Vec<_>>()),
         ("cluster", clusters.collect()),

@@ -38,7 +38,7 @@ use farewell::plan::settings::BUDGET;
 use farewell::step::TIMEOUT;
 use farewell::steps::KINDS;
 use farewell::steps::deregister::REGISTRIES;
-use farewell::steps::lock::VIAS;
+use farewell::steps::lock::LOCKS;
 use farewell::steps::wait_safe::CLUSTERS;
 use farewell::text::duration;
 
@@ -142,7 +142,7 @@ fn every_kind_and_member_is_documented() {
         let known = match *key {
             "registry" => known(&mut REGISTRIES.iter().map(|it| it.name)),
             "cluster" => known(&mut CLUSTERS.iter().map(|it| it.name)),
-            _ => known(&mut VIAS.iter().map(|it| it.name)),
+            _ => known(&mut LOCKS.iter().map(|it| it.name)),
         };
         assert_eq!(names(members), known, "{key}");
     }

@@ -357,8 +357,8 @@ fn programs_are_looked_for_and_not_started() {
             .env("CREDENTIALS_DIRECTORY", &dir.0),
     );
     assert_eq!((said.code, said.stderr.as_str()), (1, ""), "{said:?}");
-    let fails = |step: &str, word: &str, noun: &str, cause: &str| {
-        format!("x {step} command would fail: {word}: {noun}: {cause}")
+    let fails = |step: &str, word: &str, subject: &str, cause: &str| {
+        format!("x {step} command would fail: {word}: {subject}: {cause}")
     };
     let good = dir.file("good");
     let absent = "cannot be started: No such file or directory (os error 2)";

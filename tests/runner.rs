@@ -11,12 +11,12 @@ use std::time::Duration;
 use farewell::config::document;
 use farewell::config::facts::Facts;
 use farewell::config::section::{Reading, Secrecy, Section};
-use farewell::model::error::{Failure, Word};
+use farewell::model::error::{ErrorKind, Failure};
 use farewell::model::event::{Result as RunResult, State};
 use farewell::model::trigger::Trigger;
 use farewell::run::panics::catch_panics;
 use farewell::run::rehearsal::{Answer, Verdict, rehearse};
-use farewell::step::{Action, Effect};
+use farewell::step::{Action, Outcome};
 use farewell::sys::http::Http;
 use support::acts::{act, deaf, done, plan, run, run_with, step};
 
@@ -26,7 +26,10 @@ fn a_panic_costs_the_other_steps_nothing() {
     let (outcome, ear, _) = run(plan("panic", &toml, vec![act(|_| panic!("ouch")), done()]));
     assert_eq!(outcome.result, RunResult::Failed);
     let end = ear.end(0);
-    assert_eq!((end.state, end.word), (State::Failed, Some(Word::Panic)));
+    assert_eq!(
+        (end.state, end.kind),
+        (State::Failed, Some(ErrorKind::Panic))
+    );
     assert!(
         end.message.contains("ouch") && end.message.contains("runner.rs"),
         "{}",
@@ -43,10 +46,10 @@ fn a_rehearsal_outlives_a_panic_and_a_probe_that_is_deaf_to_its_deadline() {
         .iter()
         .map(|name| step(name, "attempt-timeout = \"100ms\""))
         .collect();
-    let remarks = act(|scope| {
-        scope.voice.remark("once more");
-        scope.voice.warn("look there");
-        Ok(Effect::Done)
+    let remarks = act(|context| {
+        context.events.remark("once more");
+        context.events.warn("look there");
+        Ok(Outcome::Done)
     });
     let deaf = deaf(Duration::from_secs(3600));
     let actions = vec![act(|_| panic!("ouch")), deaf, remarks];
@@ -66,11 +69,14 @@ fn a_rehearsal_outlives_a_panic_and_a_probe_that_is_deaf_to_its_deadline() {
     };
     let answers: Vec<Answer> = answers.into_iter().map(answer).collect();
     let word = |answer: &Answer| match answer {
-        Answer::Failed(failure) => Some(failure.word),
+        Answer::Failed(failure) => Some(failure.kind),
         _ => None,
     };
-    let words: Vec<Option<Word>> = answers.iter().map(word).collect();
-    assert_eq!(words, [Some(Word::Panic), Some(Word::TimedOut), None]);
+    let words: Vec<Option<ErrorKind>> = answers.iter().map(word).collect();
+    assert_eq!(
+        words,
+        [Some(ErrorKind::Panic), Some(ErrorKind::TimedOut), None]
+    );
     let ready = Answer::Ready {
         said: "Done; once more".to_owned(),
         warnings: vec!["look there".to_owned()],
@@ -89,20 +95,20 @@ fn an_action_that_is_deaf_to_its_deadline_is_left_behind() {
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(outcome.result, RunResult::Failed);
     assert_eq!(
-        (ear.end(0).state, ear.end(0).word),
-        (State::TimedOut, Some(Word::TimedOut))
+        (ear.end(0).state, ear.end(0).kind),
+        (State::TimedOut, Some(ErrorKind::TimedOut))
     );
     assert_eq!(ear.end(1).state, State::Done);
 }
 
-fn failing(word: Word, times: u32) -> (Arc<dyn Action>, Arc<AtomicU32>) {
+fn failing(word: ErrorKind, times: u32) -> (Arc<dyn Action>, Arc<AtomicU32>) {
     let count = Arc::new(AtomicU32::new(0));
     let counted = count.clone();
     let action = act(move |_| {
         if counted.fetch_add(1, Ordering::Relaxed) < times {
             Err(Failure::new(word, "peer", "no"))
         } else {
-            Ok(Effect::Done)
+            Ok(Outcome::Done)
         }
     });
     (action, count)
@@ -110,7 +116,7 @@ fn failing(word: Word, times: u32) -> (Arc<dyn Action>, Arc<AtomicU32>) {
 
 #[test]
 fn what_can_pass_is_tried_again() {
-    let (action, count) = failing(Word::Unreachable, 2);
+    let (action, count) = failing(ErrorKind::Unreachable, 2);
     let (outcome, ear, took) = run(plan("again", &step("a", ""), vec![action]));
     assert_eq!(
         (outcome.result, ear.end(0).state, ear.end(0).attempts),
@@ -125,25 +131,25 @@ fn what_can_pass_is_tried_again() {
 
 #[test]
 fn what_will_not_pass_is_not() {
-    let (action, count) = failing(Word::Refused, 2);
+    let (action, count) = failing(ErrorKind::Refused, 2);
     let (outcome, ear, _) = run(plan("once", &step("a", ""), vec![action]));
     assert_eq!(
         (outcome.result, ear.end(0).state),
         (RunResult::Failed, State::Failed)
     );
     assert_eq!(
-        (count.load(Ordering::Relaxed), ear.end(0).word),
-        (1, Some(Word::Refused))
+        (count.load(Ordering::Relaxed), ear.end(0).kind),
+        (1, Some(ErrorKind::Refused))
     );
 }
 
 #[test]
 fn attempts_are_bounded_by_their_number_and_by_the_timeout() {
-    let (action, count) = failing(Word::Unreachable, u32::MAX);
+    let (action, count) = failing(ErrorKind::Unreachable, u32::MAX);
     let (_, ear, _) = run(plan("two", &step("a", "attempts = 2"), vec![action]));
     assert_eq!((count.load(Ordering::Relaxed), ear.end(0).attempts), (2, 2));
 
-    let (action, count) = failing(Word::Unreachable, u32::MAX);
+    let (action, count) = failing(ErrorKind::Unreachable, u32::MAX);
     let (_, ear, took) = run(plan(
         "bounded",
         &step("a", "timeout = \"1s\""),
@@ -154,8 +160,8 @@ fn attempts_are_bounded_by_their_number_and_by_the_timeout() {
     assert!(took <= Duration::from_secs(30), "{took:?}");
     // Only its own timeout was reached, so it keeps the word of what went wrong.
     assert_eq!(
-        (ear.end(0).state, ear.end(0).word),
-        (State::Failed, Some(Word::Unreachable))
+        (ear.end(0).state, ear.end(0).kind),
+        (State::Failed, Some(ErrorKind::Unreachable))
     );
 }
 
@@ -165,16 +171,16 @@ fn each_attempt_has_its_own_deadline() {
         "a",
         "timeout = \"30s\"\nattempt-timeout = \"300ms\"\nattempts = 2",
     );
-    let action = act(|scope| {
-        let left = scope.deadline.left().expect("some");
+    let action = act(|context| {
+        let left = context.deadline.left().expect("some");
         assert!(left <= Duration::from_millis(300), "{left:?}");
-        Err(Failure::new(Word::TimedOut, "peer", "silent"))
+        Err(Failure::new(ErrorKind::TimedOut, "peer", "silent"))
     });
     let (_, ear, _) = run(plan("attempt", &toml, vec![action]));
     let end = ear.end(0);
     assert_eq!(
-        (end.state, end.attempts, end.word),
-        (State::TimedOut, 2, Some(Word::TimedOut)),
+        (end.state, end.attempts, end.kind),
+        (State::TimedOut, 2, Some(ErrorKind::TimedOut)),
         "{}",
         end.message
     );
@@ -186,14 +192,14 @@ fn the_reserve_is_kept_when_an_earlier_step_eats_all_it_can() {
         + &step("glutton", "timeout = \"30s\"")
         + &step("late", "")
         + &step("notice", "always = true");
-    let glutton = act(|scope| {
-        scope.cancel.sleep_until(scope.deadline);
-        Err(Failure::new(Word::TimedOut, "glutton", "still hungry"))
+    let glutton = act(|context| {
+        context.cancel.sleep_until(context.deadline);
+        Err(Failure::new(ErrorKind::TimedOut, "glutton", "still hungry"))
     });
-    let notice = act(|scope| {
-        let left = scope.deadline.left().expect("the reserve");
+    let notice = act(|context| {
+        let left = context.deadline.left().expect("the reserve");
         assert!(left > Duration::from_millis(300), "{left:?}");
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     let (outcome, ear, took) = run(plan("reserve", &toml, vec![glutton, done(), notice]));
     assert_eq!(outcome.result, RunResult::CutShort);
@@ -215,7 +221,7 @@ fn on_failure_stop_cancels_what_has_not_begun_except_always_steps() {
         + &step("beside", "after = []")
         + &step("b", "after = [\"a\"]")
         + &step("notice", "always = true");
-    let (action, _) = failing(Word::Refused, 1);
+    let (action, _) = failing(ErrorKind::Refused, 1);
     let (outcome, ear, _) = run(plan(
         "on-failure",
         &toml,
@@ -284,7 +290,7 @@ fn a_run_that_was_told_to_stop_before_it_began_begins_nothing_but_always_steps()
     let toml = "[farewell]\nreserve = \"5s\"\n".to_owned()
         + &step("a", "")
         + &step("notice", "always = true");
-    let (first, begun) = failing(Word::Io, 0);
+    let (first, begun) = failing(ErrorKind::Io, 0);
     let (outcome, ear, _) = run_with(plan("early", &toml, vec![first, done()]), |control| {
         control.stop()
     });
@@ -299,7 +305,8 @@ fn a_run_that_was_told_to_end_at_once_before_it_began_begins_nothing() {
     let toml = "[farewell]\nreserve = \"5s\"\n".to_owned()
         + &step("a", "")
         + &step("notice", "always = true");
-    let ((a, a_begun), (notice, notice_begun)) = (failing(Word::Io, 0), failing(Word::Io, 0));
+    let ((a, a_begun), (notice, notice_begun)) =
+        (failing(ErrorKind::Io, 0), failing(ErrorKind::Io, 0));
     let (outcome, ear, _) = run_with(plan("at-once", &toml, vec![a, notice]), |control| {
         control.stop();
         control.stop_at_once();
@@ -332,6 +339,9 @@ fn a_panic_in_a_condition_costs_the_other_steps_nothing() {
     let (outcome, ear, _) = run(plan);
     assert_eq!(outcome.result, RunResult::Failed);
     let end = ear.end(0);
-    assert_eq!((end.state, end.word), (State::Failed, Some(Word::Panic)));
+    assert_eq!(
+        (end.state, end.kind),
+        (State::Failed, Some(ErrorKind::Panic))
+    );
     assert_eq!(ear.end(1).state, State::Done);
 }

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use farewell::config::facts::Facts;
-use farewell::model::error::Word;
+use farewell::model::error::ErrorKind;
 use farewell::model::trigger::{Diagnosis, Trigger};
-use farewell::step::{Blueprint, Effect};
+use farewell::step::{Outcome, StepSpec};
 use farewell::sys::host;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn step(&self, node: &str) -> Blueprint {
+    fn step(&self, node: &str) -> StepSpec {
         step(&keys(self.make.word(), &self.cluster.urls, node))
     }
 
@@ -167,7 +167,7 @@ impl Stage {
         let failure = run
             .attempt(&step, Duration::from_secs(4))
             .expect_err("nothing moves");
-        assert_eq!(failure.word, Word::TimedOut, "{failure}");
+        assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
         assert!(
             failure.cause.contains("still on n3") && failure.cause.contains("recoveries [0]"),
             "{failure}"
@@ -178,7 +178,7 @@ impl Stage {
             cluster.set("persistent", EXCLUDED, "n8");
             until("both are excluded", || cluster.excluded()[1] == "n8,n3");
             cluster.set("persistent", LIMIT, Value::Null);
-            assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+            assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
         });
         assert_eq!(cluster.rows("n3"), 0);
         cluster.set("persistent", EXCLUDED, Value::Null);
@@ -214,8 +214,8 @@ impl Stage {
             .attempt(&self.step("n3"), TIME)
             .expect_err("a copy on each node");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(
@@ -239,7 +239,7 @@ impl Stage {
             for it in leaving {
                 let (node, ended) = it.join().expect("no panic");
                 assert!(
-                    matches!(ended, Ok(Effect::Done | Effect::AlreadyDone)),
+                    matches!(ended, Ok(Outcome::Done | Outcome::AlreadyDone)),
                     "{node}: {ended:?}"
                 );
             }
@@ -256,8 +256,8 @@ impl Stage {
             .attempt(&self.step(last), TIME)
             .expect_err("nowhere to go");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(failure.cause.contains("nowhere to move"), "{failure}");
@@ -280,7 +280,10 @@ impl Stage {
                 .as_array()
                 .is_some_and(|it| it.len() == 2)
         });
-        assert_eq!(run.attempt(&self.step("n3"), TIME), Ok(Effect::AlreadyDone));
+        assert_eq!(
+            run.attempt(&self.step("n3"), TIME),
+            Ok(Outcome::AlreadyDone)
+        );
         assert!(
             run.remarks()[0].contains("does not answer"),
             "{:?}",
@@ -289,8 +292,8 @@ impl Stage {
         let others = step(&keys(self.make.word(), &cluster.urls[..2], "n3"));
         let failure = run.attempt(&others, TIME).expect_err("nobody knows");
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Config, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Config, false),
             "{failure}"
         );
         cluster.open(2);
@@ -338,7 +341,7 @@ impl Stage {
             let failure = run
                 .attempt(&self.step("n3"), Duration::from_secs(2))
                 .expect_err("it is red");
-            assert_eq!(failure.word, Word::TimedOut, "{trigger}: {failure}");
+            assert_eq!(failure.kind, ErrorKind::TimedOut, "{trigger}: {failure}");
             let said = run.rehearse(&self.step("n3"), TIME).expect("an answer");
             assert!(said.contains("health: red, 80 unassigned"), "{said}");
             assert!(run.remarks().concat().contains("not good enough now"));
@@ -349,7 +352,7 @@ impl Stage {
         );
         let run = coming_back(Trigger::Reboot);
         let failure = run.attempt(&step(&lenient), Duration::from_secs(2));
-        assert_eq!(failure.expect_err("red never").word, Word::TimedOut);
+        assert_eq!(failure.expect_err("red never").kind, ErrorKind::TimedOut);
         cluster.ask("DELETE", "/lost", &Value::Null);
 
         // Yellow for ever, with a copy elsewhere of everything that is on the node.
@@ -359,7 +362,7 @@ impl Stage {
             health["status"] == "yellow" && health["initializing_shards"] == 0
         });
         let run = coming_back(Trigger::Reboot);
-        assert_eq!(run.attempt(&self.step("n3"), TIME), Ok(Effect::Done));
+        assert_eq!(run.attempt(&self.step("n3"), TIME), Ok(Outcome::Done));
         let told = run.remarks().concat();
         assert!(
             told.contains("yellow, ") && told.contains("has a copy on another node"),
@@ -375,7 +378,7 @@ impl Stage {
         );
         assert_eq!(
             coming_back(Trigger::Reboot).attempt(&step(&lenient), TIME),
-            Ok(Effect::Done)
+            Ok(Outcome::Done)
         );
         let run = coming_back(Trigger::Reboot);
         std::thread::scope(|threads| {
@@ -389,7 +392,7 @@ impl Stage {
                 "index.routing.allocation.require._name",
                 Value::Null,
             );
-            assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+            assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
         });
         cluster.ask("DELETE", "/solo", &Value::Null);
         assert_eq!(cluster.excluded(), ["none", "none"]);
@@ -481,7 +484,7 @@ fn a_node_is_named() {
 
 const SHUTDOWN: &str = "/_nodes/ID-n3/shutdown";
 
-fn at(search: &StandInSearch, word: &str) -> Blueprint {
+fn at(search: &StandInSearch, word: &str) -> StepSpec {
     step(&keys(word, &[search.url()], "n3"))
 }
 
@@ -562,15 +565,15 @@ fn a_machine_that_comes_back_is_only_restarted() {
         .attempt(&at(&search, "elasticsearch"), TIME)
         .expect_err("the last one");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert_eq!(search.changes(), Vec::<String>::new());
     run.facts = Facts::new(Trigger::Reboot, "run-1");
     assert_eq!(
         run.attempt(&at(&search, "elasticsearch"), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(search.shutdown().expect("it stands there").kind, "restart");
     // Nobody knows whether it comes back: as if it did.
@@ -578,7 +581,7 @@ fn a_machine_that_comes_back_is_only_restarted() {
     run.facts = Facts::new(Diagnosis::UnknownShutdown, "run-1");
     assert_eq!(
         run.attempt(&at(&search, "elasticsearch"), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(search.shutdown().expect("it stands there").kind, "restart");
     // Of another kind than what stands there.
@@ -586,7 +589,7 @@ fn a_machine_that_comes_back_is_only_restarted() {
     run.facts = Facts::new(Trigger::Poweroff, "run-1");
     assert_eq!(
         run.attempt(&at(&search, "elasticsearch"), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(search.shutdown().expect("it stands there").kind, "remove");
 }
@@ -679,7 +682,7 @@ fn a_shutdown_that_stalls_is_waited_for_with_its_reason() {
     let failure = run
         .attempt(&step, Duration::from_secs(1))
         .expect_err("it stalls");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     let reason = "stalled, 1 left: shard [0] [primary] of index [logs] cannot move";
     assert!(failure.cause.contains(reason), "{failure}");
     assert!(
@@ -694,7 +697,7 @@ fn a_shutdown_that_stalls_is_waited_for_with_its_reason() {
         search.put(None);
         until("it is put again", || search.shutdown().is_some());
         search.behave(Manner::default());
-        assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
     });
     let intents = run.ear.intents.lock().expect("no panic");
     assert!(intents.len() >= 2 && run.ear.withdrawn.lock().expect("no panic").is_empty());
@@ -731,7 +734,7 @@ fn a_server_without_the_interface_gets_an_exclusion() {
             .lock()
             .expect("no panic")
             .iter()
-            .map(|it| it.noun.clone())
+            .map(|it| it.subject.clone())
             .collect();
         assert_eq!(
             intents,
@@ -754,7 +757,7 @@ fn a_server_without_the_interface_gets_an_exclusion() {
     let failure = Run::new()
         .attempt(&at(&search, "opensearch"), Duration::from_secs(1))
         .expect_err("forgotten");
-    assert!(failure.passing, "{failure}");
+    assert!(failure.retryable, "{failure}");
     assert!(search.changes().len() <= 6, "{:?}", search.changes());
 }
 
@@ -794,8 +797,8 @@ fn who_may_not_is_refused_and_leaves_nothing() {
             let run = Run::new();
             let failure = run.attempt(&at(&search, word), TIME).expect_err("refused");
             assert_eq!(
-                (failure.word, failure.passing),
-                (Word::Refused, false),
+                (failure.kind, failure.retryable),
+                (ErrorKind::Refused, false),
                 "{failure}"
             );
             assert!(run.ear.intents.lock().expect("no panic").is_empty());
@@ -816,8 +819,8 @@ fn who_may_not_is_refused_and_leaves_nothing() {
                 .attempt(&at(&search, word), TIME)
                 .expect_err(nonsense);
             assert_eq!(
-                (failure.word, failure.passing),
-                (Word::Protocol, true),
+                (failure.kind, failure.retryable),
+                (ErrorKind::Protocol, true),
                 "{failure}"
             );
         }
@@ -836,8 +839,8 @@ fn who_may_not_is_refused_and_leaves_nothing() {
         .attempt(&at(&search, "elasticsearch"), TIME)
         .expect_err("refused");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert_eq!(
@@ -848,13 +851,13 @@ fn who_may_not_is_refused_and_leaves_nothing() {
     // A server that is silent, and one that is not there.
     let silent = Server::start(Misbehaves::Silent);
     for (url, word) in [
-        (silent.url(), Word::TimedOut),
-        (dead_url(), Word::Unreachable),
+        (silent.url(), ErrorKind::TimedOut),
+        (dead_url(), ErrorKind::Unreachable),
     ] {
         let step = step(&keys("opensearch", &[url], "n3"));
         let failure = Run::new()
             .attempt(&step, Duration::from_millis(500))
             .expect_err("no answer");
-        assert_eq!((failure.word, failure.passing), (word, true), "{failure}");
+        assert_eq!((failure.kind, failure.retryable), (word, true), "{failure}");
     }
 }

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use farewell::model::error::{Failure, Word};
-use farewell::model::event::{Event, Happening, Result, Stream};
-use farewell::report::dispatch::{News, Reporter};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::model::event::{Event, EventKind, Result, Stream};
+use farewell::report::dispatch::{Reporter, Update};
 use farewell::report::terminal::Terminal;
-use farewell::sys::terminal::{Look, Window};
+use farewell::sys::terminal::{Capabilities, Window};
 use story::{at, begin, end, finished, started, waiting};
 
 /// A file that remembers each write, and breaks after some.
@@ -54,8 +54,8 @@ impl Write for Paper {
     }
 }
 
-fn look(live: bool, columns: usize, rows: usize) -> Look {
-    Look {
+fn look(live: bool, columns: usize, rows: usize) -> Capabilities {
+    Capabilities {
         live,
         colour: false,
         unicode: false,
@@ -63,27 +63,27 @@ fn look(live: bool, columns: usize, rows: usize) -> Look {
     }
 }
 
-fn terminal(paper: &Paper, look: Look) -> Terminal {
+fn terminal(paper: &Paper, look: Capabilities) -> Terminal {
     Terminal::new(Box::new(paper.clone()), look)
 }
 
 fn tell(terminal: &mut Terminal, events: &[Event]) {
     for event in events {
-        terminal.hear(News::Event(event));
+        terminal.hear(Update::Event(event));
     }
 }
 
 fn tick(terminal: &mut Terminal, millis: u64) {
-    terminal.hear(News::Tick(Duration::from_millis(millis)));
+    terminal.hear(Update::Tick(Duration::from_millis(millis)));
 }
 
 fn unreachable() -> Failure {
-    Failure::new(Word::Unreachable, "http://x", "connection refused")
+    Failure::new(ErrorKind::Unreachable, "http://x", "connection refused")
 }
 
 fn said(millis: u64, step: usize, line: &str) -> Event {
     let (stream, line) = (Stream::Out, line.to_owned());
-    at(millis, Happening::Output { step, stream, line })
+    at(millis, EventKind::Output { step, stream, line })
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_pipe_gets_plain_lines() {
             started(1, 0),
             at(
                 1234,
-                Happening::AttemptFailed {
+                EventKind::AttemptFailed {
                     step: 0,
                     attempt: 1,
                     failure: unreachable(),
@@ -117,7 +117,7 @@ fn a_pipe_gets_plain_lines() {
             finished(6001, 0, 6000, Some(unreachable())),
             at(
                 6002,
-                Happening::Warning {
+                EventKind::Warning {
                     message: "the facts are old".to_owned(),
                 },
             ),
@@ -171,7 +171,7 @@ fn running_steps_are_drawn_below_the_finished_ones() {
             started(0, 1),
         ],
     );
-    screen.hear(News::Idle);
+    screen.hear(Update::Idle);
     assert_eq!(
         paper.text(),
         "run R1 begins: trigger stop, 3 steps, budget 1m 30s\n  \
@@ -180,9 +180,9 @@ fn running_steps_are_drawn_below_the_finished_ones() {
     );
     // Too early to draw again.
     tell(&mut screen, &[waiting(50, 0, "etcd")]);
-    screen.hear(News::Idle);
+    screen.hear(Update::Idle);
     assert_eq!(paper.text(), "");
-    let failed = Happening::AttemptFailed {
+    let failed = EventKind::AttemptFailed {
         step: 0,
         attempt: 1,
         failure: unreachable(),
@@ -251,7 +251,7 @@ fn lines_that_a_narrower_window_broke_are_erased_whole() {
     let window = Window::Of(pty.slave.try_clone().expect("a descriptor"));
     let mut screen = terminal(
         &paper,
-        Look {
+        Capabilities {
             window,
             ..look(true, 0, 0)
         },
@@ -301,7 +301,7 @@ fn a_thousand_quick_steps_are_written_in_few_writes() {
                 &mut out,
                 &[started(millis, step), finished(millis, step, 0, None)],
             );
-            out.hear(News::Idle);
+            out.hear(Update::Idle);
         }
         tell(&mut out, &[end(1000, Result::Ok, None)]);
         let writes = paper.writes();
@@ -315,7 +315,7 @@ fn a_thousand_quick_steps_are_written_in_few_writes() {
 #[ignore = "started by the tests of real terminals"]
 fn inside() {
     let out = io::stdout();
-    let mut terminal = Terminal::new(Box::new(io::stdout()), Look::of(&out));
+    let mut terminal = Terminal::new(Box::new(io::stdout()), Capabilities::of(&out));
     tell(
         &mut terminal,
         &[begin(&["leave", "drain"], 90), started(0, 0), started(0, 1)],

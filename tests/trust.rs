@@ -11,14 +11,14 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use farewell::model::error::{Failure, Word};
-use farewell::step::Effect;
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::step::Outcome;
 use support::servers::{TlsServer, make_certificates, make_useless_certificates, openssl};
 use support::{Dir, Run, step};
 
 const TIME: Duration = Duration::from_secs(60);
 
-fn ask(url: &str, keys: &str) -> Result<Effect, Failure> {
+fn ask(url: &str, keys: &str) -> Result<Outcome, Failure> {
     let step = step(&format!("kind = \"http\"\nurl = {url:?}\n{keys}"));
     Run::new().attempt(&step, TIME)
 }
@@ -31,8 +31,8 @@ fn url(server: &TlsServer) -> String {
 fn refused(url: &str, keys: &str, told: &[&str]) {
     let failure = ask(url, keys).expect_err("no trust");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Tls, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Tls, false),
         "{failure}"
     );
     for part in told {
@@ -89,20 +89,20 @@ fn a_servers_own_certificate_in_the_ca_file_is_trusted_as_with_curl() {
         let server = TlsServer::start(&dir, name, false);
         assert_eq!(
             ask(&url(&server), &ca(&dir, name)),
-            Ok(Effect::Done),
+            Ok(Outcome::Done),
             "{name}"
         );
         assert!(curl(&server, &dir, name), "{name}");
     }
     // One that an authority has signed which is not trusted: it is itself.
     let server = TlsServer::start(&dir, "server", false);
-    assert_eq!(ask(&url(&server), &ca(&dir, "server")), Ok(Effect::Done));
+    assert_eq!(ask(&url(&server), &ca(&dir, "server")), Ok(Outcome::Done));
     assert!(curl(&server, &dir, "server"));
     // By name.
     self_signed(&dir, "host", "-subj /CN=Cluster.test");
     let server = TlsServer::start(&dir, "host", false);
     let keys = format!("{}\nserver-name = \"cluster.test\"", ca(&dir, "host"));
-    assert_eq!(ask(&url(&server), &keys), Ok(Effect::Done));
+    assert_eq!(ask(&url(&server), &keys), Ok(Outcome::Done));
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn what_is_wrong_is_told_in_words_and_of_the_one_whose_it_is() {
         &[ours, "client.crt"],
     );
     refused(&url(&wants), &own(&dir, "expired"), &[ours, "expired"]);
-    assert_eq!(ask(&url(&wants), &own(&dir, "client")), Ok(Effect::Done));
+    assert_eq!(ask(&url(&wants), &own(&dir, "client")), Ok(Outcome::Done));
     // No TLS at all: one that says so, and one that only closes.
     refused(
         &talks("HTTP/1.1 400 Bad Request\r\n\r\n"),
@@ -289,7 +289,7 @@ fn what_is_wrong_is_told_in_words_and_of_the_one_whose_it_is() {
         &["does not speak TLS"],
     );
     let failure = ask(&talks(""), "").expect_err("no TLS");
-    assert_eq!(failure.word, Word::Unreachable, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Unreachable, "{failure}");
     assert!(
         failure.cause.contains("closed in the TLS handshake"),
         "{failure}"
@@ -362,7 +362,7 @@ fn a_server_of_an_older_day_is_told_as_one() {
     make_certificates(&dir);
     let ca = ca(&dir, "ca");
     let server = Openssl::start(&dir, &["-tls1_2"]);
-    assert_eq!(ask(&server.url, &ca), Ok(Effect::Done), "TLS 1.2");
+    assert_eq!(ask(&server.url, &ca), Ok(Outcome::Done), "TLS 1.2");
     for version in ["-tls1", "-tls1_1"] {
         let server = Openssl::start(&dir, &[version, "-cipher", "ALL:@SECLEVEL=0"]);
         refused(&server.url, &ca, &["no TLS newer than 1.1"]);

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use farewell::app::undo::Outcome;
-use farewell::history::pending::{Fate, undone};
+use farewell::app::undo::UndoOutcome;
+use farewell::history::pending::{UndoState, undone};
 use farewell::history::recorded_run;
 use farewell::history::state_dir::new_id;
 use farewell::model::event::Result as RunResult;
 use farewell::model::secrets;
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use serde_json::{Value, json};
 use support::sticky::{Peer, Place, act, intent, machine, raise};
 
@@ -30,22 +30,22 @@ fn lines(record: &Path, event: &str) -> Vec<Value> {
 #[test]
 fn what_a_run_left_is_undone_once() {
     let (place, peer) = (Place::new("undo-once"), Peer::start());
-    assert_eq!(place.undo(), Outcome::Nothing);
+    assert_eq!(place.undo(), UndoOutcome::Nothing);
     let (a, b) = (raise(&peer.url("a")), raise(&peer.url("b")));
     let record = place.leave(vec![("a", a), ("b", b)]);
     let before = fs::read(&record).expect("read");
     assert_eq!(peer.flags(), ["a", "b"]);
     assert_eq!(place.pending(), ["a", "b"]);
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     // What was left last is undone first.
     assert_eq!(peer.heard(), ["PUT a", "PUT b", "DELETE b", "DELETE a"]);
-    assert_eq!(place.undo(), Outcome::Nothing);
+    assert_eq!(place.undo(), UndoOutcome::Nothing);
     assert_eq!((peer.heard().len(), peer.flags().len()), (4, 0));
     let after = fs::read(&record).expect("read");
     assert_eq!(after, before, "the record stays as its run has left it");
     let past = recorded_run::read(&record).expect("whole");
-    let is_undone = |fate| matches!(fate, Fate::Undone(_));
-    assert!(past.remnants.iter().all(|it| is_undone(it.fate)));
+    let is_undone = |fate| matches!(fate, UndoState::Undone(_));
+    assert!(past.pending.iter().all(|it| is_undone(it.state)));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn an_undo_that_fails_stays_pending_and_costs_the_others_nothing() {
     peer.refuse("DELETE passes", "503 Busy");
     peer.refuse("DELETE passes", "503 Busy");
     peer.refuse("DELETE refused", "403 No");
-    assert_eq!(place.undo(), Outcome::Pending);
+    assert_eq!(place.undo(), UndoOutcome::Pending);
     assert_eq!(
         peer.heard()[5..],
         [
@@ -74,7 +74,7 @@ fn an_undo_that_fails_stays_pending_and_costs_the_others_nothing() {
     );
     assert_eq!(place.pending(), ["refused", "panic", "unmade"]);
     // The next one has nothing else to do.
-    assert_eq!(place.undo(), Outcome::Pending);
+    assert_eq!(place.undo(), UndoOutcome::Pending);
     assert_eq!(peer.heard()[10..], ["DELETE refused"]);
     assert_eq!(place.pending(), ["panic", "unmade"]);
 }
@@ -89,11 +89,14 @@ fn a_peer_that_hangs_leaves_their_share_to_the_others() {
     ];
     place.leave(hang.into_iter().collect());
     mute.be_mute(true);
-    assert_eq!(place.undo_within(Duration::from_secs(6)), Outcome::Pending);
+    assert_eq!(
+        place.undo_within(Duration::from_secs(6)),
+        UndoOutcome::Pending
+    );
     assert!(peer.flags().is_empty());
     assert_eq!(place.pending(), ["x", "y"]);
     mute.be_mute(false);
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert!(place.pending().is_empty());
 }
 
@@ -115,7 +118,7 @@ fn attempts_of_one_step_leave_one_thing() {
     );
     let machine = &lines(&record, "run-started")[0]["machine"];
     assert_eq!(*machine, json!({"id": "this", "product": "here"}));
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert_eq!(peer.heard(), ["PUT a", "PUT a", "PUT a", "DELETE a"]);
 }
 
@@ -126,7 +129,10 @@ fn what_was_withdrawn_is_not_undone() {
     let (id, result) = place.run(vec![("a", raise(&peer.url("a")))]);
     assert_eq!(result, RunResult::Failed);
     assert_eq!(lines(&place.store.path(&id), "settled").len(), 1);
-    assert_eq!((place.undo(), peer.heard().len()), (Outcome::Nothing, 1));
+    assert_eq!(
+        (place.undo(), peer.heard().len()),
+        (UndoOutcome::Nothing, 1)
+    );
     // As a lock is released by another step than the one that took it. What is declared again is there again.
     let mark = Arc::new(Mutex::new(None));
     let (taken, url) = (mark.clone(), peer.url("lock"));
@@ -136,11 +142,11 @@ fn what_was_withdrawn_is_not_undone() {
         let second = scope.intend(&intent(&url))?;
         assert_ne!(first, second);
         *taken.lock().expect("no panic") = Some(second);
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     let release = act(move |scope| {
         scope.withdraw(mark.lock().expect("no panic").expect("taken"));
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     let x = raise(&peer.url("x"));
     let record = place.leave(vec![("lock", take), ("x", x), ("release", release)]);
@@ -155,11 +161,11 @@ fn nothing_sticky_is_begun_when_the_time_is_over() {
     let url = peer.url("a");
     let late = act(move |scope| {
         scope.cancel.sleep_until(scope.deadline);
-        scope.intend(&intent(&url)).map(|_| Effect::Done)
+        scope.intend(&intent(&url)).map(|_| Outcome::Done)
     });
     let (_, result) = place.run_within(Duration::from_millis(200), vec![("a", late)]);
     assert_eq!(result, RunResult::Failed);
-    assert_eq!(place.undo(), Outcome::Nothing);
+    assert_eq!(place.undo(), UndoOutcome::Nothing);
 }
 
 #[test]
@@ -201,20 +207,22 @@ fn a_torn_record_loses_nothing_and_invents_nothing() {
     assert_eq!(place.pending(), ["a", "c"]);
     torn(&record, &whole);
     // The other file, and what comes after a torn line of it.
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     let other = undone(&record);
     let whole = fs::read(&other).expect("read");
     for length in 0..=whole.len() {
         torn(&other, &whole[..length]);
         let lines = whole[..length].iter().filter(|it| **it == b'\n').count();
         assert_eq!(place.pending().len(), 2 - lines, "cut at {length}");
-        let fates = recorded_run::read(&record).expect("whole").remnants;
-        let undone = fates.iter().filter(|it| matches!(it.fate, Fate::Undone(_)));
+        let fates = recorded_run::read(&record).expect("whole").pending;
+        let undone = fates
+            .iter()
+            .filter(|it| matches!(it.state, UndoState::Undone(_)));
         assert_eq!(undone.count(), lines, "cut at {length}");
     }
     for length in [1, whole.len() / 2 - 1, whole.len() - 1] {
         torn(&other, &whole[..length]);
-        assert_eq!(place.undo(), Outcome::Undone, "cut at {length}");
+        assert_eq!(place.undo(), UndoOutcome::Undone, "cut at {length}");
         assert!(place.pending().is_empty(), "cut at {length}");
     }
 }
@@ -226,20 +234,20 @@ fn another_machine_s_record_is_not_undone() {
     // Another installation, of whose disk this one is a copy.
     for (id, product) in [("other", "here"), ("other", "there"), ("other", "")] {
         place.machine = machine(id, product);
-        assert_eq!(place.undo(), Outcome::Nothing, "{id} {product}");
+        assert_eq!(place.undo(), UndoOutcome::Nothing, "{id} {product}");
         assert_eq!(place.survey().foreign.len(), 1, "{id} {product}");
     }
     // The same one on other hardware, and nobody knows.
     for (id, product) in [("this", "there"), ("", "")] {
         place.machine = machine(id, product);
-        assert_eq!(place.undo(), Outcome::Pending, "{id} {product}");
+        assert_eq!(place.undo(), UndoOutcome::Pending, "{id} {product}");
         assert_eq!(place.survey().moved.len(), 1, "{id} {product}");
     }
     assert!(!undone(&record).exists());
     assert_eq!(peer.flags(), ["a"]);
     // What cannot be known here decides nothing.
     place.machine = machine("this", "");
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert!(peer.flags().is_empty());
 }
 
@@ -257,7 +265,7 @@ fn what_many_runs_left_is_undone_and_the_same_thing_once() {
     let own = pending.iter().filter(|it| *it != "same");
     assert!(own.eq(&names), "{pending:?}");
     assert_eq!(pending.len(), 40);
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     let heard = peer.heard();
     let downs: Vec<_> = heard.iter().filter(|it| it.starts_with("DELETE")).collect();
     assert_eq!(downs.len(), 21, "{downs:?}");
@@ -277,7 +285,7 @@ fn records_with_something_pending_are_never_pruned() {
     (0..150).for_each(|at| fs::write(newer(at), "").expect("written"));
     place.leave(vec![("b", raise(&peer.url("b")))]);
     assert!(record.exists() && !newer(0).exists() && newer(149).exists());
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert!(peer.flags().is_empty());
     place.leave(vec![("c", raise(&peer.url("c")))]);
     assert!(!record.exists() && !undone(&record).exists());
@@ -293,7 +301,7 @@ fn an_intent_says_later_what_it_said_when_it_was_declared() {
     let record = place.leave(vec![("odd", raise(&odd)), ("b", raise(&peer.url("b")))]);
     let kept = &lines(&record, "intended")[0]["intent"]["what"]["url"];
     assert_eq!(kept.as_str(), Some(odd.as_str()));
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert!(peer.flags().is_empty());
 }
 
@@ -310,7 +318,7 @@ fn an_old_intent_that_was_masked_is_left_to_a_person() {
     let masked = masked.replace(&format!("\"url\":\"{url}\""), "\"url\":\"********\"");
     assert_ne!(masked, text);
     fs::write(&record, masked).expect("written");
-    assert_eq!(place.undo(), Outcome::Pending);
+    assert_eq!(place.undo(), UndoOutcome::Pending);
     assert_eq!(place.pending(), ["a"]);
     assert_eq!(peer.heard()[2..], ["DELETE b"]);
 }
@@ -320,8 +328,12 @@ fn a_record_that_cannot_be_read_keeps_nothing_else_from_being_undone() {
     let (place, peer) = (Place::new("undo-unreadable"), Peer::start());
     let record = place.leave(vec![("a", raise(&peer.url("a")))]);
     fs::create_dir(record.with_file_name("unreadable.jsonl")).expect("made");
-    assert_eq!(place.undo(), Outcome::Pending);
+    assert_eq!(place.undo(), UndoOutcome::Pending);
     assert!(peer.flags().is_empty() && place.pending().is_empty());
     assert_eq!(place.survey().unreadable.len(), 1);
-    assert_eq!(place.undo(), Outcome::Pending, "nobody knows what is in it");
+    assert_eq!(
+        place.undo(),
+        UndoOutcome::Pending,
+        "nobody knows what is in it"
+    );
 }

@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use farewell::app::undo::{Outcome, undo};
+use farewell::app::undo::{UndoOutcome, undo};
 use farewell::config::facts::Facts;
 use farewell::history::state_dir::{Admission, Holder};
 use farewell::history::survey::Survey;
 use farewell::model::trigger::Trigger;
-use farewell::step::Effect;
+use farewell::step::Outcome;
 use farewell::sys::host;
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use serde_json::json;
@@ -32,9 +32,9 @@ fn a_run_that_is_killed_before_its_request_is_undone_and_that_is_harmless() {
     assert_eq!(process.end(GENEROUS).code, -9);
     assert_eq!(place.pending(), ["a"]);
     assert!(peer.heard().is_empty());
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert_eq!(peer.heard(), ["DELETE a"]);
-    assert_eq!(place.undo(), Outcome::Nothing);
+    assert_eq!(place.undo(), UndoOutcome::Nothing);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_run_that_is_killed_before_the_reply_is_undone() {
     peer.be_mute(false);
     assert_eq!(peer.flags(), ["a"]);
     assert_eq!(place.pending(), ["a"]);
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert!(peer.flags().is_empty());
 }
 
@@ -84,7 +84,7 @@ fn an_undo_that_is_killed_is_done_again() {
     let process = in_a_process("undoes", &place, "");
     wait_until("the request is there", || peer.heard().len() == 2);
     // Another one does nothing beside it.
-    assert_eq!(place.undo(), Outcome::Occupied);
+    assert_eq!(place.undo(), UndoOutcome::Occupied);
     process.signal(SIGKILL);
     assert_eq!(process.end(GENEROUS).code, -9);
     peer.be_mute(false);
@@ -92,7 +92,7 @@ fn an_undo_that_is_killed_is_done_again() {
         (place.pending(), peer.flags().len()),
         (vec!["a".to_owned()], 0)
     );
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
     assert_eq!(peer.heard(), ["PUT a", "DELETE a", "DELETE a"]);
 }
 
@@ -103,7 +103,7 @@ fn undoes() {
     let facts = Facts::new(Trigger::Stop, "test");
     let store = store(&place.join("state"));
     let outcome = undo(&store, &machine("this", "here"), facts, &[KIND], GENEROUS);
-    assert_eq!(outcome, Outcome::Pending);
+    assert_eq!(outcome, UndoOutcome::Pending);
 }
 
 #[test]
@@ -114,11 +114,11 @@ fn an_undo_does_nothing_beside_a_run() {
     let Ok(Admission::Admitted(held)) = admission else {
         panic!("nobody else is there");
     };
-    assert_eq!(place.undo(), Outcome::Occupied);
-    assert_eq!(Outcome::Occupied.code(), 75);
+    assert_eq!(place.undo(), UndoOutcome::Occupied);
+    assert_eq!(UndoOutcome::Occupied.code(), 75);
     assert_eq!(peer.heard(), ["PUT a"]);
     drop(held);
-    assert_eq!(place.undo(), Outcome::Undone);
+    assert_eq!(place.undo(), UndoOutcome::Undone);
 }
 
 /// The record of a run that has left a lock of a FleetLock server at `url`.
@@ -211,7 +211,7 @@ fn power_cut() {
     let power_cut = act(move |scope| {
         scope.intend(&intent("http://a/a"))?;
         fs::copy(&from, &to).expect("copied");
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     place.leave(vec![("a", power_cut)]);
     assert_eq!(pending_on(&cut, &place.dir.0.join("after")), 1);
@@ -239,7 +239,7 @@ fn freezes() {
             scope.intend(&intent(&format!("http://a/{at}")))?;
             takes.lock().expect("no panic").push(begun.elapsed());
         }
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     });
     place.leave(vec![("a", freeze)]);
     let took = took.lock().expect("no panic");
@@ -286,7 +286,7 @@ fn the_program_shows_what_is_pending_and_undoes_what_it_can() {
         &[KIND],
         GENEROUS,
     );
-    assert_eq!(outcome, Outcome::Undone);
+    assert_eq!(outcome, UndoOutcome::Undone);
     assert_eq!(undo()[0]["state"], "undone");
     assert!(undo()[0]["at"].as_str().is_some_and(|at| at.ends_with('Z')));
     assert!(cli.end(&["report", &id]).stdout.contains("a: undone 2"));

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use farewell::config::facts::Facts;
 use farewell::model::deadline::{Deadline, Reason};
-use farewell::model::error::{Failure, Word};
+use farewell::model::error::{ErrorKind, Failure};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Blueprint, Effect};
+use farewell::step::{Outcome, StepSpec};
 use farewell::sys::http::{Endpoint, Http, Request, TlsFiles};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ fn keys(url: &str, more: &str) -> String {
     format!("kind = \"wait-safe\"\ncluster = \"etcd\"\nurl = \"{url}\"\n{more}")
 }
 
-fn wait(url: &str) -> Blueprint {
+fn wait(url: &str) -> StepSpec {
     step(&keys(url, ""))
 }
 
@@ -72,8 +72,8 @@ fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
         .attempt(&wait(&one.urls[0]), TIME)
         .expect_err("the only one");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert!(
@@ -88,7 +88,7 @@ fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
     assert!(said.stdout.contains("only voting member"), "{said:?}");
 
     let two = Cluster::start("safe-two", 2);
-    assert_eq!(run.attempt(&wait(&two.urls[0]), TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&wait(&two.urls[0]), TIME), Ok(Outcome::Done));
     assert!(run.remarks()[0].contains("n1 must be removed from the cluster before it is stopped"));
     assert_eq!(two.leader(), 1);
     // A machine that comes back stays a member.
@@ -97,8 +97,8 @@ fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
         .attempt(&wait(&two.urls[0]), TIME)
         .expect_err("no quorum meanwhile");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert!(
@@ -128,7 +128,7 @@ fn a_member_of_three_is_spared_and_the_leader_hands_over_first() {
     );
     assert_eq!(
         run.attempt(&wait(&etcd.urls[follower]), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(
         state(&etcd),
@@ -137,14 +137,14 @@ fn a_member_of_three_is_spared_and_the_leader_hands_over_first() {
     );
 
     let step = wait(&etcd.urls[leader]);
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_ne!(etcd.leader(), leader);
     let after = state(&etcd);
     // Again, as after a reply that was lost.
-    assert_eq!(run.attempt(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.attempt(&step, TIME), Ok(Outcome::Done));
     assert_eq!(
         run.attempt(&wait(&etcd.urls[leader]), TIME),
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     );
     assert_eq!(state(&etcd), after);
     assert!(
@@ -166,7 +166,7 @@ fn without_a_quorum_of_the_others_it_waits_and_names_who_is_missing() {
     let begun = Instant::now();
     let failure = run.attempt(&step, time).expect_err("no quorum");
     assert!(begun.elapsed() < time + support::case::SLACK);
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     let told = format!("2 of the 2 others must be well, and 1 is: {name} does not answer");
     assert!(failure.cause.contains(&told), "{failure}");
     assert!(
@@ -191,17 +191,17 @@ fn without_a_quorum_of_the_others_it_waits_and_names_who_is_missing() {
         let waits = threads.spawn(|| run.attempt(&step, TIME));
         until(|| !run.waiting().is_empty());
         etcd.signal(still, Signal::SIGCONT);
-        assert_eq!(waits.join().expect("no panic"), Ok(Effect::Done));
+        assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
     });
 
     // The member itself dies between two attempts, and the others go on without it.
     let run = Run::new();
     etcd.signal(still, Signal::SIGSTOP);
     let failure = run.attempt(&step, Duration::from_millis(500));
-    assert_eq!(failure.expect_err("no quorum").word, Word::TimedOut);
+    assert_eq!(failure.expect_err("no quorum").kind, ErrorKind::TimedOut);
     etcd.signal(own, Signal::SIGKILL);
     etcd.signal(still, Signal::SIGCONT);
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     assert!(
         run.remarks()[0].contains("does not answer any more"),
         "{:?}",
@@ -213,8 +213,8 @@ fn without_a_quorum_of_the_others_it_waits_and_names_who_is_missing() {
         .attempt(&wait(&etcd.urls[own]), TIME)
         .expect_err("dead");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Unreachable, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true),
         "{failure}"
     );
 }
@@ -262,8 +262,8 @@ fn who_may_not_is_refused() {
     let wrong = step(&keys(url, "user = \"root\"\npassword = \"s3cret-wrong\""));
     let failure = run.attempt(&wrong, TIME).expect_err("refused");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     assert!(!failure.to_string().contains("s3cret"), "{failure}");
@@ -277,7 +277,7 @@ fn who_may_not_is_refused() {
     assert_eq!(said.say(&["rehearse"]).code, 1);
     assert_eq!(etcd.ctl(&["--user", "root:s3cret-root", "get", "k"]), "");
     let right = step(&keys(url, "user = \"root\"\npassword = \"s3cret-root\""));
-    assert_eq!(run.retry(&right, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&right, TIME), Ok(Outcome::Done));
     assert_ne!(etcd.leader(), leader);
 }
 
@@ -299,7 +299,7 @@ fn an_account_that_cannot_be_proved_without_a_quorum_does_not_hide_who_is_missin
     let failure = run
         .attempt(&step, Duration::from_secs(30))
         .expect_err("no quorum");
-    assert!(failure.passing, "{failure}");
+    assert!(failure.retryable, "{failure}");
     for other in others {
         let told = format!("n{} does not answer", other + 1);
         assert!(failure.cause.contains(&told), "{failure}");
@@ -312,11 +312,11 @@ fn an_account_that_cannot_be_proved_without_a_quorum_does_not_hide_who_is_missin
     others
         .iter()
         .for_each(|it| etcd.signal(*it, Signal::SIGCONT));
-    assert_eq!(run.retry(&step, TIME), Ok(Effect::Done));
+    assert_eq!(run.retry(&step, TIME), Ok(Outcome::Done));
     assert_ne!(etcd.leader(), leader);
 }
 
-fn at_stand_in(manner: Manner, time: Duration) -> (Result<Effect, Failure>, StandInEtcd, Run) {
+fn at_stand_in(manner: Manner, time: Duration) -> (Result<Outcome, Failure>, StandInEtcd, Run) {
     let etcd = StandInEtcd::start(manner);
     let run = Run::new();
     let ended = run.attempt(&wait(&etcd.url()), time);
@@ -327,10 +327,10 @@ fn at_stand_in(manner: Manner, time: Duration) -> (Result<Effect, Failure>, Stan
 fn what_a_healthy_cluster_does_not_do() {
     // The leader changes between the question and the transfer.
     let (ended, etcd, _) = at_stand_in(Manner::LeaderChanges, TIME);
-    assert_eq!((ended, etcd.transfers()), (Ok(Effect::Done), 1));
+    assert_eq!((ended, etcd.transfers()), (Ok(Outcome::Done), 1));
     // The answer comes before the work is done; it is looked at no faster than five times a second.
     let (ended, etcd, run) = at_stand_in(Manner::AnswersEarly { after: 3 }, TIME);
-    assert_eq!((ended, etcd.transfers()), (Ok(Effect::Done), 3));
+    assert_eq!((ended, etcd.transfers()), (Ok(Outcome::Done), 3));
     assert!(
         run.waiting()
             .iter()
@@ -340,19 +340,19 @@ fn what_a_healthy_cluster_does_not_do() {
         Manner::AnswersEarly { after: u32::MAX },
         Duration::from_secs(2),
     );
-    assert_eq!(ended.expect_err("it leads on").word, Word::TimedOut);
+    assert_eq!(ended.expect_err("it leads on").kind, ErrorKind::TimedOut);
     assert!(etcd.transfers() <= 12, "{}", etcd.transfers());
     // It is not allowed.
     let (ended, _, _) = at_stand_in(Manner::Forbids, TIME);
     let failure = ended.expect_err("forbidden");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     // The transfer is made, and the connection closed without an answer.
     let (ended, _, _) = at_stand_in(Manner::DiesAfterTransfer, TIME);
-    assert_eq!(ended, Ok(Effect::Done));
+    assert_eq!(ended, Ok(Outcome::Done));
     // One of the others has told this member's address for its own, as the default of etcd is.
     let (ended, _, run) = at_stand_in(Manner::SameAddress, Duration::from_secs(1));
     assert!(
@@ -366,16 +366,16 @@ fn what_a_healthy_cluster_does_not_do() {
     let (ended, _, _) = at_stand_in(Manner::Wanders, TIME);
     let failure = ended.expect_err("another one");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Config, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Config, false),
         "{failure}"
     );
     // It is in the list of members no more.
     let (ended, _, run) = at_stand_in(Manner::Removed, TIME);
-    assert_eq!(ended, Ok(Effect::AlreadyDone));
+    assert_eq!(ended, Ok(Outcome::AlreadyDone));
     assert!(run.remarks()[0].contains("not in the cluster any more"));
     let (ended, _, run) = at_stand_in(Manner::Learner, TIME);
-    assert_eq!(ended, Ok(Effect::Done));
+    assert_eq!(ended, Ok(Outcome::Done));
     assert!(run.remarks()[0].contains("learner"));
     for nonsense in [
         "",
@@ -388,8 +388,8 @@ fn what_a_healthy_cluster_does_not_do() {
         let (ended, _, _) = at_stand_in(Manner::Says(nonsense), TIME);
         let failure = ended.expect_err(nonsense);
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Protocol, true),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true),
             "{failure}"
         );
     }

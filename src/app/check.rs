@@ -5,7 +5,7 @@ use crate::app::cli::{Options, exit};
 use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
 use crate::model::trigger::Trigger;
-use crate::plan::load::Passage;
+use crate::plan::load::LoadedConfig;
 
 /// Reads the configuration, looks at every fact in it unless `image` is set, and prints every problem.
 pub fn check(options: &Options, image: bool) -> u8 {
@@ -14,18 +14,18 @@ pub fn check(options: &Options, image: bool) -> u8 {
         *untrusted = Untrusted::Read;
     }
     let facts = Facts::new(Trigger::Stop, "check");
-    let mut passage = Passage::through(&source, (!image).then_some(&facts));
+    let mut loaded = LoadedConfig::through(&source, (!image).then_some(&facts));
     match image {
-        true => passage.look_without_facts(&facts),
-        false => passage.look_at_facts(&facts),
+        true => loaded.look_without_facts(&facts),
+        false => loaded.look_at_facts(&facts),
     }
-    passage
+    loaded
         .problems
         .iter()
         .for_each(|problem| complain(&problem.to_string()));
-    let errors = passage.errors();
-    let warnings = passage.problems.len() - errors;
-    let files = match (&source, passage.files.len()) {
+    let errors = loaded.errors();
+    let warnings = loaded.problems.len() - errors;
+    let files = match (&source, loaded.files.len()) {
         (Source::Installed { main, .. }, 0) => {
             format!("no configuration ({} does not exist)", main.display())
         }
@@ -37,7 +37,7 @@ pub fn check(options: &Options, image: bool) -> u8 {
         (errors, 0) => count(errors, "error"),
         (errors, warnings) => format!("{}, {}", count(errors, "error"), count(warnings, "warning")),
     };
-    let steps = match &passage.plan {
+    let steps = match &loaded.plan {
         Some(plan) if plan.steps.is_empty() => {
             "the sequence is empty: farewell run would do nothing; ".to_owned()
         }

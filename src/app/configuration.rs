@@ -6,7 +6,7 @@ use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
 use crate::config::problem::Problem;
 use crate::model::trigger::Diagnosis;
-use crate::plan::load::{Passage, Plan};
+use crate::plan::load::{LoadedConfig, Plan};
 
 /// A plan, and what it was made with.
 pub struct Intake {
@@ -24,9 +24,9 @@ pub struct Intake {
 /// Every problem, where there is no plan at all.
 pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake, Vec<Problem>> {
     let facts = facts(options, diagnosis, id);
-    let passage = Passage::through(&source(options), Some(&facts));
-    let mut warnings: Vec<String> = passage.problems.iter().map(Problem::sentence).collect();
-    if let Some(plan) = passage.plan {
+    let loaded = LoadedConfig::through(&source(options), Some(&facts));
+    let mut warnings: Vec<String> = loaded.problems.iter().map(Problem::sentence).collect();
+    if let Some(plan) = loaded.plan {
         return Ok(Intake {
             plan,
             facts,
@@ -34,20 +34,20 @@ pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake,
         });
     }
     let Some(good) = kept(options).and_then(|kept| kept.plan()) else {
-        return trusted_part(options, facts, passage.problems);
+        return trusted_part(options, facts, loaded.problems);
     };
     warnings.push(format!(
         "the configuration cannot be used, as told: the last good plan runs instead, from {}",
         good.since
     ));
-    let Passage { plan, problems, .. } = Passage::through(&good.source(), Some(&facts));
+    let LoadedConfig { plan, problems, .. } = LoadedConfig::through(&good.source(), Some(&facts));
     match plan {
         Some(plan) => Ok(Intake {
             plan,
             facts,
             warnings,
         }),
-        None => Err(passage.problems.into_iter().chain(problems).collect()),
+        None => Err(loaded.problems.into_iter().chain(problems).collect()),
     }
 }
 
@@ -61,11 +61,11 @@ fn trusted_part(
         return Err(problems);
     }
     let source = Source::installed(Untrusted::LeftOut);
-    let Passage {
+    let LoadedConfig {
         plan: Some(plan),
         problems: left,
         ..
-    } = Passage::through(&source, Some(&facts))
+    } = LoadedConfig::through(&source, Some(&facts))
     else {
         return Err(problems);
     };

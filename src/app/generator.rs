@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::app::runtime_dir::Kept;
+use crate::app::runtime_dir::RuntimeDir;
 use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
 use crate::config::problem::Problem;
 use crate::history::state_dir::Store;
 use crate::model::secrets::mask;
 use crate::model::trigger::Trigger;
-use crate::plan::load::Passage;
+use crate::plan::load::LoadedConfig;
 use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::sys::signals;
 use crate::sys::systemd::{self, UNIT, UNIT_PATH, UnitFiles, chain};
@@ -96,7 +96,7 @@ fn fall_back(directory: &Path, problems: &[String]) {
         let more = problems.len() - TOLD;
         tell(&format!("and {more} more; see `farewell check`"));
     }
-    let kept = Kept::locate(signals::is_root()).and_then(|kept| kept.order());
+    let kept = RuntimeDir::locate(signals::is_root()).and_then(|kept| kept.order());
     let Some(text) = kept.as_deref().and_then(ours) else {
         return tell("farewell.service keeps its own order and timeout");
     };
@@ -113,19 +113,19 @@ fn fall_back(directory: &Path, problems: &[String]) {
 /// # Errors
 /// Everything that is wrong with the configuration.
 fn demand() -> Result<(Ordering, Duration), Vec<String>> {
-    let kept = Kept::locate(signals::is_root());
-    let facts = kept.as_ref().map(Kept::facts).unwrap_or_default();
+    let kept = RuntimeDir::locate(signals::is_root());
+    let facts = kept.as_ref().map(RuntimeDir::facts).unwrap_or_default();
     let facts = Facts::new(Trigger::Stop, NAME).with_kept(facts);
-    let through = |untrusted| Passage::through(&Source::installed(untrusted), Some(&facts));
-    let passage = through(Untrusted::Refused);
-    if let Some(plan) = passage.plan {
+    let through = |untrusted| LoadedConfig::through(&Source::installed(untrusted), Some(&facts));
+    let loaded = through(Untrusted::Refused);
+    if let Some(plan) = loaded.plan {
         return Ok((Ordering::of(&plan, &facts), plan.stop_timeout()));
     }
-    let problems: Vec<String> = passage.problems.iter().map(place).collect();
+    let problems: Vec<String> = loaded.problems.iter().map(place).collect();
     // As a run does: the last good plan, else what is to be trusted.
     let is_kept = kept.is_some_and(|kept| kept.order().is_some());
     let trusted = (!is_kept).then(|| through(Untrusted::LeftOut));
-    let Some(plan) = trusted.and_then(|passage| passage.plan) else {
+    let Some(plan) = trusted.and_then(|loaded| loaded.plan) else {
         return Err(problems);
     };
     problems.iter().take(TOLD).for_each(|problem| tell(problem));
@@ -155,11 +155,11 @@ fn place(problem: &Problem) -> String {
 /// What systemd has told `farewell start`: at this boot, else at one before it, where that can be read already.
 fn learnt() -> Learnt {
     let is_root = signals::is_root();
-    let now = Kept::locate(is_root).and_then(|kept| kept.learnt());
+    let now = RuntimeDir::locate(is_root).and_then(|kept| kept.learnt());
     now.or_else(|| {
         let before = move || {
             let store = Store::locate(None, is_root);
-            Kept::for_good(store.directory()).learnt()
+            RuntimeDir::for_good(store.directory()).learnt()
         };
         threads::within(FILES, before).ok().flatten().flatten()
     })

@@ -22,7 +22,7 @@ use std::time::Instant;
 use clap::Parser as _;
 
 use crate::app::cli::{Cli, Options, Verb, exit};
-use crate::app::runtime_dir::Kept;
+use crate::app::runtime_dir::RuntimeDir;
 use crate::config::facts::Facts;
 use crate::config::fragments::{Source, Untrusted};
 use crate::history::state_dir::Store;
@@ -90,10 +90,10 @@ fn source(options: &Options) -> Source {
 }
 
 /// What was kept at boot; nothing where a configuration is given by hand.
-fn kept(options: &Options) -> Option<Kept> {
+fn kept(options: &Options) -> Option<RuntimeDir> {
     match options.config {
         Some(_) => None,
-        None => Kept::locate(signals::is_root()),
+        None => RuntimeDir::locate(signals::is_root()),
     }
 }
 
@@ -104,7 +104,7 @@ fn facts(options: &Options, diagnosis: impl Into<Diagnosis>, run: &str) -> Facts
 }
 
 /// The door to HTTP, which knows the interfaces that led to peers when `farewell start` looked.
-fn http(kept: Option<Kept>) -> Http {
+fn http(kept: Option<RuntimeDir>) -> Http {
     Http::with_ways(kept.map(|kept| kept.ways()).unwrap_or_default())
 }
 
@@ -112,7 +112,7 @@ fn store(options: &Options) -> Store {
     Store::locate(options.state.clone(), signals::is_root())
 }
 
-/// Prints to standard output. A reader that went away, as `head` does, is no error.
+/// Prints to standard output. A reader that went away, as `settings` does, is no error.
 fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
@@ -127,10 +127,10 @@ fn complain(text: &str) {
 }
 
 /// `1 step`, `2 steps`.
-fn count(number: usize, noun: &str) -> String {
+fn count(number: usize, subject: &str) -> String {
     if number == 1 {
-        format!("1 {noun}")
+        format!("1 {subject}")
     } else {
-        format!("{number} {noun}s")
+        format!("{number} {subject}s")
     }
 }

@@ -11,7 +11,7 @@ use crate::config::facts::Facts;
 use crate::history::line::usec;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
-use crate::plan::load::{Passage, Plan};
+use crate::plan::load::{LoadedConfig, Plan};
 use crate::plan::steps::{OnFailure, Step};
 use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::preflight;
@@ -25,12 +25,12 @@ const MACHINE: Duration = Duration::from_secs(5);
 pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
     let trigger = Trigger::parse(trigger).unwrap_or(Trigger::Stop);
     let facts = facts(options, trigger, "plan");
-    let passage = Passage::through(&source(options), Some(&facts));
-    passage
+    let loaded = LoadedConfig::through(&source(options), Some(&facts));
+    loaded
         .problems
         .iter()
         .for_each(|problem| complain(&problem.to_string()));
-    let Some(plan) = &passage.plan else {
+    let Some(plan) = &loaded.plan else {
         return exit::CONFIG;
     };
     let learnt = kept(options).and_then(|kept| kept.learnt());

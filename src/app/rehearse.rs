@@ -15,11 +15,11 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::event::State;
 use crate::model::secrets::mask;
 use crate::model::trigger::Trigger;
-use crate::plan::load::{Passage, Plan};
+use crate::plan::load::{LoadedConfig, Plan};
 use crate::plan::steps::Step;
 use crate::preflight::{self, Inspection, addressed};
 use crate::run::rehearsal::{self, Answer, Verdict};
-use crate::sys::terminal::Look;
+use crate::sys::terminal::Capabilities;
 use crate::text::sanitize::{columns, padding, plain};
 use crate::view::timeline::Style;
 
@@ -34,12 +34,12 @@ const LOG_CLOSING: Duration = Duration::from_millis(500);
 pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
     logging::install(LevelFilter::Warn);
     let facts = Arc::new(facts(options, Trigger::Stop, "rehearse"));
-    let passage = Passage::through(&source(options), Some(&facts));
-    passage
+    let loaded = LoadedConfig::through(&source(options), Some(&facts));
+    loaded
         .problems
         .iter()
         .for_each(|problem| complain(&problem.to_string()));
-    let Some(plan) = passage.plan.map(Arc::new) else {
+    let Some(plan) = loaded.plan.map(Arc::new) else {
         return exit::CONFIG;
     };
     let sheet = Sheet::of(&plan);
@@ -99,7 +99,7 @@ struct Sheet {
 
 impl Sheet {
     fn of(plan: &Plan) -> Sheet {
-        let look = Look::of(&io::stdout());
+        let look = Capabilities::of(&io::stdout());
         let (width, _) = look.size();
         let widest = |width: fn(&Step) -> usize| plan.steps.iter().map(width).max();
         Sheet {
@@ -130,7 +130,7 @@ impl Sheet {
             Answer::Ready { said, .. } => (State::Done, said.clone()),
             Answer::Skipped(reason) => (State::Skipped, format!("would be skipped: {reason}")),
             Answer::Failed(failure) => {
-                let sentence = format!("would fail: {}: {failure}", failure.word);
+                let sentence = format!("would fail: {}: {failure}", failure.kind);
                 (State::Failed, sentence)
             }
         };
@@ -234,7 +234,7 @@ fn document(
             Answer::Skipped(reason) => ("skipped", "reason", shown(reason)),
             Answer::Failed(failure) => {
                 let message = shown(&failure.to_string());
-                let error = json!({"word": failure.word.as_str(), "message": message});
+                let error = json!({"word": failure.kind.as_str(), "message": message});
                 ("failed", "error", error)
             }
         };

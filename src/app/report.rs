@@ -4,12 +4,12 @@ use std::io;
 
 use super::{complain, print, store};
 use crate::app::cli::{Options, exit};
-use crate::history::pending::{Fate, Remnant};
+use crate::history::pending::{PendingUndo, UndoState};
 use crate::history::recorded_run::{self, Past};
 use crate::history::state_dir::Store;
 use crate::history::summary::Summary;
 use crate::sys::clock::rfc3339;
-use crate::sys::terminal::Look;
+use crate::sys::terminal::Capabilities;
 use crate::text::elapsed;
 use crate::text::sanitize::plain;
 use crate::view::timeline::{self, Style};
@@ -116,7 +116,7 @@ pub fn draw(verb: &str, past: &Past, running: bool, as_json: bool) {
         }
         return;
     }
-    let look = Look::of(&io::stdout());
+    let look = Capabilities::of(&io::stdout());
     let (width, _) = look.size();
     let style = Style {
         width,
@@ -127,19 +127,19 @@ pub fn draw(verb: &str, past: &Past, running: bool, as_json: bool) {
     if past.is_cut_off() && !running {
         text += &format!("cut off: {}\n", past.cut_off_at());
     }
-    text.extend(past.remnants.iter().filter_map(remnant_line));
+    text.extend(past.pending.iter().filter_map(remnant_line));
     print(&text);
 }
 
 /// What of it a person should know; nothing where the run itself has settled it.
-fn remnant_line(remnant: &Remnant) -> Option<String> {
-    let (step, noun) = (plain(&remnant.step), plain(&remnant.intent.noun));
-    match remnant.fate {
-        Fate::Pending => Some(format!(
-            "{step}: left {noun}, to be undone by `farewell start`\n"
+fn remnant_line(pending: &PendingUndo) -> Option<String> {
+    let (step, subject) = (plain(&pending.step), plain(&pending.intent.subject));
+    match pending.state {
+        UndoState::Pending => Some(format!(
+            "{step}: left {subject}, to be undone by `farewell start`\n"
         )),
-        Fate::Undone(at) => Some(format!("{step}: undone {}: {noun}\n", rfc3339(at))),
-        Fate::Settled => None,
+        UndoState::Undone(at) => Some(format!("{step}: undone {}: {subject}\n", rfc3339(at))),
+        UndoState::Settled => None,
     }
 }
 

@@ -28,13 +28,13 @@ const LEARNT: &str = "order.json";
 
 /// The runtime directory. It is gone with the boot (it survives a soft reboot, which changes nothing that is kept here).
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct RuntimeDir {
     directory: PathBuf,
 }
 
 /// The configuration of a plan that was good.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Good {
+pub struct LastGoodPlan {
     /// When it was, RFC 3339.
     pub since: String,
     files: Vec<File>,
@@ -52,7 +52,7 @@ fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error>
     serializer.serialize_str(&path.to_string_lossy())
 }
 
-impl Good {
+impl LastGoodPlan {
     /// The files as they were.
     pub fn source(self) -> Source {
         let file = |file: File| (file.path, file.text);
@@ -60,10 +60,10 @@ impl Good {
     }
 }
 
-impl Kept {
+impl RuntimeDir {
     /// `$RUNTIME_DIRECTORY` (systemd.exec(5)), else `/run/farewell` for root and `$XDG_RUNTIME_DIR/farewell` for a plain
     /// user. `None` where there is no such directory to be had.
-    pub fn locate(is_root: bool) -> Option<Kept> {
+    pub fn locate(is_root: bool) -> Option<RuntimeDir> {
         let variable = |name| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -74,12 +74,12 @@ impl Kept {
             (None, true) => "/run/farewell".into(),
             (None, false) => variable("XDG_RUNTIME_DIR")?.join("farewell"),
         };
-        Some(Kept { directory })
+        Some(RuntimeDir { directory })
     }
 
     /// The same for what outlives the boot: the state directory. Only what was learnt is kept there.
-    pub fn for_good(state: &Path) -> Kept {
-        Kept {
+    pub fn for_good(state: &Path) -> RuntimeDir {
+        RuntimeDir {
             directory: state.to_owned(),
         }
     }
@@ -95,7 +95,7 @@ impl Kept {
     }
 
     /// The last good plan.
-    pub fn plan(&self) -> Option<Good> {
+    pub fn plan(&self) -> Option<LastGoodPlan> {
         self.read(PLAN)
     }
 
@@ -155,7 +155,7 @@ impl Kept {
             path: path.clone(),
             text: text.clone(),
         };
-        let good = Good {
+        let good = LastGoodPlan {
             since: rfc3339(SystemTime::now()),
             files: files.iter().map(file).collect(),
         };

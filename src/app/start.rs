@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::undo::Outcome;
+use super::undo::UndoOutcome;
 use super::undo::boot_wait::{self, Patience};
 use super::{complain, count, generator, kept, print, source, store};
 use crate::app::cli::{Options, exit};
-use crate::app::runtime_dir::Kept;
+use crate::app::runtime_dir::RuntimeDir;
 use crate::config::facts::Facts;
 use crate::logging;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
-use crate::plan::load::{Passage, Plan};
+use crate::plan::load::{LoadedConfig, Plan};
 use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::preflight;
 use crate::preflight::addressed::{self, Addressed};
@@ -37,13 +37,13 @@ pub fn start(options: &Options) -> u8 {
     logging::install(LevelFilter::Warn);
     // Looked up anew: what was kept before may be of another time.
     let facts = Facts::new(Trigger::Stop, "start");
-    let mut passage = Passage::through(&source(options), Some(&facts));
-    passage.look_at_facts(&facts);
-    for problem in &passage.problems {
+    let mut loaded = LoadedConfig::through(&source(options), Some(&facts));
+    loaded.look_at_facts(&facts);
+    for problem in &loaded.problems {
         complain(&problem.to_string());
     }
-    let is_sound = passage.errors() == 0;
-    let Some(plan) = &passage.plan else {
+    let is_sound = loaded.errors() == 0;
+    let Some(plan) = &loaded.plan else {
         complain(match kept(options).and_then(|kept| kept.plan()) {
             Some(_) => {
                 "farewell start: the configuration cannot be used: a farewell would run the last good plan"
@@ -55,7 +55,7 @@ pub fn start(options: &Options) -> u8 {
         undo(options, Patience::Limited(Duration::ZERO));
         return exit::CONFIG;
     };
-    let is_kept = keep(options, plan, &passage.files, &facts);
+    let is_kept = keep(options, plan, &loaded.files, &facts);
     let is_ordered = options.config.is_some() || order(options, plan, &facts);
     let is_installed = options.config.is_none();
     let steps = count(plan.steps.len(), "step");
@@ -67,7 +67,7 @@ pub fn start(options: &Options) -> u8 {
     print(&format!("farewell start: {steps}, {done}\n"));
     // What is undone still goes by the interfaces that were there before.
     let undone = undo(options, Patience::Limited(UNITS));
-    if is_installed && undone == Outcome::Nothing {
+    if is_installed && undone == UndoOutcome::Nothing {
         boot_wait::wait_for_all(plan, &facts, UNITS);
     }
     make_room(options);
@@ -94,9 +94,9 @@ pub fn undo_only(options: &Options, yes: bool) -> u8 {
     undo(options, patience).code()
 }
 
-fn undo(options: &Options, patience: Patience) -> Outcome {
+fn undo(options: &Options, patience: Patience) -> UndoOutcome {
     let outcome = boot_wait::undo(options, patience);
-    if outcome == Outcome::Nothing {
+    if outcome == UndoOutcome::Nothing {
         print("farewell start: nothing is to be undone\n");
     }
     outcome
@@ -116,7 +116,7 @@ fn make_room(options: &Options) {
 
 /// Keeps the plan, and every fact that could be had; one that cannot be had now keeps its value from before.
 fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Facts) -> bool {
-    let write = |kept: &Kept| -> io::Result<()> {
+    let write = |kept: &RuntimeDir| -> io::Result<()> {
         facts.look_at_machine();
         let mut values = kept.facts();
         values.extend(facts.found());
@@ -164,7 +164,7 @@ fn keep_ways(options: &Options, peers: &[Addressed<'_>]) -> bool {
 }
 
 /// Keeps what the generator makes of a plan that is good now.
-fn keep_order(kept: &Kept, plan: &Plan, facts: &Facts, learnt: &Learnt) -> io::Result<()> {
+fn keep_order(kept: &RuntimeDir, plan: &Plan, facts: &Facts, learnt: &Learnt) -> io::Result<()> {
     let ordering = Ordering::of(plan, facts);
     kept.keep_order(&generator::drop_in(&ordering, plan.stop_timeout(), learnt))
 }
@@ -191,7 +191,7 @@ fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: Option<&Learnt>)
         return true;
     };
     let now = kept(options);
-    let before = Kept::for_good(store(options).directory());
+    let before = RuntimeDir::for_good(store(options).directory());
     let mut is_kept = true;
     for place in now.iter().chain([&before]) {
         if place.learnt().as_ref() == Some(learnt) {
@@ -221,8 +221,8 @@ fn reload() {
     );
     let deadline = Deadline::after(ANSWER, Reason::Attempt);
     let reloaded = Manager::connect(deadline).and_then(|manager| manager.reload(deadline));
-    if let Err(trouble) = reloaded {
-        complain(&format!("farewell start: daemon-reload: {trouble}"));
+    if let Err(error) = reloaded {
+        complain(&format!("farewell start: daemon-reload: {error}"));
     }
 }
 

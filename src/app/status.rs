@@ -12,10 +12,10 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::report::dbus::interface::Snapshot;
 use crate::report::dbus::snapshot;
 use crate::report::dbus::watch::{Seen, Watch};
-use crate::report::dispatch::{News, Reporter as _};
+use crate::report::dispatch::{Reporter as _, Update};
 use crate::report::terminal::Terminal;
 use crate::sys::files;
-use crate::sys::terminal::Look;
+use crate::sys::terminal::Capabilities;
 
 /// How often a run is looked at while it is followed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -92,7 +92,7 @@ fn show_bus(watch: &Watch, as_json: bool) -> u8 {
     let past = Past {
         progress,
         torn: None,
-        remnants: Vec::new(),
+        pending: Vec::new(),
     };
     draw("status", &past, run.result.is_none(), as_json);
     exit::OK
@@ -100,7 +100,7 @@ fn show_bus(watch: &Watch, as_json: bool) -> u8 {
 
 fn terminal() -> Terminal {
     let stdout = io::stdout();
-    let look = Look::of(&stdout);
+    let look = Capabilities::of(&stdout);
     Terminal::new(Box::new(stdout), look)
 }
 
@@ -109,10 +109,10 @@ fn follow_bus(store: &Store, mut watch: Watch) -> u8 {
     let mut terminal = terminal();
     let mut hear = |before: Option<&Snapshot>, run: &Snapshot| {
         for event in snapshot::events(before, run, age(run)) {
-            terminal.hear(News::Event(&event));
+            terminal.hear(Update::Event(&event));
         }
-        terminal.hear(News::Idle);
-        terminal.hear(News::Tick(age(run)));
+        terminal.hear(Update::Idle);
+        terminal.hear(Update::Tick(age(run)));
     };
     hear(None, watch.run());
     loop {
@@ -164,16 +164,16 @@ fn follow_record(store: &Store, id: &str) -> u8 {
             .get(heard..)
             .unwrap_or_default()
             .iter()
-            .for_each(|event| terminal.hear(News::Event(event)));
+            .for_each(|event| terminal.hear(Update::Event(event)));
         heard = events.len();
-        terminal.hear(News::Idle);
+        terminal.hear(Update::Idle);
         if !running {
             break;
         }
         std::thread::sleep(LOOK);
         if let Ok((past, _)) = read(store, id) {
             let since = past.progress.started.elapsed().unwrap_or_default();
-            terminal.hear(News::Tick(since));
+            terminal.hear(Update::Tick(since));
         }
     }
     drop(terminal);

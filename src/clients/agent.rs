@@ -7,7 +7,7 @@ use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
-use crate::step::{Scope, Ties};
+use crate::step::{AttemptContext, Dependencies};
 use crate::sys::http::header_value;
 
 /// Whose agent it is.
@@ -68,8 +68,8 @@ impl Agent {
     }
 
     /// What a step that talks to it has to do with the rest of this machine.
-    pub fn ties(&self) -> Ties {
-        self.peer.ties()
+    pub fn dependencies(&self) -> Dependencies {
+        self.peer.dependencies()
     }
 
     /// As [`Peer::keep`].
@@ -88,10 +88,10 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn open<'a>(&'a self, scope: &Scope<'a>) -> Result<Session<'a>, Failure> {
-        let mut session = self.peer.open(scope)?;
+    pub fn open<'a>(&'a self, context: &AttemptContext<'a>) -> Result<Session<'a>, Failure> {
+        let mut session = self.peer.open(context)?;
         if let Some(token) = &self.token {
-            session.set_header(self.header, token.get(scope.facts)?);
+            session.set_header(self.header, token.get(context.facts)?);
         }
         Ok(session)
     }

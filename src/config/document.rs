@@ -43,7 +43,7 @@ pub enum Value {
 
 impl Value {
     /// The type, for messages: "a string", "an integer".
-    pub fn noun(&self) -> &'static str {
+    pub fn type_name(&self) -> &'static str {
         match self {
             Value::Text(_) | Value::Kept(_) | Value::Old(_) | Value::Withheld => "a string",
             Value::Integer(_) => "an integer",

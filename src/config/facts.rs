@@ -44,7 +44,7 @@ pub enum Asked {
     /// It decided what was done: whether the machine comes back.
     Return,
     /// Its word was written into something.
-    Word,
+    ErrorKind,
 }
 
 impl Facts {
@@ -73,7 +73,7 @@ impl Facts {
 
     /// Why the run takes place.
     pub fn trigger(&self) -> Trigger {
-        self.ask(Asked::Word);
+        self.ask(Asked::ErrorKind);
         self.diagnosis.trigger()
     }
 
@@ -88,7 +88,7 @@ impl Facts {
         match self.asked.load(Ordering::Relaxed) {
             0 => Asked::Nothing,
             1 => Asked::Return,
-            _ => Asked::Word,
+            _ => Asked::ErrorKind,
         }
     }
 
@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(facts.asked(), Asked::Return);
         assert_eq!(render("${trigger}").as_deref(), Ok("stop"));
         facts.comes_back();
-        assert_eq!(facts.asked(), Asked::Word);
+        assert_eq!(facts.asked(), Asked::ErrorKind);
         let other = facts.on(Trigger::Kexec);
         assert_eq!((other.asked(), other.run()), (Asked::Nothing, "r1"));
     }

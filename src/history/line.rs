@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::error::{Failure, Word};
-use crate::model::event::{Copied, Event, Happening, StepName};
-use crate::model::intent::{Intent, Mark};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::event::{Copied, Event, EventKind, StepName};
+use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
 use crate::sys::clock::rfc3339;
 
@@ -108,22 +108,21 @@ pub(super) struct Error {
 impl From<&Failure> for Error {
     fn from(failure: &Failure) -> Error {
         Error {
-            word: failure.word.as_str().to_owned(),
-            noun: failure.noun.clone(),
+            word: failure.kind.as_str().to_owned(),
+            noun: failure.subject.clone(),
             cause: failure.cause.clone(),
-            passing: failure.passing,
+            passing: failure.retryable,
         }
     }
 }
 
 impl Error {
     pub(super) fn into_failure(self) -> Failure {
-        let word = Word::parse(&self.word).unwrap_or(Word::Io);
         Failure {
-            word,
-            noun: self.noun,
+            kind: ErrorKind::parse(&self.word).unwrap_or(ErrorKind::Io),
+            subject: self.noun,
             cause: self.cause,
-            passing: self.passing,
+            retryable: self.passing,
         }
     }
 }
@@ -148,8 +147,8 @@ impl Writer {
             step: self.names.get(step).map(|step| step.name.clone()),
             ..Line::default()
         };
-        let mut line = match &event.happening {
-            Happening::RunStarted {
+        let mut line = match &event.kind {
+            EventKind::RunStarted {
                 run,
                 purpose: _,
                 machine,
@@ -176,11 +175,11 @@ impl Writer {
                     ..Line::default()
                 }
             }
-            Happening::StepStarted { step, left } => Line {
+            EventKind::StepStarted { step, left } => Line {
                 left_usec: Some(usec(*left)),
                 ..named("step-started", *step)
             },
-            Happening::AttemptFailed {
+            EventKind::AttemptFailed {
                 step,
                 attempt,
                 failure,
@@ -191,28 +190,28 @@ impl Writer {
                 again_usec: Some(usec(*again)),
                 ..named("attempt-failed", *step)
             },
-            Happening::Waiting { step, what } => Line {
+            EventKind::Waiting { step, what } => Line {
                 message: Some(what.clone()),
                 ..named("waiting", *step)
             },
-            Happening::Intended { mark, intent } => Line {
+            EventKind::Intended { mark, intent } => Line {
                 kind: self.names.get(mark.step).map(|step| step.kind.clone()),
                 number: Some(mark.number),
                 intent: Some(intent.clone()),
                 ..named("intended", mark.step)
             },
-            Happening::Settled {
-                mark: Mark { step, number },
+            EventKind::Settled {
+                mark: IntentId { step, number },
             } => Line {
                 number: Some(*number),
                 ..named("settled", *step)
             },
-            Happening::Copied { step, copy } => Line {
+            EventKind::Copied { step, copy } => Line {
                 copy: Some(copy.clone()),
                 ..named("copied", *step)
             },
-            Happening::Noted { .. } | Happening::Output { .. } => return None,
-            Happening::StepFinished {
+            EventKind::Noted { .. } | EventKind::Output { .. } => return None,
+            EventKind::StepFinished {
                 step,
                 state,
                 attempts,
@@ -227,12 +226,12 @@ impl Writer {
                 reason: reason.clone(),
                 ..named("step-finished", *step)
             },
-            Happening::Warning { message } => Line {
+            EventKind::Warning { message } => Line {
                 event: "warning".into(),
                 message: Some(message.clone()),
                 ..Line::default()
             },
-            Happening::RunFinished { result, reason } => Line {
+            EventKind::RunFinished { result, reason } => Line {
                 event: "run-finished".into(),
                 result: Some(result.as_str().into()),
                 reason: reason.clone(),

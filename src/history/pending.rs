@@ -21,7 +21,7 @@ use crate::sys::files;
 
 /// What became of an intent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum UndoState {
     /// It is to be undone.
     Pending,
     /// The run itself says that there is nothing to undo.
@@ -32,7 +32,7 @@ pub enum Fate {
 
 /// Something that a run may have left behind.
 #[derive(Clone, Debug)]
-pub struct Remnant {
+pub struct PendingUndo {
     /// The record that tells of it.
     pub record: PathBuf,
     /// The name of the step that left it.
@@ -46,7 +46,7 @@ pub struct Remnant {
     /// When it was intended.
     pub since: SystemTime,
     /// What became of it.
-    pub fate: Fate,
+    pub state: UndoState,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,7 +56,7 @@ struct Undone {
     undone: String,
 }
 
-impl Remnant {
+impl PendingUndo {
     /// Which thing of its kind and member it is about. In a record of the first format, which did not tell, everything that
     /// its undo needs has to be the same, but for a drain of Nomad's: each run found another eligibility.
     pub fn thing(&self) -> String {
@@ -111,8 +111,8 @@ pub fn undone(record: &Path) -> PathBuf {
 
 /// Whether something in a record is pending, for whichever machine; also where the record cannot be read.
 pub fn is_pending(record: &Path) -> bool {
-    read(record).map_or(true, |(_, remnants)| {
-        remnants.iter().any(|it| it.fate == Fate::Pending)
+    read(record).map_or(true, |(_, pending)| {
+        pending.iter().any(|it| it.state == UndoState::Pending)
     })
 }
 
@@ -121,14 +121,14 @@ pub fn is_pending(record: &Path) -> bool {
 ///
 /// # Errors
 /// What the system says.
-pub fn read(record: &Path) -> io::Result<(Machine, Vec<Remnant>)> {
+pub fn read(record: &Path) -> io::Result<(Machine, Vec<PendingUndo>)> {
     let bytes = fs::read(record)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes)).into_owned();
     let (mut machine, mut started) = (Machine::default(), SystemTime::UNIX_EPOCH);
-    let mut remnants: Vec<Remnant> = Vec::new();
+    let mut pending: Vec<PendingUndo> = Vec::new();
     // Most runs leave nothing, and need no closer look.
     if !text.contains("\"intended\"") {
-        return Ok((machine, remnants));
+        return Ok((machine, pending));
     }
     for line in lines::<Line>(&text) {
         let (step, number) = (line.step, line.number.unwrap_or_default());
@@ -139,17 +139,17 @@ pub fn read(record: &Path) -> io::Result<(Machine, Vec<Remnant>)> {
                     .and_then(parse_rfc3339)
                     .unwrap_or(started);
             }
-            ("intended", Some(step), Some(intent)) => remnants.push(Remnant {
+            ("intended", Some(step), Some(intent)) => pending.push(PendingUndo {
                 record: record.to_owned(),
                 step,
                 kind: line.kind.unwrap_or_default(),
                 number,
                 intent,
                 since: started + Duration::from_micros(line.at_usec),
-                fate: Fate::Pending,
+                state: UndoState::Pending,
             }),
             ("settled", Some(step), _) => {
-                change(&mut remnants, &step, number, Fate::Settled);
+                change(&mut pending, &step, number, UndoState::Settled);
             }
             _ => {}
         }
@@ -157,18 +157,18 @@ pub fn read(record: &Path) -> io::Result<(Machine, Vec<Remnant>)> {
     if let Some(text) = read_if_there(&undone(record))? {
         for line in lines::<Undone>(&text) {
             let at = parse_rfc3339(&line.undone).unwrap_or(SystemTime::UNIX_EPOCH);
-            change(&mut remnants, &line.step, line.number, Fate::Undone(at));
+            change(&mut pending, &line.step, line.number, UndoState::Undone(at));
         }
     }
-    Ok((machine, remnants))
+    Ok((machine, pending))
 }
 
 /// What became of one that was pending.
-fn change(remnants: &mut [Remnant], step: &str, number: u32, fate: Fate) {
-    remnants
+fn change(pending: &mut [PendingUndo], step: &str, number: u32, state: UndoState) {
+    pending
         .iter_mut()
-        .filter(|it| it.step == step && it.number == number && it.fate == Fate::Pending)
-        .for_each(|it| it.fate = fate);
+        .filter(|it| it.step == step && it.number == number && it.state == UndoState::Pending)
+        .for_each(|it| it.state = state);
 }
 
 fn lines<'a, T: Deserialize<'a>>(text: &'a str) -> impl Iterator<Item = T> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::line::{Error, Line};
-use crate::model::event::{Event, Happening, Purpose, Result, State, StepName};
-use crate::model::intent::Mark;
+use crate::model::event::{Event, EventKind, Purpose, Result, State, StepName};
+use crate::model::intent::IntentId;
 use crate::model::trigger::Trigger;
 use crate::sys::clock::parse_rfc3339;
 
@@ -28,18 +28,16 @@ impl Reader {
     pub fn event(&mut self, line: &str) -> std::result::Result<Option<Event>, Torn> {
         let line: Line = serde_json::from_str(line).map_err(|_| Torn)?;
         let at = Duration::from_micros(line.at_usec);
-        Ok(self
-            .happening(line)?
-            .map(|happening| Event { at, happening }))
+        Ok(self.kind(line)?.map(|kind| Event { at, kind }))
     }
 
-    fn happening(&mut self, line: Line) -> std::result::Result<Option<Happening>, Torn> {
+    fn kind(&mut self, line: Line) -> std::result::Result<Option<EventKind>, Torn> {
         let duration = |usec: Option<u64>| Duration::from_micros(usec.unwrap_or_default());
         let step = line.step.and_then(|name| self.steps.get(&name).copied());
         let step = || step.ok_or(Torn);
         let mark = || {
             let number = line.number.ok_or(Torn)?;
-            Ok(Mark {
+            Ok(IntentId {
                 step: step()?,
                 number,
             })
@@ -66,7 +64,7 @@ impl Reader {
                     .as_deref()
                     .and_then(parse_rfc3339)
                     .ok_or(Torn)?;
-                Happening::RunStarted {
+                EventKind::RunStarted {
                     run: line.run.ok_or(Torn)?,
                     purpose: Purpose::Farewell,
                     machine: line.machine.unwrap_or_default(),
@@ -81,30 +79,30 @@ impl Reader {
                     steps,
                 }
             }
-            "step-started" => Happening::StepStarted {
+            "step-started" => EventKind::StepStarted {
                 step: step()?,
                 left: duration(line.left_usec),
             },
-            "attempt-failed" => Happening::AttemptFailed {
+            "attempt-failed" => EventKind::AttemptFailed {
                 step: step()?,
                 attempt: line.attempt.ok_or(Torn)?,
                 failure: line.error.ok_or(Torn)?.into_failure(),
                 again: duration(line.again_usec),
             },
-            "waiting" => Happening::Waiting {
+            "waiting" => EventKind::Waiting {
                 step: step()?,
                 what: message.ok_or(Torn)?,
             },
-            "intended" => Happening::Intended {
+            "intended" => EventKind::Intended {
                 mark: mark()?,
                 intent: line.intent.ok_or(Torn)?,
             },
-            "copied" => Happening::Copied {
+            "copied" => EventKind::Copied {
                 step: step()?,
                 copy: line.copy.ok_or(Torn)?,
             },
-            "settled" => Happening::Settled { mark: mark()? },
-            "step-finished" => Happening::StepFinished {
+            "settled" => EventKind::Settled { mark: mark()? },
+            "step-finished" => EventKind::StepFinished {
                 step: step()?,
                 state: line.state.as_deref().and_then(State::parse).ok_or(Torn)?,
                 attempts: line.attempts.unwrap_or_default(),
@@ -112,10 +110,10 @@ impl Reader {
                 failure: line.error.map(Error::into_failure),
                 reason: line.reason,
             },
-            "warning" => Happening::Warning {
+            "warning" => EventKind::Warning {
                 message: message.ok_or(Torn)?,
             },
-            "run-finished" => Happening::RunFinished {
+            "run-finished" => EventKind::RunFinished {
                 result: line.result.as_deref().and_then(Result::parse).ok_or(Torn)?,
                 reason: line.reason,
             },
@@ -130,15 +128,15 @@ mod tests {
 
     use super::*;
     use crate::history::line::Writer;
-    use crate::model::error::{Failure, Word};
+    use crate::model::error::{ErrorKind, Failure};
     use crate::model::intent::Intent;
     use crate::model::machine::Machine;
 
     #[test]
     fn every_event_survives_its_line() {
-        let failure = Failure::new(Word::Unreachable, "http://h/", "connection refused");
+        let failure = Failure::new(ErrorKind::Unreachable, "http://h/", "connection refused");
         let happenings = [
-            Happening::RunStarted {
+            EventKind::RunStarted {
                 run: "r".into(),
                 purpose: Purpose::Farewell,
                 machine: Machine {
@@ -155,33 +153,33 @@ mod tests {
                 }]
                 .into(),
             },
-            Happening::StepStarted {
+            EventKind::StepStarted {
                 step: 0,
                 left: Duration::from_millis(1500),
             },
-            Happening::AttemptFailed {
+            EventKind::AttemptFailed {
                 step: 0,
                 attempt: 1,
                 failure: failure.clone(),
                 again: Duration::from_millis(7),
             },
-            Happening::Waiting {
+            EventKind::Waiting {
                 step: 0,
                 what: "3 connections".into(),
             },
-            Happening::Intended {
-                mark: Mark { step: 0, number: 1 },
+            EventKind::Intended {
+                mark: IntentId { step: 0, number: 1 },
                 intent: Intent {
                     member: "nomad".into(),
-                    noun: "the drain of node a".into(),
+                    subject: "the drain of node a".into(),
                     thing: "node a".into(),
                     what: [("url".to_owned(), "http://h/".into())].into(),
                 },
             },
-            Happening::Settled {
-                mark: Mark { step: 0, number: 1 },
+            EventKind::Settled {
+                mark: IntentId { step: 0, number: 1 },
             },
-            Happening::Copied {
+            EventKind::Copied {
                 step: 0,
                 copy: crate::model::event::Copied {
                     name: "app/a.log".into(),
@@ -189,7 +187,7 @@ mod tests {
                     sha256: "ab".into(),
                 },
             },
-            Happening::StepFinished {
+            EventKind::StepFinished {
                 step: 0,
                 state: State::Failed,
                 attempts: 2,
@@ -197,19 +195,19 @@ mod tests {
                 failure: Some(failure),
                 reason: Some("because".into()),
             },
-            Happening::Warning {
+            EventKind::Warning {
                 message: "look".into(),
             },
-            Happening::RunFinished {
+            EventKind::RunFinished {
                 result: Result::CutShort,
                 reason: Some("told to stop".into()),
             },
         ];
         let (mut writer, mut reader) = (Writer::default(), Reader::default());
-        for (at, happening) in happenings.into_iter().enumerate() {
+        for (at, kind) in happenings.into_iter().enumerate() {
             let event = Event {
                 at: Duration::from_micros(at as u64),
-                happening,
+                kind,
             };
             let line = writer.line(&event).expect("a line");
             let text = std::str::from_utf8(&line).expect("UTF-8");

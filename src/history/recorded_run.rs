@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::pending::{self, Remnant};
+use super::pending::{self, PendingUndo};
 use super::reader::Reader;
 use super::reserved_space;
 use crate::model::event::Event;
@@ -17,7 +17,7 @@ pub struct Past {
     /// Where the record is torn: a line, from 1, of which only a part was written.
     pub torn: Option<usize>,
     /// What it has left, and what became of that.
-    pub remnants: Vec<Remnant>,
+    pub pending: Vec<PendingUndo>,
 }
 
 impl Past {
@@ -63,11 +63,11 @@ pub fn read(path: &Path) -> io::Result<Past> {
         .and_then(Progress::begin)
         .ok_or_else(nothing)?;
     events.for_each(|event| progress.apply(event));
-    let (_, remnants) = pending::read(path)?;
+    let (_, pending) = pending::read(path)?;
     Ok(Past {
         progress,
         torn,
-        remnants,
+        pending,
     })
 }
 

@@ -47,14 +47,14 @@ pub struct Holder {
 }
 
 /// The lock of the state directory, and its release when dropped.
-pub struct Held {
+pub struct RunLock {
     _lock: Locked,
 }
 
 /// What became of the wish to run.
 pub enum Admission {
     /// The lock is ours.
-    Admitted(Held),
+    Admitted(RunLock),
     /// Another run has it; what it says of itself, unless it says nothing.
     Occupied(Option<Holder>),
 }
@@ -160,7 +160,7 @@ impl Store {
             Ok(mut lock) => {
                 // Who runs is good to know, and no reason not to run where the disk is full.
                 let _ = write_holder(lock.file(), holder);
-                Ok(Admission::Admitted(Held { _lock: lock }))
+                Ok(Admission::Admitted(RunLock { _lock: lock }))
             }
             Err(mut file) => Ok(Admission::Occupied(read_holder(&mut file))),
         }

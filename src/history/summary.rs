@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::line::usec;
-use super::pending::{Fate, Remnant};
+use super::pending::{PendingUndo, UndoState};
 use super::recorded_run::Past;
 use crate::model::event::Copied;
 use crate::sys::clock::rfc3339;
@@ -50,15 +50,15 @@ pub struct Undo {
 }
 
 impl Undo {
-    fn of(remnant: &Remnant) -> Undo {
-        let (state, at) = match remnant.fate {
-            Fate::Pending => ("pending", None),
-            Fate::Settled => ("settled", None),
-            Fate::Undone(at) => ("undone", Some(rfc3339(at))),
+    fn of(pending: &PendingUndo) -> Undo {
+        let (state, at) = match pending.state {
+            UndoState::Pending => ("pending", None),
+            UndoState::Settled => ("settled", None),
+            UndoState::Undone(at) => ("undone", Some(rfc3339(at))),
         };
         Undo {
-            step: remnant.step.clone(),
-            noun: remnant.intent.noun.clone(),
+            step: pending.step.clone(),
+            noun: pending.intent.subject.clone(),
             state,
             at,
         }
@@ -117,7 +117,7 @@ impl Summary {
             started_usec: step.started.map(usec),
             duration_usec: step.took.map(usec),
             error: step.failure.as_ref().map(|failure| Error {
-                word: failure.word.as_str(),
+                word: failure.kind.as_str(),
                 message: failure.to_string(),
             }),
             reason: step.reason.clone(),
@@ -133,7 +133,7 @@ impl Summary {
             budget_usec: usec(progress.budget),
             steps: steps.collect(),
             warnings: progress.warnings.clone(),
-            undo: past.remnants.iter().map(Undo::of).collect(),
+            undo: past.pending.iter().map(Undo::of).collect(),
         }
     }
 }

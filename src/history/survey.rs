@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::pending::{Fate, Remnant, read};
+use super::pending::{PendingUndo, UndoState, read};
 use super::state_dir::Store;
 use crate::model::machine::{Machine, Relation};
 
@@ -11,12 +11,12 @@ use crate::model::machine::{Machine, Relation};
 #[derive(Debug, Default)]
 pub struct Survey {
     /// What this machine has left, oldest first.
-    pub pending: Vec<Remnant>,
+    pub pending: Vec<PendingUndo>,
     /// What another machine has left, of which this one's disk is a copy: not to be undone here.
-    pub foreign: Vec<Remnant>,
+    pub foreign: Vec<PendingUndo>,
     /// What was left under this machine's id on other hardware, or on nobody knows which machine: nobody but a person
     /// can tell whether it is to be undone here.
-    pub moved: Vec<(Remnant, Machine)>,
+    pub moved: Vec<(PendingUndo, Machine)>,
     /// Records that cannot be read, and why. Something may be pending in them.
     pub unreadable: Vec<(PathBuf, io::Error)>,
 }
@@ -33,8 +33,10 @@ impl Survey {
         for id in store.ids()? {
             let path = store.path(&id);
             match read(&path) {
-                Ok((owner, remnants)) => {
-                    let pending = remnants.into_iter().filter(|it| it.fate == Fate::Pending);
+                Ok((owner, pending)) => {
+                    let pending = pending
+                        .into_iter()
+                        .filter(|it| it.state == UndoState::Pending);
                     match owner.relation(machine) {
                         Relation::Same => survey.pending.extend(pending),
                         Relation::Another => survey.foreign.extend(pending),

@@ -19,7 +19,7 @@ pub enum Reason {
 
 impl Reason {
     /// What has come to its end, for messages.
-    pub fn noun(self) -> &'static str {
+    pub fn describe(self) -> &'static str {
         match self {
             Reason::Attempt => "attempt-timeout",
             Reason::Timeout => "timeout",

@@ -4,9 +4,9 @@ use std::fmt;
 
 /// The machine words of the contract, one for every way a step can fail.
 ///
-/// They appear as `error.word` in records, as `FAREWELL_ERROR` in the journal, and in `farewell report --json`.
+/// They appear as `error.kind` in records, as `FAREWELL_ERROR` in the journal, and in `farewell report --json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Word {
+pub enum ErrorKind {
     /// A limit was reached: of an attempt, of the step, or of the run's budget.
     TimedOut,
     /// No connection: the name, the refused port, or a reset.
@@ -37,50 +37,50 @@ pub enum Word {
     Panic,
 }
 
-impl Word {
-    const ALL: [(Word, &'static str); 14] = [
-        (Word::TimedOut, "timed-out"),
-        (Word::Unreachable, "unreachable"),
-        (Word::Refused, "refused"),
-        (Word::Tls, "tls"),
-        (Word::Status, "status"),
-        (Word::Protocol, "protocol"),
-        (Word::ExitStatus, "exit-status"),
-        (Word::Signalled, "signalled"),
-        (Word::Unit, "unit"),
-        (Word::Mount, "mount"),
-        (Word::Bus, "bus"),
-        (Word::Io, "io"),
-        (Word::Config, "config"),
-        (Word::Panic, "panic"),
+impl ErrorKind {
+    const ALL: [(ErrorKind, &'static str); 14] = [
+        (ErrorKind::TimedOut, "timed-out"),
+        (ErrorKind::Unreachable, "unreachable"),
+        (ErrorKind::Refused, "refused"),
+        (ErrorKind::Tls, "tls"),
+        (ErrorKind::Status, "status"),
+        (ErrorKind::Protocol, "protocol"),
+        (ErrorKind::ExitStatus, "exit-status"),
+        (ErrorKind::Signalled, "signalled"),
+        (ErrorKind::Unit, "unit"),
+        (ErrorKind::Mount, "mount"),
+        (ErrorKind::Bus, "bus"),
+        (ErrorKind::Io, "io"),
+        (ErrorKind::Config, "config"),
+        (ErrorKind::Panic, "panic"),
     ];
 
     /// The word as the contract spells it.
     pub fn as_str(self) -> &'static str {
         Self::ALL
             .iter()
-            .find(|(word, _)| *word == self)
+            .find(|(kind, _)| *kind == self)
             .map_or("io", |(_, text)| text)
     }
 
     /// The word that the contract spells `text`, if there is one.
-    pub fn parse(text: &str) -> Option<Word> {
+    pub fn parse(text: &str) -> Option<ErrorKind> {
         Self::ALL
             .iter()
             .find(|(_, name)| *name == text)
-            .map(|(word, _)| *word)
+            .map(|(kind, _)| *kind)
     }
 
     /// Whether a failure of this kind usually passes by itself, so that another attempt is worth its time.
     fn passes(self) -> bool {
         matches!(
             self,
-            Word::TimedOut | Word::Unreachable | Word::Mount | Word::Bus
+            ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::Mount | ErrorKind::Bus
         )
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
@@ -88,44 +88,44 @@ impl fmt::Display for Word {
 
 /// One failure of one attempt.
 ///
-/// Displayed as `noun: cause`; the word travels beside it. Neither part may hold a secret: what is shown of a peer's
+/// Displayed as `subject: cause`; the word travels beside it. Neither part may hold a secret: what is shown of a peer's
 /// answer goes through [`crate::model::secrets::mask`] when the failure becomes an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The machine word.
-    pub word: Word,
+    pub kind: ErrorKind,
     /// What it happened to: a URL, a path, a program.
-    pub noun: String,
+    pub subject: String,
     /// What happened, in one sentence without a full stop.
     pub cause: String,
     /// Whether another attempt may succeed.
-    pub passing: bool,
+    pub retryable: bool,
 }
 
 impl Failure {
     /// A failure that is retried if its word is one of those that pass (timed-out, unreachable, mount, bus).
-    pub fn new(word: Word, noun: impl Into<String>, cause: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, subject: impl Into<String>, cause: impl Into<String>) -> Self {
         Failure {
-            word,
-            noun: noun.into(),
+            kind,
+            subject: subject.into(),
             cause: cause.into(),
-            passing: word.passes(),
+            retryable: kind.passes(),
         }
     }
 
     /// The same failure, with the kind's own judgement on whether it can pass.
-    pub fn passing(mut self, passing: bool) -> Self {
-        self.passing = passing;
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
         self
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.noun.is_empty() {
+        if self.subject.is_empty() {
             out.write_str(&self.cause)
         } else {
-            write!(out, "{}: {}", self.noun, self.cause)
+            write!(out, "{}: {}", self.subject, self.cause)
         }
     }
 }

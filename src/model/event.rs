@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::error::Failure;
-use crate::model::intent::{Intent, Mark};
+use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
 use crate::model::trigger::Trigger;
 
@@ -141,7 +141,7 @@ pub enum Stream {
 
 /// Something that happened. Steps are named by their index in the plan.
 #[derive(Clone, Debug)]
-pub enum Happening {
+pub enum EventKind {
     /// The run begins; the first event of every run.
     RunStarted {
         /// The run's id.
@@ -189,14 +189,14 @@ pub enum Happening {
     /// A step is about to leave something behind that outlives a reboot.
     Intended {
         /// Which intent of the run.
-        mark: Mark,
+        mark: IntentId,
         /// What it is.
         intent: Intent,
     },
     /// There is nothing to undo any more of what was intended: the peer refused it, or the run took it back itself.
     Settled {
         /// Which intent of the run.
-        mark: Mark,
+        mark: IntentId,
     },
     /// A step tells in detail what it does.
     Noted {
@@ -256,5 +256,5 @@ pub struct Event {
     /// The time since the run's start, by the monotonic clock.
     pub at: Duration,
     /// What happened.
-    pub happening: Happening,
+    pub kind: EventKind,
 }

@@ -20,7 +20,7 @@ pub struct Intent {
     /// The word of the member that leaves it, among those of its kind: "nomad". Empty where the kind has no members.
     pub member: String,
     /// What it is, for people: "the drain of node web-1".
-    pub noun: String,
+    pub subject: String,
     /// Which thing it is about, the same in every run: what tells the node, the instance or the key from all others,
     /// and nothing that changes from run to run. Intents of one kind and member on the same thing are one [`Chain`].
     /// Empty in a record of the first format, which did not tell.
@@ -85,7 +85,7 @@ const REFERENCE: &str = "read from";
 
 /// Which intent of a run. It may be kept, and withdrawn by another step of the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct IntentId {
     /// The step that declared it, by its index in the plan.
     pub step: usize,
     /// Which of that step's, from 0.
@@ -150,7 +150,8 @@ impl Intent {
 struct Written {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     member: String,
-    noun: String,
+    #[serde(rename = "noun")]
+    subject: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     thing: String,
     what: Value,
@@ -160,7 +161,7 @@ impl From<Intent> for Written {
     fn from(intent: Intent) -> Written {
         Written {
             member: intent.member,
-            noun: intent.noun,
+            subject: intent.subject,
             thing: intent.thing,
             what: Datum::Table(intent.what).into(),
         }
@@ -179,7 +180,7 @@ impl From<Written> for Intent {
         let what = entries.into_iter().map(|(name, it)| (name, read(it)));
         Intent {
             member: written.member,
-            noun: written.noun,
+            subject: written.subject,
             thing: written.thing,
             what: what.collect(),
         }
@@ -355,7 +356,7 @@ mod tests {
         ];
         let intent = Intent {
             member: "nomad".to_owned(),
-            noun: "the drain of node fleet".to_owned(),
+            subject: "the drain of node fleet".to_owned(),
             thing: "fleet".to_owned(),
             what: what.map(|(key, it)| (key.to_owned(), it)).into(),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::graph;
 use super::lock_release;
-use super::settings::{BUDGET, CLOSING, Head, Restart};
+use super::settings::{BUDGET, CLOSING, Restart, Settings};
 use super::steps::{Drafts, Step};
 use crate::config::facts::Facts;
 use crate::config::fragments::Source;
@@ -22,7 +22,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Whether `${ip}` stands somewhere in the configuration.
     pub uses_ip: bool,
-    head: Head,
+    settings: Settings,
 }
 
 impl Plan {
@@ -31,11 +31,11 @@ impl Plan {
         for (index, step) in steps.iter_mut().enumerate() {
             step.after = index.checked_sub(1).into_iter().collect();
         }
-        let head = Head::within(budget);
+        let settings = Settings::within(budget);
         Plan {
             steps,
             uses_ip: false,
-            head,
+            settings,
         }
     }
 
@@ -50,12 +50,12 @@ impl Plan {
 
     /// What the whole sequence may take on this trigger.
     pub fn budget(&self, trigger: Trigger) -> Duration {
-        self.head.budget(trigger)
+        self.settings.budget(trigger)
     }
 
     /// What of the budget is kept for `always` steps.
     pub fn reserve(&self, trigger: Trigger) -> Duration {
-        self.head
+        self.settings
             .reserve(trigger, self.steps.iter().any(|step| step.always))
     }
 
@@ -74,7 +74,7 @@ impl Plan {
 
     /// What a restart of farewell's own unit is.
     pub fn restart(&self) -> Restart {
-        self.head.restart
+        self.settings.restart
     }
 
     /// The units that a step must not stop by the way: what it `needs` itself, or another one that may still run when it
@@ -90,7 +90,7 @@ impl Plan {
             }
         }
         let steps = self.steps.iter().zip(before);
-        let open = steps.filter(|(step, is_before)| !is_before || step.aftermath.is_some());
+        let open = steps.filter(|(step, is_before)| !is_before || step.held.is_some());
         open.flat_map(|(step, _)| step.needs.iter().cloned())
             .collect()
     }
@@ -112,7 +112,7 @@ fn names_ip(text: &str) -> bool {
 }
 
 /// What came through the gate.
-pub struct Passage {
+pub struct LoadedConfig {
     /// The plan; `None` when there is an error among the problems.
     pub plan: Option<Plan>,
     /// Everything that is wrong, in the order of the files.
@@ -122,10 +122,10 @@ pub struct Passage {
     checks: Vec<(PathBuf, Option<String>, Check)>,
 }
 
-impl Passage {
+impl LoadedConfig {
     /// Reads and validates a configuration. `facts` are those that the plan itself needs (in names and durations), or
     /// `None` on a build machine.
-    pub fn through(source: &Source, facts: Option<&Facts>) -> Passage {
+    pub fn through(source: &Source, facts: Option<&Facts>) -> LoadedConfig {
         let (fragments, mut problems) = source.load();
         // A step that could not be read would be missed by those that name it.
         let is_whole = problems
@@ -133,11 +133,11 @@ impl Passage {
             .all(|it| it.line > 0 || it.severity == Severity::Warning)
             && fragments.iter().all(|fragment| !fragment.is_broken);
         let sound: Vec<_> = fragments.iter().filter(|it| !it.is_broken).collect();
-        let head = Head::read(&sound, facts, &mut problems);
+        let settings = Settings::read(&sound, facts, &mut problems);
         let is_head_sound = problems
             .iter()
             .all(|problem| problem.step.is_some() || problem.severity == Severity::Warning);
-        let drafts = Drafts::read(&sound, facts, &head.credential_hosts, &mut problems);
+        let drafts = Drafts::read(&sound, facts, &settings.credential_hosts, &mut problems);
         let checks = drafts.checks;
         let steps = if is_whole {
             lock_release::warn(&drafts.steps, &mut problems);
@@ -150,7 +150,7 @@ impl Passage {
         let plan = Plan {
             steps,
             uses_ip: sound.iter().any(|fragment| names_ip(&fragment.text)),
-            head,
+            settings,
         };
         if is_head_sound {
             plan.check_time(&mut problems);
@@ -160,7 +160,7 @@ impl Passage {
             .map(|fragment| (fragment.path, fragment.text))
             .collect();
         sort(&mut problems, &files);
-        Passage {
+        LoadedConfig {
             plan: is_sound(&problems).then_some(plan),
             problems,
             files,
@@ -173,7 +173,7 @@ impl Passage {
         self.look(facts, |_| true);
     }
 
-    /// As [`Passage::look_at_facts`], on a build machine: looks only at what depends on no fact's value.
+    /// As [`LoadedConfig::look_at_facts`], on a build machine: looks only at what depends on no fact's value.
     pub fn look_without_facts(&mut self, facts: &Facts) {
         self.look(facts, Check::is_early);
     }
@@ -217,8 +217,8 @@ fn sort(problems: &mut [Problem], files: &[(PathBuf, String)]) {
 
 impl Plan {
     fn check_time(&self, problems: &mut Vec<Problem>) {
-        if let Some((trigger, reserve)) = self.head.overdrawn() {
-            let (file, line) = self.head.reserve_at().clone();
+        if let Some((trigger, reserve)) = self.settings.overdrawn() {
+            let (file, line) = self.settings.reserve_at().clone();
             let (reserve, budget) = (
                 duration::print(reserve),
                 duration::print(self.budget(trigger)),
@@ -240,7 +240,7 @@ impl Plan {
         }
         let over = |trigger: &Trigger| self.worst_case(*trigger) > self.budget(*trigger);
         if let Some(trigger) = Trigger::ALL.into_iter().find(over) {
-            let (file, line) = self.head.budget_at().clone();
+            let (file, line) = self.settings.budget_at().clone();
             let (worst, budget) = (
                 duration::print(self.worst_case(trigger)),
                 duration::print(self.budget(trigger)),

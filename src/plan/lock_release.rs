@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::steps::{Draft, OnFailure, Step, attempt_timeout};
 use crate::config::problem::{Problem, Severity};
 use crate::model::trigger::Trigger;
-use crate::step::{Pace, Ties};
+use crate::step::{AttemptPolicy, Dependencies};
 
 /// What a closing may take. It is paid from the reserve.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ pub fn append(steps: &mut Vec<Step>) {
 }
 
 fn closing(step: &Step, others: &[usize]) -> Option<Step> {
-    let aftermath = step.aftermath.as_ref()?;
+    let held = step.held.as_ref()?;
     Some(Step {
         // No step of a file can have this name, for there is a space in it.
         name: format!("release {}", step.name),
@@ -34,12 +34,12 @@ fn closing(step: &Step, others: &[usize]) -> Option<Step> {
         if_unit: None,
         always: true,
         needs: Vec::new(),
-        action: aftermath.closing.clone(),
-        pace: Pace::Retried,
+        action: held.closing.clone(),
+        policy: AttemptPolicy::Retried,
         grace: Duration::ZERO,
-        ties: Ties::default(),
+        dependencies: Dependencies::default(),
         may_stop: false,
-        aftermath: None,
+        held: None,
         is_permanent: false,
         is_closing: true,
     })
@@ -54,7 +54,7 @@ pub fn warn(drafts: &[Draft], problems: &mut Vec<Problem>) {
     }
     let may_stop = |trigger| steps().any(|step| step.may_stop && step.when.contains(&trigger));
     for draft in drafts {
-        let Some(lock) = draft.step.as_ref().filter(|it| it.aftermath.is_some()) else {
+        let Some(lock) = draft.step.as_ref().filter(|it| it.held.is_some()) else {
             continue;
         };
         // On the others it is kept over the boot.

@@ -43,7 +43,7 @@ pub enum Restart {
 /// - `restart` ("skip" or "run"; default "skip"): what `systemctl restart farewell`, or an upgrade of its package, is:
 ///   `"skip"`: no farewell; `"run"`: one, with the trigger `stop`
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct Settings {
     /// By trigger (as `default` or a trigger's word).
     budgets: Vec<(&'static str, Duration)>,
     reserve: Option<Duration>,
@@ -56,14 +56,14 @@ pub struct Head {
     reserve_at: (PathBuf, usize),
 }
 
-impl Head {
+impl Settings {
     /// Reads `[farewell]` of every fragment; a key in a later one wins. On a build machine (no `facts`) a value with a fact
     /// of the later machine in it is not known, and its default stands in.
     pub fn read(
         fragments: &[&Fragment],
         facts: Option<&Facts>,
         problems: &mut Vec<Problem>,
-    ) -> Head {
+    ) -> Settings {
         let somewhere = (
             fragments
                 .first()
@@ -71,7 +71,7 @@ impl Head {
                 .unwrap_or_default(),
             0,
         );
-        let mut head = Head {
+        let mut settings = Settings {
             budgets: Vec::new(),
             reserve: None,
             credential_hosts: Hosts::default(),
@@ -84,19 +84,19 @@ impl Head {
             match fragment.table.get("farewell") {
                 Some((_, line, located)) => match &located.value {
                     Value::Table(table) => {
-                        head.apply(fragment, &Section::new(&reading, table, *line))
+                        settings.apply(fragment, &Section::new(&reading, table, *line))
                     }
                     other => reading.problem(
                         *line,
                         Some("farewell".into()),
-                        format!("expected a table, found {}", other.noun()),
+                        format!("expected a table, found {}", other.type_name()),
                     ),
                 },
                 None => continue,
             }
             problems.extend(reading.finish().0);
         }
-        head
+        settings
     }
 
     fn apply(&mut self, fragment: &Fragment, section: &Section<'_>) {
@@ -151,8 +151,8 @@ impl Head {
     }
 
     /// What holds for a sequence that no file configures, and that may take `budget` on every trigger.
-    pub fn within(budget: Duration) -> Head {
-        Head {
+    pub fn within(budget: Duration) -> Settings {
+        Settings {
             budgets: vec![("default", budget)],
             reserve: None,
             credential_hosts: Hosts::default(),

@@ -11,7 +11,7 @@ use crate::config::hosts::Hosts;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
 use crate::model::trigger::{ComesBack, Trigger};
-use crate::step::{Action, Aftermath, Pace, TIMEOUT, Ties};
+use crate::step::{Action, AttemptPolicy, Dependencies, Held, TIMEOUT};
 use crate::steps::KINDS;
 
 /// The shortest `attempt-timeout` that is chosen by itself.
@@ -60,15 +60,15 @@ pub struct Step {
     /// What an attempt does.
     pub action: Arc<dyn Action>,
     /// How it uses its time.
-    pub pace: Pace,
+    pub policy: AttemptPolicy,
     /// What it may still need to end once it is cancelled.
     pub grace: Duration,
     /// What it has to do with the rest of this machine.
-    pub ties: Ties,
+    pub dependencies: Dependencies,
     /// Whether it may stop the application.
     pub may_stop: bool,
     /// What is due after it, to the end of the run.
-    pub aftermath: Option<Aftermath>,
+    pub held: Option<Held>,
     /// Whether nobody brings back what it takes out.
     pub is_permanent: bool,
     /// Whether it is the closing of another step: the run's last act, which a run that is told to end at once still does.
@@ -235,17 +235,17 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
     let common = Common::read(section);
     let kind = section.required("kind", |section, key| section.choice(key, "kind", &kinds));
     // Without its kind nobody knows which other keys are right, so they are not looked at.
-    let blueprint = kind.and_then(|kind| (kind.read)(section));
+    let spec = kind.and_then(|kind| (kind.read)(section));
     let step = name
         .clone()
         .zip(kind)
-        .zip(blueprint)
-        .map(|((name, kind), blueprint)| {
+        .zip(spec)
+        .map(|((name, kind), spec)| {
             let attempts = common
                 .attempts
-                .or((blueprint.pace == Pace::Once).then_some(1));
+                .or((spec.policy == AttemptPolicy::Once).then_some(1));
             // Of a wait it is the limit of each look.
-            let whole = blueprint.pace != Pace::Polled && attempts == Some(1);
+            let whole = spec.policy != AttemptPolicy::Polled && attempts == Some(1);
             let default = if whole {
                 common.timeout
             } else {
@@ -264,13 +264,13 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 if_unit: common.if_unit,
                 always: common.always,
                 needs: common.needs,
-                action: blueprint.action.into(),
-                pace: blueprint.pace,
-                grace: blueprint.grace,
-                ties: blueprint.ties,
-                may_stop: blueprint.may_stop,
-                aftermath: blueprint.aftermath,
-                is_permanent: blueprint.is_permanent,
+                action: spec.action.into(),
+                policy: spec.policy,
+                grace: spec.grace,
+                dependencies: spec.dependencies,
+                may_stop: spec.may_stop,
+                held: spec.held,
+                is_permanent: spec.is_permanent,
                 is_closing: false,
             }
         });

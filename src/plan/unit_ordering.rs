@@ -61,7 +61,7 @@ impl Ordering {
     pub fn of(plan: &Plan, facts: &Facts) -> Ordering {
         let mut ordering = Ordering::default();
         for step in &plan.steps {
-            for unit in &step.ties.units {
+            for unit in &step.dependencies.units {
                 let found = ordering.look(&step.name, unit, facts);
                 ordering.stopped.extend(found);
             }
@@ -76,7 +76,7 @@ impl Ordering {
             let is_path = |field: &&Field<PathBuf>| {
                 field.literal().is_none_or(|literal| literal.contains('/'))
             };
-            let paths = step.ties.paths.iter().chain(&step.if_path);
+            let paths = step.dependencies.paths.iter().chain(&step.if_path);
             for path in paths.filter(is_path) {
                 let found = ordering.look(&step.name, path, facts);
                 ordering.paths.extend(found);

@@ -30,7 +30,11 @@ pub struct Addressed<'a> {
 pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addressed<'a>> {
     let mut asked: Vec<(&Step, Endpoint)> = Vec::new();
     for step in &plan.steps {
-        let known = step.ties.peers.iter().filter_map(|it| it.get(facts).ok());
+        let known = step
+            .dependencies
+            .peers
+            .iter()
+            .filter_map(|it| it.get(facts).ok());
         let on_a_network = known.filter(|endpoint| endpoint.socket().is_none());
         asked.extend(on_a_network.map(|endpoint| (step, endpoint)));
     }

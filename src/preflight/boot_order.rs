@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::{Finding, Ordering, Units};
 use crate::plan::unit_ordering::Learnt;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::{
     ARM_UNIT, Bounds, Closure, Orders, START_UNIT, UNIT, Unit, Wanted, is_pattern, template,
 };
@@ -43,7 +43,7 @@ pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) 
         match orders.chain(&unit.id, UNIT, None) {
             Ok(Some(chain)) => order.leave_out(name, &chain, units),
             Ok(None) => {}
-            Err(trouble) => return order.fail(&trouble),
+            Err(error) => return order.fail(&error),
         }
     }
     order.learnt.templates = ordering.templates(&order.learnt);
@@ -58,13 +58,13 @@ pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) 
         };
         let after = match after {
             Ok(after) => after,
-            Err(trouble) => return order.fail(&trouble),
+            Err(error) => return order.fail(&error),
         };
         for first in after.iter().filter(|it| *it != UNIT && !own.contains(*it)) {
             match orders.chain(first, unit, except) {
                 Ok(Some(chain)) => order.find(unit, &chain, units),
                 Ok(None) => {}
-                Err(trouble) => return order.fail(&trouble),
+                Err(error) => return order.fail(&error),
             }
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) 
 }
 
 /// The unit of this name, or those that match it.
-fn wanted(name: &str, units: &Units<'_>) -> Result<Vec<Wanted>, Trouble> {
+fn wanted(name: &str, units: &Units<'_>) -> Result<Vec<Wanted>, BusError> {
     if !is_pattern(name) {
         let (name, pattern) = (name.to_owned(), None);
         return Ok(vec![Wanted { name, pattern }]);
@@ -99,21 +99,19 @@ impl Order {
                     let along = along.map(|unit| unit.id).collect();
                     self.learnt.along.insert(name.clone(), along);
                 }
-                Err(trouble) => {
+                Err(error) => {
                     self.is_whole = false;
-                    self.remarks.push(format!(
-                        "what is stopped with {name} is not known: {trouble}"
-                    ));
+                    self.remarks
+                        .push(format!("what is stopped with {name} is not known: {error}"));
                 }
             }
         }
     }
 
-    fn fail(mut self, trouble: &Trouble) -> Order {
+    fn fail(mut self, error: &BusError) -> Order {
         self.is_whole = false;
-        self.remarks.push(format!(
-            "circles of ordering were not looked for: {trouble}"
-        ));
+        self.remarks
+            .push(format!("circles of ordering were not looked for: {error}"));
         self
     }
 

@@ -9,8 +9,8 @@ pub(super) fn inspect(farewell: &Unit, units: &mut Units<'_>, inspection: &mut I
     for name in [ARM_UNIT, START_UNIT] {
         match units.get(name) {
             Ok(unit) => found.push(unit),
-            Err(trouble) => {
-                let remark = format!("{name} was not looked at: {trouble}");
+            Err(error) => {
+                let remark = format!("{name} was not looked at: {error}");
                 return inspection.remarks.push(remark);
             }
         }

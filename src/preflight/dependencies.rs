@@ -8,7 +8,7 @@ use super::reliance::Reliance;
 use super::{Inspection, Units, filesystems, needs, peers, sockets, stopped_peers};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 
 /// What the steps rely on is looked at in this.
@@ -27,11 +27,11 @@ impl Scene<'_> {
         let mut reliances = Vec::new();
         match peers::behind(self.peers, units, inspection) {
             Ok(found) => reliances.extend(found),
-            Err(trouble) => unseen(inspection, "the peers on this machine", &trouble),
+            Err(error) => unseen(inspection, "the peers on this machine", &error),
         }
         match sockets::behind(self.plan, self.facts, units, inspection) {
             Ok(found) => reliances.extend(found),
-            Err(trouble) => unseen(inspection, "the unix sockets of the steps", &trouble),
+            Err(error) => unseen(inspection, "the unix sockets of the steps", &error),
         }
         match Interfaces::new() {
             Ok(interfaces) => reliances.extend(self.ways(interfaces, units, inspection)),
@@ -48,17 +48,17 @@ impl Scene<'_> {
                     inspection.findings.push(finding);
                 }
                 Ok(_) => {}
-                Err(trouble) => unseen(inspection, "what the steps rely on", &trouble),
+                Err(error) => unseen(inspection, "what the steps rely on", &error),
             }
         }
         match needs::inspect(self.plan, self.farewell, &self.named, units) {
             Ok(findings) => inspection.findings.extend(findings),
-            Err(trouble) => unseen(inspection, "`needs`", &trouble),
+            Err(error) => unseen(inspection, "`needs`", &error),
         }
         let (plan, facts) = (self.plan, self.facts);
         match stopped_peers::inspect(plan, facts, &reliances, self.farewell, units) {
             Ok(findings) => inspection.findings.extend(findings),
-            Err(trouble) => unseen(inspection, "what the steps stop", &trouble),
+            Err(error) => unseen(inspection, "what the steps stop", &error),
         }
     }
 
@@ -73,21 +73,17 @@ impl Scene<'_> {
         for peer in self.peers {
             match interfaces.behind(peer, units) {
                 Ok(found) => reliances.extend(found),
-                Err(trouble) => unseen(
-                    inspection,
-                    &format!("the way to {}", peer.endpoint),
-                    &trouble,
-                ),
+                Err(error) => unseen(inspection, &format!("the way to {}", peer.endpoint), &error),
             }
         }
         match filesystems::behind(self.plan, self.facts, &mut interfaces, units, inspection) {
             Ok(found) => reliances.extend(found),
-            Err(trouble) => unseen(inspection, "the file systems of the steps", &trouble),
+            Err(error) => unseen(inspection, "the file systems of the steps", &error),
         }
         if self.plan.uses_ip {
             match interfaces.of_this_machine(self.facts, self.farewell, &self.named, units) {
                 Ok(finding) => inspection.findings.extend(finding),
-                Err(trouble) => unseen(inspection, "who gives `${ip}` to this machine", &trouble),
+                Err(error) => unseen(inspection, "who gives `${ip}` to this machine", &error),
             }
         }
         interfaces.remark(inspection);
@@ -95,8 +91,8 @@ impl Scene<'_> {
     }
 }
 
-fn unseen(inspection: &mut Inspection, what: &str, trouble: &Trouble) {
-    let remark = format!("{what} could not be looked at: systemd: {trouble}");
+fn unseen(inspection: &mut Inspection, what: &str, error: &BusError) {
+    let remark = format!("{what} could not be looked at: systemd: {error}");
     if !inspection.remarks.contains(&remark) {
         inspection.remarks.push(remark);
     }

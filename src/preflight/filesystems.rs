@@ -4,13 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::interfaces::Interfaces;
-use super::process_owner::{self, Keeper};
+use super::process_owner::{self, ProcessOwner};
 use super::reliance::{Reliance, listed};
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
 use crate::plan::steps::Step;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::devices;
 use crate::sys::mounts::{Mount, Mounts};
 
@@ -24,7 +24,7 @@ pub(super) fn behind<'a>(
     interfaces: &mut Interfaces,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Vec<Reliance<'a>>, Trouble> {
+) -> Result<Vec<Reliance<'a>>, BusError> {
     let mounts = match Mounts::read() {
         Ok(mounts) => mounts,
         Err(error) => {
@@ -35,7 +35,7 @@ pub(super) fn behind<'a>(
     };
     let mut found: Vec<Reliance<'a>> = Vec::new();
     for step in &plan.steps {
-        let fields = step.ties.paths.iter().chain(&step.if_path);
+        let fields = step.dependencies.paths.iter().chain(&step.if_path);
         let mut seen = Vec::new();
         for path in fields.filter_map(|field| field.get(facts).ok()) {
             for place in path.ancestors() {
@@ -63,7 +63,7 @@ fn served<'a>(
     mount: &Mount,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Option<Reliance<'a>>, Trouble> {
+) -> Result<Option<Reliance<'a>>, BusError> {
     let point = mount.point.display();
     let mut reliance = Reliance {
         step,
@@ -73,13 +73,13 @@ fn served<'a>(
     };
     let mut is_known = false;
     for pid in devices::fuse_servers(&mount.point, mount.device).unwrap_or_default() {
-        let keeper = process_owner::keeper(pid, units)?;
-        is_known |= keeper.is_some() || process_owner::is_in_mount(pid);
-        match keeper {
-            Some(Keeper::Unit(unit)) => reliance.units.push(unit),
-            Some(Keeper::Session(unit)) => reliance.sessions.push(unit.id),
-            Some(Keeper::Container { engines, .. }) => reliance.units.extend(engines),
-            Some(Keeper::Nobody(_)) | None => {}
+        let owner = process_owner::owner(pid, units)?;
+        is_known |= owner.is_some() || process_owner::is_in_mount(pid);
+        match owner {
+            Some(ProcessOwner::Unit(unit)) => reliance.units.push(unit),
+            Some(ProcessOwner::Session(unit)) => reliance.sessions.push(unit.id),
+            Some(ProcessOwner::Container { engines, .. }) => reliance.units.extend(engines),
+            Some(ProcessOwner::Nobody(_)) | None => {}
         }
     }
     if !is_known {

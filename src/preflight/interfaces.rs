@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::addressed::Addressed;
-use super::process_owner::{self, Keeper};
+use super::process_owner::{self, ProcessOwner};
 use super::reliance::{Reliance, line, listed, outlives};
 use super::{Finding, Inspection, Units};
 use crate::config::facts::Facts;
 use crate::config::template::Fact;
 use crate::plan::steps::Step;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 use crate::sys::{devices, host, routes};
 
@@ -56,7 +56,7 @@ impl Interfaces {
         &mut self,
         peer: &Addressed<'a>,
         units: &mut Units<'_>,
-    ) -> Result<Vec<Reliance<'a>>, Trouble> {
+    ) -> Result<Vec<Reliance<'a>>, BusError> {
         let what = format!("talks to {}", peer.endpoint);
         self.towards(peer.step, &what, peer.address, units)
     }
@@ -68,7 +68,7 @@ impl Interfaces {
         what: &str,
         address: SocketAddr,
         units: &mut Units<'_>,
-    ) -> Result<Vec<Reliance<'a>>, Trouble> {
+    ) -> Result<Vec<Reliance<'a>>, BusError> {
         let ip = address.ip().to_canonical();
         if ip.is_loopback() || ip.is_unspecified() {
             return Ok(Vec::new());
@@ -120,7 +120,7 @@ impl Interfaces {
         farewell: &Unit,
         named: &BTreeSet<String>,
         units: &mut Units<'_>,
-    ) -> Result<Option<Finding>, Trouble> {
+    ) -> Result<Option<Finding>, BusError> {
         let value = facts.value(&Fact::Ip(None));
         let Some(ip) = value.ok().and_then(|it| it.parse::<IpAddr>().ok()) else {
             return Ok(None);
@@ -146,7 +146,7 @@ impl Interfaces {
         Ok(Some(Finding { message, is_stale }))
     }
 
-    fn movers(&mut self, address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+    fn movers(&mut self, address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
         if let Some(known) = self.movers.get(&address) {
             return Ok(known.clone());
         }
@@ -169,14 +169,14 @@ impl Interfaces {
 }
 
 /// The units that take `interface` away when they are stopped; none where there is no telling.
-fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let mut found = Vec::new();
     // Without /proc nobody holds it.
     for pid in devices::tunnel_holders(interface).unwrap_or_default() {
-        match process_owner::keeper(pid, units)? {
-            Some(Keeper::Unit(unit)) => found.push(unit),
-            Some(Keeper::Container { engines, .. }) => found.extend(engines),
-            Some(Keeper::Session(_) | Keeper::Nobody(_)) | None => {}
+        match process_owner::owner(pid, units)? {
+            Some(ProcessOwner::Unit(unit)) => found.push(unit),
+            Some(ProcessOwner::Container { engines, .. }) => found.extend(engines),
+            Some(ProcessOwner::Session(_) | ProcessOwner::Nobody(_)) | None => {}
         }
     }
     // wg-quick@wg0.service, ifup@eth0.service: a template for interfaces.
@@ -248,7 +248,7 @@ fn bridges(interface: &str) -> &'static [&'static str] {
 }
 
 /// The units that give `address` to this machine: a manager whose configuration names it, or a command.
-fn movers(address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+fn movers(address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let text = address.to_string();
     let is_named = |(_, place): &&(&str, &str)| is_in_files(&text, Path::new(place), 2);
     let names: Vec<&str> = MOVERS

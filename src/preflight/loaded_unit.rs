@@ -49,8 +49,8 @@ impl Demand {
                 true
             }
             Ok(_) => false,
-            Err(trouble) => {
-                remarks.push(format!("{name} was not looked at: {trouble}"));
+            Err(error) => {
+                remarks.push(format!("{name} was not looked at: {error}"));
                 true
             }
         };
@@ -106,14 +106,14 @@ fn steps(plan: &Plan, is_one: impl Fn(&Step) -> bool) -> String {
 }
 
 fn uses_unit(step: &Step, facts: &Facts, unit: &str) -> bool {
-    let mut fields = step.ties.units.iter().chain(&step.if_unit);
+    let mut fields = step.dependencies.units.iter().chain(&step.if_unit);
     step.needs.iter().any(|need| need == unit)
         || fields.any(|field| field.get(facts).is_ok_and(|it| it == unit))
 }
 
 fn uses_place(step: &Step, facts: &Facts, place: &Path) -> bool {
     let is_below = |path: PathBuf| path.starts_with(place);
-    let mut fields = step.ties.paths.iter().chain(&step.if_path);
+    let mut fields = step.dependencies.paths.iter().chain(&step.if_path);
     fields.any(|field| field.get(facts).is_ok_and(is_below))
 }
 

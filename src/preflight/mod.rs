@@ -22,7 +22,7 @@ use crate::config::facts::Facts;
 use crate::model::deadline::Deadline;
 use crate::plan::load::Plan;
 use crate::plan::unit_ordering::{Learnt, Ordering};
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::{self, Manager, Unit};
 
 use addressed::Addressed;
@@ -76,7 +76,7 @@ pub fn inspect(
 ) -> Result<Inspection, String> {
     let manager = connect(deadline)?;
     let version = manager.version(deadline);
-    let version = version.map_err(|trouble| format!("systemd: {trouble}"))?;
+    let version = version.map_err(|error| format!("systemd: {error}"))?;
     let mut units = Units::new(&manager, deadline);
     let farewell = units.farewell()?;
     let mut inspection = Inspection::default();
@@ -115,8 +115,8 @@ fn connect(deadline: Deadline) -> Result<Manager, String> {
     Manager::connect(deadline).map_err(silent)
 }
 
-fn silent(trouble: Trouble) -> String {
-    format!("systemd: {trouble}")
+fn silent(error: BusError) -> String {
+    format!("systemd: {error}")
 }
 
 /// Compares what is loaded of farewell.service with what the plan needs.
@@ -144,7 +144,7 @@ fn examine(
 struct Units<'a> {
     manager: &'a Manager,
     deadline: Deadline,
-    known: BTreeMap<String, Result<Unit, Trouble>>,
+    known: BTreeMap<String, Result<Unit, BusError>>,
     /// See [`Manager::lasting_commands`].
     commands: Option<Vec<(String, String)>>,
 }
@@ -171,7 +171,7 @@ impl<'a> Units<'a> {
         Ok(farewell)
     }
 
-    fn get(&mut self, name: &str) -> Result<Unit, Trouble> {
+    fn get(&mut self, name: &str) -> Result<Unit, BusError> {
         if let Some(known) = self.known.get(name) {
             return known.clone();
         }
@@ -181,7 +181,7 @@ impl<'a> Units<'a> {
     }
 
     /// The loaded units that match a pattern, in whatever state.
-    fn matching(&mut self, pattern: &str) -> Result<Vec<Unit>, Trouble> {
+    fn matching(&mut self, pattern: &str) -> Result<Vec<Unit>, BusError> {
         let found = self
             .manager
             .matching(&[pattern.to_owned()], self.deadline)?;
@@ -189,7 +189,7 @@ impl<'a> Units<'a> {
     }
 
     /// The units that have set up what `word` names, an interface or an address, by a command that names it.
-    fn made_by_commands(&mut self, word: &str) -> Result<Vec<Unit>, Trouble> {
+    fn made_by_commands(&mut self, word: &str) -> Result<Vec<Unit>, BusError> {
         if self.commands.is_none() {
             self.commands = Some(self.manager.lasting_commands(self.deadline)?);
         }

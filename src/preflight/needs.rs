@@ -6,7 +6,7 @@ use super::reliance::{line, listed, on, outlives};
 use super::{Finding, Units};
 use crate::plan::load::Plan;
 use crate::plan::steps::Step;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 
 /// How many units are named in one sentence.
@@ -21,7 +21,7 @@ pub(super) fn inspect(
     farewell: &Unit,
     named: &BTreeSet<String>,
     units: &mut Units<'_>,
-) -> Result<Vec<Finding>, Trouble> {
+) -> Result<Vec<Finding>, BusError> {
     let mut findings = Vec::new();
     for step in &plan.steps {
         for need in &step.needs {
@@ -50,7 +50,7 @@ pub(super) fn inspect(
 
 /// The active units that `unit` stands for: those in a slice, those that a socket, timer or path starts, those that a
 /// target pulls in.
-fn behind(unit: &Unit, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+fn behind(unit: &Unit, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let (_, kind) = unit.id.rsplit_once('.').unwrap_or_default();
     let mut open: Vec<String> = match kind {
         "slice" => unit.required_by.clone(),

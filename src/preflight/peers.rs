@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::addressed::Addressed;
-use super::process_owner::{self, Keeper, keeper};
+use super::process_owner::{self, ProcessOwner, owner};
 use super::reliance::{Reliance, listed};
 use super::{Inspection, Units};
 use crate::plan::steps::Step;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::http::Endpoint;
 use crate::sys::listeners::{Listening, listeners};
 use crate::sys::systemd::{Socket, Unit};
@@ -19,7 +19,7 @@ use crate::sys::{dbus, host};
 const CONNECTION: Duration = Duration::from_secs(1);
 
 /// The socket units of this machine, asked for once.
-pub(super) type Sockets = Option<Result<Vec<Socket>, dbus::Trouble>>;
+pub(super) type Sockets = Option<Result<Vec<Socket>, dbus::BusError>>;
 
 /// What the steps rely on for their peers on this machine.
 ///
@@ -29,7 +29,7 @@ pub(super) fn behind<'a>(
     peers: &[Addressed<'a>],
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Vec<Reliance<'a>>, Trouble> {
+) -> Result<Vec<Reliance<'a>>, BusError> {
     let remark = |inspection: &mut Inspection, text: String| {
         if !inspection.remarks.contains(&text) {
             inspection.remarks.push(text);
@@ -124,23 +124,23 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    fn add(&mut self, keeper: Keeper) {
-        match keeper {
-            Keeper::Unit(unit) if self.units.iter().all(|it| it.id != unit.id) => {
+    fn add(&mut self, owner: ProcessOwner) {
+        match owner {
+            ProcessOwner::Unit(unit) if self.units.iter().all(|it| it.id != unit.id) => {
                 self.units.push(unit);
             }
-            Keeper::Session(unit) if !self.sessions.contains(&unit.id) => {
+            ProcessOwner::Session(unit) if !self.sessions.contains(&unit.id) => {
                 self.sessions.push(unit.id);
             }
-            Keeper::Container { place, engines } => {
+            ProcessOwner::Container { place, engines } => {
                 if self.containers.iter().all(|(it, _)| *it != place) {
                     self.containers.push((place, engines));
                 }
             }
-            Keeper::Nobody(place) => {
+            ProcessOwner::Nobody(place) => {
                 self.nobody.insert(place);
             }
-            Keeper::Unit(_) | Keeper::Session(_) => {}
+            ProcessOwner::Unit(_) | ProcessOwner::Session(_) => {}
         }
     }
 
@@ -207,12 +207,12 @@ pub(super) fn owners(
     units: &mut Units<'_>,
     sockets: &mut Sockets,
     inspection: &mut Inspection,
-) -> Result<Owners, Trouble> {
+) -> Result<Owners, BusError> {
     let (place, hears) = at;
     let mut owners = Owners::default();
     for pid in listening.holders.iter().filter(|pid| **pid != 1) {
-        if let Some(keeper) = keeper(*pid, units)? {
-            owners.add(keeper);
+        if let Some(owner) = owner(*pid, units)? {
+            owners.add(owner);
         }
     }
     if !listening.holders.contains(&1) {
@@ -231,11 +231,11 @@ pub(super) fn owners(
                 inspection.remarks.push(text);
             }
             for name in own {
-                owners.add(Keeper::Unit(units.get(&name)?));
+                owners.add(ProcessOwner::Unit(units.get(&name)?));
             }
         }
-        Err(trouble) => {
-            let text = format!("for whom systemd listens at {place} is not known: {trouble}");
+        Err(error) => {
+            let text = format!("for whom systemd listens at {place} is not known: {error}");
             inspection.remarks.push(text);
         }
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{SHUTDOWN, Units};
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::host::process_parent;
 use crate::sys::systemd::{UNIT, Unit, group_of, unit_in};
 
 /// Who ends a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Keeper {
+pub(super) enum ProcessOwner {
     /// Its unit.
     Unit(Unit),
     /// A scope that systemd ends, a login session say: made when it begins, so that no configuration can name it.
@@ -66,7 +66,7 @@ const GENERATIONS: usize = 16;
 ///
 /// # Errors
 /// What PID 1 says, or does not.
-pub(super) fn keeper(pid: u32, units: &mut Units<'_>) -> Result<Option<Keeper>, Trouble> {
+pub(super) fn owner(pid: u32, units: &mut Units<'_>) -> Result<Option<ProcessOwner>, BusError> {
     let Some(group) = group_of(&pid.to_string()) else {
         return Ok(None);
     };
@@ -75,8 +75,8 @@ pub(super) fn keeper(pid: u32, units: &mut Units<'_>) -> Result<Option<Keeper>, 
         let Some(place) = place else { return Ok(None) };
         let engines = engines(&place, pid, units)?;
         return Ok(Some(match engines.is_empty() {
-            true => Keeper::Nobody(place),
-            false => Keeper::Container { place, engines },
+            true => ProcessOwner::Nobody(place),
+            false => ProcessOwner::Container { place, engines },
         }));
     };
     if name == UNIT {
@@ -84,15 +84,15 @@ pub(super) fn keeper(pid: u32, units: &mut Units<'_>) -> Result<Option<Keeper>, 
     }
     let unit = units.get(&name)?;
     if !name.ends_with(".scope") {
-        return Ok(Some(Keeper::Unit(unit)));
+        return Ok(Some(ProcessOwner::Unit(unit)));
     }
     if unit.conflicts.iter().any(|it| it == SHUTDOWN) {
-        return Ok(Some(Keeper::Session(unit)));
+        return Ok(Some(ProcessOwner::Session(unit)));
     }
     let engines = engines(&name, pid, units)?;
     Ok(Some(match engines.is_empty() {
-        true => Keeper::Nobody(name),
-        false => Keeper::Container {
+        true => ProcessOwner::Nobody(name),
+        false => ProcessOwner::Container {
             place: name,
             engines,
         },
@@ -119,7 +119,7 @@ fn engines_named(place: &str) -> Option<&'static [&'static str]> {
 
 /// The units that end a container: the engines that are known for its name, else the unit of the nearest process above
 /// it that is in another one.
-fn engines(place: &str, pid: u32, units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+fn engines(place: &str, pid: u32, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let mut found = running(engines_named(place).unwrap_or_default(), units)?;
     if found.is_empty() {
         found.extend(maker(pid, units)?);
@@ -131,7 +131,7 @@ fn engines(place: &str, pid: u32, units: &mut Units<'_>) -> Result<Vec<Unit>, Tr
 }
 
 /// Those of `names` that are not down.
-pub(super) fn running(names: &[&str], units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+pub(super) fn running(names: &[&str], units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let mut found = Vec::new();
     for name in names {
         let unit = units.get(name)?;
@@ -143,7 +143,7 @@ pub(super) fn running(names: &[&str], units: &mut Units<'_>) -> Result<Vec<Unit>
 }
 
 /// All engines of containers that run here.
-pub(super) fn all_running(units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
+pub(super) fn all_running(units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let names: BTreeSet<&str> = (ENGINES.iter())
         .flat_map(|(_, names)| names.iter().copied())
         .chain(PODMAN.iter().copied())
@@ -152,7 +152,7 @@ pub(super) fn all_running(units: &mut Units<'_>) -> Result<Vec<Unit>, Trouble> {
 }
 
 /// The service of the nearest ancestor that is in one.
-fn maker(pid: u32, units: &mut Units<'_>) -> Result<Option<Unit>, Trouble> {
+fn maker(pid: u32, units: &mut Units<'_>) -> Result<Option<Unit>, BusError> {
     let mut pid = pid;
     for _ in 0..GENERATIONS {
         let Some(parent) = process_parent(pid).filter(|parent| *parent > 1) else {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Finding, SHUTDOWN, Units};
 use crate::model::trigger::Trigger;
 use crate::plan::steps::Step;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::{UNIT, Unit};
 
 /// Something that a step needs until it has ended.
@@ -32,7 +32,7 @@ pub(super) fn outlives(
     unit: &Unit,
     farewell: &Unit,
     units: &mut Units<'_>,
-) -> Result<bool, Trouble> {
+) -> Result<bool, BusError> {
     let mut seen = BTreeSet::from([unit.id.clone()]);
     let mut open = vec![unit.clone()];
     while let Some(unit) = open.pop() {
@@ -68,7 +68,7 @@ impl Reliance<'_> {
         farewell: &Unit,
         named: &BTreeSet<String>,
         units: &mut Units<'_>,
-    ) -> Result<Option<Finding>, Trouble> {
+    ) -> Result<Option<Finding>, BusError> {
         let mut early = Vec::new();
         for unit in &self.units {
             let is_named =

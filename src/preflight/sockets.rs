@@ -7,7 +7,7 @@ use super::reliance::Reliance;
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::listeners::socket_listeners;
 
 /// What the steps rely on for the unix sockets that they talk to.
@@ -19,9 +19,9 @@ pub(super) fn behind<'a>(
     facts: &Facts,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Vec<Reliance<'a>>, Trouble> {
+) -> Result<Vec<Reliance<'a>>, BusError> {
     let peers: Vec<_> = (plan.steps.iter())
-        .flat_map(|step| step.ties.peers.iter().map(move |peer| (step, peer)))
+        .flat_map(|step| step.dependencies.peers.iter().map(move |peer| (step, peer)))
         .filter_map(|(step, peer)| Some((step, peer.get(facts).ok()?)))
         .filter(|(_, endpoint)| endpoint.socket().is_some())
         .collect();

@@ -16,21 +16,21 @@ pub fn stops(
     deadline: Deadline,
 ) -> Result<Vec<Option<Closure>>, String> {
     let mut stops: Vec<Option<Closure>> = plan.steps.iter().map(|_| None).collect();
-    let is_one = |index: &usize| !plan.steps[*index].ties.units.is_empty();
+    let is_one = |index: &usize| !plan.steps[*index].dependencies.units.is_empty();
     let stopping: Vec<usize> = (0..plan.steps.len()).filter(is_one).collect();
     // Where systemd does not run, no unit does.
     if stopping.is_empty() || !systemd::is_booted() {
         return Ok(stops);
     }
-    let manager = Manager::connect(deadline).map_err(|trouble| format!("systemd: {trouble}"))?;
+    let manager = Manager::connect(deadline).map_err(|error| format!("systemd: {error}"))?;
     for index in stopping {
         let step = &plan.steps[index];
-        let names = step.ties.units.iter().map(|unit| unit.get(facts));
+        let names = step.dependencies.units.iter().map(|unit| unit.get(facts));
         let names: Vec<String> = names
             .collect::<Result<_, _>>()
             .map_err(|failure| format!("step {}: {failure}", step.name))?;
         let closure = systemd::stop_of(&manager, &names, &plan.needed(index), deadline);
-        let closure = closure.map_err(|trouble| format!("step {}: {trouble}", step.name))?;
+        let closure = closure.map_err(|error| format!("step {}: {error}", step.name))?;
         stops[index] = Some(closure);
     }
     Ok(stops)
@@ -42,7 +42,7 @@ pub fn leftovers(plan: &Plan, stops: &[Option<Closure>]) -> Vec<String> {
     let mut told = Vec::new();
     for (step, closure) in plan.steps.iter().zip(stops) {
         let Some(closure) = closure else { continue };
-        if step.ties.leave_behind.is_some() {
+        if step.dependencies.leave_behind.is_some() {
             continue;
         }
         for warning in closure.leftovers() {

@@ -7,7 +7,7 @@ use super::{Finding, Units};
 use crate::config::facts::Facts;
 use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::{Bounds, Cause, Closure, Unit, Wanted, is_pattern};
 
 /// What is wrong with the order of the steps that stop units.
@@ -20,12 +20,12 @@ pub(super) fn inspect(
     reliances: &[Reliance<'_>],
     farewell: &Unit,
     units: &mut Units<'_>,
-) -> Result<Vec<Finding>, Trouble> {
+) -> Result<Vec<Finding>, BusError> {
     let mut findings = Vec::new();
     let needs = needs_behind(plan);
     let mut told = BTreeSet::new();
     for (at, stopping) in plan.steps.iter().enumerate() {
-        if stopping.ties.units.is_empty() {
+        if stopping.dependencies.units.is_empty() {
             continue;
         }
         let closure = stop(plan, at, facts, farewell, &needs[at], units)?;
@@ -34,7 +34,7 @@ pub(super) fn inspect(
             let Some(using) = plan.steps.iter().position(|it| std::ptr::eq(it, step)) else {
                 continue;
             };
-            let holds = step.aftermath.is_some();
+            let holds = step.held.is_some();
             let common = common(&stopping.when, &step.when);
             // A lock is renewed and released until the end of the run, whatever comes first.
             if using == at || common.is_empty() || (!holds && is_after(plan, at, using)) {
@@ -71,9 +71,9 @@ fn stop(
     farewell: &Unit,
     needed: &[String],
     units: &mut Units<'_>,
-) -> Result<Closure, Trouble> {
+) -> Result<Closure, BusError> {
     let mut wanted = Vec::new();
-    let names = plan.steps[at].ties.units.iter();
+    let names = plan.steps[at].dependencies.units.iter();
     for name in names.filter_map(|it| it.get(facts).ok()) {
         if !is_pattern(&name) {
             wanted.push(Wanted {

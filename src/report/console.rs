@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::model::event::{Event, Happening, State};
-use crate::report::dispatch::{News, Reporter};
+use crate::model::event::{Event, EventKind, State};
+use crate::report::dispatch::{Reporter, Update};
 use crate::sys::console;
 use crate::text::sanitize::plain;
 use crate::view::describe;
@@ -37,7 +37,7 @@ impl Console {
             None => self.progress = Progress::begin(event),
         }
         if let Some(progress) = &self.progress
-            && is_for_people(&event.happening)
+            && is_for_people(&event.kind)
             && let Some(text) = describe::of(event, progress)
         {
             self.console.line(&plain(&text));
@@ -46,36 +46,36 @@ impl Console {
 }
 
 /// Whether somebody who looks at a console must hear of it: a farewell that goes well has two lines.
-fn is_for_people(happening: &Happening) -> bool {
-    match happening {
-        Happening::RunStarted { .. }
-        | Happening::RunFinished { .. }
-        | Happening::Warning { .. } => true,
-        Happening::StepFinished { state, .. } => {
+fn is_for_people(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::RunStarted { .. }
+        | EventKind::RunFinished { .. }
+        | EventKind::Warning { .. } => true,
+        EventKind::StepFinished { state, .. } => {
             matches!(state, State::Failed | State::TimedOut | State::Cancelled)
         }
-        Happening::StepStarted { .. }
-        | Happening::AttemptFailed { .. }
-        | Happening::Waiting { .. }
-        | Happening::Intended { .. }
-        | Happening::Settled { .. }
-        | Happening::Noted { .. }
-        | Happening::Copied { .. }
-        | Happening::Output { .. } => false,
+        EventKind::StepStarted { .. }
+        | EventKind::AttemptFailed { .. }
+        | EventKind::Waiting { .. }
+        | EventKind::Intended { .. }
+        | EventKind::Settled { .. }
+        | EventKind::Noted { .. }
+        | EventKind::Copied { .. }
+        | EventKind::Output { .. } => false,
     }
 }
 
 impl Reporter for Console {
-    fn hear(&mut self, news: News<'_>) {
-        match (news, &self.progress) {
-            (News::Event(event), _) => self.listen(event),
-            (News::Tick(at), Some(progress)) => {
+    fn hear(&mut self, update: Update<'_>) {
+        match (update, &self.progress) {
+            (Update::Event(event), _) => self.listen(event),
+            (Update::Tick(at), Some(progress)) => {
                 for step in self.reminder.due(progress, at) {
                     let text = describe::waiting(&progress.steps[step], at);
                     self.console.line(&plain(&text));
                 }
             }
-            (News::Tick(_) | News::Idle, _) => {}
+            (Update::Tick(_) | Update::Idle, _) => {}
         }
     }
 }

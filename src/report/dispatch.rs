@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::model::event::Event;
 
 /// What a reporter hears.
-pub enum News<'a> {
+pub enum Update<'a> {
     /// Something happened.
     Event(&'a Event),
     /// Some time has passed; the time since the run's start.
@@ -20,37 +20,37 @@ pub enum News<'a> {
 /// Shows a run to somebody. It lives on a thread of its own, and nobody waits for what it does with the news.
 pub trait Reporter: Send {
     /// Hears the next news.
-    fn hear(&mut self, news: News<'_>);
+    fn hear(&mut self, update: Update<'_>);
 }
 
 /// Takes each event and makes nobody wait.
-pub type Desk = Box<dyn Fn(&Arc<Event>) + Send>;
+pub type Sink = Box<dyn Fn(&Arc<Event>) + Send>;
 
 /// Held by a reporter's thread until it has finished.
-pub struct AtWork {
+pub struct Busy {
     _open: Sender<()>,
 }
 
 /// The reporters of a run, each at work on its thread.
-pub struct Newsroom {
-    desks: Vec<Desk>,
+pub struct Dispatcher {
+    sinks: Vec<Sink>,
     /// Each thread holds the other end until it has finished; nothing is ever sent.
     finished: Receiver<()>,
     at_work: Sender<()>,
 }
 
-impl Default for Newsroom {
+impl Default for Dispatcher {
     fn default() -> Self {
         let (at_work, finished) = mpsc::channel();
-        Newsroom {
-            desks: Vec::new(),
+        Dispatcher {
+            sinks: Vec::new(),
             finished,
             at_work,
         }
     }
 }
 
-impl Newsroom {
+impl Dispatcher {
     /// Puts a reporter to work. It hears a tick whenever `every` has passed, or none.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Newsroom {
         every: Option<Duration>,
         mut reporter: Box<dyn Reporter>,
     ) -> std::io::Result<()> {
-        self.add_desk(|at_work| {
+        self.add_sink(|at_work| {
             let (events, inbox) = mpsc::channel();
             thread::Builder::new()
                 .name(name.to_owned())
@@ -80,26 +80,26 @@ impl Newsroom {
     ///
     /// # Errors
     /// Its own.
-    pub fn add_desk(
+    pub fn add_sink(
         &mut self,
-        begin: impl FnOnce(AtWork) -> std::io::Result<Desk>,
+        begin: impl FnOnce(Busy) -> std::io::Result<Sink>,
     ) -> std::io::Result<()> {
-        let at_work = AtWork {
+        let at_work = Busy {
             _open: self.at_work.clone(),
         };
-        self.desks.push(begin(at_work)?);
+        self.sinks.push(begin(at_work)?);
         Ok(())
     }
 
     /// Tells every reporter.
     pub fn tell(&self, event: Event) {
         let event = Arc::new(event);
-        self.desks.iter().for_each(|desk| desk(&event));
+        self.sinks.iter().for_each(|sink| sink(&event));
     }
 
     /// Lets the reporters finish what they have heard, for at most `patience`; who is stuck is left behind.
     pub fn close(self, patience: Duration) {
-        drop(self.desks);
+        drop(self.sinks);
         drop(self.at_work);
         // Ends when the last of them has dropped its end, or when their time is over.
         let _ = self.finished.recv_timeout(patience);
@@ -118,23 +118,23 @@ fn listen(
         if let (Some(time), Some(every)) = (next, every)
             && Instant::now() >= time
         {
-            reporter.hear(News::Tick(started.elapsed()));
+            reporter.hear(Update::Tick(started.elapsed()));
             next = Some(Instant::now() + every);
         }
         match inbox.try_recv() {
             Ok(event) => {
-                reporter.hear(News::Event(&event));
+                reporter.hear(Update::Event(&event));
                 continue;
             }
-            Err(TryRecvError::Empty) => reporter.hear(News::Idle),
-            Err(TryRecvError::Disconnected) => return reporter.hear(News::Idle),
+            Err(TryRecvError::Empty) => reporter.hear(Update::Idle),
+            Err(TryRecvError::Disconnected) => return reporter.hear(Update::Idle),
         }
         let heard = match next {
             Some(next) => inbox.recv_timeout(next.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match heard {
-            Ok(event) => reporter.hear(News::Event(&event)),
+            Ok(event) => reporter.hear(Update::Event(&event)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -144,16 +144,16 @@ fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::Happening;
+    use crate::model::event::EventKind;
 
     struct Listener(Sender<&'static str>);
 
     impl Reporter for Listener {
-        fn hear(&mut self, news: News<'_>) {
-            let _ = self.0.send(match news {
-                News::Event(_) => "event",
-                News::Tick(_) => "tick",
-                News::Idle => "idle",
+        fn hear(&mut self, update: Update<'_>) {
+            let _ = self.0.send(match update {
+                Update::Event(_) => "event",
+                Update::Tick(_) => "tick",
+                Update::Idle => "idle",
             });
             // Slower than the events come, so that its inbox is never empty.
             thread::sleep(Duration::from_millis(1));
@@ -163,7 +163,7 @@ mod tests {
     fn event() -> Event {
         Event {
             at: Duration::ZERO,
-            happening: Happening::Warning {
+            kind: EventKind::Warning {
                 message: String::new(),
             },
         }
@@ -172,15 +172,15 @@ mod tests {
     #[test]
     fn a_flood_of_events_does_not_keep_the_ticks_away() {
         let (said, heard) = mpsc::channel();
-        let mut newsroom = Newsroom::default();
+        let mut dispatcher = Dispatcher::default();
         let every = Some(Duration::from_millis(10));
-        newsroom
+        dispatcher
             .add("listener", Instant::now(), every, Box::new(Listener(said)))
             .expect("a thread");
         for _ in 0..100 {
-            newsroom.tell(event());
+            dispatcher.tell(event());
         }
-        newsroom.close(Duration::from_secs(10));
+        dispatcher.close(Duration::from_secs(10));
         let heard: Vec<&str> = heard.iter().collect();
         let last_event = heard.iter().rposition(|it| *it == "event");
         let ticks = heard[..last_event.expect("events")].iter();

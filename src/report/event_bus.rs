@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::history::state_dir::Store;
 use crate::history::survey::Survey;
 use crate::model::error::Failure;
-use crate::model::event::{Event, Happening};
-use crate::model::intent::{Intent, Mark};
+use crate::model::event::{Event, EventKind};
+use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
 use crate::model::secrets::mask;
-use crate::report::dispatch::{AtWork, Desk, Newsroom, Reporter};
+use crate::report::dispatch::{Busy, Dispatcher, Reporter, Sink};
 use crate::report::record::Written;
-use crate::run::context::Audience;
+use crate::run::context::EventSink;
 use crate::sys::files;
 
 /// How long a step waits for the record to say that it begins, or to have on the disk what it intends. A disk that
@@ -27,7 +27,7 @@ const LAST: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// The audience of a run.
-pub struct Broadcast {
+pub struct EventBus {
     begun: Instant,
     written: Arc<Written>,
     earlier: OnceLock<Earlier>,
@@ -44,28 +44,28 @@ struct Earlier {
 
 struct Inner {
     /// `None` once the run has ended: what a thread that was left behind still says is heard by nobody.
-    newsroom: Option<Newsroom>,
+    dispatcher: Option<Dispatcher>,
     told: u64,
     ended: Vec<bool>,
     /// The run's id, and the kinds of its steps.
     run: String,
     kinds: Vec<String>,
     /// What is left by now: how many events were told with it, and what it is for people.
-    left: Vec<(Mark, u64, String)>,
+    left: Vec<(IntentId, u64, String)>,
 }
 
-impl Broadcast {
+impl EventBus {
     /// A broadcast without reporters; times are counted from `begun`.
-    pub fn new(begun: Instant) -> Broadcast {
+    pub fn new(begun: Instant) -> EventBus {
         let inner = Inner {
-            newsroom: Some(Newsroom::default()),
+            dispatcher: Some(Dispatcher::default()),
             told: 0,
             ended: Vec::new(),
             run: String::new(),
             kinds: Vec::new(),
             left: Vec::new(),
         };
-        Broadcast {
+        EventBus {
             begun,
             written: Arc::default(),
             earlier: OnceLock::new(),
@@ -97,7 +97,8 @@ impl Broadcast {
         let lost = left
             .into_iter()
             .filter(|(_, told, _)| !self.written.holds(*told));
-        lost.map(|(mark, _, noun)| (mark.step, noun)).collect()
+        lost.map(|(mark, _, subject)| (mark.step, subject))
+            .collect()
     }
 
     /// Puts a reporter to work, with a tick whenever `every` has passed.
@@ -110,8 +111,8 @@ impl Broadcast {
         every: Option<Duration>,
         reporter: Box<dyn Reporter>,
     ) -> std::io::Result<()> {
-        match &mut self.inner().newsroom {
-            Some(newsroom) => newsroom.add(name, self.begun, every, reporter),
+        match &mut self.inner().dispatcher {
+            Some(dispatcher) => dispatcher.add(name, self.begun, every, reporter),
             None => Ok(()),
         }
     }
@@ -120,21 +121,21 @@ impl Broadcast {
     ///
     /// # Errors
     /// Its own; the run goes on without it.
-    pub fn add_desk(
+    pub fn add_sink(
         &self,
-        begin: impl FnOnce(AtWork) -> std::io::Result<Desk>,
+        begin: impl FnOnce(Busy) -> std::io::Result<Sink>,
     ) -> std::io::Result<()> {
-        match &mut self.inner().newsroom {
-            Some(newsroom) => newsroom.add_desk(begin),
+        match &mut self.inner().dispatcher {
+            Some(dispatcher) => dispatcher.add_sink(begin),
             None => Ok(()),
         }
     }
 
     /// Ends the broadcast and lets the reporters finish, for at most `patience`.
     pub fn close(&self, patience: Duration) {
-        let newsroom = self.inner().newsroom.take();
-        if let Some(newsroom) = newsroom {
-            newsroom.close(patience);
+        let dispatcher = self.inner().dispatcher.take();
+        if let Some(dispatcher) = dispatcher {
+            dispatcher.close(patience);
         }
     }
 
@@ -145,7 +146,7 @@ impl Broadcast {
     }
 }
 
-impl Audience for Broadcast {
+impl EventSink for EventBus {
     fn left_before(&self, step: usize) -> Vec<Intent> {
         let Some(earlier) = self.earlier.get() else {
             return Vec::new();
@@ -159,7 +160,7 @@ impl Audience for Broadcast {
         of_kind.map(|(_, intent)| intent.clone()).collect()
     }
 
-    fn is_recorded(&self, mark: Mark) -> bool {
+    fn is_recorded(&self, mark: IntentId) -> bool {
         let told = {
             let inner = self.inner();
             let found = inner.left.iter().rfind(|(it, ..)| *it == mark);
@@ -171,23 +172,23 @@ impl Audience for Broadcast {
         })
     }
 
-    fn hear(&self, happening: Happening) {
-        let begins = matches!(happening, Happening::StepStarted { .. });
-        let intends = matches!(happening, Happening::Intended { .. });
-        let happening = masked(happening);
+    fn hear(&self, kind: EventKind) {
+        let begins = matches!(kind, EventKind::StepStarted { .. });
+        let intends = matches!(kind, EventKind::Intended { .. });
+        let kind = masked(kind);
         let told = {
             let mut inner = self.inner();
-            if !inner.is_timely(&happening) {
+            if !inner.is_timely(&kind) {
                 return;
             }
             inner.told += 1;
-            inner.note(&happening);
+            inner.note(&kind);
             let event = Event {
                 at: self.begun.elapsed(),
-                happening,
+                kind,
             };
-            if let Some(newsroom) = &inner.newsroom {
-                newsroom.tell(event);
+            if let Some(dispatcher) = &inner.dispatcher {
+                dispatcher.tell(event);
             }
             inner.told
         };
@@ -221,75 +222,75 @@ impl Earlier {
 
 impl Inner {
     /// Notes what is asked for later.
-    fn note(&mut self, happening: &Happening) {
-        match happening {
-            Happening::RunStarted { run, steps, .. } => {
+    fn note(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::RunStarted { run, steps, .. } => {
                 self.run.clone_from(run);
                 self.kinds = steps.iter().map(|it| it.kind.clone()).collect();
             }
-            Happening::Intended { mark, intent } => {
-                self.left.push((*mark, self.told, intent.noun.clone()));
+            EventKind::Intended { mark, intent } => {
+                self.left.push((*mark, self.told, intent.subject.clone()));
             }
-            Happening::Settled { mark } => self.left.retain(|(it, ..)| it != mark),
+            EventKind::Settled { mark } => self.left.retain(|(it, ..)| it != mark),
             _ => {}
         }
     }
 
     /// Whether nobody has said yet that what it is about is over.
-    fn is_timely(&mut self, happening: &Happening) -> bool {
-        match happening {
-            Happening::RunStarted { steps, .. } => self.ended = vec![false; steps.len()],
-            Happening::StepStarted { step, .. }
-            | Happening::AttemptFailed { step, .. }
-            | Happening::Waiting { step, .. }
-            | Happening::Noted { step, .. }
-            | Happening::Copied { step, .. }
-            | Happening::Output { step, .. } => return self.ended.get(*step) == Some(&false),
-            Happening::StepFinished { step, .. } => {
+    fn is_timely(&mut self, kind: &EventKind) -> bool {
+        match kind {
+            EventKind::RunStarted { steps, .. } => self.ended = vec![false; steps.len()],
+            EventKind::StepStarted { step, .. }
+            | EventKind::AttemptFailed { step, .. }
+            | EventKind::Waiting { step, .. }
+            | EventKind::Noted { step, .. }
+            | EventKind::Copied { step, .. }
+            | EventKind::Output { step, .. } => return self.ended.get(*step) == Some(&false),
+            EventKind::StepFinished { step, .. } => {
                 return self
                     .ended
                     .get_mut(*step)
                     .is_some_and(|ended| !std::mem::replace(ended, true));
             }
             // A step that is over may still be leaving something, on a thread that was left behind.
-            Happening::Intended { .. }
-            | Happening::Settled { .. }
-            | Happening::Warning { .. }
-            | Happening::RunFinished { .. } => {}
+            EventKind::Intended { .. }
+            | EventKind::Settled { .. }
+            | EventKind::Warning { .. }
+            | EventKind::RunFinished { .. } => {}
         }
         true
     }
 }
 
-fn masked(mut happening: Happening) -> Happening {
+fn masked(mut kind: EventKind) -> EventKind {
     let text = |text: &mut String| {
         if let std::borrow::Cow::Owned(masked) = mask(text) {
             *text = masked;
         }
     };
     let failing = |failure: &mut Failure| {
-        text(&mut failure.noun);
+        text(&mut failure.subject);
         text(&mut failure.cause);
     };
-    match &mut happening {
-        Happening::RunStarted { .. }
-        | Happening::StepStarted { .. }
+    match &mut kind {
+        EventKind::RunStarted { .. }
+        | EventKind::StepStarted { .. }
         // Holds no secret, and must say later what it says now.
-        | Happening::Intended { .. }
-        | Happening::Settled { .. } => {}
-        Happening::AttemptFailed { failure, .. } => failing(failure),
-        Happening::Waiting { what, .. } => text(what),
-        Happening::Noted { text: noted, .. } => text(noted),
-        Happening::Copied { copy, .. } => text(&mut copy.name),
-        Happening::Output { line, .. } => text(line),
-        Happening::StepFinished {
+        | EventKind::Intended { .. }
+        | EventKind::Settled { .. } => {}
+        EventKind::AttemptFailed { failure, .. } => failing(failure),
+        EventKind::Waiting { what, .. } => text(what),
+        EventKind::Noted { text: noted, .. } => text(noted),
+        EventKind::Copied { copy, .. } => text(&mut copy.name),
+        EventKind::Output { line, .. } => text(line),
+        EventKind::StepFinished {
             failure, reason, ..
         } => {
             failure.iter_mut().for_each(failing);
             reason.iter_mut().for_each(text);
         }
-        Happening::Warning { message } => text(message),
-        Happening::RunFinished { reason, .. } => reason.iter_mut().for_each(text),
+        EventKind::Warning { message } => text(message),
+        EventKind::RunFinished { reason, .. } => reason.iter_mut().for_each(text),
     }
-    happening
+    kind
 }

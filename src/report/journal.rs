@@ -5,8 +5,8 @@ use std::time::Duration;
 use log::{Level, Record};
 
 use crate::logging::message_id::{self, Message};
-use crate::model::event::{Event, Happening, Purpose, Result, State};
-use crate::report::dispatch::{News, Reporter};
+use crate::model::event::{Event, EventKind, Purpose, Result, State};
+use crate::report::dispatch::{Reporter, Update};
 use crate::view::describe;
 use crate::view::heartbeat::Reminder;
 use crate::view::progress::Progress;
@@ -30,9 +30,9 @@ impl Journal {
     /// How often this reporter wants to hear a tick.
     pub const EVERY: Duration = Duration::from_secs(1);
 
-    fn entries(&mut self, news: &News<'_>) -> Vec<Entry> {
-        match news {
-            News::Event(event) => {
+    fn entries(&mut self, update: &Update<'_>) -> Vec<Entry> {
+        match update {
+            Update::Event(event) => {
                 match &mut self.progress {
                     Some(progress) => progress.apply(event),
                     None => self.progress = Progress::begin(event),
@@ -41,7 +41,7 @@ impl Journal {
                 let entry = progress.and_then(|progress| entry(event, progress));
                 entry.into_iter().collect()
             }
-            News::Tick(at) => {
+            Update::Tick(at) => {
                 let Some(progress) = &self.progress else {
                     return Vec::new();
                 };
@@ -49,14 +49,14 @@ impl Journal {
                     .map(|step| waiting(progress, step, *at))
                     .collect()
             }
-            News::Idle => Vec::new(),
+            Update::Idle => Vec::new(),
         }
     }
 }
 
 impl Reporter for Journal {
-    fn hear(&mut self, news: News<'_>) {
-        for entry in self.entries(&news) {
+    fn hear(&mut self, update: Update<'_>) {
+        for entry in self.entries(&update) {
             log::logger().log(
                 &Record::builder()
                     .args(format_args!("{}", entry.text))
@@ -66,7 +66,7 @@ impl Reporter for Journal {
                     .build(),
             );
         }
-        if let News::Idle | News::Tick(_) = news {
+        if let Update::Idle | Update::Tick(_) = update {
             log::logger().flush();
         }
     }
@@ -117,16 +117,16 @@ fn waiting(progress: &Progress, index: usize, at: Duration) -> Entry {
 fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
     // What a step waits for is told by the clock: it may change with each of its polls.
     let text = describe::of(event, progress)?;
-    let (message, level) = kind(&event.happening, progress.purpose)?;
+    let (message, level) = kind(&event.kind, progress.purpose)?;
     let entry = Entry::new(message, level, text, progress);
-    Some(match &event.happening {
-        Happening::RunStarted { budget, .. } => {
+    Some(match &event.kind {
+        EventKind::RunStarted { budget, .. } => {
             entry.field("FAREWELL_LEFT_USEC", budget.as_micros())
         }
-        Happening::StepStarted { step, left } => entry
+        EventKind::StepStarted { step, left } => entry
             .step(progress, *step, State::Running)
             .field("FAREWELL_LEFT_USEC", left.as_micros()),
-        Happening::AttemptFailed {
+        EventKind::AttemptFailed {
             step,
             attempt,
             failure,
@@ -136,15 +136,15 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
             let left = deadline.unwrap_or_default().saturating_sub(event.at);
             entry
                 .step(progress, *step, State::Running)
-                .field("FAREWELL_ERROR", failure.word)
+                .field("FAREWELL_ERROR", failure.kind)
                 .field("FAREWELL_ATTEMPT", attempt)
                 .field("FAREWELL_LEFT_USEC", left.as_micros())
         }
-        Happening::Intended { mark, .. } => entry.step(progress, mark.step, State::Running),
-        Happening::Noted { step, .. } | Happening::Output { step, .. } => {
+        EventKind::Intended { mark, .. } => entry.step(progress, mark.step, State::Running),
+        EventKind::Noted { step, .. } | EventKind::Output { step, .. } => {
             entry.step(progress, *step, State::Running)
         }
-        Happening::StepFinished {
+        EventKind::StepFinished {
             step,
             state,
             attempts,
@@ -157,46 +157,46 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
                 .field("FAREWELL_ATTEMPT", attempts)
                 .field("FAREWELL_DURATION_USEC", took.as_micros());
             match failure {
-                Some(failure) => entry.field("FAREWELL_ERROR", failure.word),
+                Some(failure) => entry.field("FAREWELL_ERROR", failure.kind),
                 None => entry,
             }
         }
-        Happening::RunFinished { result, .. } => entry
+        EventKind::RunFinished { result, .. } => entry
             .field("FAREWELL_STATE", result.as_str())
             .field("FAREWELL_DURATION_USEC", event.at.as_micros()),
-        Happening::Warning { .. }
-        | Happening::Waiting { .. }
-        | Happening::Copied { .. }
-        | Happening::Settled { .. } => entry,
+        EventKind::Warning { .. }
+        | EventKind::Waiting { .. }
+        | EventKind::Copied { .. }
+        | EventKind::Settled { .. } => entry,
     })
 }
 
-fn kind(happening: &Happening, purpose: Purpose) -> Option<(&'static Message, Level)> {
-    Some(match happening {
-        Happening::RunStarted { .. } if purpose == Purpose::Undo => {
+fn kind(kind: &EventKind, purpose: Purpose) -> Option<(&'static Message, Level)> {
+    Some(match kind {
+        EventKind::RunStarted { .. } if purpose == Purpose::Undo => {
             (&message_id::UNDO_STARTED, Level::Info)
         }
-        Happening::RunFinished { result, .. } if purpose == Purpose::Undo => match result {
+        EventKind::RunFinished { result, .. } if purpose == Purpose::Undo => match result {
             Result::Ok => (&message_id::UNDO_OK, Level::Info),
             Result::Failed | Result::CutShort => (&message_id::UNDO_FAILED, Level::Error),
         },
-        Happening::RunStarted { .. } => (&message_id::RUN_STARTED, Level::Info),
-        Happening::StepStarted { .. } => (&message_id::STEP_STARTED, Level::Info),
-        Happening::AttemptFailed { .. } => (&message_id::ATTEMPT_FAILED, Level::Warn),
-        Happening::Noted { .. } => (&message_id::STEP_NOTED, Level::Info),
-        Happening::Output { .. } => (&message_id::STEP_OUTPUT, Level::Info),
-        Happening::Warning { .. } => (&message_id::WARNING, Level::Warn),
-        Happening::Intended { .. } => (&message_id::STEP_INTENDS, Level::Info),
-        Happening::Waiting { .. } | Happening::Copied { .. } | Happening::Settled { .. } => {
+        EventKind::RunStarted { .. } => (&message_id::RUN_STARTED, Level::Info),
+        EventKind::StepStarted { .. } => (&message_id::STEP_STARTED, Level::Info),
+        EventKind::AttemptFailed { .. } => (&message_id::ATTEMPT_FAILED, Level::Warn),
+        EventKind::Noted { .. } => (&message_id::STEP_NOTED, Level::Info),
+        EventKind::Output { .. } => (&message_id::STEP_OUTPUT, Level::Info),
+        EventKind::Warning { .. } => (&message_id::WARNING, Level::Warn),
+        EventKind::Intended { .. } => (&message_id::STEP_INTENDS, Level::Info),
+        EventKind::Waiting { .. } | EventKind::Copied { .. } | EventKind::Settled { .. } => {
             return None;
         }
-        Happening::StepFinished { state, .. } => match state {
+        EventKind::StepFinished { state, .. } => match state {
             State::Skipped => (&message_id::STEP_SKIPPED, Level::Info),
             State::Failed | State::TimedOut => (&message_id::STEP_FAILED, Level::Error),
             State::Cancelled => (&message_id::STEP_CANCELLED, Level::Warn),
             _ => (&message_id::STEP_DONE, Level::Info),
         },
-        Happening::RunFinished { result, .. } => match result {
+        EventKind::RunFinished { result, .. } => match result {
             Result::Ok => (&message_id::RUN_OK, Level::Info),
             Result::Failed => (&message_id::RUN_FAILED, Level::Error),
             Result::CutShort => (&message_id::RUN_CUT_SHORT, Level::Error),
@@ -208,12 +208,12 @@ fn kind(happening: &Happening, purpose: Purpose) -> Option<(&'static Message, Le
 mod tests {
     use super::*;
     use crate::logging::message_id::MESSAGES;
-    use crate::model::error::{Failure, Word};
+    use crate::model::error::{ErrorKind, Failure};
     use crate::model::event::StepName;
     use crate::model::trigger::Trigger;
 
-    fn told(journal: &mut Journal, news: News<'_>) -> Vec<String> {
-        (journal.entries(&news).into_iter())
+    fn told(journal: &mut Journal, update: Update<'_>) -> Vec<String> {
+        (journal.entries(&update).into_iter())
             .map(|entry| {
                 let fields = entry.fields[3..].iter();
                 let fields: Vec<String> = fields
@@ -234,14 +234,14 @@ mod tests {
     #[test]
     fn events_become_records() {
         let mut journal = Journal::default();
-        let mut tell = |millis: u64, happening: Happening| {
+        let mut tell = |millis: u64, kind: EventKind| {
             let at = Duration::from_millis(millis);
-            told(&mut journal, News::Event(&Event { at, happening }))
+            told(&mut journal, Update::Event(&Event { at, kind }))
         };
-        let failure = Failure::new(Word::Unreachable, "http://x", "connection refused");
+        let failure = Failure::new(ErrorKind::Unreachable, "http://x", "connection refused");
         let started = tell(
             0,
-            Happening::RunStarted {
+            EventKind::RunStarted {
                 run: "R1".to_owned(),
                 purpose: crate::model::event::Purpose::Farewell,
                 machine: crate::model::machine::Machine::default(),
@@ -264,11 +264,11 @@ mod tests {
         );
         let left = Duration::from_secs(30);
         assert_eq!(
-            tell(1, Happening::StepStarted { step: 0, left }),
+            tell(1, EventKind::StepStarted { step: 0, left }),
             ["INFO step-started: step leave (http): started, 30 s left \
               [STEP=leave KIND=http STATE=running LEFT_USEC=30000000]"]
         );
-        let failed = Happening::AttemptFailed {
+        let failed = EventKind::AttemptFailed {
             step: 0,
             attempt: 1,
             failure: failure.clone(),
@@ -283,8 +283,8 @@ mod tests {
             ]
         );
         let what = "etcd".to_owned();
-        assert!(tell(1002, Happening::Waiting { step: 0, what }).is_empty());
-        let finished = Happening::StepFinished {
+        assert!(tell(1002, EventKind::Waiting { step: 0, what }).is_empty());
+        let finished = EventKind::StepFinished {
             step: 0,
             state: State::Failed,
             attempts: 2,
@@ -292,15 +292,15 @@ mod tests {
             failure: Some(failure),
             reason: None,
         };
-        assert!(told(&mut journal, News::Tick(Duration::from_millis(5000))).is_empty());
+        assert!(told(&mut journal, Update::Tick(Duration::from_millis(5000))).is_empty());
         assert_eq!(
-            told(&mut journal, News::Tick(Duration::from_millis(5001))),
+            told(&mut journal, Update::Tick(Duration::from_millis(5001))),
             ["INFO step-waiting: step leave waits for etcd, 25 s left \
               [STEP=leave KIND=http STATE=running ATTEMPT=2 LEFT_USEC=25000000]"]
         );
-        let mut tell = |millis: u64, happening: Happening| {
+        let mut tell = |millis: u64, kind: EventKind| {
             let at = Duration::from_millis(millis);
-            told(&mut journal, News::Event(&Event { at, happening }))
+            told(&mut journal, Update::Event(&Event { at, kind }))
         };
         assert_eq!(
             tell(6001, finished),
@@ -313,7 +313,7 @@ mod tests {
         let reason = Some("told to stop".to_owned());
         let result = Result::CutShort;
         assert_eq!(
-            tell(6002, Happening::RunFinished { result, reason }),
+            tell(6002, EventKind::RunFinished { result, reason }),
             [
                 "ERROR run-cut-short: farewell R1: cut-short after 6 s (trigger stop, budget 1m 30s): \
               told to stop [STATE=cut-short DURATION_USEC=6002000]"

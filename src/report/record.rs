@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::history::line::Writer;
 use crate::history::reserved_space;
 use crate::history::state_dir::Store;
-use crate::model::event::{Event, Happening};
-use crate::report::dispatch::{News, Reporter};
+use crate::model::event::{Event, EventKind};
+use crate::report::dispatch::{Reporter, Update};
 
 /// How long lines wait for each other before they are synced.
 const GROUP: Duration = Duration::from_millis(50);
@@ -240,7 +240,7 @@ impl Record {
 
 impl Record {
     fn note(&mut self, event: &Event) {
-        if let Happening::RunStarted { run, .. } = &event.happening
+        if let EventKind::RunStarted { run, .. } = &event.kind
             && let Err(error) = self.open(run)
         {
             self.complain(&error, "this run leaves no record");
@@ -251,7 +251,7 @@ impl Record {
             self.backlog.extend(line);
         }
         self.unsettled += 1;
-        self.pressing |= matches!(event.happening, Happening::Intended { .. });
+        self.pressing |= matches!(event.kind, EventKind::Intended { .. });
     }
 
     /// Writes what was noted, tells those who wait for it, and has it synced.
@@ -297,11 +297,11 @@ impl Record {
 }
 
 impl Reporter for Record {
-    fn hear(&mut self, news: News<'_>) {
-        match news {
-            News::Event(event) => {
+    fn hear(&mut self, update: Update<'_>) {
+        match update {
+            Update::Event(event) => {
                 self.note(event);
-                let last = matches!(event.happening, Happening::RunFinished { .. });
+                let last = matches!(event.kind, EventKind::RunFinished { .. });
                 if last || self.pressing || self.unsettled >= TOGETHER {
                     self.settle();
                 }
@@ -309,8 +309,8 @@ impl Reporter for Record {
                     self.close();
                 }
             }
-            News::Idle if self.unsettled > 0 => self.settle(),
-            News::Idle | News::Tick(_) => {}
+            Update::Idle if self.unsettled > 0 => self.settle(),
+            Update::Idle | Update::Tick(_) => {}
         }
     }
 }

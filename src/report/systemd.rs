@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::event::{Event, Happening};
+use crate::model::event::{Event, EventKind};
 use crate::model::secrets::mask;
 use crate::plan::settings::CLOSING;
-use crate::report::dispatch::{News, Reporter};
+use crate::report::dispatch::{Reporter, Update};
 use crate::sys::notify;
 use crate::text::elapsed;
 use crate::text::sanitize::plain;
@@ -60,21 +60,21 @@ impl Systemd {
             Some(progress) => progress.apply(event),
             None => self.progress = Progress::begin(event),
         }
-        if let Happening::RunStarted { .. } | Happening::RunFinished { .. } = event.happening {
+        if let EventKind::RunStarted { .. } | EventKind::RunFinished { .. } = event.kind {
             self.tell(event.at);
         }
     }
 }
 
 impl Reporter for Systemd {
-    fn hear(&mut self, news: News<'_>) {
-        match news {
-            News::Event(event) => self.listen(event),
-            News::Tick(at) => {
+    fn hear(&mut self, update: Update<'_>) {
+        match update {
+            Update::Event(event) => self.listen(event),
+            Update::Tick(at) => {
                 self.burst = 0;
                 self.tell(at);
             }
-            News::Idle => {
+            Update::Idle => {
                 if self.burst < BURST
                     && let Some(at) = self.progress.as_ref().map(|progress| progress.at)
                 {

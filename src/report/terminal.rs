@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::model::event::{Event, Happening, State};
+use crate::model::event::{Event, EventKind, State};
 use crate::model::secrets::mask;
-use crate::report::dispatch::{News, Reporter};
-use crate::sys::terminal::Look;
+use crate::report::dispatch::{Reporter, Update};
+use crate::sys::terminal::Capabilities;
 use crate::text::elapsed;
 use crate::text::sanitize::{columns, fit, padding, plain};
 use crate::view::describe;
@@ -27,7 +27,7 @@ const NAMES: usize = 32;
 /// Shows a run: finished steps scroll by above a line for each running one, or, where nobody watches, line after line.
 pub struct Terminal {
     out: Box<dyn Write + Send>,
-    look: Look,
+    look: Capabilities,
     progress: Option<Progress>,
     reminder: Reminder,
     /// Whole lines that are not written yet.
@@ -45,7 +45,7 @@ impl Terminal {
     pub const EVERY: Duration = BREATH;
 
     /// A reporter that writes to `out`, which looks like `look`.
-    pub fn new(out: Box<dyn Write + Send>, look: Look) -> Terminal {
+    pub fn new(out: Box<dyn Write + Send>, look: Capabilities) -> Terminal {
         Terminal {
             out,
             look,
@@ -66,7 +66,7 @@ impl Terminal {
         let Some(progress) = &self.progress else {
             return;
         };
-        let ended = matches!(event.happening, Happening::RunFinished { .. });
+        let ended = matches!(event.kind, EventKind::RunFinished { .. });
         let style = style(&self.look, self.look.size().0);
         if ended {
             if !progress.steps.is_empty() {
@@ -142,14 +142,14 @@ impl Terminal {
 }
 
 impl Reporter for Terminal {
-    fn hear(&mut self, news: News<'_>) {
-        match news {
-            News::Event(event) => self.listen(event),
-            News::Tick(at) => {
+    fn hear(&mut self, update: Update<'_>) {
+        match update {
+            Update::Event(event) => self.listen(event),
+            Update::Tick(at) => {
                 self.remind(at);
                 self.write(at);
             }
-            News::Idle => {
+            Update::Idle => {
                 let now = self.progress.as_ref().map(|progress| progress.at);
                 if let Some(now) = now
                     && self.written.is_none_or(|last| now >= last + BREATH)
@@ -161,7 +161,7 @@ impl Reporter for Terminal {
     }
 }
 
-fn style(look: &Look, width: usize) -> Style {
+fn style(look: &Capabilities, width: usize) -> Style {
     Style {
         width,
         unicode: look.unicode,
@@ -172,9 +172,9 @@ fn style(look: &Look, width: usize) -> Style {
 /// The line that scrolls by on a terminal. What a live line shows is not told again.
 fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> {
     let step = |step: &usize| progress.steps.get(*step);
-    Some(match &event.happening {
-        Happening::StepStarted { .. } | Happening::AttemptFailed { .. } => return None,
-        Happening::StepFinished { step: index, .. } => {
+    Some(match &event.kind {
+        EventKind::StepStarted { .. } | EventKind::AttemptFailed { .. } => return None,
+        EventKind::StepFinished { step: index, .. } => {
             let step = step(index)?;
             let ending = describe::ending(step);
             format!(
@@ -184,7 +184,7 @@ fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> 
                 plain(&mask(&ending))
             )
         }
-        Happening::Warning { message } => {
+        EventKind::Warning { message } => {
             let text = format!("warning: {message}");
             style.paint(State::Cancelled, &plain(&mask(&text)))
         }
@@ -195,8 +195,8 @@ fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> 
 /// The line for a reader who is no terminal.
 fn piped(event: &Event, progress: &Progress) -> Option<String> {
     let sentence = describe::of(event, progress)?;
-    Some(match &event.happening {
-        Happening::Warning { .. } => stamped(event.at, &format!("warning: {sentence}")),
+    Some(match &event.kind {
+        EventKind::Warning { .. } => stamped(event.at, &format!("warning: {sentence}")),
         _ => stamped(event.at, &sentence),
     })
 }
@@ -206,7 +206,13 @@ fn stamped(at: Duration, sentence: &str) -> String {
 }
 
 /// A line for each running step, as many as there is room for.
-fn live(progress: &Progress, at: Duration, width: usize, rows: usize, look: &Look) -> Vec<String> {
+fn live(
+    progress: &Progress,
+    at: Duration,
+    width: usize,
+    rows: usize,
+    look: &Capabilities,
+) -> Vec<String> {
     let dots = style(look, width).dots();
     // The last column stays free, since terminals differ in what they do there; and one row for the cursor, one for
     // what scrolls by.
@@ -248,7 +254,7 @@ fn live_line(step: &StepProgress, at: Duration, names: usize, dots: &str) -> Str
     }
     let what = match (&step.waiting, &step.failure) {
         (Some(what), _) => format!("  waiting for {what}"),
-        (None, Some(failure)) => format!("  {}: {failure}", failure.word),
+        (None, Some(failure)) => format!("  {}: {failure}", failure.kind),
         (None, None) => String::new(),
     };
     line + &plain(&mask(&what))

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::automounts;
 use super::conditions;
-use super::context::{Audience, Errand};
+use super::context::{EventSink, RunContext};
 use super::panics;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::model::event::{Copied, Happening, State, Stream};
-use crate::model::intent::{Intent, Mark};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::event::{Copied, EventKind, State, Stream};
+use crate::model::intent::{Intent, IntentId};
 use crate::plan::steps::Step;
-use crate::step::{Effect, Pace, Scope, Voice};
+use crate::step::{AttemptContext, AttemptPolicy, Outcome, StepEvents};
 use crate::sys::cancel::{Cancel, Waited};
 
 /// The first pause between two attempts; each one is twice as long as the one before, up to the longest.
@@ -54,7 +54,7 @@ impl Ending {
 
     /// A step whose last attempt failed.
     pub fn failed(attempts: u32, failure: Failure) -> Ending {
-        let state = if failure.word == Word::TimedOut {
+        let state = if failure.kind == ErrorKind::TimedOut {
             State::TimedOut
         } else {
             State::Failed
@@ -75,7 +75,7 @@ impl Ending {
             ..Ending::failed(
                 attempts,
                 Failure {
-                    word: Word::TimedOut,
+                    kind: ErrorKind::TimedOut,
                     ..failure
                 },
             )
@@ -84,11 +84,11 @@ impl Ending {
 }
 
 /// Runs a step from its conditions to its end, at the latest at `deadline`.
-pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
-    let step = &errand.plan.steps[index];
-    let unmet = panics::caught(|| {
-        automounts::reach(step, &errand.facts, deadline, cancel);
-        conditions::unmet(step, &errand.facts, deadline, cancel)
+pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
+    let step = &run.plan.steps[index];
+    let unmet = panics::catch(|| {
+        automounts::reach(step, &run.facts, deadline, cancel);
+        conditions::unmet(step, &run.facts, deadline, cancel)
     });
     match unmet {
         Ok(None) => {}
@@ -96,39 +96,39 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         Err(failure) if cancel.is_cancelled() => return told_to_stop(0, failure),
         Err(failure) => return Ending::failed(0, failure),
     }
-    errand.audience.hear(Happening::StepStarted {
+    run.sink.hear(EventKind::StepStarted {
         step: index,
         left: deadline.left().unwrap_or_default(),
     });
-    let speaker = Speaker::new(errand.audience.as_ref(), index);
-    let needed = errand.plan.needed(index);
+    let speaker = StepReporter::new(run.sink.as_ref(), index);
+    let needed = run.plan.needed(index);
     // With one attempt nothing is sent twice, not even on a connection that turns out to be closed.
     let http = match step.attempts {
-        Some(1) => &errand.http.sending_once(),
-        _ => &errand.http,
+        Some(1) => &run.http.sending_once(),
+        _ => &run.http,
     };
     let mut first: Option<Failure> = None;
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
-        let limit = match step.pace {
-            Pace::Polled | Pace::Patient => deadline,
-            Pace::Once | Pace::Retried => {
+        let limit = match step.policy {
+            AttemptPolicy::Polled | AttemptPolicy::Patient => deadline,
+            AttemptPolicy::Once | AttemptPolicy::Retried => {
                 deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt))
             }
         };
         speaker.begin_attempt();
-        let scope = Scope {
+        let context = AttemptContext {
             deadline: limit,
             attempt_timeout: step.attempt_timeout,
             cancel,
-            facts: &errand.facts,
+            facts: &run.facts,
             http,
-            voice: &speaker,
+            events: &speaker,
             needed: &needed,
         };
-        let failed = match panics::caught(|| step.action.attempt(&scope)) {
-            Ok(effect) => return speaker.success(effect, attempt),
+        let failed = match panics::catch(|| step.action.attempt(&context)) {
+            Ok(outcome) => return speaker.success(outcome, attempt),
             Err(failure) => speaker.with_remarks(failure),
         };
         let failure = match &first {
@@ -140,10 +140,10 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         }
         // One of several addresses may have used up its share of the time, and no more.
         let is_over = limit.left().is_none_or(|left| left <= TOO_SHORT);
-        if failure.word == Word::TimedOut && limit.reason() != Reason::Attempt && is_over {
+        if failure.kind == ErrorKind::TimedOut && limit.reason() != Reason::Attempt && is_over {
             return at_the_deadline(step, deadline, attempt, failure);
         }
-        if !failure.passing || step.attempts.is_some_and(|attempts| attempt >= attempts) {
+        if !failure.retryable || step.attempts.is_some_and(|attempts| attempt >= attempts) {
             return Ending::failed(attempt, failure);
         }
         let Some(left) = deadline.left().filter(|left| *left > TOO_SHORT) else {
@@ -151,7 +151,7 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
         };
         // Half of what is left at most: the last attempts come close to the deadline instead of far before it.
         let again = pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left / 2);
-        errand.audience.hear(Happening::AttemptFailed {
+        run.sink.hear(EventKind::AttemptFailed {
             step: index,
             attempt,
             failure: failure.clone(),
@@ -168,11 +168,11 @@ pub fn perform(errand: &Errand, index: usize, deadline: Deadline, cancel: &Cance
 /// The failure of a later attempt, with what the first one failed of: a server that ends in the middle of a request is
 /// refused ever after, say.
 fn after(first: &Failure, failure: Failure) -> Failure {
-    let both_late = first.word == Word::TimedOut && failure.word == Word::TimedOut;
-    if both_late || first.noun == failure.noun && first.cause == failure.cause {
+    let both_late = first.kind == ErrorKind::TimedOut && failure.kind == ErrorKind::TimedOut;
+    if both_late || first.subject == failure.subject && first.cause == failure.cause {
         return failure;
     }
-    let told = match first.noun == failure.noun {
+    let told = match first.subject == failure.subject {
         true => first.cause.clone(),
         false => first.to_string(),
     };
@@ -191,20 +191,20 @@ fn told_to_stop(attempts: u32, failure: Failure) -> Ending {
 /// The step's time is over. What its last attempt said keeps its word where only the step's own timeout was reached;
 /// a step that runs when the run's time ends is `timed-out` whatever it said.
 fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Failure) -> Ending {
-    if deadline.reason() == Reason::Timeout && failure.word != Word::TimedOut {
+    if deadline.reason() == Reason::Timeout && failure.kind != ErrorKind::TimedOut {
         return Ending::failed(attempts, failure);
     }
     let what = match deadline.reason() {
         Reason::Timeout => format!("timeout of {}", crate::text::duration::print(step.timeout)),
-        other => other.noun().to_owned(),
+        other => other.describe().to_owned(),
     };
     let cause = format!("{} (the {what} was reached)", failure.cause);
     Ending::timed_out(attempts, deadline.reason(), Failure { cause, ..failure })
 }
 
 /// What a step says, told to the audience under the step's index.
-pub(super) struct Speaker<'a> {
-    audience: &'a dyn Audience,
+pub(super) struct StepReporter<'a> {
+    sink: &'a dyn EventSink,
     step: usize,
     /// What it waits for, as told last: who looks again and again may say it again and again.
     waiting: Mutex<Option<String>>,
@@ -213,10 +213,10 @@ pub(super) struct Speaker<'a> {
     intents: Mutex<Vec<Option<Intent>>>,
 }
 
-impl<'a> Speaker<'a> {
-    pub(super) fn new(audience: &'a dyn Audience, step: usize) -> Speaker<'a> {
-        Speaker {
-            audience,
+impl<'a> StepReporter<'a> {
+    pub(super) fn new(sink: &'a dyn EventSink, step: usize) -> StepReporter<'a> {
+        StepReporter {
+            sink,
             step,
             waiting: Mutex::default(),
             remarks: Mutex::default(),
@@ -249,10 +249,10 @@ impl<'a> Speaker<'a> {
         Failure { cause, ..failure }
     }
 
-    fn success(self, effect: Effect, attempts: u32) -> Ending {
-        let state = match effect {
-            Effect::Done => State::Done,
-            Effect::AlreadyDone => State::AlreadyDone,
+    fn success(self, outcome: Outcome, attempts: u32) -> Ending {
+        let state = match outcome {
+            Outcome::Done => State::Done,
+            Outcome::AlreadyDone => State::AlreadyDone,
         };
         let remarks = self.remarks().join("; ");
         Ending {
@@ -265,7 +265,7 @@ impl<'a> Speaker<'a> {
     }
 }
 
-impl Voice for Speaker<'_> {
+impl StepEvents for StepReporter<'_> {
     fn waiting(&self, what: &str) {
         let mut told = self
             .waiting
@@ -275,14 +275,14 @@ impl Voice for Speaker<'_> {
             return;
         }
         *told = Some(what.to_owned());
-        self.audience.hear(Happening::Waiting {
+        self.sink.hear(EventKind::Waiting {
             step: self.step,
             what: what.to_owned(),
         });
     }
 
     fn output(&self, stream: Stream, line: &str) {
-        self.audience.hear(Happening::Output {
+        self.sink.hear(EventKind::Output {
             step: self.step,
             stream,
             line: line.to_owned(),
@@ -290,14 +290,14 @@ impl Voice for Speaker<'_> {
     }
 
     fn copied(&self, copy: Copied) {
-        self.audience.hear(Happening::Copied {
+        self.sink.hear(EventKind::Copied {
             step: self.step,
             copy,
         });
     }
 
     fn note(&self, what: &str) {
-        self.audience.hear(Happening::Noted {
+        self.sink.hear(EventKind::Noted {
             step: self.step,
             text: what.to_owned(),
         });
@@ -314,18 +314,18 @@ impl Voice for Speaker<'_> {
         }
     }
 
-    fn intend(&self, intent: &Intent) -> Mark {
+    fn intend(&self, intent: &Intent) -> IntentId {
         let mut intents = self.intents();
         let known = intents.iter().position(|it| it.as_ref() == Some(intent));
         let at = known.unwrap_or(intents.len());
-        let mark = Mark {
+        let mark = IntentId {
             step: self.step,
             number: u32::try_from(at).unwrap_or(u32::MAX),
         };
         if known.is_none() {
             intents.push(Some(intent.clone()));
             drop(intents);
-            self.audience.hear(Happening::Intended {
+            self.sink.hear(EventKind::Intended {
                 mark,
                 intent: intent.clone(),
             });
@@ -333,20 +333,20 @@ impl Voice for Speaker<'_> {
         mark
     }
 
-    fn withdraw(&self, mark: Mark) {
+    fn withdraw(&self, mark: IntentId) {
         if mark.step == self.step
             && let Some(intent) = self.intents().get_mut(mark.number as usize)
         {
             *intent = None;
         }
-        self.audience.hear(Happening::Settled { mark });
+        self.sink.hear(EventKind::Settled { mark });
     }
 
     fn left_before(&self) -> Vec<Intent> {
-        self.audience.left_before(self.step)
+        self.sink.left_before(self.step)
     }
 
-    fn is_recorded(&self, mark: Mark) -> bool {
-        self.audience.is_recorded(mark)
+    fn is_recorded(&self, mark: IntentId) -> bool {
+        self.sink.is_recorded(mark)
     }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::context::Errand;
+use super::context::RunContext;
 use crate::config::facts::Facts;
 use crate::model::deadline::{Deadline, Reason};
 use crate::plan::steps::Step;
 use crate::sys::cancel::{Cancel, Waited};
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::mounts::{Mount, Mounts};
 use crate::sys::probe;
 use crate::sys::systemd::{self, Manager, escape_path};
@@ -39,10 +39,10 @@ pub(super) fn reach(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Can
         // What is below it is not seen before it is mounted; a second automount below a first one is rare, and told by
         // the step.
         if mounts.top(place).is_some_and(is_systemds)
-            && let Err(trouble) = mount(place, deadline, cancel)
+            && let Err(error) = mount(place, deadline, cancel)
         {
             log::warn!(
-                "step {}: {} could not be mounted: {trouble}",
+                "step {}: {} could not be mounted: {error}",
                 step.name,
                 place.display()
             );
@@ -55,7 +55,7 @@ pub(super) fn reach(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Can
 /// # Errors
 /// Why it is not mounted.
 fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String> {
-    let silent = |trouble: Trouble| format!("systemd: {trouble}");
+    let silent = |error: BusError| format!("systemd: {error}");
     let manager = Manager::connect(deadline).map_err(silent)?;
     let (automount, mount) = (escape_path(place, "automount"), escape_path(place, "mount"));
     let is_stopping = |job: &systemd::Job| job.unit == automount && job.kind == "stop";
@@ -91,7 +91,7 @@ fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String
 
 /// The paths that a step uses, as far as they are known.
 fn paths(step: &Step, facts: &Facts) -> Vec<PathBuf> {
-    let fields = step.ties.paths.iter().chain(&step.if_path);
+    let fields = step.dependencies.paths.iter().chain(&step.if_path);
     fields.filter_map(|field| field.get(facts).ok()).collect()
 }
 
@@ -127,7 +127,7 @@ impl Drop for Awake {
 
 impl Awake {
     /// Begins, where an automount of this machine has an idle timeout.
-    pub(super) fn start(errand: &Arc<Errand>) -> Awake {
+    pub(super) fn start(run: &Arc<RunContext>) -> Awake {
         let has_one = Mounts::read().is_ok_and(|mounts| mounts.iter().any(|it| idle(it).is_some()));
         if !has_one {
             return Awake(None);
@@ -135,10 +135,10 @@ impl Awake {
         let Ok(cancel) = Cancel::new().map(Arc::new) else {
             return Awake(None);
         };
-        let (errand, its) = (errand.clone(), cancel.clone());
+        let (run, its) = (run.clone(), cancel.clone());
         let keep = move || {
-            let steps = errand.plan.steps.iter();
-            let paths: Vec<PathBuf> = steps.flat_map(|step| paths(step, &errand.facts)).collect();
+            let steps = run.plan.steps.iter();
+            let paths: Vec<PathBuf> = steps.flat_map(|step| paths(step, &run.facts)).collect();
             keep(places(&paths), &its);
         };
         let started = thread::Builder::new().name("automounts".into()).spawn(keep);
@@ -162,7 +162,7 @@ fn keep(mut places: Vec<&Path>, cancel: &Cancel) {
             }
             let patience = Deadline::after(PATIENCE, Reason::Attempt);
             let touched = probe::exists(place, patience, cancel);
-            !matches!(touched, Err(probe::Trouble::TimedOut(_)))
+            !matches!(touched, Err(probe::ProbeError::TimedOut(_)))
         });
         let Some(shortest) = places.iter().filter_map(|place| idle(place)).min() else {
             return;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::facts::Facts;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::plan::steps::Step;
 use crate::sys::cancel::Cancel;
 use crate::sys::probe;
@@ -26,10 +26,10 @@ pub fn unmet(
     let deadline = deadline.earlier(Deadline::after(PATIENCE, Reason::Attempt));
     if let Some(path) = &step.if_path {
         let path = path.get(facts)?;
-        let noun = format!("if-path {}", path.display());
-        let exists = probe::exists(&path, deadline, cancel).map_err(|trouble| match trouble {
-            probe::Trouble::Io(error) => Failure::new(Word::Io, noun, error.to_string()),
-            other => Failure::new(Word::TimedOut, noun, other.to_string()),
+        let subject = format!("if-path {}", path.display());
+        let exists = probe::exists(&path, deadline, cancel).map_err(|error| match error {
+            probe::ProbeError::Io(error) => Failure::new(ErrorKind::Io, subject, error.to_string()),
+            other => Failure::new(ErrorKind::TimedOut, subject, other.to_string()),
         })?;
         if !exists {
             return Ok(Some(format!("{} does not exist", path.display())));

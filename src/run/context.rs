@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::facts::Facts;
-use crate::model::event::Happening;
-use crate::model::intent::{Intent, Mark};
+use crate::model::event::EventKind;
+use crate::model::intent::{Intent, IntentId};
 use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::sys::http::Http;
 
 /// Hears what happens, and knows what is on record. It must not fail, and hearing must not take time.
-pub trait Audience: Send + Sync {
+pub trait EventSink: Send + Sync {
     /// Something happened, now.
-    fn hear(&self, happening: Happening);
+    fn hear(&self, kind: EventKind);
 
     /// What earlier runs have left with steps of the same kind as this one, and is still to be undone; oldest first.
     fn left_before(&self, step: usize) -> Vec<Intent> {
@@ -22,14 +22,14 @@ pub trait Audience: Send + Sync {
     }
 
     /// Whether an intent stands in the record.
-    fn is_recorded(&self, mark: Mark) -> bool {
+    fn is_recorded(&self, mark: IntentId) -> bool {
         let _ = mark;
         true
     }
 }
 
 /// Everything that a run needs.
-pub struct Errand {
+pub struct RunContext {
     /// The steps and their limits.
     pub plan: Plan,
     /// Why the run takes place.
@@ -41,5 +41,5 @@ pub struct Errand {
     /// The door to HTTP.
     pub http: Http,
     /// Who hears of it.
-    pub audience: Arc<dyn Audience>,
+    pub sink: Arc<dyn EventSink>,
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets::mask;
 
 /// What every panic is.
@@ -37,13 +37,13 @@ pub fn catch_panics() {
 ///
 /// # Errors
 /// The work's own, and `panic`.
-pub fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub fn catch<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     PLACE.set(Some(String::new()));
     let worked = panic::catch_unwind(AssertUnwindSafe(work));
     let place = PLACE.take().unwrap_or_default();
     worked.unwrap_or_else(|payload| {
         let cause = format!("{DEFECT}: {}{place}", message(payload.as_ref()));
-        Err(Failure::new(Word::Panic, "", cause))
+        Err(Failure::new(ErrorKind::Panic, "", cause))
     })
 }
 

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crate::clients::http::owner;
 use crate::config::facts::{Asked, Facts};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
-use crate::model::intent::{Intent, Mark};
+use crate::model::intent::{Intent, IntentId};
 use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::run::{conditions, panics};
-use crate::step::{Scope, Voice};
+use crate::step::{AttemptContext, StepEvents};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::Http;
 use crate::sys::threads::{self, Next};
@@ -124,7 +124,7 @@ pub fn rehearse(
                     running.push((probe, late));
                 }
                 Err(error) => {
-                    let failure = Failure::new(Word::Io, "a thread for it", error.to_string());
+                    let failure = Failure::new(ErrorKind::Io, "a thread for it", error.to_string());
                     let verdicts = &mut answers[probe.index];
                     add(verdicts, probe.triggers, Answer::Failed(failure));
                 }
@@ -163,7 +163,7 @@ pub fn rehearse(
                 for (probe, _) in running.extract_if(.., |(_, late)| *late <= now) {
                     let cause = "did not end at its deadline and was left behind";
                     let kind = plan.steps[probe.index].kind;
-                    let failure = Failure::new(Word::TimedOut, kind, cause);
+                    let failure = Failure::new(ErrorKind::TimedOut, kind, cause);
                     let verdicts = &mut answers[probe.index];
                     add(verdicts, probe.triggers, Answer::Failed(failure));
                 }
@@ -200,7 +200,7 @@ fn apart(triggers: &[Trigger], asked: Asked) -> (Vec<Trigger>, Vec<Vec<Trigger>>
                 },
             )
         }
-        Asked::Word => (vec![*first], others.iter().map(|it| vec![*it]).collect()),
+        Asked::ErrorKind => (vec![*first], others.iter().map(|it| vec![*it]).collect()),
     }
 }
 
@@ -232,26 +232,26 @@ impl Stage {
     fn ask(&self, index: usize, facts: &Facts) -> Answer {
         let step = &self.plan.steps[index];
         let deadline = || Deadline::after(self.limit(index), Reason::Attempt);
-        let unmet = panics::caught(|| conditions::unmet(step, facts, deadline(), &self.cancel));
+        let unmet = panics::catch(|| conditions::unmet(step, facts, deadline(), &self.cancel));
         match unmet {
             Ok(None) => {}
             Ok(Some(reason)) => return Answer::Skipped(reason),
             Err(failure) => return Answer::Failed(failure),
         }
         let remarks = Remarks::default();
-        let scope = Scope {
+        let context = AttemptContext {
             deadline: deadline(),
             attempt_timeout: self.limit(index),
             cancel: &self.cancel,
             facts,
             http: &self.http,
-            voice: &remarks,
+            events: &remarks,
             needed: &self.plan.needed(index),
         };
-        for warning in owner::warnings(&step.ties, facts) {
+        for warning in owner::warnings(&step.dependencies, facts) {
             remarks.warn(&warning);
         }
-        match panics::caught(|| step.action.rehearse(&scope)) {
+        match panics::catch(|| step.action.rehearse(&context)) {
             Ok(sentence) => remarks.behind(sentence),
             Err(failure) => Answer::Failed(failure),
         }
@@ -282,17 +282,17 @@ fn push(list: &Mutex<Vec<String>>, text: &str) {
     list.push(text.to_owned());
 }
 
-impl Voice for Remarks {
+impl StepEvents for Remarks {
     fn waiting(&self, _: &str) {}
 
     fn output(&self, _: Stream, _: &str) {}
 
     /// Nothing is left behind by a rehearsal, so nothing is to be undone.
-    fn intend(&self, _: &Intent) -> Mark {
-        Mark { step: 0, number: 0 }
+    fn intend(&self, _: &Intent) -> IntentId {
+        IntentId { step: 0, number: 0 }
     }
 
-    fn withdraw(&self, _: Mark) {}
+    fn withdraw(&self, _: IntentId) {}
 
     fn remark(&self, remark: &str) {
         push(&self.remarks, remark);
@@ -316,7 +316,7 @@ mod tests {
         let (same, others) = apart(&all, Asked::Return);
         assert_eq!(same, [Stop, Halt, Poweroff]);
         assert_eq!(others, [vec![SoftReboot, Kexec, Reboot]]);
-        let (same, others) = apart(&[Reboot, Halt], Asked::Word);
+        let (same, others) = apart(&[Reboot, Halt], Asked::ErrorKind);
         assert_eq!((same, others), (vec![Reboot], vec![vec![Halt]]));
         assert_eq!(apart(&[Reboot], Asked::Return), (vec![Reboot], vec![]));
     }

@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use super::automounts::Awake;
-use super::context::Errand;
-use super::scheduler::{Message, Walk};
+use super::context::RunContext;
+use super::scheduler::{Message, Scheduler};
 
-pub use super::scheduler::{Control, Outcome};
+pub use super::scheduler::{Control, RunOutcome};
 
 /// A run that has not begun, and can already be told to stop.
 pub struct Runner {
@@ -36,19 +36,19 @@ impl Runner {
     ///
     /// # Errors
     /// When the process has no file descriptor left for the switches that stop its steps.
-    pub fn run(self, errand: &Arc<Errand>) -> std::io::Result<Outcome> {
-        let mut walk = Walk::new(errand.clone(), self.control)?;
-        let _awake = Awake::start(errand);
+    pub fn run(self, run: &Arc<RunContext>) -> std::io::Result<RunOutcome> {
+        let mut scheduler = Scheduler::new(run.clone(), self.control)?;
+        let _awake = Awake::start(run);
         loop {
             // Before anything begins: who was told to stop begins no step that a stop cancels.
             while let Ok(message) = self.inbox.try_recv() {
-                walk.hear(message);
+                scheduler.hear(message);
             }
-            walk.begin_what_can();
-            if walk.left == 0 {
+            scheduler.begin_what_can();
+            if scheduler.left == 0 {
                 break;
             }
-            let message = match walk.next_limit() {
+            let message = match scheduler.next_limit() {
                 Some(limit) => self
                     .inbox
                     .recv_timeout(limit.saturating_duration_since(Instant::now())),
@@ -58,10 +58,10 @@ impl Runner {
                     .map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
-                Ok(message) => walk.hear(message),
-                Err(_) => walk.leave_late_ones_behind(),
+                Ok(message) => scheduler.hear(message),
+                Err(_) => scheduler.leave_late_ones_behind(),
             }
         }
-        Ok(walk.outcome())
+        Ok(scheduler.outcome())
     }
 }

@@ -6,11 +6,11 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use super::attempts::{self, Ending};
-use super::context::Errand;
+use super::context::RunContext;
 use super::renewal;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::model::event::{Happening, Result, State};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::event::{EventKind, Result, State};
 use crate::plan::steps::{OnFailure, Step};
 use crate::sys::cancel::Cancel;
 use crate::sys::threads::{self, Next};
@@ -53,7 +53,7 @@ impl Control {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// The result.
     pub result: Result,
     /// Why it was cut short, if it was.
@@ -62,7 +62,7 @@ pub struct Outcome {
 
 /// A step's time on its thread.
 #[derive(Clone, Copy)]
-struct Stint {
+struct RunningStep {
     since: Instant,
     deadline: Deadline,
     /// When it is left behind.
@@ -74,13 +74,13 @@ enum Place {
     /// Waits for this many others.
     Waiting(usize),
     /// On its thread.
-    Running(Stint),
+    Running(RunningStep),
     Ended,
 }
 
 /// A run that has begun.
-pub struct Walk {
-    errand: Arc<Errand>,
+pub struct Scheduler {
+    run: Arc<RunContext>,
     control: Control,
     places: Vec<Place>,
     followers: Vec<Vec<usize>>,
@@ -103,9 +103,9 @@ pub struct Walk {
     failed: Vec<String>,
 }
 
-impl Walk {
-    pub(super) fn new(errand: Arc<Errand>, control: Control) -> std::io::Result<Walk> {
-        let steps = &errand.plan.steps;
+impl Scheduler {
+    pub(super) fn new(run: Arc<RunContext>, control: Control) -> std::io::Result<Scheduler> {
+        let steps = &run.plan.steps;
         let mut followers = vec![Vec::new(); steps.len()];
         for (index, step) in steps.iter().enumerate() {
             for before in &step.after {
@@ -119,13 +119,10 @@ impl Walk {
         let ready = (0..steps.len())
             .filter(|index| steps[*index].after.is_empty())
             .collect();
-        let (budget, reserve) = (
-            errand.plan.budget(errand.trigger),
-            errand.plan.reserve(errand.trigger),
-        );
-        Ok(Walk {
+        let (budget, reserve) = (run.plan.budget(run.trigger), run.plan.reserve(run.trigger));
+        Ok(Scheduler {
             left: steps.len(),
-            end: Deadline::at(errand.begun + budget, Reason::Budget),
+            end: Deadline::at(run.begun + budget, Reason::Budget),
             reserve,
             control,
             places,
@@ -139,7 +136,7 @@ impl Walk {
             stopped: None,
             cut: None,
             failed: Vec::new(),
-            errand,
+            run,
         })
     }
 
@@ -158,9 +155,9 @@ impl Walk {
     }
 
     fn begin(&mut self, index: usize) {
-        let errand = self.errand.clone();
-        let step = &errand.plan.steps[index];
-        if let Some(reason) = step.skipped(errand.trigger, errand.facts.comes_back()) {
+        let run = self.run.clone();
+        let step = &run.plan.steps[index];
+        if let Some(reason) = step.skipped(run.trigger, run.facts.comes_back()) {
             let ending = Ending::without_begin(State::Skipped, reason);
             return self.end(index, ending, Instant::now());
         }
@@ -170,7 +167,7 @@ impl Walk {
         }
         let limit = self.limit(step);
         if limit.left().is_none() {
-            let reason = format!("nothing was left of the {}", limit.reason().noun());
+            let reason = format!("nothing was left of the {}", limit.reason().describe());
             self.cut_by_budget();
             return self.end(
                 index,
@@ -183,7 +180,7 @@ impl Walk {
             self.cancel_upkeep.cancel(Duration::ZERO);
         }
         let cancel = self.switch(step).clone();
-        let (control, its) = (self.control.clone(), errand.clone());
+        let (control, its) = (self.control.clone(), run.clone());
         let job = move || -> Next {
             let ending = attempts::perform(&its, index, deadline, &cancel);
             let ended = Message::Ended(index, ending, Instant::now());
@@ -191,14 +188,14 @@ impl Walk {
             Box::new(move || drop(control.0.send(ended)))
         };
         let late = deadline.instant() + SLACK;
-        self.places[index] = Place::Running(Stint {
+        self.places[index] = Place::Running(RunningStep {
             since: Instant::now(),
             deadline,
             late,
         });
         self.running.push(index);
         if let Err(error) = threads::start(job) {
-            let failure = Failure::new(Word::Io, "a thread for the step", error.to_string());
+            let failure = Failure::new(ErrorKind::Io, "a thread for the step", error.to_string());
             self.end(index, Ending::failed(0, failure), Instant::now());
         }
     }
@@ -229,19 +226,19 @@ impl Walk {
 
     /// Has what the step holds renewed.
     fn keep_up(&self, index: usize) {
-        let aftermath = self.errand.plan.steps[index].aftermath.as_ref();
-        let Some((every, action)) = aftermath.and_then(|it| it.upkeep.clone()) else {
+        let held = self.run.plan.steps[index].held.as_ref();
+        let Some((every, action)) = held.and_then(|it| it.upkeep.clone()) else {
             return;
         };
-        let (errand, cancel) = (self.errand.clone(), self.cancel_upkeep.clone());
+        let (run, cancel) = (self.run.clone(), self.cancel_upkeep.clone());
         let job = move || -> Next {
-            renewal::keep(&errand, index, every, action.as_ref(), &cancel);
+            renewal::keep(&run, index, every, action.as_ref(), &cancel);
             Box::new(|| {})
         };
         if let Err(error) = threads::start(job) {
-            let name = &self.errand.plan.steps[index].name;
+            let name = &self.run.plan.steps[index].name;
             let message = format!("{name}: what it holds is not renewed: no thread: {error}");
-            self.errand.audience.hear(Happening::Warning { message });
+            self.run.sink.hear(EventKind::Warning { message });
         }
     }
 
@@ -255,8 +252,8 @@ impl Walk {
         self.places[index] = Place::Ended;
         self.running.retain(|running| *running != index);
         self.left -= 1;
-        let errand = self.errand.clone();
-        let step = &errand.plan.steps[index];
+        let run = self.run.clone();
+        let step = &run.plan.steps[index];
         if matches!(ending.reached, Some(Reason::Budget | Reason::Reserve)) {
             self.cut_by_budget();
         }
@@ -265,11 +262,9 @@ impl Walk {
             self.failed.push(step.name.clone());
         }
         if !ending.state.is_good() {
-            errand
-                .facts
-                .set_progress(self.result(), self.failed.clone());
+            run.facts.set_progress(self.result(), self.failed.clone());
         }
-        errand.audience.hear(Happening::StepFinished {
+        run.sink.hear(EventKind::StepFinished {
             step: index,
             state: ending.state,
             attempts: ending.attempts,
@@ -295,13 +290,13 @@ impl Walk {
     }
 
     fn cut_by_budget(&mut self) {
-        let budget = duration::print(self.errand.plan.budget(self.errand.trigger));
+        let budget = duration::print(self.run.plan.budget(self.run.trigger));
         self.cut
             .get_or_insert_with(|| format!("the budget of {budget} is spent"));
     }
 
     /// What is running, with its index.
-    fn stints(&self) -> impl Iterator<Item = (usize, Stint)> {
+    fn stints(&self) -> impl Iterator<Item = (usize, RunningStep)> {
         self.running
             .iter()
             .filter_map(|index| match self.places[*index] {
@@ -322,7 +317,7 @@ impl Walk {
             .filter(|(_, stint)| stint.late <= now)
             .collect();
         for (index, stint) in late {
-            let step = &self.errand.plan.steps[index];
+            let step = &self.run.plan.steps[index];
             let ending = if self.switch(step).is_cancelled() {
                 let reason = "the run was told to stop, and it did not end in time";
                 Ending {
@@ -334,7 +329,7 @@ impl Walk {
                 Ending::timed_out(
                     1,
                     stint.deadline.reason(),
-                    Failure::new(Word::TimedOut, step.kind, cause),
+                    Failure::new(ErrorKind::TimedOut, step.kind, cause),
                 )
             };
             self.end(index, ending, now);
@@ -360,10 +355,10 @@ impl Walk {
         };
         self.reserve = Duration::ZERO;
         self.cancel.cancel(patience);
-        let errand = self.errand.clone();
+        let run = self.run.clone();
         let (now, end) = (Instant::now(), self.end);
         for index in &self.running {
-            let step = &errand.plan.steps[*index];
+            let step = &run.plan.steps[*index];
             if let Place::Running(stint) = &mut self.places[*index] {
                 if step.is_closing {
                     continue;
@@ -377,9 +372,7 @@ impl Walk {
                 stint.late = stint.late.min(limit + SLACK);
             }
         }
-        errand
-            .facts
-            .set_progress(self.result(), self.failed.clone());
+        run.facts.set_progress(self.result(), self.failed.clone());
     }
 
     /// The second stop: nothing runs or begins any more but the closings, and these for a moment.
@@ -387,8 +380,8 @@ impl Walk {
         self.stop();
         self.cancel_always.cancel(Duration::ZERO);
         self.end = self.end.earlier(Deadline::after(LAST_WORD, Reason::Stop));
-        let errand = self.errand.clone();
-        for (index, step) in errand.plan.steps.iter().enumerate() {
+        let run = self.run.clone();
+        for (index, step) in run.plan.steps.iter().enumerate() {
             let attempts = match &mut self.places[index] {
                 Place::Running(stint) if step.is_closing => {
                     stint.late = stint.late.min(Instant::now() + LAST_WORD + SLACK);
@@ -401,8 +394,7 @@ impl Walk {
             let ending = Ending::without_begin(State::Cancelled, "the run was told to end at once");
             self.end(index, Ending { attempts, ..ending }, Instant::now());
         }
-        self.ready
-            .retain(|index| errand.plan.steps[*index].is_closing);
+        self.ready.retain(|index| run.plan.steps[*index].is_closing);
     }
 
     fn result(&self) -> Result {
@@ -413,8 +405,8 @@ impl Walk {
         }
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
-        Outcome {
+    pub(super) fn outcome(&self) -> RunOutcome {
+        RunOutcome {
             result: self.result(),
             reason: self.cut.clone(),
         }

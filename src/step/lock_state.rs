@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::config::section::Section;
 use crate::config::template::Fact;
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum, Intent};
-use crate::step::{Effect, Scope, Undo};
+use crate::step::{AttemptContext, Outcome, Undo};
 use crate::text::duration::print;
 
 /// What is held or asked for. The thread that takes a lock may be left behind in the middle of a request; whoever gives
 /// the lock up closes this first, and nothing new is asked for from then on.
-pub struct Custody<T> {
+pub struct LockState<T> {
     inner: Mutex<Inner<T>>,
     idle: Condvar,
 }
@@ -24,9 +24,9 @@ struct Inner<T> {
     is_closed: bool,
 }
 
-impl<T: Clone + Default> Default for Custody<T> {
+impl<T: Clone + Default> Default for LockState<T> {
     fn default() -> Self {
-        Custody {
+        LockState {
             inner: Mutex::new(Inner {
                 value: T::default(),
                 is_busy: false,
@@ -37,7 +37,7 @@ impl<T: Clone + Default> Default for Custody<T> {
     }
 }
 
-impl<T: Clone + Default> Custody<T> {
+impl<T: Clone + Default> LockState<T> {
     fn inner(&self) -> MutexGuard<'_, Inner<T>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,17 +64,17 @@ impl<T: Clone + Default> Custody<T> {
         let mut inner = self.inner();
         if inner.is_closed {
             let cause = "not asked for any more, since it is being given up";
-            return Err(Failure::new(Word::TimedOut, "the lock", cause).passing(false));
+            return Err(Failure::new(ErrorKind::TimedOut, "the lock", cause).retryable(false));
         }
         change(&mut inner.value);
         Ok(inner)
     }
 
-    /// As [`Custody::ask`], for a request that must have ended before the lock can be given up; it has when what is
+    /// As [`LockState::ask`], for a request that must have ended before the lock can be given up; it has when what is
     /// returned is dropped.
     ///
     /// # Errors
-    /// As [`Custody::ask`].
+    /// As [`LockState::ask`].
     pub fn turn(&self, change: impl FnOnce(&mut T)) -> Result<Turn<'_, T>, Failure> {
         self.open(change)?.is_busy = true;
         Ok(Turn(self))
@@ -98,7 +98,7 @@ impl<T: Clone + Default> Custody<T> {
 }
 
 /// A request that is under way.
-pub struct Turn<'a, T: Clone + Default>(&'a Custody<T>);
+pub struct Turn<'a, T: Clone + Default>(&'a LockState<T>);
 
 impl<T: Clone + Default> Drop for Turn<'_, T> {
     fn drop(&mut self) {
@@ -123,8 +123,8 @@ pub struct Times {
 const RENEWALS: u32 = 4;
 
 impl Times {
-    /// Reads them; whatever is shorter than `least` is a problem, told as `noun` has it.
-    pub fn read(section: &Section<'_>, least: Duration, noun: &str) -> Option<Times> {
+    /// Reads them; whatever is shorter than `least` is a problem, told as `subject` has it.
+    pub fn read(section: &Section<'_>, least: Duration, subject: &str) -> Option<Times> {
         let read = |key: &'static str, default: Duration| {
             if !section.has(key) {
                 section.know(key);
@@ -132,7 +132,7 @@ impl Times {
             }
             let time = section.duration(key)?;
             if time < least || time.subsec_nanos() > 0 {
-                section.problem(key, noun);
+                section.problem(key, subject);
                 return None;
             }
             Some(time)
@@ -155,12 +155,12 @@ impl Times {
 ///
 /// # Errors
 /// When the machine's name cannot be had.
-pub fn holder(scope: &Scope<'_>) -> Result<String, Failure> {
-    let facts = scope.facts;
+pub fn holder(context: &AttemptContext<'_>) -> Result<String, Failure> {
+    let facts = context.facts;
     match facts.value(&Fact::Hostname) {
         Ok(name) => Ok(format!("{name} (run {})", facts.run())),
         Err(cause) => Err(Failure::new(
-            Word::Config,
+            ErrorKind::Config,
             "the name of this machine",
             cause,
         )),
@@ -168,27 +168,32 @@ pub fn holder(scope: &Scope<'_>) -> Result<String, Failure> {
 }
 
 /// Until when a lock is waited for: a little of the time is kept for leaving the queue.
-pub fn last_call(scope: &Scope<'_>) -> Deadline {
-    let left = scope.deadline.left().unwrap_or_default();
+pub fn last_call(context: &AttemptContext<'_>) -> Deadline {
+    let left = context.deadline.left().unwrap_or_default();
     let kept = (left / 10).min(Duration::from_secs(1));
-    Deadline::after(left.saturating_sub(kept), scope.deadline.reason())
+    Deadline::after(left.saturating_sub(kept), context.deadline.reason())
 }
 
 /// Says of a lock that is still held at the end of the run how it ends; `limit`: when it expires by itself.
-pub fn tell_kept(scope: &Scope<'_>, limit: Option<Duration>) {
+pub fn tell_kept(context: &AttemptContext<'_>, limit: Option<Duration>) {
     let limit = limit.map_or(String::new(), |it| format!(", for {} at most", print(it)));
     let remark =
         format!("kept while this machine comes back{limit}: `farewell start` gives it back");
-    scope.voice.remark(&remark);
+    context.events.remark(&remark);
 }
 
 /// What earlier runs of this machine have left of the lock whose name stands at `key` in their intents; oldest first.
-pub fn left_before(scope: &Scope<'_>, member: &str, key: &str, lock: &str) -> Vec<Intent> {
+pub fn left_before(
+    context: &AttemptContext<'_>,
+    member: &str,
+    key: &str,
+    lock: &str,
+) -> Vec<Intent> {
     let is_same = |it: &Intent| {
         let name = it.what.get(key).and_then(Datum::text);
         it.member == member && name.as_deref() == Some(lock)
     };
-    let mut left = scope.left_before();
+    let mut left = context.left_before();
     left.retain(is_same);
     left
 }
@@ -197,16 +202,20 @@ pub fn left_before(scope: &Scope<'_>, member: &str, key: &str, lock: &str) -> Ve
 ///
 /// # Errors
 /// The first failure; the others are given up all the same.
-pub fn give_up(scope: &Scope<'_>, left: Vec<Intent>, undo: Undo) -> Result<Effect, Failure> {
-    let mut effect = Ok(Effect::AlreadyDone);
+pub fn give_up(
+    context: &AttemptContext<'_>,
+    left: Vec<Intent>,
+    undo: Undo,
+) -> Result<Outcome, Failure> {
+    let mut effect = Ok(Outcome::AlreadyDone);
     for intent in left {
-        let noun = intent.noun.clone();
+        let subject = intent.subject.clone();
         let given_up = undo(&Chain::new(intent))
-            .map_err(|cause| Failure::new(Word::Config, noun, cause))
-            .and_then(|it| it.attempt(scope));
+            .map_err(|cause| Failure::new(ErrorKind::Config, subject, cause))
+            .and_then(|it| it.attempt(context));
         effect = match (effect, given_up) {
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
-            (Ok(Effect::AlreadyDone), Ok(effect)) => Ok(effect),
+            (Ok(Outcome::AlreadyDone), Ok(effect)) => Ok(effect),
             (done, Ok(_)) => done,
         };
     }
@@ -214,14 +223,14 @@ pub fn give_up(scope: &Scope<'_>, left: Vec<Intent>, undo: Undo) -> Result<Effec
 }
 
 /// The failure of a lock that was waited for to the end.
-pub fn not_had(scope: &Scope<'_>, noun: &str, held: &str) -> Failure {
-    let cause = if scope.cancel.is_cancelled() {
+pub fn not_had(context: &AttemptContext<'_>, subject: &str, held: &str) -> Failure {
+    let cause = if context.cancel.is_cancelled() {
         format!("given up, since the run was told to stop; {held}")
     } else {
-        let noun = scope.deadline.reason().noun();
-        format!("not had before the end of the {noun}; {held}")
+        let subject = context.deadline.reason().describe();
+        format!("not had before the end of the {subject}; {held}")
     };
-    Failure::new(Word::TimedOut, noun, cause).passing(false)
+    Failure::new(ErrorKind::TimedOut, subject, cause).retryable(false)
 }
 
 #[cfg(test)]
@@ -230,22 +239,22 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_for_once_it_is_closed() {
-        let custody = Custody::<u32>::default();
-        assert!(custody.ask(|it| *it = 1).is_ok());
-        assert!(custody.close(Duration::ZERO));
-        let failure = custody.ask(|it| *it = 2).expect_err("closed");
-        assert!(!failure.passing && custody.turn(|it| *it = 2).is_err());
-        custody.change(|it| *it += 2);
-        assert_eq!(custody.value(), 3);
+        let state = LockState::<u32>::default();
+        assert!(state.ask(|it| *it = 1).is_ok());
+        assert!(state.close(Duration::ZERO));
+        let failure = state.ask(|it| *it = 2).expect_err("closed");
+        assert!(!failure.retryable && state.turn(|it| *it = 2).is_err());
+        state.change(|it| *it += 2);
+        assert_eq!(state.value(), 3);
     }
 
     #[test]
     fn a_request_under_way_is_waited_for_but_not_for_ever() {
-        let custody = Custody::<u32>::default();
-        let turn = custody.turn(|it| *it = 1).expect("open");
-        assert!(!custody.close(Duration::from_millis(20)));
+        let state = LockState::<u32>::default();
+        let turn = state.turn(|it| *it = 1).expect("open");
+        assert!(!state.close(Duration::from_millis(20)));
         std::thread::scope(|threads| {
-            let closing = threads.spawn(|| custody.close(Duration::from_secs(60)));
+            let closing = threads.spawn(|| state.close(Duration::from_secs(60)));
             drop(turn);
             assert!(closing.join().expect("no panic"));
         });

@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Section};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{Copied, Stream};
-use crate::model::intent::{Chain, Intent, Mark};
+use crate::model::intent::{Chain, Intent, IntentId};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::{Endpoint, Http};
 
@@ -21,7 +21,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a successful attempt saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum Outcome {
     /// The effect that was asked for.
     Done,
     /// That there was nothing left to do.
@@ -29,7 +29,7 @@ pub enum Effect {
 }
 
 /// What steps tell while they run.
-pub trait Voice: Sync {
+pub trait StepEvents: Sync {
     /// What the step waits for, as a noun: "3 connections on port 8080". Told again whenever it changes.
     fn waiting(&self, what: &str);
     /// A line that a child wrote.
@@ -45,23 +45,23 @@ pub trait Voice: Sync {
     fn note(&self, _what: &str) {}
     /// A file that the step has copied, for the record.
     fn copied(&self, _copy: Copied) {}
-    /// What [`Scope::intend`] was told.
-    fn intend(&self, intent: &Intent) -> Mark;
-    /// What [`Scope::withdraw`] was told.
-    fn withdraw(&self, mark: Mark);
-    /// What [`Scope::left_before`] returns.
+    /// What [`AttemptContext::intend`] was told.
+    fn intend(&self, intent: &Intent) -> IntentId;
+    /// What [`AttemptContext::withdraw`] was told.
+    fn withdraw(&self, mark: IntentId);
+    /// What [`AttemptContext::left_before`] returns.
     fn left_before(&self) -> Vec<Intent> {
         Vec::new()
     }
-    /// What [`Scope::is_recorded`] returns.
-    fn is_recorded(&self, mark: Mark) -> bool {
+    /// What [`AttemptContext::is_recorded`] returns.
+    fn is_recorded(&self, mark: IntentId) -> bool {
         let _ = mark;
         true
     }
 }
 
 /// Everything that one attempt may use.
-pub struct Scope<'a> {
+pub struct AttemptContext<'a> {
     /// When the attempt must have ended, whatever its peer does. The runner does not wait for it any longer.
     pub deadline: Deadline,
     /// The limit of one request, for kinds that make many in one attempt.
@@ -73,13 +73,13 @@ pub struct Scope<'a> {
     /// The door to HTTP, with its connections.
     pub http: &'a Http,
     /// Where progress goes.
-    pub voice: &'a dyn Voice,
+    pub events: &'a dyn StepEvents,
     /// Units that this step, or one that may still run after it or beside it, has among its `needs`: nothing but their own
     /// name stops them.
     pub needed: &'a [String],
 }
 
-impl Scope<'_> {
+impl AttemptContext<'_> {
     /// The deadline of one request that begins now.
     pub fn request(&self) -> Deadline {
         self.deadline
@@ -89,7 +89,7 @@ impl Scope<'_> {
     /// The failure of a request in the middle of a wait for `what`. At the deadline that is what counts, and not that the
     /// last request had no time for an answer any more.
     pub fn waited(&self, what: &str, failure: Failure) -> Failure {
-        let is_over = failure.word == Word::TimedOut && self.deadline.left().is_none();
+        let is_over = failure.kind == ErrorKind::TimedOut && self.deadline.left().is_none();
         if !is_over || failure.cause.contains(what) {
             return failure;
         }
@@ -100,7 +100,7 @@ impl Scope<'_> {
     /// Warns, in a rehearsal, that `what` is not there although it is to leave: a host name that has changed is seen on
     /// no other day. `keys` are those that say what is meant.
     pub fn warn_of_absence(&self, what: &str, keys: &str) {
-        self.voice.warn(&format!(
+        self.events.warn(&format!(
             "{what} is not there, so that a run would leave nothing: if its application is running, check {keys}"
         ));
     }
@@ -113,62 +113,62 @@ impl Scope<'_> {
     /// # Errors
     /// When the attempt's time is over, or the run was told to stop: nothing sticky is begun any more then, for nobody
     /// hears of a step that was left behind.
-    pub fn intend(&self, intent: &Intent) -> Result<Mark, Failure> {
+    pub fn intend(&self, intent: &Intent) -> Result<IntentId, Failure> {
         if self.cancel.is_cancelled() || self.deadline.left().is_none() {
             let cause = "not begun, since no time is left for it";
-            return Err(Failure::new(Word::TimedOut, &intent.noun, cause));
+            return Err(Failure::new(ErrorKind::TimedOut, &intent.subject, cause));
         }
-        Ok(self.voice.intend(intent))
+        Ok(self.events.intend(intent))
     }
 
     /// Takes an intent back: the peer has refused, so that nothing sticks, or the run itself has undone it, as a lock
     /// is released. Not for a request whose reply is missing: nobody knows what it did.
-    pub fn withdraw(&self, mark: Mark) {
-        self.voice.withdraw(mark);
+    pub fn withdraw(&self, mark: IntentId) {
+        self.events.withdraw(mark);
     }
 
     /// What earlier runs of this machine have left with steps of this kind, and is still to be undone; oldest first. A
     /// state directory that does not answer within a second has nothing to tell.
     pub fn left_before(&self) -> Vec<Intent> {
-        self.voice.left_before()
+        self.events.left_before()
     }
 
     /// Whether what was declared stands in the record. Where it does not, the disk being full say, `farewell start` will
     /// not undo it.
-    pub fn is_recorded(&self, mark: Mark) -> bool {
-        self.voice.is_recorded(mark)
+    pub fn is_recorded(&self, mark: IntentId) -> bool {
+        self.events.is_recorded(mark)
     }
 }
 
 /// A configured step, ready to be attempted any number of times.
 pub trait Action: Send + Sync {
-    /// Makes one attempt, and returns when its effect was seen or it failed, at the latest at `scope.deadline`.
+    /// Makes one attempt, and returns when its effect was seen or it failed, at the latest at `context.deadline`.
     ///
     /// # Errors
     /// The failure says whether another attempt may succeed.
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure>;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
     /// Asks everything that an attempt would need, and changes nothing. Returns one sentence, what was asked and what the
-    /// answer was, at the latest at `scope.deadline`.
+    /// answer was, at the latest at `context.deadline`.
     ///
     /// # Errors
     /// What an attempt would fail of, as things are now.
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure>;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure>;
 
-    /// Keeps what an undo is to give back for the time that it must wait, at the latest at `scope.deadline`. Nothing, unless
+    /// Keeps what an undo is to give back for the time that it must wait, at the latest at `context.deadline`. Nothing, unless
     /// that expires by itself.
     ///
     /// # Errors
     /// What may pass by itself, or that it is lost.
-    fn renew(&self, _scope: &Scope<'_>) -> Result<Effect, Failure> {
-        Ok(Effect::AlreadyDone)
+    fn renew(&self, _scope: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        Ok(Outcome::AlreadyDone)
     }
 }
 
 /// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops
 /// everything else at the same moment that farewell starts.
 #[derive(Default)]
-pub struct Ties {
+pub struct Dependencies {
     /// Units that it stops: names, or patterns of them.
     pub units: Vec<Field<String>>,
     /// Whether processes that a unit's own settings let run on after its stop are left, where the configuration says so.
@@ -183,7 +183,7 @@ pub struct Ties {
 
 /// How a kind uses its time, which decides the defaults of `attempts` and `attempt-timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum AttemptPolicy {
     /// One attempt that may take the whole timeout, unless the configuration asks for more (a command).
     Once,
     /// Attempts of a part of the timeout each, until one succeeds (a request).
@@ -196,35 +196,35 @@ pub enum Pace {
 }
 
 /// What the configuration of a step's kind comes to.
-pub struct Blueprint {
+pub struct StepSpec {
     /// What an attempt does.
     pub action: Box<dyn Action>,
     /// How it uses its time.
-    pub pace: Pace,
+    pub policy: AttemptPolicy,
     /// What it may still need to end once it is cancelled, for its children say. Zero: it can be left behind at once.
     pub grace: Duration,
     /// What it has to do with the rest of this machine.
-    pub ties: Ties,
+    pub dependencies: Dependencies,
     /// Whether it may stop the application: what nobody stops before a lock is released runs on behind it.
     pub may_stop: bool,
     /// What is due after it, to the end of the run.
-    pub aftermath: Option<Aftermath>,
+    pub held: Option<Held>,
     /// Whether it takes out what neither `farewell start` nor the member itself brings back, should this machine restart
     /// after all.
     pub is_permanent: bool,
 }
 
-impl Blueprint {
+impl StepSpec {
     /// A blueprint of a kind that needs no time to end, has nothing to do with the rest of this machine, and owes nothing
     /// when it has ended.
-    pub fn new(action: impl Action + 'static, pace: Pace) -> Blueprint {
-        Blueprint {
+    pub fn new(action: impl Action + 'static, policy: AttemptPolicy) -> StepSpec {
+        StepSpec {
             action: Box::new(action),
-            pace,
+            policy,
             grace: Duration::ZERO,
-            ties: Ties::default(),
+            dependencies: Dependencies::default(),
             may_stop: false,
-            aftermath: None,
+            held: None,
             is_permanent: false,
         }
     }
@@ -232,7 +232,7 @@ impl Blueprint {
 
 /// What a step owes when it has ended: something that it holds is renewed, and given back as the run's last act.
 #[derive(Clone)]
-pub struct Aftermath {
+pub struct Held {
     /// Attempted again and again from the good end of the step to the beginning of `closing`, each time after this long.
     pub upkeep: Option<(Duration, Arc<dyn Action>)>,
     /// Attempted when every other step has ended, whatever became of the step itself, which may even be under way still
@@ -262,22 +262,22 @@ pub struct Member {
     /// The word that selects it: `etcd` in `registry = "etcd"`.
     pub name: &'static str,
     /// Reads the member's own keys, as [`Kind::read`] does, and leaves it to the kind to finish the section.
-    pub read: fn(&Section<'_>) -> Option<Blueprint>,
+    pub read: fn(&Section<'_>) -> Option<StepSpec>,
     /// How what it leaves is undone; the intent's member is its name. `None` where it leaves nothing sticky.
     pub undo: Option<Undo>,
 }
 
 impl Member {
-    /// Reads the step of the member that the key selects, and finishes the section. `noun` is what the key's value is in
+    /// Reads the step of the member that the key selects, and finishes the section. `subject` is what the key's value is in
     /// messages.
     pub fn read(
         section: &Section<'_>,
         key: &'static str,
-        noun: &str,
+        subject: &str,
         members: &'static [Member],
-    ) -> Option<Blueprint> {
+    ) -> Option<StepSpec> {
         let choices: Vec<_> = members.iter().map(|it| (it.name, it.read)).collect();
-        let read = section.required(key, |section, key| section.choice(key, noun, &choices))?;
+        let read = section.required(key, |section, key| section.choice(key, subject, &choices))?;
         let spec = read(section);
         section.finish();
         spec
@@ -289,7 +289,7 @@ impl Member {
 /// # Errors
 /// As [`Undo`]; also where no member of that name leaves anything.
 pub fn undo_of_member(
-    noun: &str,
+    subject: &str,
     mut members: impl Iterator<Item = (&'static str, Option<Undo>)>,
     chain: &Chain,
 ) -> Result<Box<dyn Action>, String> {
@@ -297,7 +297,7 @@ pub fn undo_of_member(
     match members.find(|(name, _)| name == member) {
         Some((_, Some(undo))) => undo(chain),
         _ => Err(format!(
-            "this farewell does not know how what the {noun} `{member}` leaves is undone; the one that left it does"
+            "this farewell does not know how what the {subject} `{member}` leaves is undone; the one that left it does"
         )),
     }
 }
@@ -311,7 +311,7 @@ pub struct Kind {
     pub name: &'static str,
     /// Reads the kind's own keys and finishes the section (the keys that every step has were read before). Everything
     /// that is wrong is reported to the section; `None` when nothing came of it.
-    pub read: fn(&Section<'_>) -> Option<Blueprint>,
-    /// How what its steps have declared with [`Scope::intend`] is undone; `None` for a kind that leaves nothing sticky.
+    pub read: fn(&Section<'_>) -> Option<StepSpec>,
+    /// How what its steps have declared with [`AttemptContext::intend`] is undone; `None` for a kind that leaves nothing sticky.
     pub undo: Option<Undo>,
 }

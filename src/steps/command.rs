@@ -8,12 +8,12 @@ use crate::clients::http::secret_names;
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepSpec};
 use crate::sys::cancel::Cancel;
-use crate::sys::probe::{Obstacle, Trouble};
-use crate::sys::process::{End, Member, Outcome, Process, Refusal, signal_noun};
+use crate::sys::probe::{Obstacle, ProbeError};
+use crate::sys::process::{End, Member, Process, ProcessOutcome, Refusal, signal_noun};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -52,7 +52,7 @@ struct Command {
     leave_behind: bool,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let argv = section.required("argv", |section, key| {
         section.list(key, plain, Secrecy::Public)
     });
@@ -96,17 +96,17 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     // A program without a slash is looked for in $PATH, which is on the root file system.
     let program = action.argv.first().map(|program| program.taken_as(path));
     let paths = program.into_iter().chain(action.working_directory.clone());
-    let ties = Ties {
+    let dependencies = Dependencies {
         paths: paths.collect(),
-        ..Ties::default()
+        ..Dependencies::default()
     };
-    Some(Blueprint {
+    Some(StepSpec {
         action: Box::new(action),
-        pace: Pace::Once,
+        policy: AttemptPolicy::Once,
         grace,
-        ties,
+        dependencies,
         may_stop: true,
-        aftermath: None,
+        held: None,
         is_permanent: false,
     })
 }
@@ -145,31 +145,31 @@ fn user_name(text: &str) -> Result<String, String> {
 }
 
 impl Action for Command {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let process = self.process(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let process = self.process(context)?;
         let program = process.argv.first().cloned().unwrap_or_default();
-        scope.voice.waiting(&format!("the end of {program}"));
-        let mut tell = |stream: Stream, line: &str| scope.voice.output(stream, line);
+        context.events.waiting(&format!("the end of {program}"));
+        let mut tell = |stream: Stream, line: &str| context.events.output(stream, line);
         let outcome = process
-            .run(scope.deadline, scope.cancel, &mut tell)
-            .map_err(|refusal| not_started(scope, &process, &program, refusal))?;
+            .run(context.deadline, context.cancel, &mut tell)
+            .map_err(|refusal| not_started(context, &process, &program, refusal))?;
         if outcome.dropped > 0 {
             let remark = format!("{} bytes of its output were dropped", outcome.dropped);
-            scope.voice.remark(&remark);
+            context.events.remark(&remark);
         }
         if self.leave_behind && !outcome.stayed.is_empty() {
             let remark = format!("{} runs on behind it", named(&outcome.stayed));
-            scope.voice.remark(&remark);
+            context.events.remark(&remark);
         }
         self.judge(&program, &outcome)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let process = self.process(scope)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let process = self.process(context)?;
         let program = process.argv.first().cloned().unwrap_or_default();
         let found = process
-            .look(scope.deadline, scope.cancel)
-            .map_err(|trouble| not_known(&program, &trouble))?
+            .look(context.deadline, context.cancel)
+            .map_err(|error| not_known(&program, &error))?
             .map_err(|obstacle| not_startable(&process, &program, &obstacle))?;
         let user = process.user.map(|user| format!(" by {user}"));
         let place = (process.working_directory)
@@ -184,8 +184,8 @@ impl Action for Command {
 }
 
 impl Command {
-    fn process(&self, scope: &Scope<'_>) -> Result<Process, Failure> {
-        let facts = scope.facts;
+    fn process(&self, context: &AttemptContext<'_>) -> Result<Process, Failure> {
+        let facts = context.facts;
         let pair = |(name, value): &(String, Field<String>)| Ok((name.clone(), value.get(facts)?));
         Ok(Process {
             argv: self
@@ -210,43 +210,44 @@ impl Command {
         })
     }
 
-    fn judge(&self, program: &str, outcome: &Outcome) -> Result<Effect, Failure> {
+    fn judge(&self, program: &str, outcome: &ProcessOutcome) -> Result<Outcome, Failure> {
         let is_expected =
             |end: &End| matches!(end, End::Exited(code) if self.expect.contains(&(*code).into()));
         let own = outcome.leader.unwrap_or(outcome.end);
         if is_expected(&outcome.end) {
-            return Ok(Effect::Done);
+            return Ok(Outcome::Done);
         }
         // What the program itself came to says more than that others of its group were still there.
         let (word, mut cause) = match own {
             End::Exited(code) if !is_expected(&own) => {
-                (Word::ExitStatus, format!("exited with {code}"))
+                (ErrorKind::ExitStatus, format!("exited with {code}"))
             }
-            End::Signalled(number) => {
-                (Word::Signalled, format!("ended by {}", signal_noun(number)))
-            }
+            End::Signalled(number) => (
+                ErrorKind::Signalled,
+                format!("ended by {}", signal_noun(number)),
+            ),
             _ => match outcome.end {
-                End::TimedOut(reason) => (Word::TimedOut, timed_out(outcome, reason)),
-                _ => (Word::TimedOut, "told to stop".to_owned()),
+                End::TimedOut(reason) => (ErrorKind::TimedOut, timed_out(outcome, reason)),
+                _ => (ErrorKind::TimedOut, "told to stop".to_owned()),
             },
         };
-        if word != Word::TimedOut && !outcome.stayed.is_empty() && !self.leave_behind {
+        if word != ErrorKind::TimedOut && !outcome.stayed.is_empty() && !self.leave_behind {
             cause += &format!("; {} did not end by itself", named(&outcome.stayed));
         }
         if let Some(stuck) = outcome.stuck {
             cause = format!("{cause}; it is {stuck}");
         }
         // `attempts` says whether it is tried again.
-        let is_own = matches!(word, Word::ExitStatus | Word::Signalled);
+        let is_own = matches!(word, ErrorKind::ExitStatus | ErrorKind::Signalled);
         let failure = Failure::new(word, program, cause);
-        let retryable = failure.passing || is_own;
-        Err(failure.passing(retryable))
+        let retryable = failure.retryable || is_own;
+        Err(failure.retryable(retryable))
     }
 }
 
 /// What was still there when the time was over.
-fn timed_out(outcome: &Outcome, reason: Reason) -> String {
-    let over = format!("when the {} was over", reason.noun());
+fn timed_out(outcome: &ProcessOutcome, reason: Reason) -> String {
+    let over = format!("when the {} was over", reason.describe());
     if outcome.leader.is_none() {
         return format!("had not ended {over}");
     }
@@ -266,20 +267,25 @@ fn named(members: &[Member]) -> String {
     if members.len() > NAMED {
         names.push(format!("{} more", members.len() - NAMED));
     }
-    let noun = if members.len() == 1 {
+    let subject = if members.len() == 1 {
         "process"
     } else {
         "processes"
     };
-    format!("{noun} {}", names.join(", "))
+    format!("{subject} {}", names.join(", "))
 }
 
 /// What the system says of a program that could not be started is the same for a file that is not there, a directory, and
 /// a script whose interpreter is not there; a second look tells them apart.
-fn not_started(scope: &Scope<'_>, process: &Process, program: &str, refusal: Refusal) -> Failure {
+fn not_started(
+    context: &AttemptContext<'_>,
+    process: &Process,
+    program: &str,
+    refusal: Refusal,
+) -> Failure {
     match refusal {
         Refusal::UnknownUser(user) => unknown_user(program, &user),
-        Refusal::Io(error) => match process.look(scope.deadline, scope.cancel) {
+        Refusal::Io(error) => match process.look(context.deadline, context.cancel) {
             Ok(Err(obstacle)) => not_startable(process, program, &obstacle),
             _ => cannot_be_started(process, program, &error),
         },
@@ -294,7 +300,11 @@ fn not_startable(process: &Process, program: &str, obstacle: &Obstacle) -> Failu
 }
 
 fn unknown_user(program: &str, user: &str) -> Failure {
-    Failure::new(Word::Config, program, format!("there is no user `{user}`"))
+    Failure::new(
+        ErrorKind::Config,
+        program,
+        format!("there is no user `{user}`"),
+    )
 }
 
 fn cannot_be_started(process: &Process, program: &str, why: &dyn fmt::Display) -> Failure {
@@ -305,16 +315,16 @@ fn cannot_be_started(process: &Process, program: &str, why: &dyn fmt::Display) -
             format!(" in {}", directory.display())
         });
     let cause = format!("cannot be started{place}: {why}");
-    Failure::new(Word::Io, program, cause)
+    Failure::new(ErrorKind::Io, program, cause)
 }
 
 /// Nobody says whether it could be started.
-fn not_known(program: &str, trouble: &Trouble) -> Failure {
-    match trouble {
-        Trouble::Io(error) => Failure::new(Word::Io, program, error.to_string()),
-        Trouble::TimedOut(_) | Trouble::Cancelled => {
-            let cause = format!("its file system or the user database {trouble}");
-            Failure::new(Word::TimedOut, program, cause)
+fn not_known(program: &str, error: &ProbeError) -> Failure {
+    match error {
+        ProbeError::Io(error) => Failure::new(ErrorKind::Io, program, error.to_string()),
+        ProbeError::TimedOut(_) | ProbeError::Cancelled => {
+            let cause = format!("its file system or the user database {error}");
+            Failure::new(ErrorKind::TimedOut, program, cause)
         }
     }
 }

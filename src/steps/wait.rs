@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::section::Section;
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use crate::text::duration;
 
@@ -21,35 +21,38 @@ struct Wait {
     time: Duration,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let time = section.required("for", |section, key| section.duration(key));
     section.finish();
     let action = Wait { time: time? };
-    Some(Blueprint::new(action, Pace::Polled))
+    Some(StepSpec::new(action, AttemptPolicy::Polled))
 }
 
 impl Action for Wait {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         if self.time.is_zero() {
-            return Ok(Effect::Done);
+            return Ok(Outcome::Done);
         }
-        let noun = format!("a wait of {}", duration::print(self.time));
-        scope.voice.waiting(&noun);
-        let enough = scope.deadline.left().is_some_and(|left| self.time <= left);
+        let subject = format!("a wait of {}", duration::print(self.time));
+        context.events.waiting(&subject);
+        let enough = context
+            .deadline
+            .left()
+            .is_some_and(|left| self.time <= left);
         let waited = if enough {
-            scope.cancel.sleep(self.time)
+            context.cancel.sleep(self.time)
         } else {
-            scope.cancel.sleep_until(scope.deadline)
+            context.cancel.sleep_until(context.deadline)
         };
         let cause = match waited {
-            Waited::Elapsed if enough => return Ok(Effect::Done),
-            Waited::Elapsed => format!("longer than the {}", scope.deadline.reason().noun()),
+            Waited::Elapsed if enough => return Ok(Outcome::Done),
+            Waited::Elapsed => format!("longer than the {}", context.deadline.reason().describe()),
             Waited::Cancelled => "told to stop".to_owned(),
         };
-        Err(Failure::new(Word::TimedOut, noun, cause))
+        Err(Failure::new(ErrorKind::TimedOut, subject, cause))
     }
 
-    fn rehearse(&self, _: &Scope<'_>) -> Result<String, Failure> {
+    fn rehearse(&self, _: &AttemptContext<'_>) -> Result<String, Failure> {
         let time = duration::print(self.time);
         Ok(format!("a wait of {time}: there is nothing to ask"))
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::config::section::Section;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use crate::sys::tcp_connections::{self, Port};
 
@@ -27,7 +27,7 @@ struct WaitConnections {
     remaining: usize,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let ports = section.required("ports", |section, key| section.integers(key, 1..=65535));
     let remaining = section.integer("remaining", 0..=i64::from(u32::MAX));
     section.finish();
@@ -44,11 +44,11 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
             .and_then(|it| usize::try_from(it).ok())
             .unwrap_or(0),
     };
-    Some(Blueprint::new(action, Pace::Polled))
+    Some(StepSpec::new(action, AttemptPolicy::Polled))
 }
 
 impl Action for WaitConnections {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let mut told = String::new();
         // Whoever served a port may have ended when its last connection has.
         let mut served: Vec<bool> = vec![false; self.ports.len()];
@@ -59,44 +59,44 @@ impl Action for WaitConnections {
             }
             if total(&found) <= self.remaining {
                 if let Some(unserved) = self.unserved(&served) {
-                    scope.voice.remark(&unserved);
+                    context.events.remark(&unserved);
                 }
-                return Ok(Effect::Done);
+                return Ok(Outcome::Done);
             }
-            let noun = self.noun(&found);
-            if noun != told {
-                scope.voice.waiting(&noun);
-                told.clone_from(&noun);
+            let subject = self.subject(&found);
+            if subject != told {
+                context.events.waiting(&subject);
+                told.clone_from(&subject);
             }
-            let next = scope
+            let next = context
                 .deadline
                 .earlier(Deadline::after(EVERY, Reason::Attempt));
-            let waited = scope.cancel.sleep_until(next);
+            let waited = context.cancel.sleep_until(next);
             let cause = match waited {
-                Waited::Elapsed if scope.deadline.left().is_some() => continue,
+                Waited::Elapsed if context.deadline.left().is_some() => continue,
                 Waited::Elapsed => {
                     format!(
                         "still there when the {} was over",
-                        scope.deadline.reason().noun()
+                        context.deadline.reason().describe()
                     )
                 }
                 Waited::Cancelled => "told to stop".to_owned(),
             };
-            return Err(Failure::new(Word::TimedOut, noun, cause));
+            return Err(Failure::new(ErrorKind::TimedOut, subject, cause));
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let found = self.look()?;
         let served: Vec<bool> = found.iter().map(|port| port.is_served).collect();
         if let Some(unserved) = self.unserved(&served) {
             let warning = format!(
                 "{unserved}: if the application is running, check `ports`, since a run would wait for nothing"
             );
-            scope.voice.warn(&warning);
+            context.events.warn(&warning);
         }
         if total(&found) > 0 {
-            return Ok(format!("{} now", self.noun(&found)));
+            return Ok(format!("{} now", self.subject(&found)));
         }
         let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
         let plural = if ports.len() == 1 { "" } else { "s" };
@@ -113,7 +113,7 @@ impl WaitConnections {
     /// What each port has.
     fn look(&self) -> Result<Vec<Port>, Failure> {
         tcp_connections::of(&self.ports)
-            .map_err(|error| Failure::new(Word::Io, "/proc/net/tcp", error.to_string()))
+            .map_err(|error| Failure::new(ErrorKind::Io, "/proc/net/tcp", error.to_string()))
     }
 
     /// `nobody listens on port 8081`, where there is one that nobody served.
@@ -128,7 +128,7 @@ impl WaitConnections {
     }
 
     /// `3 connections on port 8080, 1 connection on port 8443`.
-    fn noun(&self, found: &[Port]) -> String {
+    fn subject(&self, found: &[Port]) -> String {
         let parts: Vec<String> = self
             .ports
             .iter()

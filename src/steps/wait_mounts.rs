@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::config::section::{Field, Secrecy, Section, path};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties, Voice};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{
+    Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepEvents, StepSpec,
+};
 use crate::sys::cancel::Waited;
 use crate::sys::mounts::{Mount, Mounts};
-use crate::sys::probe::{self, Trouble};
+use crate::sys::probe::{self, ProbeError};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -31,7 +33,7 @@ struct WaitMounts {
     sync: bool,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let paths = section.required("paths", |section, key| {
         section.texts(key, path, Secrecy::Public)
     });
@@ -41,36 +43,36 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         paths: paths?,
         sync,
     };
-    let ties = Ties {
+    let dependencies = Dependencies {
         paths: action.paths.clone(),
-        ..Ties::default()
+        ..Dependencies::default()
     };
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(action, Pace::Polled)
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(action, AttemptPolicy::Polled)
     })
 }
 
 impl Action for WaitMounts {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let paths = self.paths(scope)?;
-        let waits = Waits::new(paths.len(), scope.voice);
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let paths = self.paths(context)?;
+        let waits = Waits::new(paths.len(), context.events);
         let wait = |index, path: &Path| {
             let tell = |what| waits.tell(index, what);
-            wait_for(path, self.sync, scope, &tell)
+            wait_for(path, self.sync, context, &tell)
         };
-        side_by_side(&paths, wait).map(|_| Effect::Done)
+        side_by_side(&paths, wait).map(|_| Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let paths = self.paths(scope)?;
-        let seen = side_by_side(&paths, |_, path| match look(path, false, scope) {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let paths = self.paths(context)?;
+        let seen = side_by_side(&paths, |_, path| match look(path, false, context) {
             Look::Good(mount) => Ok(format!("{} ({mount})", path.display())),
-            Look::Cancelled => Err(failed(path, Word::TimedOut, "told to stop")),
+            Look::Cancelled => Err(failed(path, ErrorKind::TimedOut, "told to stop")),
             Look::Lost(failure) => Err(failure),
-            Look::Wait(word, cause, mount) => Err(failed(
+            Look::Wait(kind, cause, mount) => Err(failed(
                 path,
-                word,
+                kind,
                 &format!("{cause}{}", of(mount.as_ref())),
             )),
         })?;
@@ -89,9 +91,9 @@ impl Action for WaitMounts {
 }
 
 impl WaitMounts {
-    fn paths(&self, scope: &Scope<'_>) -> Result<Vec<PathBuf>, Failure> {
+    fn paths(&self, context: &AttemptContext<'_>) -> Result<Vec<PathBuf>, Failure> {
         let paths = self.paths.iter();
-        paths.map(|path| path.get(scope.facts)).collect()
+        paths.map(|path| path.get(context.facts)).collect()
     }
 }
 
@@ -106,7 +108,7 @@ fn side_by_side<T: Send>(
         let working: Vec<_> = (paths.iter().enumerate())
             .map(|(index, path)| threads.spawn(move || work(index, path)))
             .collect();
-        let panicked = || Failure::new(Word::Panic, "wait-mounts", "a thread of it panicked");
+        let panicked = || Failure::new(ErrorKind::Panic, "wait-mounts", "a thread of it panicked");
         let working = working.into_iter();
         working
             .map(|it| it.join().unwrap_or_else(|_| Err(panicked())))
@@ -125,12 +127,12 @@ fn side_by_side<T: Send>(
     let causes = others.iter().map(|other| format!("; {other}"));
     let mut failure = first.clone();
     failure.cause.extend(causes);
-    failure.passing &= others.iter().all(|other| other.passing);
+    failure.retryable &= others.iter().all(|other| other.retryable);
     Err(failure)
 }
 
-fn failed(path: &Path, word: Word, cause: &str) -> Failure {
-    Failure::new(word, path.display().to_string(), cause)
+fn failed(path: &Path, kind: ErrorKind, cause: &str) -> Failure {
+    Failure::new(kind, path.display().to_string(), cause)
 }
 
 /// The mount that something is said of, behind it.
@@ -140,14 +142,14 @@ fn of(mount: Option<&Mount>) -> String {
 
 /// What the paths wait for, told as one.
 struct Waits<'a> {
-    voice: &'a dyn Voice,
+    events: &'a dyn StepEvents,
     each: Mutex<Vec<Option<String>>>,
 }
 
 impl<'a> Waits<'a> {
-    fn new(count: usize, voice: &'a dyn Voice) -> Self {
+    fn new(count: usize, events: &'a dyn StepEvents) -> Self {
         Waits {
-            voice,
+            events,
             each: Mutex::new(vec![None; count]),
         }
     }
@@ -158,7 +160,7 @@ impl<'a> Waits<'a> {
             each[index] = what;
             let all: Vec<&str> = each.iter().flatten().map(String::as_str).collect();
             if !all.is_empty() {
-                self.voice.waiting(&all.join(", "));
+                self.events.waiting(&all.join(", "));
             }
         }
     }
@@ -167,37 +169,37 @@ impl<'a> Waits<'a> {
 fn wait_for(
     path: &Path,
     sync: bool,
-    scope: &Scope<'_>,
+    context: &AttemptContext<'_>,
     tell: &dyn Fn(Option<String>),
 ) -> Result<(), Failure> {
-    let failed = |word, cause: &str| failed(path, word, cause);
+    let failed = |kind, cause: &str| failed(path, kind, cause);
     let mut last: Option<Failure> = None;
     loop {
-        let (word, cause, what) = match look(path, sync, scope) {
+        let (kind, cause, what) = match look(path, sync, context) {
             Look::Good(_) => {
                 tell(None);
                 return Ok(());
             }
-            Look::Cancelled => return Err(failed(Word::TimedOut, "told to stop")),
+            Look::Cancelled => return Err(failed(ErrorKind::TimedOut, "told to stop")),
             Look::Lost(failure) => return Err(failure),
-            Look::Wait(word, cause, mount) => {
+            Look::Wait(kind, cause, mount) => {
                 let of = of(mount.as_ref());
                 let what = format!("{}{of}: {cause}", path.display());
-                (word, format!("{cause}{of}"), what)
+                (kind, format!("{cause}{of}"), what)
             }
         };
         // A last look that the deadline cut short says less than the one before it.
-        if let (Word::TimedOut, None, Some(last)) = (word, scope.deadline.left(), last) {
+        if let (ErrorKind::TimedOut, None, Some(last)) = (kind, context.deadline.left(), last) {
             return Err(last);
         }
-        let failure = failed(word, &cause);
+        let failure = failed(kind, &cause);
         tell(Some(what));
-        let next = scope
+        let next = context
             .deadline
             .earlier(Deadline::after(EVERY, Reason::Attempt));
-        match scope.cancel.sleep_until(next) {
-            Waited::Cancelled => return Err(failed(Word::TimedOut, "told to stop")),
-            Waited::Elapsed if scope.deadline.left().is_none() => return Err(failure),
+        match context.cancel.sleep_until(next) {
+            Waited::Cancelled => return Err(failed(ErrorKind::TimedOut, "told to stop")),
+            Waited::Elapsed if context.deadline.left().is_none() => return Err(failure),
             Waited::Elapsed => last = Some(failure),
         }
     }
@@ -210,56 +212,56 @@ enum Look {
     /// Something that no other look will mend.
     Lost(Failure),
     /// Something that may pass: the word for it, its cause, and the mount that it is about.
-    Wait(Word, String, Option<Mount>),
+    Wait(ErrorKind, String, Option<Mount>),
 }
 
-fn look(path: &Path, sync: bool, scope: &Scope<'_>) -> Look {
+fn look(path: &Path, sync: bool, context: &AttemptContext<'_>) -> Look {
     // Before the probe too: when it gets no answer, this is what tells of which mount there is none.
     let mounts = Mounts::read().unwrap_or_default();
-    let probe = match probe::probe(path, scope.request(), scope.cancel) {
+    let probe = match probe::probe(path, context.request(), context.cancel) {
         Ok(probe) => probe,
-        Err(Trouble::Cancelled) => return Look::Cancelled,
-        Err(trouble) => {
+        Err(ProbeError::Cancelled) => return Look::Cancelled,
+        Err(error) => {
             let mount = mounts
                 .around(path)
                 .filter(|mount| mount.point != Path::new("/"));
-            let word = match trouble {
-                Trouble::TimedOut(_) => Word::TimedOut,
-                _ => Word::Mount,
+            let kind = match error {
+                ProbeError::TimedOut(_) => ErrorKind::TimedOut,
+                _ => ErrorKind::Mount,
             };
-            return Look::Wait(word, trouble.to_string(), mount.cloned());
+            return Look::Wait(kind, error.to_string(), mount.cloned());
         }
     };
     // Anew, since the probe may have triggered an automount.
     let mounts = match Mounts::read() {
         Ok(mounts) => mounts,
-        Err(error) => return Look::Wait(Word::Mount, error.to_string(), None),
+        Err(error) => return Look::Wait(ErrorKind::Mount, error.to_string(), None),
     };
     let on = mounts.with_id(probe.mount);
     let Some(mount) = on.filter(|mount| mount.point == probe.canonical) else {
         let cause = "not a mount point (the bare directory under it is there)";
-        return Look::Wait(Word::Mount, cause.to_owned(), None);
+        return Look::Wait(ErrorKind::Mount, cause.to_owned(), None);
     };
     if mount.fs_type == "autofs" {
         let cause = "not mounted yet (only its automount is there)";
-        return Look::Wait(Word::Mount, cause.to_owned(), None);
+        return Look::Wait(ErrorKind::Mount, cause.to_owned(), None);
     }
     if !sync {
         return Look::Good(mount.clone());
     }
     // What it has flushed stays flushed, so it is not begun anew after each request's time.
-    match probe::sync(&probe.canonical, scope.deadline, scope.cancel) {
+    match probe::sync(&probe.canonical, context.deadline, context.cancel) {
         Ok(()) => Look::Good(mount.clone()),
-        Err(Trouble::Cancelled) => Look::Cancelled,
-        Err(Trouble::TimedOut(_)) => {
+        Err(ProbeError::Cancelled) => Look::Cancelled,
+        Err(ProbeError::TimedOut(_)) => {
             let cause = "does not end its flush".to_owned();
-            Look::Wait(Word::TimedOut, cause, Some(mount.clone()))
+            Look::Wait(ErrorKind::TimedOut, cause, Some(mount.clone()))
         }
         // The kernel tells of lost writes once; another flush would succeed without them.
-        Err(Trouble::Io(error)) => {
+        Err(ProbeError::Io(error)) => {
             let cause = format!("not everything could be flushed: {error}");
-            let failure = Failure::new(Word::Io, path.display().to_string(), cause);
-            Look::Lost(failure.passing(false))
+            let failure = Failure::new(ErrorKind::Io, path.display().to_string(), cause);
+            Look::Lost(failure.retryable(false))
         }
     }
 }

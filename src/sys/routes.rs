@@ -127,14 +127,15 @@ fn libc_family(family: AddressFamily) -> u8 {
 }
 
 fn interface_in(answer: &[u8]) -> io::Result<Option<u32>> {
-    let strange = || io::Error::new(io::ErrorKind::InvalidData, "a strange answer of rtnetlink");
+    let unexpected_answer =
+        || io::Error::new(io::ErrorKind::InvalidData, "a strange answer of rtnetlink");
     let word = |at: usize| -> Option<u16> {
         Some(u16::from_ne_bytes(answer.get(at..at + 2)?.try_into().ok()?))
     };
     let long = |at: usize| -> Option<[u8; 4]> { answer.get(at..at + 4)?.try_into().ok() };
-    match word(4).ok_or_else(strange)? {
+    match word(4).ok_or_else(unexpected_answer)? {
         NLMSG_ERROR => {
-            let error = i32::from_ne_bytes(long(HEADER).ok_or_else(strange)?);
+            let error = i32::from_ne_bytes(long(HEADER).ok_or_else(unexpected_answer)?);
             let error = io::Error::from_raw_os_error(-error);
             return match error.kind() {
                 io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Ok(None),
@@ -142,7 +143,7 @@ fn interface_in(answer: &[u8]) -> io::Result<Option<u32>> {
             };
         }
         RTM_NEWROUTE => {}
-        _ => return Err(strange()),
+        _ => return Err(unexpected_answer()),
     }
     let mut at = HEADER + ROUTE;
     while let (Some(length), Some(kind)) = (word(at), word(at + 2)) {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// How an output is drawn on.
 #[derive(Debug)]
-pub struct Look {
+pub struct Capabilities {
     /// Somebody watches, and lines that were drawn can be drawn over.
     pub live: bool,
     /// Colours are welcome.
@@ -33,10 +33,10 @@ pub enum Window {
 const COLUMNS: usize = 80;
 const ROWS: usize = 24;
 
-impl Look {
+impl Capabilities {
     /// The look of `output`, a terminal or not, in this process's environment.
-    pub fn of(output: &(impl IsTerminal + AsFd)) -> Look {
-        let mut look = Look::guess(output.is_terminal(), |name| std::env::var(name).ok());
+    pub fn of(output: &(impl IsTerminal + AsFd)) -> Capabilities {
+        let mut look = Capabilities::guess(output.is_terminal(), |name| std::env::var(name).ok());
         if look.live
             && let Ok(terminal) = output.as_fd().try_clone_to_owned()
         {
@@ -46,7 +46,7 @@ impl Look {
     }
 
     /// The look of a terminal, or of a pipe or a file, in the environment that `variable` tells.
-    pub fn guess(terminal: bool, variable: impl Fn(&str) -> Option<String>) -> Look {
+    pub fn guess(terminal: bool, variable: impl Fn(&str) -> Option<String>) -> Capabilities {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let live = terminal && set("TERM").is_some_and(|term| term != "dumb");
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
@@ -54,7 +54,7 @@ impl Look {
             let locale = locale.to_ascii_lowercase();
             locale.contains("utf-8") || locale.contains("utf8")
         });
-        Look {
+        Capabilities {
             live,
             colour: live && set("NO_COLOR").is_none(),
             unicode,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn look(terminal: bool, environment: &[(&str, &str)]) -> (bool, bool, bool) {
-        let look = Look::guess(terminal, |name| {
+        let look = Capabilities::guess(terminal, |name| {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::event::{Event, Happening, Purpose};
+use crate::model::event::{Event, EventKind, Purpose};
 use crate::text::duration;
 use crate::text::elapsed;
 use crate::view::progress::{Progress, StepProgress};
@@ -11,11 +11,11 @@ use crate::view::timeline::headline;
 /// The sentence for `event`, which `progress` has taken into account; `None` where [`waiting`] tells it in its time.
 pub fn of(event: &Event, progress: &Progress) -> Option<String> {
     let name = |step: &usize| progress.steps.get(*step).map_or("", |step| &step.name);
-    Some(match &event.happening {
-        Happening::RunStarted { steps, .. } if steps.is_empty() => {
+    Some(match &event.kind {
+        EventKind::RunStarted { steps, .. } if steps.is_empty() => {
             "the sequence is empty: nothing to do".to_owned()
         }
-        Happening::RunStarted {
+        EventKind::RunStarted {
             budget,
             steps,
             purpose,
@@ -33,13 +33,13 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
                 duration::print(*budget)
             )
         }
-        Happening::StepStarted { step, left } => format!(
+        EventKind::StepStarted { step, left } => format!(
             "step {} ({}): started, {} left",
             name(step),
             progress.steps.get(*step).map_or("", |step| &step.kind),
             elapsed::whole(*left)
         ),
-        Happening::AttemptFailed {
+        EventKind::AttemptFailed {
             step,
             attempt,
             failure,
@@ -47,28 +47,28 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
         } => format!(
             "step {}: attempt {attempt} failed: {}: {failure}{}",
             name(step),
-            failure.word,
+            failure.kind,
             match again.is_zero() {
                 true => String::new(),
                 false => format!("; again in {}", elapsed::short(*again)),
             }
         ),
-        Happening::Intended { mark, intent } => format!(
+        EventKind::Intended { mark, intent } => format!(
             "step {}: leaves {}, to be undone by `farewell start`",
             name(&mark.step),
-            intent.noun
+            intent.subject
         ),
-        Happening::Settled { .. } | Happening::Waiting { .. } | Happening::Copied { .. } => {
+        EventKind::Settled { .. } | EventKind::Waiting { .. } | EventKind::Copied { .. } => {
             return None;
         }
-        Happening::Noted { step, text } => format!("step {}: {text}", name(step)),
-        Happening::Output { step, line, .. } => format!("{} | {line}", name(step)),
-        Happening::StepFinished { step, .. } => {
+        EventKind::Noted { step, text } => format!("step {}: {text}", name(step)),
+        EventKind::Output { step, line, .. } => format!("{} | {line}", name(step)),
+        EventKind::StepFinished { step, .. } => {
             let step = progress.steps.get(*step)?;
             format!("step {}: {}", step.name, ending(step))
         }
-        Happening::Warning { message } => message.clone(),
-        Happening::RunFinished { .. } => headline(progress, true),
+        EventKind::Warning { message } => message.clone(),
+        EventKind::RunFinished { .. } => headline(progress, true),
     })
 }
 
@@ -82,7 +82,7 @@ pub fn ending(step: &StepProgress) -> String {
         text += &format!(" ({} attempts)", step.attempts);
     }
     if let Some(failure) = &step.failure {
-        text += &format!(": {}: {failure}", failure.word);
+        text += &format!(": {}: {failure}", failure.kind);
     }
     if let Some(reason) = &step.reason {
         text += &format!(": {reason}");

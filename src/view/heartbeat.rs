@@ -40,7 +40,7 @@ impl Reminder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::{Event, Happening, StepName};
+    use crate::model::event::{Event, EventKind, StepName};
     use crate::model::trigger::Trigger;
 
     #[test]
@@ -52,7 +52,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut progress = Progress::begin(&Event {
             at: Duration::ZERO,
-            happening: Happening::RunStarted {
+            kind: EventKind::RunStarted {
                 run: "R1".to_owned(),
                 purpose: crate::model::event::Purpose::Farewell,
                 machine: crate::model::machine::Machine::default(),
@@ -68,7 +68,7 @@ mod tests {
             let left = seconds(30);
             progress.apply(&Event {
                 at: seconds(at),
-                happening: Happening::StepStarted { step, left },
+                kind: EventKind::StepStarted { step, left },
             });
         }
         let mut reminder = Reminder::default();

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::model::error::Failure;
-use crate::model::event::{Copied, Event, Happening, Purpose, Result, State};
+use crate::model::event::{Copied, Event, EventKind, Purpose, Result, State};
 use crate::model::trigger::Trigger;
 
 /// A run as far as its events tell. The same for a reporter that hears them and for one who reads a record later.
@@ -63,9 +63,9 @@ pub struct StepProgress {
 }
 
 impl Progress {
-    /// The progress after the first event of a run, [`Happening::RunStarted`]; `None` for any other.
+    /// The progress after the first event of a run, [`EventKind::RunStarted`]; `None` for any other.
     pub fn begin(event: &Event) -> Option<Progress> {
-        let Happening::RunStarted {
+        let EventKind::RunStarted {
             run,
             purpose,
             machine: _,
@@ -74,7 +74,7 @@ impl Progress {
             budget,
             reserve,
             steps,
-        } = &event.happening
+        } = &event.kind
         else {
             return None;
         };
@@ -110,22 +110,22 @@ impl Progress {
     /// Takes the next event into account.
     pub fn apply(&mut self, event: &Event) {
         self.at = self.at.max(event.at);
-        match &event.happening {
-            Happening::RunStarted { .. }
-            | Happening::Intended { .. }
-            | Happening::Settled { .. }
-            | Happening::Noted { .. }
-            | Happening::Output { .. } => {}
-            Happening::Copied { step, copy } => {
+        match &event.kind {
+            EventKind::RunStarted { .. }
+            | EventKind::Intended { .. }
+            | EventKind::Settled { .. }
+            | EventKind::Noted { .. }
+            | EventKind::Output { .. } => {}
+            EventKind::Copied { step, copy } => {
                 self.change(*step, |it| it.copied.push(copy.clone()))
             }
-            Happening::StepStarted { step, left } => self.change(*step, |it| {
+            EventKind::StepStarted { step, left } => self.change(*step, |it| {
                 it.state = State::Running;
                 it.attempts = 1;
                 it.started = Some(event.at);
                 it.deadline = Some(event.at + *left);
             }),
-            Happening::AttemptFailed {
+            EventKind::AttemptFailed {
                 step,
                 attempt,
                 failure,
@@ -134,10 +134,10 @@ impl Progress {
                 it.attempts = attempt + 1;
                 it.failure = Some(failure.clone());
             }),
-            Happening::Waiting { step, what } => {
+            EventKind::Waiting { step, what } => {
                 self.change(*step, |it| it.waiting = Some(what.clone()))
             }
-            Happening::StepFinished {
+            EventKind::StepFinished {
                 step,
                 state,
                 attempts,
@@ -153,8 +153,8 @@ impl Progress {
                 it.failure.clone_from(failure);
                 it.reason.clone_from(reason);
             }),
-            Happening::Warning { message } => self.warnings.push(message.clone()),
-            Happening::RunFinished { result, reason } => {
+            EventKind::Warning { message } => self.warnings.push(message.clone()),
+            EventKind::RunFinished { result, reason } => {
                 self.result = Some(*result);
                 self.reason.clone_from(reason);
             }

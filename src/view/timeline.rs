@@ -100,7 +100,7 @@ pub fn draw(progress: &Progress, over: bool, style: &Style) -> String {
         let name = plain(&step.name);
         if let Some(failure) = &step.failure {
             let message = failure.to_string();
-            let _ = writeln!(text, "{name}: {}: {}", failure.word, plain(&message));
+            let _ = writeln!(text, "{name}: {}: {}", failure.kind, plain(&message));
         }
         if let Some(reason) = &step.reason {
             let _ = writeln!(text, "{name}: {}", plain(reason));
@@ -248,8 +248,8 @@ fn pacemakers(progress: &Progress) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::error::{Failure, Word};
-    use crate::model::event::{Event, Happening, Result, StepName};
+    use crate::model::error::{ErrorKind, Failure};
+    use crate::model::event::{Event, EventKind, Result, StepName};
     use crate::model::trigger::Trigger;
 
     const ASCII: Style = Style {
@@ -258,9 +258,9 @@ mod tests {
         colour: false,
     };
 
-    fn at(millis: u64, happening: Happening) -> Event {
+    fn at(millis: u64, kind: EventKind) -> Event {
         let at = Duration::from_millis(millis);
-        Event { at, happening }
+        Event { at, kind }
     }
 
     fn progress(names: &[&str], events: &[Event]) -> Progress {
@@ -270,7 +270,7 @@ mod tests {
         });
         let mut progress = Progress::begin(&at(
             0,
-            Happening::RunStarted {
+            EventKind::RunStarted {
                 run: "R1".to_owned(),
                 purpose: crate::model::event::Purpose::Farewell,
                 machine: crate::model::machine::Machine::default(),
@@ -290,16 +290,21 @@ mod tests {
 
     fn started(millis: u64, step: usize) -> Event {
         let left = Duration::from_secs(30);
-        at(millis, Happening::StepStarted { step, left })
+        at(millis, EventKind::StepStarted { step, left })
     }
 
     fn finished(millis: u64, step: usize, state: State, attempts: u32, took: u64) -> Event {
-        let failure = matches!(state, State::Failed)
-            .then(|| Failure::new(Word::Unreachable, "http://x/\x1b[2J", "connection refused"));
+        let failure = matches!(state, State::Failed).then(|| {
+            Failure::new(
+                ErrorKind::Unreachable,
+                "http://x/\x1b[2J",
+                "connection refused",
+            )
+        });
         let reason = matches!(state, State::Skipped).then(|| "/opt/app does not exist".to_owned());
         at(
             millis,
-            Happening::StepFinished {
+            EventKind::StepFinished {
                 step,
                 state,
                 attempts,
@@ -322,7 +327,7 @@ mod tests {
             started(1503, 4),
             at(
                 3000,
-                Happening::Warning {
+                EventKind::Warning {
                     message: "late".to_owned(),
                 },
             ),
@@ -330,7 +335,7 @@ mod tests {
         if let Some(result) = result {
             events.push(finished(3000, 4, State::Done, 1, 1497));
             let reason = (result == Result::CutShort).then(|| "told to stop".to_owned());
-            events.push(at(3000, Happening::RunFinished { result, reason }));
+            events.push(at(3000, EventKind::RunFinished { result, reason }));
         }
         let names = [
             "leave-registry",

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use farewell::model::error::Word;
-use farewell::step::Effect;
+use farewell::model::error::ErrorKind;
+use farewell::step::Outcome;
 
 use super::support::cli::{Cli, GENEROUS, json, step};
 use super::support::namespace::{in_own_namespace, mount};
@@ -71,7 +71,7 @@ fn files_arrive_whole_with_their_modes_and_times() {
     let said = copying.rehearse().expect("ready");
     assert!(said.contains("3 files now, 6 bytes"), "{said}");
     assert_eq!(files(&to.0), [] as [&str; 0]);
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     let expected = ["a.log", "deep/.hidden.log", "deep/er/b.log"];
     assert_eq!(
         (files(&to.0), copying.names()),
@@ -115,19 +115,19 @@ fn a_missing_directory_and_a_missing_file_are_failures_and_an_empty_glob_is_none
     let failure = Copying::new(&all, &gone, "")
         .attempt(TIME)
         .expect_err("a failure");
-    assert_eq!((failure.word, failure.passing), (Word::Io, false));
+    assert_eq!((failure.kind, failure.retryable), (ErrorKind::Io, false));
     assert!(
-        failure.noun.ends_with("/mnt") && !gone.exists(),
+        failure.subject.ends_with("/mnt") && !gone.exists(),
         "{failure}"
     );
     let file = format!("{:?}", [from.file("a.log"), from.file("b.log")]);
     let copying = Copying::new(&file, &to.0, "");
     let failure = copying.attempt(TIME).expect_err("a failure");
-    assert!(failure.noun.ends_with("b.log"), "{failure}");
+    assert!(failure.subject.ends_with("b.log"), "{failure}");
     // What is there is copied in spite of it.
     assert_eq!(files(&to.0), ["a.log"]);
     let copying = Copying::new(&format!("{:?}", from.file("*.gz")), &to.0, "");
-    assert_eq!(copying.attempt(TIME), Ok(Effect::AlreadyDone));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::AlreadyDone));
     assert!(
         copying.remarks().contains("matches no file"),
         "{}",
@@ -144,7 +144,10 @@ fn two_files_of_one_name_are_a_failure_before_anything_is_copied() {
     let failure = Copying::new(&globs, &to.0, "")
         .attempt(TIME)
         .expect_err("a failure");
-    assert_eq!((failure.word, failure.passing), (Word::Config, false));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Config, false)
+    );
     let told = failure.to_string();
     assert!(
         told.contains("x/app.log and ") && told.contains("y/app.log would both"),
@@ -153,7 +156,7 @@ fn two_files_of_one_name_are_a_failure_before_anything_is_copied() {
     assert_eq!(files(&to.0), [] as [&str; 0]);
     // Below different fixed parts they have different names.
     let copying = Copying::new(&format!("{:?}", from.file("**")), &to.0, "");
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert_eq!(files(&to.0), ["x/app.log", "y/app.log"]);
 }
 
@@ -174,11 +177,11 @@ fn full() {
     let copying = Copying::new(&globs, &to.0, "");
     let failure = copying.attempt(TIME).expect_err("a failure");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Io, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Io, false),
         "{failure}"
     );
-    assert!(failure.noun.ends_with("/c"), "{failure}");
+    assert!(failure.subject.ends_with("/c"), "{failure}");
     assert!(
         failure.cause.contains("No space left on device"),
         "{failure}"
@@ -190,7 +193,7 @@ fn full() {
     );
     let first = fs::metadata(to.0.join("a")).expect("there").ino();
     mount(&["-o", "remount,size=8m"], &to.0);
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert_eq!(files(&to.0), ["a", "b", "c"]);
     assert_eq!(
         fs::metadata(to.0.join("a")).expect("there").ino(),
@@ -214,12 +217,12 @@ fn an_attempt_that_is_cut_short_leaves_nothing_that_the_next_one_does_not_remove
         .attempt(Duration::from_secs(1))
         .expect_err("a failure");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::TimedOut, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::TimedOut, true),
         "{failure}"
     );
     assert!(!to.0.join("d/a").exists());
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert_eq!(files(&to.0), ["d/a"]);
     let waiting = copying.ear.waiting.lock().expect("no panic").join(", ");
     assert!(
@@ -248,7 +251,7 @@ fn a_file_that_grows_is_copied_up_to_its_length_at_the_start() {
         });
         let ended = copying.attempt(TIME);
         ends.store(true, Ordering::Relaxed);
-        assert_eq!(ended, Ok(Effect::Done));
+        assert_eq!(ended, Ok(Outcome::Done));
     });
     let copy = fs::read(to.0.join("log")).expect("read");
     assert!(copy.len() >= bytes.len());

@@ -5,8 +5,8 @@ use std::os::unix::fs::{chown, symlink};
 use std::process::Command;
 use std::time::Duration;
 
-use farewell::model::error::Word;
-use farewell::step::Effect;
+use farewell::model::error::ErrorKind;
+use farewell::step::Outcome;
 
 use super::support::Dir;
 use super::support::fuse::Hanging;
@@ -34,7 +34,7 @@ fn a_link_that_a_user_puts_in_the_way_leads_nowhere() {
     let copying = Copying::new(&format!("{:?}", home.file("app/**")), &to.0, "");
     assert_eq!(
         copying.attempt(TIME),
-        Ok(Effect::Done),
+        Ok(Outcome::Done),
         "{}",
         copying.remarks()
     );
@@ -47,7 +47,7 @@ fn a_link_that_a_user_puts_in_the_way_leads_nowhere() {
     let links = Dir::new("copy-links");
     symlink(&secrets.0, links.0.join("link")).expect("linked");
     let copying = Copying::new(&format!("{:?}", links.file("link/*")), &to.0, "");
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert_eq!(files(&to.0), ["c.log", "shadow"]);
 }
 
@@ -62,7 +62,7 @@ fn a_link_at_the_target_is_replaced_and_not_written_through() {
     symlink(&other.0, to.0.join("d")).expect("linked");
     let copying = Copying::new(&format!("{:?}", from.file("**")), &to.0, "");
     let failure = copying.attempt(TIME).expect_err("a failure");
-    assert!(failure.noun.ends_with("d/b"), "{failure}");
+    assert!(failure.subject.ends_with("d/b"), "{failure}");
     assert_eq!(fs::read(to.0.join("a")).expect("read"), b"new");
     assert_eq!(fs::read(other.0.join("kept")).expect("read"), b"kept");
     assert_eq!(files(&other.0), ["kept"]);
@@ -86,10 +86,10 @@ fn hangs() {
         let failure = copying
             .attempt(Duration::from_secs(2))
             .expect_err("a failure");
-        assert_eq!(failure.word, Word::TimedOut, "{failure}");
+        assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
         assert!(failure.cause.contains("0 of 1 file copied"), "{failure}");
     }
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert_eq!(fs::read(to.0.join("a")).expect("read"), [1; 100_000]);
     // A source that never answers is no better.
     let dead = Dir::new("copy-dead");
@@ -98,7 +98,7 @@ fn hangs() {
     let failure = copying
         .attempt(Duration::from_secs(2))
         .expect_err("a failure");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     // Their directories could not be removed otherwise.
     for mounted in [&to.0, &images.0] {
         let ended = Command::new("umount").arg("-l").arg(mounted).status();

@@ -18,9 +18,9 @@ use farewell::config::facts::Facts;
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::Failure;
 use farewell::model::event::{Copied, Stream};
-use farewell::model::intent::{Intent, Mark};
+use farewell::model::intent::{Intent, IntentId};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Blueprint, Effect, Scope, Voice};
+use farewell::step::{AttemptContext, Outcome, StepEvents, StepSpec};
 use farewell::sys::cancel::Cancel;
 use farewell::sys::http::Http;
 use farewell::sys::probe;
@@ -36,7 +36,7 @@ struct Ear {
     copied: Mutex<Vec<Copied>>,
 }
 
-impl Voice for Ear {
+impl StepEvents for Ear {
     fn waiting(&self, what: &str) {
         self.waiting.lock().expect("no panic").push(what.to_owned());
     }
@@ -50,15 +50,15 @@ impl Voice for Ear {
     fn copied(&self, copy: Copied) {
         self.copied.lock().expect("no panic").push(copy);
     }
-    fn intend(&self, _: &Intent) -> Mark {
+    fn intend(&self, _: &Intent) -> IntentId {
         unreachable!("a copy leaves nothing sticky")
     }
-    fn withdraw(&self, _: Mark) {}
+    fn withdraw(&self, _: IntentId) {}
 }
 
 /// A copy that can be attempted again and again.
 struct Copying {
-    step: Blueprint,
+    step: StepSpec,
     ear: Ear,
     cancel: Cancel,
     facts: Facts,
@@ -83,19 +83,19 @@ impl Copying {
         }
     }
 
-    fn scope(&self, time: Duration) -> Scope<'_> {
-        Scope {
+    fn scope(&self, time: Duration) -> AttemptContext<'_> {
+        AttemptContext {
             deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: time,
             cancel: &self.cancel,
             facts: &self.facts,
             http: &self.http,
-            voice: &self.ear,
+            events: &self.ear,
             needed: &[],
         }
     }
 
-    fn attempt(&self, time: Duration) -> Result<Effect, Failure> {
+    fn attempt(&self, time: Duration) -> Result<Outcome, Failure> {
         self.step.action.attempt(&self.scope(time))
     }
 

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
-use farewell::model::error::Word;
-use farewell::step::Effect;
+use farewell::model::error::ErrorKind;
+use farewell::step::Outcome;
 use farewell::sys::digest::sha256;
 
 use super::support::Dir;
@@ -41,13 +41,13 @@ fn an_upload_in_parts_goes_on_where_it_stopped() {
     between.die_after("PUT /logs/large?partNumber=2&");
     let failure = copying.attempt(TIME).expect_err("nobody is there");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Unreachable, true),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true),
         "{failure}"
     );
     assert!(!server.bucket.join("large").exists());
     between.come_back();
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     let parts = |number: usize| {
         let begins = format!("PUT /logs/large?partNumber={number}&");
         let heard = between.heard();
@@ -71,8 +71,8 @@ fn parts_that_cannot_be_put_together_are_taken_away() {
     between.refuse("partNumber=3", 1);
     let failure = copying.attempt(TIME).expect_err("refused");
     assert_eq!(
-        (failure.word, failure.passing),
-        (Word::Refused, false),
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false),
         "{failure}"
     );
     let heard = between.heard();
@@ -83,6 +83,6 @@ fn parts_that_cannot_be_put_together_are_taken_away() {
         "{heard:?}"
     );
     // And begins anew.
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert!(server.bucket.join("large").exists());
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use farewell::model::error::Word;
-use farewell::step::Effect;
+use farewell::model::error::ErrorKind;
+use farewell::step::Outcome;
 use farewell::sys::http::{EMPTY, Endpoint, Request, Signer};
 
 use super::support::Dir;
@@ -29,8 +29,8 @@ fn signed_files_are_taken_and_a_bad_key_is_refused() {
         bad.rehearse().expect_err("a bad key"),
     ] {
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Refused, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Refused, false),
             "{failure}"
         );
         assert!(failure.cause.contains("SignatureDoesNotMatch"), "{failure}");
@@ -42,7 +42,7 @@ fn signed_files_are_taken_and_a_bad_key_is_refused() {
     let said = good.rehearse().expect("ready");
     assert!(said.starts_with("4 files now, 2.9 MiB; "), "{said}");
     assert!(said.contains("knows the key"), "{said}");
-    assert_eq!(good.attempt(TIME), Ok(Effect::Done));
+    assert_eq!(good.attempt(TIME), Ok(Outcome::Done));
     let there = server.bucket.join("web 1");
     assert_eq!(files(&there), files(&from.0));
     for name in files(&from.0) {
@@ -55,8 +55,8 @@ fn signed_files_are_taken_and_a_bad_key_is_refused() {
         no_bucket.rehearse().expect_err("no bucket"),
     ] {
         assert_eq!(
-            (failure.word, failure.passing),
-            (Word::Status, false),
+            (failure.kind, failure.retryable),
+            (ErrorKind::Status, false),
             "{failure}"
         );
         assert!(failure.cause.contains("NoSuchBucket"), "{failure}");

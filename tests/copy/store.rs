@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farewell::config::facts::Facts;
-use farewell::model::error::Word;
+use farewell::model::error::ErrorKind;
 use farewell::model::trigger::Trigger;
-use farewell::step::Effect;
+use farewell::step::Outcome;
 
 use super::support::loopback::{Asked, Loopback, Reply};
 use super::support::servers::dead_url;
@@ -131,7 +131,7 @@ fn files_are_put_behind_a_url_or_at_their_name_in_it() {
         let copying = Copying::to(&format!("{:?}", from.file("**")), &to, HEADERS);
         let said = copying.rehearse().expect("ready");
         assert!(said.starts_with("3 files now, 3.0 MiB; OPTIONS "), "{said}");
-        assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+        assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
         {
             let kept = kept.lock().expect("no panic");
             assert_eq!(kept.keys().collect::<Vec<_>>(), targets);
@@ -145,7 +145,7 @@ fn files_are_put_behind_a_url_or_at_their_name_in_it() {
         assert!(copying.remarks().contains("3 files copied, 3.0 MiB"));
         // Again there is nothing new.
         kept.lock().expect("no panic").clear();
-        assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+        assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
         assert_eq!(kept.lock().expect("no panic").len(), 0);
     }
 }
@@ -164,7 +164,7 @@ fn of_many_urls_each_is_for_its_file_and_its_key_is_shown_to_nobody() {
     let globs = format!("{:?}", [from.file("a.log"), from.file("deep/*")]);
     let copying = Copying::to(&globs, &to, HEADERS);
     let failure = copying.attempt(TIME).expect_err("one has none");
-    assert_eq!(failure.word, Word::Config, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::Config, "{failure}");
     assert!(
         failure
             .to_string()
@@ -186,7 +186,10 @@ fn of_many_urls_each_is_for_its_file_and_its_key_is_shown_to_nobody() {
     );
     let copying = Copying::to(&format!("{:?}", from.file("a.log")), &to, "");
     let failure = copying.attempt(TIME).expect_err("refused");
-    assert_eq!((failure.word, failure.passing), (Word::Refused, false));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Refused, false)
+    );
     let shown = farewell::model::secrets::mask(&failure.to_string()).to_string();
     assert!(
         shown.contains("/p/a.log") && !shown.contains("0123456789abcdef"),
@@ -196,11 +199,11 @@ fn of_many_urls_each_is_for_its_file_and_its_key_is_shown_to_nobody() {
 
 #[test]
 fn a_store_that_takes_nothing_is_not_asked_for_every_file() {
-    for (status, word, passing) in [
-        ("403 Forbidden", Word::Refused, false),
-        ("405 Method Not Allowed", Word::Status, false),
-        ("507 Insufficient Storage", Word::Io, false),
-        ("503 Service Unavailable", Word::Status, true),
+    for (status, word, retryable) in [
+        ("403 Forbidden", ErrorKind::Refused, false),
+        ("405 Method Not Allowed", ErrorKind::Status, false),
+        ("507 Insufficient Storage", ErrorKind::Io, false),
+        ("503 Service Unavailable", ErrorKind::Status, true),
     ] {
         let from = Dir::new("copy-refused");
         for at in 0..40 {
@@ -216,8 +219,8 @@ fn a_store_that_takes_nothing_is_not_asked_for_every_file() {
         let copying = Copying::to(&format!("{:?}", from.file("*")), &to, "");
         let failure = copying.attempt(TIME).expect_err(status);
         assert_eq!(
-            (failure.word, failure.passing),
-            (word, passing),
+            (failure.kind, failure.retryable),
+            (word, retryable),
             "{failure}"
         );
         assert!(
@@ -253,8 +256,8 @@ fn one_file_that_is_refused_costs_the_others_nothing_and_is_tried_again_alone() 
         failure.to_string().contains("2 of 3 files copied"),
         "{failure}"
     );
-    assert!(failure.noun.ends_with("/b.log"), "{failure}");
-    assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+    assert!(failure.subject.ends_with("/b.log"), "{failure}");
+    assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     let mut puts = puts.lock().expect("no panic").clone();
     puts.sort();
     assert_eq!(puts, ["/a.log", "/b.log", "/b.log", "/c.log"]);
@@ -268,10 +271,13 @@ fn a_store_that_is_silent_or_not_there_costs_the_time_of_the_step_and_no_more() 
     let time = Duration::from_secs(3);
     let copying = Copying::to(&globs, &format!("{:?}", silent.url()), "");
     let failure = copying.attempt(time).expect_err("no answer");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     let copying = Copying::to(&globs, &format!("{:?}", dead_url()), "");
     let failure = copying.attempt(TIME).expect_err("nobody");
-    assert_eq!((failure.word, failure.passing), (Word::Unreachable, true));
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (ErrorKind::Unreachable, true)
+    );
     assert!(copying.rehearse().is_err());
     // A file that is too long for its rate, too.
     let (server, _) = store();
@@ -281,7 +287,7 @@ fn a_store_that_is_silent_or_not_there_costs_the_time_of_the_step_and_no_more() 
         &format!("{HEADERS}\nbwlimit = \"100K\""),
     );
     let failure = copying.attempt(time).expect_err("slow");
-    assert_eq!(failure.word, Word::TimedOut, "{failure}");
+    assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     assert!(
         failure.to_string().contains("of 3 files copied"),
         "{failure}"
@@ -297,7 +303,7 @@ fn a_fact_may_be_a_directory_or_an_address() {
     let copy = |to: &str| {
         write(&place.0, "place", to.as_bytes());
         let copying = Copying::to(&format!("{:?}", from.file("**")), &fact, HEADERS);
-        assert_eq!(copying.attempt(TIME), Ok(Effect::Done), "{to}");
+        assert_eq!(copying.attempt(TIME), Ok(Outcome::Done), "{to}");
     };
     copy(&to.0.display().to_string());
     assert_eq!(

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use farewell::step::Effect;
+use farewell::step::Outcome;
 
 use super::support::Dir;
 use super::support::cli::Cli;
@@ -36,7 +36,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// A copy, and the peak of the memory of its process in KiB.
 fn weighed(copying: &Copying) -> u64 {
-    peak(|| assert_eq!(copying.attempt(TIME * 10), Ok(Effect::Done)))
+    peak(|| assert_eq!(copying.attempt(TIME * 10), Ok(Outcome::Done)))
 }
 
 /// The peak of the memory of a farewell that is a child of this process while something is done, in KiB.
@@ -155,7 +155,7 @@ fn time_beside_rsync_and_rclone_is_printed() {
                         let copying =
                             Copying::new(&format!("{:?}", format!("{source}**")), &to.0, "");
                         let begun = Instant::now();
-                        assert_eq!(copying.attempt(TIME), Ok(Effect::Done));
+                        assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
                         begun.elapsed().as_secs_f64()
                     }
                     1 => timed("rsync", &["-a", "--fsync", &source, &target]),

@@ -54,7 +54,7 @@ impl Key {
 
     /// What stands in the parentheses, for people.
     pub fn summary(&self) -> String {
-        let mut parts = vec![self.value.noun()];
+        let mut parts = vec![self.value.subject()];
         match &self.need {
             Need::Required => parts.push("required".to_owned()),
             Need::Default(value) => parts.push(format!("default {value}")),

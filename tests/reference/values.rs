@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use farewell::model::trigger::Trigger;
 use farewell::steps::KINDS;
 use farewell::steps::deregister::REGISTRIES;
-use farewell::steps::lock::VIAS;
+use farewell::steps::lock::LOCKS;
 use farewell::steps::wait_safe::CLUSTERS;
 
 /// A duration as jiff reads it, or one that a fact makes.
@@ -60,9 +60,9 @@ pub enum Type {
     Any,
     /// One of these words.
     Choice(Vec<String>),
-    /// One of the names of a table, which `noun` calls so.
+    /// One of the names of a table, which `subject` calls so.
     Member {
-        noun: String,
+        subject: String,
         names: Vec<&'static str>,
     },
 }
@@ -98,14 +98,14 @@ impl Type {
             "kind" => Type::member(words, KINDS.iter().map(|it| it.name)),
             "registry" => Type::member(words, REGISTRIES.iter().map(|it| it.name)),
             "cluster" => Type::member(words, CLUSTERS.iter().map(|it| it.name)),
-            "way" => Type::member(words, VIAS.iter().map(|it| it.name)),
+            "way" => Type::member(words, LOCKS.iter().map(|it| it.name)),
             words => return Type::integer(words).or_else(|| Type::choice(words)),
         })
     }
 
-    fn member(noun: &str, names: impl Iterator<Item = &'static str>) -> Type {
+    fn member(subject: &str, names: impl Iterator<Item = &'static str>) -> Type {
         Type::Member {
-            noun: noun.to_owned(),
+            subject: subject.to_owned(),
             names: names.collect(),
         }
     }
@@ -120,10 +120,10 @@ impl Type {
                 word.trim_matches('"').to_owned(),
             ));
         }
-        let (noun, range) = words.split_once(" from ")?;
+        let (subject, range) = words.split_once(" from ")?;
         let (low, high) = range.split_once(" to ")?;
         let (low, high) = (low.parse().ok()?, high.parse().ok()?);
-        match noun {
+        match subject {
             "integer" => Some(Type::Integer(low, high)),
             "integers" => Some(Type::Integers(low, high)),
             _ => None,
@@ -141,8 +141,8 @@ impl Type {
     }
 
     /// What it is called, for people; code in backticks.
-    pub fn noun(&self) -> String {
-        let noun = match self {
+    pub fn subject(&self) -> String {
+        let subject = match self {
             Type::Text => "a string",
             Type::Texts => "a list of strings",
             Type::Integer(low, high) => return format!("an integer from {low} to {high}"),
@@ -178,11 +178,11 @@ impl Type {
                 let words: Vec<String> = words.iter().map(|it| format!("`\"{it}\"`")).collect();
                 return words.join(" or ");
             }
-            Type::Member { noun, names } => {
-                return format!("a {noun}: `{}`", names.join("`, `"));
+            Type::Member { subject, names } => {
+                return format!("a {subject}: `{}`", names.join("`, `"));
             }
         };
-        noun.to_owned()
+        subject.to_owned()
     }
 
     /// Its JSON Schema, without a description.

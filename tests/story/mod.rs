@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use farewell::model::error::Failure;
-use farewell::model::event::{Event, Happening, Result, State, StepName};
+use farewell::model::event::{Event, EventKind, Result, State, StepName};
 use farewell::model::trigger::Trigger;
 
 /// Something that happened `millis` after the start.
-pub fn at(millis: u64, happening: Happening) -> Event {
+pub fn at(millis: u64, kind: EventKind) -> Event {
     let at = Duration::from_millis(millis);
-    Event { at, happening }
+    Event { at, kind }
 }
 
 /// The start of run R1 with steps of these names and of kind http.
@@ -20,7 +20,7 @@ pub fn begin(names: &[&str], budget: u64) -> Event {
     });
     at(
         0,
-        Happening::RunStarted {
+        EventKind::RunStarted {
             run: "R1".to_owned(),
             purpose: farewell::model::event::Purpose::Farewell,
             machine: farewell::model::machine::Machine::default(),
@@ -36,7 +36,7 @@ pub fn begin(names: &[&str], budget: u64) -> Event {
 /// A step begins and may take 30 seconds.
 pub fn started(millis: u64, step: usize) -> Event {
     let left = Duration::from_secs(30);
-    at(millis, Happening::StepStarted { step, left })
+    at(millis, EventKind::StepStarted { step, left })
 }
 
 /// A step ends after its first attempt.
@@ -48,7 +48,7 @@ pub fn finished(millis: u64, step: usize, took: u64, failure: Option<Failure>) -
     let took = Duration::from_millis(took);
     at(
         millis,
-        Happening::StepFinished {
+        EventKind::StepFinished {
             step,
             state,
             attempts: 1,
@@ -62,11 +62,11 @@ pub fn finished(millis: u64, step: usize, took: u64, failure: Option<Failure>) -
 /// A step waits.
 pub fn waiting(millis: u64, step: usize, what: &str) -> Event {
     let what = what.to_owned();
-    at(millis, Happening::Waiting { step, what })
+    at(millis, EventKind::Waiting { step, what })
 }
 
 /// The run ends.
 pub fn end(millis: u64, result: Result, reason: Option<&str>) -> Event {
     let reason = reason.map(str::to_owned);
-    at(millis, Happening::RunFinished { result, reason })
+    at(millis, EventKind::RunFinished { result, reason })
 }

@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 
 use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
-use farewell::model::error::{Failure, Word};
-use farewell::model::event::{Happening, State};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::model::event::{EventKind, State};
 use farewell::model::trigger::Trigger;
-use farewell::plan::load::{Passage, Plan};
-use farewell::run::context::{Audience, Errand};
+use farewell::plan::load::{LoadedConfig, Plan};
+use farewell::run::context::{EventSink, RunContext};
 use farewell::run::panics::catch_panics;
-use farewell::run::runner::{Control, Outcome, Runner};
-use farewell::step::{Action, Effect, Scope};
+use farewell::run::runner::{Control, RunOutcome, Runner};
+use farewell::step::{Action, AttemptContext, Outcome};
 use farewell::sys::http::Http;
 
 /// Keeps everything that it hears.
 #[derive(Default)]
-pub struct Ear(pub Mutex<Vec<Happening>>);
+pub struct Ear(pub Mutex<Vec<EventKind>>);
 
-impl Audience for Ear {
-    fn hear(&self, happening: Happening) {
-        self.0.lock().expect("no panic").push(happening);
+impl EventSink for Ear {
+    fn hear(&self, kind: EventKind) {
+        self.0.lock().expect("no panic").push(kind);
     }
 }
 
 pub struct End {
     pub state: State,
     pub attempts: u32,
-    pub word: Option<Word>,
+    pub kind: Option<ErrorKind>,
     pub message: String,
 }
 
@@ -38,8 +38,8 @@ impl Ear {
         let heard = self.0.lock().expect("no panic");
         let ends: Vec<_> = heard
             .iter()
-            .filter_map(|happening| match happening {
-                Happening::StepFinished {
+            .filter_map(|kind| match kind {
+                EventKind::StepFinished {
                     step: it,
                     state,
                     attempts,
@@ -48,11 +48,11 @@ impl Ear {
                     ..
                 } if *it == step => {
                     let message = failure.as_ref().map(ToString::to_string).or(reason.clone());
-                    let word = failure.as_ref().map(|failure| failure.word);
+                    let kind = failure.as_ref().map(|failure| failure.kind);
                     Some(End {
                         state: *state,
                         attempts: *attempts,
-                        word,
+                        kind,
                         message: message.unwrap_or_default(),
                     })
                 }
@@ -65,27 +65,27 @@ impl Ear {
 
     pub fn started(&self, step: usize) -> bool {
         let heard = self.0.lock().expect("no panic");
-        heard.iter().any(
-            |happening| matches!(happening, Happening::StepStarted { step: it, .. } if *it == step),
-        )
+        heard
+            .iter()
+            .any(|kind| matches!(kind, EventKind::StepStarted { step: it, .. } if *it == step))
     }
 }
 
 /// An action made of a function.
 struct Act<F>(F);
 
-impl<F: Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync> Action for Act<F> {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        (self.0)(scope)
+impl<F: Fn(&AttemptContext<'_>) -> Result<Outcome, Failure> + Send + Sync> Action for Act<F> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        (self.0)(context)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        (self.0)(scope).map(|effect| format!("{effect:?}"))
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        (self.0)(context).map(|effect| format!("{effect:?}"))
     }
 }
 
 pub fn act(
-    act: impl Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync + 'static,
+    act: impl Fn(&AttemptContext<'_>) -> Result<Outcome, Failure> + Send + Sync + 'static,
 ) -> Arc<dyn Action> {
     Arc::new(Act(act))
 }
@@ -99,11 +99,11 @@ pub fn plan(name: &str, toml: &str, actions: Vec<Arc<dyn Action>>) -> Plan {
     ));
     std::fs::write(&path, toml).expect("written");
     let facts = Facts::new(Trigger::Stop, "test");
-    let passage = Passage::through(&Source::File(path.clone()), Some(&facts));
+    let loaded = LoadedConfig::through(&Source::File(path.clone()), Some(&facts));
     std::fs::remove_file(&path).expect("removed");
-    let mut plan = passage
+    let mut plan = loaded
         .plan
-        .unwrap_or_else(|| panic!("{:?}", passage.problems));
+        .unwrap_or_else(|| panic!("{:?}", loaded.problems));
     assert_eq!(plan.steps.len(), actions.len());
     for (step, action) in plan.steps.iter_mut().zip(actions) {
         step.action = action;
@@ -111,27 +111,27 @@ pub fn plan(name: &str, toml: &str, actions: Vec<Arc<dyn Action>>) -> Plan {
     plan
 }
 
-pub fn run(plan: Plan) -> (Outcome, Arc<Ear>, Duration) {
+pub fn run(plan: Plan) -> (RunOutcome, Arc<Ear>, Duration) {
     run_with(plan, |_| {})
 }
 
-pub fn run_with(plan: Plan, meanwhile: impl FnOnce(Control)) -> (Outcome, Arc<Ear>, Duration) {
+pub fn run_with(plan: Plan, meanwhile: impl FnOnce(Control)) -> (RunOutcome, Arc<Ear>, Duration) {
     catch_panics();
     let begun = Instant::now();
     let ear = Arc::new(Ear::default());
     let facts = Facts::new(Trigger::Stop, "test");
     let trigger = Trigger::Stop;
-    let errand = Errand {
+    let run = RunContext {
         plan,
         trigger,
         begun,
         facts,
         http: Http::default(),
-        audience: ear.clone(),
+        sink: ear.clone(),
     };
     let runner = Runner::default();
     meanwhile(runner.control());
-    let outcome = runner.run(&Arc::new(errand)).expect("descriptors");
+    let outcome = runner.run(&Arc::new(run)).expect("descriptors");
     (outcome, ear, begun.elapsed())
 }
 
@@ -142,13 +142,13 @@ pub fn step(name: &str, more: &str) -> String {
 }
 
 pub fn done() -> Arc<dyn Action> {
-    act(|_| Ok(Effect::Done))
+    act(|_| Ok(Outcome::Done))
 }
 
 /// Sleeps without looking at its deadline or at the switch, as a call that nothing can interrupt does.
 pub fn deaf(time: Duration) -> Arc<dyn Action> {
     act(move |_| {
         thread::sleep(time);
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     })
 }

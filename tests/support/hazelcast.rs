@@ -246,8 +246,8 @@ impl Client {
 
     pub fn post(&mut self, path: &str, body: &str) -> Option<(u16, String)> {
         let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n");
-        self.ask(&format!("{head}Content-Type: text/plain\r\n\r\n{body}"))
+        let settings = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n");
+        self.ask(&format!("{settings}Content-Type: text/plain\r\n\r\n{body}"))
     }
 
     fn ask(&mut self, request: &str) -> Option<(u16, String)> {

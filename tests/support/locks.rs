@@ -7,7 +7,7 @@ use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::Failure;
 use farewell::model::intent::{Chain, Intent};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Action, Blueprint, Effect, Scope};
+use farewell::step::{Action, AttemptContext, Outcome, StepSpec};
 use farewell::steps::KINDS;
 
 use super::binary::Binary;
@@ -17,7 +17,7 @@ use super::{Run, read};
 /// A member with one lock.
 pub struct Member {
     pub run: Run,
-    pub step: Blueprint,
+    pub step: StepSpec,
 }
 
 impl Member {
@@ -37,20 +37,20 @@ impl Member {
         }
     }
 
-    pub fn scope(&self, time: Duration) -> Scope<'_> {
-        Scope {
+    pub fn context(&self, time: Duration) -> AttemptContext<'_> {
+        AttemptContext {
             deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: self.run.attempt_timeout.min(time),
             cancel: &self.run.cancel,
             facts: &self.run.facts,
             http: &self.run.http,
-            voice: &self.run.ear,
+            events: &self.run.ear,
             needed: &[],
         }
     }
 
-    pub fn take(&self, time: Duration) -> Result<Effect, Failure> {
-        self.step.action.attempt(&self.scope(time))
+    pub fn take(&self, time: Duration) -> Result<Outcome, Failure> {
+        self.step.action.attempt(&self.context(time))
     }
 
     /// Why it does not get a lock that is held: its time is over, and it has left the queue in the last tenth of it. A
@@ -61,19 +61,19 @@ impl Member {
             let time = times.next().expect("a server that answers in two seconds");
             renew();
             let failure = self.take(time).expect_err("it is held");
-            if !failure.passing {
+            if !failure.retryable {
                 return failure;
             }
         }
     }
 
     /// As a runner does: again while it may pass.
-    pub fn take_again(&self, time: Duration) -> Result<Effect, Failure> {
+    pub fn take_again(&self, time: Duration) -> Result<Outcome, Failure> {
         let deadline = Deadline::after(time, Reason::Timeout);
         loop {
             let left = deadline.left().unwrap_or(Duration::from_millis(1));
             match self.take(left) {
-                Err(failure) if failure.passing && deadline.left().is_some() => {
+                Err(failure) if failure.retryable && deadline.left().is_some() => {
                     std::thread::sleep(Duration::from_millis(100));
                 }
                 ended => return ended,
@@ -82,19 +82,19 @@ impl Member {
     }
 
     /// What it owes at the end of the run.
-    pub fn close(&self, time: Duration) -> Result<Effect, Failure> {
-        let owed = self.step.aftermath.as_ref().expect("a closing");
-        owed.closing.attempt(&self.scope(time))
+    pub fn close(&self, time: Duration) -> Result<Outcome, Failure> {
+        let owed = self.step.held.as_ref().expect("a closing");
+        owed.closing.attempt(&self.context(time))
     }
 
-    pub fn renew(&self, time: Duration) -> Result<Effect, Failure> {
-        let owed = self.step.aftermath.as_ref().expect("an upkeep");
+    pub fn renew(&self, time: Duration) -> Result<Outcome, Failure> {
+        let owed = self.step.held.as_ref().expect("an upkeep");
         let (_, upkeep) = owed.upkeep.as_ref().expect("an upkeep");
-        upkeep.attempt(&self.scope(time))
+        upkeep.attempt(&self.context(time))
     }
 
     pub fn rehearse(&self, time: Duration) -> Result<String, Failure> {
-        self.step.action.rehearse(&self.scope(time))
+        self.step.action.rehearse(&self.context(time))
     }
 
     /// What is to be undone.
@@ -112,8 +112,8 @@ impl Member {
     }
 
     /// Undoes it as the next start does.
-    pub fn undo(&self, intent: &Intent, time: Duration) -> Result<Effect, Failure> {
-        undo(intent).attempt(&self.scope(time))
+    pub fn undo(&self, intent: &Intent, time: Duration) -> Result<Outcome, Failure> {
+        undo(intent).attempt(&self.context(time))
     }
 
     /// Waits until it says that it waits for something with these words in it.

@@ -58,9 +58,9 @@ use farewell::config::section::{Check, Reading, Section};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::Failure;
 use farewell::model::event::Stream;
-use farewell::model::intent::{Intent, Mark};
+use farewell::model::intent::{Intent, IntentId};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Blueprint, Effect, Scope, Voice};
+use farewell::step::{AttemptContext, Outcome, StepEvents, StepSpec};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
 use farewell::sys::http::Http;
@@ -71,10 +71,10 @@ pub struct Ear {
     pub waiting: Mutex<Vec<String>>,
     pub remarks: Mutex<Vec<String>>,
     pub intents: Mutex<Vec<Intent>>,
-    pub withdrawn: Mutex<Vec<Mark>>,
+    pub withdrawn: Mutex<Vec<IntentId>>,
 }
 
-impl Voice for Ear {
+impl StepEvents for Ear {
     fn waiting(&self, what: &str) {
         self.waiting.lock().expect("lock").push(what.to_owned());
     }
@@ -85,16 +85,16 @@ impl Voice for Ear {
         self.remarks.lock().expect("lock").push(remark.to_owned());
     }
 
-    fn intend(&self, intent: &Intent) -> Mark {
+    fn intend(&self, intent: &Intent) -> IntentId {
         let mut intents = self.intents.lock().expect("no panic");
         intents.push(intent.clone());
-        Mark {
+        IntentId {
             step: 0,
             number: u32::try_from(intents.len() - 1).expect("few"),
         }
     }
 
-    fn withdraw(&self, mark: Mark) {
+    fn withdraw(&self, mark: IntentId) {
         self.withdrawn.lock().expect("no panic").push(mark);
     }
 }
@@ -120,38 +120,38 @@ impl Run {
     }
 
     /// One attempt that must end within `time`.
-    pub fn attempt(&self, step: &Blueprint, time: Duration) -> Result<Effect, Failure> {
-        step.action.attempt(&Scope {
+    pub fn attempt(&self, step: &StepSpec, time: Duration) -> Result<Outcome, Failure> {
+        step.action.attempt(&AttemptContext {
             deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: self.attempt_timeout,
             cancel: &self.cancel,
             facts: &self.facts,
             http: &self.http,
-            voice: &self.ear,
+            events: &self.ear,
             needed: &[],
         })
     }
 
     /// One rehearsal that must end within `time`.
-    pub fn rehearse(&self, step: &Blueprint, time: Duration) -> Result<String, Failure> {
-        step.action.rehearse(&Scope {
+    pub fn rehearse(&self, step: &StepSpec, time: Duration) -> Result<String, Failure> {
+        step.action.rehearse(&AttemptContext {
             deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: self.attempt_timeout,
             cancel: &self.cancel,
             facts: &self.facts,
             http: &self.http,
-            voice: &self.ear,
+            events: &self.ear,
             needed: &[],
         })
     }
 
     /// Attempts as a runner makes them: again while the failure passes.
-    pub fn retry(&self, step: &Blueprint, time: Duration) -> Result<Effect, Failure> {
+    pub fn retry(&self, step: &StepSpec, time: Duration) -> Result<Outcome, Failure> {
         let deadline = Deadline::after(time, Reason::Timeout);
         loop {
             let left = deadline.left().unwrap_or(Duration::from_millis(1));
             match self.attempt(step, left.min(Duration::from_secs(15))) {
-                Err(failure) if failure.passing && deadline.left().is_some() => {
+                Err(failure) if failure.retryable && deadline.left().is_some() => {
                     std::thread::sleep(Duration::from_millis(200));
                 }
                 ended => return ended,
@@ -169,7 +169,7 @@ impl Run {
 }
 
 /// Reads a step from its keys.
-pub fn read(text: &str) -> (Option<Blueprint>, Vec<String>, Vec<Check>) {
+pub fn read(text: &str) -> (Option<StepSpec>, Vec<String>, Vec<Check>) {
     let document::Document { table, errors, .. } = document::parse(text);
     assert!(errors.is_empty(), "{errors:?}");
     let reading = Reading::new(Path::new("test.toml"), None, None);
@@ -179,26 +179,26 @@ pub fn read(text: &str) -> (Option<Blueprint>, Vec<String>, Vec<Check>) {
         .iter()
         .find(|kind| kind.name == word)
         .expect("a known kind");
-    let blueprint = (kind.read)(&section);
+    let spec = (kind.read)(&section);
     drop(section);
     let (problems, checks) = reading.finish();
     let problems = problems.iter().map(ToString::to_string).collect();
-    (blueprint, problems, checks)
+    (spec, problems, checks)
 }
 
 /// A step that has no problems.
-pub fn step(text: &str) -> Blueprint {
-    let (blueprint, problems, _) = read(text);
+pub fn step(text: &str) -> StepSpec {
+    let (spec, problems, _) = read(text);
     assert!(problems.is_empty(), "{problems:?}");
-    blueprint.expect("a step")
+    spec.expect("a step")
 }
 
 /// A step that has no problems but warnings.
-pub fn step_with_warnings(text: &str) -> Blueprint {
-    let (blueprint, problems, _) = read(text);
+pub fn step_with_warnings(text: &str) -> StepSpec {
+    let (spec, problems, _) = read(text);
     let is_warning = |it: &String| it.contains(": warning: ");
     assert!(problems.iter().all(is_warning), "{problems:?}");
-    blueprint.expect("a step")
+    spec.expect("a step")
 }
 
 /// The problems of a step, on one line each.

@@ -10,9 +10,9 @@ use farewell::config::section::{Reading, Section};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::Failure;
 use farewell::model::event::Stream;
-use farewell::model::intent::{Intent, Mark};
+use farewell::model::intent::{Intent, IntentId};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Action, Effect, Scope, Voice};
+use farewell::step::{Action, AttemptContext, Outcome, StepEvents};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
 use farewell::sys::{http, probe};
@@ -29,10 +29,10 @@ pub struct Told {
     pub output: Mutex<Vec<(Stream, String)>>,
     pub remarks: Mutex<Vec<String>>,
     pub intents: Mutex<Vec<Intent>>,
-    pub withdrawn: Mutex<Vec<Mark>>,
+    pub withdrawn: Mutex<Vec<IntentId>>,
 }
 
-impl Voice for Told {
+impl StepEvents for Told {
     fn waiting(&self, what: &str) {
         self.waiting.lock().expect("no panic").push(what.to_owned());
     }
@@ -45,16 +45,16 @@ impl Voice for Told {
         self.remarks.lock().expect("no panic").push(remark);
     }
 
-    fn intend(&self, intent: &Intent) -> Mark {
+    fn intend(&self, intent: &Intent) -> IntentId {
         let mut intents = self.intents.lock().expect("no panic");
         intents.push(intent.clone());
-        Mark {
+        IntentId {
             step: 0,
             number: u32::try_from(intents.len() - 1).expect("few"),
         }
     }
 
-    fn withdraw(&self, mark: Mark) {
+    fn withdraw(&self, mark: IntentId) {
         self.withdrawn.lock().expect("no panic").push(mark);
     }
 }
@@ -91,17 +91,17 @@ fn read(kind: &str, keys: &str) -> Result<Box<dyn Action>, Vec<String>> {
     assert!(errors.is_empty(), "{errors:?}");
     let reading = Reading::new(Path::new("test.toml"), None, None);
     let kind = KINDS.iter().find(|it| it.name == kind).expect("a kind");
-    let blueprint = (kind.read)(&Section::new(&reading, &table, 1));
+    let spec = (kind.read)(&Section::new(&reading, &table, 1));
     let (problems, _) = reading.finish();
-    match blueprint {
-        Some(blueprint) if problems.is_empty() => Ok(blueprint.action),
+    match spec {
+        Some(spec) if problems.is_empty() => Ok(spec.action),
         _ => Err(problems.iter().map(ToString::to_string).collect()),
     }
 }
 
 /// One attempt, what it told, and what it took.
 pub struct Attempt {
-    pub result: Result<Effect, Failure>,
+    pub result: Result<Outcome, Failure>,
     pub told: Told,
     pub took: Duration,
 }
@@ -110,7 +110,7 @@ impl Attempt {
     /// The machine word and the whole message of its failure.
     pub fn failure(&self) -> (&'static str, String) {
         let failure = self.result.as_ref().expect_err("a failure");
-        (failure.word.as_str(), failure.to_string())
+        (failure.kind.as_str(), failure.to_string())
     }
 }
 
@@ -143,20 +143,20 @@ pub fn attempt_into(
     keys: &str,
     (timeout, attempt_timeout): (Duration, Duration),
     cancel: &Cancel,
-) -> (Result<Effect, Failure>, Duration) {
+) -> (Result<Outcome, Failure>, Duration) {
     let (action, http) = (action(kind, keys), http());
     let facts = Facts::new(Trigger::Stop, "test");
     let begun = Instant::now();
-    let scope = Scope {
+    let context = AttemptContext {
         deadline: Deadline::after(timeout, Reason::Timeout),
         attempt_timeout,
         cancel,
         facts: &facts,
         http: &http,
-        voice: told,
+        events: told,
         needed: &[],
     };
-    let result = action.attempt(&scope);
+    let result = action.attempt(&context);
     let took = begun.elapsed();
     assert!(took < timeout + SLACK, "took {took:?}");
     (result, took)
@@ -175,16 +175,16 @@ pub fn rehearse_with_warnings(kind: &str, keys: &str) -> (Result<String, String>
         Cancel::new().expect("a switch"),
     );
     let limit = Duration::from_secs(60);
-    let scope = Scope {
+    let context = AttemptContext {
         deadline: Deadline::after(limit, Reason::Timeout),
         attempt_timeout: limit,
         cancel: &cancel,
         needed: &[],
         facts: &facts,
         http: &http,
-        voice: &told,
+        events: &told,
     };
-    let said = action.rehearse(&scope);
+    let said = action.rehearse(&context);
     let warnings = told.remarks.into_inner().expect("no panic");
     (said.map_err(|failure| failure.to_string()), warnings)
 }

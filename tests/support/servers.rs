@@ -161,8 +161,8 @@ fn serve(
                 }
             }
             Manner::Floods => {
-                let head = "HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n";
-                let _ = stream.write_all(head.as_bytes());
+                let settings = "HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n";
+                let _ = stream.write_all(settings.as_bytes());
                 let block = vec![b'x'; 1 << 16];
                 while stream.write_all(&block).is_ok() {
                     sent.fetch_add(block.len(), Ordering::SeqCst);

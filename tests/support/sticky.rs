@@ -12,24 +12,24 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Dir;
 use super::cli::{GENEROUS, Running};
 use super::servers::{answer, read_request};
-use farewell::app::undo::{Outcome, undo};
+use farewell::app::undo::{UndoOutcome, undo};
 use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
-use farewell::history::pending::Remnant;
+use farewell::history::pending::PendingUndo;
 use farewell::history::state_dir::{Store, new_id};
 use farewell::history::survey::Survey;
-use farewell::model::error::{Failure, Word};
-use farewell::model::event::{Happening, Purpose, Result as RunResult};
+use farewell::model::error::{ErrorKind, Failure};
+use farewell::model::event::{EventKind, Purpose, Result as RunResult};
 use farewell::model::intent::{Chain, Intent, Keys};
 use farewell::model::machine::Machine;
 use farewell::model::trigger::Trigger;
-use farewell::plan::load::Passage;
-use farewell::report::event_bus::Broadcast;
+use farewell::plan::load::LoadedConfig;
+use farewell::report::event_bus::EventBus;
 use farewell::report::record::Record;
-use farewell::run::context::{Audience as _, Errand};
+use farewell::run::context::{EventSink as _, RunContext};
 use farewell::run::panics::catch_panics;
 use farewell::run::runner::Runner;
-use farewell::step::{Action, Effect, Kind, Scope};
+use farewell::step::{Action, AttemptContext, Kind, Outcome};
 use farewell::sys::http::Http;
 
 /// The kind's entry in the tests' table.
@@ -137,11 +137,11 @@ impl State {
 }
 
 /// The status of an answer.
-fn ask(scope: &Scope<'_>, method: &str, url: &str) -> Result<u16, Failure> {
+fn ask(context: &AttemptContext<'_>, method: &str, url: &str) -> Result<u16, Failure> {
     let failed = |error: std::io::Error| {
         let word = match error.kind() {
-            std::io::ErrorKind::WouldBlock => Word::TimedOut,
-            _ => Word::Unreachable,
+            std::io::ErrorKind::WouldBlock => ErrorKind::TimedOut,
+            _ => ErrorKind::Unreachable,
         };
         Failure::new(word, url, error.to_string())
     };
@@ -150,7 +150,7 @@ fn ask(scope: &Scope<'_>, method: &str, url: &str) -> Result<u16, Failure> {
         .and_then(|rest| rest.split_once('/'))
         .expect("a URL");
     let mut stream = TcpStream::connect(address).map_err(failed)?;
-    let left = scope.request().left().unwrap_or(Duration::from_millis(1));
+    let left = context.request().left().unwrap_or(Duration::from_millis(1));
     stream.set_read_timeout(Some(left)).map_err(failed)?;
     let request = format!("{method} /{flag} HTTP/1.1\r\nHost: peer\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
@@ -163,8 +163,8 @@ fn ask(scope: &Scope<'_>, method: &str, url: &str) -> Result<u16, Failure> {
 
 fn unexpected(url: &str, status: u16) -> Failure {
     match status {
-        403 => Failure::new(Word::Refused, url, "403"),
-        status => Failure::new(Word::Status, url, status.to_string()).passing(status >= 500),
+        403 => Failure::new(ErrorKind::Refused, url, "403"),
+        status => Failure::new(ErrorKind::Status, url, status.to_string()).retryable(status >= 500),
     }
 }
 
@@ -172,7 +172,7 @@ fn unexpected(url: &str, status: u16) -> Failure {
 pub fn intent(url: &str) -> Intent {
     Intent {
         member: String::new(),
-        noun: format!("the flag {url}"),
+        subject: format!("the flag {url}"),
         thing: url.to_owned(),
         what: Keys::from([("url".to_owned(), url.into())]),
     }
@@ -186,25 +186,25 @@ pub struct Raise {
 }
 
 impl Action for Raise {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let mark = scope.intend(&intent(&self.url))?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let mark = context.intend(&intent(&self.url))?;
         if let Some(path) = &self.instead {
             fs::write(path, "").expect("written");
             std::thread::sleep(GENEROUS);
         }
-        match ask(scope, "PUT", &self.url)? {
-            200 => Ok(Effect::Done),
+        match ask(context, "PUT", &self.url)? {
+            200 => Ok(Outcome::Done),
             status => {
                 if status == 403 {
-                    scope.withdraw(mark);
+                    context.withdraw(mark);
                 }
                 Err(unexpected(&self.url, status))
             }
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let status = ask(scope, "GET", &self.url)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let status = ask(context, "GET", &self.url)?;
         Ok(format!("{}: {status}", self.url))
     }
 }
@@ -226,19 +226,19 @@ fn lower(chain: &Chain) -> Result<Box<dyn Action>, String> {
 }
 
 impl Action for Lower {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         if self.0.ends_with("/panic") {
             panic!("ouch");
         }
-        match ask(scope, "DELETE", &self.0)? {
-            200 => Ok(Effect::Done),
-            404 => Ok(Effect::AlreadyDone),
+        match ask(context, "DELETE", &self.0)? {
+            200 => Ok(Outcome::Done),
+            404 => Ok(Outcome::AlreadyDone),
             status => Err(unexpected(&self.0, status)),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let status = ask(scope, "GET", &self.0)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let status = ask(context, "GET", &self.0)?;
         Ok(format!("{}: {status}", self.0))
     }
 }
@@ -246,18 +246,18 @@ impl Action for Lower {
 /// An action made of a function.
 struct Act<F>(F);
 
-impl<F: Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync> Action for Act<F> {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        (self.0)(scope)
+impl<F: Fn(&AttemptContext<'_>) -> Result<Outcome, Failure> + Send + Sync> Action for Act<F> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        (self.0)(context)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        (self.0)(scope).map(|effect| format!("{effect:?}"))
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        (self.0)(context).map(|effect| format!("{effect:?}"))
     }
 }
 
 pub fn act(
-    act: impl Fn(&Scope<'_>) -> Result<Effect, Failure> + Send + Sync + 'static,
+    act: impl Fn(&AttemptContext<'_>) -> Result<Outcome, Failure> + Send + Sync + 'static,
 ) -> Arc<dyn Action> {
     Arc::new(Act(act))
 }
@@ -315,15 +315,15 @@ impl Place {
 
     /// What is pending: the steps that left it, oldest first.
     pub fn pending(&self) -> Vec<String> {
-        let step = |it: Remnant| it.step;
+        let step = |it: PendingUndo| it.step;
         self.survey().pending.into_iter().map(step).collect()
     }
 
-    pub fn undo(&self) -> Outcome {
+    pub fn undo(&self) -> UndoOutcome {
         self.undo_within(GENEROUS)
     }
 
-    pub fn undo_within(&self, limit: Duration) -> Outcome {
+    pub fn undo_within(&self, limit: Duration) -> UndoOutcome {
         catch_panics();
         let facts = Facts::new(Trigger::Stop, "test");
         undo(&self.store, &self.machine, facts, &[KIND], limit)
@@ -351,21 +351,21 @@ pub fn run(
     let toml: String = actions.iter().map(step).collect();
     fs::write(&path, toml).expect("written");
     let facts = Facts::new(trigger, id.as_str());
-    let passage = Passage::through(&Source::File(path.clone()), Some(&facts));
+    let loaded = LoadedConfig::through(&Source::File(path.clone()), Some(&facts));
     fs::remove_file(&path).expect("removed");
-    let mut plan = passage.plan.expect("a plan");
+    let mut plan = loaded.plan.expect("a plan");
     for (step, (_, action)) in plan.steps.iter_mut().zip(actions) {
         step.kind = KIND.name;
         step.action = action;
         step.timeout = timeout;
     }
-    let broadcast = Arc::new(Broadcast::new(begun));
+    let events = Arc::new(EventBus::new(begun));
     let complain = |message: String| eprintln!("{message}");
-    let record = Record::new(store.clone(), broadcast.written(), Box::new(complain));
-    broadcast
+    let record = Record::new(store.clone(), events.written(), Box::new(complain));
+    events
         .add("record", None, Box::new(record))
         .expect("a thread");
-    broadcast.hear(Happening::RunStarted {
+    events.hear(EventKind::RunStarted {
         run: id.clone(),
         purpose: Purpose::Farewell,
         machine: machine.clone(),
@@ -375,20 +375,20 @@ pub fn run(
         reserve: plan.reserve(trigger),
         steps: plan.names(),
     });
-    let errand = Arc::new(Errand {
+    let run = Arc::new(RunContext {
         plan,
         trigger,
         begun,
         facts,
         http: Http::default(),
-        audience: broadcast.clone(),
+        sink: events.clone(),
     });
-    let outcome = Runner::default().run(&errand).expect("descriptors");
-    broadcast.hear(Happening::RunFinished {
+    let outcome = Runner::default().run(&run).expect("descriptors");
+    events.hear(EventKind::RunFinished {
         result: outcome.result,
         reason: outcome.reason,
     });
-    broadcast.close(GENEROUS);
+    events.close(GENEROUS);
     (id, outcome.result)
 }
 

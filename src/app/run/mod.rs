@@ -13,22 +13,22 @@ use log::{Level, LevelFilter};
 use super::configuration::{self, Intake};
 use super::{complain, observers, store};
 use crate::app::cli::{Options, exit};
-use crate::app::run::trigger::{Inquiry, Occasion};
+use crate::app::run::trigger::{DetectedTrigger, Inquiry};
 use crate::config::problem::Problem;
 use crate::history::state_dir as records;
 use crate::history::state_dir::{Holder, Store};
 use crate::logging::message_id;
 use crate::logging::{self, Sink};
-use crate::model::event::{self, Happening, Purpose};
+use crate::model::event::{self, EventKind, Purpose};
 use crate::model::trigger::Trigger;
 use crate::plan::settings::{BUDGET, CLOSING, Restart};
 use crate::report::console::Console;
 use crate::report::dbus as dbus_reporter;
-use crate::report::event_bus::Broadcast;
+use crate::report::event_bus::EventBus;
 use crate::report::record::Record;
 use crate::report::systemd::Systemd;
-use crate::run::context::{Audience, Errand};
-use crate::run::runner::{Outcome, Runner};
+use crate::run::context::{EventSink, RunContext};
+use crate::run::runner::{RunOutcome, Runner};
 use crate::sys::systemd::is_command_of_unit;
 use crate::sys::{dbus, host, process, signals};
 use single_instance::Entry;
@@ -66,19 +66,22 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         budget: &smallest,
         is_told_to_stop: &|| told.load(Ordering::Relaxed),
     };
-    let occasion = trigger.map_or_else(|| Occasion::find_out(&inquiry), Occasion::given);
-    let mut intake = configuration::take(options, occasion.cause.diagnosis(), &id);
+    let detected = trigger.map_or_else(
+        || DetectedTrigger::find_out(&inquiry),
+        DetectedTrigger::given,
+    );
+    let mut intake = configuration::take(options, detected.cause.diagnosis(), &id);
     let restart = intake
         .as_ref()
         .map_or(Restart::Skip, |it| it.plan.restart());
-    let before = occasion.cause;
-    let Some(occasion) = skip::unless_skipped(occasion, restart, &inquiry, sink) else {
+    let before = detected.cause;
+    let Some(detected) = skip::unless_skipped(detected, restart, &inquiry, sink) else {
         observers::flush_log();
         return exit::OK;
     };
-    let diagnosis = occasion.cause.diagnosis();
+    let diagnosis = detected.cause.diagnosis();
     let trigger = diagnosis.trigger();
-    if occasion.cause != before {
+    if detected.cause != before {
         intake = configuration::take(options, diagnosis, &id);
     }
     let Intake {
@@ -93,8 +96,8 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         ("FAREWELL_RUN", id.as_str()),
         ("FAREWELL_TRIGGER", trigger.as_str()),
     ];
-    let text = format!("trigger {trigger}: {}", occasion.seen);
-    let level = match occasion.is_unknown() {
+    let text = format!("trigger {trigger}: {}", detected.seen);
+    let level = match detected.is_unknown() {
         true => Level::Warn,
         false => Level::Info,
     };
@@ -108,21 +111,21 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
             return exit::CUT_SHORT;
         }
     };
-    let broadcast = Arc::new(Broadcast::new(begun));
-    broadcast.know(store.clone(), host::machine());
-    add_reporters(&broadcast, store, sink, matches!(entry, Entry::Unlocked(_)));
-    add_dbus(&broadcast, begun, holder.by_systemd);
+    let events = Arc::new(EventBus::new(begun));
+    events.know(store.clone(), host::machine());
+    add_reporters(&events, store, sink, matches!(entry, Entry::Unlocked(_)));
+    add_dbus(&events, begun, holder.by_systemd);
     // On a machine that stays up the console is somebody's screen.
     let goes_down = trigger != Trigger::Stop && holder.by_systemd;
     if let Some(console) = goes_down.then(Console::new).flatten() {
         let every = Some(Console::EVERY);
-        observers::add_one(&broadcast, "console", every, Box::new(console));
+        observers::add_one(&events, "console", every, Box::new(console));
     }
     let (held, warning) = match entry {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
     };
-    broadcast.hear(Happening::RunStarted {
+    events.hear(EventKind::RunStarted {
         run: id,
         purpose: Purpose::Farewell,
         machine: host::machine(),
@@ -132,38 +135,38 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         reserve: plan.reserve(trigger),
         steps: plan.names(),
     });
-    let unknown = (occasion.is_unknown()).then(|| {
+    let unknown = (detected.is_unknown()).then(|| {
         format!(
             "it is not known what kind of shutdown this is: {}",
-            occasion.seen
+            detected.seen
         )
     });
     (unknown.into_iter().chain(warnings).chain(warning))
-        .for_each(|message| broadcast.hear(Happening::Warning { message }));
-    let errand = Arc::new(Errand {
+        .for_each(|message| events.hear(EventKind::Warning { message }));
+    let run = Arc::new(RunContext {
         plan,
         trigger,
         begun,
         facts,
         http: super::http(super::kept(options)),
-        audience: broadcast.clone(),
+        sink: events.clone(),
     });
-    let mut outcome = runner.run(&errand).unwrap_or_else(|error| {
+    let mut outcome = runner.run(&run).unwrap_or_else(|error| {
         let reason = Some(format!("nothing was run: {error}"));
-        Outcome {
+        RunOutcome {
             result: event::Result::CutShort,
             reason,
         }
     });
-    tell_unrecorded(&broadcast, &errand, &mut outcome);
+    tell_unrecorded(&events, &run, &mut outcome);
     let result = outcome.result;
-    broadcast.hear(Happening::RunFinished {
+    events.hear(EventKind::RunFinished {
         result,
         reason: outcome.reason,
     });
     // Nothing that a step started outlives the run, whatever the step could see to.
     process::kill_all();
-    observers::close(&broadcast);
+    observers::close(&events);
     drop(held);
     match result {
         event::Result::Ok => exit::OK,
@@ -173,15 +176,15 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
 }
 
 /// Tells what the run has left that `farewell start` will not know of: that did not go well.
-fn tell_unrecorded(broadcast: &Broadcast, errand: &Errand, outcome: &mut Outcome) {
-    let unrecorded = broadcast.unrecorded();
-    for (step, noun) in &unrecorded {
-        let name = errand.plan.steps.get(*step).map_or("", |it| &it.name);
+fn tell_unrecorded(events: &EventBus, run: &RunContext, outcome: &mut RunOutcome) {
+    let unrecorded = events.unrecorded();
+    for (step, subject) in &unrecorded {
+        let name = run.plan.steps.get(*step).map_or("", |it| &it.name);
         let message = format!(
-            "step {name}: {noun} is not in the record, which could not be written: `farewell start` will not undo it; \
+            "step {name}: {subject} is not in the record, which could not be written: `farewell start` will not undo it; \
              undo it by hand"
         );
-        broadcast.hear(Happening::Warning { message });
+        events.hear(EventKind::Warning { message });
     }
     if !unrecorded.is_empty() && outcome.result == event::Result::Ok {
         outcome.result = event::Result::Failed;
@@ -206,38 +209,38 @@ fn refuse(problems: &[Problem], sink: Sink) -> u8 {
 }
 
 /// Puts everybody to work who has somebody to tell. Who was `warned` of the state directory does not hear of it again.
-fn add_reporters(broadcast: &Arc<Broadcast>, store: Store, sink: Sink, warned: bool) {
-    // Weak, since the broadcast owns the reporter's thread.
-    let audience = Arc::downgrade(broadcast);
+fn add_reporters(events: &Arc<EventBus>, store: Store, sink: Sink, warned: bool) {
+    // Weak, since the event bus owns the reporter's thread.
+    let weak = Arc::downgrade(events);
     let complain = move |message: String| {
-        if let Some(audience) = audience.upgrade().filter(|_| !warned) {
-            audience.hear(Happening::Warning { message });
+        if let Some(events) = weak.upgrade().filter(|_| !warned) {
+            events.hear(EventKind::Warning { message });
         }
     };
-    let record = Record::new(store, broadcast.written(), Box::new(complain));
-    observers::add_one(broadcast, "record", None, Box::new(record));
-    observers::add(broadcast, sink);
+    let record = Record::new(store, events.written(), Box::new(complain));
+    observers::add_one(events, "record", None, Box::new(record));
+    observers::add(events, sink);
     if let Some(systemd) = Systemd::new() {
         let every = Some(Systemd::EVERY);
-        observers::add_one(broadcast, "systemd", every, Box::new(systemd));
+        observers::add_one(events, "systemd", every, Box::new(systemd));
     }
 }
 
 /// Puts the reporter on D-Bus to work where it may have the name: the policy gives it to root alone, and a bus that was
 /// named is the caller's own. A run by hand, on a machine without the policy, goes without it and says nothing.
-fn add_dbus(broadcast: &Arc<Broadcast>, begun: Instant, by_systemd: bool) {
+fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool) {
     let named = dbus::is_named();
     if !signals::is_root() && !named {
         return;
     }
-    let audience = Arc::downgrade(broadcast);
+    let sink = Arc::downgrade(events);
     let complain = move |cause: String| {
         let message = format!("this run cannot be seen on D-Bus: {cause}");
-        match audience.upgrade().filter(|_| by_systemd || named) {
-            Some(audience) => audience.hear(Happening::Warning { message }),
+        match sink.upgrade().filter(|_| by_systemd || named) {
+            Some(sink) => sink.hear(EventKind::Warning { message }),
             None => log::debug!("{message}"),
         }
     };
     let begin = |at_work| dbus_reporter::begin(begun, Box::new(complain), at_work);
-    observers::added("D-Bus", broadcast.add_desk(begin));
+    observers::added("D-Bus", events.add_sink(begin));
 }

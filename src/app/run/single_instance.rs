@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::history::state_dir::{Admission, Held, Holder, Store};
+use crate::history::state_dir::{Admission, Holder, RunLock, Store};
 use crate::sys::{files, takeover};
 
 /// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
@@ -18,7 +18,7 @@ const TAKE_OVER: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(5)
 /// How a run was let in.
 pub enum Entry {
     /// As the only one.
-    Alone(Held),
+    Alone(RunLock),
     /// Beside one that does not end; says so.
     Beside(String),
     /// Without the lock, since the state directory cannot be used; says so.

@@ -5,7 +5,7 @@ use std::path::Path;
 use log::Level;
 
 use crate::app::complain;
-use crate::app::run::trigger::{Cause, Inquiry, Occasion};
+use crate::app::run::trigger::{Cause, DetectedTrigger, Inquiry};
 use crate::logging::Sink;
 use crate::logging::message_id;
 use crate::plan::settings::Restart;
@@ -16,12 +16,12 @@ const SKIP: &str = "/run/farewell/skip";
 
 /// The occasion that a farewell is said on; `None` where there is none, which the journal then knows.
 pub fn unless_skipped(
-    occasion: Occasion,
+    detected: DetectedTrigger,
     restart: Restart,
     inquiry: &Inquiry<'_>,
     sink: Sink,
-) -> Option<Occasion> {
-    let trigger = occasion.cause.as_str();
+) -> Option<DetectedTrigger> {
+    let trigger = detected.cause.as_str();
     let tell = |level, text: &str| {
         match sink {
             Sink::Journal => {
@@ -30,7 +30,7 @@ pub fn unless_skipped(
             Sink::Lines => complain(&format!("farewell run: {text}")),
         };
     };
-    let seen = &occasion.seen;
+    let seen = &detected.seen;
     if systemd::is_command_of_unit() && Path::new(SKIP).exists() {
         let text = format!(
             "{SKIP} is there: this unit stops WITHOUT A FAREWELL (trigger {trigger}: {seen}); remove that file to have \
@@ -39,11 +39,11 @@ pub fn unless_skipped(
         tell(Level::Warn, &text);
         return None;
     }
-    if occasion.cause != Cause::Restart || restart == Restart::Run {
-        return Some(occasion);
+    if detected.cause != Cause::Restart || restart == Restart::Run {
+        return Some(detected);
     }
     let text = format!("a restart is no farewell (restart = \"skip\"): nothing is run ({seen})");
     tell(Level::Info, &text);
     // The last look, as late as can be: what comes after it finds the unit stopped.
-    Occasion::shutdown_by_now(inquiry)
+    DetectedTrigger::shutdown_by_now(inquiry)
 }

@@ -10,10 +10,10 @@ use crate::app::{complain, facts, kept, print, source, store, undo};
 use crate::config::facts::Facts;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
-use crate::plan::load::{Passage, Plan};
+use crate::plan::load::{LoadedConfig, Plan};
 use crate::plan::unit_ordering::Ordering;
 use crate::steps::KINDS;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::host;
 use crate::sys::systemd::{
     self, Around, Manager, Orders, START_UNIT, Standing, Unit, UnitState, is_pattern,
@@ -46,15 +46,15 @@ pub enum Patience {
 /// Why they are not known.
 fn units(options: &Options) -> Result<BTreeSet<String>, String> {
     let facts = facts(options, Trigger::Stop, "start");
-    let passage = Passage::through(&source(options), Some(&facts));
-    if passage.files.is_empty() {
+    let loaded = LoadedConfig::through(&source(options), Some(&facts));
+    if loaded.files.is_empty() {
         return Ok(BTreeSet::new());
     }
     let last_good = || {
         let good = kept(options)?.plan()?;
-        Passage::through(&good.source(), Some(&facts)).plan
+        LoadedConfig::through(&good.source(), Some(&facts)).plan
     };
-    match passage.plan.or_else(last_good) {
+    match loaded.plan.or_else(last_good) {
         Some(plan) => Ok(of(&Ordering::of(&plan, &facts))),
         None => Err(
             "the configuration cannot be used, so that it is not known which units must be up first"
@@ -68,7 +68,7 @@ fn of(ordering: &Ordering) -> BTreeSet<String> {
 }
 
 /// Undoes what is pending when the units are up, and sees to it that it is tried again while something is.
-pub fn undo(options: &Options, patience: Patience) -> undo::Outcome {
+pub fn undo(options: &Options, patience: Patience) -> undo::UndoOutcome {
     let (store, machine) = (store(options), host::machine());
     let facts = facts(options, Trigger::Stop, "start");
     let is_pending = undo::is_pending(&store, &machine);
@@ -87,7 +87,7 @@ pub fn undo(options: &Options, patience: Patience) -> undo::Outcome {
                 "farewell start: nothing is undone: {reason}. What is held is kept; `farewell start --undo-only --yes` \
                  undoes it all the same"
             ));
-            return undo::Outcome::Pending;
+            return undo::UndoOutcome::Pending;
         }
     }
     let conditions = match patience {
@@ -95,7 +95,10 @@ pub fn undo(options: &Options, patience: Patience) -> undo::Outcome {
         Patience::GivenUp => undo::Conditions::GivenUp,
     };
     let outcome = undo::undo_under(conditions, &store, &machine, facts, KINDS, undo::LIMIT);
-    if matches!(outcome, undo::Outcome::Nothing | undo::Outcome::Undone) {
+    if matches!(
+        outcome,
+        undo::UndoOutcome::Nothing | undo::UndoOutcome::Undone
+    ) {
         retry::end(options, outcome);
     }
     outcome
@@ -126,7 +129,7 @@ fn wait(
             Ok(look) if !look.starting.is_empty() => look.starting.join(", "),
             Ok(look) if look.later.is_empty() => return Ok(()),
             Ok(look) => return Err(look.later.join(", ")),
-            Err(trouble) => format!("systemd does not say how the units are ({trouble})"),
+            Err(error) => format!("systemd does not say how the units are ({error})"),
         };
         if end.left().is_none() {
             return Err(waiting);
@@ -156,7 +159,7 @@ struct Look {
 }
 
 impl Look {
-    fn take(units: &BTreeSet<String>) -> Result<Look, Trouble> {
+    fn take(units: &BTreeSet<String>) -> Result<Look, BusError> {
         let deadline = Deadline::after(ANSWER, Reason::Attempt);
         let manager = Manager::connect(deadline)?;
         let (patterns, mut names): (Vec<String>, Vec<String>) =
@@ -191,10 +194,10 @@ fn of_name(
     manager: &Manager,
     name: &str,
     deadline: Deadline,
-) -> Result<(Unit, UnitState), Trouble> {
+) -> Result<(Unit, UnitState), BusError> {
     let unit = manager.unit(name, deadline)?;
     let mut states = manager.states(&[name.to_owned()], deadline)?;
-    let missing = || Trouble::Strange(format!("no state of {name}"));
+    let missing = || BusError::Unexpected(format!("no state of {name}"));
     Ok((unit, states.pop().ok_or_else(missing)?))
 }
 
@@ -204,7 +207,7 @@ fn around(
     state: &UnitState,
     default: &str,
     deadline: Deadline,
-) -> Result<Around, Trouble> {
+) -> Result<Around, BusError> {
     // Nothing of it matters for what is up, or about to be.
     if !state.is_down() || state.is_to_start() {
         return Ok(Around::default());
@@ -218,7 +221,7 @@ fn around(
 }
 
 /// Whether a unit starts only when this start has ended: to wait for it would be to wait for oneself.
-fn waits_for_this(manager: &Manager, unit: &str, deadline: Deadline) -> Result<bool, Trouble> {
+fn waits_for_this(manager: &Manager, unit: &str, deadline: Deadline) -> Result<bool, BusError> {
     let chain = Orders::new(manager, deadline).chain(unit, START_UNIT, None)?;
     Ok(chain.is_some())
 }

@@ -14,22 +14,22 @@ use log::{Level, LevelFilter};
 use super::observers;
 use super::{complain, print};
 use crate::app::cli::exit;
-use crate::app::runtime_dir::Kept;
+use crate::app::runtime_dir::RuntimeDir;
 use crate::config::facts::Facts;
-use crate::history::pending::Remnant;
+use crate::history::pending::PendingUndo;
 use crate::history::state_dir as records;
-use crate::history::state_dir::{Admission, Held, Holder, Store};
+use crate::history::state_dir::{Admission, Holder, RunLock, Store};
 use crate::history::survey::Survey;
 use crate::logging::message_id;
 use crate::logging::{self, Sink};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::event::{Happening, Purpose, Result};
+use crate::model::event::{EventKind, Purpose, Result};
 use crate::model::intent::READY;
 use crate::model::machine::Machine;
 use crate::model::trigger::Trigger;
-use crate::report::event_bus::Broadcast;
-use crate::run::context::{Audience as _, Errand};
-use crate::run::runner::{Outcome as End, Runner};
+use crate::report::event_bus::EventBus;
+use crate::run::context::{EventSink as _, RunContext};
+use crate::run::runner::{RunOutcome, Runner};
 use crate::step::Kind;
 use crate::sys::clock::rfc3339;
 use crate::sys::{files, signals};
@@ -59,7 +59,7 @@ pub enum Conditions {
 
 /// How an undo ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum UndoOutcome {
     /// There was nothing to undo.
     Nothing,
     /// Everything is undone.
@@ -70,13 +70,13 @@ pub enum Outcome {
     Occupied,
 }
 
-impl Outcome {
+impl UndoOutcome {
     /// The exit code of the contract.
     pub fn code(self) -> u8 {
         match self {
-            Outcome::Nothing | Outcome::Undone => exit::OK,
-            Outcome::Pending => exit::FAILED,
-            Outcome::Occupied => exit::CUT_SHORT,
+            UndoOutcome::Nothing | UndoOutcome::Undone => exit::OK,
+            UndoOutcome::Pending => exit::FAILED,
+            UndoOutcome::Occupied => exit::CUT_SHORT,
         }
     }
 }
@@ -94,7 +94,7 @@ pub fn undo(
     facts: Facts,
     kinds: &[Kind],
     limit: Duration,
-) -> Outcome {
+) -> UndoOutcome {
     undo_under(Conditions::Heeded, store, machine, facts, kinds, limit)
 }
 
@@ -106,20 +106,20 @@ pub fn undo_under(
     facts: Facts,
     kinds: &[Kind],
     limit: Duration,
-) -> Outcome {
+) -> UndoOutcome {
     let sink = logging::install(LevelFilter::Warn);
     let Some(survey) = survey(store, machine) else {
-        return Outcome::Pending;
+        return UndoOutcome::Pending;
     };
     tell_foreign(&survey, sink);
-    for (remnant, owner) in &survey.moved {
-        tell_moved(remnant, owner, machine);
+    for (pending, owner) in &survey.moved {
+        tell_moved(pending, owner, machine);
     }
     let is_moved = !survey.moved.is_empty();
     if survey.pending.is_empty() && survey.unreadable.is_empty() {
         return match is_moved {
-            true => Outcome::Pending,
-            false => Outcome::Nothing,
+            true => UndoOutcome::Pending,
+            false => UndoOutcome::Nothing,
         };
     }
     let id = records::new_id(SystemTime::now());
@@ -132,7 +132,7 @@ pub fn undo_under(
     };
     // Looked at again: whoever had the lock until now may have undone it.
     let Some(mut survey) = self::survey(store, machine) else {
-        return Outcome::Pending;
+        return UndoOutcome::Pending;
     };
     for (path, error) in &survey.unreadable {
         complain(&format!(
@@ -140,8 +140,8 @@ pub fn undo_under(
             path.display()
         ));
     }
-    for remnant in &survey.pending {
-        tell(sink, &format!("{}: pending", sketch(remnant)));
+    for pending in &survey.pending {
+        tell(sink, &format!("{}: pending", sketch(pending)));
     }
     if conditions == Conditions::GivenUp {
         let pending = survey.pending.iter_mut();
@@ -151,8 +151,8 @@ pub fn undo_under(
     let is_undone = survey.pending.is_empty()
         || perform(survey.pending, id, facts, kinds, limit, sink) == Result::Ok;
     match (is_undone, is_whole) {
-        (true, true) => Outcome::Undone,
-        _ => Outcome::Pending,
+        (true, true) => UndoOutcome::Undone,
+        _ => UndoOutcome::Pending,
     }
 }
 
@@ -167,8 +167,10 @@ pub(super) fn renew(store: &Store, machine: &Machine, facts: &Facts, kinds: &[Ki
         return;
     };
     match crate::app::undo::plan::renew(survey.pending, kinds, facts, RENEWAL) {
-        Ok(troubles) => troubles.iter().for_each(|(noun, failure)| {
-            complain(&format!("farewell start: {noun} is not renewed: {failure}"));
+        Ok(errors) => errors.iter().for_each(|(subject, failure)| {
+            complain(&format!(
+                "farewell start: {subject} is not renewed: {failure}"
+            ));
         }),
         Err(error) => complain(&format!("farewell start: nothing is renewed: {error}")),
     }
@@ -187,7 +189,7 @@ fn survey(store: &Store, machine: &Machine) -> Option<Survey> {
 }
 
 /// Takes the lock of the store. Whoever has it is waited for, except for systemd's run, which ends with the machine.
-fn enter(store: &Store, id: &str) -> std::result::Result<Held, (Outcome, String)> {
+fn enter(store: &Store, id: &str) -> std::result::Result<RunLock, (UndoOutcome, String)> {
     let end = Deadline::after(OCCUPIED, Reason::Timeout);
     loop {
         let (place, holder) = (store.clone(), Holder::this_undo(id));
@@ -197,20 +199,20 @@ fn enter(store: &Store, id: &str) -> std::result::Result<Held, (Outcome, String)
             // Without the lock a run may be on, and what is undone could not be written down.
             Err(error) => {
                 let message = format!("{}: {error}", store.directory().display());
-                return Err((Outcome::Pending, message));
+                return Err((UndoOutcome::Pending, message));
             }
         };
         let is_ending = other.as_ref().is_some_and(|it| it.by_systemd);
         if is_ending || end.left().is_none() {
             let name = other.map_or("another run".to_owned(), |it| it.to_string());
-            return Err((Outcome::Occupied, format!("{name} is on")));
+            return Err((UndoOutcome::Occupied, format!("{name} is on")));
         }
         thread::sleep(EVERY);
     }
 }
 
 fn perform(
-    pending: Vec<Remnant>,
+    pending: Vec<PendingUndo>,
     id: String,
     facts: Facts,
     kinds: &[Kind],
@@ -233,9 +235,9 @@ fn perform(
         ));
     }
     let plan = crate::app::undo::plan::plan(pending, kinds, limit);
-    let broadcast = Arc::new(Broadcast::new(begun));
-    observers::add(&broadcast, sink);
-    broadcast.hear(Happening::RunStarted {
+    let events = Arc::new(EventBus::new(begun));
+    observers::add(&events, sink);
+    events.hear(EventKind::RunStarted {
         run: id,
         purpose: Purpose::Undo,
         machine: Machine::default(),
@@ -245,24 +247,24 @@ fn perform(
         reserve: plan.reserve(trigger),
         steps: plan.names(),
     });
-    let errand = Arc::new(Errand {
+    let run = Arc::new(RunContext {
         plan,
         trigger,
         begun,
         facts,
         // Whatever configuration it was of: this is known of the machine.
-        http: super::http(Kept::locate(signals::is_root())),
-        audience: broadcast.clone(),
+        http: super::http(RuntimeDir::locate(signals::is_root())),
+        sink: events.clone(),
     });
-    let end = runner.run(&errand).unwrap_or_else(|error| End {
+    let end = runner.run(&run).unwrap_or_else(|error| RunOutcome {
         result: Result::CutShort,
         reason: Some(format!("nothing was undone: {error}")),
     });
-    broadcast.hear(Happening::RunFinished {
+    events.hear(EventKind::RunFinished {
         result: end.result,
         reason: end.reason,
     });
-    observers::close(&broadcast);
+    observers::close(&events);
     is_over.store(true, Ordering::Release);
     end.result
 }
@@ -283,7 +285,7 @@ fn tell_foreign(survey: &Survey, sink: Sink) {
 }
 
 /// What is pending under this machine's id on other hardware, and what can be done about it.
-fn tell_moved(remnant: &Remnant, owner: &Machine, machine: &Machine) {
+fn tell_moved(pending: &PendingUndo, owner: &Machine, machine: &Machine) {
     let name = |machine: &Machine| {
         let (id, product) = (machine.id.as_deref(), machine.product.as_deref());
         let (id, product) = (id.unwrap_or("unknown"), product.unwrap_or("unknown"));
@@ -293,22 +295,22 @@ fn tell_moved(remnant: &Remnant, owner: &Machine, machine: &Machine) {
         "farewell start: {}: pending, and not undone: it was left on {}, and this is {}. Where this machine was moved or \
          restored, undo it by hand; where it is a copy, the other machine undoes it, and this one needs a machine-id of its \
          own. Then remove the record: rm {}",
-        sketch(remnant),
+        sketch(pending),
         name(owner),
         name(machine),
-        remnant.record.display()
+        pending.record.display()
     ));
 }
 
 /// What it is, and who left it when.
-fn sketch(remnant: &Remnant) -> String {
-    let run = remnant.record.file_stem().unwrap_or_default();
+fn sketch(pending: &PendingUndo) -> String {
+    let run = pending.record.file_stem().unwrap_or_default();
     format!(
         "{} (step {} of run {}, {})",
-        remnant.intent.noun,
-        remnant.step,
+        pending.intent.subject,
+        pending.step,
         run.display(),
-        rfc3339(remnant.since)
+        rfc3339(pending.since)
     )
 }
 

@@ -5,16 +5,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::facts::Facts;
-use crate::history::pending::{self, Remnant};
+use crate::history::pending::{self, PendingUndo};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
-use crate::model::intent::{Chain, Intent, Mark};
+use crate::model::intent::{Chain, Intent, IntentId};
 use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::plan::steps::{OnFailure, Step, attempt_timeout};
 use crate::run::panics;
-use crate::step::{Action, Effect, Kind, Pace, Scope, TIMEOUT, Ties, Undo, Voice};
+use crate::step::{
+    Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepEvents, TIMEOUT, Undo,
+};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::Http;
 
@@ -22,7 +24,7 @@ use crate::sys::http::Http;
 /// so that a member is back in its place before its lock lets the next one leave. One after another, each with the same
 /// share of `limit`, so that a peer that is gone for good never keeps the others from theirs. What several runs have left
 /// on the same thing is undone once.
-pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
+pub fn plan(pending: Vec<PendingUndo>, kinds: &[Kind], limit: Duration) -> Plan {
     let undoings = undoings(pending, kinds);
     let share = limit / u32::try_from(undoings.len()).unwrap_or(u32::MAX).max(1);
     let timeout = TIMEOUT.min(share);
@@ -31,13 +33,13 @@ pub fn plan(pending: Vec<Remnant>, kinds: &[Kind], limit: Duration) -> Plan {
 }
 
 /// What is to be undone, in that order: one for each thing.
-fn undoings(pending: Vec<Remnant>, kinds: &[Kind]) -> Vec<Undoing> {
+fn undoings(pending: Vec<PendingUndo>, kinds: &[Kind]) -> Vec<Undoing> {
     let mut undoings: Vec<Undoing> = Vec::new();
-    for remnant in pending.into_iter().rev() {
-        let is_same = |it: &&mut Undoing| it.is_about(&remnant);
+    for pending in pending.into_iter().rev() {
+        let is_same = |it: &&mut Undoing| it.is_about(&pending);
         match undoings.iter_mut().find(is_same) {
-            Some(undoing) => undoing.others.push(remnant),
-            None => undoings.push(Undoing::new(remnant, kinds)),
+            Some(undoing) => undoing.others.push(pending),
+            None => undoings.push(Undoing::new(pending, kinds)),
         }
     }
     undoings
@@ -45,58 +47,58 @@ fn undoings(pending: Vec<Remnant>, kinds: &[Kind]) -> Vec<Undoing> {
 
 /// Keeps what is held of `pending` until it can be given back, each within `time`; what was not kept, and why.
 pub fn renew(
-    pending: Vec<Remnant>,
+    pending: Vec<PendingUndo>,
     kinds: &[Kind],
     facts: &Facts,
     time: Duration,
 ) -> io::Result<Vec<(String, Failure)>> {
     let (cancel, http) = (Cancel::new()?, Http::default());
-    let mut troubles = Vec::new();
+    let mut errors = Vec::new();
     for undoing in undoings(pending, kinds) {
         let deadline = Deadline::after(time, Reason::Attempt);
-        let scope = Scope {
+        let context = AttemptContext {
             deadline,
             needed: &[],
             attempt_timeout: time,
             cancel: &cancel,
             facts,
             http: &http,
-            voice: &Silent,
+            events: &Silent,
         };
         // What cannot be made is told when it is to be undone.
-        let renewed = panics::caught(|| match undoing.action() {
-            Ok(action) => action.renew(&scope),
-            Err(_) => Ok(Effect::AlreadyDone),
+        let renewed = panics::catch(|| match undoing.action() {
+            Ok(action) => action.renew(&context),
+            Err(_) => Ok(Outcome::AlreadyDone),
         });
         if let Err(failure) = renewed {
-            troubles.push((undoing.remnant.intent.noun, failure));
+            errors.push((undoing.pending.intent.subject, failure));
         }
     }
-    Ok(troubles)
+    Ok(errors)
 }
 
 /// Nobody listens to a renewal.
 struct Silent;
 
-impl Voice for Silent {
+impl StepEvents for Silent {
     fn waiting(&self, _: &str) {}
 
     fn output(&self, _: Stream, _: &str) {}
 
     fn remark(&self, _: &str) {}
 
-    fn intend(&self, _: &Intent) -> Mark {
-        Mark { step: 0, number: 0 }
+    fn intend(&self, _: &Intent) -> IntentId {
+        IntentId { step: 0, number: 0 }
     }
 
-    fn withdraw(&self, _: Mark) {}
+    fn withdraw(&self, _: IntentId) {}
 }
 
 /// The undo of one thing.
 struct Undoing {
-    remnant: Remnant,
+    pending: PendingUndo,
     /// The same thing, left by earlier runs, the last one first.
-    others: Vec<Remnant>,
+    others: Vec<PendingUndo>,
     /// The name of its kind in the table.
     kind: &'static str,
     undo: Option<Undo>,
@@ -105,19 +107,19 @@ struct Undoing {
 }
 
 impl Undoing {
-    fn new(remnant: Remnant, kinds: &[Kind]) -> Undoing {
-        let kind = kinds.iter().find(|kind| kind.name == remnant.kind);
+    fn new(pending: PendingUndo, kinds: &[Kind]) -> Undoing {
+        let kind = kinds.iter().find(|kind| kind.name == pending.kind);
         Undoing {
             kind: kind.map_or("unknown", |kind| kind.name),
             undo: kind.and_then(|kind| kind.undo),
-            remnant,
+            pending,
             others: Vec::new(),
             action: OnceLock::new(),
         }
     }
 
-    fn is_about(&self, other: &Remnant) -> bool {
-        let own = &self.remnant;
+    fn is_about(&self, other: &PendingUndo) -> bool {
+        let own = &self.pending;
         own.kind == other.kind
             && own.intent.member == other.intent.member
             && own.thing() == other.thing()
@@ -125,16 +127,16 @@ impl Undoing {
 
     /// All of it, oldest first.
     fn chain(&self) -> Chain {
-        let later = |it: &Remnant| it.intent.clone();
-        let mut oldest_first = self.others.iter().rev().chain([&self.remnant]).map(later);
+        let later = |it: &PendingUndo| it.intent.clone();
+        let mut oldest_first = self.others.iter().rev().chain([&self.pending]).map(later);
         let first = oldest_first.next();
-        let mut chain = Chain::new(first.unwrap_or_else(|| self.remnant.intent.clone()));
+        let mut chain = Chain::new(first.unwrap_or_else(|| self.pending.intent.clone()));
         oldest_first.for_each(|it| chain.push(it));
         chain
     }
 
     fn make(&self) -> Result<Box<dyn Action>, String> {
-        let (kind, chain) = (&self.remnant.kind, self.chain());
+        let (kind, chain) = (&self.pending.kind, self.chain());
         match self.undo {
             _ if chain.iter().any(Intent::is_masked) => Err(
                 "a secret stood in what its undo needs, and is not in the record: undo it by hand"
@@ -150,13 +152,17 @@ impl Undoing {
     fn action(&self) -> Result<&dyn Action, Failure> {
         match self.action.get_or_init(|| self.make()) {
             Ok(action) => Ok(action.as_ref()),
-            Err(cause) => Err(Failure::new(Word::Config, &self.remnant.intent.noun, cause)),
+            Err(cause) => Err(Failure::new(
+                ErrorKind::Config,
+                &self.pending.intent.subject,
+                cause,
+            )),
         }
     }
 
     fn into_step(self, timeout: Duration) -> Step {
         Step {
-            name: format!("undo {}", self.remnant.step),
+            name: format!("undo {}", self.pending.step),
             kind: self.kind,
             after: Vec::new(),
             timeout,
@@ -169,11 +175,11 @@ impl Undoing {
             always: false,
             needs: Vec::new(),
             action: Arc::new(self),
-            pace: Pace::Retried,
+            policy: AttemptPolicy::Retried,
             grace: Duration::ZERO,
-            ties: Ties::default(),
+            dependencies: Dependencies::default(),
             may_stop: false,
-            aftermath: None,
+            held: None,
             is_permanent: false,
             is_closing: false,
         }
@@ -181,20 +187,20 @@ impl Undoing {
 }
 
 impl Action for Undoing {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        scope.voice.remark(&self.remnant.intent.noun);
-        let effect = self.action()?.attempt(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        context.events.remark(&self.pending.intent.subject);
+        let effect = self.action()?.attempt(context)?;
         // It is done when that is written down; what could not be is undone once more.
-        for remnant in self.others.iter().chain([&self.remnant]) {
-            remnant.close().map_err(|error| {
-                let path = pending::undone(&remnant.record).display().to_string();
-                Failure::new(Word::Io, path, error.to_string()).passing(true)
+        for pending in self.others.iter().chain([&self.pending]) {
+            pending.close().map_err(|error| {
+                let path = pending::undone(&pending.record).display().to_string();
+                Failure::new(ErrorKind::Io, path, error.to_string()).retryable(true)
             })?;
         }
         Ok(effect)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.action()?.rehearse(scope)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.action()?.rehearse(context)
     }
 }

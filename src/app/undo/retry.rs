@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Outcome;
+use super::UndoOutcome;
 use crate::app::cli::Options;
 use crate::app::{complain, print};
 use crate::model::deadline::{Deadline, Reason};
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::signals;
 use crate::sys::systemd::{self, Manager, START_UNIT, UNDO_TIMER};
 
@@ -26,16 +26,16 @@ pub fn begin(options: &Options) {
     if !is_installed(options) {
         return;
     }
-    if let Err(trouble) = tell(|manager, deadline| manager.start(UNDO_TIMER, deadline)) {
+    if let Err(error) = tell(|manager, deadline| manager.start(UNDO_TIMER, deadline)) {
         complain(&format!(
-            "farewell start: {UNDO_TIMER} cannot be started ({trouble}): what is not undone now is tried again only by \
+            "farewell start: {UNDO_TIMER} cannot be started ({error}): what is not undone now is tried again only by \
              another `farewell start`"
         ));
     }
 }
 
 /// Ends that. What was undone by the timer may have been all that `farewell start` failed of, so that it is run once more.
-pub fn end(options: &Options, outcome: Outcome) {
+pub fn end(options: &Options, outcome: UndoOutcome) {
     if !is_installed(options) {
         return;
     }
@@ -44,7 +44,8 @@ pub fn end(options: &Options, outcome: Outcome) {
         if !timer.is_down() {
             manager.stop(UNDO_TIMER, deadline)?;
         }
-        if outcome == Outcome::Undone && manager.unit(START_UNIT, deadline)?.active == "failed" {
+        if outcome == UndoOutcome::Undone && manager.unit(START_UNIT, deadline)?.active == "failed"
+        {
             print(&format!(
                 "farewell start: starts {START_UNIT} again, which had failed\n"
             ));
@@ -52,14 +53,14 @@ pub fn end(options: &Options, outcome: Outcome) {
         }
         Ok(())
     });
-    if let Err(trouble) = ended {
+    if let Err(error) = ended {
         complain(&format!(
-            "farewell start: {UNDO_TIMER} cannot be stopped: {trouble}"
+            "farewell start: {UNDO_TIMER} cannot be stopped: {error}"
         ));
     }
 }
 
-fn tell(what: impl FnOnce(&Manager, Deadline) -> Result<(), Trouble>) -> Result<(), Trouble> {
+fn tell(what: impl FnOnce(&Manager, Deadline) -> Result<(), BusError>) -> Result<(), BusError> {
     let deadline = Deadline::after(ANSWER, Reason::Attempt);
     what(&Manager::connect(deadline)?, deadline)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::gateway::Gateway;
+use super::client::Client;
 use crate::model::error::Failure;
 use crate::sys::http::Endpoint;
 
@@ -38,10 +38,10 @@ impl Member {
 /// The members of the cluster, as the member that answers knows them.
 ///
 /// # Errors
-/// As [`Gateway::must`].
-pub fn members(gateway: &Gateway<'_>) -> Result<Vec<Member>, Failure> {
-    let list = gateway.must("/v3/cluster/member/list", &json!({}))?;
-    parse(&list).ok_or_else(|| gateway.strange("the answer lists no members"))
+/// As [`Client::must`].
+pub fn members(client: &Client<'_>) -> Result<Vec<Member>, Failure> {
+    let list = client.must("/v3/cluster/member/list", &json!({}))?;
+    parse(&list).ok_or_else(|| client.unexpected_answer("the answer lists no members"))
 }
 
 /// The members in a list; `None` where it is none, or empty.

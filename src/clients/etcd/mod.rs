@@ -3,10 +3,10 @@
 //! Source: etcd's `api/etcdserverpb/rpc.proto` and "gRPC gateway" in its documentation. Bytes are in base64, 64-bit integers
 //! are strings, and what is 0 or empty is left out.
 
-mod gateway;
+mod client;
 mod member;
 
-pub use gateway::{Gateway, Refusal, Reply};
+pub use client::{Client, Refusal, Reply};
 pub use member::{Member, find, members};
 
 use serde_json::Value;

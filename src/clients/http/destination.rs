@@ -5,7 +5,7 @@ use crate::config::facts::Facts;
 use crate::config::hosts::Hosts;
 use crate::config::section::{Field, Section};
 use crate::config::template::Fact;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::Endpoint;
 
 /// Keys whose values are credentials wherever they come from.
@@ -71,9 +71,9 @@ impl Destination {
     /// As [`Field::get`], and when credentials would go to a host that a fact names and `[farewell]` does not.
     pub fn resolve(&self, url: &Field<Endpoint>, facts: &Facts) -> Result<Endpoint, Failure> {
         let (endpoint, fact) = url.get_from(facts)?;
-        let noun = || format!("key \"{}\"", url.key());
+        let subject = || format!("key \"{}\"", url.key());
         self.check(&endpoint, fact.as_ref())
-            .map_err(|cause| Failure::new(Word::Config, noun(), cause))?;
+            .map_err(|cause| Failure::new(ErrorKind::Config, subject(), cause))?;
         Ok(endpoint)
     }
 

@@ -21,7 +21,7 @@ use crate::config::section::{Field, Secrecy, Section, path, plain};
 use crate::model::error::Failure;
 use crate::model::intent::{Datum, Keys};
 use crate::model::secrets;
-use crate::step::{Scope, Ties};
+use crate::step::{AttemptContext, Dependencies};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 
 use destination::Destination;
@@ -260,7 +260,7 @@ impl Peer {
     }
 
     /// What a step that talks to it has to do with the rest of this machine.
-    pub fn ties(&self) -> Ties {
+    pub fn dependencies(&self) -> Dependencies {
         let tls = &self.tls;
         let files = [&tls.ca_file, &tls.cert_file, &tls.key_file];
         let is_over_ip = |url: &&Field<Endpoint>| {
@@ -269,13 +269,13 @@ impl Peer {
         };
         let sockets = self.urls.iter().filter(|it| !is_over_ip(it));
         let sockets = sockets.map(|url| url.taken_as(socket_path));
-        Ties {
+        Dependencies {
             paths: (files.into_iter().flatten().cloned())
                 .chain(sockets)
                 .collect(),
             peers: self.urls.clone(),
             credentials: self.destination.gets_credentials(),
-            ..Ties::default()
+            ..Dependencies::default()
         }
     }
 
@@ -283,8 +283,8 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn open<'a>(&'a self, scope: &Scope<'a>) -> Result<Session<'a>, Failure> {
-        let (mut session, account) = self.open_with_account(scope)?;
+    pub fn open<'a>(&'a self, context: &AttemptContext<'a>) -> Result<Session<'a>, Failure> {
+        let (mut session, account) = self.open_with_account(context)?;
         if let Some(Account { user, password }) = account {
             let pair = format!("{user}:{password}");
             secrets::hide(&pair);
@@ -299,9 +299,9 @@ impl Peer {
     /// As [`Field::get`].
     pub fn open_with_account<'a>(
         &'a self,
-        scope: &Scope<'a>,
+        context: &AttemptContext<'a>,
     ) -> Result<(Session<'a>, Option<Account>), Failure> {
-        let facts = scope.facts;
+        let facts = context.facts;
         let mut headers = Vec::new();
         for (name, value) in &self.headers {
             let value = value.get(facts)?;
@@ -329,7 +329,7 @@ impl Peer {
         let with_credentials = self.headers.iter().filter(|(_, it)| it.is_secret());
         let session = Session {
             with_credentials: with_credentials.map(|(name, _)| name.clone()).collect(),
-            http: scope.http,
+            http: context.http,
             configured: endpoints.clone().into(),
             endpoints,
             preferred: Some(&self.preferred),

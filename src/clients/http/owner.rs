@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::config::facts::Facts;
-use crate::step::Ties;
+use crate::step::Dependencies;
 use crate::sys::http::Endpoint;
 use crate::sys::{host, listeners, signals};
 
@@ -40,8 +40,11 @@ fn is_own(address: IpAddr) -> bool {
 }
 
 /// Warns of peers on this machine that get credentials, where an ordinary user listens. Over TLS they prove who they are.
-pub fn warnings(ties: &Ties, facts: &Facts) -> Vec<String> {
-    let peers = ties.peers.iter().filter(|_| ties.credentials);
+pub fn warnings(dependencies: &Dependencies, facts: &Facts) -> Vec<String> {
+    let peers = dependencies
+        .peers
+        .iter()
+        .filter(|_| dependencies.credentials);
     let peers = peers.filter_map(|it| it.get(facts).ok());
     let mut warnings: Vec<String> = peers
         .filter(|it| !it.is_https())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::secret_names::{Credential, credential};
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{
     Answer, Endpoint, Heard, Http, Limits, Next, Request, TlsFiles, Unanswered,
 };
@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
                 }
                 Ok(answer) => bad = Some(answer),
                 // What cannot be asked for is asked of nobody; all else is said of this one address.
-                Err(unanswered) if unanswered.failure.word == Word::Config => {
+                Err(unanswered) if unanswered.failure.kind == ErrorKind::Config => {
                     return Err(unanswered.failure);
                 }
                 Err(unanswered) => {
@@ -355,14 +355,14 @@ impl Told for Option<Answer> {
 fn together(failures: Vec<Failure>) -> Failure {
     let mut failures = failures.into_iter();
     let Some(mut all) = failures.next() else {
-        return Failure::new(Word::Config, "", "there is no address to ask");
+        return Failure::new(ErrorKind::Config, "", "there is no address to ask");
     };
     for failure in failures {
         all.cause = format!("{}; {failure}", all.cause);
-        all.passing |= failure.passing;
+        all.retryable |= failure.retryable;
         // A peer that is there and does not answer says more than one that is not there.
-        if all.word == Word::Unreachable {
-            all.word = failure.word;
+        if all.kind == ErrorKind::Unreachable {
+            all.kind = failure.kind;
         }
     }
     all

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
 use crate::sys::http::{Answer, BODY_LIMIT};
 
@@ -25,9 +25,9 @@ pub fn unexpected(answer: &Answer) -> Failure {
         .map(|failure| format!("; {failure}"))
         .collect();
     let failure =
-        |word, cause| Failure::new(word, answer.url.clone(), format!("{cause}{elsewhere}"));
+        |kind, cause| Failure::new(kind, answer.url.clone(), format!("{cause}{elsewhere}"));
     match status {
-        401 | 403 => failure(Word::Refused, format!("status {status}{said}")),
+        401 | 403 => failure(ErrorKind::Refused, format!("status {status}{said}")),
         300..=399 => {
             // Masked before it is taken apart: a part of a secret is not recognised any more.
             let location = answer.header("location").map(secrets::mask);
@@ -40,10 +40,10 @@ pub fn unexpected(answer: &Answer) -> Failure {
                 format!(" to {}", excerpt(host.as_bytes()))
             });
             let cause = format!("status {status}, a redirect{target}; redirects are not followed");
-            failure(Word::Status, cause)
+            failure(ErrorKind::Status, cause)
         }
-        _ => failure(Word::Status, format!("status {status}{said}"))
-            .passing(matches!(status, 408 | 429 | 500..)),
+        _ => failure(ErrorKind::Status, format!("status {status}{said}"))
+            .retryable(matches!(status, 408 | 429 | 500..)),
     }
 }
 
@@ -59,7 +59,7 @@ pub fn document(answer: &Answer) -> Result<Value, Failure> {
         Ok(document) => return Ok(document),
         Err(_) => "the answer is no JSON",
     };
-    Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+    Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true))
 }
 
 /// The failure of an answer that was cut, since it is longer than what is read of one; `None` where it is whole. It is no
@@ -70,8 +70,8 @@ pub fn cut(answer: &Answer) -> Option<Failure> {
         answer.status,
         BODY_LIMIT >> 20
     );
-    let failure = Failure::new(Word::Protocol, answer.url.clone(), cause);
-    answer.truncated.then(|| failure.passing(true))
+    let failure = Failure::new(ErrorKind::Protocol, answer.url.clone(), cause);
+    answer.truncated.then(|| failure.retryable(true))
 }
 
 /// The beginning of what a peer said, on one line and without control characters.
@@ -122,7 +122,10 @@ mod tests {
             ..whole
         };
         let failure = document(&half).expect_err("cut");
-        assert_eq!((failure.word, failure.passing), (Word::Protocol, true));
+        assert_eq!(
+            (failure.kind, failure.retryable),
+            (ErrorKind::Protocol, true)
+        );
         assert!(
             failure
                 .cause
@@ -133,17 +136,21 @@ mod tests {
 
     #[test]
     fn statuses_are_judged() {
-        for (status, word, passing) in [
-            (401, Word::Refused, false),
-            (403, Word::Refused, false),
-            (404, Word::Status, false),
-            (408, Word::Status, true),
-            (429, Word::Status, true),
-            (500, Word::Status, true),
-            (503, Word::Status, true),
+        for (status, kind, retryable) in [
+            (401, ErrorKind::Refused, false),
+            (403, ErrorKind::Refused, false),
+            (404, ErrorKind::Status, false),
+            (408, ErrorKind::Status, true),
+            (429, ErrorKind::Status, true),
+            (500, ErrorKind::Status, true),
+            (503, ErrorKind::Status, true),
         ] {
             let failure = unexpected(&answer(status, None, ""));
-            assert_eq!((failure.word, failure.passing), (word, passing), "{status}");
+            assert_eq!(
+                (failure.kind, failure.retryable),
+                (kind, retryable),
+                "{status}"
+            );
             assert_eq!(failure.to_string(), format!("http://h/: status {status}"));
         }
     }
@@ -151,8 +158,8 @@ mod tests {
     #[test]
     fn a_redirect_names_the_host_alone() {
         let failure = unexpected(&answer(302, Some("https://u:p@other:8/x?token=t"), "body"));
-        assert_eq!(failure.word, Word::Status);
-        assert!(!failure.passing);
+        assert_eq!(failure.kind, ErrorKind::Status);
+        assert!(!failure.retryable);
         assert_eq!(
             failure.cause,
             "status 302, a redirect to other:8; redirects are not followed"

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Line;
-use crate::model::error::{Failure, Word};
+use super::Client;
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::Request;
 
 /// The setting's name.
@@ -18,9 +18,10 @@ pub(super) struct Excluded([Option<Vec<String>>; 2]);
 
 impl Excluded {
     /// What is excluded now.
-    pub fn read(line: &Line<'_>) -> Result<Excluded, Failure> {
-        let settings = line.get("/_cluster/settings?flat_settings=true")?;
-        Excluded::parse(&settings).ok_or_else(|| line.strange("the answer holds no settings"))
+    pub fn read(client: &Client<'_>) -> Result<Excluded, Failure> {
+        let settings = client.get("/_cluster/settings?flat_settings=true")?;
+        Excluded::parse(&settings)
+            .ok_or_else(|| client.unexpected_answer("the answer holds no settings"))
     }
 
     fn parse(settings: &Value) -> Option<Excluded> {
@@ -87,13 +88,13 @@ impl Excluded {
     }
 
     /// Excludes this name, too.
-    pub fn add(&self, line: &Line<'_>, name: &str) -> Result<(), Failure> {
-        write(line, &self.with(name))
+    pub fn add(&self, client: &Client<'_>, name: &str) -> Result<(), Failure> {
+        write(client, &self.with(name))
     }
 
     /// Excludes this name no more.
-    pub fn remove(&self, line: &Line<'_>, name: &str) -> Result<(), Failure> {
-        write(line, &self.without(name))
+    pub fn remove(&self, client: &Client<'_>, name: &str) -> Result<(), Failure> {
+        write(client, &self.without(name))
     }
 }
 
@@ -106,20 +107,20 @@ fn split(list: &str) -> Vec<String> {
 }
 
 /// What came of it is seen by reading again.
-fn write(line: &Line<'_>, body: &Value) -> Result<(), Failure> {
-    let answer = line.must(&Request::json(
+fn write(client: &Client<'_>, body: &Value) -> Result<(), Failure> {
+    let answer = client.must(&Request::json(
         "PUT",
         "/_cluster/settings?flat_settings=true",
         body,
     ))?;
     match answer["acknowledged"].as_bool() {
         Some(true) => Ok(()),
-        _ => Err(line
+        _ => Err(client
             .failure(
-                Word::Status,
+                ErrorKind::Status,
                 "the cluster did not acknowledge the setting in time",
             )
-            .passing(true)),
+            .retryable(true)),
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Line, Node};
+use super::{Client, Node};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::cancel::Waited;
 
 /// How often the cluster is asked.
@@ -44,32 +44,32 @@ struct Placed {
     node: String,
 }
 
-impl Line<'_> {
+impl Client<'_> {
     /// Waits until the cluster's health is good enough for a node that comes back, and remarks what is not as it should be.
     ///
     /// # Errors
-    /// What it still waited for at the deadline; else as [`Line::get`].
+    /// What it still waited for at the deadline; else as [`Client::get`].
     pub fn wait_for_health(&self, node: &Node) -> Result<(), Failure> {
         let mut what = String::new();
         let waited = self.health_seen(node, &mut what);
-        waited.map_err(|failure| self.scope.waited(&what, failure))
+        waited.map_err(|failure| self.context.waited(&what, failure))
     }
 
     fn health_seen(&self, node: &Node, what: &mut String) -> Result<(), Failure> {
-        let scope = self.scope;
+        let context = self.context;
         loop {
             match self.health(node)? {
                 Seen::Good(remark) => {
-                    remark.into_iter().for_each(|it| scope.voice.remark(&it));
+                    remark.into_iter().for_each(|it| context.events.remark(&it));
                     return Ok(());
                 }
                 Seen::Bad(seen) => *what = format!("the cluster's health: {seen}"),
             }
-            scope.voice.waiting(what);
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
-            let waited = scope.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
-                return Err(self.failure(Word::TimedOut, format!("it waited for {what}")));
+            context.events.waiting(what);
+            let next = Deadline::after(EVERY, Reason::Attempt).earlier(context.deadline);
+            let waited = context.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || context.deadline.left().is_none() {
+                return Err(self.failure(ErrorKind::TimedOut, format!("it waited for {what}")));
             }
         }
     }
@@ -86,7 +86,7 @@ impl Line<'_> {
             count("initializing_shards"),
             count("unassigned_shards"),
         ) else {
-            return Err(self.strange("the answer holds no health"));
+            return Err(self.unexpected_answer("the answer holds no health"));
         };
         let mut told = status.clone();
         for (count, state) in [
@@ -132,7 +132,7 @@ impl Line<'_> {
                     routing_nodes.nodes.*.shard,routing_nodes.nodes.*.state";
         let state = self.get(path)?;
         let (own, elsewhere): (Vec<_>, Vec<_>) = placed(&state)
-            .ok_or_else(|| self.strange("the answer holds no cluster state"))?
+            .ok_or_else(|| self.unexpected_answer("the answer holds no cluster state"))?
             .into_iter()
             .partition(|it| it.node == node.id);
         let elsewhere: HashSet<_> = elsewhere.iter().map(|it| (&it.index, it.number)).collect();

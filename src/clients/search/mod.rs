@@ -17,9 +17,9 @@ use serde_json::Value;
 use crate::clients::http::{Peer, Session, document, id_form, unexpected};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Keys;
-use crate::step::{Scope, Ties};
+use crate::step::{AttemptContext, Dependencies};
 use crate::sys::http::{Answer, Request};
 use health::Wanted;
 
@@ -51,10 +51,10 @@ pub struct Node {
 }
 
 /// A cluster at one attempt, and the node that leaves.
-pub struct Line<'a> {
+pub struct Client<'a> {
     session: Session<'a>,
     /// The attempt's.
-    pub scope: &'a Scope<'a>,
+    pub context: &'a AttemptContext<'a>,
     /// The name of the node.
     pub node: String,
     /// The health that is good enough.
@@ -94,8 +94,8 @@ impl Target {
     }
 
     /// What a step that talks to it has to do with the rest of this machine.
-    pub fn ties(&self) -> Ties {
-        self.peer.ties()
+    pub fn dependencies(&self) -> Dependencies {
+        self.peer.dependencies()
     }
 
     /// As [`Peer::keep`].
@@ -112,24 +112,25 @@ impl Target {
     ///
     /// # Errors
     /// As [`Field::get`].
-    pub fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Line<'a>, Failure> {
-        Ok(Line {
-            session: self.peer.open(scope)?,
-            scope,
-            node: self.node.get(scope.facts)?,
+    pub fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
+        Ok(Client {
+            session: self.peer.open(context)?,
+            context,
+            node: self.node.get(context.facts)?,
             wanted: self.health,
         })
     }
 }
 
-impl Line<'_> {
+impl Client<'_> {
     /// Asks, and returns the answer, whatever its status.
     ///
     /// # Errors
     /// As [`Session::send`].
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let good = |answer: &Answer| answer.status < 500;
-        self.session.send_until(request, self.scope.request(), good)
+        self.session
+            .send_until(request, self.context.request(), good)
     }
 
     /// Asks for JSON.
@@ -140,22 +141,22 @@ impl Line<'_> {
         object(&self.ask(request)?)
     }
 
-    /// As [`Line::must`], of a path.
+    /// As [`Client::must`], of a path.
     ///
     /// # Errors
-    /// As [`Line::must`].
+    /// As [`Client::must`].
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
         self.must(&Request::get(path))
     }
 
     /// A failure of the cluster as a whole.
-    pub fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
-        Failure::new(word, self.address(), cause)
+    pub fn failure(&self, kind: ErrorKind, cause: impl Into<String>) -> Failure {
+        Failure::new(kind, self.address(), cause)
     }
 
     /// An answer that the cluster does not give, or not for long.
-    pub fn strange(&self, cause: impl Into<String>) -> Failure {
-        self.failure(Word::Protocol, cause).passing(true)
+    pub fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
+        self.failure(ErrorKind::Protocol, cause).retryable(true)
     }
 
     /// Where the last answer came from.
@@ -182,7 +183,7 @@ impl Line<'_> {
         });
         match nodes.flatten() {
             Some(nodes) if !nodes.is_empty() => Ok(nodes),
-            _ => Err(self.strange("the answer lists no nodes")),
+            _ => Err(self.unexpected_answer("the answer lists no nodes")),
         }
     }
 
@@ -199,7 +200,7 @@ impl Line<'_> {
         let name = &self.node;
         if own.len() > 1 {
             let cause = format!("{} nodes are called {name}", own.len());
-            return Err(self.failure(Word::Config, cause));
+            return Err(self.failure(ErrorKind::Config, cause));
         }
         if let Some(own) = own.pop() {
             return Ok(Some((own, others)));
@@ -208,28 +209,28 @@ impl Line<'_> {
         let names = names.join(", ");
         for endpoint in self.session.endpoints() {
             let session = self.session.elsewhere(vec![endpoint.clone()]);
-            let answer = match session.send(&Request::get("/"), self.scope.request()) {
+            let answer = match session.send(&Request::get("/"), self.context.request()) {
                 Ok(answer) => answer,
                 Err(failure) => {
                     let remark = format!(
                         "no {name} among the nodes {names}, and {endpoint} does not answer ({}): it has left",
-                        failure.word
+                        failure.kind
                     );
-                    self.scope.voice.remark(&remark);
+                    self.context.events.remark(&remark);
                     return Ok(None);
                 }
             };
             let document = object(&answer)?;
             if document["name"].as_str() == Some(name) {
                 let cause = format!("{name} answers, and is not in the cluster of {names}");
-                return Err(self.strange(cause));
+                return Err(self.unexpected_answer(cause));
             }
         }
         let cause = format!(
             "no node is called {name}: the nodes are {names} (had it left, one of the addresses in `url` would not answer: \
              its own must be among them)"
         );
-        Err(self.failure(Word::Config, cause))
+        Err(self.failure(ErrorKind::Config, cause))
     }
 }
 
@@ -243,7 +244,7 @@ fn object(answer: &Answer) -> Result<Value, Failure> {
         Err(failure) if answer.truncated => Err(failure),
         _ => {
             let cause = "the answer is not the JSON that was asked for";
-            Err(Failure::new(Word::Protocol, &answer.url, cause).passing(true))
+            Err(Failure::new(ErrorKind::Protocol, &answer.url, cause).retryable(true))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Line, Node};
+use super::{Client, Node};
 use crate::model::error::Failure;
 use crate::sys::http::Request;
 
@@ -40,11 +40,11 @@ pub(super) struct Obstacle {
     pub is_everywhere: bool,
 }
 
-impl Line<'_> {
+impl Client<'_> {
     /// What is on the node, as the cluster's state has it: not a health colour, which stays green while a shard stays.
     ///
     /// # Errors
-    /// As [`Line::get`].
+    /// As [`Client::get`].
     pub fn shards(&self, node: &Node) -> Result<Vec<Shard>, Failure> {
         let id = &node.id;
         // Without shards nothing is left of the node in the answer, so that it is asked for something else, too.
@@ -53,7 +53,7 @@ impl Line<'_> {
         );
         let state = self.get(&path)?;
         if !state["cluster_name"].is_string() {
-            return Err(self.strange("the answer holds no cluster state"));
+            return Err(self.unexpected_answer("the answer holds no cluster state"));
         }
         let list = match &state["routing_nodes"]["nodes"][id] {
             Value::Null => return Ok(Vec::new()),
@@ -62,7 +62,7 @@ impl Line<'_> {
         let shards = list.map(|list| list.iter().map(shard).collect::<Option<Vec<_>>>());
         shards
             .flatten()
-            .ok_or_else(|| self.strange("the answer lists no shards"))
+            .ok_or_else(|| self.unexpected_answer("the answer lists no shards"))
     }
 
     /// Why it stays; `None` where the cluster does not say, or it does not stay any more.
@@ -91,7 +91,7 @@ impl Line<'_> {
         let count = |key: &str| health[key].as_u64();
         match (count("relocating_shards"), count("initializing_shards")) {
             (Some(relocating), Some(initializing)) => Ok(relocating + initializing > 0),
-            _ => Err(self.strange("the answer holds no health")),
+            _ => Err(self.unexpected_answer("the answer holds no health")),
         }
     }
 }

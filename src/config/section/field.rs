@@ -8,7 +8,7 @@ use crate::config::problem::Severity;
 use crate::config::shape::Shape;
 use crate::config::template::{Fact, Part, Template};
 use crate::config::url_part;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Datum, Piece};
 use crate::model::secrets;
 use crate::sys::systemd::is_unit_name;
@@ -59,7 +59,7 @@ impl<T> Field<T> {
     }
 
     fn failure(&self, cause: String) -> Failure {
-        Failure::new(Word::Config, format!("key \"{}\"", self.key), cause)
+        Failure::new(ErrorKind::Config, format!("key \"{}\"", self.key), cause)
     }
 
     pub(super) fn try_get(&self, facts: &Facts) -> Result<T, String> {

@@ -187,7 +187,7 @@ impl<'a> Section<'a> {
         self.problem_at(
             located.line,
             key,
-            format!("expected {expected}, found {}", located.value.noun()),
+            format!("expected {expected}, found {}", located.value.type_name()),
         );
     }
 

@@ -19,20 +19,20 @@ pub enum Change {
 }
 
 /// Who is asked what an event changes.
-pub type Narrator = Box<dyn FnMut(&Event) -> Option<Change> + Send>;
+pub type ChangeSource = Box<dyn FnMut(&Event) -> Option<Change> + Send>;
 
 /// The run as far as it was told.
-pub(super) struct Story {
-    narrator: Narrator,
+pub(super) struct Changes {
+    narrator: ChangeSource,
     /// As of the last time.
     pub(super) run: Snapshot,
 }
 
-impl Story {
+impl Changes {
     /// The story that begins with an event; none when that is not its beginning.
-    pub(super) fn begin(event: &Event, mut narrator: Narrator) -> Option<Story> {
+    pub(super) fn begin(event: &Event, mut narrator: ChangeSource) -> Option<Changes> {
         match narrator(event) {
-            Some(Change::Begun(run)) => Some(Story { narrator, run }),
+            Some(Change::Begun(run)) => Some(Changes { narrator, run }),
             _ => None,
         }
     }

@@ -8,13 +8,13 @@ use std::{mem, thread};
 
 use zbus::Message;
 
-use super::changes::{Narrator, Story};
+use super::changes::{ChangeSource, Changes};
 use super::interface::{NAME, Snapshot};
-use super::rate_limit::{self, Pace};
+use super::rate_limit::{self, RateLimit};
 use super::service;
-use crate::model::event::{Event, Happening};
-use crate::sys::dbus::connection::{self, Line};
-use crate::sys::dbus::{BUS, Incoming, Kind, Side, Trouble, address, bus_call, hello};
+use crate::model::event::{Event, EventKind};
+use crate::sys::dbus::connection::{self, Connection};
+use crate::sys::dbus::{BUS, BusError, Incoming, Kind, Side, address, bus_call, hello};
 
 /// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
 /// slow; nobody waits meanwhile.
@@ -58,7 +58,7 @@ struct News {
 /// # Errors
 /// When the system has no thread or file descriptor left for it.
 pub fn begin(
-    narrator: Narrator,
+    narrator: ChangeSource,
     complain: Complain,
     at_work: impl Send + 'static,
 ) -> io::Result<impl Fn(&Arc<Event>) + Send + 'static> {
@@ -86,14 +86,14 @@ pub fn begin(
 impl Inbox {
     fn put(&self, event: &Arc<Event>) {
         // What a child says is the journal's; a bus is no place for a thousand lines.
-        if let Happening::Noted { .. }
-        | Happening::Copied { .. }
-        | Happening::Output { .. }
-        | Happening::Warning { .. } = event.happening
+        if let EventKind::Noted { .. }
+        | EventKind::Copied { .. }
+        | EventKind::Output { .. }
+        | EventKind::Warning { .. } = event.kind
         {
             return;
         }
-        let is_last = matches!(event.happening, Happening::RunFinished { .. });
+        let is_last = matches!(event.kind, EventKind::RunFinished { .. });
         let mut news = self.news();
         news.events.push(event.clone());
         if is_last {
@@ -128,16 +128,16 @@ enum Standing {
 /// Why a run is not on the bus.
 enum Setback {
     /// There is no bus, or none that answers.
-    Away(Trouble),
+    Away(BusError),
     /// Somebody else has the name.
     Taken,
     /// The bus does not let this process have the name.
     Refused(String),
 }
 
-impl<T: Into<Trouble>> From<T> for Setback {
-    fn from(trouble: T) -> Setback {
-        Setback::Away(trouble.into())
+impl<T: Into<BusError>> From<T> for Setback {
+    fn from(error: T) -> Setback {
+        Setback::Away(error.into())
     }
 }
 
@@ -149,9 +149,9 @@ struct Presence<'a> {
 }
 
 /// A talk with the bus.
-struct Talk {
-    line: Line,
-    pace: Pace,
+struct Client {
+    connection: Connection,
+    pace: RateLimit,
     /// Whether the run leaves the bus.
     is_leaving: bool,
     /// What the bus has answered.
@@ -161,20 +161,20 @@ struct Talk {
 impl Presence<'_> {
     /// Gets the run onto the bus, again and again, until everything has been told there, the bus refuses, or it is too
     /// late.
-    fn tell(&mut self, narrator: Narrator, complain: Complain) {
+    fn tell(&mut self, narrator: ChangeSource, complain: Complain) {
         let mut complain = Some(complain);
         let mut complain = |cause: String| {
             if let Some(mut complain) = complain.take() {
                 complain(cause);
             }
         };
-        let Some(mut story) = Story::begin(&self.first_event(), narrator) else {
+        let Some(mut story) = Changes::begin(&self.first_event(), narrator) else {
             return;
         };
         loop {
             match self.appear(&mut story) {
                 Ok(()) => return,
-                Err(Setback::Away(trouble)) => log::debug!("D-Bus: {trouble}"),
+                Err(Setback::Away(error)) => log::debug!("D-Bus: {error}"),
                 Err(Setback::Taken) => complain(format!("the name {NAME} is taken")),
                 // The daemon notes each attempt in its log, and its policy will hardly change meanwhile.
                 Err(Setback::Refused(cause)) => return complain(cause),
@@ -208,46 +208,48 @@ impl Presence<'_> {
     }
 
     /// Is on the bus until everything has been told.
-    fn appear(&mut self, story: &mut Story) -> Result<(), Setback> {
-        let mut talk = Talk {
-            line: Line::begin(&address()?, Side::Service)?,
-            pace: Pace::begin(),
+    fn appear(&mut self, story: &mut Changes) -> Result<(), Setback> {
+        let mut client = Client {
+            connection: Connection::begin(&address()?, Side::Service)?,
+            pace: RateLimit::begin(),
             is_leaving: false,
             answers: Vec::new(),
         };
-        talk.line.send(&hello()?);
+        client.connection.send(&hello()?);
         let request = bus_call("RequestName", &(NAME, DO_NOT_QUEUE))?;
-        let answer = self.ask(&mut talk, &story.run, &request)?;
+        let answer = self.ask(&mut client, &story.run, &request)?;
         match answer.read::<u32>() {
             Ok(answer) if OWNER.contains(&answer) => self.standing = Standing::Present,
             Ok(_) => return Err(Setback::Taken),
-            Err(Trouble::Refused(_, message)) => return Err(Setback::Refused(message)),
-            Err(trouble) => return Err(trouble.into()),
+            Err(BusError::Refused(_, message)) => return Err(Setback::Refused(message)),
+            Err(error) => return Err(error.into()),
         }
         let mut first = true;
         loop {
             let pause = Instant::now() + BREATH;
-            self.serve(&mut talk, &story.run, Some(pause), |news, _| {
+            self.serve(&mut client, &story.run, Some(pause), |news, _| {
                 news.complete.is_some()
             })?;
-            self.serve(&mut talk, &story.run, None, |news, _| {
+            self.serve(&mut client, &story.run, None, |news, _| {
                 first || !news.events.is_empty()
             })?;
             let signals = story.signals(self.events(), mem::take(&mut first))?;
-            signals.iter().for_each(|signal| talk.line.send(signal));
+            signals
+                .iter()
+                .for_each(|signal| client.connection.send(signal));
             if story.is_over() {
                 // The answer says that the daemon has passed on everything before it. Without it the end of this
                 // process could make the daemon throw away what it has not read.
-                talk.is_leaving = true;
+                client.is_leaving = true;
                 let release = bus_call("ReleaseName", &(NAME,))?;
-                self.ask(&mut talk, &story.run, &release)?;
+                self.ask(&mut client, &story.run, &release)?;
                 return Ok(());
             }
             // Nothing more is said to a bus that does not listen.
             let limit = Instant::now() + PATIENCE;
-            let is_sent = |_: &News, talk: &Talk| talk.line.unsent() == 0;
-            if !self.serve(&mut talk, &story.run, Some(limit), is_sent)? {
-                return Err(Trouble::TimedOut.into());
+            let is_sent = |_: &News, client: &Client| client.connection.unsent() == 0;
+            if !self.serve(&mut client, &story.run, Some(limit), is_sent)? {
+                return Err(BusError::TimedOut.into());
             }
         }
     }
@@ -255,18 +257,20 @@ impl Presence<'_> {
     /// Asks the bus itself something, and waits for its answer.
     fn ask(
         &mut self,
-        talk: &mut Talk,
+        client: &mut Client,
         run: &Snapshot,
         call: &Message,
     ) -> Result<Incoming, Setback> {
-        talk.line.send(call);
+        client.connection.send(call);
         let serial = call.primary_header().serial_num().get();
-        let place = |talk: &Talk| talk.answers.iter().position(|it| it.answers(serial));
+        let place = |client: &Client| client.answers.iter().position(|it| it.answers(serial));
         let limit = Instant::now() + PATIENCE;
-        self.serve(talk, run, Some(limit), |_, talk| place(talk).is_some())?;
-        match place(talk) {
-            Some(place) => Ok(talk.answers.swap_remove(place)),
-            None => Err(Trouble::TimedOut.into()),
+        self.serve(client, run, Some(limit), |_, client| {
+            place(client).is_some()
+        })?;
+        match place(client) {
+            Some(place) => Ok(client.answers.swap_remove(place)),
+            None => Err(BusError::TimedOut.into()),
         }
     }
 
@@ -274,16 +278,16 @@ impl Presence<'_> {
     /// Tells whether it is so.
     fn serve(
         &self,
-        talk: &mut Talk,
+        client: &mut Client,
         run: &Snapshot,
         until: Option<Instant>,
-        is_so: impl Fn(&News, &Talk) -> bool,
+        is_so: impl Fn(&News, &Client) -> bool,
     ) -> Result<bool, Setback> {
         loop {
-            talk.take_messages(run)?;
-            talk.line.flush()?;
+            client.take_messages(run)?;
+            client.connection.flush()?;
             let news = self.inbox.news();
-            if is_so(&news, talk) {
+            if is_so(&news, client) {
                 return Ok(true);
             }
             let limit = until.into_iter().chain(self.too_late(&news)).min();
@@ -291,10 +295,10 @@ impl Presence<'_> {
             if limit.is_some_and(|limit| Instant::now() >= limit) {
                 return Ok(false);
             }
-            let limit = limit.into_iter().chain(talk.pause()).min();
-            if self.listen(Some(talk), limit) {
-                let received = talk.line.receive()?;
-                talk.pace.spend(received);
+            let limit = limit.into_iter().chain(client.pause()).min();
+            if self.listen(Some(client), limit) {
+                let received = client.connection.receive()?;
+                client.pace.spend(received);
             }
         }
     }
@@ -311,44 +315,46 @@ impl Presence<'_> {
 
     /// Waits for the bell, for something to happen on the line, or until `until`. Returns whether there is something to
     /// receive.
-    fn listen(&self, talk: Option<&Talk>, until: Option<Instant>) -> bool {
-        let line = talk.map(|talk| (&talk.line, talk.pause().is_none()));
+    fn listen(&self, client: Option<&Client>, until: Option<Instant>) -> bool {
+        let connection = client.map(|client| (&client.connection, client.pause().is_none()));
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let (bell, line) = connection::wait(&self.ear, line, left);
+        let (bell, connection) = connection::wait(&self.ear, connection, left);
         if bell {
             let _ = (&self.ear).read(&mut [0; 64]);
         }
-        line
+        connection
     }
 }
 
-impl Talk {
+impl Client {
     /// Until when nothing is read, where those who call have had enough for now. Then they wait in the queue of the bus,
     /// which has its limits; they cost this process nothing there.
     fn pause(&self) -> Option<Instant> {
         match self.is_leaving {
             true => None,
-            false => self.pace.pause(self.line.unsent()),
+            false => self.pace.pause(self.connection.unsent()),
         }
     }
 
     /// Takes what has arrived: keeps what the bus answers, and answers those who call.
-    fn take_messages(&mut self, run: &Snapshot) -> Result<(), Trouble> {
+    fn take_messages(&mut self, run: &Snapshot) -> Result<(), BusError> {
         while self.pause().is_none() {
-            let Some(message) = self.line.take()? else {
+            let Some(message) = self.connection.take()? else {
                 return Ok(());
             };
             match message.kind {
                 // Those who come late do not keep the bus from hearing that the run has ended.
-                Kind::Call if self.pace.pause(self.line.unsent()).is_none() => {
-                    let before = self.line.unsent();
+                Kind::Call if self.pace.pause(self.connection.unsent()).is_none() => {
+                    let before = self.connection.unsent();
                     match service::answer(run, &message) {
-                        Ok(answer) => answer.iter().for_each(|answer| self.line.send(answer)),
+                        Ok(answer) => answer
+                            .iter()
+                            .for_each(|answer| self.connection.send(answer)),
                         // Whoever asks for what cannot be told is not told; the others are.
                         Err(error) => log::debug!("D-Bus: {error}"),
                     }
                     self.pace
-                        .spend(rate_limit::MESSAGE + self.line.unsent() - before);
+                        .spend(rate_limit::MESSAGE + self.connection.unsent() - before);
                 }
                 Kind::Return | Kind::Error if message.sender() == BUS => self.answers.push(message),
                 // The bus tells who has which name; what others send is nothing to a run.

@@ -16,15 +16,15 @@ const QUEUE: usize = 128 << 10;
 
 /// What was spent in this turn.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimit {
     begun: Instant,
     spent: usize,
 }
 
-impl Pace {
+impl RateLimit {
     /// The first turn begins.
-    pub(super) fn begin() -> Pace {
-        Pace {
+    pub(super) fn begin() -> RateLimit {
+        RateLimit {
             begun: Instant::now(),
             spent: 0,
         }
@@ -33,7 +33,7 @@ impl Pace {
     /// So many points are spent.
     pub(super) fn spend(&mut self, points: usize) {
         if self.begun.elapsed() >= TURN {
-            *self = Pace::begin();
+            *self = RateLimit::begin();
         }
         self.spent = self.spent.saturating_add(points);
     }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_turn_has_its_allowance() {
-        let mut pace = Pace::begin();
+        let mut pace = RateLimit::begin();
         assert_eq!(pace.pause(0), None);
         assert!(pace.pause(QUEUE + 1).is_some());
         let begun = pace.begun;
@@ -67,7 +67,7 @@ mod tests {
         }
         // A machine that is slow has less of it done in a turn.
         assert!((1..=ALLOWANCE / MESSAGE).contains(&messages), "{messages}");
-        pace = Pace {
+        pace = RateLimit {
             begun,
             spent: ALLOWANCE,
         };

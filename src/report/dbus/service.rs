@@ -4,7 +4,7 @@ use zbus::Message;
 use zbus::message::{Flags, Header};
 
 use super::interface::{NAME, PATH, PROPERTIES, Snapshot};
-use crate::sys::dbus::{Incoming, LONGEST_CALL, Trouble};
+use crate::sys::dbus::{BusError, Incoming, LONGEST_CALL};
 use crate::sys::host;
 
 const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
@@ -99,7 +99,7 @@ fn introspect(path: &str) -> Option<String> {
 }
 
 impl Refusal {
-    fn of(_: Trouble) -> Refusal {
+    fn of(_: BusError) -> Refusal {
         let sentence = "the arguments are not those that introspection shows";
         Refusal("InvalidArgs", sentence.to_owned())
     }

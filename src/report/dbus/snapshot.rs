@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::history::line::usec;
-use crate::model::error::{Failure, Word};
-use crate::model::event::{Event, Happening, Purpose, Result, State, StepName};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::event::{Event, EventKind, Purpose, Result, State, StepName};
 use crate::model::machine::Machine;
 use crate::model::trigger::Trigger;
 use crate::report::dbus::interface::{Snapshot, Span, Step};
@@ -33,7 +33,7 @@ pub fn of_step(step: &StepProgress, begun: Instant) -> Step {
     };
     let message = match (&step.waiting, &step.failure, &step.reason) {
         (Some(what), _, _) => what.clone(),
-        (None, Some(failure), _) => format!("{}: {failure}", failure.word),
+        (None, Some(failure), _) => format!("{}: {failure}", failure.kind),
         (None, None, reason) => reason.clone().unwrap_or_default(),
     };
     Step {
@@ -75,35 +75,35 @@ pub fn progress(run: &Snapshot, at: Duration) -> Option<Progress> {
 pub fn events(before: Option<&Snapshot>, after: &Snapshot, at: Duration) -> Vec<Event> {
     let mut events = Vec::new();
     if before.is_none() {
-        let happening = beginning(after);
+        let kind = beginning(after);
         let at = Duration::ZERO;
-        events.push(Event { at, happening });
+        events.push(Event { at, kind });
     }
     let left = budget(after).saturating_sub(at);
     for (index, step) in after.steps.iter().enumerate() {
         let known = before.and_then(|run| run.steps.get(index));
-        for (earlier, happening) in happenings(index, known, step, left) {
+        for (earlier, kind) in happenings(index, known, step, left) {
             let at = at.saturating_sub(earlier);
-            events.push(Event { at, happening });
+            events.push(Event { at, kind });
         }
     }
     let was_over = before.is_some_and(|run| run.result.is_some());
     if let Some(result) = after.result.as_deref().filter(|_| !was_over) {
-        let happening = Happening::RunFinished {
+        let kind = EventKind::RunFinished {
             result: Result::parse(result).unwrap_or(Result::Failed),
             reason: None,
         };
-        events.push(Event { at, happening });
+        events.push(Event { at, kind });
     }
     events
 }
 
-fn beginning(run: &Snapshot) -> Happening {
+fn beginning(run: &Snapshot) -> EventKind {
     let steps = run.steps.iter().map(|step| StepName {
         name: step.name.clone(),
         kind: step.kind.clone(),
     });
-    Happening::RunStarted {
+    EventKind::RunStarted {
         run: run.run.clone(),
         purpose: Purpose::Farewell,
         machine: Machine::default(),
@@ -122,7 +122,7 @@ fn happenings(
     known: Option<&Step>,
     now: &Step,
     left: Duration,
-) -> Vec<(Duration, Happening)> {
+) -> Vec<(Duration, EventKind)> {
     let mut happened = Vec::new();
     let was = known.map_or(State::Pending, |step| step.state);
     let length = now.span.length();
@@ -130,7 +130,7 @@ fn happenings(
     // One that had ended before anybody looked began nobody knows when.
     if begins && (known.is_some() || now.state == State::Running) {
         let left = left + length;
-        happened.push((length, Happening::StepStarted { step, left }));
+        happened.push((length, EventKind::StepStarted { step, left }));
     }
     if now.state.is_final() {
         if !was.is_final() {
@@ -140,28 +140,28 @@ fn happenings(
     }
     let tried = known.map_or(0, |step| step.attempt).max(1);
     let said = known.map_or("", |step| &step.message);
-    let happening = match failure(now) {
-        Some(failure) if now.attempt > tried => Happening::AttemptFailed {
+    let kind = match failure(now) {
+        Some(failure) if now.attempt > tried => EventKind::AttemptFailed {
             step,
             attempt: now.attempt - 1,
             failure,
             // It is on already, or will be, nobody says when.
             again: Duration::ZERO,
         },
-        None if now.message != said => Happening::Waiting {
+        None if now.message != said => EventKind::Waiting {
             step,
             what: now.message.clone(),
         },
         _ => return happened,
     };
-    happened.push((Duration::ZERO, happening));
+    happened.push((Duration::ZERO, kind));
     happened
 }
 
-fn ending(step: usize, now: &Step) -> Happening {
+fn ending(step: usize, now: &Step) -> EventKind {
     let failure = failure(now).filter(|_| !now.state.is_good());
     let message = Some(&now.message).filter(|message| !message.is_empty());
-    Happening::StepFinished {
+    EventKind::StepFinished {
         step,
         state: now.state,
         attempts: now.attempt,
@@ -174,7 +174,7 @@ fn ending(step: usize, now: &Step) -> Happening {
 /// The failure that a step tells of: its message is the machine word and the rest.
 fn failure(step: &Step) -> Option<Failure> {
     let (word, rest) = step.message.split_once(": ")?;
-    Some(Failure::new(Word::parse(word)?, "", rest))
+    Some(Failure::new(ErrorKind::parse(word)?, "", rest))
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
             name: name.to_owned(),
             kind: "http".to_owned(),
         });
-        let happening = Happening::RunStarted {
+        let kind = EventKind::RunStarted {
             run: "R1".to_owned(),
             purpose: Purpose::Farewell,
             machine: Machine::default(),
@@ -197,18 +197,18 @@ mod tests {
             steps: steps.into_iter().collect(),
         };
         let at = Duration::ZERO;
-        Progress::begin(&Event { at, happening }).expect("a start")
+        Progress::begin(&Event { at, kind }).expect("a start")
     }
 
-    fn apply(progress: &mut Progress, millis: u64, happening: Happening) {
+    fn apply(progress: &mut Progress, millis: u64, kind: EventKind) {
         let at = Duration::from_millis(millis);
-        progress.apply(&Event { at, happening });
+        progress.apply(&Event { at, kind });
     }
 
-    fn finished(step: usize, state: State, attempts: u32, message: &str) -> Happening {
+    fn finished(step: usize, state: State, attempts: u32, message: &str) -> EventKind {
         let failure = (!state.is_good())
-            .then(|| Failure::new(Word::Unreachable, "http://x", "connection refused"));
-        Happening::StepFinished {
+            .then(|| Failure::new(ErrorKind::Unreachable, "http://x", "connection refused"));
+        EventKind::StepFinished {
             step,
             state,
             attempts,
@@ -236,16 +236,16 @@ mod tests {
         let mut last = of(&run, begun);
         let mut watched = progress(&last, Duration::ZERO).expect("a run");
         let stations = [
-            vec![Happening::StepStarted { step: 0, left }],
+            vec![EventKind::StepStarted { step: 0, left }],
             vec![
-                Happening::AttemptFailed {
+                EventKind::AttemptFailed {
                     step: 0,
                     attempt: 1,
-                    failure: Failure::new(Word::TimedOut, "http://x", "after 2 s"),
+                    failure: Failure::new(ErrorKind::TimedOut, "http://x", "after 2 s"),
                     again: Duration::from_millis(10),
                 },
-                Happening::StepStarted { step: 1, left },
-                Happening::Waiting {
+                EventKind::StepStarted { step: 1, left },
+                EventKind::Waiting {
                     step: 1,
                     what: "3 sessions".to_owned(),
                 },
@@ -254,19 +254,19 @@ mod tests {
                 finished(0, State::Failed, 2, ""),
                 finished(1, State::Done, 1, "a remark"),
                 // Begun and ended between two looks.
-                Happening::StepStarted { step: 2, left },
+                EventKind::StepStarted { step: 2, left },
                 finished(2, State::AlreadyDone, 1, ""),
                 finished(3, State::Skipped, 0, "/opt/app does not exist"),
             ],
-            vec![Happening::RunFinished {
+            vec![EventKind::RunFinished {
                 result: Result::Failed,
                 reason: None,
             }],
         ];
         for (station, happenings) in (1..).zip(stations) {
             let millis = station * 100;
-            for happening in happenings {
-                apply(&mut run, millis, happening);
+            for kind in happenings {
+                apply(&mut run, millis, kind);
             }
             let next = of(&run, begun);
             for event in events(Some(&last), &next, Duration::from_millis(millis)) {
@@ -291,7 +291,7 @@ mod tests {
     fn a_running_step_has_begun_when_it_began() {
         let mut run = started_run();
         let left = Duration::from_secs(30);
-        apply(&mut run, 1_000, Happening::StepStarted { step: 0, left });
+        apply(&mut run, 1_000, EventKind::StepStarted { step: 0, left });
         // The run began three seconds ago.
         let begun = Instant::now()
             .checked_sub(Duration::from_secs(3))
@@ -312,7 +312,7 @@ mod tests {
     fn a_message_holds_nothing_that_a_bus_or_a_terminal_would_choke_on() {
         let mut run = started_run();
         let what = "a\0b\x1b[2J".to_owned();
-        apply(&mut run, 0, Happening::Waiting { step: 0, what });
+        apply(&mut run, 0, EventKind::Waiting { step: 0, what });
         let snapshot = of(&run, Instant::now());
         assert_eq!(snapshot.steps[0].message, "a\\x00b\\x1b[2J");
     }

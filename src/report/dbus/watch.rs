@@ -7,7 +7,7 @@ use zbus::{Message, OwnedVariant};
 
 use super::interface::{NAME, PATH, PROPERTIES, Row, Snapshot, Step};
 use crate::model::deadline::{Deadline, Reason};
-use crate::sys::dbus::{BUS, BUS_PATH, Bus, Incoming, Trouble};
+use crate::sys::dbus::{BUS, BUS_PATH, Bus, BusError, Incoming};
 
 /// What the bus is asked to pass on: changes of the run, and that it has left.
 const RULES: [&str; 2] = [
@@ -43,7 +43,7 @@ impl Watch {
     ///
     /// # Errors
     /// When there is no bus or no run on it, or one of them does not answer in time.
-    pub fn begin(deadline: Deadline) -> Result<Watch, Trouble> {
+    pub fn begin(deadline: Deadline) -> Result<Watch, BusError> {
         let mut bus = Bus::system(BUS, deadline)?;
         // Before anything is asked, so that no signal is missed in between.
         for rule in RULES {
@@ -71,19 +71,19 @@ impl Watch {
         loop {
             let message = match self.bus.signal(deadline) {
                 Ok(message) => message,
-                Err(Trouble::TimedOut) => return Seen::Nothing,
+                Err(BusError::TimedOut) => return Seen::Nothing,
                 Err(_) => return Seen::Departure,
             };
             match self.see(&message) {
                 Ok(Seen::Nothing) => {}
                 Ok(seen) => return seen,
                 // What cannot be read is passed over; the properties that follow may be.
-                Err(trouble) => log::debug!("D-Bus: {trouble}"),
+                Err(error) => log::debug!("D-Bus: {error}"),
             }
         }
     }
 
-    fn see(&mut self, signal: &Incoming) -> Result<Seen, Trouble> {
+    fn see(&mut self, signal: &Incoming) -> Result<Seen, BusError> {
         match signal.member() {
             "PropertiesChanged" if signal.sender() == self.owner => {
                 let (_, properties, _): (String, Properties, Vec<String>) = signal.read()?;
@@ -103,7 +103,7 @@ impl Watch {
 }
 
 /// Takes properties into account; others than the known ones are passed over.
-fn take(run: &mut Snapshot, properties: Properties) -> Result<(), Trouble> {
+fn take(run: &mut Snapshot, properties: Properties) -> Result<(), BusError> {
     for (name, value) in properties {
         match name.as_str() {
             "RunId" => run.run = value.try_into()?,
@@ -124,8 +124,8 @@ fn take(run: &mut Snapshot, properties: Properties) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn step(row: zbus::Structure<'_>) -> Result<Step, Trouble> {
+fn step(row: zbus::Structure<'_>) -> Result<Step, BusError> {
     let row = Row::try_from(row)?;
     let state = row.2.clone();
-    Step::from_row(row).ok_or_else(|| Trouble::Strange(format!("a step that is {state}")))
+    Step::from_row(row).ok_or_else(|| BusError::Unexpected(format!("a step that is {state}")))
 }

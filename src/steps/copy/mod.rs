@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::config::shape::Shape;
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::copy::{Order, Pattern};
 use place::Place;
 use store::Store;
@@ -65,7 +65,7 @@ struct Copy {
     done: Mutex<Done>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let from = section.required("from", |section, key| {
         section.texts_at(Shape::Glob, key, glob)
     });
@@ -93,15 +93,16 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         rate,
         done: Mutex::default(),
     };
-    let mut ties = action.store.peer().ties();
+    let mut dependencies = action.store.peer().dependencies();
     let directories = action.to.iter().filter(|it| !is_url(it));
-    ties.paths
+    dependencies
+        .paths
         .extend(directories.map(|it| it.taken_as(place::directory)));
     let bases = action.from.iter().map(|it| it.taken_as(base));
-    ties.paths.extend(bases);
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(action, Pace::Patient)
+    dependencies.paths.extend(bases);
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(action, AttemptPolicy::Patient)
     })
 }
 
@@ -186,15 +187,15 @@ fn tell_of_same_names(section: &Section<'_>, from: &[Field<String>]) {
 }
 
 impl Copy {
-    fn order(&self, scope: &Scope<'_>) -> Result<Order, Failure> {
+    fn order(&self, context: &AttemptContext<'_>) -> Result<Order, Failure> {
         let texts = |fields: &[Field<String>]| -> Result<Vec<String>, Failure> {
-            fields.iter().map(|it| it.get(scope.facts)).collect()
+            fields.iter().map(|it| it.get(context.facts)).collect()
         };
         Ok(Order {
             from: texts(&self.from)?,
             exclude: texts(&self.exclude)?,
             rate: match &self.rate {
-                Some(rate) => Some(rate.get(scope.facts)?),
+                Some(rate) => Some(rate.get(context.facts)?),
                 None => None,
             },
             ..Order::default()
@@ -202,64 +203,69 @@ impl Copy {
     }
 
     /// Where they go now.
-    fn place(&self, scope: &Scope<'_>) -> Result<Place, Failure> {
+    fn place(&self, context: &AttemptContext<'_>) -> Result<Place, Failure> {
         let mut urls = Vec::new();
         for to in &self.to {
-            match to.get(scope.facts)? {
+            match to.get(context.facts)? {
                 Place::Urls(more) => urls.extend(more),
                 directory if self.to.len() == 1 => return Ok(directory),
                 Place::Directory(path) => {
                     let cause = format!("{} is a directory among URLs", path.display());
-                    return Err(Failure::new(Word::Config, "key \"to\"", cause));
+                    return Err(Failure::new(ErrorKind::Config, "key \"to\"", cause));
                 }
             }
         }
         Ok(Place::Urls(urls))
     }
 
-    fn copy(&self, order: Order, done: &mut Done, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    fn copy(
+        &self,
+        order: Order,
+        done: &mut Done,
+        context: &AttemptContext<'_>,
+    ) -> Result<Outcome, Failure> {
         let mut order = order;
-        match self.place(scope)? {
+        match self.place(context)? {
             Place::Directory(to) => {
                 order.to = Some(to);
-                directory::copy(order, done, scope)
+                directory::copy(order, done, context)
             }
             Place::Urls(urls) => {
                 order.done.clone_from(&done.versions);
-                let found = source::find(&order, scope.deadline, scope)?;
-                store::copy(&self.store, urls, (found, order.rate), (done, scope))
+                let found = source::find(&order, context.deadline, context)?;
+                store::copy(&self.store, urls, (found, order.rate), (done, context))
             }
         }
     }
 }
 
 impl Action for Copy {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let order = self.order(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let order = self.order(context)?;
         // One attempt that was left behind must not keep the next one.
         let mut done = self
             .done
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let copied = self.copy(order, &mut done, scope);
+        let copied = self.copy(order, &mut done, context);
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = done;
         copied
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let order = Order {
             rehearses: true,
-            ..self.order(scope)?
+            ..self.order(context)?
         };
-        match self.place(scope)? {
+        match self.place(context)? {
             Place::Directory(to) => {
                 let to = Some(to);
-                directory::rehearse(Order { to, ..order }, scope)
+                directory::rehearse(Order { to, ..order }, context)
             }
             Place::Urls(urls) => {
-                let found = source::count(&order, scope)?;
-                self.store.rehearse(urls, found, scope)
+                let found = source::count(&order, context)?;
+                self.store.rehearse(urls, found, context)
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use super::tally::failure;
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
-use crate::step::Scope;
-use crate::sys::copy::{self, Listed, Order, Told};
-use crate::sys::probe::Trouble;
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::AttemptContext;
+use crate::sys::copy::{self, Listed, Order, Report};
+use crate::sys::probe::ProbeError;
 
 /// What was found, and what could not be looked at.
 #[derive(Default)]
@@ -18,41 +18,45 @@ pub(super) struct Found {
 }
 
 /// Looks for what no earlier attempt has copied, and lists it unless the order is a rehearsal's.
-pub(super) fn find(order: &Order, deadline: Deadline, scope: &Scope<'_>) -> Result<Found, Failure> {
+pub(super) fn find(
+    order: &Order,
+    deadline: Deadline,
+    context: &AttemptContext<'_>,
+) -> Result<Found, Failure> {
     let mut found = Found::default();
-    let mut hear = |told: Told| match told {
-        Told::Skipped(why) => scope.voice.remark(&why),
-        Told::Found { files, bytes } => (found.count, found.bytes) = (files, bytes),
-        Told::Listed(file) => found.files.push(file),
-        Told::Progress(_) | Told::Copied { .. } => {}
+    let mut hear = |told: Report| match told {
+        Report::Skipped(why) => context.events.remark(&why),
+        Report::Found { files, bytes } => (found.count, found.bytes) = (files, bytes),
+        Report::Listed(file) => found.files.push(file),
+        Report::Progress(_) | Report::Copied { .. } => {}
         told => found.failures.push(failed(told)),
     };
-    copy::copy(order, deadline, scope.cancel, &mut hear)
-        .map_err(|trouble| cut(order, scope, trouble))?;
+    copy::copy(order, deadline, context.cancel, &mut hear)
+        .map_err(|error| cut(order, context, error))?;
     Ok(found)
 }
 
 /// Counts what would be copied, with its bytes.
-pub(super) fn count(order: &Order, scope: &Scope<'_>) -> Result<(usize, u64), Failure> {
-    let found = find(order, scope.request(), scope)?;
+pub(super) fn count(order: &Order, context: &AttemptContext<'_>) -> Result<(usize, u64), Failure> {
+    let found = find(order, context.request(), context)?;
     match found.failures.into_iter().next() {
         Some(failure) => Err(failure),
         None => Ok((found.count, found.bytes)),
     }
 }
 
-pub(super) fn failed(told: Told) -> Failure {
+pub(super) fn failed(told: Report) -> Failure {
     match told {
-        Told::Collision { name, paths } => {
+        Report::Collision { name, paths } => {
             let [one, other] = paths;
             let cause = format!("{one} and {other} would both be copied to it; nothing was copied");
-            Failure::new(Word::Config, name, cause)
+            Failure::new(ErrorKind::Config, name, cause)
         }
-        Told::Failed {
+        Report::Failed {
             path,
             cause,
-            passing,
-        } => failure(&path, &cause, passing),
+            retryable,
+        } => failure(&path, &cause, retryable),
         _ => failure("", "told something unknown", false),
     }
 }
@@ -66,20 +70,24 @@ pub(super) fn place(order: &Order) -> String {
 }
 
 /// Why the process did not come to its end.
-pub(super) fn cut(order: &Order, scope: &Scope<'_>, trouble: Trouble) -> Failure {
+pub(super) fn cut(order: &Order, context: &AttemptContext<'_>, error: ProbeError) -> Failure {
     let failed = |word, cause: String| Failure::new(word, place(order), cause);
-    match trouble {
-        Trouble::TimedOut(reason) => {
+    match error {
+        ProbeError::TimedOut(reason) => {
             let cause = match order.to {
-                Some(_) => format!("the copy did not end within the {}", reason.noun()),
-                None => format!("were not found within the {}", reason.noun()),
+                Some(_) => format!("the copy did not end within the {}", reason.describe()),
+                None => format!("were not found within the {}", reason.describe()),
             };
-            failed(Word::TimedOut, cause)
+            failed(ErrorKind::TimedOut, cause)
         }
-        Trouble::Cancelled => failed(Word::TimedOut, "told to stop".to_owned()),
-        Trouble::Io(error) => {
-            let passing = scope.deadline.left().is_some();
-            failed(Word::Io, format!("the copying process failed: {error}")).passing(passing)
+        ProbeError::Cancelled => failed(ErrorKind::TimedOut, "told to stop".to_owned()),
+        ProbeError::Io(error) => {
+            let retryable = context.deadline.left().is_some();
+            failed(
+                ErrorKind::Io,
+                format!("the copying process failed: {error}"),
+            )
+            .retryable(retryable)
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::upload::Upload;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Copied;
-use crate::step::{Effect, Voice};
+use crate::step::{Outcome, StepEvents};
 use crate::sys::copy::Version;
 
 /// How many files of one step the record lists.
@@ -29,7 +29,7 @@ pub(super) struct Done {
 
 /// The count of one attempt.
 pub(super) struct Tally<'a> {
-    voice: &'a dyn Voice,
+    events: &'a dyn StepEvents,
     done: &'a mut Done,
     /// All files and their bytes, once they are known.
     found: Option<(usize, u64)>,
@@ -41,9 +41,9 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(voice: &'a dyn Voice, done: &'a mut Done) -> Tally<'a> {
+    pub(super) fn new(events: &'a dyn StepEvents, done: &'a mut Done) -> Tally<'a> {
         Tally {
-            voice,
+            events,
             done,
             found: None,
             copied: 0,
@@ -72,7 +72,7 @@ impl<'a> Tally<'a> {
         let (_, all) = self.found.unwrap_or_default();
         let before = self.done.bytes.saturating_sub(self.bytes);
         let (bytes, all) = (before + bytes, (before + all).max(before + bytes));
-        self.voice
+        self.events
             .waiting(&format!("the copy, {} of {}", size(bytes), size(all)));
     }
 
@@ -84,7 +84,7 @@ impl<'a> Tally<'a> {
         self.done.versions.push(version);
         self.done.listed += 1;
         if self.done.listed <= LISTED {
-            self.voice.copied(copy);
+            self.events.copied(copy);
         }
     }
 
@@ -92,7 +92,7 @@ impl<'a> Tally<'a> {
     pub(super) fn failed(&mut self, failure: Failure) {
         self.failed += 1;
         match &mut self.first {
-            Some(first) => first.passing |= failure.passing,
+            Some(first) => first.retryable |= failure.retryable,
             None => self.first = Some(failure),
         }
     }
@@ -103,23 +103,23 @@ impl<'a> Tally<'a> {
     }
 
     /// What the attempt came to; `cut` is why it did not come to its end.
-    pub(super) fn end(mut self, cut: Option<Failure>) -> Result<Effect, Failure> {
+    pub(super) fn end(mut self, cut: Option<Failure>) -> Result<Outcome, Failure> {
         let listed = self.done.listed;
         if listed > LISTED {
             let remark = format!("the record lists the first {LISTED} of {listed} files");
-            self.voice.remark(&remark);
+            self.events.remark(&remark);
         }
         if let Some(failure) = cut.as_ref().or(self.first.as_ref()) {
             return Err(self.partial(failure.clone()));
         }
         let all = self.done.versions.len();
         if all == 0 {
-            return Ok(Effect::AlreadyDone);
+            return Ok(Outcome::AlreadyDone);
         }
         self.told = None;
         let remark = format!("{} copied, {}", files(all), size(self.done.bytes));
-        self.voice.remark(&remark);
-        Ok(Effect::Done)
+        self.events.remark(&remark);
+        Ok(Outcome::Done)
     }
 
     /// The failure with what is copied in spite of it.
@@ -147,8 +147,8 @@ impl<'a> Tally<'a> {
 }
 
 /// The failure of one file.
-pub(super) fn failure(path: &str, cause: &str, passing: bool) -> Failure {
-    Failure::new(Word::Io, path, cause).passing(passing)
+pub(super) fn failure(path: &str, cause: &str, retryable: bool) -> Failure {
+    Failure::new(ErrorKind::Io, path, cause).retryable(retryable)
 }
 
 /// `1 file`, `40 files`.

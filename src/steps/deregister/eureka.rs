@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use crate::clients::http::{Peer, Session, document, id_form, unexpected};
 use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
-use crate::model::intent::{Chain, Intent, Mark};
-use crate::step::{self, Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::intent::{Chain, Intent, IntentId};
+use crate::step::{self, Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, encoded};
 use crate::text::duration;
@@ -57,7 +57,7 @@ struct Eureka {
 #[derive(Clone, Copy, Default)]
 struct Progress {
     /// What was declared, where this step takes it out of service itself.
-    mark: Option<Mark>,
+    mark: Option<IntentId>,
     /// Since when it is out of service.
     since: Option<Instant>,
     /// Whether it was there, and has been asked to go.
@@ -94,7 +94,7 @@ fn some_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let name = read_name(section);
     let out_of_service = section.duration("out-of-service").unwrap_or_default();
     let timeout = section.duration_elsewhere("timeout");
@@ -110,54 +110,59 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     if !out_of_service.is_zero() {
         name.peer.warn_of_secrets(section);
     }
-    let ties = name.peer.ties();
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(
+    let dependencies = name.peer.dependencies();
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(
             Eureka {
                 name,
                 out_of_service,
                 progress: Mutex::default(),
             },
             match out_of_service.is_zero() {
-                true => Pace::Retried,
-                false => Pace::Polled,
+                true => AttemptPolicy::Retried,
+                false => AttemptPolicy::Polled,
             },
         )
     })
 }
 
 /// One attempt's talk about the instance.
-struct Talk<'a> {
+struct Client<'a> {
     session: Session<'a>,
-    scope: &'a Scope<'a>,
-    noun: String,
+    context: &'a AttemptContext<'a>,
+    subject: String,
     path: String,
 }
 
 impl Name {
-    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Talk<'a>, Failure> {
-        let (app, instance) = (self.app.get(scope.facts)?, self.instance.get(scope.facts)?);
-        let mut session = self.peer.open(scope)?;
+    fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
+        let (app, instance) = (
+            self.app.get(context.facts)?,
+            self.instance.get(context.facts)?,
+        );
+        let mut session = self.peer.open(context)?;
         // Without it the answers are XML.
         session.set_header("Accept", "application/json".to_owned());
-        Ok(Talk {
+        Ok(Client {
             session,
-            scope,
+            context,
             path: format!("/apps/{}/{}", encoded(&app), encoded(&instance)),
-            noun: format!("{app}/{instance}"),
+            subject: format!("{app}/{instance}"),
         })
     }
 }
 
-impl Talk<'_> {
+impl Client<'_> {
     fn send(&self, method: &str, path: &str) -> Result<Answer, Failure> {
         let request = Request {
             method: method.to_owned(),
             ..Request::get(path)
         };
         self.session
-            .send_until(&request, self.scope.request(), |answer| answer.status < 500)
+            .send_until(&request, self.context.request(), |answer| {
+                answer.status < 500
+            })
     }
 
     /// The instance's status; `None` where it is not registered.
@@ -169,7 +174,7 @@ impl Talk<'_> {
                 Some(status) => Ok(Some(status.to_owned())),
                 None => {
                     let cause = "the answer tells no status of an instance";
-                    Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+                    Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
                 }
             },
             _ => Err(unexpected(&answer)),
@@ -184,14 +189,14 @@ impl Talk<'_> {
             200 if String::from_utf8_lossy(beginning).contains("\"applications\"") => Ok(()),
             200 | 404 => {
                 let cause = "this is not Eureka's address: `url` is the server's with its context path, mostly …/eureka";
-                Err(Failure::new(Word::Status, answer.url, cause))
+                Err(Failure::new(ErrorKind::Status, answer.url, cause))
             }
             _ => Err(unexpected(&answer)),
         }
     }
 
-    fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
-        Failure::new(word, &self.noun, cause)
+    fn failure(&self, word: ErrorKind, cause: impl Into<String>) -> Failure {
+        Failure::new(word, &self.subject, cause)
     }
 }
 
@@ -205,23 +210,23 @@ impl Eureka {
     }
 
     /// Takes it out of service; `false` where it is gone.
-    fn take_out_of_service(&self, talk: &Talk<'_>, status: &str) -> Result<bool, Failure> {
+    fn take_out_of_service(&self, client: &Client<'_>, status: &str) -> Result<bool, Failure> {
         if status != OUT_OF_SERVICE {
-            let mut what = self.name.peer.keep(talk.scope.facts)?;
+            let mut what = self.name.peer.keep(client.context.facts)?;
             for (key, field) in [("app", &self.name.app), ("instance", &self.name.instance)] {
-                what.insert(key.to_owned(), field.keep(talk.scope.facts)?);
+                what.insert(key.to_owned(), field.keep(client.context.facts)?);
             }
-            let mark = talk.scope.intend(&Intent {
+            let mark = client.context.intend(&Intent {
                 member: MEMBER.name.to_owned(),
-                noun: format!("the status {OUT_OF_SERVICE} of {}", talk.noun),
-                thing: format!("{} at {}", talk.noun, what["url"]),
+                subject: format!("the status {OUT_OF_SERVICE} of {}", client.subject),
+                thing: format!("{} at {}", client.subject, what["url"]),
                 what,
             })?;
             self.set(|it| it.mark = Some(mark));
-            let path = format!("{}/status?value={OUT_OF_SERVICE}", talk.path);
-            let answer = talk.send("PUT", &path)?;
+            let path = format!("{}/status?value={OUT_OF_SERVICE}", client.path);
+            let answer = client.send("PUT", &path)?;
             if matches!(answer.status, 400..=499) {
-                talk.scope.withdraw(mark);
+                client.context.withdraw(mark);
                 self.set(|it| it.mark = None);
             }
             match answer.status {
@@ -229,12 +234,12 @@ impl Eureka {
                 404 => return Ok(false),
                 _ => return Err(unexpected(&answer)),
             }
-            match talk.status()?.as_deref() {
+            match client.status()?.as_deref() {
                 Some(OUT_OF_SERVICE) => {}
                 None => return Ok(false),
                 Some(other) => {
                     let cause = format!("was taken out of service, and its status is {other}");
-                    return Err(talk.failure(Word::Protocol, cause).passing(true));
+                    return Err(client.failure(ErrorKind::Protocol, cause).retryable(true));
                 }
             }
         }
@@ -245,89 +250,89 @@ impl Eureka {
     }
 
     /// Gives clients their time, or as much of it as leaves some for the removal, which must not be missed for it.
-    fn wait_for_clients(&self, talk: &Talk<'_>) -> Result<(), Failure> {
-        let scope = talk.scope;
+    fn wait_for_clients(&self, client: &Client<'_>) -> Result<(), Failure> {
+        let context = client.context;
         let since = self.progress().since.unwrap_or_else(Instant::now);
         let wanted = since + self.out_of_service;
-        let room = (scope.deadline.left().unwrap_or_default() / 4).min(ROOM);
-        let latest = scope.deadline.instant() - room;
+        let room = (context.deadline.left().unwrap_or_default() / 4).min(ROOM);
+        let latest = context.deadline.instant() - room;
         let time = duration::print(self.out_of_service);
         let what = format!(
             "clients to see that {} is out of service ({time})",
-            talk.noun
+            client.subject
         );
-        scope.voice.waiting(&what);
-        let until = Deadline::at(wanted.min(latest), scope.deadline.reason());
-        if scope.cancel.sleep_until(until) == Waited::Cancelled {
+        context.events.waiting(&what);
+        let until = Deadline::at(wanted.min(latest), context.deadline.reason());
+        if context.cancel.sleep_until(until) == Waited::Cancelled {
             let cause = "is out of service; told to stop before it was removed";
-            return Err(talk.failure(Word::TimedOut, cause));
+            return Err(client.failure(ErrorKind::TimedOut, cause));
         }
         if wanted > latest {
             let remark =
                 format!("clients had less than {time} to see it out of service, for want of time");
-            scope.voice.remark(&remark);
+            context.events.remark(&remark);
         }
         Ok(())
     }
 
-    fn withdraw(&self, scope: &Scope<'_>) {
+    fn withdraw(&self, context: &AttemptContext<'_>) {
         if let Some(mark) = self.progress().mark {
-            scope.withdraw(mark);
+            context.withdraw(mark);
             self.set(|it| it.mark = None);
         }
     }
 }
 
 impl Action for Eureka {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let talk = self.name.open(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.name.open(context)?;
         let gone = |effect| {
-            self.withdraw(scope);
+            self.withdraw(context);
             Ok(effect)
         };
-        let Some(status) = talk.status()? else {
-            talk.is_eureka()?;
+        let Some(status) = client.status()? else {
+            client.is_eureka()?;
             return match self.progress().removed {
-                true => gone(Effect::Done),
-                false => gone(Effect::AlreadyDone),
+                true => gone(Outcome::Done),
+                false => gone(Outcome::AlreadyDone),
             };
         };
         if !self.out_of_service.is_zero() {
-            if !self.take_out_of_service(&talk, &status)? {
-                return gone(Effect::AlreadyDone);
+            if !self.take_out_of_service(&client, &status)? {
+                return gone(Outcome::AlreadyDone);
             }
-            self.wait_for_clients(&talk)?;
+            self.wait_for_clients(&client)?;
         }
         self.set(|it| it.removed = true);
-        let answer = talk.send("DELETE", &talk.path)?;
+        let answer = client.send("DELETE", &client.path)?;
         if !matches!(answer.status, 200 | 404) {
             return Err(unexpected(&answer));
         }
-        if talk.status()?.is_some() {
+        if client.status()?.is_some() {
             let cause = "is registered again after it was removed; where its application does that, stop the application first";
-            return Err(talk.failure(Word::Protocol, cause).passing(true));
+            return Err(client.failure(ErrorKind::Protocol, cause).retryable(true));
         }
-        gone(Effect::Done)
+        gone(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = self.name.open(scope)?;
-        let status = talk.status()?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = self.name.open(context)?;
+        let status = client.status()?;
         if status.is_none() {
-            talk.is_eureka()?;
+            client.is_eureka()?;
         }
-        let address = talk.session.endpoint();
+        let address = client.session.endpoint();
         let address = address.map_or_else(String::new, ToString::to_string);
         let found = match status {
             Some(status) => {
                 format!("there, with status {status}; whether it may be removed is not shown")
             }
             None => {
-                scope.warn_of_absence(&talk.noun, "`app` and `instance`");
+                context.warn_of_absence(&client.subject, "`app` and `instance`");
                 "not there, nothing to leave yet".to_owned()
             }
         };
-        Ok(format!("{} at {address}: {found}", talk.noun))
+        Ok(format!("{} at {address}: {found}", client.subject))
     }
 }
 
@@ -340,36 +345,36 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 struct BackInService(Name);
 
 impl Action for BackInService {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let talk = self.0.open(scope)?;
-        match talk.status()?.as_deref() {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.0.open(context)?;
+        match client.status()?.as_deref() {
             // What is removed takes its status with it.
             None => {
-                talk.is_eureka()?;
-                return Ok(Effect::AlreadyDone);
+                client.is_eureka()?;
+                return Ok(Outcome::AlreadyDone);
             }
             Some(OUT_OF_SERVICE) => {}
-            Some(_) => return Ok(Effect::AlreadyDone),
+            Some(_) => return Ok(Outcome::AlreadyDone),
         }
         // Without a value it would be UNKNOWN until the application registers anew.
-        let answer = talk.send("DELETE", &format!("{}/status?value=UP", talk.path))?;
+        let answer = client.send("DELETE", &format!("{}/status?value=UP", client.path))?;
         if !matches!(answer.status, 200 | 404) {
             return Err(unexpected(&answer));
         }
-        match talk.status()?.as_deref() {
+        match client.status()?.as_deref() {
             Some(OUT_OF_SERVICE) => {
                 let cause =
                     format!("its status is still {OUT_OF_SERVICE} after that was taken back");
-                Err(talk.failure(Word::Protocol, cause).passing(true))
+                Err(client.failure(ErrorKind::Protocol, cause).retryable(true))
             }
-            _ => Ok(Effect::Done),
+            _ => Ok(Outcome::Done),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = self.0.open(scope)?;
-        let status = talk.status()?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = self.0.open(context)?;
+        let status = client.status()?;
         let status = status.as_deref().unwrap_or("unregistered");
-        Ok(format!("{}: {status}", talk.noun))
+        Ok(format!("{}: {status}", client.subject))
     }
 }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::section::{self, Field, Secrecy, Section};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope, Ties};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, Outcome, StepSpec};
 use crate::sys::mounts::Mounts;
-use crate::sys::probe::{self, Removal, Trouble};
+use crate::sys::probe::{self, ProbeError, Removal};
 
 /// The registry's entry in the table. Its keys:
 ///
@@ -21,17 +21,17 @@ struct Entry {
     path: Field<PathBuf>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let path = section.required("path", |section, key| {
         section.text(key, file, Secrecy::Public)
     })?;
-    let ties = Ties {
+    let dependencies = Dependencies {
         paths: vec![path.clone()],
-        ..Ties::default()
+        ..Dependencies::default()
     };
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(Entry { path }, Pace::Retried)
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(Entry { path }, AttemptPolicy::Retried)
     })
 }
 
@@ -44,31 +44,33 @@ fn file(text: &str) -> Result<PathBuf, String> {
 }
 
 impl Action for Entry {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let path = self.path.get(scope.facts)?;
-        let trouble = |trouble| failed(&path, trouble);
-        let removal = probe::remove(&path, scope.request(), scope.cancel).map_err(trouble)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let path = self.path.get(context.facts)?;
+        let error = |error| failed(&path, error);
+        let removal = probe::remove(&path, context.request(), context.cancel).map_err(error)?;
         match removal {
             Removal::NoParent => return Err(no_directory(&path)),
-            Removal::AlreadyGone => return Ok(Effect::AlreadyDone),
+            Removal::AlreadyGone => return Ok(Outcome::AlreadyDone),
             Removal::Removed => {}
         }
         // Whoever keeps the entry alive may have written it anew.
-        if probe::remains(&path, scope.request(), scope.cancel).map_err(trouble)? {
+        if probe::remains(&path, context.request(), context.cancel).map_err(error)? {
             let cause = "was removed, and is there again";
-            return Err(Failure::new(Word::Io, path.display().to_string(), cause).passing(true));
+            return Err(
+                Failure::new(ErrorKind::Io, path.display().to_string(), cause).retryable(true),
+            );
         }
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let path = self.path.get(scope.facts)?;
-        let prospect = probe::prospect(&path, scope.request(), scope.cancel)
-            .map_err(|trouble| failed(&path, trouble))?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let path = self.path.get(context.facts)?;
+        let prospect = probe::prospect(&path, context.request(), context.cancel)
+            .map_err(|error| failed(&path, error))?;
         let there = match prospect.removal {
             Removal::NoParent => return Err(no_directory(&path)),
             Removal::AlreadyGone => {
-                scope.warn_of_absence(&path.display().to_string(), "`path`");
+                context.warn_of_absence(&path.display().to_string(), "`path`");
                 "is not there: nothing to leave yet"
             }
             Removal::Removed => "is there and can be removed",
@@ -83,16 +85,16 @@ impl Action for Entry {
     }
 }
 
-fn failed(path: &Path, trouble: Trouble) -> Failure {
-    let word = match trouble {
-        Trouble::TimedOut(_) | Trouble::Cancelled => Word::TimedOut,
-        Trouble::Io(_) => Word::Io,
+fn failed(path: &Path, error: ProbeError) -> Failure {
+    let word = match error {
+        ProbeError::TimedOut(_) | ProbeError::Cancelled => ErrorKind::TimedOut,
+        ProbeError::Io(_) => ErrorKind::Io,
     };
-    Failure::new(word, path.display().to_string(), trouble.to_string())
+    Failure::new(word, path.display().to_string(), error.to_string())
 }
 
 fn no_directory(path: &Path) -> Failure {
     let parent = path.parent().unwrap_or(path).display();
     let cause = format!("{parent} does not exist: is the file system mounted?");
-    Failure::new(Word::Io, path.display().to_string(), cause).passing(true)
+    Failure::new(ErrorKind::Io, path.display().to_string(), cause).retryable(true)
 }

@@ -9,7 +9,7 @@ mod nomad;
 
 use crate::config::section::Section;
 use crate::model::intent::Chain;
-use crate::step::{self, Action, Blueprint, Kind, Member};
+use crate::step::{self, Action, Kind, Member, StepSpec};
 
 /// The registries that a machine can leave. An attempt takes the entry out and asks again whether it is gone; whether a "not
 /// found" means gone or a wrong address is each registry's own decision.
@@ -31,7 +31,7 @@ pub const KIND: Kind = Kind {
     undo: Some(undo),
 };
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     Member::read(section, "registry", "registry", REGISTRIES)
 }
 

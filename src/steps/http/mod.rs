@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clients::http::{Expectation, Peer, Session, unexpected};
 use crate::config::section::{Field, IntegersOrWord, Json, Secrecy, Section, plain};
 use crate::model::error::Failure;
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::http::{Answer, Limits, Request, method};
 use until::Until;
 
@@ -65,7 +65,7 @@ enum Expect {
     Closed,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read_whole(section);
     let method = section.text("method", method, Secrecy::Public);
     let body = section.text("body", plain, Secrecy::MayHold);
@@ -78,7 +78,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         section.problem("method", "a HEAD request has no body");
     }
     let expect = match section.integers_or("expect", 100..=599, "closed") {
-        Some(IntegersOrWord::Word) => Expect::Closed,
+        Some(IntegersOrWord::ErrorKind) => Expect::Closed,
         Some(IntegersOrWord::Integers(statuses)) => {
             Expect::Status(Expectation::of_status(Some(statuses)))
         }
@@ -103,7 +103,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     section.finish();
     let body = body.map(Body::Text).or(json.map(Body::Json));
     let peer = peer?;
-    let ties = peer.ties();
+    let dependencies = peer.dependencies();
     let is_unsafe = body.is_some() || method_word.is_none_or(|it| matches!(it, "POST" | "PATCH"));
     let is_patient = !is_repeated && (is_unsafe || matches!(expect, Expect::Closed));
     let exchange = Exchange {
@@ -114,38 +114,45 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         is_patient,
     };
     let pace = if is_patient {
-        Pace::Patient
+        AttemptPolicy::Patient
     } else {
-        Pace::Retried
+        AttemptPolicy::Retried
     };
-    let blueprint = match until {
-        None => Blueprint::new(Once { exchange, expect }, pace),
+    let spec = match until {
+        None => StepSpec::new(Once { exchange, expect }, pace),
         Some(expectation) => {
             let until = Until {
                 exchange,
                 expectation,
                 every: every.unwrap_or(EVERY),
             };
-            Blueprint::new(until, Pace::Polled)
+            StepSpec::new(until, AttemptPolicy::Polled)
         }
     };
-    Some(Blueprint { ties, ..blueprint })
+    Some(StepSpec {
+        dependencies,
+        ..spec
+    })
 }
 
 impl Exchange {
-    fn request(&self, session: &Session<'_>, scope: &Scope<'_>) -> Result<Request, Failure> {
+    fn request(
+        &self,
+        session: &Session<'_>,
+        context: &AttemptContext<'_>,
+    ) -> Result<Request, Failure> {
         let mut request = Request::get("");
         if let Some(method) = &self.method {
-            request.method = method.get(scope.facts)?;
+            request.method = method.get(context.facts)?;
         }
         match &self.body {
             None => {}
             Some(Body::Text(text)) if is_form(session) => {
-                request.body = Some(text.get_form(scope.facts)?.into_bytes());
+                request.body = Some(text.get_form(context.facts)?.into_bytes());
             }
-            Some(Body::Text(text)) => request.body = Some(text.get(scope.facts)?.into_bytes()),
+            Some(Body::Text(text)) => request.body = Some(text.get(context.facts)?.into_bytes()),
             Some(Body::Json(json)) => {
-                request.body = Some(json.get(scope.facts)?.to_string().into_bytes());
+                request.body = Some(json.get(context.facts)?.to_string().into_bytes());
                 if !self.peer.has_header("content-type") {
                     let header = ("Content-Type".to_owned(), "application/json".to_owned());
                     request.headers.push(header);
@@ -155,12 +162,12 @@ impl Exchange {
         Ok(request)
     }
 
-    fn limits(&self, scope: &Scope<'_>) -> Limits {
-        let connect = scope.request();
+    fn limits(&self, context: &AttemptContext<'_>) -> Limits {
+        let connect = context.request();
         Limits {
             connect,
             answer: match self.is_patient {
-                true => scope.deadline,
+                true => context.deadline,
                 false => connect,
             },
         }
@@ -170,13 +177,13 @@ impl Exchange {
         &self,
         session: &Session<'_>,
         request: &Request,
-        scope: &Scope<'_>,
+        context: &AttemptContext<'_>,
         good: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Failure> {
-        if self.is_unsafe && (self.is_patient || scope.http.sends_once()) {
-            return session.send_unrepeated(request, self.limits(scope), good);
+        if self.is_unsafe && (self.is_patient || context.http.sends_once()) {
+            return session.send_unrepeated(request, self.limits(context), good);
         }
-        session.send_until(request, scope.request(), good)
+        session.send_until(request, context.request(), good)
     }
 }
 
@@ -196,7 +203,7 @@ fn is_safe(method: &str) -> bool {
 fn ask_instead(
     session: &Session<'_>,
     request: &Request,
-    scope: &Scope<'_>,
+    context: &AttemptContext<'_>,
 ) -> Result<String, Failure> {
     let method = &request.method;
     let asked = Request {
@@ -205,7 +212,7 @@ fn ask_instead(
     };
     // Many servers know no OPTIONS, and say so with 501.
     let is_answer = |answer: &Answer| answer.status < 500 || answer.status == 501;
-    let answer = session.send_until(&asked, scope.request(), is_answer)?;
+    let answer = session.send_until(&asked, context.request(), is_answer)?;
     if matches!(answer.status, 401 | 403) || !is_answer(&answer) {
         return Err(unexpected(&answer));
     }
@@ -227,9 +234,9 @@ impl Once {
         &self,
         session: &Session<'_>,
         request: &Request,
-        scope: &Scope<'_>,
+        context: &AttemptContext<'_>,
     ) -> Result<Answer, Failure> {
-        let answer = self.exchange.ask(session, request, scope, |answer| {
+        let answer = self.exchange.ask(session, request, context, |answer| {
             self.is_expected(answer) || answer.status < 500
         })?;
         if self.is_expected(&answer) {
@@ -241,27 +248,28 @@ impl Once {
 }
 
 impl Action for Once {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(&session, scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let session = self.exchange.peer.open(context)?;
+        let request = self.exchange.request(&session, context)?;
         if let Expect::Closed = self.expect {
-            let limits = self.exchange.limits(scope);
+            let limits = self.exchange.limits(context);
             return match session.send_until_closed(&request, limits)? {
-                None => Ok(Effect::Done),
+                None => Ok(Outcome::Done),
                 Some(answer) => Err(unexpected(&answer)),
             };
         }
-        self.send(&session, &request, scope).map(|_| Effect::Done)
+        self.send(&session, &request, context)
+            .map(|_| Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(&session, scope)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let session = self.exchange.peer.open(context)?;
+        let request = self.exchange.request(&session, context)?;
         // What ends a server is no question, whatever its method is.
         if !is_safe(&request.method) || matches!(self.expect, Expect::Closed) {
-            return ask_instead(&session, &request, scope);
+            return ask_instead(&session, &request, context);
         }
-        let answer = self.send(&session, &request, scope)?;
+        let answer = self.send(&session, &request, context)?;
         let (method, url) = (request.method, answer.url);
         Ok(format!("{method} {url}: answered {}", answer.status))
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::{Exchange, ask_instead, is_safe};
 use crate::clients::http::{Expectation, Session, unexpected};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Effect, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, Outcome};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request};
 
@@ -18,9 +18,9 @@ pub(super) struct Until {
 }
 
 impl Action for Until {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(&session, scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let session = self.exchange.peer.open(context)?;
+        let request = self.exchange.request(&session, context)?;
         let address = session
             .endpoints()
             .first()
@@ -28,32 +28,32 @@ impl Action for Until {
         let mut last = "no answer yet".to_owned();
         loop {
             let begun = Instant::now();
-            let seen = match self.look(&session, &request, scope) {
-                Ok((_, None)) => return Ok(Effect::Done),
+            let seen = match self.look(&session, &request, context) {
+                Ok((_, None)) => return Ok(Outcome::Done),
                 Ok((answer, Some(missing))) => format!("last answer {}{missing}", answer.status),
-                Err(failure) if failure.passing => failure.cause,
+                Err(failure) if failure.retryable => failure.cause,
                 Err(failure) => return Err(failure),
             };
             if seen != last {
-                scope.voice.waiting(&format!("{address}: {seen}"));
+                context.events.waiting(&format!("{address}: {seen}"));
                 last = seen;
             }
-            let next = Deadline::at(begun + self.every, Reason::Attempt).earlier(scope.deadline);
-            let waited = scope.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
+            let next = Deadline::at(begun + self.every, Reason::Attempt).earlier(context.deadline);
+            let waited = context.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || context.deadline.left().is_none() {
                 let cause = format!("the condition did not become true; {last}");
-                return Err(Failure::new(Word::TimedOut, address, cause));
+                return Err(Failure::new(ErrorKind::TimedOut, address, cause));
             }
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let session = self.exchange.peer.open(scope)?;
-        let request = self.exchange.request(&session, scope)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let session = self.exchange.peer.open(context)?;
+        let request = self.exchange.request(&session, context)?;
         if !is_safe(&request.method) {
-            return ask_instead(&session, &request, scope);
+            return ask_instead(&session, &request, context);
         }
-        let (answer, missing) = self.look(&session, &request, scope)?;
+        let (answer, missing) = self.look(&session, &request, context)?;
         let seen = match missing {
             None => ", as it is waited for".to_owned(),
             Some(missing) => format!("{missing}: not yet as it is waited for"),
@@ -69,15 +69,15 @@ impl Until {
         &self,
         session: &Session<'_>,
         request: &Request,
-        scope: &Scope<'_>,
+        context: &AttemptContext<'_>,
     ) -> Result<(Answer, Option<String>), Failure> {
-        let answer = self.exchange.ask(session, request, scope, |answer| {
+        let answer = self.exchange.ask(session, request, context, |answer| {
             self.expectation.has_status(answer) || answer.status < 500
         })?;
         if matches!(answer.status, 401 | 403) && !self.expectation.has_status(&answer) {
             return Err(unexpected(&answer));
         }
-        let missing = self.expectation.missing(&answer, scope.facts)?;
+        let missing = self.expectation.missing(&answer, context.facts)?;
         Ok((answer, missing))
     }
 }

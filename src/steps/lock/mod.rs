@@ -12,12 +12,12 @@ use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::{Chain, Datum, READY};
 use crate::model::trigger::ComesBack;
-use crate::step::lock::{Claim, Lock, Via};
-use crate::step::{self, Action, Aftermath, Blueprint, Effect, Kind, Pace, Scope};
+use crate::step::lock::{Lock, LockMember, LockSpec};
+use crate::step::{self, Action, AttemptContext, AttemptPolicy, Held, Kind, Outcome, StepSpec};
 use ready::{Ready, WhenReady};
 
 /// The ways to lock a fleet.
-pub const VIAS: &[Via] = &[consul::VIA, etcd::VIA, fleetlock::VIA];
+pub const LOCKS: &[LockMember] = &[consul::MEMBER, etcd::MEMBER, fleetlock::MEMBER];
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -46,8 +46,8 @@ pub const KIND: Kind = Kind {
     undo: Some(undo),
 };
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
-    let choices: Vec<_> = VIAS.iter().map(|it| (it.name, it.read)).collect();
+fn read(section: &Section<'_>) -> Option<StepSpec> {
+    let choices: Vec<_> = LOCKS.iter().map(|it| (it.name, it.read)).collect();
     let read = section.required("via", |section, key| section.choice(key, "way", &choices))?;
     let claim = read(section);
     let ready = section.table("ready");
@@ -57,25 +57,25 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         Some(read) => Some(read?),
         None => None,
     };
-    let Claim {
+    let LockSpec {
         lock,
         renewal,
-        ties,
+        dependencies,
     } = claim?;
     let lock: Arc<dyn Lock> = lock.into();
     let upkeep = |every: Duration| (every, Arc::new(Renewal(lock.clone())) as Arc<dyn Action>);
-    Some(Blueprint {
-        ties,
-        aftermath: Some(Aftermath {
+    Some(StepSpec {
+        dependencies,
+        held: Some(Held {
             upkeep: renewal.map(upkeep),
             closing: Arc::new(Parting(lock.clone())),
         }),
-        ..Blueprint::new(Taking { lock, ready }, Pace::Polled)
+        ..StepSpec::new(Taking { lock, ready }, AttemptPolicy::Polled)
     })
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    let members = VIAS.iter().map(|it| (it.name, Some(it.undo)));
+    let members = LOCKS.iter().map(|it| (it.name, Some(it.undo)));
     let undo = step::undo_of_member("way to lock", members, chain)?;
     let ready = match chain.last().what.get(READY) {
         None => return Ok(undo),
@@ -92,17 +92,17 @@ struct Taking {
 }
 
 impl Action for Taking {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         match &self.ready {
-            Some(ready) => ready.condition(scope, |scope| self.lock.take(scope)),
-            None => self.lock.take(scope),
+            Some(ready) => ready.condition(context, |context| self.lock.take(context)),
+            None => self.lock.take(context),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let said = self.lock.rehearse(scope)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let said = self.lock.rehearse(context)?;
         Ok(match &self.ready {
-            Some(ready) => format!("{said}; {}", ready.rehearse(scope)),
+            Some(ready) => format!("{said}; {}", ready.rehearse(context)),
             None => said,
         })
     }
@@ -112,12 +112,12 @@ impl Action for Taking {
 struct Renewal(Arc<dyn Lock>);
 
 impl Action for Renewal {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.0.renew(scope).map(|()| Effect::Done)
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.0.renew(context).map(|()| Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.0.rehearse(scope)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.0.rehearse(context)
     }
 }
 
@@ -126,15 +126,15 @@ impl Action for Renewal {
 struct Parting(Arc<dyn Lock>);
 
 impl Action for Parting {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        match scope.facts.comes_back() {
-            ComesBack::Yes => self.0.hold(scope),
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        match context.facts.comes_back() {
+            ComesBack::Yes => self.0.hold(context),
             // A lock that a machine keeps which never comes back blocks its fleet.
-            ComesBack::No | ComesBack::Unknown => self.0.release(scope),
+            ComesBack::No | ComesBack::Unknown => self.0.release(context),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.0.rehearse(scope)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.0.rehearse(context)
     }
 }

@@ -5,10 +5,10 @@ use serde_json::Value;
 use crate::clients::http::{Expectation, Peer, unexpected};
 use crate::config::facts::Facts;
 use crate::config::section::Section;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
-use crate::model::intent::{Datum, Intent, Keys, Mark, READY};
-use crate::step::{Action, Effect, Scope, Voice};
+use crate::model::intent::{Datum, Intent, IntentId, Keys, READY};
+use crate::step::{Action, AttemptContext, Outcome, StepEvents};
 use crate::sys::http::{Answer, Request};
 
 /// An answer that says that the application serves again.
@@ -67,15 +67,15 @@ impl Ready {
     }
 
     /// One look: the answer, and what it lacks.
-    fn look(&self, scope: &Scope<'_>) -> Result<(Answer, Option<String>), Failure> {
-        let session = self.peer.open(scope)?;
-        let answer = session.send_until(&Request::get(""), scope.request(), |answer| {
+    fn look(&self, context: &AttemptContext<'_>) -> Result<(Answer, Option<String>), Failure> {
+        let session = self.peer.open(context)?;
+        let answer = session.send_until(&Request::get(""), context.request(), |answer| {
             self.expectation.has_status(answer) || answer.status < 500
         })?;
         if matches!(answer.status, 401 | 403) && !self.expectation.has_status(&answer) {
             return Err(unexpected(&answer));
         }
-        let missing = self.expectation.missing(&answer, scope.facts)?;
+        let missing = self.expectation.missing(&answer, context.facts)?;
         Ok((answer, missing))
     }
 
@@ -83,8 +83,8 @@ impl Ready {
     ///
     /// # Errors
     /// What the answer lacks, or why there is none.
-    fn check(&self, scope: &Scope<'_>) -> Result<(), Failure> {
-        let (answer, missing) = self.look(scope)?;
+    fn check(&self, context: &AttemptContext<'_>) -> Result<(), Failure> {
+        let (answer, missing) = self.look(context)?;
         let Some(missing) = missing else {
             return Ok(());
         };
@@ -92,12 +92,12 @@ impl Ready {
             "answered {}{missing}: not yet as `ready` has it, so that the lock is kept",
             answer.status
         );
-        Err(Failure::new(Word::Status, answer.url, cause).passing(true))
+        Err(Failure::new(ErrorKind::Status, answer.url, cause).retryable(true))
     }
 
     /// Says in a rehearsal whether it holds.
-    pub(super) fn rehearse(&self, scope: &Scope<'_>) -> String {
-        let seen = match self.look(scope) {
+    pub(super) fn rehearse(&self, context: &AttemptContext<'_>) -> String {
+        let seen = match self.look(context) {
             Ok((answer, None)) => {
                 return format!("ready: {} answered {}", answer.url, answer.status);
             }
@@ -109,59 +109,59 @@ impl Ready {
         let warning = format!(
             "`ready` does not hold now, and where it does not after a reboot the lock is kept: {seen}"
         );
-        scope.voice.warn(&warning);
+        context.events.warn(&warning);
         format!("not ready: {seen}")
     }
 
     /// Calls `act` with a scope whose intents have this condition in them.
     pub(super) fn condition(
         &self,
-        scope: &Scope<'_>,
-        act: impl FnOnce(&Scope<'_>) -> Result<Effect, Failure>,
-    ) -> Result<Effect, Failure> {
-        let voice = Conditional {
-            voice: scope.voice,
-            ready: self.keep(scope.facts)?,
+        context: &AttemptContext<'_>,
+        act: impl FnOnce(&AttemptContext<'_>) -> Result<Outcome, Failure>,
+    ) -> Result<Outcome, Failure> {
+        let events = Conditional {
+            events: context.events,
+            ready: self.keep(context.facts)?,
         };
-        act(&Scope {
-            voice: &voice,
-            ..*scope
+        act(&AttemptContext {
+            events: &events,
+            ..*context
         })
     }
 }
 
 /// Puts the condition into every intent.
 struct Conditional<'a> {
-    voice: &'a dyn Voice,
+    events: &'a dyn StepEvents,
     ready: Keys,
 }
 
-impl Voice for Conditional<'_> {
+impl StepEvents for Conditional<'_> {
     fn waiting(&self, what: &str) {
-        self.voice.waiting(what);
+        self.events.waiting(what);
     }
 
     fn output(&self, stream: Stream, line: &str) {
-        self.voice.output(stream, line);
+        self.events.output(stream, line);
     }
 
     fn remark(&self, remark: &str) {
-        self.voice.remark(remark);
+        self.events.remark(remark);
     }
 
     fn warn(&self, warning: &str) {
-        self.voice.warn(warning);
+        self.events.warn(warning);
     }
 
-    fn intend(&self, intent: &Intent) -> Mark {
+    fn intend(&self, intent: &Intent) -> IntentId {
         let mut intent = intent.clone();
         let ready = Datum::Table(self.ready.clone());
         intent.what.insert(READY.to_owned(), ready);
-        self.voice.intend(&intent)
+        self.events.intend(&intent)
     }
 
-    fn withdraw(&self, mark: Mark) {
-        self.voice.withdraw(mark);
+    fn withdraw(&self, mark: IntentId) {
+        self.events.withdraw(mark);
     }
 }
 
@@ -172,16 +172,16 @@ pub(super) struct WhenReady {
 }
 
 impl Action for WhenReady {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.ready.check(scope)?;
-        self.undo.attempt(scope)
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.ready.check(context)?;
+        self.undo.attempt(context)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.undo.rehearse(scope)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.undo.rehearse(context)
     }
 
-    fn renew(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.undo.renew(scope)
+    fn renew(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.undo.renew(context)
     }
 }

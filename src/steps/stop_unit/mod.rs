@@ -1,23 +1,23 @@
 //! `stop-unit`: stops systemd units and what stops with them, and waits until all of it is down, from inside a shutdown too.
 
+mod client;
 mod outcome;
 mod place;
 mod preview;
 mod stop;
-mod talk;
 
 use std::time::Duration;
 
 use crate::config::section::Field;
 use crate::config::section::{Section, unit_name};
 use crate::config::shape::Shape;
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Kind, Pace, Scope, Ties};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepSpec};
 use crate::sys::signals;
 use crate::sys::systemd::{self, Closure};
 
+use client::Client;
 use stop::Stop;
-use talk::Talk;
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -59,7 +59,7 @@ struct Manner {
     leave_behind: Option<bool>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let units = section.required("units", |section, key| {
         section.texts_at(Shape::Pattern, key, instance)
     });
@@ -76,10 +76,10 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let timeout = section.duration_elsewhere("timeout");
     section.finish();
     let (units, signal) = (units?, signal.map_or(Some(None), |known| known.map(Some))?);
-    let ties = Ties {
+    let dependencies = Dependencies {
         units: units.clone(),
         leave_behind,
-        ..Ties::default()
+        ..Dependencies::default()
     };
     let manner = Manner {
         signal,
@@ -91,11 +91,11 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         manner,
         timeout: timeout.unwrap_or(crate::step::TIMEOUT),
     };
-    Some(Blueprint {
-        ties,
+    Some(StepSpec {
+        dependencies,
         // What is left behind runs on.
         may_stop: leave_behind != Some(true),
-        ..Blueprint::new(stop, Pace::Polled)
+        ..StepSpec::new(stop, AttemptPolicy::Polled)
     })
 }
 
@@ -126,37 +126,37 @@ fn instance(name: &str) -> Result<String, String> {
 
 impl StopUnit {
     /// The configured names and patterns.
-    fn names(&self, scope: &Scope<'_>) -> Result<Vec<String>, Failure> {
-        let names = self.units.iter().map(|unit| unit.get(scope.facts));
+    fn names(&self, context: &AttemptContext<'_>) -> Result<Vec<String>, Failure> {
+        let names = self.units.iter().map(|unit| unit.get(context.facts));
         let names: Vec<String> = names.collect::<Result<_, _>>()?;
         if !systemd::is_booted() {
             let cause = "systemd does not run here, so that no unit does";
-            return Err(Failure::new(Word::Unit, names.join(", "), cause));
+            return Err(Failure::new(ErrorKind::Unit, names.join(", "), cause));
         }
         Ok(names)
     }
 }
 
 /// What the stop of `names` comes to.
-fn closure(talk: &mut Talk<'_>, names: &[String]) -> Result<Closure, Failure> {
-    let needed = talk.scope.needed;
-    talk.ask(&names.join(", "), |manager, deadline| {
+fn closure(client: &mut Client<'_>, names: &[String]) -> Result<Closure, Failure> {
+    let needed = client.context.needed;
+    client.ask(&names.join(", "), |manager, deadline| {
         systemd::stop_of(manager, names, needed, deadline)
     })
 }
 
 impl Action for StopUnit {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let names = self.names(scope)?;
-        let mut talk = Talk::new(scope);
-        let closure = closure(&mut talk, &names)?;
-        Stop::new(talk, self.manner, closure, &names).run()
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let names = self.names(context)?;
+        let mut client = Client::new(context);
+        let closure = closure(&mut client, &names)?;
+        Stop::new(client, self.manner, closure, &names).run()
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let names = self.names(scope)?;
-        let mut talk = Talk::new(scope);
-        let closure = closure(&mut talk, &names)?;
-        preview::told(&mut talk, self, &names, &closure)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let names = self.names(context)?;
+        let mut client = Client::new(context);
+        let closure = closure(&mut client, &names)?;
+        preview::told(&mut client, self, &names, &closure)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::place::{Phase, Place};
 use super::stop::Stop;
-use crate::model::error::{Failure, Word};
-use crate::step::Effect;
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::Outcome;
 use crate::sys::systemd::{Cause, Spare};
 
 /// How many units are named while the step waits.
@@ -43,7 +43,7 @@ impl Stop<'_> {
     }
 
     /// How it ended, when nothing is waited for any more.
-    pub(super) fn verdict(&mut self) -> Result<Effect, Failure> {
+    pub(super) fn verdict(&mut self) -> Result<Outcome, Failure> {
         let mut wrong: Vec<Failure> = Vec::new();
         let mut remarks: Vec<String> = Vec::new();
         for place in &self.places {
@@ -58,7 +58,7 @@ impl Stop<'_> {
                         "{}: write `leave-behind = true` where they may, and false to wait for them",
                         place.detail(&self.spared)
                     );
-                    wrong.push(Failure::new(Word::Unit, "", cause));
+                    wrong.push(Failure::new(ErrorKind::Unit, "", cause));
                 }
             }
         }
@@ -69,23 +69,23 @@ impl Stop<'_> {
             .filter(|it| it.cause == Cause::Named);
         for spared in named.filter(|it| !it.unit.is_down()) {
             let cause = format!("it is not stopped: {}", spared.spare);
-            wrong.push(Failure::new(Word::Unit, &spared.unit.id, cause));
+            wrong.push(Failure::new(ErrorKind::Unit, &spared.unit.id, cause));
         }
         if let Some(first) = wrong.first() {
             let causes: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             let failure = match causes.len() {
                 1 => first.clone(),
-                _ => Failure::new(Word::Unit, "", causes.join("; ")),
+                _ => Failure::new(ErrorKind::Unit, "", causes.join("; ")),
             };
-            return Err(failure.passing(false));
+            return Err(failure.retryable(false));
         }
         remarks.extend(self.remarks());
         if !remarks.is_empty() {
-            self.talk.scope.voice.remark(&remarks.join("; "));
+            self.client.context.events.remark(&remarks.join("; "));
         }
         Ok(match self.has_acted {
-            true => Effect::Done,
-            false => Effect::AlreadyDone,
+            true => Outcome::Done,
+            false => Outcome::AlreadyDone,
         })
     }
 
@@ -100,7 +100,7 @@ impl Stop<'_> {
             let name = place.name().to_owned();
             if place.state.active == "failed" {
                 let unit = self
-                    .talk
+                    .client
                     .tell(|manager, deadline| manager.unit(&name, deadline));
                 let result = unit
                     .map(|unit| format!(" ({})", unit.result))

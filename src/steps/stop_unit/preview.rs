@@ -1,15 +1,15 @@
 //! What a rehearsal tells of a stop that would take place.
 
 use super::StopUnit;
-use super::talk::Talk;
+use super::client::Client;
 use crate::config::suggestion::did_you_mean;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::systemd::{self, Cause, Closure, Member, Spare, Unit};
 use crate::text::duration;
 
 /// One sentence on the units; what may go wrong is told as warnings.
 pub(super) fn told(
-    talk: &mut Talk<'_>,
+    client: &mut Client<'_>,
     step: &StopUnit,
     names: &[String],
     closure: &Closure,
@@ -17,13 +17,13 @@ pub(super) fn told(
     let never = closure.spared.iter().find(|it| it.cause == Cause::Named);
     if let Some(never) = never {
         let cause = format!("a step does not stop it: {}", never.spare);
-        return Err(Failure::new(Word::Unit, &never.unit.id, cause));
+        return Err(Failure::new(ErrorKind::Unit, &never.unit.id, cause));
     }
-    for warning in missing(talk, names, closure)? {
-        talk.scope.voice.warn(&warning);
+    for warning in missing(client, names, closure)? {
+        client.context.events.warn(&warning);
     }
     for warning in warnings(step, closure) {
-        talk.scope.voice.warn(&warning);
+        client.context.events.warn(&warning);
     }
     let named = closure
         .members
@@ -65,7 +65,7 @@ fn state(unit: &Unit) -> String {
 
 /// Names that systemd knows no unit of, each with the loaded one that it may be meant to be.
 fn missing(
-    talk: &mut Talk<'_>,
+    client: &mut Client<'_>,
     names: &[String],
     closure: &Closure,
 ) -> Result<Vec<String>, Failure> {
@@ -75,7 +75,7 @@ fn missing(
         return Ok(Vec::new());
     }
     let all = ["*".to_owned()];
-    let loaded = talk.ask(&names.join(", "), |manager, deadline| {
+    let loaded = client.ask(&names.join(", "), |manager, deadline| {
         manager.matching(&all, deadline)
     })?;
     let tell = |member: &Member| {

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Manner;
+use super::client::Client;
 use super::place::{Phase, Place};
-use super::talk::Talk;
-use crate::model::error::{Failure, Word};
-use crate::step::Effect;
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::Outcome;
 use crate::sys::cancel::Waited;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::holders::holders;
 use crate::sys::systemd::{self, Cause, Closure, Permission};
 
@@ -40,7 +40,7 @@ const ONLY_BY_DEPENDENCY: &str = "org.freedesktop.systemd1.OnlyByDependency";
 
 /// One attempt to stop units.
 pub(super) struct Stop<'a> {
-    pub(super) talk: Talk<'a>,
+    pub(super) client: Client<'a>,
     pub(super) manner: Manner,
     pub(super) closure: Closure,
     pub(super) places: Vec<Place>,
@@ -59,12 +59,12 @@ pub(super) struct Stop<'a> {
 
 impl<'a> Stop<'a> {
     pub(super) fn new(
-        talk: Talk<'a>,
+        client: Client<'a>,
         manner: Manner,
         closure: Closure,
         names: &[String],
     ) -> Stop<'a> {
-        let deadline = talk.scope.deadline;
+        let deadline = client.context.deadline;
         let grace = manner.grace.min(deadline.left().unwrap_or_default() / 2);
         let now = Instant::now();
         let matches = |pattern: &String| {
@@ -85,11 +85,11 @@ impl<'a> Stop<'a> {
             has_acted: false,
             permission: None,
             closure,
-            talk,
+            client,
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Effect, Failure> {
+    pub(super) fn run(mut self) -> Result<Outcome, Failure> {
         self.announce();
         let ended = self.work();
         self.take_back();
@@ -99,12 +99,12 @@ impl<'a> Stop<'a> {
 
     /// Tells what is stopped besides what the configuration names, and what is not.
     fn announce(&self) {
-        let voice = self.talk.scope.voice;
+        let events = self.client.context.events;
         for also in self.closure.along() {
-            voice.note(&format!("also stops {also}"));
+            events.note(&format!("also stops {also}"));
         }
         for left in self.closure.left_alone() {
-            voice.note(&format!("does not stop {left}"));
+            events.note(&format!("does not stop {left}"));
         }
     }
 
@@ -116,12 +116,12 @@ impl<'a> Stop<'a> {
             }
             self.act();
             let what = self.waiting();
-            self.talk.scope.voice.waiting(&what);
+            self.client.context.events.waiting(&what);
             if self.pause() == Waited::Cancelled {
-                return Err(Failure::new(Word::TimedOut, what, "told to stop"));
+                return Err(Failure::new(ErrorKind::TimedOut, what, "told to stop"));
             }
-            if self.talk.scope.deadline.left().is_none() {
-                return Err(Failure::new(Word::TimedOut, what, self.details()));
+            if self.client.context.deadline.left().is_none() {
+                return Err(Failure::new(ErrorKind::TimedOut, what, self.details()));
             }
         }
     }
@@ -132,13 +132,13 @@ impl<'a> Stop<'a> {
         if names.is_empty() {
             return Ok(());
         }
-        let states = self.talk.ask("systemd", |manager, deadline| {
+        let states = self.client.ask("systemd", |manager, deadline| {
             manager.states(&names, deadline)
         });
         let states = states.map_err(|failure| {
-            if self.talk.scope.deadline.left().is_none() && self.has_acted {
+            if self.client.context.deadline.left().is_none() && self.has_acted {
                 let cause = format!("{}; {failure}", self.details());
-                return Failure::new(Word::TimedOut, self.waiting(), cause);
+                return Failure::new(ErrorKind::TimedOut, self.waiting(), cause);
             }
             failure
         })?;
@@ -218,7 +218,7 @@ impl<'a> Stop<'a> {
         match self.manner.signal {
             Some((_, signal)) if is_named && is_running && !is_late => {
                 let name = place.name().to_owned();
-                let signalled = self.talk.tell(|manager, deadline| {
+                let signalled = self.client.tell(|manager, deadline| {
                     let pid = manager.unit(&name, deadline)?.main_pid;
                     if pid > 0 {
                         manager.signal_main(&name, signal, deadline)?;
@@ -267,9 +267,9 @@ impl<'a> Stop<'a> {
         let name = self.places[at].name().to_owned();
         let asked = self.request(&name);
         let asked = match asked {
-            Err(trouble) if trouble.is(ONLY_BY_DEPENDENCY) => match self.permit(at) {
+            Err(error) if error.is(ONLY_BY_DEPENDENCY) => match self.permit(at) {
                 Ok(()) => self.request(&name),
-                Err(reason) => return self.refused(at, &trouble, &reason),
+                Err(reason) => return self.refused(at, &error, &reason),
             },
             asked => asked,
         };
@@ -283,27 +283,27 @@ impl<'a> Stop<'a> {
                 place.since = place.since.or(Some(Instant::now()));
                 place.phase = Phase::Asked(times, Instant::now());
             }
-            Err(trouble @ Trouble::Refused(..)) => self.refused(at, &trouble, ""),
+            Err(error @ BusError::Refused(..)) => self.refused(at, &error, ""),
             // Asked again after the next look.
             Err(_) => {}
         }
     }
 
-    fn request(&mut self, name: &str) -> Result<(), Trouble> {
-        self.talk.tell(|manager, deadline| {
+    fn request(&mut self, name: &str) -> Result<(), BusError> {
+        self.client.tell(|manager, deadline| {
             match manager.stop(name, deadline) {
                 // It is gone with its last job.
-                Err(trouble) if trouble.is(NO_SUCH_UNIT) => Ok(()),
+                Err(error) if error.is(NO_SUCH_UNIT) => Ok(()),
                 asked => asked,
             }
         })
     }
 
-    fn refused(&mut self, at: usize, trouble: &Trouble, reason: &str) {
+    fn refused(&mut self, at: usize, error: &BusError, reason: &str) {
         let place = &mut self.places[at];
-        let cause = format!("systemd does not stop it: {trouble}{reason}");
+        let cause = format!("systemd does not stop it: {error}{reason}");
         // Another attempt would hear the same.
-        let failure = Failure::new(Word::Unit, place.name(), cause).passing(false);
+        let failure = Failure::new(ErrorKind::Unit, place.name(), cause).retryable(false);
         place.phase = Phase::Refused(failure);
     }
 
@@ -317,7 +317,9 @@ impl<'a> Stop<'a> {
         if self.permission.is_some() {
             return Err(String::new());
         }
-        let state = self.talk.tell(|manager, deadline| manager.state(deadline));
+        let state = self
+            .client
+            .tell(|manager, deadline| manager.state(deadline));
         let is_ending = state.is_ok_and(|state| state == "stopping");
         let is_due = |place: &Place| is_ending || matches!(place.member.cause, Cause::Tied(..));
         if !is_due(&self.places[at]) {
@@ -330,9 +332,11 @@ impl<'a> Stop<'a> {
         let due: Vec<String> = due.collect();
         let permission = Permission::of(&due);
         let permission = permission.map_err(|error| format!("; /run/systemd: {error}{LEFT}"))?;
-        let reloaded = self.talk.tell(|manager, deadline| manager.reload(deadline));
+        let reloaded = self
+            .client
+            .tell(|manager, deadline| manager.reload(deadline));
         self.permission = Some(permission);
-        reloaded.map_err(|trouble| format!("; daemon-reload: {trouble}{LEFT}"))
+        reloaded.map_err(|error| format!("; daemon-reload: {error}{LEFT}"))
     }
 
     /// Takes back what [`Stop::permit`] has allowed.
@@ -340,16 +344,16 @@ impl<'a> Stop<'a> {
         if self.permission.take().is_none() {
             return;
         }
-        let taken = self.talk.tell(
+        let taken = self.client.tell(
             |manager, deadline| match manager.state(deadline)?.as_str() {
                 "stopping" => Ok(()),
                 _ => manager.reload(deadline),
             },
         );
-        if let Err(trouble) = taken {
+        if let Err(error) = taken {
             let remark =
-                format!("RefuseManualStop= comes back with the next daemon-reload: {trouble}");
-            self.talk.scope.voice.remark(&remark);
+                format!("RefuseManualStop= comes back with the next daemon-reload: {error}");
+            self.client.context.events.remark(&remark);
         }
     }
 
@@ -366,14 +370,14 @@ impl<'a> Stop<'a> {
         });
         let signalled: Vec<u32> = signalled.collect();
         if signalled.is_empty() {
-            return self.talk.pause(pause);
+            return self.client.pause(pause);
         }
         let end = Instant::now() + pause;
         while Instant::now() < end && !signalled.iter().any(|pid| systemd::has_ended(*pid)) {
-            if self.talk.pause(CLOSELY) == Waited::Cancelled {
+            if self.client.pause(CLOSELY) == Waited::Cancelled {
                 return Waited::Cancelled;
             }
-            if self.talk.scope.deadline.left().is_none() {
+            if self.client.context.deadline.left().is_none() {
                 break;
             }
         }

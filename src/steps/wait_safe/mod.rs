@@ -8,7 +8,7 @@ mod rabbitmq;
 
 use crate::config::section::Section;
 use crate::model::intent::Chain;
-use crate::step::{self, Action, Blueprint, Kind, Member};
+use crate::step::{self, Action, Kind, Member, StepSpec};
 
 /// The clusters that a member can leave safely. An attempt waits until the cluster is safe without this member, and does what
 /// the protocol has for it to become so: moving data or leadership away, say. A rehearsal does not fail because the cluster
@@ -30,7 +30,7 @@ pub const KIND: Kind = Kind {
     undo: Some(undo),
 };
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     Member::read(section, "cluster", "cluster", CLUSTERS)
 }
 

@@ -4,7 +4,7 @@ use crate::clients::search::{self, Readmission, Target};
 use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::Chain;
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 
 /// The cluster's word.
 const NAME: &str = "opensearch";
@@ -37,13 +37,13 @@ pub const MEMBER: Member = Member {
 
 struct OpenSearch(Target);
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let target = Target::read(section)?;
     target.warn_of_secrets(section);
-    let ties = target.ties();
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(OpenSearch(target), Pace::Polled)
+    let dependencies = target.dependencies();
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(OpenSearch(target), AttemptPolicy::Polled)
     })
 }
 
@@ -55,22 +55,22 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 }
 
 impl Action for OpenSearch {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let line = self.0.open(scope)?;
-        match line.find()? {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.0.open(context)?;
+        match client.find()? {
             // Nothing is moved for a node that comes back: the cluster must bear it that it is away.
-            Some((node, _)) if scope.facts.comes_back().is_possible() => {
-                line.wait_for_health(&node)?;
-                Ok(Effect::Done)
+            Some((node, _)) if context.facts.comes_back().is_possible() => {
+                client.wait_for_health(&node)?;
+                Ok(Outcome::Done)
             }
             Some((node, others)) => {
-                search::leave(&line, NAME, &self.0.keep(scope.facts)?, &node, &others)
+                search::leave(&client, NAME, &self.0.keep(context.facts)?, &node, &others)
             }
-            None => Ok(Effect::AlreadyDone),
+            None => Ok(Outcome::AlreadyDone),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        search::rehearse(&self.0.open(scope)?)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        search::rehearse(&self.0.open(context)?)
     }
 }

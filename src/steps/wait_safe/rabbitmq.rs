@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::clients::http::{Peer, Session, cut, excerpt, unexpected};
 use crate::config::section::Section;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request};
 
@@ -46,16 +46,16 @@ const SHOWN: usize = 3;
 
 struct RabbitMq(Peer);
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read(section)?;
-    let ties = peer.ties();
-    if ties.peers.len() > 1 {
+    let dependencies = peer.dependencies();
+    if dependencies.peers.len() > 1 {
         let message = "is this node's own address, and no list: the node that answers there is asked about itself";
         section.problem("url", message);
     }
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(RabbitMq(peer), Pace::Polled)
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(RabbitMq(peer), AttemptPolicy::Polled)
     })
 }
 
@@ -67,8 +67,12 @@ enum Health {
     Critical(String),
 }
 
-fn check(session: &Session<'_>, path: &str, scope: &Scope<'_>) -> Result<Health, Failure> {
-    let answer = session.send(&Request::get(path), scope.request())?;
+fn check(
+    session: &Session<'_>,
+    path: &str,
+    context: &AttemptContext<'_>,
+) -> Result<Health, Failure> {
+    let answer = session.send(&Request::get(path), context.request())?;
     if answer.truncated {
         return match (answer.status, critical_cut(&answer.body)) {
             (503, Some(seen)) => Ok(Health::Critical(seen)),
@@ -84,7 +88,7 @@ fn check(session: &Session<'_>, path: &str, scope: &Scope<'_>) -> Result<Health,
         (404, _) => Err(no_interface(&answer)),
         (200..=299, _) => {
             let cause = "the answer is not that of a health check";
-            Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+            Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
         }
         _ => Err(unexpected(&answer)),
     }
@@ -92,7 +96,7 @@ fn check(session: &Session<'_>, path: &str, scope: &Scope<'_>) -> Result<Health,
 
 fn no_interface(answer: &Answer) -> Failure {
     let cause = "status 404: there is no management interface of RabbitMQ 3.8.10 or later";
-    Failure::new(Word::Status, &answer.url, cause)
+    Failure::new(ErrorKind::Status, &answer.url, cause)
 }
 
 /// The same, of an answer that was cut in the middle of its list; `None` where it lists no queues.
@@ -142,49 +146,49 @@ fn critical(document: &Value) -> String {
 }
 
 impl Action for RabbitMq {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let session = self.0.open(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let session = self.0.open(context)?;
         let mut what = String::new();
         loop {
             let mut waited = false;
             for path in [QUORUM, MIRRORS] {
                 loop {
-                    let health = check(&session, path, scope)
-                        .map_err(|failure| scope.waited(&what, failure))?;
+                    let health = check(&session, path, context)
+                        .map_err(|failure| context.waited(&what, failure))?;
                     let seen = match health {
                         Health::Good(reason) => {
                             if let Some(reason) = reason {
-                                scope.voice.remark(&excerpt(reason.as_bytes()));
+                                context.events.remark(&excerpt(reason.as_bytes()));
                             }
                             break;
                         }
                         Health::Critical(seen) => seen,
                     };
                     waited = true;
-                    scope.voice.waiting(&seen);
+                    context.events.waiting(&seen);
                     what = format!("the cluster needs this node: {seen}");
-                    let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
-                    let slept = scope.cancel.sleep_until(next);
-                    if slept == Waited::Cancelled || scope.deadline.left().is_none() {
+                    let next = Deadline::after(EVERY, Reason::Attempt).earlier(context.deadline);
+                    let slept = context.cancel.sleep_until(next);
+                    if slept == Waited::Cancelled || context.deadline.left().is_none() {
                         let address = session
                             .endpoint()
                             .map_or_else(String::new, ToString::to_string);
-                        return Err(Failure::new(Word::TimedOut, address, what));
+                        return Err(Failure::new(ErrorKind::TimedOut, address, what));
                     }
                 }
             }
             // What was good before the other one was waited for is asked again.
             if !waited {
-                return Ok(Effect::Done);
+                return Ok(Outcome::Done);
             }
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let session = self.0.open(scope)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let session = self.0.open(context)?;
         let mut said = Vec::new();
         for path in [QUORUM, MIRRORS] {
-            if let Health::Critical(seen) = check(&session, path, scope)? {
+            if let Health::Critical(seen) = check(&session, path, context)? {
                 said.push(seen);
             }
         }

@@ -4,17 +4,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How fast files are copied, all of them together.
-pub struct Pace {
+pub struct Bandwidth {
     /// The most bytes a second.
     rate: Option<u64>,
     begun: Instant,
     bytes: Mutex<u64>,
 }
 
-impl Pace {
+impl Bandwidth {
     /// At most so many bytes a second, from now on.
-    pub fn new(rate: Option<u64>) -> Pace {
-        Pace {
+    pub fn new(rate: Option<u64>) -> Bandwidth {
+        Bandwidth {
             rate,
             begun: Instant::now(),
             bytes: Mutex::new(0),

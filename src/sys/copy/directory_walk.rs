@@ -24,7 +24,7 @@ const DEEPEST: usize = 100;
 const LINKS: usize = 40;
 
 /// A walk below one base.
-pub(super) struct Walk<'a> {
+pub(super) struct DirectoryWalk<'a> {
     pub(super) pattern: &'a Pattern,
     /// Its fixed part.
     pub(super) base: Arc<Path>,
@@ -37,7 +37,7 @@ pub(super) struct Walk<'a> {
     pub(super) skipped: &'a mut dyn FnMut(String),
 }
 
-impl Walk<'_> {
+impl DirectoryWalk<'_> {
     /// Walks.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::finding::find;
 use super::progress::Progress;
 use super::target::{Fault, Target};
-use super::{Order, Source, Told, shown};
+use super::{Order, Report, Source, shown};
 
 /// How many small files, and how many bytes of them, are flushed together.
 const BATCH: usize = 256;
@@ -22,7 +22,7 @@ pub fn serve() -> io::Result<()> {
     let order: Order = serde_json::from_slice(&order).map_err(io::Error::other)?;
     let mut progress = Progress::new(order.rate);
     carry_out(&order, &mut progress)?;
-    progress.tell(&Told::Ended)
+    progress.tell(&Report::Ended)
 }
 
 fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
@@ -30,10 +30,10 @@ fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
         None => None,
         Some((_, Ok(target))) => Some(target),
         Some((to, Err(error))) => {
-            let told = Told::Failed {
+            let told = Report::Failed {
                 path: shown(to),
                 cause: error.to_string(),
-                passing: Fault::passes(&error),
+                retryable: Fault::passes(&error),
             };
             return progress.tell(&told);
         }
@@ -49,13 +49,13 @@ fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
     };
     let bytes = sources.iter().map(|it| it.size).sum();
     let files = sources.len();
-    progress.tell(&Told::Found { files, bytes })?;
+    progress.tell(&Report::Found { files, bytes })?;
     match target {
         _ if order.rehearses => Ok(()),
         Some(target) => copy(target, &sources, progress),
         None => {
             let mut listed = sources.iter().map(Source::listed);
-            listed.try_for_each(|it| progress.tell(&Told::Listed(it)))
+            listed.try_for_each(|it| progress.tell(&Report::Listed(it)))
         }
     }
 }
@@ -103,10 +103,10 @@ fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::
     if finish(&mut target, progress)?
         && let Err(error) = target.sync()
     {
-        let told = Told::Failed {
+        let told = Report::Failed {
             path: shown(target.path()),
             cause: format!("not everything could be flushed: {error}"),
-            passing: false,
+            retryable: false,
         };
         progress.tell(&told)?;
     }
@@ -116,11 +116,11 @@ fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::
 fn fail(source: &Source, fault: &Fault, progress: &mut Progress) -> io::Result<()> {
     let told = match fault.is_gone() {
         // It was there when files were looked for: a log that was rotated away, say.
-        true => Told::Skipped(format!("{} was left out: {fault}", shown(&source.path()))),
-        false => Told::Failed {
+        true => Report::Skipped(format!("{} was left out: {fault}", shown(&source.path()))),
+        false => Report::Failed {
             path: shown(&source.path()),
             cause: fault.to_string(),
-            passing: fault.passing(),
+            retryable: fault.retryable(),
         },
     };
     progress.tell(&told)
@@ -131,7 +131,7 @@ fn finish(target: &mut Target, progress: &mut Progress) -> io::Result<bool> {
     let mut goes_on = true;
     for (source, ended) in target.finish() {
         match ended {
-            Ok((bytes, sha256)) => progress.tell(&Told::Copied {
+            Ok((bytes, sha256)) => progress.tell(&Report::Copied {
                 name: shown(&source.name),
                 bytes,
                 sha256,

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use super::bandwidth::Pace;
+use super::bandwidth::Bandwidth;
 use super::directory_walk::open_source;
 use super::target::Fault;
 use super::{CHUNK, Listed};
@@ -27,7 +27,7 @@ pub struct Unread {
     /// Why, in words.
     pub cause: String,
     /// Whether another attempt may succeed.
-    pub passing: bool,
+    pub retryable: bool,
     /// Whether the file is not there any more, or is none that is copied.
     pub is_gone: bool,
 }
@@ -36,15 +36,15 @@ impl Unread {
     fn of(fault: &Fault) -> Unread {
         Unread {
             cause: fault.to_string(),
-            passing: fault.passing(),
+            retryable: fault.retryable(),
             is_gone: fault.is_gone(),
         }
     }
 
-    fn passing(cause: impl Into<String>) -> Unread {
+    fn retryable(cause: impl Into<String>) -> Unread {
         Unread {
             cause: cause.into(),
-            passing: true,
+            retryable: true,
             is_gone: false,
         }
     }
@@ -67,7 +67,7 @@ pub struct Feed<'a> {
     digest: Sha256,
     deadline: Deadline,
     cancel: &'a Cancel,
-    pace: Option<&'a Pace>,
+    pace: Option<&'a Bandwidth>,
     unread: Option<Unread>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Feed<'a> {
         file: &Listed,
         part: Range<u64>,
         (deadline, cancel): (Deadline, &'a Cancel),
-        pace: Option<&'a Pace>,
+        pace: Option<&'a Bandwidth>,
     ) -> io::Result<Feed<'a>> {
         let (sender, pieces) = sync_channel(AHEAD);
         let (file, left) = (file.clone(), part.end.saturating_sub(part.start));
@@ -131,7 +131,7 @@ impl<'a> Feed<'a> {
     fn ended<T>(&self, read: io::Result<T>) -> Result<T, Unread> {
         read.map_err(|error| {
             let unread = self.unread.clone();
-            unread.unwrap_or_else(|| Unread::passing(error.to_string()))
+            unread.unwrap_or_else(|| Unread::retryable(error.to_string()))
         })
     }
 
@@ -143,11 +143,13 @@ impl<'a> Feed<'a> {
     fn next(&mut self) -> Result<(), Unread> {
         loop {
             if self.cancel.is_cancelled() {
-                return Err(Unread::passing("told to stop"));
+                return Err(Unread::retryable("told to stop"));
             }
             let Some(left) = self.deadline.left() else {
-                let noun = self.deadline.reason().noun();
-                return Err(Unread::passing(format!("was not read within the {noun}")));
+                let subject = self.deadline.reason().describe();
+                return Err(Unread::retryable(format!(
+                    "was not read within the {subject}"
+                )));
             };
             match self.pieces.recv_timeout(left.min(LOOK)) {
                 Ok(piece) => {
@@ -156,7 +158,7 @@ impl<'a> Feed<'a> {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Unread::passing("the thread that read it has failed"));
+                    return Err(Unread::retryable("the thread that read it has failed"));
                 }
             }
         }

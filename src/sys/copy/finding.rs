@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use super::directory_walk::{Walk, open_directory};
+use super::directory_walk::{DirectoryWalk, open_directory};
 use super::target::Fault;
-use super::{Order, Pattern, Source, Told, shown};
+use super::{Order, Pattern, Report, Source, shown};
 
 impl Source {
     /// Opens the directory of a source from its base on, through no link.
@@ -26,38 +26,38 @@ impl Source {
 pub(super) fn find(
     order: &Order,
     target: Option<(u64, u64)>,
-    tell: &mut dyn FnMut(Told),
+    tell: &mut dyn FnMut(Report),
 ) -> io::Result<Option<Vec<Source>>> {
     let mut sources: Vec<Source> = Vec::new();
-    let mut problems: Vec<Told> = Vec::new();
+    let mut problems: Vec<Report> = Vec::new();
     let done: HashSet<_> = order.done.iter().copied().collect();
     for glob in &order.from {
         let pattern = Pattern::parse(glob).map_err(io::Error::other)?;
         let before = sources.len();
         let mut skipped = Vec::new();
-        let mut walk = Walk {
+        let mut walk = DirectoryWalk {
             pattern: &pattern,
             base: pattern.base().into(),
             exclude: &order.exclude,
             target,
             found: &mut |source| sources.push(source),
-            skipped: &mut |why| skipped.push(Told::Skipped(why)),
+            skipped: &mut |why| skipped.push(Report::Skipped(why)),
         };
         let walked = walk.go();
         let nothing = sources.len() == before && skipped.is_empty();
         problems.append(&mut skipped);
         match walked {
-            Err(error) => problems.push(Told::Failed {
+            Err(error) => problems.push(Report::Failed {
                 path: shown(pattern.base()),
                 cause: error.to_string(),
-                passing: Fault::passes(&error),
+                retryable: Fault::passes(&error),
             }),
-            Ok(()) if nothing && pattern.literal().is_some() => problems.push(Told::Failed {
+            Ok(()) if nothing && pattern.literal().is_some() => problems.push(Report::Failed {
                 path: glob.clone(),
                 cause: io::Error::from(nix::errno::Errno::ENOENT).to_string(),
-                passing: false,
+                retryable: false,
             }),
-            Ok(()) if nothing => problems.push(Told::Skipped(format!("{glob} matches no file"))),
+            Ok(()) if nothing => problems.push(Report::Skipped(format!("{glob} matches no file"))),
             Ok(()) => {}
         }
     }
@@ -71,13 +71,13 @@ pub(super) fn find(
 }
 
 /// Leaves out what two globs have found, and tells of two files that would have the same name.
-fn unify(sources: &mut Vec<Source>) -> Option<Told> {
+fn unify(sources: &mut Vec<Source>) -> Option<Report> {
     let mut collision = None;
     sources.sort_by(|one, other| one.name.cmp(&other.name));
     sources.dedup_by(|later, first| {
         let is_same_name = later.name == first.name;
         if is_same_name && later.inode != first.inode && collision.is_none() {
-            collision = Some(Told::Collision {
+            collision = Some(Report::Collision {
                 name: shown(&first.name),
                 paths: [shown(&first.path()), shown(&later.path())],
             });

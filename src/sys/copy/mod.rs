@@ -17,13 +17,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use bandwidth::Pace;
+pub use bandwidth::Bandwidth;
 pub use engine::serve;
 pub use feed::{Feed, Unread};
 pub use glob::Pattern;
 
 use super::cancel::Cancel;
-use super::probe::{Conversation, Trouble};
+use super::probe::{Conversation, ProbeError};
 use crate::model::deadline::Deadline;
 
 /// What the child is started with that copies; see [`serve`].
@@ -132,7 +132,7 @@ impl Listed {
 
 /// What the copying process tells, in this order: what is left out and what was found, then each file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
+pub enum Report {
     /// Something is left out, and why.
     Skipped(String),
     /// Two files would have the same name.
@@ -171,7 +171,7 @@ pub enum Told {
         /// Why.
         cause: String,
         /// Whether another attempt may succeed.
-        passing: bool,
+        retryable: bool,
     },
     /// Everything was tried, and what was copied is on the disk.
     Ended,
@@ -180,19 +180,19 @@ pub enum Told {
 /// Copies, and gives `hear` what is told meanwhile.
 ///
 /// # Errors
-/// When the process does not end in time or without its last word; see [`Trouble`].
+/// When the process does not end in time or without its last word; see [`ProbeError`].
 pub fn copy(
     order: &Order,
     deadline: Deadline,
     cancel: &Cancel,
-    hear: &mut dyn FnMut(Told),
-) -> Result<(), Trouble> {
+    hear: &mut dyn FnMut(Report),
+) -> Result<(), ProbeError> {
     let order = serde_json::to_vec(order).map_err(io::Error::other)?;
     let mut copying = Conversation::start(VERB, &order)?;
     loop {
         let line = copying.line(deadline, cancel)?;
         match serde_json::from_slice(&line).map_err(io::Error::other)? {
-            Told::Ended => return Ok(()),
+            Report::Ended => return Ok(()),
             told => hear(told),
         }
     }

@@ -3,8 +3,8 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
-use super::Told;
-use super::bandwidth::Pace;
+use super::Report;
+use super::bandwidth::Bandwidth;
 
 /// Between two words on the progress.
 const EVERY: Duration = Duration::from_millis(200);
@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Progress {
     told: Instant,
     bytes: u64,
-    pace: Pace,
+    pace: Bandwidth,
 }
 
 impl Progress {
@@ -21,11 +21,11 @@ impl Progress {
         Progress {
             told: Instant::now(),
             bytes: 0,
-            pace: Pace::new(rate),
+            pace: Bandwidth::new(rate),
         }
     }
 
-    pub(super) fn tell(&mut self, told: &Told) -> io::Result<()> {
+    pub(super) fn tell(&mut self, told: &Report) -> io::Result<()> {
         let mut line = serde_json::to_vec(told).map_err(io::Error::other)?;
         line.push(b'\n');
         io::stdout().write_all(&line)
@@ -37,7 +37,7 @@ impl Progress {
         if self.told.elapsed() >= EVERY {
             self.told = Instant::now();
             // Where the parent is gone this process is about to be killed.
-            let _ = self.tell(&Told::Progress(self.bytes));
+            let _ = self.tell(&Report::Progress(self.bytes));
         }
         std::thread::sleep(self.pace.count(bytes));
     }

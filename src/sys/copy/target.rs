@@ -50,7 +50,7 @@ impl Fault {
         )
     }
 
-    pub(super) fn passing(&self) -> bool {
+    pub(super) fn retryable(&self) -> bool {
         match self {
             Fault::Source(error) | Fault::Target(error) => Fault::passes(error),
             Fault::Differs | Fault::Shrank => true,
@@ -94,7 +94,7 @@ impl fmt::Display for Fault {
 }
 
 /// The length and the SHA-256 of a copy, or why there is none.
-pub(super) type Outcome = Result<(u64, String), Fault>;
+pub(super) type CopyResult = Result<(u64, String), Fault>;
 
 /// A file that is written and has no name yet.
 struct Pending {
@@ -270,7 +270,7 @@ impl Target {
     }
 
     /// Flushes what is written, reads it back, and gives it its name.
-    pub(super) fn finish(&mut self) -> Vec<(Source, Outcome)> {
+    pub(super) fn finish(&mut self) -> Vec<(Source, CopyResult)> {
         let pending = std::mem::take(&mut self.pending);
         let flushed = match pending.as_slice() {
             [] => return Vec::new(),

@@ -17,7 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use nix::unistd::geteuid;
 use zbus::Message;
 
-use super::Trouble;
+use super::BusError;
 use super::incoming::Incoming;
 use super::intake::{Intake, Side};
 use crate::model::deadline::Deadline;
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Our side of a conversation.
 #[derive(Debug)]
-pub struct Line {
+pub struct Connection {
     stream: UnixStream,
     /// Whether the peer has let us in.
     is_open: bool,
@@ -45,24 +45,24 @@ pub struct Line {
     held: Vec<u8>,
 }
 
-impl Line {
+impl Connection {
     /// Connects, and says who this process is; the peer's word on that is not waited for.
     ///
     /// # Errors
     /// `NoConnection` when nobody listens there; `TimedOut` when the peer's queue is full.
-    pub fn begin(address: &UnixAddr, side: Side) -> Result<Line, Trouble> {
-        let refused = |errno: Errno| Trouble::NoConnection(format!("{address}: {errno}"));
+    pub fn begin(address: &UnixAddr, side: Side) -> Result<Connection, BusError> {
+        let refused = |errno: Errno| BusError::NoConnection(format!("{address}: {errno}"));
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(refused)?;
         match connect(socket.as_raw_fd(), address) {
             Ok(()) => {}
             // Where it may block, connect(2) waits for ever for a place in the queue.
-            Err(Errno::EAGAIN) => return Err(Trouble::TimedOut),
+            Err(Errno::EAGAIN) => return Err(BusError::TimedOut),
             Err(errno) => return Err(refused(errno)),
         }
         let user = geteuid().to_string();
         let user: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let mut line = Line {
+        let mut line = Connection {
             stream: socket.into(),
             is_open: false,
             received: Intake::new(side),
@@ -77,11 +77,11 @@ impl Line {
     ///
     /// # Errors
     /// As before; `TimedOut` at the deadline.
-    pub fn begin_by(address: &UnixAddr, deadline: Deadline) -> Result<Line, Trouble> {
+    pub fn begin_by(address: &UnixAddr, deadline: Deadline) -> Result<Connection, BusError> {
         loop {
-            match Line::begin(address, Side::Client) {
-                Err(Trouble::TimedOut) => {
-                    let left = deadline.left().ok_or(Trouble::TimedOut)?;
+            match Connection::begin(address, Side::Client) {
+                Err(BusError::TimedOut) => {
+                    let left = deadline.left().ok_or(BusError::TimedOut)?;
                     thread::sleep(PAUSE.min(left));
                 }
                 begun => return begun,
@@ -89,7 +89,7 @@ impl Line {
         }
     }
 
-    /// Has a message go out with the next [`Line::flush`], or as soon as the peer lets us in.
+    /// Has a message go out with the next [`Connection::flush`], or as soon as the peer lets us in.
     pub fn send(&mut self, message: &Message) {
         let bytes = message.data().bytes();
         match self.is_open {
@@ -107,13 +107,13 @@ impl Line {
     ///
     /// # Errors
     /// When the connection is broken.
-    pub fn flush(&mut self) -> Result<(), Trouble> {
+    pub fn flush(&mut self) -> Result<(), BusError> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
                 Ok(length) => drop(self.unsent.drain(..length)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Trouble::NoConnection(error.to_string())),
+                Err(error) => return Err(BusError::NoConnection(error.to_string())),
             }
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Line {
     ///
     /// # Errors
     /// When the connection is broken, or the peer does not let us in.
-    pub fn receive(&mut self) -> Result<usize, Trouble> {
+    pub fn receive(&mut self) -> Result<usize, BusError> {
         let read = self.read()?;
         if !self.is_open && self.is_let_in()? {
             self.is_open = true;
@@ -144,7 +144,7 @@ impl Line {
     ///
     /// # Errors
     /// When what arrives is no message.
-    pub fn take(&mut self) -> Result<Option<Incoming>, Trouble> {
+    pub fn take(&mut self) -> Result<Option<Incoming>, BusError> {
         match self.is_open {
             true => self.received.take(),
             false => Ok(None),
@@ -155,26 +155,26 @@ impl Line {
     ///
     /// # Errors
     /// When what arrives is no message, or the connection is broken; `TimedOut` at the deadline.
-    pub fn next(&mut self, deadline: Deadline) -> Result<Incoming, Trouble> {
+    pub fn next(&mut self, deadline: Deadline) -> Result<Incoming, BusError> {
         loop {
             self.flush()?;
             if let Some(message) = self.take()? {
                 return Ok(message);
             }
-            let left = deadline.left().ok_or(Trouble::TimedOut)?;
+            let left = deadline.left().ok_or(BusError::TimedOut)?;
             match poll(&mut [self.polled(true)], millis(left)) {
                 Ok(_) | Err(Errno::EINTR) => drop(self.receive()?),
-                Err(errno) => return Err(Trouble::NoConnection(errno.to_string())),
+                Err(errno) => return Err(BusError::NoConnection(errno.to_string())),
             }
         }
     }
 
-    fn read(&mut self) -> Result<usize, Trouble> {
+    fn read(&mut self) -> Result<usize, BusError> {
         let mut buffer = [0; 4096];
         let mut read = 0;
         while read < SWALLOW {
             match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(Trouble::NoConnection("closed by the peer".to_owned())),
+                Ok(0) => return Err(BusError::NoConnection("closed by the peer".to_owned())),
                 Ok(length) => {
                     self.received.feed(&buffer[..length]);
                     read += length;
@@ -184,14 +184,14 @@ impl Line {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Trouble::NoConnection(error.to_string())),
+                Err(error) => return Err(BusError::NoConnection(error.to_string())),
             }
         }
         Ok(read)
     }
 
     /// Whether the peer's line is there: `OK` and its id.
-    fn is_let_in(&mut self) -> Result<bool, Trouble> {
+    fn is_let_in(&mut self) -> Result<bool, BusError> {
         let Some(line) = self.received.line(LINE)? else {
             return Ok(false);
         };
@@ -199,7 +199,7 @@ impl Line {
             return Ok(true);
         }
         let line = String::from_utf8_lossy(&line);
-        Err(Trouble::NoConnection(format!("not let in: {line}")))
+        Err(BusError::NoConnection(format!("not let in: {line}")))
     }
 }
 
@@ -208,7 +208,7 @@ impl Line {
 /// or the wait was interrupted.
 pub fn wait(
     bell: &UnixStream,
-    line: Option<(&Line, bool)>,
+    line: Option<(&Connection, bool)>,
     left: Option<Duration>,
 ) -> (bool, bool) {
     let mut polled = vec![PollFd::new(bell.as_fd(), PollFlags::POLLIN)];

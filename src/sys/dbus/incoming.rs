@@ -6,7 +6,7 @@ use zbus::wire::Endian;
 use zbus::wire::serialized::{Context, Data};
 use zbus::{OwnedVariant, Signature, Type};
 
-use super::Trouble;
+use super::BusError;
 
 /// What a message says before its body: byte order, type, flags, version, body's length, serial number, fields.
 type Head = (u8, u8, u8, u8, u32, u32, Vec<(u8, OwnedVariant)>);
@@ -73,7 +73,7 @@ impl Incoming {
         (order, kind): (Endian, Kind),
         head: Vec<u8>,
         body: Option<Vec<u8>>,
-    ) -> Result<Incoming, Trouble> {
+    ) -> Result<Incoming, BusError> {
         let context = Context::new(order, 0);
         let head = Data::new(head, context);
         let (understood, _): (Head, usize) = head.deserialize()?;
@@ -137,8 +137,8 @@ impl Incoming {
     /// What it says.
     ///
     /// # Errors
-    /// `Refused` for an error; `Strange` when it is of another type.
-    pub fn read<R: DeserializeOwned + Type>(&self) -> Result<R, Trouble> {
+    /// `Refused` for an error; `Unexpected` when it is of another type.
+    pub fn read<R: DeserializeOwned + Type>(&self) -> Result<R, BusError> {
         let signature = match self.field(SIGNATURE).map(|value| &**value) {
             Some(zbus::Variant::Signature(signature)) => signature,
             _ => &Signature::Unit,
@@ -149,7 +149,7 @@ impl Incoming {
                 _ => String::new(),
             };
             let name = self.text(ERROR_NAME).to_owned();
-            return Err(Trouble::Refused(name, message));
+            return Err(BusError::Refused(name, message));
         }
         if *signature == *R::SIGNATURE {
             return Ok(self.body.deserialize()?.0);
@@ -160,7 +160,7 @@ impl Incoming {
             return Ok(self.body.deserialize()?.0);
         }
         let wanted = R::SIGNATURE;
-        Err(Trouble::Strange(format!(
+        Err(BusError::Unexpected(format!(
             "{signature} in the place of {wanted}"
         )))
     }

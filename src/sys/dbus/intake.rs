@@ -2,7 +2,7 @@
 
 use zbus::wire::Endian;
 
-use super::Trouble;
+use super::BusError;
 use super::incoming::{Incoming, Kind};
 
 /// The longest answer or signal that a client reads; a list of ten thousand jobs is far below it.
@@ -58,7 +58,7 @@ impl Intake {
     ///
     /// # Errors
     /// When it has no end within `limit` bytes.
-    pub fn line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Trouble> {
+    pub fn line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, BusError> {
         match self.received.windows(2).position(|two| two == b"\r\n") {
             Some(end) => {
                 let mut line: Vec<u8> = self.received.drain(..end + 2).collect();
@@ -66,7 +66,7 @@ impl Intake {
                 Ok(Some(line))
             }
             None if self.received.len() > limit => {
-                Err(Trouble::Strange("the handshake has no end".to_owned()))
+                Err(BusError::Unexpected("the handshake has no end".to_owned()))
             }
             None => Ok(None),
         }
@@ -77,12 +77,12 @@ impl Intake {
     ///
     /// # Errors
     /// When what is there is no message, or an answer that is too long.
-    pub fn take(&mut self) -> Result<Option<Incoming>, Trouble> {
+    pub fn take(&mut self) -> Result<Option<Incoming>, BusError> {
         while let Some(measures) = measures(&self.received)? {
             let limit = measures.limit(self.side);
             let is_whole = measures.whole() <= limit;
             if !is_whole && self.side == Side::Client && measures.kind.is_answer() {
-                return Err(Trouble::Strange("an endless answer".to_owned()));
+                return Err(BusError::Unexpected("an endless answer".to_owned()));
             }
             if is_whole && self.received.len() < measures.whole() {
                 return Ok(None);
@@ -141,14 +141,14 @@ impl Measures {
 ///
 /// # Errors
 /// When it is no message.
-fn measures(received: &[u8]) -> Result<Option<Measures>, Trouble> {
+fn measures(received: &[u8]) -> Result<Option<Measures>, BusError> {
     let Some(begin) = received.first_chunk::<BEGIN>() else {
         return Ok(None);
     };
     let order = match begin[0] {
         b'l' => Endian::Little,
         b'B' => Endian::Big,
-        other => return Err(Trouble::Strange(format!("a byte order of {other:#x}"))),
+        other => return Err(BusError::Unexpected(format!("a byte order of {other:#x}"))),
     };
     let number = |at: usize| {
         let bytes = [at, at + 1, at + 2, at + 3].map(|at| begin[at]);
@@ -160,7 +160,7 @@ fn measures(received: &[u8]) -> Result<Option<Measures>, Trouble> {
     };
     let (body, fields) = (number(4), number(12));
     if body > LONGEST_OF_ALL || fields > LONGEST_OF_ALL {
-        return Err(Trouble::Strange("an endless message".to_owned()));
+        return Err(BusError::Unexpected("an endless message".to_owned()));
     }
     Ok(Some(Measures {
         order,
@@ -265,7 +265,7 @@ mod tests {
         let call = call();
         let answer = Message::method_return(&call.header());
         let mut answered = intake(Side::Client, &long(answer, LONGEST));
-        assert!(matches!(answered.take(), Err(Trouble::Strange(_))));
+        assert!(matches!(answered.take(), Err(BusError::Unexpected(_))));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use zbus::address::transport::{Transport, UnixSocket};
 use zbus::{DynamicType, Message, Type};
 
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 
-use connection::Line;
+use connection::Connection;
 pub use incoming::{Incoming, Kind};
 pub use intake::{LONGEST_CALL, Side};
 
@@ -33,7 +33,7 @@ const MOST_SIGNALS: usize = 1 << 10;
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum BusError {
     /// Nobody answered before the deadline.
     TimedOut,
     /// There is no connection, or it broke: the bus is not there, or its daemon ended.
@@ -41,51 +41,51 @@ pub enum Trouble {
     /// The peer's answer is an error: its name, and its message.
     Refused(String, String),
     /// The answer is not what the interface says.
-    Strange(String),
+    Unexpected(String),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for BusError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::TimedOut => out.write_str("does not answer"),
-            Trouble::NoConnection(cause) => write!(out, "no connection: {cause}"),
-            Trouble::Refused(name, message) if message.is_empty() => out.write_str(name),
-            Trouble::Refused(_, message) => out.write_str(message),
-            Trouble::Strange(cause) => write!(out, "a strange answer: {cause}"),
+            BusError::TimedOut => out.write_str("does not answer"),
+            BusError::NoConnection(cause) => write!(out, "no connection: {cause}"),
+            BusError::Refused(name, message) if message.is_empty() => out.write_str(name),
+            BusError::Refused(_, message) => out.write_str(message),
+            BusError::Unexpected(cause) => write!(out, "a strange answer: {cause}"),
         }
     }
 }
 
-impl Trouble {
-    /// The failure of a step that asked `noun`. What may pass is tried again; a refusal is not.
-    pub fn failure(self, noun: impl Into<String>) -> Failure {
-        let passing = !matches!(self, Trouble::Refused(..));
-        Failure::new(Word::Bus, noun, self.to_string()).passing(passing)
+impl BusError {
+    /// The failure of a step that asked `subject`. What may pass is tried again; a refusal is not.
+    pub fn failure(self, subject: impl Into<String>) -> Failure {
+        let retryable = !matches!(self, BusError::Refused(..));
+        Failure::new(ErrorKind::Bus, subject, self.to_string()).retryable(retryable)
     }
 
     /// Whether the peer's answer is the error `name`.
     pub fn is(&self, name: &str) -> bool {
-        matches!(self, Trouble::Refused(refusal, _) if refusal == name)
+        matches!(self, BusError::Refused(refusal, _) if refusal == name)
     }
 }
 
-impl From<zbus::Error> for Trouble {
+impl From<zbus::Error> for BusError {
     fn from(error: zbus::Error) -> Self {
         match error {
             zbus::Error::MethodError(name, message, _) => {
-                Trouble::Refused(name.to_string(), message.unwrap_or_default())
+                BusError::Refused(name.to_string(), message.unwrap_or_default())
             }
             zbus::Error::FDO(error) => {
                 use zbus::DBusError as _;
                 let message = error.description().unwrap_or_default().to_owned();
-                Trouble::Refused(error.name().to_string(), message)
+                BusError::Refused(error.name().to_string(), message)
             }
-            zbus::Error::InputOutput(error) => Trouble::NoConnection(error.to_string()),
-            zbus::Error::Connection(error, _) => Trouble::NoConnection(error.to_string()),
+            zbus::Error::InputOutput(error) => BusError::NoConnection(error.to_string()),
+            zbus::Error::Connection(error, _) => BusError::NoConnection(error.to_string()),
             zbus::Error::Handshake(cause) | zbus::Error::Address(cause) => {
-                Trouble::NoConnection(cause)
+                BusError::NoConnection(cause)
             }
-            other => Trouble::Strange(other.to_string()),
+            other => BusError::Unexpected(other.to_string()),
         }
     }
 }
@@ -96,8 +96,8 @@ pub fn is_named() -> bool {
 }
 
 /// Where the system bus is: `$DBUS_SYSTEM_BUS_ADDRESS`, else the usual socket.
-pub fn address() -> Result<UnixAddr, Trouble> {
-    let unreachable = |cause: String| Trouble::NoConnection(cause);
+pub fn address() -> Result<UnixAddr, BusError> {
+    let unreachable = |cause: String| BusError::NoConnection(cause);
     let address = zbus::Address::system()?;
     let address = match address.transport() {
         Transport::Unix(unix) => match unix.path() {
@@ -126,7 +126,7 @@ pub fn bus_call<A: Serialize + DynamicType>(method: &str, arguments: &A) -> zbus
 /// A connection, and whom calls go to at its other end.
 #[derive(Debug)]
 pub struct Bus {
-    line: Line,
+    connection: Connection,
     /// `None` where there is no bus in between, but the peer itself, as PID 1 has a socket of its own.
     destination: Option<String>,
     /// Signals that have arrived from a bus while an answer was waited for.
@@ -138,9 +138,9 @@ impl Bus {
     ///
     /// # Errors
     /// When there is no bus, or it does not answer in time.
-    pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, Trouble> {
+    pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, BusError> {
         let mut bus = Bus {
-            line: Line::begin_by(&address()?, deadline)?,
+            connection: Connection::begin_by(&address()?, deadline)?,
             destination: Some(destination.to_owned()),
             signals: VecDeque::new(),
         };
@@ -151,8 +151,8 @@ impl Bus {
     /// Whether somebody has `name` on this bus now. A call to a name that nobody has would have the bus start its owner.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn has_owner(&mut self, name: &str, deadline: Deadline) -> Result<bool, Trouble> {
+    /// See [`BusError`].
+    pub fn has_owner(&mut self, name: &str, deadline: Deadline) -> Result<bool, BusError> {
         self.answer(&bus_call("NameHasOwner", &(name,))?, deadline)
     }
 
@@ -160,11 +160,11 @@ impl Bus {
     ///
     /// # Errors
     /// When nobody listens there, or the peer's queue is full until the deadline.
-    pub fn peer(path: &Path, deadline: Deadline) -> Result<Bus, Trouble> {
+    pub fn peer(path: &Path, deadline: Deadline) -> Result<Bus, BusError> {
         let address = UnixAddr::new(path);
-        let address = address.map_err(|errno| Trouble::NoConnection(errno.to_string()))?;
+        let address = address.map_err(|errno| BusError::NoConnection(errno.to_string()))?;
         Ok(Bus {
-            line: Line::begin_by(&address, deadline)?,
+            connection: Connection::begin_by(&address, deadline)?,
             destination: None,
             signals: VecDeque::new(),
         })
@@ -173,7 +173,7 @@ impl Bus {
     /// Calls a method and returns what it answers.
     ///
     /// # Errors
-    /// See [`Trouble`].
+    /// See [`BusError`].
     pub fn call<A, R>(
         &mut self,
         path: &str,
@@ -181,7 +181,7 @@ impl Bus {
         method: &str,
         arguments: &A,
         deadline: Deadline,
-    ) -> Result<R, Trouble>
+    ) -> Result<R, BusError>
     where
         A: Serialize + DynamicType,
         R: DeserializeOwned + Type,
@@ -196,15 +196,15 @@ impl Bus {
     /// Sends a call and returns what it is answered.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn answer<R>(&mut self, call: &Message, deadline: Deadline) -> Result<R, Trouble>
+    /// See [`BusError`].
+    pub fn answer<R>(&mut self, call: &Message, deadline: Deadline) -> Result<R, BusError>
     where
         R: DeserializeOwned + Type,
     {
-        self.line.send(call);
+        self.connection.send(call);
         let serial = call.primary_header().serial_num().get();
         loop {
-            let message = self.line.next(deadline)?;
+            let message = self.connection.next(deadline)?;
             if message.answers(serial) {
                 return message.read();
             }
@@ -217,12 +217,12 @@ impl Bus {
     }
 
     /// The next signal, of those that the bus was asked for.
-    pub fn signal(&mut self, deadline: Deadline) -> Result<Incoming, Trouble> {
+    pub fn signal(&mut self, deadline: Deadline) -> Result<Incoming, BusError> {
         if let Some(signal) = self.signals.pop_front() {
             return Ok(signal);
         }
         loop {
-            let message = self.line.next(deadline)?;
+            let message = self.connection.next(deadline)?;
             if message.kind == Kind::Signal {
                 return Ok(message);
             }
@@ -325,16 +325,16 @@ mod tests {
     fn answers_are_taken_from_a_peer_that_signs_with_a_name() {
         let signal = message(4, "s", None, &"something else");
         let job = ObjectPath::try_from("/org/freedesktop/systemd1/job/7").expect("a path");
-        let error = "org.freedesktop.systemd1.NoSuchUnit";
+        let name = "org.freedesktop.systemd1.NoSuchUnit";
         let answers = vec![
             [signal, message(METHOD_RETURN, "o", None, &job)].concat(),
             message(METHOD_RETURN, "v", None, &Variant::from("running")),
-            message(ERROR, "s", Some(error), &"Unit x.service not loaded."),
+            message(ERROR, "s", Some(name), &"Unit x.service not loaded."),
             message(METHOD_RETURN, "u", None, &7u32),
         ];
         let path = stand_in("peer", answers);
         let mut peer = Bus::peer(&path, soon()).expect("connected");
-        let mut call = |method: &str| -> Result<zbus::OwnedObjectPath, Trouble> {
+        let mut call = |method: &str| -> Result<zbus::OwnedObjectPath, BusError> {
             peer.call("/x", "x.Y", method, &("a", 1u32), soon())
         };
         assert_eq!(call("Stop").expect("an answer").as_str(), job.as_str());
@@ -342,12 +342,15 @@ mod tests {
             .call("/x", "x.Y", "Get", &(), soon())
             .expect("an answer");
         assert_eq!(String::try_from(value).expect("text"), "running");
-        let refused: Result<(), Trouble> = peer.call("/x", "x.Y", "Stop", &(), soon());
-        let trouble = refused.expect_err("an error");
-        assert!(trouble.is(error));
-        assert_eq!(trouble.to_string(), "Unit x.service not loaded.");
-        let strange: Result<String, Trouble> = peer.call("/x", "x.Y", "Z", &(), soon());
-        assert!(matches!(strange, Err(Trouble::Strange(_))), "{strange:?}");
+        let refused: Result<(), BusError> = peer.call("/x", "x.Y", "Stop", &(), soon());
+        let error = refused.expect_err("an error");
+        assert!(error.is(name));
+        assert_eq!(error.to_string(), "Unit x.service not loaded.");
+        let unexpected_answer: Result<String, BusError> = peer.call("/x", "x.Y", "Z", &(), soon());
+        assert!(
+            matches!(unexpected_answer, Err(BusError::Unexpected(_))),
+            "{unexpected_answer:?}"
+        );
         std::fs::remove_file(path).expect("removed");
     }
 
@@ -356,12 +359,12 @@ mod tests {
         let path = stand_in("silent", Vec::new());
         let mut peer = Bus::peer(&path, soon()).expect("connected");
         let little = Deadline::after(Duration::from_millis(50), Reason::Attempt);
-        let nothing: Result<(), Trouble> = peer.call("/x", "x.Y", "Z", &(), little);
-        assert_eq!(nothing, Err(Trouble::TimedOut));
+        let nothing: Result<(), BusError> = peer.call("/x", "x.Y", "Z", &(), little);
+        assert_eq!(nothing, Err(BusError::TimedOut));
         std::fs::remove_file(&path).expect("removed");
         let nobody = Bus::peer(&path, soon()).map(drop);
         assert!(
-            matches!(nobody, Err(Trouble::NoConnection(_))),
+            matches!(nobody, Err(BusError::NoConnection(_))),
             "{nobody:?}"
         );
     }

@@ -10,7 +10,7 @@ use super::{
     endpoint, outcome,
 };
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 
 /// Until when the parts of an exchange must have ended.
 #[derive(Clone, Copy, Debug)]
@@ -138,16 +138,16 @@ impl Call<'_> {
     /// The time that is left for all of it.
     fn left(&self) -> Result<Duration, Unanswered> {
         self.limits.answer.left().ok_or_else(|| {
-            let noun = self.limits.answer.reason().noun();
-            let cause = format!("nothing of the {noun} is left");
-            let failure = Failure::new(Word::TimedOut, self.endpoint.to_string(), cause);
+            let subject = self.limits.answer.reason().describe();
+            let cause = format!("nothing of the {subject} is left");
+            let failure = Failure::new(ErrorKind::TimedOut, self.endpoint.to_string(), cause);
             Unanswered::unsent(failure)
         })
     }
 
     fn closed(&self) -> Unanswered {
         let url = self.endpoint.to_string();
-        let failure = Failure::new(Word::Unreachable, url, outcome::CLOSED);
+        let failure = Failure::new(ErrorKind::Unreachable, url, outcome::CLOSED);
         Unanswered {
             is_closed: true,
             ..Unanswered::sent(failure)

@@ -33,7 +33,7 @@ pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::threads;
 use dial::{Dial, Place};
 use exchange::{Call, Way};
@@ -57,7 +57,7 @@ const USER_AGENT: &str = concat!("farewell/", env!("CARGO_PKG_VERSION"));
 
 /// What connections must have in common to be kept together.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Line {
+struct ConnectionKey {
     tls: Option<TlsFiles>,
     /// The client itself tells connections apart by the URL's host alone.
     place: Place,
@@ -68,7 +68,7 @@ struct Line {
 pub struct Http {
     names: Names,
     ways: Ways,
-    agents: Arc<Mutex<HashMap<Line, Agent>>>,
+    agents: Arc<Mutex<HashMap<ConnectionKey, Agent>>>,
     sends_once: bool,
 }
 
@@ -159,7 +159,7 @@ impl Http {
                     "answered {}, and did not end the connection in time",
                     answer.status
                 );
-                let failure = Failure::new(Word::TimedOut, answer.url, cause);
+                let failure = Failure::new(ErrorKind::TimedOut, answer.url, cause);
                 Err(Unanswered::sent(failure))
             }
         }
@@ -243,7 +243,7 @@ impl Http {
             (Err(unanswered), _) => log::debug!(
                 "{} {endpoint}: {} after {took} ms",
                 request.method,
-                unanswered.failure.word
+                unanswered.failure.kind
             ),
             (Ok(_), status) => log::debug!(
                 "{} {endpoint}: {} in {took} ms",
@@ -269,7 +269,7 @@ impl Http {
             }
             None => Place::Url,
         };
-        let line = Line {
+        let line = ConnectionKey {
             tls: https.then(|| tls.clone()),
             place,
         };
@@ -300,7 +300,7 @@ impl Http {
         Ok(self.agents().entry(line).or_insert(agent).clone())
     }
 
-    fn agents(&self) -> std::sync::MutexGuard<'_, HashMap<Line, Agent>> {
+    fn agents(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionKey, Agent>> {
         self.agents
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -315,12 +315,12 @@ fn load(
 ) -> Result<Arc<ClientConfig>, Failure> {
     let late = || {
         let cause = "its certificates and keys were not read in time";
-        Failure::new(Word::TimedOut, endpoint.to_string(), cause)
+        Failure::new(ErrorKind::TimedOut, endpoint.to_string(), cause)
     };
     let patience = deadline.left().ok_or_else(late)?;
     let files = tls.clone();
     threads::within(patience, move || files.load())
-        .map_err(|error| Failure::new(Word::Io, endpoint.to_string(), error.to_string()))?
+        .map_err(|error| Failure::new(ErrorKind::Io, endpoint.to_string(), error.to_string()))?
         .ok_or_else(late)?
 }
 

@@ -1,11 +1,11 @@
 //! The client's errors as words, nouns and causes.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::time::Duration;
 
 use super::dial::Unconnected;
 use super::{TlsFiles, refusal};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 
 /// Whether the peer closed the connection before its answer, as it may do with one that was idle.
 pub(super) fn is_closed(error: &ureq::Error) -> bool {
@@ -15,11 +15,11 @@ pub(super) fn is_closed(error: &ureq::Error) -> bool {
 pub(super) fn is_close(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::UnexpectedEof
-            | ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::NotConnected
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
     )
 }
 
@@ -30,7 +30,7 @@ const RESET: &str = "reset by peer";
 /// How many of the addresses in a failure took the connection and closed it without an answer. Some servers have no
 /// other way to say that a request is not for them; it may as well be one that is ending.
 pub fn closings(failure: &Failure) -> usize {
-    if failure.word != Word::Unreachable {
+    if failure.kind != ErrorKind::Unreachable {
         return 0;
     }
     [CLOSED, RESET]
@@ -47,39 +47,41 @@ pub(super) fn before_head(
     (allowed, is_sent): (Duration, bool),
 ) -> Failure {
     use ureq::Error;
-    let unreachable = |cause: String| Failure::new(Word::Unreachable, url, cause);
+    let unreachable = |cause: String| Failure::new(ErrorKind::Unreachable, url, cause);
     match error {
         Error::Timeout(ureq::Timeout::Resolve) => {
             let cause = format!("its name was not resolved within {}", seconds(allowed));
-            Failure::new(Word::TimedOut, url, cause)
+            Failure::new(ErrorKind::TimedOut, url, cause)
         }
         Error::Timeout(_) => {
             let what = if is_sent { "answer" } else { "connection" };
             let cause = format!("no {what} within {}", seconds(allowed));
-            Failure::new(Word::TimedOut, url, cause)
+            Failure::new(ErrorKind::TimedOut, url, cause)
         }
         Error::Io(error) => match refusal::within(&error, tls) {
-            Some(cause) => Failure::new(Word::Tls, url, cause),
-            None if error.kind() == ErrorKind::UnexpectedEof => unreachable(CLOSED.to_owned()),
+            Some(cause) => Failure::new(ErrorKind::Tls, url, cause),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => unreachable(CLOSED.to_owned()),
             None => unreachable(error.to_string()),
         },
-        Error::Tls(cause) => Failure::new(Word::Tls, url, cause),
+        Error::Tls(cause) => Failure::new(ErrorKind::Tls, url, cause),
         Error::Other(error) => match error.downcast_ref::<Unconnected>() {
             Some(Unconnected { cause, is_late }) => {
-                let word = if *is_late {
-                    Word::TimedOut
+                let kind = if *is_late {
+                    ErrorKind::TimedOut
                 } else {
-                    Word::Unreachable
+                    ErrorKind::Unreachable
                 };
-                Failure::new(word, url, cause)
+                Failure::new(kind, url, cause)
             }
             None => unreachable(error.to_string()),
         },
         Error::HostNotFound | Error::ConnectionFailed => unreachable(error.to_string()),
-        Error::BadUri(_) | Error::Http(_) => Failure::new(Word::Config, url, "cannot be asked for"),
+        Error::BadUri(_) | Error::Http(_) => {
+            Failure::new(ErrorKind::Config, url, "cannot be asked for")
+        }
         error => {
             let cause = format!("the answer is not HTTP ({error})");
-            Failure::new(Word::Protocol, url, cause)
+            Failure::new(ErrorKind::Protocol, url, cause)
         }
     }
 }
@@ -88,17 +90,17 @@ pub(super) fn before_head(
 pub(super) fn in_body(error: io::Error, url: &str, tls: &TlsFiles, allowed: Duration) -> Failure {
     if let Some(ureq::Error::Timeout(_)) = error.get_ref().and_then(|it| it.downcast_ref()) {
         let cause = format!("the answer did not end within {}", seconds(allowed));
-        return Failure::new(Word::TimedOut, url, cause);
+        return Failure::new(ErrorKind::TimedOut, url, cause);
     }
     if let Some(cause) = refusal::within(&error, tls) {
-        return Failure::new(Word::Tls, url, cause);
+        return Failure::new(ErrorKind::Tls, url, cause);
     }
     let cause = if is_close(&error) {
         "the answer ended in the middle".to_owned()
     } else {
         format!("the answer broke off ({error})")
     };
-    Failure::new(Word::Protocol, url, cause).passing(true)
+    Failure::new(ErrorKind::Protocol, url, cause).retryable(true)
 }
 
 fn seconds(time: Duration) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ureq::Body;
 
 use super::{Answer, BODY_LIMIT, TlsFiles, exchange, outcome};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 
 /// What whoever hears a line wants then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +59,12 @@ pub(super) fn read(
             Ok(_) if line.len() < BODY_LIMIT => return Ok(Heard::Ended),
             Ok(_) => {
                 let cause = "the answer has a line without an end";
-                return Err(Failure::new(Word::Protocol, answer.url, cause).passing(true));
+                return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
             }
             Err(error) => {
                 let failure = outcome::in_body(error, &answer.url, tls, left);
-                return match failure.word {
-                    Word::TimedOut => Ok(Heard::Elapsed),
+                return match failure.kind {
+                    ErrorKind::TimedOut => Ok(Heard::Elapsed),
                     _ => Err(failure),
                 };
             }

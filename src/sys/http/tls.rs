@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::trust::Trust;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::clock::rfc3339;
 use crate::sys::{file_trust, files};
 
@@ -105,7 +105,7 @@ impl TlsFiles {
         };
         let unusable = |cause: String| match &self.ca_file {
             Some(path) => failure(path, cause),
-            None => Failure::new(Word::Tls, STORE, cause),
+            None => Failure::new(ErrorKind::Tls, STORE, cause),
         };
         let trust = Trust::new(trusted, self.ca_file.as_deref(), provider.clone())
             .map_err(|cause| unusable(format!("cannot be used: {cause}")))?;
@@ -134,7 +134,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn failure(path: &Path, cause: impl Into<String>) -> Failure {
-    Failure::new(Word::Tls, path.display().to_string(), cause)
+    Failure::new(ErrorKind::Tls, path.display().to_string(), cause)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -194,7 +194,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
 fn exposed(path: &Path) -> Option<Failure> {
     let about = fs::metadata(path).ok()?;
     let cause = file_trust::keeps_secret(path, &about).err()?;
-    Some(Failure::new(Word::Tls, "the key", cause))
+    Some(Failure::new(ErrorKind::Tls, "the key", cause))
 }
 
 fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
@@ -218,5 +218,5 @@ fn system_authorities() -> Result<Vec<CertificateDer<'static>>, Failure> {
         Some(error) => format!("cannot be read: {error}"),
         None => "is empty: install ca-certificates, or set ca-file".to_owned(),
     };
-    Err(Failure::new(Word::Tls, STORE, cause))
+    Err(Failure::new(ErrorKind::Tls, STORE, cause))
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Trouble, command, leave, no_answer};
+use super::{ProbeError, command, leave, no_answer};
 use crate::model::deadline::Deadline;
 use crate::sys::cancel::{Cancel, millis};
 
@@ -41,8 +41,8 @@ impl Conversation {
     /// The next line, without its end.
     ///
     /// # Errors
-    /// When there is none in time, or the child has ended; see [`Trouble`].
-    pub fn line(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+    /// When there is none in time, or the child has ended; see [`ProbeError`].
+    pub fn line(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, ProbeError> {
         loop {
             let new = &self.said[self.heard..];
             if let Some(end) = new.iter().position(|byte| *byte == b'\n') {
@@ -56,13 +56,13 @@ impl Conversation {
         }
     }
 
-    fn listen(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
+    fn listen(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<(), ProbeError> {
         let pipe = self.child.as_mut().and_then(|it| it.stdout.as_mut());
         let pipe = pipe.ok_or_else(no_answer)?;
         loop {
             let left = deadline
                 .left()
-                .ok_or(Trouble::TimedOut(deadline.reason()))?;
+                .ok_or(ProbeError::TimedOut(deadline.reason()))?;
             let mut polled = [
                 PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
                 PollFd::new(cancel.as_fd(), PollFlags::POLLIN),
@@ -71,12 +71,12 @@ impl Conversation {
             match poll(&mut polled, left) {
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
-                Err(error) => return Err(Trouble::Io(error.into())),
+                Err(error) => return Err(ProbeError::Io(error.into())),
             }
             let [said, turned] = polled.map(|fd| fd.revents().is_some_and(|it| !it.is_empty()));
             // Before the next line: a child that always has one must not keep the run.
             if turned {
-                return Err(Trouble::Cancelled);
+                return Err(ProbeError::Cancelled);
             }
             if said {
                 let mut buffer = [0; 16 << 10];

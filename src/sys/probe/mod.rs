@@ -37,7 +37,7 @@ static LEFT: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ProbeError {
     /// None came before a deadline with this reason.
     TimedOut(Reason),
     /// The run was told to stop.
@@ -46,18 +46,18 @@ pub enum Trouble {
     Io(io::Error),
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for ProbeError {
     fn from(error: io::Error) -> Self {
-        Trouble::Io(error)
+        ProbeError::Io(error)
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ProbeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::TimedOut(_) => out.write_str("does not answer"),
-            Trouble::Cancelled => out.write_str("told to stop"),
-            Trouble::Io(error) => error.fmt(out),
+            ProbeError::TimedOut(_) => out.write_str("does not answer"),
+            ProbeError::Cancelled => out.write_str("told to stop"),
+            ProbeError::Io(error) => error.fmt(out),
         }
     }
 }
@@ -99,16 +99,16 @@ pub fn use_program(program: impl Into<PathBuf>) {
 /// Whether there is anything at `path`, at the end of its symbolic links.
 ///
 /// # Errors
-/// When that cannot be known in time; see [`Trouble`].
-pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, Trouble> {
+/// When that cannot be known in time; see [`ProbeError`].
+pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, ProbeError> {
     Ok(look("exists", path, deadline, cancel)? == b"yes")
 }
 
 /// Whether there is anything at `path` itself, be it a symbolic link that leads nowhere.
 ///
 /// # Errors
-/// When that cannot be known in time; see [`Trouble`].
-pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, Trouble> {
+/// When that cannot be known in time; see [`ProbeError`].
+pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, ProbeError> {
     Ok(look("remains", path, deadline, cancel)? == b"yes")
 }
 
@@ -116,8 +116,8 @@ pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool,
 /// cache alone cannot answer), and reads a directory's first entry.
 ///
 /// # Errors
-/// When there is no good answer in time; see [`Trouble`].
-pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, Trouble> {
+/// When there is no good answer in time; see [`ProbeError`].
+pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, ProbeError> {
     let answer = look("probe", path, deadline, cancel)?;
     let (mount, canonical) = split(&answer);
     Ok(Probe {
@@ -129,16 +129,16 @@ pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, 
 /// Flushes the file system that `path` is on, and no other (syncfs(2)).
 ///
 /// # Errors
-/// When it did not end in time, or something was not written; see [`Trouble`].
-pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Trouble> {
+/// When it did not end in time, or something was not written; see [`ProbeError`].
+pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), ProbeError> {
     look("sync", path, deadline, cancel).map(drop)
 }
 
 /// Removes the file at `path` (not a directory) and flushes the directory that it was in.
 ///
 /// # Errors
-/// When it could not be removed in time; see [`Trouble`].
-pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Removal, Trouble> {
+/// When it could not be removed in time; see [`ProbeError`].
+pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Removal, ProbeError> {
     match look("remove", path, deadline, cancel)?.as_slice() {
         b"removed" => Ok(Removal::Removed),
         b"gone" => Ok(Removal::AlreadyGone),
@@ -150,8 +150,8 @@ pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Remova
 /// Looks whether [`remove`] would succeed, and removes nothing.
 ///
 /// # Errors
-/// What keeps it from being removed: its directory cannot be written, or it is a directory itself; see [`Trouble`].
-pub fn prospect(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Prospect, Trouble> {
+/// What keeps it from being removed: its directory cannot be written, or it is a directory itself; see [`ProbeError`].
+pub fn prospect(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Prospect, ProbeError> {
     let answer = look("prospect", path, deadline, cancel)?;
     let (word, mount) = split(&answer);
     let removal = match word {
@@ -185,7 +185,12 @@ fn no_answer() -> io::Error {
 }
 
 /// Asks one verb about one path.
-fn look(verb: &str, path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+fn look(
+    verb: &str,
+    path: &Path,
+    deadline: Deadline,
+    cancel: &Cancel,
+) -> Result<Vec<u8>, ProbeError> {
     ask(&[verb.as_ref(), path.as_os_str()], &[], deadline, cancel)
 }
 
@@ -195,7 +200,7 @@ fn ask(
     environment: &[(&str, &OsStr)],
     deadline: Deadline,
     cancel: &Cancel,
-) -> Result<Vec<u8>, Trouble> {
+) -> Result<Vec<u8>, ProbeError> {
     let mut child = command()
         .args(args)
         .envs(environment.iter().copied())
@@ -245,7 +250,7 @@ fn leave(mut child: Child) {
     }
 }
 
-fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, Trouble> {
+fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, ProbeError> {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     let Some(pipe) = &mut child.stdout else {
@@ -254,7 +259,7 @@ fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<
     loop {
         let left = deadline
             .left()
-            .ok_or(Trouble::TimedOut(deadline.reason()))?;
+            .ok_or(ProbeError::TimedOut(deadline.reason()))?;
         let mut polled = [
             PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
             PollFd::new(cancel.as_fd(), PollFlags::POLLIN),
@@ -263,7 +268,7 @@ fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<
         match poll(&mut polled, left) {
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
-            Err(error) => return Err(Trouble::Io(error.into())),
+            Err(error) => return Err(ProbeError::Io(error.into())),
         }
         let [said, turned] = polled.map(|fd| fd.revents().is_some_and(|it| !it.is_empty()));
         if said {
@@ -272,7 +277,7 @@ fn listen(child: &mut Child, deadline: Deadline, cancel: &Cancel) -> Result<Vec<
                 read => answer.extend_from_slice(&buffer[..read]),
             }
         } else if turned {
-            return Err(Trouble::Cancelled);
+            return Err(ProbeError::Cancelled);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{env, fs};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use super::{Trouble, ask, no_answer, number, path_of, split};
+use super::{ProbeError, ask, no_answer, number, path_of, split};
 use crate::model::deadline::Deadline;
 use crate::sys::cancel::Cancel;
 use crate::sys::user;
@@ -78,7 +78,7 @@ impl fmt::Display for Obstacle {
 /// a slash is looked for in the directories of `search`, a `$PATH`. Nothing is started.
 ///
 /// # Errors
-/// When that cannot be known in time; see [`Trouble`].
+/// When that cannot be known in time; see [`ProbeError`].
 pub fn startable(
     program: &OsStr,
     search: &OsStr,
@@ -86,7 +86,7 @@ pub fn startable(
     directory: Option<&Path>,
     deadline: Deadline,
     cancel: &Cancel,
-) -> Result<Result<PathBuf, Obstacle>, Trouble> {
+) -> Result<Result<PathBuf, Obstacle>, ProbeError> {
     let user = OsStr::new(user.unwrap_or_default());
     let directory = directory.map(Path::as_os_str).unwrap_or_default();
     let args = [OsStr::new(VERB), program, user, directory];

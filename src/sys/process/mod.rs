@@ -21,7 +21,7 @@ use self::group::Group;
 use self::wake::Wake;
 use self::watch::Watch;
 use super::cancel::{Cancel, Waited};
-use super::probe::{self, Obstacle, Trouble};
+use super::probe::{self, Obstacle, ProbeError};
 use super::{process_session, user};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::event::Stream;
@@ -70,7 +70,7 @@ pub enum End {
 
 /// What is known of a child that has ended.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct ProcessOutcome {
     /// How it ended, with all that belongs to it.
     pub end: End,
     /// How it ended itself, where others of its group were still there then and had to be ended.
@@ -107,9 +107,9 @@ impl From<io::Error> for Refusal {
     }
 }
 
-impl Outcome {
-    fn of(end: End, stuck: Option<&'static str>) -> Outcome {
-        Outcome {
+impl ProcessOutcome {
+    fn of(end: End, stuck: Option<&'static str>) -> ProcessOutcome {
+        ProcessOutcome {
             end,
             leader: None,
             stayed: Vec::new(),
@@ -143,12 +143,12 @@ impl Process {
         deadline: Deadline,
         cancel: &Cancel,
         tell: &mut dyn FnMut(Stream, &str),
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<ProcessOutcome, Refusal> {
         let Some(left) = deadline.left() else {
-            return Ok(Outcome::of(End::TimedOut(deadline.reason()), None));
+            return Ok(ProcessOutcome::of(End::TimedOut(deadline.reason()), None));
         };
         if cancel.is_cancelled() {
-            return Ok(Outcome::of(End::Cancelled, None));
+            return Ok(ProcessOutcome::of(End::Cancelled, None));
         }
         let (wake, group, child) = match self.start_patiently(deadline, cancel)? {
             Ok(started) => started,
@@ -157,7 +157,7 @@ impl Process {
                     Waited::Elapsed => End::TimedOut(deadline.reason()),
                     Waited::Cancelled => End::Cancelled,
                 };
-                return Ok(Outcome::of(end, Some(NOT_STARTED)));
+                return Ok(ProcessOutcome::of(end, Some(NOT_STARTED)));
             }
         };
         Watch::new(self, child, group, wake, (deadline, left), cancel, tell).until_end()
@@ -192,7 +192,7 @@ impl Process {
         &self,
         deadline: Deadline,
         cancel: &Cancel,
-    ) -> Result<Result<PathBuf, Obstacle>, Trouble> {
+    ) -> Result<Result<PathBuf, Obstacle>, ProbeError> {
         let program = self.argv.first().map(OsStr::new).unwrap_or_default();
         let (user, directory) = (self.user.as_deref(), self.working_directory.as_deref());
         probe::startable(program, &self.search(), user, directory, deadline, cancel)

@@ -11,7 +11,7 @@ use nix::sys::wait::WaitStatus;
 use super::group::Group;
 use super::output::Output;
 use super::wake::Wake;
-use super::{End, Member, Outcome, Process, Refusal};
+use super::{End, Member, Process, ProcessOutcome, Refusal};
 use crate::model::deadline::Deadline;
 use crate::model::event::Stream;
 use crate::sys::cancel::Cancel;
@@ -90,7 +90,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    pub(super) fn until_end(mut self) -> Result<Outcome, Refusal> {
+    pub(super) fn until_end(mut self) -> Result<ProcessOutcome, Refusal> {
         loop {
             if !self.is_running() {
                 return self.reap();
@@ -191,7 +191,7 @@ impl<'a> Watch<'a> {
         due.min(now + self.pause)
     }
 
-    fn reap(mut self) -> Result<Outcome, Refusal> {
+    fn reap(mut self) -> Result<ProcessOutcome, Refusal> {
         let dropped = self.output.finish(self.tell);
         self.group.forget();
         let own = own_end(self.child.wait()?);
@@ -202,7 +202,7 @@ impl<'a> Watch<'a> {
                 (end, (!self.stayed.is_empty()).then_some(own))
             }
         };
-        Ok(Outcome {
+        Ok(ProcessOutcome {
             end,
             leader,
             stayed: self.stayed,
@@ -213,13 +213,13 @@ impl<'a> Watch<'a> {
 
     /// Leaves the others of its group where they are. They may go on writing to its pipes, which are read as long as this
     /// process lives.
-    fn leave(mut self) -> Result<Outcome, Refusal> {
+    fn leave(mut self) -> Result<ProcessOutcome, Refusal> {
         self.stayed = self.group.members();
         let dropped = self.output.finish(self.tell);
         self.output.drain();
         self.group.forget();
         let end = own_end(self.child.wait()?);
-        Ok(Outcome {
+        Ok(ProcessOutcome {
             end,
             leader: None,
             stayed: self.stayed,
@@ -229,7 +229,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Leaves it where it is. It stays in the table of live groups, and its leader's number is not given away.
-    fn give_up(mut self) -> Outcome {
+    fn give_up(mut self) -> ProcessOutcome {
         let leader = match self.group.leader_status() {
             Some(WaitStatus::Exited(_, code)) => Some(End::Exited(code)),
             Some(WaitStatus::Signaled(_, signal, _)) => Some(End::Signalled(signal as i32)),
@@ -239,7 +239,7 @@ impl<'a> Watch<'a> {
             Phase::Terminating(end) | Phase::Killing(end) => end,
             Phase::Running => leader.unwrap_or(End::TimedOut(self.deadline.reason())),
         };
-        Outcome {
+        ProcessOutcome {
             end,
             leader: leader.filter(|_| !self.stayed.is_empty()),
             dropped: self.output.finish(self.tell),

@@ -59,7 +59,7 @@ impl fmt::Display for Cause {
 pub(super) fn tied(unit: &Unit) -> impl Iterator<Item = (String, Cause)> + use<> {
     let is_slice = unit.id.ends_with(".slice");
     let id = unit.id.clone();
-    let ties = [
+    let dependencies = [
         (Tie::Triggers, &unit.triggered_by),
         (Tie::Upholds, &unit.upheld_by),
         // Members of a slice have Requires= on it by themselves.
@@ -72,8 +72,8 @@ pub(super) fn tied(unit: &Unit) -> impl Iterator<Item = (String, Cause)> + use<>
         (Tie::PartOf, &unit.consists_of),
         (Tie::PropagatesStopTo, &unit.propagates_stop_to),
     ];
-    let ties = ties.map(|(tie, names)| (tie, names.clone()));
-    ties.into_iter().flat_map(move |(tie, names)| {
+    let dependencies = dependencies.map(|(tie, names)| (tie, names.clone()));
+    dependencies.into_iter().flat_map(move |(tie, names)| {
         let id = id.clone();
         let tied = move |name| (name, Cause::Tied(tie, id.clone()));
         names.into_iter().map(tied)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use zbus::OwnedVariant;
 
 use crate::model::deadline::Deadline;
-use crate::sys::dbus::{Bus, Trouble};
+use crate::sys::dbus::{Bus, BusError};
 
 const NAME: &str = "org.freedesktop.login1";
 const PATH: &str = "/org/freedesktop/login1";
@@ -26,11 +26,11 @@ impl Logind {
     /// Asks logind where it runs, and does not start it.
     ///
     /// # Errors
-    /// See [`Trouble`]; [`Trouble::NoConnection`] also where it does not run.
-    pub fn ask(deadline: Deadline) -> Result<Logind, Trouble> {
+    /// See [`BusError`]; [`BusError::NoConnection`] also where it does not run.
+    pub fn ask(deadline: Deadline) -> Result<Logind, BusError> {
         let mut bus = Bus::system(NAME, deadline)?;
         if !bus.has_owner(NAME, deadline)? {
-            return Err(Trouble::NoConnection("logind does not run".to_owned()));
+            return Err(BusError::NoConnection("logind does not run".to_owned()));
         }
         let values = bus.call(PATH, PROPERTIES, "GetAll", &(MANAGER,), deadline)?;
         Ok(Logind::of(values))

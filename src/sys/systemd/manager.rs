@@ -10,7 +10,7 @@ use zbus::{DynamicType, OwnedObjectPath, OwnedVariant, Type};
 
 use super::unit::{Unit, UnitState, own_interface};
 use crate::model::deadline::Deadline;
-use crate::sys::dbus::{Bus, Trouble};
+use crate::sys::dbus::{Bus, BusError};
 use crate::sys::signals;
 
 /// Where PID 1 listens itself, for root alone, whether there is a bus or not.
@@ -68,7 +68,7 @@ impl Manager {
     ///
     /// # Errors
     /// When neither answers in time.
-    pub fn connect(deadline: Deadline) -> Result<Manager, Trouble> {
+    pub fn connect(deadline: Deadline) -> Result<Manager, BusError> {
         let own = signals::is_root().then(|| Bus::peer(Path::new(SOCKET), deadline));
         match own {
             Some(Ok(bus)) => Ok(Manager::over(bus)),
@@ -80,7 +80,7 @@ impl Manager {
     ///
     /// # Errors
     /// When there is no bus, or it does not answer in time.
-    pub fn connect_over_bus(deadline: Deadline) -> Result<Manager, Trouble> {
+    pub fn connect_over_bus(deadline: Deadline) -> Result<Manager, BusError> {
         Bus::system(NAME, deadline).map(Manager::over)
     }
 
@@ -97,7 +97,7 @@ impl Manager {
         method: &str,
         arguments: &A,
         deadline: Deadline,
-    ) -> Result<R, Trouble>
+    ) -> Result<R, BusError>
     where
         A: Serialize + DynamicType,
         R: DeserializeOwned + Type,
@@ -111,8 +111,8 @@ impl Manager {
     /// All jobs in the queue.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn jobs(&self, deadline: Deadline) -> Result<Vec<Job>, Trouble> {
+    /// See [`BusError`].
+    pub fn jobs(&self, deadline: Deadline) -> Result<Vec<Job>, BusError> {
         type Row = (
             u32,
             String,
@@ -129,33 +129,33 @@ impl Manager {
     /// How the system is: running, degraded, stopping, maintenance …
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn state(&self, deadline: Deadline) -> Result<String, Trouble> {
+    /// See [`BusError`].
+    pub fn state(&self, deadline: Deadline) -> Result<String, BusError> {
         let arguments = (MANAGER, "SystemState");
         let state: OwnedVariant = self.call(PATH, PROPERTIES, "Get", &arguments, deadline)?;
-        String::try_from(state).map_err(strange)
+        String::try_from(state).map_err(unexpected_answer)
     }
 
     /// Its version, as it writes it: `252.38-1~deb12u1`, `257~rc1`.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn version(&self, deadline: Deadline) -> Result<String, Trouble> {
+    /// See [`BusError`].
+    pub fn version(&self, deadline: Deadline) -> Result<String, BusError> {
         let arguments = (MANAGER, "Version");
         let version: OwnedVariant = self.call(PATH, PROPERTIES, "Get", &arguments, deadline)?;
-        String::try_from(version).map_err(strange)
+        String::try_from(version).map_err(unexpected_answer)
     }
 
     /// Where units stand now, in the order of `names`: less than [`Manager::unit`] says, in one short answer.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn states(&self, names: &[String], deadline: Deadline) -> Result<Vec<UnitState>, Trouble> {
+    /// See [`BusError`].
+    pub fn states(&self, names: &[String], deadline: Deadline) -> Result<Vec<UnitState>, BusError> {
         let rows: Vec<ListedUnit> =
             self.call(PATH, MANAGER, "ListUnitsByNames", &(names,), deadline)?;
         if rows.len() != names.len() {
             let cause = format!("{} units in the place of {}", rows.len(), names.len());
-            return Err(Trouble::Strange(cause));
+            return Err(BusError::Unexpected(cause));
         }
         // A row has the unit's own name, where it was asked for under an alias.
         let state = |(name, row): (&String, ListedUnit)| UnitState {
@@ -169,12 +169,12 @@ impl Manager {
     /// whatever state. Names of unit files that are not loaded are not among them.
     ///
     /// # Errors
-    /// See [`Trouble`].
+    /// See [`BusError`].
     pub fn matching(
         &self,
         patterns: &[String],
         deadline: Deadline,
-    ) -> Result<Vec<UnitState>, Trouble> {
+    ) -> Result<Vec<UnitState>, BusError> {
         let states: &[&str] = &[];
         let arguments = (states, patterns);
         let rows: Vec<ListedUnit> =
@@ -185,8 +185,8 @@ impl Manager {
     /// A unit as systemd has it loaded; one that does not exist is there too, as `not-found`.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn unit(&self, name: &str, deadline: Deadline) -> Result<Unit, Trouble> {
+    /// See [`BusError`].
+    pub fn unit(&self, name: &str, deadline: Deadline) -> Result<Unit, BusError> {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name,), deadline)?;
         let mut values: HashMap<String, OwnedVariant> = HashMap::new();
         // The interface of its type is asked too, where its keys matter.
@@ -205,19 +205,19 @@ impl Manager {
     /// have. `name` is the unit's own, and no alias.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn after(&self, name: &str, deadline: Deadline) -> Result<Vec<String>, Trouble> {
+    /// See [`BusError`].
+    pub fn after(&self, name: &str, deadline: Deadline) -> Result<Vec<String>, BusError> {
         let path = format!("{PATH}/unit/{}", escape(name));
         let asked = ("org.freedesktop.systemd1.Unit", "After");
         let value: OwnedVariant = self.call(&path, PROPERTIES, "Get", &asked, deadline)?;
-        value.try_into().map_err(strange)
+        value.try_into().map_err(unexpected_answer)
     }
 
     /// The socket units that are active.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn sockets(&self, deadline: Deadline) -> Result<Vec<Socket>, Trouble> {
+    /// See [`BusError`].
+    pub fn sockets(&self, deadline: Deadline) -> Result<Vec<Socket>, BusError> {
         let arguments: (&[&str], &[&str]) = (&["active"], &["*.socket"]);
         let rows: Vec<ListedUnit> =
             self.call(PATH, MANAGER, "ListUnitsByPatterns", &arguments, deadline)?;
@@ -225,7 +225,7 @@ impl Manager {
             let asked = ("org.freedesktop.systemd1.Socket", "Listen");
             let path = row.6.as_str();
             let value: OwnedVariant = self.call(path, PROPERTIES, "Get", &asked, deadline)?;
-            let listens: Vec<(String, String)> = value.try_into().map_err(strange)?;
+            let listens: Vec<(String, String)> = value.try_into().map_err(unexpected_answer)?;
             let listens = listens.into_iter().map(|(_, address)| address).collect();
             let unit = row.0;
             Ok(Socket { unit, listens })
@@ -237,8 +237,8 @@ impl Manager {
     /// something up and take it away again: the unit, and the words of its ExecStart=, ExecStop= and ExecStopPost=.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn lasting_commands(&self, deadline: Deadline) -> Result<Vec<(String, String)>, Trouble> {
+    /// See [`BusError`].
+    pub fn lasting_commands(&self, deadline: Deadline) -> Result<Vec<(String, String)>, BusError> {
         /// `a(sasbttttuii)`: path, argv, whether failure is ignored, times, pid, code, status.
         type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
         let arguments: (&[&str], &[&str]) = (&["exited"], &["*.service"]);
@@ -251,7 +251,7 @@ impl Manager {
                 let asked = ("org.freedesktop.systemd1.Service", property);
                 let value: OwnedVariant =
                     self.call(row.6.as_str(), PROPERTIES, "Get", &asked, deadline)?;
-                let commands: Vec<Command> = value.try_into().map_err(strange)?;
+                let commands: Vec<Command> = value.try_into().map_err(unexpected_answer)?;
                 let argv = commands.into_iter().map(|command| command.1.join(" "));
                 words.extend(argv.flat_map(|argv| [argv, "\n".to_owned()]));
             }
@@ -264,8 +264,8 @@ impl Manager {
     /// one who asks for it (`ignore-dependencies`). Returns when the job is in the queue, not when it has ended.
     ///
     /// # Errors
-    /// See [`Trouble`]; a unit that is not loaded is `org.freedesktop.systemd1.NoSuchUnit`.
-    pub fn stop(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+    /// See [`BusError`]; a unit that is not loaded is `org.freedesktop.systemd1.NoSuchUnit`.
+    pub fn stop(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "ignore-dependencies");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
         Ok(())
@@ -275,8 +275,8 @@ impl Manager {
     /// the job is in the queue.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn start(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+    /// See [`BusError`].
+    pub fn start(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "fail");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StartUnit", &arguments, deadline)?;
         Ok(())
@@ -285,8 +285,8 @@ impl Manager {
     /// The target that is started at the boot, by its own name.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn default_target(&self, deadline: Deadline) -> Result<String, Trouble> {
+    /// See [`BusError`].
+    pub fn default_target(&self, deadline: Deadline) -> Result<String, BusError> {
         let name: String = self.call(PATH, MANAGER, "GetDefaultTarget", &(), deadline)?;
         Ok(self.unit(&name, deadline)?.id)
     }
@@ -295,8 +295,8 @@ impl Manager {
     /// from within a shutdown. Returns when the job is in the queue.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn start_at_once(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+    /// See [`BusError`].
+    pub fn start_at_once(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "ignore-dependencies");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StartUnit", &arguments, deadline)?;
         Ok(())
@@ -306,8 +306,8 @@ impl Manager {
     /// is in the queue.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn stop_in_turn(&self, unit: &str, deadline: Deadline) -> Result<(), Trouble> {
+    /// See [`BusError`].
+    pub fn stop_in_turn(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "replace");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
         Ok(())
@@ -316,16 +316,16 @@ impl Manager {
     /// Sends a signal to the main process of a service.
     ///
     /// # Errors
-    /// See [`Trouble`]; a unit without a main process is refused.
-    pub fn signal_main(&self, unit: &str, signal: i32, deadline: Deadline) -> Result<(), Trouble> {
+    /// See [`BusError`]; a unit without a main process is refused.
+    pub fn signal_main(&self, unit: &str, signal: i32, deadline: Deadline) -> Result<(), BusError> {
         self.call(PATH, MANAGER, "KillUnit", &(unit, "main", signal), deadline)
     }
 
     /// Has systemd read its units again and run the generators, and waits until it has (`systemctl daemon-reload`).
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub fn reload(&self, deadline: Deadline) -> Result<(), Trouble> {
+    /// See [`BusError`].
+    pub fn reload(&self, deadline: Deadline) -> Result<(), BusError> {
         self.call(PATH, MANAGER, "Reload", &(), deadline)
     }
 }
@@ -352,6 +352,6 @@ fn escape(name: &str) -> String {
     escaped.collect()
 }
 
-fn strange(error: zbus::Error) -> Trouble {
-    Trouble::Strange(error.to_string())
+fn unexpected_answer(error: zbus::Error) -> BusError {
+    BusError::Unexpected(error.to_string())
 }

@@ -20,7 +20,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::model::deadline::Deadline;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::signals;
 
 pub use boot::{Around, Standing, starts_at_boot};
@@ -74,13 +74,13 @@ pub fn is_booted() -> bool {
 /// that it must not take along. Nothing is changed.
 ///
 /// # Errors
-/// See [`Trouble`].
+/// See [`BusError`].
 pub fn stop_of(
     manager: &Manager,
     names: &[String],
     needed: &[String],
     deadline: Deadline,
-) -> Result<Closure, Trouble> {
+) -> Result<Closure, BusError> {
     let farewell = manager.unit(UNIT, deadline)?;
     let bounds = Bounds::of_this_process(&farewell, needed);
     let mut wanted = Vec::new();

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::chain::chain;
 use super::manager::Manager;
 use crate::model::deadline::Deadline;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 
 /// What units are ordered after, each of them asked for once.
 pub struct Orders<'a> {
     manager: &'a Manager,
     deadline: Deadline,
     known: BTreeMap<String, Vec<String>>,
-    trouble: Option<Trouble>,
+    error: Option<BusError>,
 }
 
 impl<'a> Orders<'a> {
@@ -22,7 +22,7 @@ impl<'a> Orders<'a> {
             manager,
             deadline,
             known: BTreeMap::new(),
-            trouble: None,
+            error: None,
         }
     }
 
@@ -36,13 +36,13 @@ impl<'a> Orders<'a> {
         from: &str,
         to: &str,
         except: Option<&str>,
-    ) -> Result<Option<Vec<String>>, Trouble> {
+    ) -> Result<Option<Vec<String>>, BusError> {
         let found = chain(from, to, |unit| match Some(unit) == except {
             true => Vec::new(),
             false => self.after(unit),
         });
-        match (found, self.trouble.take()) {
-            (None, Some(trouble)) => Err(trouble),
+        match (found, self.error.take()) {
+            (None, Some(error)) => Err(error),
             (found, _) => Ok(found),
         }
     }
@@ -52,7 +52,7 @@ impl<'a> Orders<'a> {
             return known.clone();
         }
         // There are hundreds of devices, and nothing is ordered by them.
-        let is_asked = self.trouble.is_none() && !unit.ends_with(".device");
+        let is_asked = self.error.is_none() && !unit.ends_with(".device");
         let after = if is_asked {
             self.manager.after(unit, self.deadline)
         } else {
@@ -63,8 +63,8 @@ impl<'a> Orders<'a> {
                 self.known.insert(unit.to_owned(), after.clone());
                 after
             }
-            Err(trouble) => {
-                self.trouble = Some(trouble);
+            Err(error) => {
+                self.error = Some(error);
                 Vec::new()
             }
         }

@@ -149,14 +149,14 @@ fn parts_and_their_parts() {
 #[test]
 fn everything_that_depends_on_it() {
     let mut rig = Rig::new().app("base", 0.0);
-    let ties = [
+    let dependencies = [
         ("requires", "Requires=base.service"),
         ("requisite", "Requisite=base.service\nAfter=base.service"),
         ("binds", "BindsTo=base.service"),
         ("behind", "BindsTo=requires.service"),
         ("bystander", "Wants=base.service\nAfter=base.service"),
     ];
-    for (name, tie) in ties {
+    for (name, tie) in dependencies {
         rig = rig.unit(
             &format!("{name}.service"),
             &app(name, 0.0, &format!("[Unit]\n{tie}")),

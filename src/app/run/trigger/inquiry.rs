@@ -12,7 +12,7 @@ use super::end;
 use crate::logging::message_id;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::{Job, Logind, Manager};
 use crate::sys::threads::{self, Next};
 use crate::sys::{notify, signals};
@@ -69,14 +69,14 @@ pub(super) enum Answer {
 impl Inquiry<'_> {
     pub(super) fn ask(&self) -> Answer {
         let first = Deadline::after(FIRST, Reason::Attempt);
-        let trouble = match queue(Manager::connect, first) {
+        let error = match queue(Manager::connect, first) {
             Ok((jobs, state)) => return Answer::Queue(jobs, state),
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
         let (budget, closing) = (self.budget)();
         let deadline = Deadline::at(self.begun + patience(budget), Reason::Attempt);
         let text = format!(
-            "systemd (PID 1) does not say why this unit stops ({trouble}): it is asked for up to {} more, and logind \
+            "systemd (PID 1) does not say why this unit stops ({error}): it is asked for up to {} more, and logind \
              beside it",
             elapsed::whole(deadline.left().unwrap_or_default())
         );
@@ -127,7 +127,7 @@ impl Inquiry<'_> {
                     }
                     .to_owned();
                 }
-                Ok(Word::Logind(Err(trouble))) => logind = format!("logind: {trouble}"),
+                Ok(Word::Logind(Err(error))) => logind = format!("logind: {error}"),
                 Err(RecvTimeoutError::Timeout) => {}
                 // No thread could be had.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(PAUSE.min(left)),
@@ -145,7 +145,7 @@ impl Inquiry<'_> {
 /// What the others say.
 enum Word {
     Queue(Vec<Job>, String),
-    Logind(Result<Logind, Trouble>),
+    Logind(Result<Logind, BusError>),
 }
 
 fn kind(said: &Logind) -> Option<Trigger> {
@@ -155,9 +155,9 @@ fn kind(said: &Logind) -> Option<Trigger> {
 
 /// The jobs and the state of the system.
 fn queue(
-    connect: fn(Deadline) -> Result<Manager, Trouble>,
+    connect: fn(Deadline) -> Result<Manager, BusError>,
     deadline: Deadline,
-) -> Result<(Vec<Job>, String), Trouble> {
+) -> Result<(Vec<Job>, String), BusError> {
     let manager = connect(deadline)?;
     let mut jobs = manager.jobs(deadline)?;
     let state = manager.state(deadline)?;
@@ -180,7 +180,7 @@ fn start(work: impl FnOnce() + Send + 'static) {
 }
 
 fn ask_pid_1(
-    connect: fn(Deadline) -> Result<Manager, Trouble>,
+    connect: fn(Deadline) -> Result<Manager, BusError>,
     deadline: Deadline,
     sender: Sender<Word>,
     over: Arc<AtomicBool>,
@@ -194,7 +194,7 @@ fn ask_pid_1(
                     let _ = sender.send(Word::Queue(jobs, state));
                     return;
                 }
-                Err(Trouble::TimedOut) => {}
+                Err(BusError::TimedOut) => {}
                 Err(_) => thread::sleep(PAUSE),
             }
         }

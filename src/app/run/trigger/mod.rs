@@ -57,32 +57,32 @@ impl Cause {
 
 /// Why a run takes place, and from what that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occasion {
+pub struct DetectedTrigger {
     /// What the run is for.
     pub cause: Cause,
     /// What was seen: "poweroff.target has a start job".
     pub seen: String,
 }
 
-impl Occasion {
-    fn new(cause: Cause, seen: impl Into<String>) -> Occasion {
+impl DetectedTrigger {
+    fn new(cause: Cause, seen: impl Into<String>) -> DetectedTrigger {
         let seen = seen.into();
-        Occasion { cause, seen }
+        DetectedTrigger { cause, seen }
     }
 
-    fn farewell(trigger: Trigger, seen: impl Into<String>) -> Occasion {
-        Occasion::new(Cause::Farewell(trigger.into()), seen)
+    fn farewell(trigger: Trigger, seen: impl Into<String>) -> DetectedTrigger {
+        DetectedTrigger::new(Cause::Farewell(trigger.into()), seen)
     }
 
-    fn unknown_shutdown(seen: &str) -> Occasion {
+    fn unknown_shutdown(seen: &str) -> DetectedTrigger {
         let cause = Cause::Farewell(Diagnosis::UnknownShutdown);
-        Occasion::new(cause, format!("{seen}; {UNKNOWN}"))
+        DetectedTrigger::new(cause, format!("{seen}; {UNKNOWN}"))
     }
 
     /// What `--trigger` says.
-    pub fn given(word: &str) -> Occasion {
+    pub fn given(word: &str) -> DetectedTrigger {
         let cause = Trigger::parse(word).map_or(Cause::Restart, |it| Cause::Farewell(it.into()));
-        Occasion::new(cause, "given with --trigger")
+        DetectedTrigger::new(cause, "given with --trigger")
     }
 
     /// Whether this is a shutdown of which nobody says what kind it is.
@@ -91,18 +91,18 @@ impl Occasion {
     }
 
     /// Looks why this process runs. Takes no longer than `inquiry` allows, and a little for dpkg, whatever PID 1 does.
-    pub fn find_out(inquiry: &Inquiry<'_>) -> Occasion {
+    pub fn find_out(inquiry: &Inquiry<'_>) -> DetectedTrigger {
         match Found::of_jobs(inquiry) {
-            Found::Silence(seen) => Occasion::unknown_shutdown(&seen),
-            Found::Seen(occasion, IsStopJob(false)) => occasion,
-            Found::Seen(occasion, IsStopJob(true)) => {
+            Found::Silence(seen) => DetectedTrigger::unknown_shutdown(&seen),
+            Found::Seen(detected, IsStopJob(false)) => detected,
+            Found::Seen(detected, IsStopJob(true)) => {
                 let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
                 match package_manager::change_under_way(dpkg) {
                     Some(change) => {
                         let seen = format!("dpkg is at work on the package ({change})");
-                        Occasion::new(Cause::Restart, seen)
+                        DetectedTrigger::new(Cause::Restart, seen)
                     }
-                    None => occasion,
+                    None => detected,
                 }
             }
         }
@@ -110,12 +110,12 @@ impl Occasion {
 
     /// The shutdown that has begun by now, if one has: it may come while a run leaves itself out, and is not told
     /// again. Silence is none: what was seen before holds then.
-    pub fn shutdown_by_now(inquiry: &Inquiry<'_>) -> Option<Occasion> {
-        let Found::Seen(occasion, _) = Found::of_jobs(inquiry) else {
+    pub fn shutdown_by_now(inquiry: &Inquiry<'_>) -> Option<DetectedTrigger> {
+        let Found::Seen(detected, _) = Found::of_jobs(inquiry) else {
             return None;
         };
-        let is_end = matches!(occasion.cause, Cause::Farewell(it) if it.trigger() != Trigger::Stop);
-        is_end.then_some(occasion)
+        let is_end = matches!(detected.cause, Cause::Farewell(it) if it.trigger() != Trigger::Stop);
+        is_end.then_some(detected)
     }
 }
 
@@ -124,14 +124,19 @@ struct IsStopJob(bool);
 
 /// What came of looking.
 enum Found {
-    Seen(Occasion, IsStopJob),
+    Seen(DetectedTrigger, IsStopJob),
     /// Nobody has said anything; who was asked, and for how long.
     Silence(String),
 }
 
 impl Found {
     fn of_jobs(inquiry: &Inquiry<'_>) -> Found {
-        let stop = |seen| Found::Seen(Occasion::farewell(Trigger::Stop, seen), IsStopJob(false));
+        let stop = |seen| {
+            Found::Seen(
+                DetectedTrigger::farewell(Trigger::Stop, seen),
+                IsStopJob(false),
+            )
+        };
         if !systemd::is_booted() {
             return stop("systemd does not run here");
         }
@@ -143,26 +148,26 @@ impl Found {
             Answer::Queue(jobs, state) => (jobs, state),
             Answer::Kind(trigger) => {
                 let seen = format!("systemd does not say why, and logind prepares for {trigger}");
-                return Found::Seen(Occasion::farewell(trigger, seen), IsStopJob(false));
+                return Found::Seen(DetectedTrigger::farewell(trigger, seen), IsStopJob(false));
             }
             Answer::Nothing(seen) => return Found::Silence(seen),
         };
         match judge(&jobs, &state, &own) {
-            Some(occasion) => {
-                let is_stop = occasion.cause == Cause::Farewell(Trigger::Stop.into());
+            Some(detected) => {
+                let is_stop = detected.cause == Cause::Farewell(Trigger::Stop.into());
                 let is_stop_job = is_stop && state != "maintenance";
-                Found::Seen(occasion, IsStopJob(is_stop_job))
+                Found::Seen(detected, IsStopJob(is_stop_job))
             }
             None => {
                 let seen = "the system is stopping, with a target of its own";
-                let occasion = match inquiry.kind_of_shutdown() {
-                    Some(trigger) => Occasion::farewell(
+                let detected = match inquiry.kind_of_shutdown() {
+                    Some(trigger) => DetectedTrigger::farewell(
                         trigger,
                         format!("{seen}, and logind prepares for {trigger}"),
                     ),
-                    None => Occasion::unknown_shutdown(seen),
+                    None => DetectedTrigger::unknown_shutdown(seen),
                 };
-                Found::Seen(occasion, IsStopJob(false))
+                Found::Seen(detected, IsStopJob(false))
             }
         }
     }
@@ -178,11 +183,11 @@ fn end(jobs: &[Job]) -> Option<(&'static str, Trigger)> {
 }
 
 /// What the jobs and the state of the system come to; `None` for a shutdown that none of the known targets makes.
-fn judge(jobs: &[Job], state: &str, own: &str) -> Option<Occasion> {
+fn judge(jobs: &[Job], state: &str, own: &str) -> Option<DetectedTrigger> {
     // Before its own job: a shutdown that comes during a restart turns that into a stop, or has not done so yet.
     if let Some((target, trigger)) = end(jobs) {
         let seen = format!("{target} has a start job");
-        return Some(Occasion::farewell(trigger, seen));
+        return Some(DetectedTrigger::farewell(trigger, seen));
     }
     if state == "stopping" {
         return None;
@@ -190,13 +195,13 @@ fn judge(jobs: &[Job], state: &str, own: &str) -> Option<Occasion> {
     let is_restarted = |job: &Job| job.unit == own && job.kind == "restart";
     if jobs.iter().any(is_restarted) {
         let seen = format!("{own} has a restart job");
-        return Some(Occasion::new(Cause::Restart, seen));
+        return Some(DetectedTrigger::new(Cause::Restart, seen));
     }
     let seen = match state {
         "maintenance" => "the system goes to rescue mode".to_owned(),
         _ => format!("only {own} is stopped"),
     };
-    Some(Occasion::farewell(Trigger::Stop, seen))
+    Some(DetectedTrigger::farewell(Trigger::Stop, seen))
 }
 
 #[cfg(test)]
@@ -254,8 +259,8 @@ mod tests {
             ),
         ];
         for (jobs, state, cause) in ends.into_iter().chain(others) {
-            let occasion = judge(&jobs, state, own);
-            let seen = occasion.map(|it| it.cause);
+            let detected = judge(&jobs, state, own);
+            let seen = detected.map(|it| it.cause);
             assert_eq!(seen, cause, "{jobs:?} {state}");
         }
     }

@@ -10,9 +10,9 @@ use super::place::{self, Place};
 use super::tally::{files, size};
 use crate::clients::http::{Peer, Session, excerpt, parameters, unexpected};
 use crate::config::section::{Field, Secrecy, Section, plain};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
-use crate::step::Scope;
+use crate::step::AttemptContext;
 use crate::sys::clock;
 use crate::sys::http::{Answer, EMPTY, Endpoint, Request, Signer};
 
@@ -61,15 +61,19 @@ impl Store {
     }
 
     /// Everything ready for one attempt.
-    fn open<'a>(&'a self, urls: Vec<String>, scope: &Scope<'a>) -> Result<Opened<'a>, Failure> {
+    fn open<'a>(
+        &'a self,
+        urls: Vec<String>,
+        context: &AttemptContext<'a>,
+    ) -> Result<Opened<'a>, Failure> {
         for url in &urls {
             hide_query(url);
         }
         Ok(Opened {
-            session: self.peer.open(scope)?,
+            session: self.peer.open(context)?,
             urls,
             signer: match &self.s3 {
-                Some(s3) => Some(s3.signer(scope)?),
+                Some(s3) => Some(s3.signer(context)?),
                 None => None,
             },
         })
@@ -80,13 +84,13 @@ impl Store {
         &self,
         urls: Vec<String>,
         (count, bytes): (usize, u64),
-        scope: &Scope<'_>,
+        context: &AttemptContext<'_>,
     ) -> Result<String, Failure> {
-        let store = self.open(urls, scope)?;
+        let store = self.open(urls, context)?;
         let found = format!("{} now, {}", files(count), size(bytes));
         let said = match &store.signer {
-            Some(_) => store.ask_for_nothing(scope)?,
-            None => store.ask_for_options(scope)?,
+            Some(_) => store.ask_for_nothing(context)?,
+            None => store.ask_for_options(context)?,
         };
         Ok(format!("{found}; {said}"))
     }
@@ -109,13 +113,13 @@ impl S3 {
         })
     }
 
-    fn signer(&self, scope: &Scope<'_>) -> Result<Signer, Failure> {
+    fn signer(&self, context: &AttemptContext<'_>) -> Result<Signer, Failure> {
         Ok(Signer {
-            region: self.region.get(scope.facts)?,
-            access_key_id: self.access_key_id.get(scope.facts)?,
-            secret_access_key: self.secret_access_key.get(scope.facts)?,
+            region: self.region.get(context.facts)?,
+            access_key_id: self.access_key_id.get(context.facts)?,
+            secret_access_key: self.secret_access_key.get(context.facts)?,
             session_token: match &self.session_token {
-                Some(token) => Some(token.get(scope.facts)?),
+                Some(token) => Some(token.get(context.facts)?),
                 None => None,
             },
         })
@@ -163,16 +167,16 @@ impl Opened<'_> {
     fn no_object(&self) -> Result<Endpoint, Failure> {
         let url = self.urls.first().map(std::slice::from_ref);
         place::address_of(url.unwrap_or_default(), NO_OBJECT.as_ref())
-            .map_err(|cause| Failure::new(Word::Config, "key \"to\"", cause))
+            .map_err(|cause| Failure::new(ErrorKind::Config, "key \"to\"", cause))
     }
 
     /// Asks S3 for an object that is not there: whoever may not read is told so only after the signature was verified.
-    fn ask_for_nothing(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+    fn ask_for_nothing(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let endpoint = self.no_object()?;
         let request = self.signed(Request::get(""), &endpoint, EMPTY);
         let answer =
             self.session
-                .send_as_it_is(&endpoint, &request, None, scope.request().into())?;
+                .send_as_it_is(&endpoint, &request, None, context.request().into())?;
         let code = tagged(&answer.body, "Code").unwrap_or_default();
         match (answer.status, code.as_str()) {
             (200..=299, _) | (404, "NoSuchKey") => Ok(format!(
@@ -187,7 +191,7 @@ impl Opened<'_> {
         }
     }
 
-    fn ask_for_options(&self, scope: &Scope<'_>) -> Result<String, Failure> {
+    fn ask_for_options(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let endpoint = self.no_object()?;
         let options = Request {
             method: "OPTIONS".to_owned(),
@@ -196,7 +200,7 @@ impl Opened<'_> {
         let request = self.signed(options, &endpoint, EMPTY);
         let answer =
             self.session
-                .send_as_it_is(&endpoint, &request, None, scope.request().into())?;
+                .send_as_it_is(&endpoint, &request, None, context.request().into())?;
         match answer.status {
             // A presigned address is for a PUT alone.
             401 | 403 if self.urls.iter().all(|it| !it.contains('?')) => Err(unexpected(&answer)),
@@ -237,13 +241,15 @@ fn refusal(answer: &Answer) -> (Failure, bool) {
             let message = tagged(&answer.body, "Message").unwrap_or_default();
             let cause = format!("status {}: {code}: {message}", answer.status);
             let cause = cause.trim_end_matches([':', ' ']);
-            let passing = failure.passing || matches!(code.as_str(), "RequestTimeout" | "SlowDown");
-            Failure::new(failure.word, failure.noun, excerpt(cause.as_bytes())).passing(passing)
+            let retryable =
+                failure.retryable || matches!(code.as_str(), "RequestTimeout" | "SlowDown");
+            Failure::new(failure.kind, failure.subject, excerpt(cause.as_bytes()))
+                .retryable(retryable)
         }
         // Insufficient Storage (RFC 4918): it does not pass while the machine waits.
         None if answer.status == 507 => Failure {
-            word: Word::Io,
-            passing: false,
+            kind: ErrorKind::Io,
+            retryable: false,
             ..failure
         },
         None => failure,

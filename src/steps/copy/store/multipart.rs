@@ -2,9 +2,9 @@
 //! objects using multipart upload" in Amazon's guide.
 
 use super::super::upload::Upload;
-use super::put::{Transfer, Trouble};
+use super::put::{Transfer, UploadError};
 use super::{refusal, tagged};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::copy::Listed;
 use crate::sys::digest::{Sha256, hexadecimal, sha256};
 use crate::sys::http::{Answer, Endpoint, Request};
@@ -28,7 +28,7 @@ impl Transfer<'_> {
         file: &Listed,
         begun: Option<Upload>,
         keep: &mut dyn FnMut(Option<Upload>),
-    ) -> Result<String, Trouble> {
+    ) -> Result<String, UploadError> {
         let object = self.address(file)?;
         let mut upload = match begun {
             Some(upload) => upload,
@@ -40,7 +40,7 @@ impl Transfer<'_> {
             Ok(_) => keep(None),
             // What is gone there is begun anew.
             Err(_) if upload.id.is_empty() => keep(None),
-            Err(Trouble::Failed { failure, .. }) if failure.passing => {}
+            Err(UploadError::Failed { failure, .. }) if failure.retryable => {}
             Err(_) => {
                 // Parts that nobody puts together cost money.
                 let _ = self.ask(&object.with(&format!("uploadId={}", upload.id)), "DELETE");
@@ -50,7 +50,7 @@ impl Transfer<'_> {
         ended
     }
 
-    fn begin(&self, file: &Listed, object: &Endpoint) -> Result<Upload, Trouble> {
+    fn begin(&self, file: &Listed, object: &Endpoint) -> Result<Upload, UploadError> {
         let answer = self.ask(&object.with("uploads="), "POST")?;
         match tagged(&answer.body, "UploadId").filter(|it| is_id(it)) {
             Some(id) => Ok(Upload {
@@ -58,7 +58,7 @@ impl Transfer<'_> {
                 id,
                 parts: Vec::new(),
             }),
-            None => Err(strange(&answer, "has no UploadId")),
+            None => Err(unexpected_answer(&answer, "has no UploadId")),
         }
     }
 
@@ -68,12 +68,12 @@ impl Transfer<'_> {
         object: &Endpoint,
         upload: &mut Upload,
         keep: &mut dyn FnMut(Option<Upload>),
-    ) -> Result<String, Trouble> {
+    ) -> Result<String, UploadError> {
         let mut whole = Sha256::new();
         let (size, part) = (file.version.size, part_of(file.version.size));
         let there = (upload.parts.len() as u64 * part).min(size);
         let read = self.feed(file, 0..there, false)?.digest(Some(&mut whole));
-        read.map_err(|it| Trouble::unread(file, &it))?;
+        read.map_err(|it| UploadError::unread(file, &it))?;
         loop {
             let from = upload.parts.len() as u64 * part;
             if from >= size {
@@ -89,14 +89,14 @@ impl Transfer<'_> {
             let (answer, _) = self.put(&object, file, range, Some(&mut whole))?;
             if answer.status == 404 && answer.says("NoSuchUpload") {
                 upload.id.clear();
-                return Err(Trouble::Failed {
-                    failure: refusal(&answer).0.passing(true),
+                return Err(UploadError::Failed {
+                    failure: refusal(&answer).0.retryable(true),
                     ends: false,
                 });
             }
             let answer = self.good(answer)?;
             let Some(tag) = answer.header("etag") else {
-                return Err(strange(&answer, "has no ETag"));
+                return Err(unexpected_answer(&answer, "has no ETag"));
             };
             upload.parts.push(tag.to_owned());
             keep(Some(upload.clone()));
@@ -129,7 +129,7 @@ impl Transfer<'_> {
                     status: 500,
                     ..answer
                 });
-                Err(Trouble::Failed { failure, ends })
+                Err(UploadError::Failed { failure, ends })
             }
             None => Ok(hexadecimal(&whole.finish())),
         }
@@ -142,9 +142,11 @@ fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() < 1024 && text.bytes().all(is_plain)
 }
 
-fn strange(answer: &Answer, what: &str) -> Trouble {
+fn unexpected_answer(answer: &Answer, what: &str) -> UploadError {
     let cause = format!("the answer (status {}) {what}", answer.status);
-    Trouble::of_store(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+    UploadError::of_store(
+        Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true),
+    )
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::super::place::address_of;
 use super::{Opened, refusal};
-use crate::model::error::{Failure, Word};
-use crate::step::Scope;
-use crate::sys::copy::{Feed, Listed, Pace, Unread};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::AttemptContext;
+use crate::sys::copy::{Bandwidth, Feed, Listed, Unread};
 use crate::sys::digest::Sha256;
 use crate::sys::http::{Answer, EMPTY, Endpoint, Limits, Request};
 
@@ -19,7 +19,7 @@ const ASKED: u64 = 1 << 20;
 
 /// Why a file was not copied.
 #[derive(Clone, Debug)]
-pub(super) enum Trouble {
+pub(super) enum UploadError {
     /// It is not there any more, or is none that is copied.
     Gone(String),
     /// It could not be copied.
@@ -30,54 +30,55 @@ pub(super) enum Trouble {
     },
 }
 
-impl Trouble {
-    pub(super) fn of_store(failure: Failure) -> Trouble {
-        Trouble::Failed {
+impl UploadError {
+    pub(super) fn of_store(failure: Failure) -> UploadError {
+        UploadError::Failed {
             failure,
             ends: true,
         }
     }
 
-    pub(super) fn unread(file: &Listed, unread: &Unread) -> Trouble {
+    pub(super) fn unread(file: &Listed, unread: &Unread) -> UploadError {
         let path = file.path().display().to_string();
         match unread.is_gone {
-            true => Trouble::Gone(format!("{path} was left out: {unread}")),
-            false => Trouble::Failed {
-                failure: Failure::new(Word::Io, path, &*unread.cause).passing(unread.passing),
+            true => UploadError::Gone(format!("{path} was left out: {unread}")),
+            false => UploadError::Failed {
+                failure: Failure::new(ErrorKind::Io, path, &*unread.cause)
+                    .retryable(unread.retryable),
                 ends: false,
             },
         }
     }
 
-    fn answered(answer: &Answer) -> Trouble {
+    fn answered(answer: &Answer) -> UploadError {
         let (failure, ends) = refusal(answer);
-        Trouble::Failed { failure, ends }
+        UploadError::Failed { failure, ends }
     }
 }
 
 /// What is used for all files of an attempt.
 pub(super) struct Transfer<'a> {
     pub(super) store: Opened<'a>,
-    pub(super) scope: &'a Scope<'a>,
-    pub(super) pace: Pace,
+    pub(super) context: &'a AttemptContext<'a>,
+    pub(super) bandwidth: Bandwidth,
 }
 
 impl Transfer<'_> {
     /// The address of a file.
-    pub(super) fn address(&self, file: &Listed) -> Result<Endpoint, Trouble> {
-        address_of(&self.store.urls, file.name()).map_err(|cause| Trouble::Failed {
-            failure: Failure::new(Word::Config, file.path().display().to_string(), cause),
+    pub(super) fn address(&self, file: &Listed) -> Result<Endpoint, UploadError> {
+        address_of(&self.store.urls, file.name()).map_err(|cause| UploadError::Failed {
+            failure: Failure::new(ErrorKind::Config, file.path().display().to_string(), cause),
             ends: false,
         })
     }
 
     /// Copies a file in one PUT. Returns its SHA-256.
-    pub(super) fn put_file(&self, file: &Listed) -> Result<String, Trouble> {
+    pub(super) fn put_file(&self, file: &Listed) -> Result<String, UploadError> {
         let endpoint = self.address(file)?;
         let (answer, sha256) = self.put(&endpoint, file, 0..file.version.size, None)?;
         match answer.is_success() {
             true => Ok(sha256),
-            false => Err(Trouble::answered(&answer)),
+            false => Err(UploadError::answered(&answer)),
         }
     }
 
@@ -89,7 +90,7 @@ impl Transfer<'_> {
         file: &Listed,
         part: Range<u64>,
         whole: Option<&mut Sha256>,
-    ) -> Result<(Answer, String), Trouble> {
+    ) -> Result<(Answer, String), UploadError> {
         let request = Request {
             method: "PUT".to_owned(),
             ..Request::default()
@@ -97,7 +98,7 @@ impl Transfer<'_> {
         let length = part.end - part.start;
         if length <= SMALL && whole.is_none() {
             let mut feed = self.feed(file, part, true)?;
-            let bytes = feed.all().map_err(|it| Trouble::unread(file, &it))?;
+            let bytes = feed.all().map_err(|it| UploadError::unread(file, &it))?;
             let sha256 = feed.sha256();
             let request = Request {
                 body: Some(bytes),
@@ -110,7 +111,7 @@ impl Transfer<'_> {
             Some(_) => {
                 let mut feed = self.feed(file, part.clone(), false)?;
                 let read = feed.digest(whole);
-                read.map_err(|it| Trouble::unread(file, &it))?;
+                read.map_err(|it| UploadError::unread(file, &it))?;
                 feed.sha256()
             }
             None => String::new(),
@@ -125,8 +126,8 @@ impl Transfer<'_> {
         let session = &self.store.session;
         let sent = session.send_as_it_is(endpoint, &request, Some(&mut feed), self.limits());
         let answer = sent.map_err(|failure| match feed.unread() {
-            Some(unread) => Trouble::unread(file, unread),
-            None => Trouble::of_store(failure),
+            Some(unread) => UploadError::unread(file, unread),
+            None => UploadError::of_store(failure),
         })?;
         Ok((answer, feed.sha256()))
     }
@@ -137,19 +138,19 @@ impl Transfer<'_> {
         endpoint: &Endpoint,
         request: Request,
         sha256: &str,
-    ) -> Result<Answer, Trouble> {
+    ) -> Result<Answer, UploadError> {
         let request = self.store.signed(request, endpoint, sha256);
         let session = &self.store.session;
         session
             .send_as_it_is(endpoint, &request, None, self.limits())
-            .map_err(Trouble::of_store)
+            .map_err(UploadError::of_store)
     }
 
     /// As [`Transfer::send`], of a request without a body.
     ///
     /// # Errors
     /// Also every answer that is no success.
-    pub(super) fn ask(&self, endpoint: &Endpoint, method: &str) -> Result<Answer, Trouble> {
+    pub(super) fn ask(&self, endpoint: &Endpoint, method: &str) -> Result<Answer, UploadError> {
         let request = Request {
             method: method.to_owned(),
             ..Request::default()
@@ -157,17 +158,17 @@ impl Transfer<'_> {
         self.good(self.send(endpoint, request, EMPTY)?)
     }
 
-    pub(super) fn good(&self, answer: Answer) -> Result<Answer, Trouble> {
+    pub(super) fn good(&self, answer: Answer) -> Result<Answer, UploadError> {
         match answer.is_success() {
             true => Ok(answer),
-            false => Err(Trouble::answered(&answer)),
+            false => Err(UploadError::answered(&answer)),
         }
     }
 
     fn limits(&self) -> Limits {
         Limits {
-            connect: self.scope.request(),
-            answer: self.scope.deadline,
+            connect: self.context.request(),
+            answer: self.context.deadline,
         }
     }
 
@@ -176,12 +177,14 @@ impl Transfer<'_> {
         file: &Listed,
         part: Range<u64>,
         is_paced: bool,
-    ) -> Result<Feed<'_>, Trouble> {
-        let until = (self.scope.deadline, self.scope.cancel);
-        let pace = is_paced.then_some(&self.pace);
+    ) -> Result<Feed<'_>, UploadError> {
+        let until = (self.context.deadline, self.context.cancel);
+        let pace = is_paced.then_some(&self.bandwidth);
         Feed::open(file, part, until, pace).map_err(|error| {
             let path = file.path().display().to_string();
-            Trouble::of_store(Failure::new(Word::Io, path, error.to_string()).passing(true))
+            UploadError::of_store(
+                Failure::new(ErrorKind::Io, path, error.to_string()).retryable(true),
+            )
         })
     }
 }

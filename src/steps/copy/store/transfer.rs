@@ -12,11 +12,11 @@ use super::super::tally::{Done, Tally};
 use super::super::upload::Upload;
 use super::Store;
 use super::multipart::THRESHOLD;
-use super::put::{Transfer, Trouble};
-use crate::model::error::{Failure, Word};
+use super::put::{Transfer, UploadError};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Copied;
-use crate::step::{Effect, Scope};
-use crate::sys::copy::{Listed, Pace, Version};
+use crate::step::{AttemptContext, Outcome};
+use crate::sys::copy::{Bandwidth, Listed, Version};
 
 /// How many files are sent at once.
 const CONNECTIONS: usize = 8;
@@ -27,7 +27,7 @@ const STACK: usize = 512 << 10;
 /// What a thread tells.
 enum News {
     Copied(Listed, String),
-    Troubled(Trouble),
+    Troubled(UploadError),
     /// What is kept of an upload in parts.
     Kept(Version, Option<Upload>),
 }
@@ -37,16 +37,16 @@ pub(in super::super) fn copy(
     store: &Store,
     urls: Vec<String>,
     (found, rate): (Found, Option<u64>),
-    (done, scope): (&mut Done, &Scope<'_>),
-) -> Result<Effect, Failure> {
+    (done, context): (&mut Done, &AttemptContext<'_>),
+) -> Result<Outcome, Failure> {
     let transfer = Transfer {
-        store: store.open(urls, scope)?,
-        scope,
-        pace: Pace::new(rate),
+        store: store.open(urls, context)?,
+        context,
+        bandwidth: Bandwidth::new(rate),
     };
     let uploads = std::mem::take(&mut done.uploads);
     let mut kept = uploads.clone();
-    let mut tally = Tally::new(scope.voice, done);
+    let mut tally = Tally::new(context.events, done);
     tally.found(found.count, found.bytes);
     let files = found.files;
     (found.failures.into_iter()).for_each(|failure| tally.failed(failure));
@@ -58,11 +58,11 @@ pub(in super::super) fn copy(
     };
     let (sender, news) = channel();
     let mut sent = 0;
-    thread::scope(|scope| {
+    thread::scope(|context| {
         for _ in 0..threads {
             let (sender, transfer, queue) = (sender.clone(), &transfer, &queue);
             let builder = thread::Builder::new().name("copy".into()).stack_size(STACK);
-            let started = builder.spawn_scoped(scope, move || queue.work(transfer, &sender));
+            let started = builder.spawn_scoped(context, move || queue.work(transfer, &sender));
             if started.is_err() {
                 // Those that are there do it; without any, the files that are left say so.
                 break;
@@ -81,8 +81,8 @@ pub(in super::super) fn copy(
                     tally.copied(copy, file.version);
                     tally.progress(sent);
                 }
-                News::Troubled(Trouble::Gone(why)) => transfer.scope.voice.remark(&why),
-                News::Troubled(Trouble::Failed { failure, .. }) => tally.failed(failure),
+                News::Troubled(UploadError::Gone(why)) => transfer.context.events.remark(&why),
+                News::Troubled(UploadError::Failed { failure, .. }) => tally.failed(failure),
                 News::Kept(version, upload) => {
                     kept.retain(|it| it.version != version);
                     kept.extend(upload);
@@ -99,15 +99,18 @@ pub(in super::super) fn copy(
 
 /// Why files are left that nobody has tried.
 fn late(transfer: &Transfer<'_>) -> Failure {
-    let (noun, scope) = ("the copy", transfer.scope);
-    if scope.cancel.is_cancelled() {
-        return Failure::new(Word::TimedOut, noun, "told to stop");
+    let (subject, context) = ("the copy", transfer.context);
+    if context.cancel.is_cancelled() {
+        return Failure::new(ErrorKind::TimedOut, subject, "told to stop");
     }
-    let cause = match scope.deadline.left() {
-        None => format!("did not end within the {}", scope.deadline.reason().noun()),
+    let cause = match context.deadline.left() {
+        None => format!(
+            "did not end within the {}",
+            context.deadline.reason().describe()
+        ),
         Some(_) => "the system has no thread left".to_owned(),
     };
-    Failure::new(Word::TimedOut, noun, cause)
+    Failure::new(ErrorKind::TimedOut, subject, cause)
 }
 
 fn shown(name: &OsStr) -> String {
@@ -135,10 +138,10 @@ impl Queue {
 
     /// Copies one file after the other.
     fn work(&self, transfer: &Transfer<'_>, news: &Sender<News>) {
-        let scope = transfer.scope;
+        let context = transfer.context;
         let goes_on = || {
             let is_over = self.is_over.load(Ordering::Relaxed);
-            !is_over && !scope.cancel.is_cancelled() && scope.deadline.left().is_some()
+            !is_over && !context.cancel.is_cancelled() && context.deadline.left().is_some()
         };
         // Who hears of it waits until every sender is gone.
         let tell = |it: News| {
@@ -148,11 +151,11 @@ impl Queue {
             let Some(file) = self.next() else { return };
             match self.copy(transfer, &file, &tell) {
                 Ok(sha256) => tell(News::Copied(file, sha256)),
-                Err(trouble) => {
-                    if matches!(trouble, Trouble::Failed { ends: true, .. }) {
+                Err(error) => {
+                    if matches!(error, UploadError::Failed { ends: true, .. }) {
                         self.is_over.store(true, Ordering::Relaxed);
                     }
-                    tell(News::Troubled(trouble));
+                    tell(News::Troubled(error));
                 }
             }
         }
@@ -163,7 +166,7 @@ impl Queue {
         transfer: &Transfer<'_>,
         file: &Listed,
         tell: &dyn Fn(News),
-    ) -> Result<String, Trouble> {
+    ) -> Result<String, UploadError> {
         if transfer.store.signer.is_none() || file.version.size <= THRESHOLD {
             return transfer.put_file(file);
         }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Talk;
+use super::Client;
 use crate::clients::http::{document, excerpt, unexpected};
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{Request, encoded};
 
 /// How long the catalog is asked to hold an answer back until something changes.
@@ -37,7 +37,7 @@ const SEARCHED: usize = 64;
 
 /// The catalog, about one node.
 pub(super) struct Catalog<'a> {
-    talk: &'a Talk<'a>,
+    client: &'a Client<'a>,
     pub(super) node: String,
     /// The service's name, once it is known.
     name: Option<String>,
@@ -45,19 +45,19 @@ pub(super) struct Catalog<'a> {
 
 impl<'a> Catalog<'a> {
     /// Learns from the agent which node it is; `None` where this token may not know it.
-    pub fn open(talk: &'a Talk<'a>, name: Option<String>) -> Result<Option<Self>, Failure> {
-        let answer = talk.get("/v1/agent/self")?;
+    pub fn open(client: &'a Client<'a>, name: Option<String>) -> Result<Option<Self>, Failure> {
+        let answer = client.get("/v1/agent/self")?;
         match answer.status {
             403 => Ok(None),
             200 => match document(&answer)?["Config"]["NodeName"].as_str() {
                 Some(node) => Ok(Some(Catalog {
-                    talk,
+                    client,
                     node: node.to_owned(),
                     name,
                 })),
                 None => {
                     let cause = "the agent's answer names no node";
-                    Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+                    Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
                 }
             },
             _ => Err(unexpected(&answer)),
@@ -66,11 +66,11 @@ impl<'a> Catalog<'a> {
 
     /// What it lists now.
     pub fn look(&self) -> Result<Listing, Failure> {
-        let (id, node) = (self.talk.id, &self.node);
+        let (id, node) = (self.client.id, &self.node);
         let filter = filter(&[id], || format!("ID == \"{id}\" or Service == \"{id}\""));
         let answer = self.get(&format!("/v1/catalog/node/{}?{filter}", encoded(node)))?;
-        let of_node =
-            listing(&answer, id).ok_or_else(|| self.strange("lists no services of a node"))?;
+        let of_node = listing(&answer, id)
+            .ok_or_else(|| self.unexpected_answer("lists no services of a node"))?;
         let mut namesakes = match of_node {
             Listing::Absent(namesakes) => namesakes,
             seen => return Ok(seen),
@@ -81,7 +81,7 @@ impl<'a> Catalog<'a> {
             None => self.names()?,
         };
         for name in names {
-            let (listed, others, _) = self.entries(&name, None, self.talk.scope.request())?;
+            let (listed, others, _) = self.entries(&name, None, self.client.context.request())?;
             if listed {
                 return Ok(Listing::Listed(name));
             }
@@ -99,24 +99,24 @@ impl<'a> Catalog<'a> {
     fn names(&self) -> Result<Vec<String>, Failure> {
         let services = self.get("/v1/catalog/services")?;
         let services = services.as_object();
-        let services = services.ok_or_else(|| self.strange("lists no services"))?;
+        let services = services.ok_or_else(|| self.unexpected_answer("lists no services"))?;
         let names = services
             .keys()
-            .filter(|it| services.len() <= SEARCHED || **it == self.talk.id);
+            .filter(|it| services.len() <= SEARCHED || **it == self.client.id);
         Ok(names.cloned().collect())
     }
 
     fn get(&self, path: &str) -> Result<Value, Failure> {
-        let answer = self.talk.get(path)?;
+        let answer = self.client.get(path)?;
         match answer.status {
             200 => document(&answer),
             _ => Err(unexpected(&answer)),
         }
     }
 
-    fn strange(&self, cause: &str) -> Failure {
+    fn unexpected_answer(&self, cause: &str) -> Failure {
         let cause = format!("the catalog's answer {cause}");
-        Failure::new(Word::Protocol, self.talk.noun(), cause).passing(true)
+        Failure::new(ErrorKind::Protocol, self.client.subject(), cause).retryable(true)
     }
 
     /// Whether the entries of a service on this node have the wanted ID, the IDs of the others, and the index of that answer.
@@ -127,7 +127,7 @@ impl<'a> Catalog<'a> {
         newer: Option<(&str, Duration)>,
         deadline: Deadline,
     ) -> Result<(bool, Vec<String>, Option<String>), Failure> {
-        let (id, node) = (self.talk.id, self.node.as_str());
+        let (id, node) = (self.client.id, self.node.as_str());
         // Of a service with thousands of instances the whole answer would be long.
         let filter = filter(&[node], || format!("Node == \"{node}\""));
         let mut path = format!("/v1/catalog/service/{}?{filter}", encoded(name));
@@ -137,14 +137,16 @@ impl<'a> Catalog<'a> {
             let wait = (left * 3 / 4).min(hold).as_millis().max(1);
             path = format!("{path}&index={}&wait={wait}ms", encoded(index));
         }
-        let answer = self.talk.send(&Request::get(path), deadline)?;
+        let answer = self.client.send(&Request::get(path), deadline)?;
         if answer.status != 200 {
             return Err(unexpected(&answer));
         }
         let index = answer.header("x-consul-index").map(str::to_owned);
         let document = document(&answer)?;
         let entries = document.as_array();
-        let entries = entries.ok_or_else(|| self.strange("is no list"))?.iter();
+        let entries = entries
+            .ok_or_else(|| self.unexpected_answer("is no list"))?
+            .iter();
         let own = entries.filter(|it| it["Node"].as_str() == Some(node));
         let (ids, others): (Vec<_>, Vec<_>) = own
             .filter_map(|it| it["ServiceID"].as_str().map(str::to_owned))
@@ -159,14 +161,14 @@ impl<'a> Catalog<'a> {
     /// # Errors
     /// Also where this token may not take it out, with the call that does it.
     pub fn see_gone(&self, asked: &mut bool) -> Result<(), Failure> {
-        let scope = self.talk.scope;
-        let (id, node) = (self.talk.id, &self.node);
+        let context = self.client.context;
+        let (id, node) = (self.client.id, &self.node);
         let begun = Instant::now();
         let patience = if *asked { GRACE } else { Duration::ZERO };
         let name = match self.look()? {
             Listing::Listed(name) => name,
             Listing::Hidden => {
-                scope.voice.remark(&self.hidden());
+                context.events.remark(&self.hidden());
                 return Ok(());
             }
             Listing::Absent(namesakes) if !*asked && !namesakes.is_empty() => {
@@ -184,26 +186,30 @@ impl<'a> Catalog<'a> {
             }
             let hold = if removed.is_some() { HOLD } else { GRACE };
             let newer = index.as_deref().map(|it| (it, hold));
-            let (listed, _, next) = self.entries(&name, newer, scope.request())?;
+            let (listed, _, next) = self.entries(&name, newer, context.request())?;
             if !listed {
                 return Ok(());
             }
             index = next;
             let what = format!("the catalog to take {id} on {node} out");
-            scope.voice.waiting(&what);
+            context.events.waiting(&what);
             // The agent may be taking it out this very moment.
             if let Some(Err(refused)) = &removed
                 && begun.elapsed() >= 3 * patience
             {
                 return Err(refused.clone());
             }
-            let _ = scope.cancel.sleep(EVERY.saturating_sub(turn.elapsed()));
-            if scope.cancel.is_cancelled() || scope.deadline.left().is_none() {
+            let _ = context.cancel.sleep(EVERY.saturating_sub(turn.elapsed()));
+            if context.cancel.is_cancelled() || context.deadline.left().is_none() {
                 if let Some(Err(refused)) = removed {
                     return Err(refused);
                 }
                 let cause = format!("it was taken out, and the catalog still lists it on {node}");
-                return Err(Failure::new(Word::TimedOut, self.talk.noun(), cause));
+                return Err(Failure::new(
+                    ErrorKind::TimedOut,
+                    self.client.subject(),
+                    cause,
+                ));
             }
         }
     }
@@ -211,9 +217,9 @@ impl<'a> Catalog<'a> {
     /// Takes it out of the catalog, past the agent; the inner result is whether this token may.
     fn remove(&self, name: &str) -> Result<Result<(), Failure>, Failure> {
         let path = "/v1/catalog/deregister";
-        let body = json!({"Node": self.node, "ServiceID": self.talk.id});
+        let body = json!({"Node": self.node, "ServiceID": self.client.id});
         let request = Request::json("PUT", path, &body);
-        let answer = self.talk.send(&request, self.talk.scope.request())?;
+        let answer = self.client.send(&request, self.client.context.request())?;
         match answer.status {
             200 => Ok(Ok(())),
             403 => {
@@ -223,7 +229,11 @@ impl<'a> Catalog<'a> {
                      ({said}): one with service:write on {name:?} may, by PUT {} with the body {body}",
                     self.node, answer.url
                 );
-                Ok(Err(Failure::new(Word::Refused, self.talk.noun(), cause)))
+                Ok(Err(Failure::new(
+                    ErrorKind::Refused,
+                    self.client.subject(),
+                    cause,
+                )))
             }
             _ => Err(unexpected(&answer)),
         }
@@ -249,7 +259,7 @@ impl<'a> Catalog<'a> {
             self.node,
             shown.join(", ")
         );
-        Failure::new(Word::Config, self.talk.noun(), cause)
+        Failure::new(ErrorKind::Config, self.client.subject(), cause)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::clients::agent::{Agent, CONSUL};
 use crate::clients::http::{Session, document, id_form, unexpected};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::model::deadline::Deadline;
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::{Answer, Request, encoded};
 use catalog::{Catalog, Listing};
 
@@ -55,23 +55,23 @@ struct Consul {
     name: OnceLock<String>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let agent = Agent::read(section, CONSUL);
     let service = section.required("service", |section, key| {
         section.text(key, service_id, Secrecy::Public)
     });
     let (agent, service) = (agent?, service?);
-    let ties = agent.ties();
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(
+    let dependencies = agent.dependencies();
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(
             Consul {
                 agent,
                 service,
                 asked: AtomicBool::new(false),
                 name: OnceLock::new(),
             },
-            Pace::Retried,
+            AttemptPolicy::Retried,
         )
     })
 }
@@ -85,20 +85,20 @@ fn service_id(text: &str) -> Result<String, String> {
 }
 
 /// One attempt's talk with the agent.
-struct Talk<'a> {
+struct Client<'a> {
     session: Session<'a>,
-    scope: &'a Scope<'a>,
+    context: &'a AttemptContext<'a>,
     id: &'a str,
 }
 
-impl Talk<'_> {
+impl Client<'_> {
     fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
         self.session
             .send_until(request, deadline, |answer| answer.status < 500)
     }
 
     fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.send(&Request::get(path), self.scope.request())
+        self.send(&Request::get(path), self.context.request())
     }
 
     /// The service as the agent knows it.
@@ -109,14 +109,14 @@ impl Talk<'_> {
             404 if is_unknown_service(&answer) => Ok(None),
             404 => {
                 let cause = "status 404, and not as an agent says that it knows no such service: is this Consul's address?";
-                Err(Failure::new(Word::Status, answer.url, cause))
+                Err(Failure::new(ErrorKind::Status, answer.url, cause))
             }
             _ => Err(unexpected(&answer)),
         }
     }
 
     /// The service, for a failure.
-    fn noun(&self) -> String {
+    fn subject(&self) -> String {
         format!("service {}", self.id)
     }
 
@@ -127,14 +127,14 @@ impl Talk<'_> {
             method: "PUT".to_owned(),
             ..Request::get(path)
         };
-        let answer = self.send(&request, self.scope.request())?;
+        let answer = self.send(&request, self.context.request())?;
         if !answer.is_success() && !is_unknown_service(&answer) {
             return Err(unexpected(&answer));
         }
         if self.service()?.is_some() {
             let cause =
                 "the agent has it again right after it took it out: was it registered anew?";
-            return Err(Failure::new(Word::Protocol, self.noun(), cause).passing(true));
+            return Err(Failure::new(ErrorKind::Protocol, self.subject(), cause).retryable(true));
         }
         Ok(())
     }
@@ -147,50 +147,60 @@ fn is_unknown_service(answer: &Answer) -> bool {
 }
 
 impl Consul {
-    fn open<'a>(&'a self, scope: &'a Scope<'a>, id: &'a str) -> Result<Talk<'a>, Failure> {
-        let session = self.agent.open(scope)?;
-        Ok(Talk { session, scope, id })
+    fn open<'a>(
+        &'a self,
+        context: &'a AttemptContext<'a>,
+        id: &'a str,
+    ) -> Result<Client<'a>, Failure> {
+        let session = self.agent.open(context)?;
+        Ok(Client {
+            session,
+            context,
+            id,
+        })
     }
 }
 
 impl Action for Consul {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let id = self.service.get(scope.facts)?;
-        let talk = self.open(scope, &id)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let id = self.service.get(context.facts)?;
+        let client = self.open(context, &id)?;
         let mut asked = self.asked.load(Ordering::Relaxed);
-        if let Some(service) = talk.service()? {
+        if let Some(service) = client.service()? {
             let Some(name) = service["Service"].as_str() else {
                 let cause = "the agent's answer names no service";
-                return Err(Failure::new(Word::Protocol, talk.noun(), cause).passing(true));
+                return Err(
+                    Failure::new(ErrorKind::Protocol, client.subject(), cause).retryable(true)
+                );
             };
             let _ = self.name.set(name.to_owned());
             asked = true;
             self.asked.store(true, Ordering::Relaxed);
-            talk.take_out()?;
+            client.take_out()?;
         }
-        match Catalog::open(&talk, self.name.get().cloned())? {
+        match Catalog::open(&client, self.name.get().cloned())? {
             Some(catalog) => {
                 let seen = catalog.see_gone(&mut asked);
                 self.asked.store(asked, Ordering::Relaxed);
                 seen?;
             }
-            None => scope.voice.remark(UNKNOWN_NODE),
+            None => context.events.remark(UNKNOWN_NODE),
         }
         Ok(if asked {
-            Effect::Done
+            Outcome::Done
         } else {
-            Effect::AlreadyDone
+            Outcome::AlreadyDone
         })
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let id = self.service.get(scope.facts)?;
-        let talk = self.open(scope, &id)?;
-        let service = talk.service()?;
-        let address = talk.session.endpoint();
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let id = self.service.get(context.facts)?;
+        let client = self.open(context, &id)?;
+        let service = client.service()?;
+        let address = client.session.endpoint();
         let address = address.map_or_else(String::new, ToString::to_string);
         let name = service.as_ref().and_then(|it| it["Service"].as_str());
-        let catalog = Catalog::open(&talk, name.map(str::to_owned))?;
+        let catalog = Catalog::open(&client, name.map(str::to_owned))?;
         let listing = catalog.as_ref().map(Catalog::look).transpose()?;
         let agent = match &service {
             Some(_) => format!("there, as {}", name.unwrap_or_default()),
@@ -211,7 +221,7 @@ impl Action for Consul {
             (Some(catalog), _) => catalog.hidden(),
         };
         if service.is_none() && !is_listed {
-            scope.warn_of_absence(&talk.noun(), "`service` (the ID) and `url`");
+            context.warn_of_absence(&client.subject(), "`service` (the ID) and `url`");
         }
         Ok(format!(
             "service {id} at {address}: {agent}, and {catalog}; whether this token may take it out is not shown"

@@ -10,12 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::clients::etcd::{self, Gateway, Reply, integer};
+use crate::clients::etcd::{self, Client, Reply, integer};
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::config::shape::Shape;
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::Endpoint;
 
 /// The registry's entry in the table. Its keys:
@@ -51,7 +51,7 @@ struct Etcd {
     removal_sent: AtomicBool,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
     let peer = Peer::read(section);
     let key = section.text_at(Shape::Key, "key", some_text);
@@ -77,7 +77,7 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         .or(lease.map(Entry::Lease))
         .or(member.map(Entry::Member));
     let (peer, entry) = (peer?, entry?);
-    let ties = peer.ties();
+    let dependencies = peer.dependencies();
     let is_permanent = matches!(entry, Entry::Member(_));
     let registration = Etcd {
         peer,
@@ -85,10 +85,10 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         others: Mutex::default(),
         removal_sent: AtomicBool::new(false),
     };
-    Some(Blueprint {
-        ties,
+    Some(StepSpec {
+        dependencies,
         is_permanent,
-        ..Blueprint::new(registration, Pace::Retried)
+        ..StepSpec::new(registration, AttemptPolicy::Retried)
     })
 }
 
@@ -117,52 +117,52 @@ fn range(key: &str, end: Option<Vec<u8>>) -> Value {
     range
 }
 
-fn leave_range(gateway: &Gateway<'_>, key: &str, end: Option<Vec<u8>>) -> Result<Effect, Failure> {
+fn leave_range(client: &Client<'_>, key: &str, end: Option<Vec<u8>>) -> Result<Outcome, Failure> {
     let mut range = range(key, end);
-    let deleted = gateway.must_with_header("/v3/kv/deleterange", &range)?;
+    let deleted = client.must_with_header("/v3/kv/deleterange", &range)?;
     range["count_only"] = true.into();
-    match integer(&gateway.must_with_header("/v3/kv/range", &range)?["count"]) {
-        0 if integer(&deleted["deleted"]) == 0 => Ok(Effect::AlreadyDone),
-        0 => Ok(Effect::Done),
-        left => Err(gateway.strange(format!(
+    match integer(&client.must_with_header("/v3/kv/range", &range)?["count"]) {
+        0 if integer(&deleted["deleted"]) == 0 => Ok(Outcome::AlreadyDone),
+        0 => Ok(Outcome::Done),
+        left => Err(client.unexpected_answer(format!(
             "{left} keys under {key:?} are there after they were deleted: something writes them again"
         ))),
     }
 }
 
-fn leave_lease(gateway: &Gateway<'_>, id: i64) -> Result<Effect, Failure> {
+fn leave_lease(client: &Client<'_>, id: i64) -> Result<Outcome, Failure> {
     let lease = json!({"ID": id.to_string()});
-    let revoked = gateway.ask("/v3/lease/revoke", &lease)?;
-    match gateway.ask("/v3/lease/timetolive", &lease)? {
+    let revoked = client.ask("/v3/lease/revoke", &lease)?;
+    match client.ask("/v3/lease/timetolive", &lease)? {
         Reply::Done(answer) if integer(&answer["TTL"]) != -1 => {
-            Err(gateway.strange(format!("the lease {id:x} is there after it was revoked")))
+            Err(client.unexpected_answer(format!("the lease {id:x} is there after it was revoked")))
         }
-        _ if matches!(revoked, Reply::NotFound) => Ok(Effect::AlreadyDone),
-        _ => Ok(Effect::Done),
+        _ if matches!(revoked, Reply::NotFound) => Ok(Outcome::AlreadyDone),
+        _ => Ok(Outcome::Done),
     }
 }
 
 impl Etcd {
-    fn leave_member(&self, gateway: &Gateway<'_>, wanted: &str) -> Result<Effect, Failure> {
-        let members = etcd::members(gateway)?;
+    fn leave_member(&self, client: &Client<'_>, wanted: &str) -> Result<Outcome, Failure> {
+        let members = etcd::members(client)?;
         let gone = match self.removal_sent.load(Ordering::SeqCst) {
-            true => Effect::Done,
-            false => Effect::AlreadyDone,
+            true => Outcome::Done,
+            false => Outcome::AlreadyDone,
         };
-        let Some(id) =
-            etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?
+        let Some(id) = etcd::find(&members, wanted)
+            .map_err(|cause| client.failure(ErrorKind::Config, cause))?
         else {
-            if gone == Effect::Done {
+            if gone == Outcome::Done {
                 return Ok(gone);
             }
             let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
             let remark = format!("no {wanted} among the members {}", names.join(", "));
-            gateway.scope.voice.remark(&remark);
+            client.context.events.remark(&remark);
             return Ok(gone);
         };
         let (own, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.id == id);
         if others.iter().all(|member| member.is_learner) {
-            return Err(only_voter(gateway, wanted));
+            return Err(only_voter(client, wanted));
         }
         // A member that removed itself ends 0.2 s later, so the others are asked; and each member answers from what it
         // knows itself (3.4 has no other way), so the one that is leaving comes last.
@@ -170,9 +170,9 @@ impl Etcd {
         let mut addresses: Vec<Endpoint> = others.iter().flat_map(|it| it.urls.clone()).collect();
         self.others().clone_from(&addresses);
         self.removal_sent.store(true, Ordering::SeqCst);
-        let removed = gateway.ask("/v3/cluster/member/remove", &json!({"ID": id.to_string()}))?;
+        let removed = client.ask("/v3/cluster/member/remove", &json!({"ID": id.to_string()}))?;
         addresses.extend(
-            gateway
+            client
                 .session
                 .endpoints()
                 .iter()
@@ -183,25 +183,27 @@ impl Etcd {
             let cause = format!(
                 "{wanted} was removed, but no other member has an address at which that could be verified"
             );
-            return Err(gateway.failure(Word::Unreachable, cause).passing(false));
+            return Err(client
+                .failure(ErrorKind::Unreachable, cause)
+                .retryable(false));
         }
-        let elsewhere = Gateway {
-            session: gateway.session.elsewhere(addresses),
-            scope: gateway.scope,
+        let elsewhere = Client {
+            session: client.session.elsewhere(addresses),
+            context: client.context,
         };
         while etcd::members(&elsewhere)?
             .iter()
             .any(|member| member.id == id)
         {
-            let _ = gateway.scope.cancel.sleep(LAG);
-            if gateway.scope.deadline.left().is_none() || gateway.scope.cancel.is_cancelled() {
+            let _ = client.context.cancel.sleep(LAG);
+            if client.context.deadline.left().is_none() || client.context.cancel.is_cancelled() {
                 let cause = format!("the member {id:x} is still listed after it was removed");
-                return Err(elsewhere.strange(cause));
+                return Err(elsewhere.unexpected_answer(cause));
             }
         }
         Ok(match removed {
             Reply::NotFound => gone,
-            Reply::Done(_) => Effect::Done,
+            Reply::Done(_) => Outcome::Done,
         })
     }
 
@@ -210,11 +212,11 @@ impl Etcd {
     }
 }
 
-fn only_voter(gateway: &Gateway<'_>, wanted: &str) -> Failure {
+fn only_voter(client: &Client<'_>, wanted: &str) -> Failure {
     let cause = format!(
         "{wanted} is the cluster's only voting member: it can be stopped, but it cannot leave"
     );
-    gateway.failure(Word::Refused, cause)
+    client.failure(ErrorKind::Refused, cause)
 }
 
 /// How long a member that is behind is given before it is asked again.
@@ -234,29 +236,29 @@ fn after_prefix(prefix: &str) -> Vec<u8> {
 }
 
 impl Action for Etcd {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let gateway = Gateway::open(&self.peer, scope, &self.others())?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = Client::open(&self.peer, context, &self.others())?;
         match &self.entry {
-            Entry::Key(key) => leave_range(&gateway, &key.get(scope.facts)?, None),
+            Entry::Key(key) => leave_range(&client, &key.get(context.facts)?, None),
             Entry::Prefix(prefix) => {
-                let prefix = prefix.get(scope.facts)?;
-                leave_range(&gateway, &prefix, Some(after_prefix(&prefix)))
+                let prefix = prefix.get(context.facts)?;
+                leave_range(&client, &prefix, Some(after_prefix(&prefix)))
             }
-            Entry::Lease(id) => leave_lease(&gateway, id.get(scope.facts)?),
-            Entry::Member(member) => self.leave_member(&gateway, &member.get(scope.facts)?),
+            Entry::Lease(id) => leave_lease(&client, id.get(context.facts)?),
+            Entry::Member(member) => self.leave_member(&client, &member.get(context.facts)?),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let gateway = Gateway::open(&self.peer, scope, &self.others())?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = Client::open(&self.peer, context, &self.others())?;
         match &self.entry {
-            Entry::Key(key) => rehearsal::of_range(&gateway, &key.get(scope.facts)?, None),
+            Entry::Key(key) => rehearsal::of_range(&client, &key.get(context.facts)?, None),
             Entry::Prefix(prefix) => {
-                let prefix = prefix.get(scope.facts)?;
-                rehearsal::of_range(&gateway, &prefix, Some(after_prefix(&prefix)))
+                let prefix = prefix.get(context.facts)?;
+                rehearsal::of_range(&client, &prefix, Some(after_prefix(&prefix)))
             }
-            Entry::Lease(id) => rehearsal::of_lease(&gateway, id.get(scope.facts)?),
-            Entry::Member(member) => rehearsal::of_member(&gateway, &member.get(scope.facts)?),
+            Entry::Lease(id) => rehearsal::of_lease(&client, id.get(context.facts)?),
+            Entry::Member(member) => rehearsal::of_member(&client, &member.get(context.facts)?),
         }
     }
 }

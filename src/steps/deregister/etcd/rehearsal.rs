@@ -3,23 +3,23 @@
 use serde_json::json;
 
 use super::{only_voter, range};
-use crate::clients::etcd::{self, Gateway, Reply, integer};
-use crate::model::error::{Failure, Word};
+use crate::clients::etcd::{self, Client, Reply, integer};
+use crate::model::error::{ErrorKind, Failure};
 
 /// A key, or all keys up to `end`.
 pub(super) fn of_range(
-    gateway: &Gateway<'_>,
+    client: &Client<'_>,
     key: &str,
     end: Option<Vec<u8>>,
 ) -> Result<String, Failure> {
     let what = if end.is_some() { "prefix" } else { "key" };
     let mut asked = range(key, end);
     asked["count_only"] = true.into();
-    let answer = gateway.must_with_header("/v3/kv/range", &asked)?;
+    let answer = client.must_with_header("/v3/kv/range", &asked)?;
     let found = match integer(&answer["count"]) {
         0 => {
-            let scope = gateway.scope;
-            scope.warn_of_absence(&format!("{what} {key:?}"), &format!("`{what}`"));
+            let context = client.context;
+            context.warn_of_absence(&format!("{what} {key:?}"), &format!("`{what}`"));
             "no key, nothing to leave yet".to_owned()
         }
         1 => "1 key".to_owned(),
@@ -29,18 +29,18 @@ pub(super) fn of_range(
     let shown = "reading is allowed; whether deleting is, is not shown";
     Ok(format!(
         "{what} {key:?} at {}: {found}; {shown}",
-        address(gateway)
+        address(client)
     ))
 }
 
-pub(super) fn of_lease(gateway: &Gateway<'_>, id: i64) -> Result<String, Failure> {
+pub(super) fn of_lease(client: &Client<'_>, id: i64) -> Result<String, Failure> {
     let ask = |keys: bool| {
         let asked = json!({"ID": id.to_string(), "keys": keys});
-        gateway.ask("/v3/lease/timetolive", &asked)
+        client.ask("/v3/lease/timetolive", &asked)
     };
     // Who may not read the keys may still see the lease, and that is all that leaving asks for.
     let (reply, has_keys) = match ask(true) {
-        Err(failure) if failure.word == Word::Refused => (ask(false)?, false),
+        Err(failure) if failure.kind == ErrorKind::Refused => (ask(false)?, false),
         reply => (reply?, true),
     };
     let found = match reply {
@@ -55,40 +55,40 @@ pub(super) fn of_lease(gateway: &Gateway<'_>, id: i64) -> Result<String, Failure
             format!("{keys} on it, and {seconds} s left")
         }
         Reply::Done(_) | Reply::NotFound => {
-            let scope = gateway.scope;
-            scope.warn_of_absence(&format!("lease {id:016x}"), "`lease`");
+            let context = client.context;
+            context.warn_of_absence(&format!("lease {id:016x}"), "`lease`");
             "is not there, nothing to leave".to_owned()
         }
     };
     // As etcdctl prints it.
-    Ok(format!("lease {id:016x} at {}: {found}", address(gateway)))
+    Ok(format!("lease {id:016x} at {}: {found}", address(client)))
 }
 
-pub(super) fn of_member(gateway: &Gateway<'_>, wanted: &str) -> Result<String, Failure> {
-    let members = etcd::members(gateway)?;
+pub(super) fn of_member(client: &Client<'_>, wanted: &str) -> Result<String, Failure> {
+    let members = etcd::members(client)?;
     let names: Vec<&str> = members.iter().map(|it| it.name.as_str()).collect();
     let found =
-        etcd::find(&members, wanted).map_err(|cause| gateway.failure(Word::Config, cause))?;
+        etcd::find(&members, wanted).map_err(|cause| client.failure(ErrorKind::Config, cause))?;
     let found = match found {
         None => {
-            let scope = gateway.scope;
-            scope.warn_of_absence(&format!("member {wanted}"), "`member`");
+            let context = client.context;
+            context.warn_of_absence(&format!("member {wanted}"), "`member`");
             "not there, nothing to leave"
         }
         Some(id) if members.iter().all(|it| it.id == id || it.is_learner) => {
-            return Err(only_voter(gateway, wanted));
+            return Err(only_voter(client, wanted));
         }
         Some(_) => "there, and not the only voting one",
     };
     Ok(format!(
         "member {wanted} at {}: {found}; the members are {}",
-        address(gateway),
+        address(client),
         names.join(", ")
     ))
 }
 
 /// Where the answer came from.
-fn address(gateway: &Gateway<'_>) -> String {
-    let endpoint = gateway.session.endpoint();
+fn address(client: &Client<'_>) -> String {
+    let endpoint = client.session.endpoint();
     endpoint.map_or_else(String::new, ToString::to_string)
 }

@@ -1,6 +1,6 @@
 //! `nacos`: takes an instance out of a service (Nacos 3, 2 and 1, through the API that the server has).
 
-mod naming;
+mod client;
 mod undo;
 
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Secrecy, Section, plain};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use crate::text::elapsed;
-use naming::{EVERY, Entry, Instance, Naming};
+use client::{Client, EVERY, Entry, Instance};
 
 /// The registry's entry in the table. Its keys:
 ///
@@ -74,19 +74,19 @@ struct Name {
     ephemeral: bool,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let name = read_name(section)?;
     name.peer.warn_of_secrets(section);
-    let (ties, is_permanent) = (name.peer.ties(), !name.ephemeral);
-    Some(Blueprint {
-        ties,
+    let (dependencies, is_permanent) = (name.peer.dependencies(), !name.ephemeral);
+    Some(StepSpec {
+        dependencies,
         is_permanent,
-        ..Blueprint::new(
+        ..StepSpec::new(
             Nacos {
                 name,
                 removed: Mutex::new(None),
             },
-            Pace::Retried,
+            AttemptPolicy::Retried,
         )
     })
 }
@@ -127,13 +127,13 @@ fn some_text(text: &str) -> Result<String, String> {
 }
 
 impl Name {
-    fn instance(&self, scope: &Scope<'_>) -> Result<Instance, Failure> {
+    fn instance(&self, context: &AttemptContext<'_>) -> Result<Instance, Failure> {
         let get = |field: &Option<Field<String>>| {
-            field.as_ref().map(|it| it.get(scope.facts)).transpose()
+            field.as_ref().map(|it| it.get(context.facts)).transpose()
         };
         Ok(Instance {
-            service: self.service.get(scope.facts)?,
-            ip: self.ip.get(scope.facts)?,
+            service: self.service.get(context.facts)?,
+            ip: self.ip.get(context.facts)?,
             port: self.port,
             namespace: get(&self.namespace)?,
             group: get(&self.group)?,
@@ -143,8 +143,8 @@ impl Name {
     }
 
     /// As [`Peer::keep`], in the cluster that it was found in.
-    fn keep(&self, scope: &Scope<'_>, entry: &Entry) -> Result<Keys, Failure> {
-        let facts = scope.facts;
+    fn keep(&self, context: &AttemptContext<'_>, entry: &Entry) -> Result<Keys, Failure> {
+        let facts = context.facts;
         let mut kept = self.peer.keep(facts)?;
         let fields = [
             ("service", Some(&self.service)),
@@ -169,7 +169,7 @@ impl Name {
         match is_ephemeral {
             Some(is) if is != self.ephemeral => {
                 let cause = format!("is registered with ephemeral = {is}: set that key");
-                Err(Failure::new(Word::Config, instance.to_string(), cause))
+                Err(Failure::new(ErrorKind::Config, instance.to_string(), cause))
             }
             _ => Ok(()),
         }
@@ -179,19 +179,19 @@ impl Name {
 impl Nacos {
     /// Waits until the list does not have it; `false` where it still has at `until`, or when nothing more can be waited for.
     fn vanishes(
-        naming: &Naming<'_>,
-        scope: &Scope<'_>,
+        client: &Client<'_>,
+        context: &AttemptContext<'_>,
         instance: &Instance,
         until: Instant,
     ) -> Result<bool, Failure> {
         loop {
-            if naming.look(instance)?.is_none() {
+            if client.look(instance)?.is_none() {
                 return Ok(true);
             }
             let what = format!("{instance} to vanish from the list");
-            scope.voice.waiting(&what);
-            let waited = scope.cancel.sleep(EVERY);
-            let is_over = waited == Waited::Cancelled || scope.deadline.left().is_none();
+            context.events.waiting(&what);
+            let waited = context.cancel.sleep(EVERY);
+            let is_over = waited == Waited::Cancelled || context.deadline.left().is_none();
             if is_over || Instant::now() >= until {
                 return Ok(false);
             }
@@ -201,28 +201,28 @@ impl Nacos {
     /// Hides it from the list that clients get, since its removal did not.
     fn disable(
         &self,
-        naming: &Naming<'_>,
-        scope: &Scope<'_>,
+        client: &Client<'_>,
+        context: &AttemptContext<'_>,
         instance: &Instance,
         entry: &Entry,
     ) -> Result<(), Failure> {
-        let what = self.name.keep(scope, entry)?;
-        let mark = scope.intend(&Intent {
+        let what = self.name.keep(context, entry)?;
+        let mark = context.intend(&Intent {
             member: MEMBER.name.to_owned(),
-            noun: format!("that {instance} is disabled"),
+            subject: format!("that {instance} is disabled"),
             thing: thing(&what),
             what,
         })?;
-        let answer = naming.enable(instance, entry, false)?;
-        Naming::taken(&answer).map_err(|failure| {
-            if !failure.passing {
-                scope.withdraw(mark);
+        let answer = client.enable(instance, entry, false)?;
+        Client::taken(&answer).map_err(|failure| {
+            if !failure.retryable {
+                context.withdraw(mark);
             }
             let cause = format!(
                 "is listed after its removal was answered with success, and cannot be disabled ({failure}): stop its \
                  application before this step"
             );
-            Failure::new(failure.word, instance.to_string(), cause).passing(failure.passing)
+            Failure::new(failure.kind, instance.to_string(), cause).retryable(failure.retryable)
         })
     }
 }
@@ -235,10 +235,10 @@ fn thing(what: &Keys) -> String {
 }
 
 impl Action for Nacos {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let instance = self.name.instance(scope)?;
-        let naming = Naming::open(&self.name.peer, scope, &instance)?;
-        let found = naming.found();
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let instance = self.name.instance(context)?;
+        let client = Client::open(&self.name.peer, context, &instance)?;
+        let found = client.found();
         if let Some(entry) = found {
             self.name.check(&instance, entry.ephemeral)?;
         }
@@ -246,51 +246,51 @@ impl Action for Nacos {
         let before = *removed();
         let Some(entry) = found else {
             // Also where it is not listed: one that somebody has disabled is hidden, and yet there.
-            naming.remove(&instance)?;
+            client.remove(&instance)?;
             return Ok(match before {
-                Some(_) => Effect::Done,
-                None => Effect::AlreadyDone,
+                Some(_) => Outcome::Done,
+                None => Outcome::AlreadyDone,
             });
         };
         let since = *removed().get_or_insert_with(Instant::now);
-        naming.remove(&instance)?;
-        if Self::vanishes(&naming, scope, &instance, since + GRACE)? {
-            return Ok(Effect::Done);
+        client.remove(&instance)?;
+        if Self::vanishes(&client, context, &instance, since + GRACE)? {
+            return Ok(Outcome::Done);
         }
         let late = |what: &str| {
             let cause = format!(
                 "is listed {} after it was {what}",
                 elapsed::short(since.elapsed())
             );
-            Failure::new(Word::Protocol, instance.to_string(), cause).passing(true)
+            Failure::new(ErrorKind::Protocol, instance.to_string(), cause).retryable(true)
         };
         if since.elapsed() < GRACE {
             return Err(late("removed"));
         }
-        self.disable(&naming, scope, &instance, entry)?;
-        if !Self::vanishes(&naming, scope, &instance, scope.deadline.instant())? {
+        self.disable(&client, context, &instance, entry)?;
+        if !Self::vanishes(&client, context, &instance, context.deadline.instant())? {
             return Err(late("removed, and disabled then"));
         }
-        scope.voice.remark(&format!(
+        context.events.remark(&format!(
             "{instance} stayed when it was removed, and is disabled instead: clients do not get it any more, and the entry \
              itself goes with its application"
         ));
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let instance = self.name.instance(scope)?;
-        let naming = Naming::open(&self.name.peer, scope, &instance)?;
-        let found = match naming.found() {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let instance = self.name.instance(context)?;
+        let client = Client::open(&self.name.peer, context, &instance)?;
+        let found = match client.found() {
             Some(entry) => {
                 self.name.check(&instance, entry.ephemeral)?;
                 "there; whether this account may remove it is not shown"
             }
             None => {
-                scope.warn_of_absence(&instance.to_string(), KEYS);
+                context.warn_of_absence(&instance.to_string(), KEYS);
                 "not there, nothing to leave yet"
             }
         };
-        Ok(format!("{instance} at {}: {found}", naming.address()))
+        Ok(format!("{instance} at {}: {found}", client.address()))
     }
 }

@@ -1,11 +1,11 @@
 //! How an instance that was disabled is shown to clients again.
 
-use super::naming::{Entry, Naming};
+use super::client::{Client, Entry};
 use super::{Name, read_name};
 use crate::config::section::read_kept;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
-use crate::step::{Action, Effect, Scope};
+use crate::step::{Action, AttemptContext, Outcome};
 
 /// The first run knows how it was.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
@@ -23,27 +23,29 @@ struct Enabling {
 }
 
 impl Action for Enabling {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let instance = self.name.instance(scope)?;
-        let naming = Naming::open(&self.name.peer, scope, &instance)?;
-        if naming.found().is_some() {
-            return Ok(Effect::AlreadyDone);
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let instance = self.name.instance(context)?;
+        let client = Client::open(&self.name.peer, context, &instance)?;
+        if client.found().is_some() {
+            return Ok(Outcome::AlreadyDone);
         }
-        let answer = naming.enable(&instance, &self.entry, true)?;
-        match Naming::taken(&answer) {
-            Ok(()) => Ok(Effect::Done),
+        let answer = client.enable(&instance, &self.entry, true)?;
+        match Client::taken(&answer) {
+            Ok(()) => Ok(Outcome::Done),
             // The service is gone, with all that was said of its instances.
-            Err(failure) if failure.word == Word::Status && matches!(answer.status, 400 | 404) => {
-                Ok(Effect::AlreadyDone)
+            Err(failure)
+                if failure.kind == ErrorKind::Status && matches!(answer.status, 400 | 404) =>
+            {
+                Ok(Outcome::AlreadyDone)
             }
             Err(failure) => Err(failure),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let instance = self.name.instance(scope)?;
-        let naming = Naming::open(&self.name.peer, scope, &instance)?;
-        let is = if naming.found().is_some() {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let instance = self.name.instance(context)?;
+        let client = Client::open(&self.name.peer, context, &instance)?;
+        let is = if client.found().is_some() {
             "is"
         } else {
             "is not"

@@ -11,12 +11,12 @@ use serde_json::json;
 use crate::clients::agent::{Agent, NOMAD};
 use crate::clients::http::unexpected;
 use crate::config::section::Section;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Intent;
 use crate::model::secrets::mask;
-use crate::step::{self, Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::step::{self, Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::text::duration;
-use node::{Talk, Watch};
+use node::{Client, Watch};
 
 /// The registry's entry in the table. Its keys:
 ///
@@ -59,7 +59,7 @@ struct Nomad {
     begun: Mutex<Option<String>>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let agent = Agent::read(section, NOMAD);
     let deadline = section.duration("deadline");
     let timeout = section.duration_elsewhere("timeout");
@@ -74,17 +74,17 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
     let ignores_system_jobs = section.boolean("ignore-system-jobs").unwrap_or(true);
     let agent = agent?;
     agent.warn_of_secrets(section);
-    let ties = agent.ties();
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(
+    let dependencies = agent.dependencies();
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(
             Nomad {
                 agent,
                 deadline,
                 ignores_system_jobs,
                 begun: Mutex::default(),
             },
-            Pace::Polled,
+            AttemptPolicy::Polled,
         )
     })
 }
@@ -92,8 +92,8 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
 impl Nomad {
     /// The drain's deadline in nanoseconds, as Nomad takes it, which leaves some of the step's time for what comes after
     /// it. Nothing at all would be "no deadline" to Nomad, and what is less than nothing is "at once".
-    fn nanoseconds(&self, scope: &Scope<'_>) -> i64 {
-        let left = scope.deadline.left().unwrap_or_default();
+    fn nanoseconds(&self, context: &AttemptContext<'_>) -> i64 {
+        let left = context.deadline.left().unwrap_or_default();
         let fitting = left - (left / 4).min(ROOM);
         let deadline = match self.deadline {
             Some(deadline) if deadline < left => deadline,
@@ -101,7 +101,7 @@ impl Nomad {
                 let time = duration::print(fitting);
                 let remark =
                     format!("the drain's deadline was shortened to {time}, for want of time");
-                scope.voice.remark(&remark);
+                context.events.remark(&remark);
                 fitting
             }
             None => fitting,
@@ -114,30 +114,36 @@ impl Nomad {
     }
 
     /// Begins the drain of a node that is `eligible` or is not.
-    fn drain(&self, talk: &Talk<'_>, id: &str, name: &str, eligible: bool) -> Result<(), Failure> {
-        let scope = talk.scope;
-        let run = scope.facts.run();
-        let mut what = self.agent.keep(scope.facts)?;
+    fn drain(
+        &self,
+        client: &Client<'_>,
+        id: &str,
+        name: &str,
+        eligible: bool,
+    ) -> Result<(), Failure> {
+        let context = client.context;
+        let run = context.facts.run();
+        let mut what = self.agent.keep(context.facts)?;
         what.insert("node".to_owned(), id.into());
         what.insert("run".to_owned(), run.into());
         what.insert("eligible".to_owned(), eligible.into());
-        let mark = scope.intend(&Intent {
+        let mark = context.intend(&Intent {
             member: MEMBER.name.to_owned(),
             // A peer's words may hold what they should not.
-            noun: format!("the drain of node {}", mask(name)),
+            subject: format!("the drain of node {}", mask(name)),
             thing: format!("node {id}"),
             what,
         })?;
         self.begin(Some(id.to_owned()));
         let spec = json!({
-            "Deadline": self.nanoseconds(scope),
+            "Deadline": self.nanoseconds(context),
             "IgnoreSystemJobs": self.ignores_system_jobs,
         });
         let meta = json!({"message": "farewell: the machine leaves", "farewell": run});
         let body = json!({"DrainSpec": spec, "MarkEligible": false, "Meta": meta});
-        let answer = talk.drain(id, &body)?;
+        let answer = client.drain(id, &body)?;
         if matches!(answer.status, 400..=499) {
-            scope.withdraw(mark);
+            context.withdraw(mark);
             self.begin(None);
         }
         match answer.is_success() {
@@ -157,32 +163,32 @@ impl Nomad {
 }
 
 impl Action for Nomad {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let talk = Talk::open(&self.agent, scope)?;
-        let id = talk.own_id()?;
-        let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = Client::open(&self.agent, context)?;
+        let id = client.own_id()?;
+        let mut watch = Watch::new(&client, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;
         let begun = self.has_begun(&id);
         if !begun && node.is_drained() && watch.look_at_allocations()?.is_empty() {
-            return Ok(Effect::AlreadyDone);
+            return Ok(Outcome::AlreadyDone);
         }
         if node.drains && !begun {
             let remark = "somebody else has begun to drain this node, with a deadline of their own";
-            scope.voice.remark(remark);
+            context.events.remark(remark);
         } else if !node.drains && (node.eligible || !begun) {
-            self.drain(&talk, &id, &node.name, node.eligible)?;
+            self.drain(&client, &id, &node.name, node.eligible)?;
         }
         watch.until_drained(&node.name)?;
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = Talk::open(&self.agent, scope)?;
-        let id = talk.own_id()?;
-        let mut watch = Watch::new(&talk, &id, self.ignores_system_jobs);
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = Client::open(&self.agent, context)?;
+        let id = client.own_id()?;
+        let mut watch = Watch::new(&client, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;
         let live = watch.look_at_allocations()?;
-        let address = talk.session.endpoint();
+        let address = client.session.endpoint();
         let address = address.map_or_else(String::new, ToString::to_string);
         let state = match (node.drains, node.eligible) {
             (true, _) => "draining",
@@ -202,6 +208,6 @@ impl Action for Nomad {
 }
 
 /// The failure that a node is not as it should be.
-fn failure(name: &str, word: Word, cause: impl Into<String>) -> Failure {
+fn failure(name: &str, word: ErrorKind, cause: impl Into<String>) -> Failure {
     Failure::new(word, format!("node {name}"), cause)
 }

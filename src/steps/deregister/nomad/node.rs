@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::failure;
 use crate::clients::agent::Agent;
 use crate::clients::http::{Session, document, id_form, unexpected};
-use crate::model::error::{Failure, Word};
-use crate::step::Scope;
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
 
 /// How long an answer is asked to be held back until something changes.
@@ -24,9 +24,9 @@ const GLANCE: Duration = Duration::from_secs(2);
 const NAMED: usize = 3;
 
 /// One attempt's talk with the agent.
-pub(super) struct Talk<'a> {
+pub(super) struct Client<'a> {
     pub(super) session: Session<'a>,
-    pub(super) scope: &'a Scope<'a>,
+    pub(super) context: &'a AttemptContext<'a>,
 }
 
 /// What is known of a node.
@@ -45,17 +45,22 @@ impl Node {
     }
 }
 
-impl<'a> Talk<'a> {
-    pub(super) fn open(agent: &'a Agent, scope: &'a Scope<'a>) -> Result<Talk<'a>, Failure> {
-        Ok(Talk {
-            session: agent.open(scope)?,
-            scope,
+impl<'a> Client<'a> {
+    pub(super) fn open(
+        agent: &'a Agent,
+        context: &'a AttemptContext<'a>,
+    ) -> Result<Client<'a>, Failure> {
+        Ok(Client {
+            session: agent.open(context)?,
+            context,
         })
     }
 
     fn send(&self, request: &Request) -> Result<Answer, Failure> {
         self.session
-            .send_until(request, self.scope.request(), |answer| answer.status < 500)
+            .send_until(request, self.context.request(), |answer| {
+                answer.status < 500
+            })
     }
 
     fn get(&self, path: &str) -> Result<Answer, Failure> {
@@ -74,15 +79,15 @@ impl<'a> Talk<'a> {
             Some(id) if id_form::uuid(id).is_ok() => Ok(id.to_owned()),
             Some(id) if !id.is_empty() => {
                 let cause = "the agent names its node by an ID that is no UUID";
-                Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+                Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
             }
             _ if own["stats"].is_object() => {
                 let cause = "this agent is no client of Nomad's: there is nothing to drain";
-                Err(Failure::new(Word::Config, answer.url, cause))
+                Err(Failure::new(ErrorKind::Config, answer.url, cause))
             }
             _ => {
                 let cause = "the answer is not that of a Nomad agent";
-                Err(Failure::new(Word::Protocol, answer.url, cause).passing(true))
+                Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
             }
         }
     }
@@ -114,7 +119,7 @@ fn node(answer: &Answer) -> Result<Node, Failure> {
         (name, eligibility, node.get("DrainStrategy"))
     else {
         let cause = "the answer does not tell whether the node drains";
-        return Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true));
+        return Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true));
     };
     let last = &node["LastDrain"];
     let by = last.is_object().then(|| {
@@ -131,7 +136,7 @@ fn node(answer: &Answer) -> Result<Node, Failure> {
 
 /// Looks at one node, each of which is answered when there is something new.
 pub(super) struct Watch<'a> {
-    talk: &'a Talk<'a>,
+    client: &'a Client<'a>,
     id: String,
     ignores_system_jobs: bool,
     /// Of the answers so far: of the node itself, and of its allocations.
@@ -141,9 +146,9 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(talk: &'a Talk<'a>, id: &str, ignores_system_jobs: bool) -> Self {
+    pub(super) fn new(client: &'a Client<'a>, id: &str, ignores_system_jobs: bool) -> Self {
         Watch {
-            talk,
+            client,
             id: id.to_owned(),
             ignores_system_jobs,
             indices: [None, None],
@@ -168,12 +173,12 @@ impl<'a> Watch<'a> {
         let mut path = self.path(which);
         if let Some(index) = self.indices[which].as_ref().filter(|_| hold) {
             // Nomad adds up to a sixteenth.
-            let left = self.talk.scope.request().left().unwrap_or_default();
+            let left = self.client.context.request().left().unwrap_or_default();
             let wait = (left * 3 / 4).min(HOLD).as_millis().max(1);
             let sign = if path.contains('?') { '&' } else { '?' };
             path = format!("{path}{sign}index={}&wait={wait}ms", encoded(index));
         }
-        let answer = self.talk.get(&path)?;
+        let answer = self.client.get(&path)?;
         self.indices[which] = answer.header("x-nomad-index").map(str::to_owned);
         Ok(answer)
     }
@@ -197,7 +202,7 @@ impl<'a> Watch<'a> {
         let document = document(&answer)?;
         let Some(allocations) = document.as_array() else {
             let cause = "the answer is no list of allocations";
-            return Err(Failure::new(Word::Protocol, answer.url, cause).passing(true));
+            return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
         };
         let is_live = |it: &&Value| {
             // In short, they are those of all nodes to a Nomad that knows no filter, before 1.3.
@@ -216,7 +221,7 @@ impl<'a> Watch<'a> {
     /// Waits until the drain has ended and nothing is left on the node of that name. What runs is watched, and then the
     /// drain.
     pub(super) fn until_drained(&mut self, name: &str) -> Result<(), Failure> {
-        let scope = self.talk.scope;
+        let context = self.client.context;
         let mut live = self.look_at_allocations()?;
         let mut seen = Instant::now();
         loop {
@@ -225,7 +230,11 @@ impl<'a> Watch<'a> {
                 let node = node(&self.look(0, live.is_empty())?)?;
                 seen = Instant::now();
                 if !node.drains && node.eligible {
-                    return Err(failure(name, Word::Refused, "somebody has ended its drain"));
+                    return Err(failure(
+                        name,
+                        ErrorKind::Refused,
+                        "somebody has ended its drain",
+                    ));
                 }
                 // Once more: its drain may have ended while the answer about them was on its way.
                 if node.is_drained() && live.is_empty() {
@@ -236,14 +245,14 @@ impl<'a> Watch<'a> {
                 }
             }
             let what = left(&live);
-            scope.voice.waiting(&format!("{what} on node {name}"));
+            context.events.waiting(&format!("{what} on node {name}"));
             if !live.is_empty() {
                 live = self.live(true)?;
             }
-            let _ = scope.cancel.sleep(EVERY.saturating_sub(begun.elapsed()));
-            if scope.cancel.is_cancelled() || scope.deadline.left().is_none() {
+            let _ = context.cancel.sleep(EVERY.saturating_sub(begun.elapsed()));
+            if context.cancel.is_cancelled() || context.deadline.left().is_none() {
                 let cause = format!("it is not drained; left is {what}");
-                return Err(failure(name, Word::TimedOut, cause));
+                return Err(failure(name, ErrorKind::TimedOut, cause));
             }
         }
     }

@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use super::failure;
-use super::node::Talk;
+use super::node::Client;
 use crate::clients::agent::{Agent, NOMAD};
 use crate::clients::http::{id_form, unexpected};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
-use crate::step::{Action, Effect, Scope};
+use crate::step::{Action, AttemptContext, Outcome};
 
 /// Makes the undo of what [`super::Nomad`] has declared. Runs that drained the node one after another each found it as
 /// the one before had left it: the first one knows how it was.
@@ -55,43 +55,43 @@ fn read(section: &Section<'_>) -> Option<Kept> {
 }
 
 impl Action for Undrain {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let Kept { agent, node, .. } = &self.kept;
         let eligible = self.kept.eligible;
-        let talk = Talk::open(agent, scope)?;
-        let id = node.get(scope.facts)?;
-        let Some(node) = talk.node(&id)? else {
-            scope.voice.remark("Nomad knows no such node any more");
-            return Ok(Effect::AlreadyDone);
+        let client = Client::open(agent, context)?;
+        let id = node.get(context.facts)?;
+        let Some(node) = client.node(&id)? else {
+            context.events.remark("Nomad knows no such node any more");
+            return Ok(Outcome::AlreadyDone);
         };
         if !node.drains && node.eligible == eligible {
-            return Ok(Effect::AlreadyDone);
+            return Ok(Outcome::AlreadyDone);
         }
         // Nomad before 1.1 does not tell whose the last drain was.
         let is_others = |by: &String| !self.runs.contains(by);
         if node.drained_by.as_ref().is_some_and(is_others) {
             let remark = "somebody else has drained this node since: it is left as it is";
-            scope.voice.remark(remark);
-            return Ok(Effect::AlreadyDone);
+            context.events.remark(remark);
+            return Ok(Outcome::AlreadyDone);
         }
         let body = json!({"DrainSpec": null, "MarkEligible": eligible});
-        let answer = talk.drain(&id, &body)?;
+        let answer = client.drain(&id, &body)?;
         if !answer.is_success() {
             return Err(unexpected(&answer));
         }
-        match talk.node(&id)? {
+        match client.node(&id)? {
             Some(node) if node.drains || node.eligible != eligible => {
                 let cause = "is not as it was before its drain, which was taken back";
-                Err(failure(&node.name, Word::Protocol, cause).passing(true))
+                Err(failure(&node.name, ErrorKind::Protocol, cause).retryable(true))
             }
-            _ => Ok(Effect::Done),
+            _ => Ok(Outcome::Done),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let talk = Talk::open(&self.kept.agent, scope)?;
-        let id = self.kept.node.get(scope.facts)?;
-        let state = match talk.node(&id)? {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = Client::open(&self.kept.agent, context)?;
+        let id = self.kept.node.get(context.facts)?;
+        let state = match client.node(&id)? {
             None => "not there any more",
             Some(node) if node.drains => "draining",
             Some(node) if node.eligible => "eligible",

@@ -1,6 +1,6 @@
 //! What an earlier run of this machine has left of the lock, taken over by the next one.
 
-use super::kv::{Key, Kv};
+use super::client::{Client, Key};
 use super::{Consul, Place};
 use crate::clients::http::{excerpt, id_form};
 use crate::model::error::Failure;
@@ -11,7 +11,7 @@ impl Consul {
     /// not wait for itself. Whether it has the lock then is to be asked.
     pub(super) fn take_over(
         &self,
-        kv: &Kv<'_>,
+        client: &Client<'_>,
         place: &Place,
         left: &[Intent],
     ) -> Result<(), Failure> {
@@ -21,20 +21,20 @@ impl Consul {
         };
         let is_left =
             |it: &Key| !it.session.is_empty() && texts("holder").any(|own| own == it.value);
-        let held = kv.find(&place.lock)?.filter(is_left);
+        let held = client.find(&place.lock)?.filter(is_left);
         if let Some(held) = &held
-            && kv.hand_over(&place.lock, &held.session, place.session(), &place.holder)?
+            && client.hand_over(&place.lock, &held.session, place.session(), &place.holder)?
         {
             let holder = excerpt(held.value.as_bytes());
             let remark = format!("taken over from this machine's earlier run: {holder}");
-            kv.scope.voice.remark(&remark);
+            client.context.events.remark(&remark);
         }
         let held = held.map(|it| it.session);
         for session in texts("session")
             .filter(|it| id_form::uuid(it).is_ok())
             .chain(held)
         {
-            kv.destroy(&session)?;
+            client.destroy(&session)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! `consul`: a key that sessions acquire, behind a fair queue of contender keys.
 
+mod client;
 mod earlier;
-mod kv;
 mod queue;
 mod undo;
 
@@ -11,12 +11,14 @@ use crate::clients::agent::{Agent, CONSUL};
 use crate::clients::http::excerpt;
 use crate::config::section::{Field, Section};
 use crate::config::shape::Shape;
-use crate::model::error::{Failure, Word};
-use crate::model::intent::{Intent, Mark};
-use crate::step::lock::{Claim, Lock, Via};
-use crate::step::lock_state::{Custody, Times, give_up, holder, last_call, left_before, tell_kept};
-use crate::step::{Effect, Scope};
-use kv::{Key, Kv};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::intent::{Intent, IntentId};
+use crate::step::lock::{Lock, LockMember, LockSpec};
+use crate::step::lock_state::{
+    LockState, Times, give_up, holder, last_call, left_before, tell_kept,
+};
+use crate::step::{AttemptContext, Outcome};
+use client::{Client, Key};
 
 /// The entry in the table. Its keys:
 ///
@@ -32,15 +34,15 @@ use kv::{Key, Kv};
 ///
 /// Source: Consul's documentation, "Session HTTP Endpoint", "KV Store Endpoint", "Transactions", "Blocking Queries".
 /// A session (`PUT /v1/session/create`) without node checks and without lock delay that takes its keys with it; the
-/// contender key `KEY/SESSION` acquired with it (`PUT /v1/kv/…?acquire=`). Each waits by a blocking query for the contender
-/// just before it (`GET /v1/kv/…?index=&wait=`), the first one for the session that has KEY, and acquires KEY: `true` is
+/// contender key `KEY/SESSION` acquired with it (`PUT /v1/client/…?acquire=`). Each waits by a blocking query for the contender
+/// just before it (`GET /v1/client/…?index=&wait=`), the first one for the session that has KEY, and acquires KEY: `true` is
 /// held, `false` is held by another session. Meanwhile the session is renewed (`PUT /v1/session/renew/…`; 404: it has
-/// expired). Given up: KEY released (`PUT /v1/kv/…?release=`), then the session destroyed (`PUT /v1/session/destroy/…`,
+/// expired). Given up: KEY released (`PUT /v1/client/…?release=`), then the session destroyed (`PUT /v1/session/destroy/…`,
 /// 200 for one that is gone, too), and both keys asked for once more. Held over a reboot: as a session's TTL cannot be
 /// changed, KEY goes to a new one in one transaction (`PUT /v1/txn`; 409: it was not held any more); so does a KEY that
 /// an earlier run of this machine has left. 403 is a refusal of
 /// the ACL; 500 may pass.
-pub const VIA: Via = Via {
+pub const MEMBER: LockMember = LockMember {
     name: "consul",
     read,
     undo: undo::undo,
@@ -50,7 +52,7 @@ struct Consul {
     agent: Agent,
     key: Field<String>,
     times: Times,
-    custody: Custody<Option<Place>>,
+    state: LockState<Option<Place>>,
 }
 
 /// A place in the queue.
@@ -64,7 +66,7 @@ struct Place {
     holder: String,
     /// The sessions that were made for it, the last one last.
     sessions: Vec<String>,
-    mark: Mark,
+    mark: IntentId,
     is_held: bool,
     /// Whether it has been given up already, and nobody heard of it.
     is_left: bool,
@@ -76,7 +78,7 @@ impl Place {
     }
 }
 
-fn read(section: &Section<'_>) -> Option<Claim> {
+fn read(section: &Section<'_>) -> Option<LockSpec> {
     let agent = Agent::read(section, CONSUL);
     let key = section.required("key", |section, key| {
         section.text_at(Shape::Key, key, lock_name)
@@ -85,14 +87,14 @@ fn read(section: &Section<'_>) -> Option<Claim> {
     let times = Times::read(section, Duration::from_secs(10), told);
     let (agent, key, times) = (agent?, key?, times?);
     agent.warn_of_secrets(section);
-    Some(Claim {
-        ties: agent.ties(),
+    Some(LockSpec {
+        dependencies: agent.dependencies(),
         renewal: Some(times.renewal()),
         lock: Box::new(Consul {
             agent,
             key,
             times,
-            custody: Custody::default(),
+            state: LockState::default(),
         }),
     })
 }
@@ -108,20 +110,20 @@ fn lock_name(text: &str) -> Result<String, String> {
 }
 
 impl Consul {
-    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Kv<'a>, Failure> {
-        Ok(Kv {
-            session: self.agent.open(scope)?,
-            scope,
+    fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
+        Ok(Client {
+            session: self.agent.open(context)?,
+            context,
         })
     }
 
     /// Joins the end of the queue.
-    fn join(&self, kv: &Kv<'_>) -> Result<Place, Failure> {
-        let scope = kv.scope;
-        let (lock, holder) = (self.key.get(scope.facts)?, holder(scope)?);
-        let session = kv.create(&lock, self.times.ttl)?;
+    fn join(&self, client: &Client<'_>) -> Result<Place, Failure> {
+        let context = client.context;
+        let (lock, holder) = (self.key.get(context.facts)?, holder(context)?);
+        let session = client.create(&lock, self.times.ttl)?;
         let contender = format!("{lock}/{session}");
-        let mark = scope.intend(&self.intent(scope, &session, &holder)?)?;
+        let mark = context.intend(&self.intent(context, &session, &holder)?)?;
         let place = Place {
             lock,
             contender,
@@ -131,71 +133,79 @@ impl Consul {
             is_held: false,
             is_left: false,
         };
-        if let Err(failure) = self.custody.ask(|it| *it = Some(place.clone())) {
-            scope.withdraw(mark);
-            kv.destroy(place.session())?;
+        if let Err(failure) = self.state.ask(|it| *it = Some(place.clone())) {
+            context.withdraw(mark);
+            client.destroy(place.session())?;
             return Err(failure);
         }
-        let joined = kv.acquire(&place.contender, place.session(), &place.holder);
-        if joined.as_ref().is_err_and(|it| it.word == Word::Refused) {
-            self.forget(kv, &place)?;
+        let joined = client.acquire(&place.contender, place.session(), &place.holder);
+        if joined
+            .as_ref()
+            .is_err_and(|it| it.kind == ErrorKind::Refused)
+        {
+            self.forget(client, &place)?;
         }
         joined.map(|_| place)
     }
 
-    fn intent(&self, scope: &Scope<'_>, session: &str, holder: &str) -> Result<Intent, Failure> {
-        let mut what = self.agent.keep(scope.facts)?;
-        what.insert("key".to_owned(), self.key.keep(scope.facts)?);
+    fn intent(
+        &self,
+        context: &AttemptContext<'_>,
+        session: &str,
+        holder: &str,
+    ) -> Result<Intent, Failure> {
+        let mut what = self.agent.keep(context.facts)?;
+        what.insert("key".to_owned(), self.key.keep(context.facts)?);
         what.insert("session".to_owned(), session.into());
         what.insert("holder".to_owned(), holder.into());
-        let lock = self.key.get(scope.facts)?;
+        let lock = self.key.get(context.facts)?;
         Ok(Intent {
-            member: VIA.name.to_owned(),
-            noun: format!("the lock {lock} (session {session})"),
+            member: MEMBER.name.to_owned(),
+            subject: format!("the lock {lock} (session {session})"),
             thing: session.to_owned(),
             what,
         })
     }
 
     /// Forgets a place that is lost. A request that is late cannot take it any more without its session.
-    fn forget(&self, kv: &Kv<'_>, place: &Place) -> Result<(), Failure> {
+    fn forget(&self, client: &Client<'_>, place: &Place) -> Result<(), Failure> {
         for session in &place.sessions {
-            kv.destroy(session)?;
+            client.destroy(session)?;
         }
-        self.settle(kv.scope, place);
+        self.settle(client.context, place);
         Ok(())
     }
 
-    fn settle(&self, scope: &Scope<'_>, place: &Place) {
-        scope.withdraw(place.mark);
-        self.custody.change(|it| *it = None);
+    fn settle(&self, context: &AttemptContext<'_>, place: &Place) {
+        context.withdraw(place.mark);
+        self.state.change(|it| *it = None);
     }
 
     /// Leaves the queue from whatever place there is.
-    fn leave(&self, kv: &Kv<'_>) -> Result<Effect, Failure> {
-        let Some(place) = self.custody.value() else {
-            return Ok(Effect::AlreadyDone);
+    fn leave(&self, client: &Client<'_>) -> Result<Outcome, Failure> {
+        let Some(place) = self.state.value() else {
+            return Ok(Outcome::AlreadyDone);
         };
-        self.custody
+        self.state
             .change(|it| it.iter_mut().for_each(|it| it.is_left = true));
         // Released before the contender key goes with its session, so that the next one finds it free.
         let mut is_lost = false;
         for session in &place.sessions {
-            let was_held = kv.release(&place.lock, session)?;
-            kv.destroy(session)?;
+            let was_held = client.release(&place.lock, session)?;
+            client.destroy(session)?;
             is_lost |= place.is_held && !place.is_left && !was_held && session == place.session();
         }
-        let mut left = [kv.find(&place.lock)?, kv.find(&place.contender)?]
+        let mut left = [client.find(&place.lock)?, client.find(&place.contender)?]
             .into_iter()
             .flatten();
         if let Some(key) = left.find(|it| place.sessions.contains(&it.session)) {
             let cause = format!("{} is held after it was released", key.name);
-            return Err(kv.strange(cause));
+            return Err(client.unexpected_answer(cause));
         }
-        self.settle(kv.scope, &place);
+        self.settle(client.context, &place);
         match is_lost {
-            true => Err(lost(kv, &place)),
-            false => Ok(Effect::Done),
+            true => Err(lost(client, &place)),
+            false => Ok(Outcome::Done),
         }
     }
 }
@@ -209,83 +219,83 @@ fn held_by(key: &Key) -> String {
     }
 }
 
-fn lost(kv: &Kv<'_>, place: &Place) -> Failure {
+fn lost(client: &Client<'_>, place: &Place) -> Failure {
     let cause = format!(
         "the lock {} is lost: its session has expired, and another one may hold it",
         place.lock
     );
-    kv.failure(Word::Refused, cause)
+    client.failure(ErrorKind::Refused, cause)
 }
 
 impl Lock for Consul {
-    fn take(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let end = last_call(scope);
-        self.wait(&self.open(scope)?, end)
+    fn take(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let end = last_call(context);
+        self.wait(&self.open(context)?, end)
     }
 
-    fn renew(&self, scope: &Scope<'_>) -> Result<(), Failure> {
-        let Some(place) = self.custody.value() else {
+    fn renew(&self, context: &AttemptContext<'_>) -> Result<(), Failure> {
+        let Some(place) = self.state.value() else {
             return Ok(());
         };
-        let kv = self.open(scope)?;
-        if kv.renew(place.session())? {
+        let client = self.open(context)?;
+        if client.renew(place.session())? {
             Ok(())
         } else {
-            Err(lost(&kv, &place))
+            Err(lost(&client, &place))
         }
     }
 
-    fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.custody.close(Duration::ZERO);
-        if self.custody.value().is_none() {
-            let lock = self.key.get(scope.facts)?;
-            let left = left_before(scope, VIA.name, "key", &lock);
-            return give_up(scope, left, VIA.undo);
+    fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.state.close(Duration::ZERO);
+        if self.state.value().is_none() {
+            let lock = self.key.get(context.facts)?;
+            let left = left_before(context, MEMBER.name, "key", &lock);
+            return give_up(context, left, MEMBER.undo);
         }
-        self.leave(&self.open(scope)?)
+        self.leave(&self.open(context)?)
     }
 
-    fn hold(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.custody.close(Duration::ZERO);
-        let Some(mut place) = self.custody.value() else {
-            return Ok(Effect::AlreadyDone);
+    fn hold(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.state.close(Duration::ZERO);
+        let Some(mut place) = self.state.value() else {
+            return Ok(Outcome::AlreadyDone);
         };
         if !place.is_held {
-            return self.release(scope);
+            return self.release(context);
         }
-        let kv = self.open(scope)?;
-        let holding = kv.find(&place.lock)?.map(|it| it.session);
+        let client = self.open(context)?;
+        let holding = client.find(&place.lock)?.map(|it| it.session);
         let Some(old) = holding.filter(|it| place.sessions.contains(it)) else {
-            self.forget(&kv, &place)?;
-            return Err(lost(&kv, &place));
+            self.forget(&client, &place)?;
+            return Err(lost(&client, &place));
         };
         place
             .sessions
-            .push(kv.create(&place.lock, self.times.hold)?);
-        self.custody.change(|it| *it = Some(place.clone()));
-        if !kv.hand_over(&place.lock, &old, place.session(), &place.holder)? {
-            self.forget(&kv, &place)?;
-            return Err(lost(&kv, &place));
+            .push(client.create(&place.lock, self.times.hold)?);
+        self.state.change(|it| *it = Some(place.clone()));
+        if !client.hand_over(&place.lock, &old, place.session(), &place.holder)? {
+            self.forget(&client, &place)?;
+            return Err(lost(&client, &place));
         }
         for session in place.sessions.iter().rev().skip(1) {
-            kv.destroy(session)?;
+            client.destroy(session)?;
         }
-        let holding = kv.find(&place.lock)?.map(|it| it.session);
+        let holding = client.find(&place.lock)?.map(|it| it.session);
         if holding.as_deref() != Some(place.session()) {
-            return Err(lost(&kv, &place));
+            return Err(lost(&client, &place));
         }
         place.sessions = vec![place.session().to_owned()];
-        self.custody.change(|it| *it = Some(place));
-        tell_kept(scope, Some(self.times.hold));
-        Ok(Effect::Done)
+        self.state.change(|it| *it = Some(place));
+        tell_kept(context, Some(self.times.hold));
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let kv = self.open(scope)?;
-        let lock = self.key.get(scope.facts)?;
-        kv.may_write(&format!("{lock}/rehearsal"))?;
-        let waiting = kv.contenders(&lock)?.len();
-        let holding = kv.find(&lock)?.filter(|it| !it.session.is_empty());
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = self.open(context)?;
+        let lock = self.key.get(context.facts)?;
+        client.may_write(&format!("{lock}/rehearsal"))?;
+        let waiting = client.contenders(&lock)?.len();
+        let holding = client.find(&lock)?.filter(|it| !it.session.is_empty());
         let held = match (holding, waiting) {
             (None, _) => "held by nobody".to_owned(),
             (Some(key), 0 | 1) => held_by(&key),
@@ -293,7 +303,7 @@ impl Lock for Consul {
         };
         Ok(format!(
             "lock {lock} at {}: {held}; reading and writing the keys is allowed; whether making a session is, is not shown",
-            kv.address()
+            client.address()
         ))
     }
 }

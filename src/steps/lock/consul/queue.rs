@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::kv::{Key, Kv};
-use super::{Consul, Place, VIA, held_by};
+use super::client::{Client, Key};
+use super::{Consul, MEMBER, Place, held_by};
 use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
-use crate::step::Effect;
+use crate::step::Outcome;
 use crate::step::lock_state::{left_before, not_had};
 
 /// How long one blocking query lasts.
@@ -23,7 +23,7 @@ const SHORT: Duration = Duration::from_millis(100);
 
 /// What came of asking for the lock itself.
 enum Come {
-    Held(Effect),
+    Held(Outcome),
     /// Another session has it.
     Behind(Key),
     /// Nobody has it, and it is not to be had.
@@ -32,55 +32,55 @@ enum Come {
 
 impl Consul {
     /// Waits until the lock is this one's.
-    pub(super) fn wait(&self, kv: &Kv<'_>, end: Deadline) -> Result<Effect, Failure> {
-        let scope = kv.scope;
+    pub(super) fn wait(&self, client: &Client<'_>, end: Deadline) -> Result<Outcome, Failure> {
+        let context = client.context;
         let every = self.times.renewal();
         let mut renewed = None::<Instant>;
         let mut held = "nobody knows who holds it".to_owned();
         // The lock itself, as long as nobody has changed it: it need not be asked for.
         let mut quiet = None::<Key>;
-        let lock = self.key.get(scope.facts)?;
-        let mut left = left_before(scope, VIA.name, "key", &lock);
+        let lock = self.key.get(context.facts)?;
+        let mut left = left_before(context, MEMBER.name, "key", &lock);
         loop {
-            let place = match self.custody.value() {
+            let place = match self.state.value() {
                 Some(place) => place,
                 None => {
-                    let place = self.join(kv)?;
+                    let place = self.join(client)?;
                     renewed = Some(Instant::now());
                     place
                 }
             };
             let may_be_held = place.is_held || !left.is_empty();
             if !left.is_empty() {
-                self.take_over(kv, &place, &left)?;
+                self.take_over(client, &place, &left)?;
                 left.clear();
             }
-            if may_be_held && self.holds(kv, &place)? {
+            if may_be_held && self.holds(client, &place)? {
                 return Ok(match place.is_held {
-                    true => Effect::AlreadyDone,
-                    false => Effect::Done,
+                    true => Outcome::AlreadyDone,
+                    false => Outcome::Done,
                 });
             }
             let is_due = renewed.is_none_or(|at| at.elapsed() >= every);
-            let is_lost = is_due && !kv.renew(place.session())?;
+            let is_lost = is_due && !client.renew(place.session())?;
             renewed = if is_due {
                 Some(Instant::now())
             } else {
                 renewed
             };
-            let queue = kv.contenders(&place.lock)?;
+            let queue = client.contenders(&place.lock)?;
             let at = queue.iter().position(|it| it.name == place.contender);
             // What is waited for: the contender before this one, or whoever has the key.
             let ahead = match at.filter(|_| !is_lost) {
                 None => {
-                    self.forget(kv, &place)?;
+                    self.forget(client, &place)?;
                     let remark = "its session had expired, and it had to join the queue again";
-                    scope.voice.remark(remark);
+                    context.events.remark(remark);
                     None
                 }
                 Some(0) => match quiet.take() {
                     Some(other) => Some(other),
-                    None => match self.come_first(kv, &place)? {
+                    None => match self.come_first(client, &place)? {
                         Come::Held(effect) => return Ok(effect),
                         Come::Behind(other) => {
                             held = held_by(&other);
@@ -93,27 +93,27 @@ impl Consul {
                     },
                 },
                 Some(at) => {
-                    let holder = kv.find(&place.lock)?;
+                    let holder = client.find(&place.lock)?;
                     let holder = holder.filter(|it| !it.session.is_empty());
                     let shown = held_by(holder.as_ref().unwrap_or(&queue[0]));
                     held = format!("{shown}, {at} before this one");
                     queue.into_iter().nth(at - 1)
                 }
             };
-            scope
-                .voice
+            context
+                .events
                 .waiting(&format!("the lock {}, {held}", place.lock));
-            let Some(left) = end.left().filter(|_| !scope.cancel.is_cancelled()) else {
-                let noun = format!("the lock {} at {}", place.lock, kv.address());
-                self.leave(kv)?;
-                return Err(not_had(scope, &noun, &held));
+            let Some(left) = end.left().filter(|_| !context.cancel.is_cancelled()) else {
+                let subject = format!("the lock {} at {}", place.lock, client.address());
+                self.leave(client)?;
+                return Err(not_had(context, &subject, &held));
             };
             let piece = (self.times.ttl / 3).min(WATCH).min(left);
             let begun = Instant::now();
             let is_changed = match ahead {
                 Some(other) => {
                     let is_changed =
-                        kv.watch(&other, piece.mul_f64(0.75 + fastrand::f64() / 4.0))?;
+                        client.watch(&other, piece.mul_f64(0.75 + fastrand::f64() / 4.0))?;
                     quiet = Some(other).filter(|it| it.name == place.lock && !is_changed);
                     is_changed
                 }
@@ -122,18 +122,18 @@ impl Consul {
             // A query that does not block must not become a storm.
             if !is_changed && begun.elapsed() < SHORT {
                 let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
-                let _ = scope.cancel.sleep(pause.min(left));
+                let _ = context.cancel.sleep(pause.min(left));
             }
         }
     }
 
     /// Whether the session has the lock, also where others are before it in the queue: it was taken over.
-    fn holds(&self, kv: &Kv<'_>, place: &Place) -> Result<bool, Failure> {
-        let is_held = kv
+    fn holds(&self, client: &Client<'_>, place: &Place) -> Result<bool, Failure> {
+        let is_held = client
             .find(&place.lock)?
             .is_some_and(|it| it.session == place.session());
         if is_held {
-            self.custody.ask(|it| {
+            self.state.ask(|it| {
                 if let Some(place) = it {
                     place.is_held = true;
                 }
@@ -143,21 +143,21 @@ impl Consul {
     }
 
     /// Asks for the lock as the first one in the queue.
-    fn come_first(&self, kv: &Kv<'_>, place: &Place) -> Result<Come, Failure> {
-        if kv.acquire(&place.lock, place.session(), &place.holder)? {
+    fn come_first(&self, client: &Client<'_>, place: &Place) -> Result<Come, Failure> {
+        if client.acquire(&place.lock, place.session(), &place.holder)? {
             let effect = if place.is_held {
-                Effect::AlreadyDone
+                Outcome::AlreadyDone
             } else {
-                Effect::Done
+                Outcome::Done
             };
-            self.custody.ask(|it| {
+            self.state.ask(|it| {
                 if let Some(place) = it {
                     place.is_held = true;
                 }
             })?;
             return Ok(Come::Held(effect));
         }
-        Ok(match kv.find(&place.lock)? {
+        Ok(match client.find(&place.lock)? {
             Some(other) if !other.session.is_empty() => Come::Behind(other),
             _ => Come::KeptBack,
         })

@@ -1,13 +1,13 @@
 //! Giving up a place in the queue, or the lock itself, that an earlier run has left.
 
-use super::VIA;
-use super::kv::{Key, Kv};
+use super::MEMBER;
+use super::client::{Client, Key};
 use crate::clients::agent::{Agent, CONSUL};
 use crate::clients::http::id_form;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
-use crate::step::{Action, Effect, Scope};
+use crate::step::{Action, AttemptContext, Outcome};
 
 /// One run after another may have taken the same session over, each under its own name.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
@@ -44,61 +44,66 @@ impl Leaving {
         self.holders.contains(&key.value)
     }
 
-    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Kv<'a>, Failure> {
-        Ok(Kv {
-            session: self.agent.open(scope)?,
-            scope,
+    fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
+        Ok(Client {
+            session: self.agent.open(context)?,
+            context,
         })
     }
 }
 
 impl Action for Leaving {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let kv = self.open(scope)?;
-        let (lock, session) = (self.lock.get(scope.facts)?, self.session.get(scope.facts)?);
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.open(context)?;
+        let (lock, session) = (
+            self.lock.get(context.facts)?,
+            self.session.get(context.facts)?,
+        );
         let contender = format!("{lock}/{session}");
-        let holding = kv.find(&lock)?;
+        let holding = client.find(&lock)?;
         let holding = holding.filter(|it| !it.session.is_empty() && self.is_own(it));
-        let waiting = kv.find(&contender)?.filter(|it| it.session == session);
+        let waiting = client.find(&contender)?.filter(|it| it.session == session);
         if holding.is_none() && waiting.is_none() {
-            return Ok(Effect::AlreadyDone);
+            return Ok(Outcome::AlreadyDone);
         }
         let held = holding.map(|it| it.session);
         if let Some(held) = &held {
-            kv.release(&lock, held)?;
-            kv.destroy(held)?;
+            client.release(&lock, held)?;
+            client.destroy(held)?;
         }
-        kv.destroy(&session)?;
+        client.destroy(&session)?;
         let is_ours = |it: &str| it == session || held.as_deref() == Some(it);
-        let keys = [kv.find(&lock)?, kv.find(&contender)?];
+        let keys = [client.find(&lock)?, client.find(&contender)?];
         match keys.into_iter().flatten().find(|it| is_ours(&it.session)) {
-            None => Ok(Effect::Done),
-            Some(key) => Err(kv.strange(format!("{} is held after it was released", key.name))),
+            None => Ok(Outcome::Done),
+            Some(key) => {
+                Err(client.unexpected_answer(format!("{} is held after it was released", key.name)))
+            }
         }
     }
 
-    fn renew(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let kv = self.open(scope)?;
-        let lock = self.lock.get(scope.facts)?;
-        let holding = kv.find(&lock)?;
+    fn renew(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.open(context)?;
+        let lock = self.lock.get(context.facts)?;
+        let holding = client.find(&lock)?;
         let holding = holding.filter(|it| !it.session.is_empty() && self.is_own(it));
         let lost = || {
             let cause = format!("this machine does not hold {lock} any more");
-            kv.failure(Word::Refused, cause)
+            client.failure(ErrorKind::Refused, cause)
         };
         match holding {
-            Some(key) if kv.renew(&key.session)? => Ok(Effect::Done),
+            Some(key) if client.renew(&key.session)? => Ok(Outcome::Done),
             _ => Err(lost()),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let kv = self.open(scope)?;
-        let lock = self.lock.get(scope.facts)?;
-        let found = match kv.find(&lock)? {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = self.open(context)?;
+        let lock = self.lock.get(context.facts)?;
+        let found = match client.find(&lock)? {
             Some(key) if self.is_own(&key) && !key.session.is_empty() => "held by this machine",
             _ => "not held by this machine",
         };
-        Ok(format!("{} {lock}: {found}", VIA.name))
+        Ok(format!("{} {lock}: {found}", MEMBER.name))
     }
 }

@@ -1,7 +1,7 @@
 //! What an earlier run of this machine has left in the queue, taken over by the next one.
 
-use super::{Etcd, Place, VIA, queue};
-use crate::clients::etcd::Gateway;
+use super::{Etcd, MEMBER, Place, queue};
+use crate::clients::etcd::Client;
 use crate::model::error::Failure;
 use crate::model::intent::Datum;
 use crate::step::lock_state::left_before;
@@ -11,28 +11,28 @@ impl Etcd {
     /// wait for itself. Where several have left one each, the others are given up.
     pub(super) fn take_over(
         &self,
-        gateway: &Gateway<'_>,
+        client: &Client<'_>,
         lock: &str,
         holder: &str,
     ) -> Result<Option<Place>, Failure> {
-        let scope = gateway.scope;
+        let context = client.context;
         let mut taken = None;
-        for left in left_before(scope, VIA.name, "key", lock) {
+        for left in left_before(context, MEMBER.name, "key", lock) {
             let text = |key| left.what.get(key).and_then(Datum::text);
             let (Some(own), Some(value)) = (text("own"), text("holder")) else {
                 continue;
             };
-            let found = queue::find(gateway, &own)?;
+            let found = queue::find(client, &own)?;
             let Some(found) = found.filter(|it| it.value == value) else {
                 continue;
             };
             if taken.is_none() {
-                taken = self.take_over_key(gateway, lock, &found, holder)?;
+                taken = self.take_over_key(client, lock, &found, holder)?;
             } else {
-                queue::delete_own(gateway, &own, &value)?;
+                queue::delete_own(client, &own, &value)?;
             }
             if found.lease > 0 {
-                queue::revoke(gateway, found.lease)?;
+                queue::revoke(client, found.lease)?;
             }
         }
         Ok(taken)
@@ -40,42 +40,42 @@ impl Etcd {
 
     fn take_over_key(
         &self,
-        gateway: &Gateway<'_>,
+        client: &Client<'_>,
         lock: &str,
         found: &queue::Found,
         holder: &str,
     ) -> Result<Option<Place>, Failure> {
-        let scope = gateway.scope;
-        let lease = queue::grant(gateway, self.times.ttl)?;
+        let context = client.context;
+        let lease = queue::grant(client, self.times.ttl)?;
         let place = Place {
             lock: lock.to_owned(),
             key: found.key.clone(),
             holder: holder.to_owned(),
             leases: vec![lease],
-            mark: scope.intend(&self.intent(scope, &found.key, holder)?)?,
+            mark: context.intend(&self.intent(context, &found.key, holder)?)?,
             is_held: false,
             is_left: false,
         };
-        if let Err(failure) = self.custody.ask(|it| *it = Some(place.clone())) {
-            self.forget(gateway, &place)?;
+        if let Err(failure) = self.state.ask(|it| *it = Some(place.clone())) {
+            self.forget(client, &place)?;
             return Err(failure);
         }
-        match queue::put_again(gateway, &place, &found.value) {
+        match queue::put_again(client, &place, &found.value) {
             Ok(true) => {
                 let remark = format!(
                     "taken over from this machine's earlier run: {}",
                     found.value
                 );
-                scope.voice.remark(&remark);
+                context.events.remark(&remark);
                 Ok(Some(place))
             }
             // Without its lease a put that is late changes nothing any more, and the key is what it was, or gone.
             Ok(false) => {
-                self.forget(gateway, &place)?;
+                self.forget(client, &place)?;
                 Ok(None)
             }
             Err(failure) => {
-                self.forget(gateway, &place)?;
+                self.forget(client, &place)?;
                 Err(failure)
             }
         }

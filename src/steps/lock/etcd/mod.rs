@@ -6,18 +6,18 @@ mod undo;
 
 use std::time::{Duration, Instant};
 
-use crate::clients::etcd::Gateway;
+use crate::clients::etcd::Client;
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Section};
 use crate::config::shape::Shape;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::model::intent::{Intent, Mark};
-use crate::step::lock::{Claim, Lock, Via};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::intent::{Intent, IntentId};
+use crate::step::lock::{Lock, LockMember, LockSpec};
 use crate::step::lock_state::{
-    Custody, Times, give_up, holder, last_call, left_before, not_had, tell_kept,
+    LockState, Times, give_up, holder, last_call, left_before, not_had, tell_kept,
 };
-use crate::step::{Effect, Scope};
+use crate::step::{AttemptContext, Outcome};
 use queue::{Queue, Standing};
 
 /// The entry in the table. Its keys:
@@ -35,7 +35,7 @@ use queue::{Queue, Standing};
 /// one still (`/v3/kv/txn`), the lease revoked (`/v3/lease/revoke`; 404 code 5: gone already), and the key asked for once more (`/v3/kv/range`). Held
 /// over a reboot: the key is put again under a lease with the longer TTL, in a transaction that wants it to be the same
 /// key still, which keeps its place; so is the key that an earlier run of this machine has left, when it is taken over.
-pub const VIA: Via = Via {
+pub const MEMBER: LockMember = LockMember {
     name: "etcd",
     read,
     undo: undo::undo,
@@ -51,7 +51,7 @@ struct Etcd {
     peer: Peer,
     key: Field<String>,
     times: Times,
-    custody: Custody<Option<Place>>,
+    state: LockState<Option<Place>>,
 }
 
 /// A place in the queue.
@@ -65,7 +65,7 @@ struct Place {
     holder: String,
     /// What was granted for it, the last one last.
     leases: Vec<i64>,
-    mark: Mark,
+    mark: IntentId,
     is_held: bool,
     /// Whether it has been given up already, and nobody heard of it.
     is_left: bool,
@@ -77,7 +77,7 @@ impl Place {
     }
 }
 
-fn read(section: &Section<'_>) -> Option<Claim> {
+fn read(section: &Section<'_>) -> Option<LockSpec> {
     let peer = Peer::read(section);
     let key = section.required("key", |section, key| {
         section.text_at(Shape::Key, key, lock_name)
@@ -86,14 +86,14 @@ fn read(section: &Section<'_>) -> Option<Claim> {
     let times = Times::read(section, Duration::from_secs(2), told);
     let (peer, key, times) = (peer?, key?, times?);
     peer.warn_of_secrets(section);
-    Some(Claim {
-        ties: peer.ties(),
+    Some(LockSpec {
+        dependencies: peer.dependencies(),
         renewal: Some(times.renewal()),
         lock: Box::new(Etcd {
             peer,
             key,
             times,
-            custody: Custody::default(),
+            state: LockState::default(),
         }),
     })
 }
@@ -107,15 +107,15 @@ fn lock_name(text: &str) -> Result<String, String> {
 
 impl Etcd {
     /// Joins the end of the queue.
-    fn join(&self, gateway: &Gateway<'_>) -> Result<Place, Failure> {
-        let scope = gateway.scope;
-        let (lock, holder) = (self.key.get(scope.facts)?, holder(scope)?);
-        if let Some(place) = self.take_over(gateway, &lock, &holder)? {
+    fn join(&self, client: &Client<'_>) -> Result<Place, Failure> {
+        let context = client.context;
+        let (lock, holder) = (self.key.get(context.facts)?, holder(context)?);
+        if let Some(place) = self.take_over(client, &lock, &holder)? {
             return Ok(place);
         }
-        let lease = queue::grant(gateway, self.times.ttl)?;
+        let lease = queue::grant(client, self.times.ttl)?;
         let key = format!("{lock}/{lease:x}");
-        let mark = scope.intend(&self.intent(scope, &key, &holder)?)?;
+        let mark = context.intend(&self.intent(context, &key, &holder)?)?;
         let place = Place {
             lock,
             key,
@@ -125,220 +125,228 @@ impl Etcd {
             is_held: false,
             is_left: false,
         };
-        let asked = self.custody.ask(|it| *it = Some(place.clone()));
+        let asked = self.state.ask(|it| *it = Some(place.clone()));
         if let Err(failure) = asked {
-            scope.withdraw(mark);
-            queue::revoke(gateway, lease)?;
+            context.withdraw(mark);
+            queue::revoke(client, lease)?;
             return Err(failure);
         }
-        let joined = queue::join(gateway, &place);
-        if joined.as_ref().is_err_and(|it| it.word == Word::Refused) {
-            self.forget(gateway, &place)?;
+        let joined = queue::join(client, &place);
+        if joined
+            .as_ref()
+            .is_err_and(|it| it.kind == ErrorKind::Refused)
+        {
+            self.forget(client, &place)?;
         }
         joined.map(|()| place)
     }
 
-    fn intent(&self, scope: &Scope<'_>, own: &str, holder: &str) -> Result<Intent, Failure> {
-        let mut what = self.peer.keep(scope.facts)?;
-        what.insert("key".to_owned(), self.key.keep(scope.facts)?);
+    fn intent(
+        &self,
+        context: &AttemptContext<'_>,
+        own: &str,
+        holder: &str,
+    ) -> Result<Intent, Failure> {
+        let mut what = self.peer.keep(context.facts)?;
+        what.insert("key".to_owned(), self.key.keep(context.facts)?);
         what.insert("own".to_owned(), own.into());
         what.insert("holder".to_owned(), holder.into());
         Ok(Intent {
-            member: VIA.name.to_owned(),
-            noun: format!("the lock {} (key {own})", self.key.get(scope.facts)?),
+            member: MEMBER.name.to_owned(),
+            subject: format!("the lock {} (key {own})", self.key.get(context.facts)?),
             thing: own.to_owned(),
             what,
         })
     }
 
     /// Forgets a place that is lost. Without its lease a request that is late cannot take it any more.
-    fn forget(&self, gateway: &Gateway<'_>, place: &Place) -> Result<(), Failure> {
+    fn forget(&self, client: &Client<'_>, place: &Place) -> Result<(), Failure> {
         for lease in &place.leases {
-            queue::revoke(gateway, *lease)?;
+            queue::revoke(client, *lease)?;
         }
-        self.settle(gateway.scope, place);
+        self.settle(client.context, place);
         Ok(())
     }
 
-    fn settle(&self, scope: &Scope<'_>, place: &Place) {
-        scope.withdraw(place.mark);
-        self.custody.change(|it| *it = None);
+    fn settle(&self, context: &AttemptContext<'_>, place: &Place) {
+        context.withdraw(place.mark);
+        self.state.change(|it| *it = None);
     }
 
     /// Waits until the lock is this one's.
-    fn wait(&self, gateway: &Gateway<'_>, end: Deadline) -> Result<Effect, Failure> {
-        let scope = gateway.scope;
+    fn wait(&self, client: &Client<'_>, end: Deadline) -> Result<Outcome, Failure> {
+        let context = client.context;
         let every = self.times.renewal();
         let mut renewed = None::<Instant>;
         let mut held = "nobody knows who holds it".to_owned();
         loop {
-            let place = match self.custody.value() {
+            let place = match self.state.value() {
                 Some(place) => place,
                 None => {
-                    let place = self.join(gateway)?;
+                    let place = self.join(client)?;
                     renewed = Some(Instant::now());
                     place
                 }
             };
             let is_due = renewed.is_none_or(|at| at.elapsed() >= every);
-            let is_lost = is_due && !queue::keep_alive(gateway, place.lease())?;
+            let is_lost = is_due && !queue::keep_alive(client, place.lease())?;
             renewed = if is_due {
                 Some(Instant::now())
             } else {
                 renewed
             };
-            let queue = Queue::look(gateway, &place)?;
+            let queue = Queue::look(client, &place)?;
             let predecessor = match queue.standing {
                 _ if is_lost => None,
                 Standing::Gone => None,
-                Standing::First if place.is_held => return Ok(Effect::AlreadyDone),
+                Standing::First if place.is_held => return Ok(Outcome::AlreadyDone),
                 Standing::First => {
-                    self.custody.ask(|it| {
+                    self.state.ask(|it| {
                         if let Some(place) = it {
                             place.is_held = true;
                         }
                     })?;
-                    return Ok(Effect::Done);
+                    return Ok(Outcome::Done);
                 }
                 Standing::Behind { predecessor } => Some(predecessor),
             };
             if predecessor.is_some() {
                 held = queue.held;
-                scope
-                    .voice
+                context
+                    .events
                     .waiting(&format!("the lock {}, {held}", place.lock));
             }
-            if end.left().is_none() || scope.cancel.is_cancelled() {
-                let noun = format!("the lock {} at {}", place.lock, address(gateway));
-                self.leave(gateway)?;
-                return Err(not_had(scope, &noun, &held));
+            if end.left().is_none() || context.cancel.is_cancelled() {
+                let subject = format!("the lock {} at {}", place.lock, address(client));
+                self.leave(client)?;
+                return Err(not_had(context, &subject, &held));
             }
             let is_news = match &predecessor {
                 Some(predecessor) => {
                     let piece = (self.times.ttl / 3).min(WATCH);
                     let piece = piece.mul_f64(0.75 + fastrand::f64() / 4.0);
                     let piece = end.earlier(Deadline::after(piece, Reason::Attempt));
-                    queue::watch(gateway, predecessor, queue.revision, piece)
+                    queue::watch(client, predecessor, queue.revision, piece)
                 }
                 None => {
-                    self.forget(gateway, &place)?;
+                    self.forget(client, &place)?;
                     let remark = "its lease had expired, and it had to join the queue again";
-                    scope.voice.remark(remark);
+                    context.events.remark(remark);
                     false
                 }
             };
             if !is_news && end.left().is_some() {
                 let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
                 let pause = Deadline::after(pause, Reason::Attempt);
-                let _ = scope.cancel.sleep_until(end.earlier(pause));
+                let _ = context.cancel.sleep_until(end.earlier(pause));
             }
         }
     }
 
     /// Leaves the queue from whatever place there is.
-    fn leave(&self, gateway: &Gateway<'_>) -> Result<Effect, Failure> {
-        let Some(place) = self.custody.value() else {
-            return Ok(Effect::AlreadyDone);
+    fn leave(&self, client: &Client<'_>) -> Result<Outcome, Failure> {
+        let Some(place) = self.state.value() else {
+            return Ok(Outcome::AlreadyDone);
         };
-        self.custody
+        self.state
             .change(|it| it.iter_mut().for_each(|it| it.is_left = true));
         // The key first: whoever waits for it goes on at once. Without the lease it cannot come back.
-        let was_there = queue::delete_own(gateway, &place.key, &place.holder)?;
+        let was_there = queue::delete_own(client, &place.key, &place.holder)?;
         for lease in &place.leases {
-            queue::revoke(gateway, *lease)?;
+            queue::revoke(client, *lease)?;
         }
         let is_own = |it: &queue::Found| it.value == place.holder;
-        if let Some(found) = queue::find(gateway, &place.key)?.filter(is_own) {
+        if let Some(found) = queue::find(client, &place.key)?.filter(is_own) {
             let cause = format!("{} is there after it was deleted", found.key);
-            return Err(gateway.strange(cause));
+            return Err(client.unexpected_answer(cause));
         }
-        self.settle(gateway.scope, &place);
+        self.settle(client.context, &place);
         match place.is_held && !was_there && !place.is_left {
-            true => Err(lost(gateway, &place)),
-            false => Ok(Effect::Done),
+            true => Err(lost(client, &place)),
+            false => Ok(Outcome::Done),
         }
     }
 }
 
 /// Where the answers come from.
-fn address(gateway: &Gateway<'_>) -> String {
-    let endpoint = gateway.session.endpoint();
+fn address(client: &Client<'_>) -> String {
+    let endpoint = client.session.endpoint();
     endpoint.map_or_else(String::new, ToString::to_string)
 }
 
-fn lost(gateway: &Gateway<'_>, place: &Place) -> Failure {
+fn lost(client: &Client<'_>, place: &Place) -> Failure {
     let cause = format!(
         "the lock {} is lost: its lease has expired, and another one may hold it",
         place.lock
     );
-    gateway.failure(Word::Refused, cause)
+    client.failure(ErrorKind::Refused, cause)
 }
 
 impl Lock for Etcd {
-    fn take(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let end = last_call(scope);
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        self.wait(&gateway, end)
+    fn take(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let end = last_call(context);
+        let client = Client::open(&self.peer, context, &[])?;
+        self.wait(&client, end)
     }
 
-    fn renew(&self, scope: &Scope<'_>) -> Result<(), Failure> {
-        let Some(place) = self.custody.value() else {
+    fn renew(&self, context: &AttemptContext<'_>) -> Result<(), Failure> {
+        let Some(place) = self.state.value() else {
             return Ok(());
         };
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        if queue::keep_alive(&gateway, place.lease())? {
+        let client = Client::open(&self.peer, context, &[])?;
+        if queue::keep_alive(&client, place.lease())? {
             Ok(())
         } else {
-            Err(lost(&gateway, &place))
+            Err(lost(&client, &place))
         }
     }
 
-    fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.custody.close(Duration::ZERO);
-        if self.custody.value().is_none() {
-            let lock = self.key.get(scope.facts)?;
-            let left = left_before(scope, VIA.name, "key", &lock);
-            return give_up(scope, left, VIA.undo);
+    fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.state.close(Duration::ZERO);
+        if self.state.value().is_none() {
+            let lock = self.key.get(context.facts)?;
+            let left = left_before(context, MEMBER.name, "key", &lock);
+            return give_up(context, left, MEMBER.undo);
         }
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        self.leave(&gateway)
+        let client = Client::open(&self.peer, context, &[])?;
+        self.leave(&client)
     }
 
-    fn hold(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.custody.close(Duration::ZERO);
-        let Some(mut place) = self.custody.value() else {
-            return Ok(Effect::AlreadyDone);
+    fn hold(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.state.close(Duration::ZERO);
+        let Some(mut place) = self.state.value() else {
+            return Ok(Outcome::AlreadyDone);
         };
         if !place.is_held {
-            return self.release(scope);
+            return self.release(context);
         }
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        place.leases.push(queue::grant(&gateway, self.times.hold)?);
-        self.custody.change(|it| *it = Some(place.clone()));
-        if !queue::put_again(&gateway, &place, &place.holder)? {
-            self.forget(&gateway, &place)?;
-            return Err(lost(&gateway, &place));
+        let client = Client::open(&self.peer, context, &[])?;
+        place.leases.push(queue::grant(&client, self.times.hold)?);
+        self.state.change(|it| *it = Some(place.clone()));
+        if !queue::put_again(&client, &place, &place.holder)? {
+            self.forget(&client, &place)?;
+            return Err(lost(&client, &place));
         }
         for lease in place.leases.iter().rev().skip(1) {
-            queue::revoke(&gateway, *lease)?;
+            queue::revoke(&client, *lease)?;
         }
-        match queue::find(&gateway, &place.key)? {
+        match queue::find(&client, &place.key)? {
             Some(found) if found.lease == place.lease() => {}
-            _ => return Err(lost(&gateway, &place)),
+            _ => return Err(lost(&client, &place)),
         }
         place.leases = vec![place.lease()];
-        self.custody.change(|it| *it = Some(place));
-        tell_kept(scope, Some(self.times.hold));
-        Ok(Effect::Done)
+        self.state.change(|it| *it = Some(place));
+        tell_kept(context, Some(self.times.hold));
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        let lock = self.key.get(scope.facts)?;
-        let held = queue::rehearse(&gateway, &lock)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = Client::open(&self.peer, context, &[])?;
+        let lock = self.key.get(context.facts)?;
+        let held = queue::rehearse(&client, &lock)?;
         Ok(format!(
             "lock {lock} at {}: {held}; reading and writing under {lock}/ is allowed",
-            address(&gateway)
+            address(&client)
         ))
     }
 }

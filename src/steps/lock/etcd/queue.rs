@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::Place;
-use crate::clients::etcd::{Gateway, Reply, integer};
+use crate::clients::etcd::{Client, Reply, integer};
 use crate::clients::http::excerpt;
 use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
@@ -67,14 +67,14 @@ fn range(lock: &str) -> Value {
     json!({"key": encoded(&format!("{lock}/")), "range_end": encoded(&format!("{lock}0"))})
 }
 
-fn keys(gateway: &Gateway<'_>, answer: &Value) -> Result<Vec<Found>, Failure> {
+fn keys(client: &Client<'_>, answer: &Value) -> Result<Vec<Found>, Failure> {
     let keys = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
     let keys: Option<Vec<_>> = keys.iter().map(Found::parse).collect();
-    keys.ok_or_else(|| gateway.strange("the answer lists what is no key"))
+    keys.ok_or_else(|| client.unexpected_answer("the answer lists what is no key"))
 }
 
 /// All keys of the queue, the oldest first and with its value.
-fn look(gateway: &Gateway<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure> {
+fn look(client: &Client<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure> {
     let mut all = range(lock);
     all["sort_order"] = "ASCEND".into();
     all["sort_target"] = "CREATE".into();
@@ -82,8 +82,8 @@ fn look(gateway: &Gateway<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure>
     all["keys_only"] = true.into();
     first["limit"] = "1".into();
     let asked = json!({"success": [{"request_range": all}, {"request_range": first}]});
-    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
-    let part = |at: usize| keys(gateway, &answer["responses"][at]["response_range"]);
+    let answer = client.must_with_header("/v3/kv/txn", &asked)?;
+    let part = |at: usize| keys(client, &answer["responses"][at]["response_range"]);
     let (mut queue, first) = (part(0)?, part(1)?);
     if let (Some(oldest), Some(first)) = (queue.first_mut(), first.into_iter().next()) {
         oldest.value = first.value;
@@ -107,9 +107,9 @@ impl Queue {
     /// Looks at it.
     ///
     /// # Errors
-    /// As [`Gateway::ask`].
-    pub(super) fn look(gateway: &Gateway<'_>, place: &Place) -> Result<Queue, Failure> {
-        let (queue, revision) = look(gateway, &place.lock)?;
+    /// As [`Client::ask`].
+    pub(super) fn look(client: &Client<'_>, place: &Place) -> Result<Queue, Failure> {
+        let (queue, revision) = look(client, &place.lock)?;
         let at = queue.iter().position(|it| it.key == place.key);
         let mut held = held(&queue);
         let standing = match at {
@@ -131,32 +131,32 @@ impl Queue {
 }
 
 /// A new lease.
-pub(super) fn grant(gateway: &Gateway<'_>, ttl: Duration) -> Result<i64, Failure> {
+pub(super) fn grant(client: &Client<'_>, ttl: Duration) -> Result<i64, Failure> {
     let asked = json!({"TTL": ttl.as_secs().to_string()});
-    match integer(&gateway.must_with_header("/v3/lease/grant", &asked)?["ID"]) {
+    match integer(&client.must_with_header("/v3/lease/grant", &asked)?["ID"]) {
         id if id > 0 => Ok(id),
-        _ => Err(gateway.strange("the answer names no lease")),
+        _ => Err(client.unexpected_answer("the answer names no lease")),
     }
 }
 
 /// Whether the lease was there to be kept alive.
-pub(super) fn keep_alive(gateway: &Gateway<'_>, lease: i64) -> Result<bool, Failure> {
+pub(super) fn keep_alive(client: &Client<'_>, lease: i64) -> Result<bool, Failure> {
     let asked = json!({"ID": lease.to_string()});
-    let answer = match gateway.ask("/v3/lease/keepalive", &asked)? {
+    let answer = match client.ask("/v3/lease/keepalive", &asked)? {
         Reply::NotFound => return Ok(false),
         Reply::Done(answer) => answer,
     };
     // It is a stream, of which this is the only line.
     if !answer["result"]["header"].is_object() {
-        return Err(gateway.strange("the answer says nothing of the lease"));
+        return Err(client.unexpected_answer("the answer says nothing of the lease"));
     }
     Ok(integer(&answer["result"]["TTL"]) > 0)
 }
 
 /// Ends a lease, and every key under it; one that is gone already is fine.
-pub(super) fn revoke(gateway: &Gateway<'_>, lease: i64) -> Result<(), Failure> {
+pub(super) fn revoke(client: &Client<'_>, lease: i64) -> Result<(), Failure> {
     let asked = json!({"ID": lease.to_string()});
-    gateway.ask("/v3/lease/revoke", &asked).map(drop)
+    client.ask("/v3/lease/revoke", &asked).map(drop)
 }
 
 fn put(place: &Place) -> Value {
@@ -168,12 +168,12 @@ fn put(place: &Place) -> Value {
 }
 
 /// Puts the own key, unless it is there.
-pub(super) fn join(gateway: &Gateway<'_>, place: &Place) -> Result<(), Failure> {
+pub(super) fn join(client: &Client<'_>, place: &Place) -> Result<(), Failure> {
     let is_absent = json!({
         "key": encoded(&place.key), "target": "CREATE", "result": "EQUAL", "create_revision": "0",
     });
     let asked = json!({"compare": [is_absent], "success": [put(place)]});
-    gateway.must_with_header("/v3/kv/txn", &asked).map(drop)
+    client.must_with_header("/v3/kv/txn", &asked).map(drop)
 }
 
 /// The comparison that holds where the key is there with this value.
@@ -183,40 +183,36 @@ fn is_own(key: &str, holder: &str) -> Value {
 
 /// Puts the own key once more, under the last lease, where this is its value still; `false` where it is not there any
 /// more. It keeps its place in the queue.
-pub(super) fn put_again(
-    gateway: &Gateway<'_>,
-    place: &Place,
-    value: &str,
-) -> Result<bool, Failure> {
+pub(super) fn put_again(client: &Client<'_>, place: &Place, value: &str) -> Result<bool, Failure> {
     let asked = json!({"compare": [is_own(&place.key, value)], "success": [put(place)]});
-    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
+    let answer = client.must_with_header("/v3/kv/txn", &asked)?;
     Ok(answer["succeeded"] == true)
 }
 
 /// Deletes a key if this is its value still; whether it was.
-pub(super) fn delete_own(gateway: &Gateway<'_>, key: &str, holder: &str) -> Result<bool, Failure> {
+pub(super) fn delete_own(client: &Client<'_>, key: &str, holder: &str) -> Result<bool, Failure> {
     let delete = json!({"request_delete_range": {"key": encoded(key)}});
     let asked = json!({"compare": [is_own(key, holder)], "success": [delete]});
-    let answer = gateway.must_with_header("/v3/kv/txn", &asked)?;
+    let answer = client.must_with_header("/v3/kv/txn", &asked)?;
     Ok(answer["succeeded"] == true)
 }
 
 /// A key as it is now.
-pub(super) fn find(gateway: &Gateway<'_>, key: &str) -> Result<Option<Found>, Failure> {
+pub(super) fn find(client: &Client<'_>, key: &str) -> Result<Option<Found>, Failure> {
     let asked = json!({"key": encoded(key)});
-    let answer = gateway.must_with_header("/v3/kv/range", &asked)?;
-    Ok(keys(gateway, &answer)?.into_iter().next())
+    let answer = client.must_with_header("/v3/kv/range", &asked)?;
+    Ok(keys(client, &answer)?.into_iter().next())
 }
 
 /// Watches until the key is deleted, or `deadline`. `false` where the watch could not be kept up: what does not work is
 /// left to be found out by the next look.
-pub(super) fn watch(gateway: &Gateway<'_>, key: &str, revision: i64, deadline: Deadline) -> bool {
+pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Deadline) -> bool {
     let create = json!({
         "key": encoded(key), "start_revision": (revision + 1).to_string(), "filters": ["NOPUT"],
     });
     let request = Request::json("POST", "/v3/watch", &json!({"create_request": create}));
     let mut is_deleted = false;
-    let heard = gateway.session.lines(&request, deadline, &mut |line| {
+    let heard = client.session.lines(&request, deadline, &mut |line| {
         let news = serde_json::from_slice::<Value>(line).unwrap_or_default();
         let result = &news["result"];
         is_deleted = result["events"].is_array();
@@ -232,13 +228,13 @@ pub(super) fn watch(gateway: &Gateway<'_>, key: &str, revision: i64, deadline: D
 }
 
 /// Who holds the lock. What is written is never true, so that nothing is: etcd looks at once whether it may be.
-pub(super) fn rehearse(gateway: &Gateway<'_>, lock: &str) -> Result<String, Failure> {
+pub(super) fn rehearse(client: &Client<'_>, lock: &str) -> Result<String, Failure> {
     let key = encoded(&format!("{lock}/rehearsal"));
     let never = json!({"key": key, "target": "VERSION", "result": "LESS", "version": "0"});
     let put = json!({"request_put": {"key": key}});
     let asked = json!({"compare": [never], "success": [put]});
-    gateway.must_with_header("/v3/kv/txn", &asked)?;
-    let (queue, _) = look(gateway, lock)?;
+    client.must_with_header("/v3/kv/txn", &asked)?;
+    let (queue, _) = look(client, lock)?;
     Ok(match queue.len().saturating_sub(1) {
         0 => held(&queue),
         waiting => format!("{}, and {waiting} more in the queue", held(&queue)),

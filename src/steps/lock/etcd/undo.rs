@@ -1,12 +1,12 @@
 //! Giving up a place in the queue that an earlier run has left.
 
-use super::{VIA, queue};
-use crate::clients::etcd::Gateway;
+use super::{MEMBER, queue};
+use crate::clients::etcd::Client;
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
-use crate::step::{Action, Effect, Scope};
+use crate::step::{Action, AttemptContext, Outcome};
 
 /// One run after another may have taken the same key over, each under its own name.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
@@ -33,44 +33,49 @@ fn read(section: &Section<'_>) -> Option<(Peer, Field<String>)> {
 }
 
 impl Action for Leaving {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        let key = self.key.get(scope.facts)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = Client::open(&self.peer, context, &[])?;
+        let key = self.key.get(context.facts)?;
         let is_own = |it: &queue::Found| self.holders.contains(&it.value);
-        let Some(found) = queue::find(&gateway, &key)?.filter(is_own) else {
-            return Ok(Effect::AlreadyDone);
+        let Some(found) = queue::find(&client, &key)?.filter(is_own) else {
+            return Ok(Outcome::AlreadyDone);
         };
-        queue::delete_own(&gateway, &key, &found.value)?;
+        queue::delete_own(&client, &key, &found.value)?;
         if found.lease > 0 {
-            queue::revoke(&gateway, found.lease)?;
+            queue::revoke(&client, found.lease)?;
         }
-        match queue::find(&gateway, &key)?.filter(is_own) {
-            None => Ok(Effect::Done),
-            Some(_) => Err(gateway.strange(format!("{key} is there after it was deleted"))),
+        match queue::find(&client, &key)?.filter(is_own) {
+            None => Ok(Outcome::Done),
+            Some(_) => {
+                Err(client.unexpected_answer(format!("{key} is there after it was deleted")))
+            }
         }
     }
 
-    fn renew(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        let key = self.key.get(scope.facts)?;
+    fn renew(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = Client::open(&self.peer, context, &[])?;
+        let key = self.key.get(context.facts)?;
         let is_own = |it: &queue::Found| self.holders.contains(&it.value);
-        let Some(found) = queue::find(&gateway, &key)?.filter(is_own) else {
-            return Err(gateway.failure(Word::Refused, format!("{key} is not there any more")));
+        let Some(found) = queue::find(&client, &key)?.filter(is_own) else {
+            return Err(client.failure(ErrorKind::Refused, format!("{key} is not there any more")));
         };
-        if found.lease > 0 && !queue::keep_alive(&gateway, found.lease)? {
-            return Err(gateway.failure(Word::Refused, format!("the lease of {key} has expired")));
+        if found.lease > 0 && !queue::keep_alive(&client, found.lease)? {
+            return Err(client.failure(
+                ErrorKind::Refused,
+                format!("the lease of {key} has expired"),
+            ));
         }
-        Ok(Effect::Done)
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let gateway = Gateway::open(&self.peer, scope, &[])?;
-        let key = self.key.get(scope.facts)?;
-        let found = match queue::find(&gateway, &key)? {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = Client::open(&self.peer, context, &[])?;
+        let key = self.key.get(context.facts)?;
+        let found = match queue::find(&client, &key)? {
             Some(_) => "there",
             None => "not there, nothing to give up",
         };
-        Ok(format!("{} {key}: {found}", VIA.name))
+        Ok(format!("{} {key}: {found}", MEMBER.name))
     }
 }
 
@@ -85,7 +90,7 @@ mod tests {
             let key = |(key, text): &(&str, &str)| ((*key).to_owned(), Datum::from(*text));
             super::undo(&Chain::new(Intent {
                 member: "etcd".to_owned(),
-                noun: String::new(),
+                subject: String::new(),
                 thing: "k/1".to_owned(),
                 what: keys.iter().map(key).collect(),
             }))

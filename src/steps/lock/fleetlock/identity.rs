@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::config::facts::Facts;
 use crate::config::template::Fact;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::digest::hmac_sha256;
 
 /// Zincati's application id; poseidon's server computes the same from each node's machine-id.
@@ -15,7 +15,8 @@ const ZINCATI: u128 = 0xde35_106b_6ec2_4688_b63a_fdda_a156_679b;
 /// # Errors
 /// When the machine has no id.
 pub(super) fn of_this_machine(facts: &Facts) -> Result<String, Failure> {
-    let failed = |cause: String| Failure::new(Word::Config, "the app-specific machine id", cause);
+    let failed =
+        |cause: String| Failure::new(ErrorKind::Config, "the app-specific machine id", cause);
     let id = facts.value(&Fact::MachineId).map_err(failed)?;
     let number = u128::from_str_radix(&id, 16);
     let number =

@@ -11,11 +11,11 @@ use crate::clients::http::{Peer, Session};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::model::intent::{Chain, Datum, Intent, Mark};
-use crate::step::lock::{Claim, Lock, Via};
-use crate::step::lock_state::{Custody, last_call, left_before, not_had, tell_kept};
-use crate::step::{Action, Effect, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::intent::{Chain, Datum, Intent, IntentId};
+use crate::step::lock::{Lock, LockMember, LockSpec};
+use crate::step::lock_state::{LockState, last_call, left_before, not_had, tell_kept};
+use crate::step::{Action, AttemptContext, Outcome};
 use crate::sys::http::Request;
 use reply::Reply;
 
@@ -32,7 +32,7 @@ use reply::Reply;
 /// with the kind `failed_lock` (airlock's) are "not now". POST `v1/steady-state`: any 2xx is given back, or nothing was
 /// held; 423 is held by another id. Both: 400, 405 and other 4xx are refused, other 5xx may pass. The protocol has no
 /// way to ask who holds what, so that the answer itself is what is seen. Nothing expires.
-pub const VIA: Via = Via {
+pub const MEMBER: LockMember = LockMember {
     name: "fleetlock",
     read,
     undo,
@@ -43,13 +43,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 struct FleetLock {
     server: Server,
-    custody: Custody<Claimed>,
+    state: LockState<Claimed>,
 }
 
 /// What is known of the slot.
 #[derive(Clone, Copy, Default)]
 struct Claimed {
-    mark: Option<Mark>,
+    mark: Option<IntentId>,
     /// A request has no answer, so that it may have taken the slot.
     is_perhaps_held: bool,
     is_held: bool,
@@ -73,15 +73,15 @@ struct Server {
     id: Option<Field<String>>,
 }
 
-fn read(section: &Section<'_>) -> Option<Claim> {
+fn read(section: &Section<'_>) -> Option<LockSpec> {
     let server = Server::read(section)?;
     server.peer.warn_of_secrets(section);
-    Some(Claim {
-        ties: server.peer.ties(),
+    Some(LockSpec {
+        dependencies: server.peer.dependencies(),
         renewal: None,
         lock: Box::new(FleetLock {
             server,
-            custody: Custody::default(),
+            state: LockState::default(),
         }),
     })
 }
@@ -134,43 +134,48 @@ impl Server {
         what.insert("id".to_owned(), id.as_str().into());
         what.insert("group".to_owned(), group.as_str().into());
         Ok(Intent {
-            member: VIA.name.to_owned(),
-            noun: format!("the slot of {id} in the group {group}"),
+            member: MEMBER.name.to_owned(),
+            subject: format!("the slot of {id} in the group {group}"),
             thing: format!("{id} in {group} at {}", what["url"]),
             what,
         })
     }
 
-    fn ask(&self, session: &Session<'_>, scope: &Scope<'_>, path: &str) -> Result<Reply, Failure> {
-        let mut request = Request::json("POST", path, &self.params(scope.facts)?);
+    fn ask(
+        &self,
+        session: &Session<'_>,
+        context: &AttemptContext<'_>,
+        path: &str,
+    ) -> Result<Reply, Failure> {
+        let mut request = Request::json("POST", path, &self.params(context.facts)?);
         let header = ("fleet-lock-protocol".to_owned(), "true".to_owned());
         request.headers.push(header);
         // One server's "not now" is no reason to ask another one: both look at the same slots.
-        let answer = session.send(&request, scope.request())?;
+        let answer = session.send(&request, context.request())?;
         reply::judge(&answer)
     }
 
     /// Gives the slot back; whether it was this one's to give.
-    fn give_back(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let session = self.peer.open(scope)?;
-        Ok(match self.ask(&session, scope, "/v1/steady-state")? {
-            Reply::Granted => Effect::Done,
+    fn give_back(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let session = self.peer.open(context)?;
+        Ok(match self.ask(&session, context, "/v1/steady-state")? {
+            Reply::Granted => Outcome::Done,
             Reply::Locked(said) => {
-                scope
-                    .voice
+                context
+                    .events
                     .remark(&format!("the slot is not this machine's: {said}"));
-                Effect::AlreadyDone
+                Outcome::AlreadyDone
             }
             Reply::Conflict(answer) => return Err(*answer),
         })
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let session = self.peer.open(scope)?;
-        let (id, group) = (self.id(scope.facts)?, self.group.get(scope.facts)?);
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let session = self.peer.open(context)?;
+        let (id, group) = (self.id(context.facts)?, self.group.get(context.facts)?);
         // Without the protocol's header no server does anything.
         let request = Request::json("POST", "/v1/pre-reboot", &json!({}));
-        let answer = session.send(&request, scope.request())?;
+        let answer = session.send(&request, context.request())?;
         reply::of_rehearsal(&answer)?;
         Ok(format!(
             "group {group} at {}: a FleetLock server answers; {id} would ask; \
@@ -181,10 +186,10 @@ impl Server {
 }
 
 impl FleetLock {
-    fn wait(&self, scope: &Scope<'_>, end: Deadline) -> Result<Effect, Failure> {
-        let (session, facts) = (self.server.peer.open(scope)?, scope.facts);
+    fn wait(&self, context: &AttemptContext<'_>, end: Deadline) -> Result<Outcome, Failure> {
+        let (session, facts) = (self.server.peer.open(context)?, context.facts);
         let group = self.server.group.get(facts)?;
-        let noun = || {
+        let subject = || {
             let endpoint = session.endpoint();
             let address = endpoint.map_or_else(String::new, ToString::to_string);
             format!("a slot of the group {group} at {address}")
@@ -192,21 +197,21 @@ impl FleetLock {
         let mut said = "nobody has said who holds it".to_owned();
         loop {
             // Also after an attempt that failed: whatever comes, a member asks once a second.
-            let next = self.custody.value().next();
+            let next = self.state.value().next();
             let pause = next.map(|at| Deadline::at(at, Reason::Attempt));
             if let Some(pause) = pause {
-                let _ = scope.cancel.sleep_until(end.earlier(pause));
+                let _ = context.cancel.sleep_until(end.earlier(pause));
             }
-            if end.left().is_none() || scope.cancel.is_cancelled() {
-                self.leave(scope)?;
-                return Err(not_had(scope, &noun(), &said));
+            if end.left().is_none() || context.cancel.is_cancelled() {
+                self.leave(context)?;
+                return Err(not_had(context, &subject(), &said));
             }
-            let was = self.custody.value();
+            let was = self.state.value();
             let mark = match was.mark {
                 Some(mark) => mark,
-                None => scope.intend(&self.server.intent(facts)?)?,
+                None => context.intend(&self.server.intent(facts)?)?,
             };
-            let turn = self.custody.turn(|it| {
+            let turn = self.state.turn(|it| {
                 it.mark = Some(mark);
                 it.is_perhaps_held = true;
                 it.asked = Some(Instant::now());
@@ -216,128 +221,128 @@ impl FleetLock {
                 Ok(turn) => turn,
                 Err(failure) => {
                     if was.mark.is_none() {
-                        scope.withdraw(mark);
+                        context.withdraw(mark);
                     }
                     return Err(failure);
                 }
             };
-            let asked = self.server.ask(&session, scope, "/v1/pre-reboot");
+            let asked = self.server.ask(&session, context, "/v1/pre-reboot");
             // Without the server's own answer nobody knows whether the request took the slot.
             let is_known = match &asked {
                 Ok(_) => true,
-                Err(failure) => !failure.passing && failure.word != Word::Protocol,
+                Err(failure) => !failure.retryable && failure.kind != ErrorKind::Protocol,
             };
             let is_held = matches!(asked, Ok(Reply::Granted));
-            self.custody.change(|it| {
+            self.state.change(|it| {
                 it.is_held = is_held;
                 it.is_perhaps_held = is_held || !is_known || was.is_perhaps_held;
             });
             drop(turn);
             match asked {
-                Ok(Reply::Granted) if was.is_held => return Ok(Effect::AlreadyDone),
-                Ok(Reply::Granted) => return Ok(Effect::Done),
+                Ok(Reply::Granted) if was.is_held => return Ok(Outcome::AlreadyDone),
+                Ok(Reply::Granted) => return Ok(Outcome::Done),
                 Ok(Reply::Locked(words)) => said = format!("it says: {words}"),
                 Ok(Reply::Conflict(failure)) => said = format!("it says: {}", failure.cause),
                 Err(failure) => {
-                    self.withdraw(scope);
+                    self.withdraw(context);
                     return Err(failure);
                 }
             }
-            scope.voice.waiting(&format!("{}; {said}", noun()));
+            context.events.waiting(&format!("{}; {said}", subject()));
         }
     }
 
     /// Gives the slot back; where it cannot be held, nothing is asked for.
-    fn leave(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        if !self.custody.value().is_perhaps_held {
-            self.withdraw(scope);
-            return Ok(Effect::AlreadyDone);
+    fn leave(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        if !self.state.value().is_perhaps_held {
+            self.withdraw(context);
+            return Ok(Outcome::AlreadyDone);
         }
-        let effect = self.server.give_back(scope)?;
-        self.custody.change(|it| {
+        let effect = self.server.give_back(context)?;
+        self.state.change(|it| {
             it.is_held = false;
             it.is_perhaps_held = false;
         });
-        self.withdraw(scope);
+        self.withdraw(context);
         Ok(effect)
     }
 
     /// Gives the slot back at the end of a run that no record tells of: nobody would do it later.
-    fn give_back_now(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.leave(scope)?;
+    fn give_back_now(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.leave(context)?;
         let cause = "given back already, before the machine is back: it could not be recorded for `farewell start`, and \
                      would be held for ever";
-        let noun = self.server.intent(scope.facts)?.noun;
-        Err(Failure::new(Word::Io, noun, cause))
+        let subject = self.server.intent(context.facts)?.subject;
+        Err(Failure::new(ErrorKind::Io, subject, cause))
     }
 
     /// What earlier runs of this machine have left of the same slot.
-    fn left_before(&self, scope: &Scope<'_>) -> Result<Vec<Intent>, Failure> {
+    fn left_before(&self, context: &AttemptContext<'_>) -> Result<Vec<Intent>, Failure> {
         let (id, group) = (
-            self.server.id(scope.facts)?,
-            self.server.group.get(scope.facts)?,
+            self.server.id(context.facts)?,
+            self.server.group.get(context.facts)?,
         );
-        let mut left = left_before(scope, VIA.name, "id", &id);
+        let mut left = left_before(context, MEMBER.name, "id", &id);
         left.retain(|it| it.what.get("group").and_then(Datum::text).as_deref() == Some(&group));
         Ok(left)
     }
 
     /// Takes the intent back where it is known that nothing is held.
-    fn withdraw(&self, scope: &Scope<'_>) {
-        let claimed = self.custody.value();
+    fn withdraw(&self, context: &AttemptContext<'_>) {
+        let claimed = self.state.value();
         if let Some(mark) = claimed.mark.filter(|_| !claimed.is_perhaps_held) {
-            scope.withdraw(mark);
-            self.custody.change(|it| it.mark = None);
+            context.withdraw(mark);
+            self.state.change(|it| it.mark = None);
         }
     }
 
     /// Closes, so that no request for the slot overtakes the one that gives it back.
-    fn close(&self, scope: &Scope<'_>) -> bool {
-        let left = scope.deadline.left().unwrap_or_default();
-        self.custody.close(left / 2)
+    fn close(&self, context: &AttemptContext<'_>) -> bool {
+        let left = context.deadline.left().unwrap_or_default();
+        self.state.close(left / 2)
     }
 }
 
 impl Lock for FleetLock {
-    fn take(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let end = last_call(scope);
-        self.wait(scope, end)
+    fn take(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let end = last_call(context);
+        self.wait(context, end)
     }
 
-    fn renew(&self, _: &Scope<'_>) -> Result<(), Failure> {
+    fn renew(&self, _: &AttemptContext<'_>) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn release(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        if self.close(scope) {
+    fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        if self.close(context) {
             // Without an id nothing was ever asked for.
-            let left = self.left_before(scope).unwrap_or_default();
-            if !self.custody.value().is_perhaps_held && !left.is_empty() {
-                return self.server.give_back(scope);
+            let left = self.left_before(context).unwrap_or_default();
+            if !self.state.value().is_perhaps_held && !left.is_empty() {
+                return self.server.give_back(context);
             }
-            return self.leave(scope);
+            return self.leave(context);
         }
         // Sent all the same: the other one may have been answered long ago, on a connection that is dead.
-        self.server.give_back(scope)?;
+        self.server.give_back(context)?;
         let cause = "given back, but a request for it is still under way, which may take it again";
-        let noun = self.server.intent(scope.facts)?.noun;
-        Err(Failure::new(Word::TimedOut, noun, cause))
+        let subject = self.server.intent(context.facts)?.subject;
+        Err(Failure::new(ErrorKind::TimedOut, subject, cause))
     }
 
-    fn hold(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        if self.close(scope) && !self.custody.value().is_held {
-            return self.leave(scope);
+    fn hold(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        if self.close(context) && !self.state.value().is_held {
+            return self.leave(context);
         }
-        let mark = self.custody.value().mark;
-        if mark.is_some_and(|it| !scope.is_recorded(it)) {
-            return self.give_back_now(scope);
+        let mark = self.state.value().mark;
+        if mark.is_some_and(|it| !context.is_recorded(it)) {
+            return self.give_back_now(context);
         }
-        tell_kept(scope, None);
-        Ok(Effect::Done)
+        tell_kept(context, None);
+        Ok(Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.server.rehearse(scope)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.server.rehearse(context)
     }
 }
 
@@ -352,11 +357,11 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 struct Leaving(Server);
 
 impl Action for Leaving {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        self.0.give_back(scope)
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.0.give_back(context)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        self.0.rehearse(scope)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.0.rehearse(context)
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::clients::http::{excerpt, unexpected};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::Answer;
 
 /// An answer of the protocol.
@@ -25,7 +25,8 @@ pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
     let (kind, really_said) = error(answer);
     let said = excerpt(really_said.as_bytes());
     let says = |words| really_said.contains(words);
-    let failure = |said: String| Failure::new(Word::Status, answer.url.clone(), said).passing(true);
+    let failure =
+        |said: String| Failure::new(ErrorKind::Status, answer.url.clone(), said).retryable(true);
     match (answer.status, kind.as_str()) {
         _ if answer.is_success() => Ok(Reply::Granted),
         // It was free, and the lease could not be written, or nobody knows whether it was.
@@ -44,10 +45,10 @@ pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
         (400..=499, _) if !kind.is_empty() && !matches!(answer.status, 408 | 429) => {
             let kind = excerpt(kind.as_bytes());
             let cause = format!("status {}: {kind}: {said}", answer.status);
-            Err(Failure::new(Word::Refused, answer.url.clone(), cause))
+            Err(Failure::new(ErrorKind::Refused, answer.url.clone(), cause))
         }
         (400 | 405, _) => Err(Failure {
-            word: Word::Refused,
+            kind: ErrorKind::Refused,
             ..unexpected(answer)
         }),
         _ => Err(unexpected(answer)),
@@ -64,7 +65,7 @@ pub(super) fn of_rehearsal(answer: &Answer) -> Result<(), Failure> {
         400 if !kind.is_empty() => Ok(()),
         _ if answer.is_success() => {
             let cause = "this is no FleetLock server: it does not ask for the protocol's header";
-            Err(Failure::new(Word::Protocol, answer.url.clone(), cause))
+            Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause))
         }
         _ => Err(unexpected(answer)),
     }
@@ -116,43 +117,48 @@ mod tests {
         let conflict =
             r#"{"kind":"failed_lock","value":"conflict on semaphore detected, aborting"}"#;
         assert!(matches!(judged(500, conflict), Ok(Reply::Conflict(_))));
-        for (status, body, word, passing) in [
+        for (status, body, kind, retryable) in [
             (
                 500,
                 r#"{"kind":"failed_sem_init","value":"x"}"#,
-                Word::Status,
+                ErrorKind::Status,
                 true,
             ),
-            (500, "[]", Word::Status, true),
+            (500, "[]", ErrorKind::Status, true),
             (
                 500,
                 r#"{"kind":"failed_lock","value":"context deadline exceeded"}"#,
-                Word::Status,
+                ErrorKind::Status,
                 true,
             ),
             (
                 423,
                 r#"{"kind":"lock_held","value":"reboot lease lock unavailable, held by "}"#,
-                Word::Status,
+                ErrorKind::Status,
                 true,
             ),
-            (503, "", Word::Status, true),
-            (429, r#"{"kind":"slow","value":"x"}"#, Word::Status, true),
+            (503, "", ErrorKind::Status, true),
+            (
+                429,
+                r#"{"kind":"slow","value":"x"}"#,
+                ErrorKind::Status,
+                true,
+            ),
             (
                 400,
                 r#"{"kind":"unknown_group","value":"x"}"#,
-                Word::Refused,
+                ErrorKind::Refused,
                 false,
             ),
-            (405, "", Word::Refused, false),
-            (401, "", Word::Refused, false),
-            (404, "", Word::Status, false),
-            (302, "", Word::Status, false),
+            (405, "", ErrorKind::Refused, false),
+            (401, "", ErrorKind::Refused, false),
+            (404, "", ErrorKind::Status, false),
+            (302, "", ErrorKind::Status, false),
         ] {
             let failure = judged(status, body).expect_err("no slot");
             assert_eq!(
-                (failure.word, failure.passing),
-                (word, passing),
+                (failure.kind, failure.retryable),
+                (kind, retryable),
                 "{status} {body}"
             );
         }

@@ -7,7 +7,7 @@ use crate::clients::search::{self, Readmission, Target};
 use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::Chain;
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use shutdown::{Cancellation, Preparation};
 
 /// The cluster's word.
@@ -41,13 +41,13 @@ pub const MEMBER: Member = Member {
 
 struct Elasticsearch(Target);
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let target = Target::read(section)?;
     target.warn_of_secrets(section);
-    let ties = target.ties();
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(Elasticsearch(target), Pace::Polled)
+    let dependencies = target.dependencies();
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(Elasticsearch(target), AttemptPolicy::Polled)
     })
 }
 
@@ -64,25 +64,25 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 }
 
 impl Action for Elasticsearch {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let line = self.0.open(scope)?;
-        let Some((node, others)) = line.find()? else {
-            return Ok(Effect::AlreadyDone);
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.0.open(context)?;
+        let Some((node, others)) = client.find()? else {
+            return Ok(Outcome::AlreadyDone);
         };
-        let comes_back = scope.facts.comes_back().is_possible();
+        let comes_back = context.facts.comes_back().is_possible();
         if comes_back {
-            line.wait_for_health(&node)?;
+            client.wait_for_health(&node)?;
         }
-        let kept = self.0.keep(scope.facts)?;
-        let preparation = Preparation::new(&line, &node, &others);
+        let kept = self.0.keep(context.facts)?;
+        let preparation = Preparation::new(&client, &node, &others);
         match preparation.make(NAME, &kept)? {
             Some(effect) => Ok(effect),
-            None if comes_back => Ok(Effect::Done),
-            None => search::leave(&line, NAME, &kept, &node, &others),
+            None if comes_back => Ok(Outcome::Done),
+            None => search::leave(&client, NAME, &kept, &node, &others),
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        search::rehearse(&self.0.open(scope)?)
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        search::rehearse(&self.0.open(context)?)
     }
 }

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::clients::http::{excerpt, unexpected};
-use crate::clients::search::{Line, Node, Target, has_nowhere_to_go, lone};
+use crate::clients::search::{Client, Node, Target, has_nowhere_to_go, lone};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
-use crate::step::{Action, Effect, Scope};
+use crate::step::{Action, AttemptContext, Outcome};
 use crate::sys::cancel::Waited;
 use crate::sys::http::Request;
 
@@ -35,10 +35,10 @@ fn path(id: &str) -> String {
 
 /// What stands at the node; `None` where nothing does. A server without the interface takes the path for another one, and
 /// answers with a table of nodes in place of a list.
-fn standing(line: &Line<'_>, id: &str) -> Result<Option<Standing>, Failure> {
-    let answer = line.get(&path(id))?;
+fn standing(client: &Client<'_>, id: &str) -> Result<Option<Standing>, Failure> {
+    let answer = client.get(&path(id))?;
     if !answer["nodes"].is_array() && !answer["nodes"].is_object() {
-        return Err(line.strange("the answer lists no nodes"));
+        return Err(client.unexpected_answer("the answer lists no nodes"));
     }
     let nodes = answer["nodes"].as_array().into_iter().flatten();
     let mut own = nodes.filter(|it| it["node_id"].as_str() == Some(id));
@@ -69,17 +69,17 @@ fn explanation(node: &Value) -> String {
 
 /// A preparation of the node's shutdown.
 pub(super) struct Preparation<'a> {
-    line: &'a Line<'a>,
+    client: &'a Client<'a>,
     node: &'a Node,
     others: &'a [Node],
     kind: &'static str,
 }
 
 impl<'a> Preparation<'a> {
-    pub fn new(line: &'a Line<'a>, node: &'a Node, others: &'a [Node]) -> Self {
-        let comes_back = line.scope.facts.comes_back().is_possible();
+    pub fn new(client: &'a Client<'a>, node: &'a Node, others: &'a [Node]) -> Self {
+        let comes_back = client.context.facts.comes_back().is_possible();
         Preparation {
-            line,
+            client,
             node,
             others,
             kind: if comes_back { "restart" } else { "remove" },
@@ -87,37 +87,37 @@ impl<'a> Preparation<'a> {
     }
 
     /// Makes it and waits until it is complete; `None` where the server has no such interface.
-    pub fn make(&self, member: &str, kept: &Keys) -> Result<Option<Effect>, Failure> {
-        let line = self.line;
+    pub fn make(&self, member: &str, kept: &Keys) -> Result<Option<Outcome>, Failure> {
+        let client = self.client;
         if self.kind == "remove" && has_nowhere_to_go(self.others) {
-            let shards = line.shards(self.node)?;
+            let shards = client.shards(self.node)?;
             if !shards.is_empty() {
-                return Err(lone(line, &shards));
+                return Err(lone(client, &shards));
             }
         }
         let mut kept = kept.clone();
         kept.insert(ID.to_owned(), self.node.id.as_str().into());
         let intent = Intent {
             member: member.to_owned(),
-            noun: format!("the shutdown ({}) of node {}", self.kind, self.node.name),
+            subject: format!("the shutdown ({}) of node {}", self.kind, self.node.name),
             thing: format!("shutdown of {}", self.node.id),
             what: kept,
         };
         let mut what = String::new();
         self.wait(&intent, &mut what)
-            .map_err(|failure| line.scope.waited(&what, failure))
+            .map_err(|failure| client.context.waited(&what, failure))
     }
 
-    fn wait(&self, intent: &Intent, what: &mut String) -> Result<Option<Effect>, Failure> {
-        let line = self.line;
+    fn wait(&self, intent: &Intent, what: &mut String) -> Result<Option<Outcome>, Failure> {
+        let client = self.client;
         let mut was_there = true;
         loop {
-            let seen = standing(line, &self.node.id)?.filter(|it| it.kind == self.kind);
+            let seen = standing(client, &self.node.id)?.filter(|it| it.kind == self.kind);
             *what = match seen {
                 Some(it) if it.status == "complete" && was_there => {
-                    return Ok(Some(Effect::AlreadyDone));
+                    return Ok(Some(Outcome::AlreadyDone));
                 }
-                Some(it) if it.status == "complete" => return Ok(Some(Effect::Done)),
+                Some(it) if it.status == "complete" => return Ok(Some(Outcome::Done)),
                 Some(it) => format!(
                     "node {} to be ready: {} ({})",
                     self.node.name, it.status, it.explanation
@@ -127,34 +127,34 @@ impl<'a> Preparation<'a> {
                 None => return Ok(None),
             };
             was_there = false;
-            line.scope.voice.waiting(what);
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(line.scope.deadline);
-            let waited = line.scope.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || line.scope.deadline.left().is_none() {
-                return Err(line.failure(Word::TimedOut, format!("it waited for {what}")));
+            client.context.events.waiting(what);
+            let next = Deadline::after(EVERY, Reason::Attempt).earlier(client.context.deadline);
+            let waited = client.context.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || client.context.deadline.left().is_none() {
+                return Err(client.failure(ErrorKind::TimedOut, format!("it waited for {what}")));
             }
         }
     }
 
     /// Whether the server has the interface.
     fn put(&self, intent: &Intent) -> Result<bool, Failure> {
-        let scope = self.line.scope;
-        let mark = scope.intend(intent)?;
+        let context = self.client.context;
+        let mark = context.intend(intent)?;
         let body = json!({"type": self.kind, "reason": REASON});
         let answer = self
-            .line
+            .client
             .ask(&Request::json("PUT", path(&self.node.id), &body))?;
         if answer.is_success() {
             return Ok(true);
         }
         let said = String::from_utf8_lossy(&answer.body);
         if answer.status == 405 || answer.status == 400 && said.contains("no handler found") {
-            scope.withdraw(mark);
+            context.withdraw(mark);
             return Ok(false);
         }
         let failure = unexpected(&answer);
-        if !failure.passing {
-            scope.withdraw(mark);
+        if !failure.retryable {
+            context.withdraw(mark);
         }
         Err(failure)
     }
@@ -173,34 +173,36 @@ impl Cancellation {
 }
 
 impl Action for Cancellation {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let line = self.target.open(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let client = self.target.open(context)?;
         // What somebody else has made since stays.
         let is_own = |it: &Standing| it.reason == REASON;
-        if standing(&line, &self.id)?.filter(is_own).is_none() {
-            return Ok(Effect::AlreadyDone);
+        if standing(&client, &self.id)?.filter(is_own).is_none() {
+            return Ok(Outcome::AlreadyDone);
         }
         let delete = Request {
             method: "DELETE".to_owned(),
             path: path(&self.id),
             ..Request::default()
         };
-        let answer = line.ask(&delete)?;
+        let answer = client.ask(&delete)?;
         if !answer.is_success() && answer.status != 404 {
             return Err(unexpected(&answer));
         }
-        match standing(&line, &self.id)?.filter(is_own) {
-            None => Ok(Effect::Done),
-            Some(_) => Err(line.strange("the shutdown stands there after it was deleted")),
+        match standing(&client, &self.id)?.filter(is_own) {
+            None => Ok(Outcome::Done),
+            Some(_) => {
+                Err(client.unexpected_answer("the shutdown stands there after it was deleted"))
+            }
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let line = self.target.open(scope)?;
-        let stands = match standing(&line, &self.id)? {
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let client = self.target.open(context)?;
+        let stands = match standing(&client, &self.id)? {
             Some(it) => format!("a shutdown of type {} stands there", it.kind),
             None => "no shutdown stands there".to_owned(),
         };
-        Ok(format!("node {}: {stands}", line.node))
+        Ok(format!("node {}: {stands}", client.node))
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::clients::etcd::{Gateway, Refusal, Reply};
+use crate::clients::etcd::{Client, Refusal, Reply};
 use crate::clients::http::Peer;
 use crate::config::section::Section;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use quorum::{Others, View, needed};
 
@@ -58,10 +58,10 @@ struct Etcd {
     known: Mutex<Option<Arc<View>>>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read(section)?;
-    let ties = peer.ties();
-    if ties.peers.len() > 1 {
+    let dependencies = peer.dependencies();
+    if dependencies.peers.len() > 1 {
         let message = "is this member's own address, and no list: the member that answers there is the one that leaves";
         section.problem("url", message);
     }
@@ -69,16 +69,16 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         peer,
         known: Mutex::default(),
     };
-    Some(Blueprint {
-        ties,
-        ..Blueprint::new(membership, Pace::Polled)
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(membership, AttemptPolicy::Polled)
     })
 }
 
 /// This member alone, whose credentials are good at the others, too.
-struct Line<'a> {
-    own: Gateway<'a>,
-    scope: &'a Scope<'a>,
+struct OwnMember<'a> {
+    own: Client<'a>,
+    context: &'a AttemptContext<'a>,
     /// Why there is no token, as there is none without a quorum. What may be asked without one then tells who is missing.
     unproven: Option<Failure>,
 }
@@ -97,30 +97,30 @@ impl Etcd {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open<'a>(&'a self, scope: &'a Scope<'a>) -> Result<Line<'a>, Failure> {
+    fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<OwnMember<'a>, Failure> {
         let known = self.known().clone();
         let others = known.map_or_else(Vec::new, |view| view.addresses());
         // The token is as good at the others, which may be all that is left.
-        let (session, unproven) = match Gateway::open(&self.peer, scope, &others) {
+        let (session, unproven) = match Client::open(&self.peer, context, &others) {
             Ok(any) => (any.session, None),
-            Err(failure) if failure.passing && failure.word != Word::Unreachable => {
-                (self.peer.open_with_account(scope)?.0, Some(failure))
+            Err(failure) if failure.retryable && failure.kind != ErrorKind::Unreachable => {
+                (self.peer.open_with_account(context)?.0, Some(failure))
             }
             Err(failure) => return Err(failure),
         };
-        let own = Gateway {
-            session: session.elsewhere(self.peer.endpoints(scope.facts)?),
-            scope,
+        let own = Client {
+            session: session.elsewhere(self.peer.endpoints(context.facts)?),
+            context,
         };
-        Ok(Line {
+        Ok(OwnMember {
             own,
-            scope,
+            context,
             unproven,
         })
     }
 
     /// What this member says now.
-    fn view(&self, line: &Line<'_>) -> Result<Arc<View>, Failure> {
+    fn view(&self, line: &OwnMember<'_>) -> Result<Arc<View>, Failure> {
         let view = Arc::new(View::of(&line.own)?);
         let before = self.known().replace(view.clone());
         match before {
@@ -129,59 +129,59 @@ impl Etcd {
                     "it was answered by the member {:x}, and now by {:x}: `url` must be this member's own address",
                     before.own, view.own
                 );
-                Err(line.own.failure(Word::Config, cause))
+                Err(line.own.failure(ErrorKind::Config, cause))
             }
             _ => Ok(view),
         }
     }
 
     /// This member does not answer any more. Where the others do without it already, that is what was wanted.
-    fn without(&self, line: &Line<'_>, failure: Failure) -> Result<Effect, Failure> {
+    fn without(&self, line: &OwnMember<'_>, failure: Failure) -> Result<Outcome, Failure> {
         let known = self.known().clone();
-        let Some(view) = known.filter(|_| failure.word == Word::Unreachable) else {
+        let Some(view) = known.filter(|_| failure.kind == ErrorKind::Unreachable) else {
             return Err(failure);
         };
-        let needed =
-            needed(&view, line.scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
+        let needed = needed(&view, line.context)
+            .map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
         let others = Others::ask(line, &view);
         if others.have_quorum(needed) && others.agree_without(view.own, needed) {
             let remark =
                 format!("it does not answer any more ({failure}), and the others do without it");
-            line.scope.voice.remark(&remark);
-            return Ok(Effect::Done);
+            line.context.events.remark(&remark);
+            return Ok(Outcome::Done);
         }
         Err(failure)
     }
 
     /// Looks until something has changed, or for a second.
-    fn turn(&self, line: &Line<'_>, seen: &mut Seen) -> Result<Option<Effect>, Failure> {
-        let scope = line.scope;
+    fn turn(&self, line: &OwnMember<'_>, seen: &mut Seen) -> Result<Option<Outcome>, Failure> {
+        let context = line.context;
         let view = match self.view(line) {
             Ok(view) => view,
             Err(failure) => return self.without(line, failure).map(Some),
         };
         if !view.is_listed {
             let remark = format!("the member {:x} is not in the cluster any more", view.own);
-            scope.voice.remark(&remark);
-            return Ok(Some(Effect::AlreadyDone));
+            context.events.remark(&remark);
+            return Ok(Some(Outcome::AlreadyDone));
         }
         if !view.is_voter {
             let remark = format!("{} is a learner: the quorum does not need it", view.name);
-            scope.voice.remark(&remark);
-            return Ok(Some(Effect::Done));
+            context.events.remark(&remark);
+            return Ok(Some(Outcome::Done));
         }
         let needed =
-            needed(&view, scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
+            needed(&view, context).map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
         for _ in 0..TURNS {
             let others = Others::ask(line, &view);
             if let Some(word) = others.in_vain(&view, needed) {
                 let cause = others.lack(&view, needed);
-                return Err(line.own.failure(word, cause).passing(false));
+                return Err(line.own.failure(word, cause).retryable(false));
             }
             let waiting = if !others.have_quorum(needed) {
                 // Who had no time left for an answer is not known to be missing.
                 match seen.waiting.as_str() {
-                    before if scope.deadline.left().is_none() && !before.is_empty() => {
+                    before if context.deadline.left().is_none() && !before.is_empty() => {
                         before.to_owned()
                     }
                     _ => others.lack(&view, needed),
@@ -198,21 +198,21 @@ impl Etcd {
                         "{} must be removed from the cluster before it is stopped: of two members, both make the quorum",
                         view.name
                     );
-                    scope.voice.remark(&remark);
+                    context.events.remark(&remark);
                 }
-                return Ok(Some(Effect::Done));
+                return Ok(Some(Outcome::Done));
             } else {
                 "the others to follow the new leader".to_owned()
             };
-            scope.voice.waiting(&waiting);
+            context.events.waiting(&waiting);
             seen.waiting = waiting;
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(scope.deadline);
-            let waited = scope.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || scope.deadline.left().is_none() {
+            let next = Deadline::after(EVERY, Reason::Attempt).earlier(context.deadline);
+            let waited = context.cancel.sleep_until(next);
+            if waited == Waited::Cancelled || context.deadline.left().is_none() {
                 let (name, waiting) = (&view.name, &seen.waiting);
                 let cause =
                     format!("the cluster is not safe without {name}: it waited for {waiting}");
-                return Err(line.own.failure(Word::TimedOut, cause));
+                return Err(line.own.failure(ErrorKind::TimedOut, cause));
             }
             // Enough of them are well now, so that it is this member's turn to be asked.
             if others.have_quorum(needed) {
@@ -225,17 +225,17 @@ impl Etcd {
 
 /// Moves leadership to the other member that is furthest, and says what is waited for then: whatever the answer is, it is
 /// seen by asking again.
-fn transfer(line: &Line<'_>, others: &Others) -> Result<String, Failure> {
+fn transfer(line: &OwnMember<'_>, others: &Others) -> Result<String, Failure> {
     let Some((target, name)) = others.furthest() else {
         return Ok("a member that can lead".to_owned());
     };
     let seen = format!("{name} to take the lead");
-    line.scope.voice.waiting(&seen);
+    line.context.events.waiting(&seen);
     let body = json!({"targetID": target.to_string()});
     match (line.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
         Ok(Reply::Done(_) | Reply::NotFound) => Ok(seen),
         // It goes on leading, since the other one did not catch up in time; or nobody knows whether the request arrived.
-        Err(refusal) if refusal.failure.passing || has_changed(&refusal) => {
+        Err(refusal) if refusal.failure.retryable || has_changed(&refusal) => {
             Ok(format!("{seen}; last answer: {}", refusal.failure.cause))
         }
         Err(refusal) => Err(refusal.failure),
@@ -248,14 +248,14 @@ fn has_changed(refusal: &Refusal) -> bool {
 }
 
 impl Action for Etcd {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let line = self.open(scope)?;
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let line = self.open(context)?;
         let mut seen = Seen::default();
         loop {
             match (self.turn(&line, &mut seen), &line.unproven) {
                 (Ok(Some(effect)), _) => return Ok(effect),
                 (Ok(None), None) => {}
-                (Err(failure), None) => return Err(scope.waited(&seen.waiting, failure)),
+                (Err(failure), None) => return Err(context.waited(&seen.waiting, failure)),
                 // Another attempt asks for the token again. What was refused without it was not refused to the account.
                 (_, Some(failure)) => {
                     let waiting = match seen.waiting.as_str() {
@@ -272,14 +272,14 @@ impl Action for Etcd {
         }
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let line = self.open(scope)?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let line = self.open(context)?;
         let view = self.view(&line)?;
         let address = line.own.session.endpoints().first();
         let address = address.map_or_else(String::new, ToString::to_string);
         if !view.is_listed {
             let what = format!("member {:x} in its own cluster", view.own);
-            scope.warn_of_absence(&what, "`url`");
+            context.warn_of_absence(&what, "`url`");
         }
         if !view.is_listed || !view.is_voter {
             return Ok(format!(
@@ -288,7 +288,7 @@ impl Action for Etcd {
             ));
         }
         let needed =
-            needed(&view, scope).map_err(|cause| line.own.failure(Word::Refused, cause))?;
+            needed(&view, context).map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
         let others = Others::ask(&line, &view);
         let leads = if view.leader == view.own {
             ", and leads"
@@ -297,7 +297,7 @@ impl Action for Etcd {
         };
         if let Some(word) = others.in_vain(&view, needed) {
             let cause = others.lack(&view, needed);
-            return Err(line.own.failure(word, cause).passing(false));
+            return Err(line.own.failure(word, cause).retryable(false));
         }
         let state = if others.have_quorum(needed) {
             format!(

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Line, PATIENCE};
-use crate::clients::etcd::{self, Gateway, Member, integer};
-use crate::model::error::{Failure, Word};
-use crate::step::Scope;
+use super::{OwnMember, PATIENCE};
+use crate::clients::etcd::{self, Client, Member, integer};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::AttemptContext;
 use crate::sys::http::Endpoint;
 
 /// How many entries of the log a member that keeps up may lack for a moment, while many are written.
@@ -40,22 +40,22 @@ fn id(value: &Value) -> Option<u64> {
     value.as_str()?.parse().ok()
 }
 
-fn status(gateway: &Gateway<'_>) -> Result<Status, Failure> {
-    let answer = gateway.must_with_header("/v3/maintenance/status", &json!({}))?;
+fn status(client: &Client<'_>) -> Result<Status, Failure> {
+    let answer = client.must_with_header("/v3/maintenance/status", &json!({}))?;
     match id(&answer["header"]["member_id"]) {
         Some(own) => Ok(Status {
             id: own,
             leader: id(&answer["leader"]).unwrap_or_default(),
             index: integer(&answer["raftIndex"]),
         }),
-        None => Err(gateway.strange("the status does not say which member it is of")),
+        None => Err(client.unexpected_answer("the status does not say which member it is of")),
     }
 }
 
 impl View {
-    pub fn of(gateway: &Gateway<'_>) -> Result<View, Failure> {
-        let status = status(gateway)?;
-        let members = etcd::members(gateway)?;
+    pub fn of(client: &Client<'_>) -> Result<View, Failure> {
+        let status = status(client)?;
+        let members = etcd::members(client)?;
         let own = members.iter().find(|member| member.id == status.id);
         let name = match own {
             Some(member) if !member.name.is_empty() => member.name.clone(),
@@ -91,8 +91,8 @@ impl View {
 ///
 /// # Errors
 /// Why no number of them is enough.
-pub(super) fn needed(view: &View, scope: &Scope<'_>) -> Result<usize, String> {
-    enough(view.voters(), scope.facts.comes_back().is_possible())
+pub(super) fn needed(view: &View, context: &AttemptContext<'_>) -> Result<usize, String> {
+    enough(view.voters(), context.facts.comes_back().is_possible())
         .map_err(|cause| format!("{}: {cause}", view.name))
 }
 
@@ -113,34 +113,34 @@ pub(super) struct Others {
     ill: Vec<String>,
     /// How many of them will not be well by waiting, and the word of one that is not.
     hopeless: usize,
-    word: Option<Word>,
+    kind: Option<ErrorKind>,
 }
 
 impl Others {
     /// Asks every other member that votes at its own addresses.
-    pub fn ask(line: &Line<'_>, view: &View) -> Others {
-        let patience = line.scope.attempt_timeout.min(PATIENCE / count(view));
-        let scope = Scope {
+    pub fn ask(line: &OwnMember<'_>, view: &View) -> Others {
+        let patience = line.context.attempt_timeout.min(PATIENCE / count(view));
+        let context = AttemptContext {
             attempt_timeout: patience,
-            ..*line.scope
+            ..*line.context
         };
         let mut others = Others {
             well: Vec::new(),
             ill: Vec::new(),
             hopeless: 0,
-            word: None,
+            kind: None,
         };
         for member in &view.others {
-            let gateway = Gateway {
+            let client = Client {
                 session: line.own.session.elsewhere(member.urls.clone()),
-                scope: &scope,
+                context: &context,
             };
-            match look(&gateway, member) {
+            match look(&client, member) {
                 Ok((name, status)) => others.well.push((name, status)),
-                Err((cause, word)) => {
+                Err((cause, kind)) => {
                     others.ill.push(cause);
-                    others.hopeless += usize::from(word.is_some());
-                    others.word = others.word.or(word);
+                    others.hopeless += usize::from(kind.is_some());
+                    others.kind = others.kind.or(kind);
                 }
             }
         }
@@ -169,9 +169,9 @@ impl Others {
 
     /// The word for why waiting is in vain, where too many of them have something that does not pass: no gateway, or a
     /// certificate for another name.
-    pub fn in_vain(&self, view: &View, needed: usize) -> Option<Word> {
+    pub fn in_vain(&self, view: &View, needed: usize) -> Option<ErrorKind> {
         let may_be_well = view.others.len().saturating_sub(self.hopeless);
-        self.word.filter(|_| may_be_well < needed)
+        self.kind.filter(|_| may_be_well < needed)
     }
 
     /// Whether enough of them follow a leader other than `own`.
@@ -204,37 +204,38 @@ fn count(view: &View) -> u32 {
 
 /// A member's name and status, or why it is not well, with the word of what does not pass.
 fn look(
-    gateway: &Gateway<'_>,
+    client: &Client<'_>,
     member: &Member,
-) -> Result<(String, Status), (String, Option<Word>)> {
-    let passing = |cause: String| Err((cause, None));
+) -> Result<(String, Status), (String, Option<ErrorKind>)> {
+    let retryable = |cause: String| Err((cause, None));
     let name = match member.name.as_str() {
-        "" => return passing(format!("{:x} was added and has never started", member.id)),
+        "" => return retryable(format!("{:x} was added and has never started", member.id)),
         name => name.to_owned(),
     };
     if member.urls.is_empty() {
-        return passing(format!("{name} has told no address for clients"));
+        return retryable(format!("{name} has told no address for clients"));
     }
-    if gateway.session.endpoints().is_empty() {
-        return passing(format!(
+    if client.session.endpoints().is_empty() {
+        return retryable(format!(
             "{name} has told only addresses without TLS, which `url` has, so that it is not asked"
         ));
     }
-    let status = status(gateway).map_err(|failure| {
-        let stays = !failure.passing && matches!(failure.word, Word::Status | Word::Tls);
-        let word = stays.then_some(failure.word);
-        (format!("{name} does not answer ({failure})"), word)
+    let status = status(client).map_err(|failure| {
+        let stays =
+            !failure.retryable && matches!(failure.kind, ErrorKind::Status | ErrorKind::Tls);
+        let kind = stays.then_some(failure.kind);
+        (format!("{name} does not answer ({failure})"), kind)
     })?;
     if status.id != member.id {
         // The default of --advertise-client-urls, http://localhost:2379, is this machine's own.
         let urls: Vec<_> = member.urls.iter().map(ToString::to_string).collect();
-        return passing(format!(
+        return retryable(format!(
             "{name} has told the address {}, at which another member answers (--advertise-client-urls)",
             urls.join(", ")
         ));
     }
     if status.leader == 0 {
-        return passing(format!("{name} follows no leader"));
+        return retryable(format!("{name} follows no leader"));
     }
     Ok((name, status))
 }
@@ -265,7 +266,7 @@ mod tests {
             well: vec![status(1, 9, 5000), status(2, 9, 4500), status(3, 9, 12)],
             ill: Vec::new(),
             hopeless: 0,
-            word: None,
+            kind: None,
         };
         others.part(4900);
         assert_eq!(others.well(), 2);

@@ -3,10 +3,10 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::rest::{Account, CLUSTER_WRITE, EVERY, Rest};
+use super::client::{Account, CLUSTER_WRITE, Client, EVERY};
 use super::{Hazelcast, is_gone};
-use crate::model::error::{Failure, Word};
-use crate::step::Effect;
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::Outcome;
 use crate::sys::http::Endpoint;
 
 /// Between the two looks that must both find the cluster safe.
@@ -28,32 +28,32 @@ pub(super) struct Departure {
 
 impl Hazelcast {
     /// Shuts the member down once the cluster is safe, and sees that the cluster has got over it.
-    pub(super) fn leave(&self, rest: &Rest<'_, '_>) -> Result<Effect, Failure> {
-        let account = self.account(rest.scope.facts)?;
+    pub(super) fn leave(&self, client: &Client<'_, '_>) -> Result<Outcome, Failure> {
+        let account = self.account(client.context.facts)?;
         let known = self.departure().clone();
         let leaves = match known {
             None => {
-                let health = self.wait(rest, true)?;
-                self.meet(rest)?;
+                let health = self.wait(client, true)?;
+                self.meet(client)?;
                 health.is_leaving()
             }
             // An attempt before this one knew it; what became of its request is seen now.
-            Some(_) => match self.wait(rest, true) {
+            Some(_) => match self.wait(client, true) {
                 Ok(health) => health.is_leaving(),
                 Err(failure) if is_gone(&failure) => true,
                 Err(failure) => return Err(failure),
             },
         };
         if !leaves {
-            self.ask(rest, &account)?;
+            self.ask(client, &account)?;
         }
-        see_it_go(rest, &account)?;
-        self.see_the_others(rest, &account)?;
+        see_it_go(client, &account)?;
+        self.see_the_others(client, &account)?;
         let is_asked = self.departure().as_ref().is_some_and(|it| it.is_asked);
         Ok(if is_asked {
-            Effect::Done
+            Outcome::Done
         } else {
-            Effect::AlreadyDone
+            Outcome::AlreadyDone
         })
     }
 
@@ -64,9 +64,9 @@ impl Hazelcast {
     }
 
     /// Learns from the member who the others are, while it can be asked.
-    fn meet(&self, rest: &Rest<'_, '_>) -> Result<(), Failure> {
-        let roster = rest.roster()?;
-        let own = rest.session.endpoint();
+    fn meet(&self, client: &Client<'_, '_>) -> Result<(), Failure> {
+        let roster = client.roster()?;
+        let own = client.session.endpoint();
         *self.departure() = Some(Departure {
             own: roster.own().to_owned(),
             others: own.map_or_else(Vec::new, |own| roster.others(own)),
@@ -76,31 +76,31 @@ impl Hazelcast {
         Ok(())
     }
 
-    fn ask(&self, rest: &Rest<'_, '_>, account: &Account) -> Result<(), Failure> {
+    fn ask(&self, client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
         if let Some(departure) = self.departure().as_mut() {
             departure.is_asked = true;
         }
-        let failure = match rest.shut_down(account) {
+        let failure = match client.shut_down(account) {
             Ok(()) => return Ok(()),
-            Err(failure) if failure.word == Word::Unreachable => failure,
+            Err(failure) if failure.kind == ErrorKind::Unreachable => failure,
             Err(failure) => return Err(failure),
         };
         // Either the member has begun and had no time for an answer, or it takes no such request.
         for _ in 0..UNTOUCHED {
             let begun = Instant::now();
-            match rest.health() {
+            match client.health() {
                 Ok((health, _)) if !health.is_leaving() => {
                     let what = format!("cluster {}: the member's shutdown", account.name);
-                    rest.pause(begun, EVERY, &what)?;
+                    client.pause(begun, EVERY, &what)?;
                 }
                 _ => return Ok(()),
             }
         }
-        Err(CLUSTER_WRITE.is_off(&failure.noun))
+        Err(CLUSTER_WRITE.is_off(&failure.subject))
     }
 
     /// Waits until another member does not list this one any more, and is safe, twice in a row.
-    fn see_the_others(&self, rest: &Rest<'_, '_>, account: &Account) -> Result<(), Failure> {
+    fn see_the_others(&self, client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
         let Some(Departure {
             own,
             others,
@@ -116,14 +116,14 @@ impl Hazelcast {
                 "it was the last member{what} of the cluster {}: nobody has its data now",
                 account.name
             );
-            rest.scope.voice.remark(&remark);
+            client.context.events.remark(&remark);
         }
         if count == 0 {
             return Ok(());
         }
-        let mut elsewhere = Rest {
-            session: rest.session.elsewhere(others),
-            scope: rest.scope,
+        let mut elsewhere = Client {
+            session: client.session.elsewhere(others),
+            context: client.context,
         };
         let mut safe_before = false;
         loop {
@@ -134,7 +134,7 @@ impl Hazelcast {
                 Ok(None) => (AGAIN, "safe, seen once".to_owned()),
                 Ok(Some(ref what)) => (EVERY, what.clone()),
                 // The member is down, which another attempt could not change: what passes is waited for here.
-                Err(ref failure) if failure.passing => (EVERY, failure.to_string()),
+                Err(ref failure) if failure.retryable => (EVERY, failure.to_string()),
                 Err(failure) => return Err(unseen(failure)),
             };
             safe_before = matches!(seen, Ok(None));
@@ -148,7 +148,7 @@ impl Hazelcast {
 
 /// What the others have to do yet, and `None` when they have done with the member. The one that has answered is asked
 /// first from now on.
-fn look(elsewhere: &mut Rest<'_, '_>, own: &str) -> Result<Option<String>, Failure> {
+fn look(elsewhere: &mut Client<'_, '_>, own: &str) -> Result<Option<String>, Failure> {
     let (health, answer) = elsewhere.health()?;
     let mut others = elsewhere.session.endpoints().to_vec();
     let answered = |it: &Endpoint| it.join("/hazelcast/health").to_string() == answer.url;
@@ -173,15 +173,15 @@ fn unseen(failure: Failure) -> Failure {
 }
 
 /// Waits until the member does not answer any more. The process that it lives in may go on.
-fn see_it_go(rest: &Rest<'_, '_>, account: &Account) -> Result<(), Failure> {
+fn see_it_go(client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
     loop {
         let begun = Instant::now();
-        let what = match rest.health() {
+        let what = match client.health() {
             Ok((health, _)) => format!("{}, {}", super::word(&health.node_state), health.told()),
             Err(failure) if is_gone(&failure) => return Ok(()),
             Err(failure) => failure.to_string(),
         };
         let what = format!("cluster {}: the member's shutdown: {what}", account.name);
-        rest.pause(begun, EVERY, &what)?;
+        client.pause(begun, EVERY, &what)?;
     }
 }

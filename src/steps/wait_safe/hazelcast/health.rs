@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::clients::http::cut;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::Answer;
 
 /// An answer of `/hazelcast/health`.
@@ -46,7 +46,7 @@ impl Health {
         };
         read().ok_or_else(|| {
             let cause = "does not say how the cluster is, as Hazelcast does";
-            Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true)
+            Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true)
         })
     }
 
@@ -88,8 +88,8 @@ impl Health {
 }
 
 fn lower_first(key: &str) -> String {
-    let (first, rest) = key.split_at(1);
-    first.to_ascii_lowercase() + rest
+    let (first, client) = key.split_at(1);
+    first.to_ascii_lowercase() + client
 }
 
 /// A value as it would stand in a line: without quotes.
@@ -189,7 +189,10 @@ mod tests {
             "\u{fffd}",
         ] {
             let failure = read(body).expect_err(body);
-            assert_eq!((failure.word, failure.passing), (Word::Protocol, true));
+            assert_eq!(
+                (failure.kind, failure.retryable),
+                (ErrorKind::Protocol, true)
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `hazelcast`: waits until the cluster has the member's data elsewhere, and shuts it down gracefully if wanted.
 
+mod client;
 mod departure;
 mod health;
-mod rest;
 mod roster;
 
 use std::sync::Mutex;
@@ -11,13 +11,13 @@ use std::time::Instant;
 use crate::clients::http::{Peer, excerpt};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, plain};
-use crate::model::error::{Failure, Word};
-use crate::step::{Action, Blueprint, Effect, Member, Pace, Scope};
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::closings;
 
+use client::{Account, Client, EVERY};
 use departure::Departure;
 use health::Health;
-use rest::{Account, EVERY, Rest};
 
 /// The cluster's entry in the table. Its keys:
 ///
@@ -36,7 +36,7 @@ use rest::{Account, EVERY, Rest};
 ///
 /// It asks `GET /hazelcast/health` and waits until the cluster is safe with nothing left to migrate: the same word as
 /// that of `/hazelcast/health/cluster-safe`, in one answer with what else is waited for. To shut down it asks who else
-/// is there (`GET /hazelcast/rest/cluster`), then `POST …/memberShutdown` with name and password, which answers success
+/// is there (`GET /hazelcast/client/cluster`), then `POST …/memberShutdown` with name and password, which answers success
 /// before anything has begun. Left: the member refuses connections, and another member does not list it any more and is
 /// safe, twice in a row. Already gone: the same without a request, which only a run can say that has seen the member;
 /// one that refuses connections from the beginning may as well have crashed, and is unreachable. Refused: 403, on 3.x a
@@ -58,7 +58,7 @@ struct Hazelcast {
     departure: Mutex<Option<Departure>>,
 }
 
-fn read(section: &Section<'_>) -> Option<Blueprint> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read_without_account(section);
     let shutdown = section.boolean("shutdown").unwrap_or(false);
     let name = section.text("cluster-name", name, Secrecy::Public);
@@ -68,8 +68,8 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         section.problem("password", message);
     }
     let peer = peer?;
-    let ties = peer.ties();
-    if shutdown && ties.peers.len() > 1 {
+    let dependencies = peer.dependencies();
+    if shutdown && dependencies.peers.len() > 1 {
         let message = "with `shutdown = true` it is the one member that is shut down; it tells itself who the others are";
         section.problem("url", message);
     }
@@ -80,10 +80,10 @@ fn read(section: &Section<'_>) -> Option<Blueprint> {
         shutdown,
         departure: Mutex::default(),
     };
-    Some(Blueprint {
-        ties,
+    Some(StepSpec {
+        dependencies,
         may_stop: shutdown,
-        ..Blueprint::new(membership, Pace::Polled)
+        ..StepSpec::new(membership, AttemptPolicy::Polled)
     })
 }
 
@@ -101,7 +101,7 @@ fn word(text: &str) -> String {
 
 /// Whether nobody listens at a member's address any more.
 fn is_gone(failure: &Failure) -> bool {
-    failure.word == Word::Unreachable && closings(failure) == 0
+    failure.kind == ErrorKind::Unreachable && closings(failure) == 0
 }
 
 /// A member that is down is no proof that the cluster got over it.
@@ -135,11 +135,11 @@ impl Hazelcast {
 
     /// Waits until the member says that the cluster is safe; with `leaving`, also until the member is on its way out
     /// already, by somebody else's request.
-    fn wait(&self, rest: &Rest<'_, '_>, leaving: bool) -> Result<Health, Failure> {
-        let name = self.name(rest.scope.facts)?;
+    fn wait(&self, client: &Client<'_, '_>, leaving: bool) -> Result<Health, Failure> {
+        let name = self.name(client.context.facts)?;
         loop {
             let begun = Instant::now();
-            let (health, _) = rest.health().map_err(unknown)?;
+            let (health, _) = client.health().map_err(unknown)?;
             let ready = if leaving {
                 health.may_leave()
             } else {
@@ -149,16 +149,16 @@ impl Hazelcast {
                 return Ok(health);
             }
             let what = format!("cluster {name}: {}", health.told());
-            rest.pause(begun, EVERY, &what)?;
+            client.pause(begun, EVERY, &what)?;
         }
     }
 
-    fn rehearse_shutdown(&self, rest: &Rest<'_, '_>) -> Result<String, Failure> {
-        let account = self.account(rest.scope.facts)?;
-        rest.check(&account)?;
-        rest.check_writing()?;
-        let roster = rest.roster()?;
-        let own = rest.session.endpoint().cloned();
+    fn rehearse_shutdown(&self, client: &Client<'_, '_>) -> Result<String, Failure> {
+        let account = self.account(client.context.facts)?;
+        client.check(&account)?;
+        client.check_writing()?;
+        let roster = client.roster()?;
+        let own = client.session.endpoint().cloned();
         let others = own.map_or_else(Vec::new, |own| roster.others(&own));
         let named = format!("`{}` may shut it down", account.name);
         let named = match roster.count_of_others() {
@@ -166,9 +166,9 @@ impl Hazelcast {
             (_, 0) => format!("{named}; it is the last member that holds data"),
             _ => named,
         };
-        let elsewhere = Rest {
-            session: rest.session.elsewhere(others),
-            scope: rest.scope,
+        let elsewhere = Client {
+            session: client.session.elsewhere(others),
+            context: client.context,
         };
         let asked = elsewhere.health().and_then(|(_, answer)| {
             elsewhere.roster()?;
@@ -178,28 +178,30 @@ impl Hazelcast {
             Ok(answer) => Ok(format!("{named}; {} would be asked after it", answer.url)),
             Err(failure) => {
                 let cause = format!("no other member could be asked after a shutdown: {failure}");
-                let noun = rest.session.endpoint().map(ToString::to_string);
-                Err(Failure::new(failure.word, noun.unwrap_or_default(), cause)
-                    .passing(failure.passing))
+                let subject = client.session.endpoint().map(ToString::to_string);
+                Err(
+                    Failure::new(failure.kind, subject.unwrap_or_default(), cause)
+                        .retryable(failure.retryable),
+                )
             }
         }
     }
 }
 
 impl Action for Hazelcast {
-    fn attempt(&self, scope: &Scope<'_>) -> Result<Effect, Failure> {
-        let session = self.peer.open(scope)?;
-        let rest = Rest { session, scope };
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let session = self.peer.open(context)?;
+        let client = Client { session, context };
         if self.shutdown {
-            return self.leave(&rest);
+            return self.leave(&client);
         }
-        self.wait(&rest, false).map(|_| Effect::Done)
+        self.wait(&client, false).map(|_| Outcome::Done)
     }
 
-    fn rehearse(&self, scope: &Scope<'_>) -> Result<String, Failure> {
-        let session = self.peer.open(scope)?;
-        let rest = Rest { session, scope };
-        let (health, answer) = rest.health()?;
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let session = self.peer.open(context)?;
+        let client = Client { session, context };
+        let (health, answer) = client.health()?;
         let told = health.told();
         let waited_for = if health.is_safe() {
             ""
@@ -210,6 +212,6 @@ impl Action for Hazelcast {
         if !self.shutdown {
             return Ok(seen);
         }
-        Ok(format!("{seen}; {}", self.rehearse_shutdown(&rest)?))
+        Ok(format!("{seen}; {}", self.rehearse_shutdown(&client)?))
     }
 }

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use crate::clients::http::cut;
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{Answer, Endpoint};
 
-/// An answer of `/hazelcast/rest/cluster`: the members in the order in which they joined, the oldest first, which is the
+/// An answer of `/hazelcast/client/cluster`: the members in the order in which they joined, the oldest first, which is the
 /// one that directs all migrations.
 #[derive(Debug)]
 pub(super) struct Roster {
@@ -39,7 +39,7 @@ impl Roster {
             }
             _ => {
                 let cause = "does not list the members of the cluster and itself among them, as Hazelcast does";
-                Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+                Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true))
             }
         }
     }
@@ -197,7 +197,10 @@ mod tests {
             &no_port,
         ] {
             let failure = read(body).expect_err(body);
-            assert_eq!((failure.word, failure.passing), (Word::Protocol, true));
+            assert_eq!(
+                (failure.kind, failure.retryable),
+                (ErrorKind::Protocol, true)
+            );
         }
     }
 }

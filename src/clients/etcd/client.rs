@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::clients::http::{Account, Peer, Session, cut, excerpt, unexpected};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
-use crate::step::Scope;
+use crate::step::AttemptContext;
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Endpoint, Request, closings};
 
@@ -30,11 +30,11 @@ pub enum Reply {
 }
 
 /// etcd at one attempt.
-pub struct Gateway<'a> {
+pub struct Client<'a> {
     /// Its addresses, and the token.
     pub session: Session<'a>,
     /// The attempt's.
-    pub scope: &'a Scope<'a>,
+    pub context: &'a AttemptContext<'a>,
 }
 
 /// A refusal, or no answer at all.
@@ -61,7 +61,7 @@ impl From<Failure> for Refusal {
     }
 }
 
-impl<'a> Gateway<'a> {
+impl<'a> Client<'a> {
     /// Opens it at the configured addresses and at `others`, with a token where there is an account. The password goes to
     /// configured addresses alone; where none of them is there any more, the token of an earlier attempt is as good.
     ///
@@ -69,14 +69,14 @@ impl<'a> Gateway<'a> {
     /// What proving the account came to.
     pub fn open(
         peer: &'a Peer,
-        scope: &'a Scope<'a>,
+        context: &'a AttemptContext<'a>,
         others: &[Endpoint],
     ) -> Result<Self, Failure> {
-        let (mut session, account) = peer.open_with_account(scope)?;
+        let (mut session, account) = peer.open_with_account(context)?;
         if let Some(account) = account {
             let known = peer.remembered().filter(|_| !others.is_empty());
             match (
-                authenticate(&session, scope, &account, known.is_some()),
+                authenticate(&session, context, &account, known.is_some()),
                 known,
             ) {
                 (Ok(Some(token)), _) => {
@@ -85,7 +85,7 @@ impl<'a> Gateway<'a> {
                 }
                 (Ok(None), _) => {}
                 (Err(failure), Some(token))
-                    if matches!(failure.word, Word::Unreachable | Word::TimedOut) =>
+                    if matches!(failure.kind, ErrorKind::Unreachable | ErrorKind::TimedOut) =>
                 {
                     session.set_header("Authorization", token);
                 }
@@ -95,7 +95,7 @@ impl<'a> Gateway<'a> {
         if !others.is_empty() {
             session = session.elsewhere([session.endpoints(), others].concat());
         }
-        Ok(Gateway { session, scope })
+        Ok(Client { session, context })
     }
 
     /// Asks for `path`.
@@ -106,15 +106,17 @@ impl<'a> Gateway<'a> {
         self.try_ask(path, body).map_err(|refusal| refusal.failure)
     }
 
-    /// As [`Gateway::ask`], with the words of a refusal.
+    /// As [`Client::ask`], with the words of a refusal.
     ///
     /// # Errors
-    /// As [`Gateway::ask`].
+    /// As [`Client::ask`].
     pub fn try_ask(&self, path: &str, body: &Value) -> Result<Reply, Refusal> {
         let request = Request::json("POST", path, body);
         let sent = self
             .session
-            .send_until(&request, self.scope.request(), |answer| answer.status < 500);
+            .send_until(&request, self.context.request(), |answer| {
+                answer.status < 500
+            });
         let answer = sent.map_err(|failure| self.closed(failure))?;
         if let Some(failure) = cut(&answer) {
             return Err(failure.into());
@@ -123,8 +125,8 @@ impl<'a> Gateway<'a> {
         if answer.is_success() {
             let Some(document) = document.filter(Value::is_object) else {
                 let cause = "the answer is not etcd's JSON";
-                return Err(Failure::new(Word::Protocol, answer.url, cause)
-                    .passing(true)
+                return Err(Failure::new(ErrorKind::Protocol, answer.url, cause)
+                    .retryable(true)
                     .into());
             };
             return Ok(Reply::Done(document));
@@ -146,14 +148,16 @@ impl<'a> Gateway<'a> {
         let failure = match code {
             5 => return Ok(Reply::NotFound),
             // Cancelled, deadline exceeded, resource exhausted, aborted, internal, unavailable: its state of the moment.
-            1 | 4 | 8 | 10 | 13 | 14 => Failure::new(Word::Status, answer.url, said).passing(true),
+            1 | 4 | 8 | 10 | 13 | 14 => {
+                Failure::new(ErrorKind::Status, answer.url, said).retryable(true)
+            }
             // A token that was fetched just now, at a member that does not know it yet.
-            16 => Failure::new(Word::Refused, answer.url, said).passing(true),
+            16 => Failure::new(ErrorKind::Refused, answer.url, said).retryable(true),
             _ if is_nameless => {
                 let cause = format!("{said} (it wants `user` and `password`)");
-                Failure::new(Word::Refused, answer.url, cause)
+                Failure::new(ErrorKind::Refused, answer.url, cause)
             }
-            _ => Failure::new(Word::Refused, answer.url, said),
+            _ => Failure::new(ErrorKind::Refused, answer.url, said),
         };
         Err(Refusal {
             failure,
@@ -161,28 +165,30 @@ impl<'a> Gateway<'a> {
         })
     }
 
-    /// As [`Gateway::ask`], where there is nothing that could be missing.
+    /// As [`Client::ask`], where there is nothing that could be missing.
     ///
     /// # Errors
-    /// As [`Gateway::ask`].
+    /// As [`Client::ask`].
     pub fn must(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         match self.ask(path, body)? {
             Reply::Done(answer) => Ok(answer),
-            Reply::NotFound => Err(self.strange(format!("{path} is answered with `not found`"))),
+            Reply::NotFound => {
+                Err(self.unexpected_answer(format!("{path} is answered with `not found`")))
+            }
         }
     }
 
-    /// As [`Gateway::must`], where a number that is 0 is left out of the answer: what is no answer of etcd would say that
+    /// As [`Client::must`], where a number that is 0 is left out of the answer: what is no answer of etcd would say that
     /// the keys are gone.
     ///
     /// # Errors
-    /// As [`Gateway::ask`].
+    /// As [`Client::ask`].
     pub fn must_with_header(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let answer = self.must(path, body)?;
         if answer["header"].is_object() {
             Ok(answer)
         } else {
-            Err(self.strange("the answer has no header, as etcd's answers do"))
+            Err(self.unexpected_answer("the answer has no header, as etcd's answers do"))
         }
     }
 
@@ -194,21 +200,21 @@ impl<'a> Gateway<'a> {
         }
         let harmless = Request::json("POST", STATUS, &json!({}));
         for _ in 0..LOOKS {
-            match self.session.send(&harmless, self.scope.request()) {
+            match self.session.send(&harmless, self.context.request()) {
                 Err(again) if closings(&again) > 0 => {}
                 _ => return failure,
             }
-            if self.scope.cancel.sleep(PAUSE) == Waited::Cancelled {
+            if self.context.cancel.sleep(PAUSE) == Waited::Cancelled {
                 return failure;
             }
         }
         let mut bare = self.session.elsewhere(self.session.endpoints().to_vec());
         bare.remove_header("Authorization");
-        match bare.send(&harmless, self.scope.request()) {
+        match bare.send(&harmless, self.context.request()) {
             Ok(_) => {
                 let cause = "the gateway closes the connection on each request with the token that it gave, and answers \
                              those without one";
-                Failure::new(Word::Refused, failure.noun, cause)
+                Failure::new(ErrorKind::Refused, failure.subject, cause)
             }
             Err(_) => failure,
         }
@@ -223,10 +229,10 @@ impl<'a> Gateway<'a> {
         }
         let server = self.session.elsewhere(vec![endpoint.clone()]);
         for _ in 0..LOOKS {
-            let version = server.send(&Request::get("/version"), self.scope.request());
+            let version = server.send(&Request::get("/version"), self.context.request());
             let again = server.send(
                 &Request::json("POST", STATUS, &json!({})),
-                self.scope.request(),
+                self.context.request(),
             );
             let (version, again) = (version.ok()?, again.ok()?);
             let is_lost = LOST
@@ -235,7 +241,7 @@ impl<'a> Gateway<'a> {
             if !version.is_success() || again.is_success() || !is_lost {
                 return None;
             }
-            if self.scope.cancel.sleep(PAUSE) == Waited::Cancelled {
+            if self.context.cancel.sleep(PAUSE) == Waited::Cancelled {
                 return None;
             }
         }
@@ -244,22 +250,22 @@ impl<'a> Gateway<'a> {
              certificate must be for clients, too (extended key usage clientAuth)",
             excerpt(said.as_bytes())
         );
-        Some(Failure::new(Word::Tls, &answer.url, cause))
+        Some(Failure::new(ErrorKind::Tls, &answer.url, cause))
     }
 
     /// A failure of the peer as a whole.
-    pub fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
+    pub fn failure(&self, kind: ErrorKind, cause: impl Into<String>) -> Failure {
         let address = self.session.endpoints().first();
         Failure::new(
-            word,
+            kind,
             address.map_or(String::new(), ToString::to_string),
             cause,
         )
     }
 
     /// An answer that etcd does not give, or not for long.
-    pub fn strange(&self, cause: impl Into<String>) -> Failure {
-        self.failure(Word::Protocol, cause).passing(true)
+    pub fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
+        self.failure(ErrorKind::Protocol, cause).retryable(true)
     }
 }
 
@@ -267,38 +273,38 @@ impl<'a> Gateway<'a> {
 /// the time, since others may be asked after it.
 fn authenticate(
     session: &Session<'_>,
-    scope: &Scope<'_>,
+    context: &AttemptContext<'_>,
     account: &Account,
     in_short: bool,
 ) -> Result<Option<String>, Failure> {
-    let left = scope.deadline.left().unwrap_or_default();
+    let left = context.deadline.left().unwrap_or_default();
     let attempt_timeout = match in_short {
-        true => scope.attempt_timeout.min(left / 2),
-        false => scope.attempt_timeout,
+        true => context.attempt_timeout.min(left / 2),
+        false => context.attempt_timeout,
     };
-    let scope = Scope {
+    let context = AttemptContext {
         attempt_timeout,
-        ..*scope
+        ..*context
     };
-    let gateway = Gateway {
+    let client = Client {
         session: session.clone(),
-        scope: &scope,
+        context: &context,
     };
     let body = json!({"name": account.user, "password": account.password});
-    let reply = match gateway.try_ask("/v3/auth/authenticate", &body) {
+    let reply = match client.try_ask("/v3/auth/authenticate", &body) {
         // With authentication turned off there is nothing to prove, and every request is let through.
         Err(refusal) if refusal.says("authentication is not enabled") => {
             let remark = "etcd has authentication turned off: user and password were not used";
-            scope.voice.remark(remark);
+            context.events.remark(remark);
             return Ok(None);
         }
         reply => reply.map_err(|refusal| refusal.failure)?,
     };
     let Reply::Done(answer) = reply else {
-        return Err(gateway.strange("there is no authentication here"));
+        return Err(client.unexpected_answer("there is no authentication here"));
     };
     let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
-        return Err(gateway.strange("the answer to the password holds no token"));
+        return Err(client.unexpected_answer("the answer to the password holds no token"));
     };
     secrets::hide(token);
     Ok(Some(token.to_owned()))
@@ -307,7 +313,7 @@ fn authenticate(
 /// The failure of an address that answers 404 in no words of etcd's.
 fn no_gateway(answer: &Answer) -> Failure {
     let cause = "status 404: there is no JSON gateway of etcd 3.4 or later; is it turned off (--enable-grpc-gateway=false)?";
-    Failure::new(Word::Status, &answer.url, cause)
+    Failure::new(ErrorKind::Status, &answer.url, cause)
 }
 
 /// The gRPC code and the message of a refusal; the fields' names differ from version to version.

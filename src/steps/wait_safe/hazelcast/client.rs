@@ -8,9 +8,9 @@ use super::health::Health;
 use super::roster::Roster;
 use crate::clients::http::{Session, excerpt, unexpected};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
-use crate::step::Scope;
+use crate::step::AttemptContext;
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, closings, encoded};
 
@@ -45,13 +45,13 @@ pub(super) const CLUSTER_WRITE: Group = Group {
 
 impl Group {
     /// The failure that a closed connection is: Hazelcast has no other way to say that REST, or this part of it, is off.
-    pub(super) fn is_off(&self, noun: &str) -> Failure {
+    pub(super) fn is_off(&self, subject: &str) -> Failure {
         let Group { name, property } = self;
         let cause = format!(
             "closes the connection without an answer, as Hazelcast does where this part of its REST API is off: turn on \
              the endpoint group {name} of `rest-api` (before 4.0 also the property {property}=true)"
         );
-        Failure::new(Word::Refused, noun, cause)
+        Failure::new(ErrorKind::Refused, subject, cause)
     }
 }
 
@@ -83,12 +83,12 @@ impl Account {
 }
 
 /// A member, or several of one cluster, asked in turn.
-pub(super) struct Rest<'a, 'b> {
+pub(super) struct Client<'a, 'b> {
     pub(super) session: Session<'a>,
-    pub(super) scope: &'b Scope<'a>,
+    pub(super) context: &'b AttemptContext<'a>,
 }
 
-impl<'a> Rest<'a, '_> {
+impl<'a> Client<'a, '_> {
     /// How the cluster is, as the member sees it.
     pub(super) fn health(&self) -> Result<(Health, Answer), Failure> {
         let answer = self.get("/hazelcast/health", &HEALTH_CHECK)?;
@@ -115,15 +115,15 @@ impl<'a> Rest<'a, '_> {
         loop {
             let sent = self
                 .session
-                .send_until(request, self.scope.request(), |it| it.status == 200);
+                .send_until(request, self.context.request(), |it| it.status == 200);
             match sent {
                 Err(failure) if closings(&failure) == self.session.endpoints().len() => {
                     closed += 1;
                     if closed == CLOSINGS {
-                        return Err(group.is_off(&failure.noun));
+                        return Err(group.is_off(&failure.subject));
                     }
-                    if self.scope.cancel.sleep(EVERY) == Waited::Cancelled
-                        || self.scope.deadline.left().is_none()
+                    if self.context.cancel.sleep(EVERY) == Waited::Cancelled
+                        || self.context.deadline.left().is_none()
                     {
                         return Err(failure);
                     }
@@ -136,7 +136,7 @@ impl<'a> Rest<'a, '_> {
     /// Asks the member to shut itself down gracefully. It answers before it begins.
     pub(super) fn shut_down(&self, account: &Account) -> Result<(), Failure> {
         grant("memberShutdown", account, |request| {
-            self.session.send(request, self.scope.request())
+            self.session.send(request, self.context.request())
         })
     }
 
@@ -157,16 +157,16 @@ impl<'a> Rest<'a, '_> {
 
     /// Says what is waited for, and waits for the next look, `every` after the one that began at `begun`.
     pub(super) fn pause(&self, begun: Instant, every: Duration, what: &str) -> Result<(), Failure> {
-        let scope = self.scope;
-        scope.voice.waiting(what);
-        let next = Deadline::at(begun + every, Reason::Attempt).earlier(scope.deadline);
-        let waited = scope.cancel.sleep_until(next);
-        if waited == Waited::Cancelled || scope.deadline.left().is_none() {
-            let noun = self.session.endpoint().map(ToString::to_string);
+        let context = self.context;
+        context.events.waiting(what);
+        let next = Deadline::at(begun + every, Reason::Attempt).earlier(context.deadline);
+        let waited = context.cancel.sleep_until(next);
+        if waited == Waited::Cancelled || context.deadline.left().is_none() {
+            let subject = self.session.endpoint().map(ToString::to_string);
             let cause = format!("still waiting for {what}");
             return Err(Failure::new(
-                Word::TimedOut,
-                noun.unwrap_or_default(),
+                ErrorKind::TimedOut,
+                subject.unwrap_or_default(),
                 cause,
             ));
         }
@@ -192,7 +192,7 @@ fn grant(
         request.body = Some(form.clone().into_bytes());
         granted = judge(&send(&request)?, account);
         match &granted {
-            Err(failure) if failure.word == Word::Refused => {}
+            Err(failure) if failure.kind == ErrorKind::Refused => {}
             _ => break,
         }
     }
@@ -207,7 +207,7 @@ fn judge(answer: &Answer, account: &Account) -> Result<(), Failure> {
             account.name,
             excerpt(&answer.body)
         );
-        Err(Failure::new(Word::Refused, answer.url.clone(), cause))
+        Err(Failure::new(ErrorKind::Refused, answer.url.clone(), cause))
     };
     match answer.status {
         200 => {}
@@ -223,7 +223,7 @@ fn judge(answer: &Answer, account: &Account) -> Result<(), Failure> {
                 "answered neither success nor a refusal: {}",
                 excerpt(&answer.body)
             );
-            Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true))
+            Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true))
         }
     }
 }

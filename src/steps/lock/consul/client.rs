@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::clients::http::{Session, document, excerpt, id_form, unexpected};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{Failure, Word};
-use crate::step::Scope;
+use crate::model::error::{ErrorKind, Failure};
+use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
 
 /// Consul at one attempt.
-pub(super) struct Kv<'a> {
+pub(super) struct Client<'a> {
     pub(super) session: Session<'a>,
-    pub(super) scope: &'a Scope<'a>,
+    pub(super) context: &'a AttemptContext<'a>,
 }
 
 /// A key as it is.
@@ -58,7 +58,7 @@ fn seconds(time: Duration) -> String {
     format!("{}s", time.as_secs())
 }
 
-impl Kv<'_> {
+impl Client<'_> {
     fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
         self.session
             .send_until(request, deadline, |answer| answer.status < 500)
@@ -71,17 +71,17 @@ impl Kv<'_> {
             body: Some(body.to_vec()),
             ..Request::default()
         };
-        self.send(&request, self.scope.request())
+        self.send(&request, self.context.request())
     }
 
     /// A failure of the peer as a whole.
-    pub(super) fn failure(&self, word: Word, cause: impl Into<String>) -> Failure {
-        Failure::new(word, self.address(), cause)
+    pub(super) fn failure(&self, kind: ErrorKind, cause: impl Into<String>) -> Failure {
+        Failure::new(kind, self.address(), cause)
     }
 
     /// An answer that Consul does not give, or not for long.
-    pub(super) fn strange(&self, cause: impl Into<String>) -> Failure {
-        self.failure(Word::Protocol, cause).passing(true)
+    pub(super) fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
+        self.failure(ErrorKind::Protocol, cause).retryable(true)
     }
 
     /// Where the answers come from.
@@ -92,7 +92,7 @@ impl Kv<'_> {
 
     fn json(&self, answer: &Answer) -> Result<Value, Failure> {
         match document(answer) {
-            Err(failure) if !answer.truncated => Err(self.strange(format!(
+            Err(failure) if !answer.truncated => Err(self.unexpected_answer(format!(
                 "the answer is not Consul's JSON: {}",
                 failure.cause
             ))),
@@ -105,7 +105,7 @@ impl Kv<'_> {
             return Err(unexpected(answer));
         }
         let is_true = self.json(answer)?.as_bool();
-        is_true.ok_or_else(|| self.strange("the answer is neither true nor false"))
+        is_true.ok_or_else(|| self.unexpected_answer("the answer is neither true nor false"))
     }
 
     /// A new session.
@@ -126,14 +126,14 @@ impl Kv<'_> {
             // As 1.8 refuses a TTL; it will not change its mind.
             let is_final = answer.says("Invalid Session");
             return Err(if is_final {
-                failure.passing(false)
+                failure.retryable(false)
             } else {
                 failure
             });
         }
         match self.json(&answer)?["ID"].as_str() {
             Some(id) if id_form::uuid(id).is_ok() => Ok(id.to_owned()),
-            _ => Err(self.strange("the answer names no session")),
+            _ => Err(self.unexpected_answer("the answer names no session")),
         }
     }
 
@@ -145,7 +145,7 @@ impl Kv<'_> {
             _ if !answer.is_success() => Err(unexpected(&answer)),
             _ => match self.json(&answer)?.as_array() {
                 Some(sessions) => Ok(!sessions.is_empty()),
-                None => Err(self.strange("the answer lists no sessions")),
+                None => Err(self.unexpected_answer("the answer lists no sessions")),
             },
         }
     }
@@ -185,7 +185,7 @@ impl Kv<'_> {
         let answer = self.put("/v1/txn".to_owned(), asked.to_string().as_bytes())?;
         match answer.status {
             409 if answer.says("ermission denied") => {
-                Err(self.failure(Word::Refused, self.said(&answer)))
+                Err(self.failure(ErrorKind::Refused, self.said(&answer)))
             }
             409 => Ok(false),
             _ if answer.is_success() => Ok(true),
@@ -212,11 +212,15 @@ impl Kv<'_> {
         let answer = self.put("/v1/txn".to_owned(), asked.as_bytes())?;
         match answer.status {
             409 => match self.said(&answer) {
-                said if said.contains("ermission denied") => Err(self.failure(Word::Refused, said)),
+                said if said.contains("ermission denied") => {
+                    Err(self.failure(ErrorKind::Refused, said))
+                }
                 said if said.is_empty() => Err(unexpected(&answer)),
                 _ => Ok(()),
             },
-            _ if answer.is_success() => Err(self.strange("what cannot be true was taken for true")),
+            _ if answer.is_success() => {
+                Err(self.unexpected_answer("what cannot be true was taken for true"))
+            }
             _ => Err(unexpected(&answer)),
         }
     }
@@ -233,19 +237,19 @@ impl Kv<'_> {
         let document = self.json(&answer)?;
         let keys = document.as_array().map(|it| it.iter().map(Key::parse));
         let keys: Option<Vec<_>> = keys.and_then(Iterator::collect);
-        keys.ok_or_else(|| self.strange("the answer lists what is no key"))
+        keys.ok_or_else(|| self.unexpected_answer("the answer lists what is no key"))
     }
 
     /// A key as it is now.
     pub(super) fn find(&self, key: &str) -> Result<Option<Key>, Failure> {
-        let keys = self.keys(format!("{}?consistent", path(key)), self.scope.request())?;
+        let keys = self.keys(format!("{}?consistent", path(key)), self.context.request())?;
         Ok(keys.into_iter().next())
     }
 
     /// Who stands in the queue, the first one first.
     pub(super) fn contenders(&self, lock: &str) -> Result<Vec<Key>, Failure> {
         let asked = format!("{}/?recurse&consistent", path(lock));
-        let mut keys = self.keys(asked, self.scope.request())?;
+        let mut keys = self.keys(asked, self.context.request())?;
         // Others may have keys below, too.
         let is_contender = |it: &Key| {
             let session = it
@@ -266,7 +270,7 @@ impl Kv<'_> {
         let asked = format!("{}?index={index}&wait={millis}ms", path(&key.name));
         let patience = time.mul_f64(17.0 / 16.0) + Duration::from_secs(1);
         let deadline = Deadline::after(patience, Reason::Attempt);
-        let found = self.keys(asked, self.scope.deadline.earlier(deadline))?;
+        let found = self.keys(asked, self.context.deadline.earlier(deadline))?;
         Ok(found.first().is_none_or(|it| it.modified != key.modified))
     }
 }

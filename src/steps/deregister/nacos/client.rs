@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::clients::http::{Account, Peer, Session, document, excerpt, unexpected};
-use crate::model::error::{Failure, Word};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Datum, Keys};
 use crate::model::secrets;
-use crate::step::Scope;
+use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
 
 /// How often the list is looked at.
@@ -122,9 +122,9 @@ impl Entry {
 }
 
 /// Nacos at one attempt.
-pub(super) struct Naming<'a> {
+pub(super) struct Client<'a> {
     session: Session<'a>,
-    scope: &'a Scope<'a>,
+    context: &'a AttemptContext<'a>,
     /// The path of the API that the server has.
     base: String,
     /// The path of the API that changes an instance.
@@ -141,49 +141,51 @@ fn has_code(answer: &Answer) -> bool {
     document(answer).is_ok_and(|document| document["code"].is_i64())
 }
 
-impl<'a> Naming<'a> {
+impl<'a> Client<'a> {
     /// Proves the account, finds the API out that the server has, and looks at the instance.
     pub(super) fn open(
         peer: &'a Peer,
-        scope: &'a Scope<'a>,
+        context: &'a AttemptContext<'a>,
         instance: &Instance,
     ) -> Result<Self, Failure> {
-        let (session, account) = peer.open_with_account(scope)?;
+        let (session, account) = peer.open_with_account(context)?;
         let has_path = session.endpoints().iter().any(|it| it.target() != "/");
-        let context = if has_path { "" } else { CONTEXT };
-        let mut naming = Naming {
+        let path = if has_path { "" } else { CONTEXT };
+        let mut client = Client {
             session,
-            scope,
+            context,
             base: String::new(),
             updates: String::new(),
             found: None,
         };
         if let Some(account) = account {
-            naming.log_in(context, &account)?;
+            client.log_in(path, &account)?;
         }
         let mut tried = Vec::new();
         for base in BASES {
-            naming.base = format!("{context}{base}");
-            let answer = naming.list(instance)?;
+            client.base = format!("{path}{base}");
+            let answer = client.list(instance)?;
             if !is_absent(&answer) {
-                naming.found = naming.entry(&answer, instance)?;
+                client.found = client.entry(&answer, instance)?;
                 // Clients of Nacos 3 have no such request; the administrators' API does.
-                naming.updates = naming.base.replace("/v3/client/", "/v3/admin/");
-                return Ok(naming);
+                client.updates = client.base.replace("/v3/client/", "/v3/admin/");
+                return Ok(client);
             }
-            tried.push(naming.base.clone());
+            tried.push(client.base.clone());
         }
-        let address = naming.address();
+        let address = client.address();
         let cause = format!("no Nacos here: it has none of {}", tried.join(", "));
-        Err(Failure::new(Word::Status, address, cause))
+        Err(Failure::new(ErrorKind::Status, address, cause))
     }
 
     fn send(&self, request: &Request) -> Result<Answer, Failure> {
         self.session
-            .send_until(request, self.scope.request(), |answer| answer.status < 500)
+            .send_until(request, self.context.request(), |answer| {
+                answer.status < 500
+            })
     }
 
-    fn log_in(&mut self, context: &str, account: &Account) -> Result<(), Failure> {
+    fn log_in(&mut self, path: &str, account: &Account) -> Result<(), Failure> {
         let (user, password) = (encoded(&account.user), encoded(&account.password));
         let form = "application/x-www-form-urlencoded".to_owned();
         let mut request = Request {
@@ -193,7 +195,7 @@ impl<'a> Naming<'a> {
             body: Some(format!("username={user}&password={password}").into_bytes()),
         };
         for login in LOGINS {
-            request.path = format!("{context}{login}");
+            request.path = format!("{path}{login}");
             let answer = self.send(&request)?;
             if is_absent(&answer) {
                 continue;
@@ -207,7 +209,7 @@ impl<'a> Naming<'a> {
                     "the answer to the password holds no token{}",
                     said(&document)
                 );
-                return Err(Failure::new(Word::Refused, answer.url, cause));
+                return Err(Failure::new(ErrorKind::Refused, answer.url, cause));
             };
             secrets::hide(token);
             self.session
@@ -215,7 +217,7 @@ impl<'a> Naming<'a> {
             return Ok(());
         }
         let cause = "no Nacos here, or one without accounts of its own: there is nothing that takes `user` and `password`";
-        Err(Failure::new(Word::Status, self.address(), cause))
+        Err(Failure::new(ErrorKind::Status, self.address(), cause))
     }
 
     fn list(&self, instance: &Instance) -> Result<Answer, Failure> {
@@ -233,7 +235,7 @@ impl<'a> Naming<'a> {
             None | Some(0 | 200) => Ok(document),
             Some(code) => {
                 let cause = format!("code {code}{}", said(&document));
-                Err(Failure::new(Word::Refused, answer.url.clone(), cause))
+                Err(Failure::new(ErrorKind::Refused, answer.url.clone(), cause))
             }
         }
     }
@@ -251,7 +253,9 @@ impl<'a> Naming<'a> {
         ];
         let Some(hosts) = places.into_iter().find_map(Value::as_array) else {
             let cause = "the answer is no list of instances";
-            return Err(Failure::new(Word::Protocol, answer.url.clone(), cause).passing(true));
+            return Err(
+                Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true)
+            );
         };
         let is_it = |host: &&Value| host["ip"] == *instance.ip && host["port"] == instance.port;
         let entries = hosts.iter().filter(is_it).map(|host| Entry {
@@ -274,7 +278,7 @@ impl<'a> Naming<'a> {
                 "is registered in the clusters {}: say which one with `cluster`",
                 clusters.join(" and ")
             );
-            return Err(Failure::new(Word::Config, instance.to_string(), cause));
+            return Err(Failure::new(ErrorKind::Config, instance.to_string(), cause));
         }
         Ok(entries.into_iter().next())
     }

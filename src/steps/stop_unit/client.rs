@@ -4,43 +4,43 @@ use std::time::Duration;
 
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::Failure;
-use crate::step::Scope;
+use crate::step::AttemptContext;
 use crate::sys::cancel::Waited;
-use crate::sys::dbus::Trouble;
+use crate::sys::dbus::BusError;
 use crate::sys::systemd::Manager;
 
 /// Before a question is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// One attempt's talk with PID 1.
-pub(super) struct Talk<'a> {
-    pub(super) scope: &'a Scope<'a>,
+pub(super) struct Client<'a> {
+    pub(super) context: &'a AttemptContext<'a>,
     /// Made anew after each trouble.
     manager: Option<Manager>,
 }
 
-impl<'a> Talk<'a> {
-    pub(super) fn new(scope: &'a Scope<'a>) -> Talk<'a> {
+impl<'a> Client<'a> {
+    pub(super) fn new(context: &'a AttemptContext<'a>) -> Client<'a> {
         let manager = None;
-        Talk { scope, manager }
+        Client { context, manager }
     }
 
     /// Asks PID 1, again after each trouble that may pass.
     pub(super) fn ask<T>(
         &mut self,
-        noun: &str,
-        question: impl Fn(&Manager, Deadline) -> Result<T, Trouble>,
+        subject: &str,
+        question: impl Fn(&Manager, Deadline) -> Result<T, BusError>,
     ) -> Result<T, Failure> {
-        self.tell(question).map_err(|trouble| trouble.failure(noun))
+        self.tell(question).map_err(|error| error.failure(subject))
     }
 
-    /// As [`Talk::ask`], with a refusal as PID 1 told it.
+    /// As [`Client::ask`], with a refusal as PID 1 told it.
     pub(super) fn tell<T>(
         &mut self,
-        question: impl Fn(&Manager, Deadline) -> Result<T, Trouble>,
-    ) -> Result<T, Trouble> {
+        question: impl Fn(&Manager, Deadline) -> Result<T, BusError>,
+    ) -> Result<T, BusError> {
         loop {
-            let deadline = self.scope.request();
+            let deadline = self.context.request();
             let answer = match self.manager.take() {
                 Some(manager) => Ok(manager),
                 None => Manager::connect(deadline),
@@ -48,21 +48,21 @@ impl<'a> Talk<'a> {
             let answer = answer.and_then(|manager| {
                 let answer = question(&manager, deadline);
                 // A refusal is an answer too.
-                if matches!(answer, Ok(_) | Err(Trouble::Refused(..))) {
+                if matches!(answer, Ok(_) | Err(BusError::Refused(..))) {
                     self.manager = Some(manager);
                 }
                 answer
             });
-            let trouble = match answer {
+            let error = match answer {
                 Ok(value) => return Ok(value),
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            let is_final = matches!(trouble, Trouble::Refused(..));
+            let is_final = matches!(error, BusError::Refused(..));
             if is_final
                 || self.pause(AGAIN) == Waited::Cancelled
-                || self.scope.deadline.left().is_none()
+                || self.context.deadline.left().is_none()
             {
-                return Err(trouble);
+                return Err(error);
             }
         }
     }
@@ -70,8 +70,8 @@ impl<'a> Talk<'a> {
     /// Waits for `time`, at most until the attempt's deadline, or until the run is told to stop.
     pub(super) fn pause(&self, time: Duration) -> Waited {
         let next = Deadline::after(time, Reason::Attempt);
-        self.scope
+        self.context
             .cancel
-            .sleep_until(self.scope.deadline.earlier(next))
+            .sleep_until(self.context.deadline.earlier(next))
     }
 }
