@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, io};
 
 use super::credential::credential;
@@ -14,6 +13,7 @@ use crate::model::event;
 use crate::model::secrets;
 use crate::model::trigger::{ComesBack, Diagnosis, Trigger};
 use crate::sys::http::encoded;
+use crate::sys::sync::Mutex;
 use crate::sys::{files, host};
 
 /// Values of facts by how they are written: `${ip:eth0}`.
@@ -122,14 +122,14 @@ impl Facts {
     /// What was looked up of this machine so far, for later: no credentials, nothing that stands in a secret, and nothing
     /// of the run itself.
     pub fn found(&self) -> Values {
-        let mut found = self.lock_found().clone();
+        let mut found = self.found.lock().clone();
         found.retain(|name, _| !self.is_secret(name));
         found
     }
 
     /// Keeps the values of what is read for a secret out of what is kept for later.
     pub fn keep_secret(&self, template: &Template) {
-        let mut secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secret = self.secret.lock();
         secret.extend(
             template
                 .facts()
@@ -140,20 +140,13 @@ impl Facts {
 
     /// Whether a fact stands in a secret, as far as that was looked up.
     pub fn is_secret(&self, name: &str) -> bool {
-        let secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret = self.secret.lock();
         secret.contains(name)
-    }
-
-    fn lock_found(&self) -> MutexGuard<'_, Values> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says how the run went so far.
     pub fn set_progress(&self, result: event::Result, failed: Vec<String>) {
-        *self
-            .progress
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = (result, failed);
+        *self.progress.lock() = (result, failed);
     }
 
     /// `template` with its facts put in. Credentials are hidden from every output from then on.
@@ -241,11 +234,7 @@ impl Facts {
     }
 
     fn look_up(&self, fact: &Fact) -> Result<String, String> {
-        let progress = || {
-            self.progress
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-        };
+        let progress = || self.progress.lock();
         match fact {
             Fact::Hostname | Fact::MachineId | Fact::BootId | Fact::Ip(_) => self.of_machine(fact),
             Fact::Env(_) | Fact::File(_) | Fact::Json(..) => self.anew(fact),
@@ -266,7 +255,7 @@ impl Facts {
         if let Some(value) = self.kept.get(&name) {
             return Ok(value.clone());
         }
-        if let Some(value) = self.lock_found().get(&name) {
+        if let Some(value) = self.found.lock().get(&name) {
             return Ok(value.clone());
         }
         let value = match fact {
@@ -279,7 +268,7 @@ impl Facts {
             _ => host::hostname(),
         };
         let value = value.map_err(cause)?;
-        self.lock_found().insert(name, value.clone());
+        self.found.lock().insert(name, value.clone());
         Ok(value)
     }
 
@@ -295,7 +284,7 @@ impl Facts {
         let name = fact.to_string();
         match (read, self.kept.get(&name)) {
             (Ok(value), _) => {
-                self.lock_found().insert(name, value.clone());
+                self.found.lock().insert(name, value.clone());
                 Ok(value)
             }
             (Err(cause), Some(kept)) => {

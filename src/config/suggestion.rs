@@ -1,15 +1,18 @@
 //! Guesses at what a misspelt word was meant to be.
 
-/// `; did you mean `x`?` for the known word that is nearest to `word`, or nothing when none is near.
-pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+/// The known word that is nearest to `word`, if one is near enough for a misspelling.
+pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
-        .map_or_else(String::new, |(_, candidate)| {
-            format!("; did you mean `{candidate}`?")
-        })
+        .map(|(_, candidate)| candidate)
+}
+
+/// The suggestion as the end of a message, or nothing where there is none.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    suggestion(word, known).map_or_else(String::new, |it| format!("; did you mean `{it}`?"))
 }
 
 #[cfg(test)]
@@ -18,14 +21,15 @@ mod tests {
 
     #[test]
     fn only_near_words_are_suggested() {
+        assert_eq!(suggestion("htpp", ["http", "wait"]), Some("http"));
+        assert_eq!(
+            suggestion("time-out", ["timeout", "attempts"]),
+            Some("timeout")
+        );
+        assert_eq!(suggestion("zebra", ["http", "wait"]), None);
         assert_eq!(
             did_you_mean("htpp", ["http", "wait"]),
             "; did you mean `http`?"
         );
-        assert_eq!(
-            did_you_mean("time-out", ["timeout", "attempts"]),
-            "; did you mean `timeout`?"
-        );
-        assert_eq!(did_you_mean("zebra", ["http", "wait"]), "");
     }
 }

@@ -1,6 +1,6 @@
 //! From the runner's happenings to events that every reporter hears: stamped, masked, in one order.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::history::state_dir::Store;
@@ -14,6 +14,7 @@ use crate::report::dispatch::{Busy, Dispatcher, Reporter, Sink};
 use crate::report::record::Written;
 use crate::run::context::EventSink;
 use crate::sys::files;
+use crate::sys::sync::Mutex;
 
 /// How long a step waits for the record to say that it begins, or to have on the disk what it intends. A disk that
 /// takes longer is not waited for again until it is back.
@@ -90,7 +91,7 @@ impl EventBus {
 
     /// What the run has left that is not in its record: the step, and what it is.
     pub fn unrecorded(&self) -> Vec<(usize, String)> {
-        let left = self.inner().left.clone();
+        let left = self.inner.lock().left.clone();
         if let Some((_, told, _)) = left.last() {
             self.written.wait_to_know(*told, LAST);
         }
@@ -111,7 +112,7 @@ impl EventBus {
         every: Option<Duration>,
         reporter: Box<dyn Reporter>,
     ) -> std::io::Result<()> {
-        match &mut self.inner().dispatcher {
+        match &mut self.inner.lock().dispatcher {
             Some(dispatcher) => dispatcher.add(name, self.begun, every, reporter),
             None => Ok(()),
         }
@@ -125,7 +126,7 @@ impl EventBus {
         &self,
         begin: impl FnOnce(Busy) -> std::io::Result<Sink>,
     ) -> std::io::Result<()> {
-        match &mut self.inner().dispatcher {
+        match &mut self.inner.lock().dispatcher {
             Some(dispatcher) => dispatcher.add_sink(begin),
             None => Ok(()),
         }
@@ -133,16 +134,10 @@ impl EventBus {
 
     /// Ends the broadcast and lets the reporters finish, for at most `patience`.
     pub fn close(&self, patience: Duration) {
-        let dispatcher = self.inner().dispatcher.take();
+        let dispatcher = self.inner.lock().dispatcher.take();
         if let Some(dispatcher) = dispatcher {
             dispatcher.close(patience);
         }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -152,7 +147,7 @@ impl EventSink for EventBus {
             return Vec::new();
         };
         let (run, kind) = {
-            let inner = self.inner();
+            let inner = self.inner.lock();
             (inner.run.clone(), inner.kinds.get(step).cloned())
         };
         let left = earlier.left.get_or_init(|| earlier.look(run));
@@ -162,7 +157,7 @@ impl EventSink for EventBus {
 
     fn is_recorded(&self, mark: IntentId) -> bool {
         let told = {
-            let inner = self.inner();
+            let inner = self.inner.lock();
             let found = inner.left.iter().rfind(|(it, ..)| *it == mark);
             found.map(|(_, told, _)| *told)
         };
@@ -177,7 +172,7 @@ impl EventSink for EventBus {
         let intends = matches!(kind, EventKind::Intended { .. });
         let kind = masked(kind);
         let told = {
-            let mut inner = self.inner();
+            let mut inner = self.inner.lock();
             if !inner.is_timely(&kind) {
                 return;
             }

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::history::reserved_space;
 use crate::history::state_dir::Store;
 use crate::model::event::{Event, EventKind};
 use crate::report::dispatch::{Reporter, Update};
+use crate::sys::sync::{Condvar, Mutex};
 
 /// How long lines wait for each other before they are synced.
 const GROUP: Duration = Duration::from_millis(50);
@@ -63,7 +64,8 @@ impl Written {
         let is_awaited = |state: &mut State| {
             state.is_kept && reach(state).events < events && !reach(state).behind
         };
-        let (mut state, is_late) = self.wait_while(patience, is_awaited);
+        let (mut state, is_late) =
+            (self.changed).wait_while(self.state.lock(), patience, is_awaited);
         if is_late {
             reach(&mut state).behind = true;
         }
@@ -73,37 +75,26 @@ impl Written {
     /// waited in vain before: for what must be known.
     pub fn wait_to_know(&self, events: u64, patience: Duration) {
         let is_awaited = |state: &mut State| state.is_kept && state.written.events < events;
-        drop(self.wait_while(patience, is_awaited));
-    }
-
-    /// Waits while something is awaited, for at most `patience`; whether it still is.
-    fn wait_while(
-        &self,
-        patience: Duration,
-        is_awaited: impl FnMut(&mut State) -> bool,
-    ) -> (MutexGuard<'_, State>, bool) {
-        let waited = (self.changed).wait_timeout_while(self.state(), patience, is_awaited);
-        let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        (state, timeout.timed_out())
+        drop((self.changed).wait_while(self.state.lock(), patience, is_awaited));
     }
 
     /// Whether the record has the first `events` events, or nobody keeps one.
     pub fn holds(&self, events: u64) -> bool {
-        let state = self.state();
+        let state = self.state.lock();
         !state.is_kept || (state.held >= events && !state.is_broken)
     }
 
     fn begin(&self) {
-        self.state().is_kept = true;
+        self.state.lock().is_kept = true;
     }
 
     fn fail(&self) {
-        self.state().is_broken = true;
+        self.state.lock().is_broken = true;
     }
 
     /// So many more events are written; `are_held`: and the record has all of them.
     fn advance(&self, events: u64, are_held: bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.written.events += events;
         if are_held {
             state.held = state.written.events;
@@ -116,21 +107,15 @@ impl Written {
 
     /// How many events are written.
     fn events(&self) -> u64 {
-        self.state().written.events
+        self.state.lock().written.events
     }
 
     fn sync(&self, events: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.synced.events = state.synced.events.max(events);
         state.synced.behind = false;
         drop(state);
         self.changed.notify_all();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

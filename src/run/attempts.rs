@@ -1,6 +1,5 @@
 //! One step on its thread: its conditions, its attempts and the pauses between them.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::automounts;
@@ -14,6 +13,7 @@ use crate::model::intent::{Intent, IntentId};
 use crate::plan::steps::Step;
 use crate::step::{AttemptContext, AttemptPolicy, Outcome, StepEvents};
 use crate::sys::cancel::{Cancel, Waited};
+use crate::sys::sync::Mutex;
 
 /// The first pause between two attempts; each one is twice as long as the one before, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -224,26 +224,14 @@ impl<'a> StepReporter<'a> {
         }
     }
 
-    fn intents(&self) -> MutexGuard<'_, Vec<Option<Intent>>> {
-        self.intents
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn remarks(&self) -> MutexGuard<'_, Vec<String>> {
-        self.remarks
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// What an earlier attempt remarked has been told with its failure.
     fn begin_attempt(&self) {
-        self.remarks().clear();
+        self.remarks.lock().clear();
     }
 
     /// The failure of an attempt with what the attempt has remarked before it.
     fn with_remarks(&self, failure: Failure) -> Failure {
-        let remarks = self.remarks();
+        let remarks = self.remarks.lock();
         let news = remarks.iter().filter(|it| !failure.cause.contains(*it));
         let cause = news.fold(failure.cause.clone(), |cause, it| format!("{cause}; {it}"));
         Failure { cause, ..failure }
@@ -254,7 +242,7 @@ impl<'a> StepReporter<'a> {
             Outcome::Done => State::Done,
             Outcome::AlreadyDone => State::AlreadyDone,
         };
-        let remarks = self.remarks().join("; ");
+        let remarks = self.remarks.lock().join("; ");
         Ending {
             state,
             attempts,
@@ -267,10 +255,7 @@ impl<'a> StepReporter<'a> {
 
 impl StepEvents for StepReporter<'_> {
     fn waiting(&self, what: &str) {
-        let mut told = self
-            .waiting
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut told = self.waiting.lock();
         if told.as_deref() == Some(what) {
             return;
         }
@@ -304,7 +289,7 @@ impl StepEvents for StepReporter<'_> {
     }
 
     fn remark(&self, remark: &str) {
-        let mut remarks = self.remarks();
+        let mut remarks = self.remarks.lock();
         if !remarks.iter().any(|it| it == remark) {
             // What is remarked anew at each look of a long wait must not fill the record.
             if remarks.len() == REMARKS {
@@ -315,7 +300,7 @@ impl StepEvents for StepReporter<'_> {
     }
 
     fn intend(&self, intent: &Intent) -> IntentId {
-        let mut intents = self.intents();
+        let mut intents = self.intents.lock();
         let known = intents.iter().position(|it| it.as_ref() == Some(intent));
         let at = known.unwrap_or(intents.len());
         let mark = IntentId {
@@ -335,7 +320,7 @@ impl StepEvents for StepReporter<'_> {
 
     fn withdraw(&self, mark: IntentId) {
         if mark.step == self.step
-            && let Some(intent) = self.intents().get_mut(mark.number as usize)
+            && let Some(intent) = self.intents.lock().get_mut(mark.number as usize)
         {
             *intent = None;
         }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clients::http::owner;
@@ -18,6 +18,7 @@ use crate::run::{conditions, panics};
 use crate::step::{AttemptContext, StepEvents};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::Http;
+use crate::sys::sync::Mutex;
 use crate::sys::threads::{self, Next};
 
 /// What a step's probe may take at most, and its conditions before it; less where an attempt has less.
@@ -267,18 +268,16 @@ struct Remarks {
 
 impl Remarks {
     fn behind(self, sentence: String) -> Answer {
-        let all =
-            |list: Mutex<Vec<String>>| list.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let said = [vec![sentence], all(self.remarks)].concat().join("; ");
+        let said = [vec![sentence], self.remarks.into_inner()].concat();
         Answer::Ready {
-            said,
-            warnings: all(self.warnings),
+            said: said.join("; "),
+            warnings: self.warnings.into_inner(),
         }
     }
 }
 
 fn push(list: &Mutex<Vec<String>>, text: &str) {
-    let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut list = list.lock();
     list.push(text.to_owned());
 }
 

@@ -1,7 +1,7 @@
 //! What a lock has asked for, known to the thread that takes it and to the one that gives it up.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::MutexGuard;
+use std::time::Duration;
 
 use crate::config::section::Section;
 use crate::config::template::Fact;
@@ -9,6 +9,7 @@ use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum, Intent};
 use crate::step::{AttemptContext, Outcome, Undo};
+use crate::sys::sync::{Condvar, Mutex};
 use crate::text::duration::print;
 
 /// What is held or asked for. The thread that takes a lock may be left behind in the middle of a request; whoever gives
@@ -32,24 +33,20 @@ impl<T: Clone + Default> Default for LockState<T> {
                 is_busy: false,
                 is_closed: false,
             }),
-            idle: Condvar::new(),
+            idle: Condvar::default(),
         }
     }
 }
 
 impl<T: Clone + Default> LockState<T> {
-    fn inner(&self) -> MutexGuard<'_, Inner<T>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What is known now.
     pub fn value(&self) -> T {
-        self.inner().value.clone()
+        self.inner.lock().value.clone()
     }
 
     /// Notes what has changed.
     pub fn change(&self, change: impl FnOnce(&mut T)) {
-        change(&mut self.inner().value);
+        change(&mut self.inner.lock().value);
     }
 
     /// Notes what is about to be asked for, unless it is closed: then it must not be asked for.
@@ -61,7 +58,7 @@ impl<T: Clone + Default> LockState<T> {
     }
 
     fn open(&self, change: impl FnOnce(&mut T)) -> Result<MutexGuard<'_, Inner<T>>, Failure> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         if inner.is_closed {
             let cause = "not asked for any more, since it is being given up";
             return Err(Failure::new(ErrorKind::TimedOut, "the lock", cause).retryable(false));
@@ -83,17 +80,9 @@ impl<T: Clone + Default> LockState<T> {
     /// Closes it, and waits until the request that is under way has ended, for `patience` at most. Returns whether it
     /// has.
     pub fn close(&self, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         inner.is_closed = true;
-        while inner.is_busy {
-            let Some(left) = end.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            let waited = self.idle.wait_timeout(inner, left);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        !self.idle.wait_while(inner, patience, |it| it.is_busy).1
     }
 }
 
@@ -102,7 +91,7 @@ pub struct Turn<'a, T: Clone + Default>(&'a LockState<T>);
 
 impl<T: Clone + Default> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        self.0.inner().is_busy = false;
+        self.0.inner.lock().is_busy = false;
         self.0.idle.notify_all();
     }
 }

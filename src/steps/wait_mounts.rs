@@ -1,7 +1,6 @@
 //! `wait-mounts`: waits until paths are mounted and answer, and flushes them where it is asked to.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::section::{Field, Secrecy, Section, path};
@@ -13,6 +12,7 @@ use crate::step::{
 use crate::sys::cancel::Waited;
 use crate::sys::mounts::{Mount, Mounts};
 use crate::sys::probe::{self, ProbeError};
+use crate::sys::sync::Mutex;
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -155,7 +155,7 @@ impl<'a> Waits<'a> {
     }
 
     fn tell(&self, index: usize, what: Option<String>) {
-        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut each = self.each.lock();
         if each[index] != what {
             each[index] = what;
             let all: Vec<&str> = each.iter().flatten().map(String::as_str).collect();

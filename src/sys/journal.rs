@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::sys::sync::Mutex;
 
 /// Where journald listens.
 pub const SOCKET: &str = "/run/systemd/journal/socket";
@@ -65,7 +66,7 @@ impl Journal {
     /// take are left out.
     pub fn send(&self, priority: u8, message: &str, fields: &[(&str, &str)]) {
         let entry = encode(priority, message, fields);
-        let mut backlog = self.lock();
+        let mut backlog = self.backlog.lock();
         if !self.retry(&mut backlog) || self.offer(&entry).is_err() {
             backlog.keep(entry);
         }
@@ -75,7 +76,7 @@ impl Journal {
     pub fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         loop {
-            if self.retry(&mut self.lock()) {
+            if self.retry(&mut self.backlog.lock()) {
                 return true;
             }
             if Instant::now() >= end {
@@ -88,11 +89,7 @@ impl Journal {
 
     /// How many entries were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.lock().dropped
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Backlog> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+        self.backlog.lock().dropped
     }
 
     /// Offers what was kept, the oldest first; tells whether nothing is left.

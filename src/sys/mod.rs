@@ -24,6 +24,7 @@ pub mod process_session;
 pub mod routes;
 pub mod signals;
 pub mod sockets;
+pub mod sync;
 pub mod systemd;
 pub mod takeover;
 pub mod tcp_connections;

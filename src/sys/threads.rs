@@ -1,10 +1,12 @@
 //! Threads that are used again: a chain of steps needs one.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use crate::sys::sync::Mutex;
 
 /// Enough for TLS and for JSON; only what is touched costs memory.
 const STACK: usize = 512 << 10;
@@ -27,7 +29,7 @@ pub fn start(job: impl FnOnce() -> Next + Send + 'static) -> io::Result<()> {
     let mut job: Job = Box::new(job);
     loop {
         // In a statement of its own, so that the list is not held meanwhile.
-        let idle = idle().pop();
+        let idle = IDLE.lock().pop();
         let Some(worker) = idle else { break };
         match worker.send(job) {
             Ok(()) => return Ok(()),
@@ -41,7 +43,7 @@ pub fn start(job: impl FnOnce() -> Next + Send + 'static) -> io::Result<()> {
             loop {
                 let next = job();
                 let (sender, jobs) = mpsc::channel();
-                idle().push(sender);
+                IDLE.lock().push(sender);
                 next();
                 match jobs.recv() {
                     Ok(another) => job = another,
@@ -65,18 +67,14 @@ pub fn within<T: Send + 'static>(
     let (theirs, (sender, receiver)) = (made.clone(), mpsc::channel::<()>());
     start(move || -> Next {
         let value = job();
-        *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *theirs.lock() = Some(value);
         // The receiver is gone only when it no longer waits.
         Box::new(move || {
             let _ = sender.send(());
         })
     })?;
     Ok(match receiver.recv_timeout(patience) {
-        Ok(()) => made.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        Ok(()) => made.lock().take(),
         Err(_) => None,
     })
-}
-
-fn idle() -> MutexGuard<'static, Vec<Sender<Job>>> {
-    IDLE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -10,8 +10,8 @@ mod session;
 mod status;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +23,7 @@ use crate::model::intent::{Datum, Keys};
 use crate::model::secrets;
 use crate::step::{AttemptContext, Dependencies};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
+use crate::sys::sync::Mutex;
 
 use destination::Destination;
 pub use expectation::Expectation;
@@ -240,13 +241,13 @@ impl Peer {
 
     /// Keeps what was given for the account, for a later attempt at which nobody is there to give another one.
     pub fn remember(&self, token: &str) {
-        let mut kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.token.lock();
         *kept = Some(token.to_owned());
     }
 
     /// What was kept by [`Peer::remember`].
     pub fn remembered(&self) -> Option<String> {
-        let kept = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.token.lock();
         kept.clone()
     }
 

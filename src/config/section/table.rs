@@ -8,7 +8,7 @@ use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::hosts::Hosts;
 use crate::config::problem::Severity;
-use crate::config::suggestion::did_you_mean;
+use crate::config::suggestion::suggestion;
 
 const MISSING: &str = "missing";
 
@@ -126,14 +126,13 @@ impl<'a> Section<'a> {
         for (key, line, _) in &self.table.entries {
             if !asked.contains(&key.as_str()) {
                 let absent = asked.iter().copied().filter(|it| !self.has(it));
-                let hint = did_you_mean(key, absent.clone());
-                for meant in absent.filter(|it| hint.contains(&format!("`{it}`"))) {
-                    self.reading
-                        .retract(&format!("{}{meant}", self.prefix), MISSING);
-                }
-                let hint = match hint.is_empty() {
-                    true => self.hint_at_present(key, &asked),
-                    false => hint,
+                let hint = match suggestion(key, absent) {
+                    Some(meant) => {
+                        let path = format!("{}{meant}", self.prefix);
+                        self.reading.retract(&path, MISSING);
+                        format!("; did you mean `{meant}`?")
+                    }
+                    None => self.hint_at_present(key, &asked),
                 };
                 self.problem_at(*line, key, format!("unknown key{hint}"));
             }
@@ -142,7 +141,7 @@ impl<'a> Section<'a> {
 
     /// The known key that is meant where it is there as well.
     fn hint_at_present(&self, key: &str, asked: &[&'static str]) -> String {
-        let is_meant = |known: &&&str| self.has(known) && !did_you_mean(key, [**known]).is_empty();
+        let is_meant = |known: &&&str| self.has(known) && suggestion(key, [**known]).is_some();
         asked
             .iter()
             .find(is_meant)

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{mem, thread};
 
@@ -15,6 +15,7 @@ use super::service;
 use crate::model::event::{Event, EventKind};
 use crate::sys::dbus::connection::{self, Connection};
 use crate::sys::dbus::{BUS, BusError, Incoming, Kind, Side, address, bus_call, hello};
+use crate::sys::sync::Mutex;
 
 /// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
 /// slow; nobody waits meanwhile.
@@ -94,7 +95,7 @@ impl Inbox {
             return;
         }
         let is_last = matches!(event.kind, EventKind::RunFinished { .. });
-        let mut news = self.news();
+        let mut news = self.news.lock();
         news.events.push(event.clone());
         if is_last {
             news.complete = Some(Instant::now());
@@ -105,12 +106,6 @@ impl Inbox {
             // Fails only where it rings so much already that it is heard.
             let _ = (&self.bell).write(&[1]);
         }
-    }
-
-    fn news(&self) -> MutexGuard<'_, News> {
-        self.news
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -182,7 +177,7 @@ impl Presence<'_> {
             self.standing = Standing::Absent;
             let again = Instant::now() + AGAIN;
             while Instant::now() < again {
-                if self.inbox.news().complete.is_some() {
+                if self.inbox.news.lock().complete.is_some() {
                     return;
                 }
                 self.listen(None, Some(again));
@@ -194,7 +189,7 @@ impl Presence<'_> {
 
     fn first_event(&self) -> Arc<Event> {
         loop {
-            let mut news = self.inbox.news();
+            let mut news = self.inbox.news.lock();
             if !news.events.is_empty() {
                 return news.events.remove(0);
             }
@@ -204,7 +199,7 @@ impl Presence<'_> {
     }
 
     fn events(&self) -> Vec<Arc<Event>> {
-        mem::take(&mut self.inbox.news().events)
+        mem::take(&mut self.inbox.news.lock().events)
     }
 
     /// Is on the bus until everything has been told.
@@ -286,7 +281,7 @@ impl Presence<'_> {
         loop {
             client.take_messages(run)?;
             client.connection.flush()?;
-            let news = self.inbox.news();
+            let news = self.inbox.news.lock();
             if is_so(&news, client) {
                 return Ok(true);
             }

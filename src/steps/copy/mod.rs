@@ -9,13 +9,13 @@ mod upload;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::config::shape::Shape;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::copy::{Order, Pattern};
+use crate::sys::sync::Mutex;
 use place::Place;
 use store::Store;
 use tally::Done;
@@ -243,13 +243,9 @@ impl Action for Copy {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let order = self.order(context)?;
         // One attempt that was left behind must not keep the next one.
-        let mut done = self
-            .done
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut done = self.done.lock().clone();
         let copied = self.copy(order, &mut done, context);
-        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = done;
+        *self.done.lock() = done;
         copied
     }
 

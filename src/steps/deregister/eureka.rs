@@ -1,6 +1,5 @@
 //! `eureka`: takes an instance out of service where that is asked for, and then out of the registry.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clients::http::{Peer, Session, document, id_form, unexpected};
@@ -11,6 +10,7 @@ use crate::model::intent::{Chain, Intent, IntentId};
 use crate::step::{self, Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request, encoded};
+use crate::sys::sync::Mutex;
 use crate::text::duration;
 
 /// The registry's entry in the table. Its keys:
@@ -202,11 +202,11 @@ impl Client<'_> {
 
 impl Eureka {
     fn progress(&self) -> Progress {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.progress.lock()
     }
 
     fn set(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.progress.lock());
     }
 
     /// Takes it out of service; `false` where it is gone.

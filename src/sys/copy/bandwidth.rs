@@ -1,7 +1,8 @@
 //! The most bytes a second.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sys::sync::Mutex;
 
 /// How fast files are copied, all of them together.
 pub struct Bandwidth {
@@ -26,7 +27,7 @@ impl Bandwidth {
         let Some(rate) = self.rate else {
             return Duration::ZERO;
         };
-        let mut all = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.bytes.lock();
         *all += bytes as u64;
         let due = Duration::from_secs_f64(*all as f64 / rate.max(1) as f64);
         due.saturating_sub(self.begun.elapsed())

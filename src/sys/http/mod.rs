@@ -17,7 +17,7 @@ mod ways;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
@@ -34,6 +34,7 @@ pub use tls::TlsFiles;
 
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
+use crate::sys::sync::Mutex;
 use crate::sys::threads;
 use dial::{Dial, Place};
 use exchange::{Call, Way};
@@ -273,7 +274,7 @@ impl Http {
             tls: https.then(|| tls.clone()),
             place,
         };
-        if let Some(agent) = self.agents().get(&line).filter(|_| way != Way::Kept) {
+        if let Some(agent) = self.agents.lock().get(&line).filter(|_| way != Way::Kept) {
             return Ok(agent.clone());
         }
         // Certificates are read only where they are needed, and while nobody waits for the lock.
@@ -297,13 +298,7 @@ impl Http {
             // Nobody else may use its connection.
             return Ok(agent);
         }
-        Ok(self.agents().entry(line).or_insert(agent).clone())
-    }
-
-    fn agents(&self) -> std::sync::MutexGuard<'_, HashMap<ConnectionKey, Agent>> {
-        self.agents
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        Ok(self.agents.lock().entry(line).or_insert(agent).clone())
     }
 }
 

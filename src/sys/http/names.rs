@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sys::sync::Mutex;
 use crate::sys::threads;
 
 /// As many addresses of a name as are tried.
@@ -45,7 +46,7 @@ impl Default for Names {
 impl Names {
     /// What an earlier look-up found; `None` for a name that was not looked up, and for an address.
     pub(super) fn known(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
-        self.lock().get(&(host.to_owned(), port)).cloned()
+        self.known.lock().get(&(host.to_owned(), port)).cloned()
     }
 
     /// Looks a name up anew. What was known of it before stays known, behind what is found.
@@ -68,7 +69,7 @@ impl Names {
             if let Ok(addresses) = &found
                 && !addresses.is_empty()
             {
-                let mut known = names.lock();
+                let mut known = names.known.lock();
                 let old = known.remove(&key).unwrap_or_default();
                 let old = old.into_iter().filter(|it| !addresses.contains(it));
                 let all = addresses.iter().copied().chain(old).take(MOST);
@@ -83,12 +84,6 @@ impl Names {
             Some(Err(error)) => Err(unresolved(error)),
             None => Err(ureq::Error::Timeout(ureq::Timeout::Resolve)),
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -14,7 +14,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,6 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::cancel::{Cancel, millis};
 use super::process_session;
 use crate::model::deadline::{Deadline, Reason};
+use crate::sys::sync::Mutex;
 
 pub use self::answers::serve;
 pub use self::conversation::Conversation;
@@ -225,7 +226,7 @@ fn ask(
 
 /// What a child is started with.
 fn command() -> Command {
-    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut left = LEFT.lock();
     left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     drop(left);
     let program = PROGRAM
@@ -244,9 +245,7 @@ fn command() -> Command {
 /// Waits for no child that has not ended: the next one that is started looks after it.
 fn leave(mut child: Child) {
     if !matches!(child.try_wait(), Ok(Some(_))) {
-        LEFT.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(child);
+        LEFT.lock().push(child);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -14,6 +14,7 @@ use signal_hook::low_level::{pipe, unregister};
 
 use crate::model::deadline::Deadline;
 use crate::sys::cancel::{Cancel, Waited, millis};
+use crate::sys::sync::Mutex;
 
 /// What a thread that has just begun still gets when the run is told to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -90,7 +91,7 @@ impl Wake {
             .stack_size(256 << 10)
             .spawn(move || {
                 let value = make();
-                let mut made = theirs.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut made = theirs.lock();
                 if matches!(*made, Made::Unwanted) {
                     drop(made);
                     discard(value);
@@ -107,7 +108,7 @@ impl Wake {
                 (until, waited) = (until.min(Instant::now() + PATIENCE), Waited::Cancelled);
             }
             let late = Instant::now() >= until;
-            let mut made = ours.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut made = ours.lock();
             match std::mem::replace(&mut *made, Made::Unwanted) {
                 Made::Ready(value) => return Ok(Ok(value)),
                 _ if late => return Ok(Err(waited)),

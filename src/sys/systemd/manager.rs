@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +11,7 @@ use super::unit::{Unit, UnitState, own_interface};
 use crate::model::deadline::Deadline;
 use crate::sys::dbus::{Bus, BusError};
 use crate::sys::signals;
+use crate::sys::sync::Mutex;
 
 /// Where PID 1 listens itself, for root alone, whether there is a bus or not.
 const SOCKET: &str = "/run/systemd/private";
@@ -104,7 +104,6 @@ impl Manager {
     {
         self.bus
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .call(path, interface, method, arguments, deadline)
     }
 

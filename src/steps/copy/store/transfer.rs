@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::super::source::Found;
@@ -17,6 +16,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Copied;
 use crate::step::{AttemptContext, Outcome};
 use crate::sys::copy::{Bandwidth, Listed, Version};
+use crate::sys::sync::Mutex;
 
 /// How many files are sent at once.
 const CONNECTIONS: usize = 8;
@@ -127,12 +127,12 @@ struct Queue {
 
 impl Queue {
     fn next(&self) -> Option<Listed> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files.lock();
         files.pop_front()
     }
 
     fn left(&self) -> usize {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.files.lock();
         files.len()
     }
 

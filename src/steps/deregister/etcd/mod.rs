@@ -3,7 +3,6 @@
 mod rehearsal;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use crate::config::shape::Shape;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::Endpoint;
+use crate::sys::sync::Mutex;
 
 /// The registry's entry in the table. Its keys:
 ///
@@ -168,7 +168,7 @@ impl Etcd {
         // knows itself (3.4 has no other way), so the one that is leaving comes last.
         let is_own = |it: &&Endpoint| own.iter().any(|member| member.urls.contains(it));
         let mut addresses: Vec<Endpoint> = others.iter().flat_map(|it| it.urls.clone()).collect();
-        self.others().clone_from(&addresses);
+        self.others.lock().clone_from(&addresses);
         self.removal_sent.store(true, Ordering::SeqCst);
         let removed = client.ask("/v3/cluster/member/remove", &json!({"ID": id.to_string()}))?;
         addresses.extend(
@@ -206,10 +206,6 @@ impl Etcd {
             Reply::Done(_) => Outcome::Done,
         })
     }
-
-    fn others(&self) -> MutexGuard<'_, Vec<Endpoint>> {
-        self.others.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn only_voter(client: &Client<'_>, wanted: &str) -> Failure {
@@ -237,7 +233,7 @@ fn after_prefix(prefix: &str) -> Vec<u8> {
 
 impl Action for Etcd {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let client = Client::open(&self.peer, context, &self.others())?;
+        let client = Client::open(&self.peer, context, &self.others.lock())?;
         match &self.entry {
             Entry::Key(key) => leave_range(&client, &key.get(context.facts)?, None),
             Entry::Prefix(prefix) => {
@@ -250,7 +246,7 @@ impl Action for Etcd {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let client = Client::open(&self.peer, context, &self.others())?;
+        let client = Client::open(&self.peer, context, &self.others.lock())?;
         match &self.entry {
             Entry::Key(key) => rehearsal::of_range(&client, &key.get(context.facts)?, None),
             Entry::Prefix(prefix) => {

@@ -3,7 +3,6 @@
 mod client;
 mod undo;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::clients::http::Peer;
@@ -12,6 +11,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
+use crate::sys::sync::Mutex;
 use crate::text::elapsed;
 use client::{Client, EVERY, Entry, Instance};
 
@@ -242,7 +242,7 @@ impl Action for Nacos {
         if let Some(entry) = found {
             self.name.check(&instance, entry.ephemeral)?;
         }
-        let removed = || self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = || self.removed.lock();
         let before = *removed();
         let Some(entry) = found else {
             // Also where it is not listed: one that somebody has disabled is hidden, and yet there.

@@ -3,7 +3,6 @@
 mod node;
 mod undo;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +14,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Intent;
 use crate::model::secrets::mask;
 use crate::step::{self, Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
+use crate::sys::sync::Mutex;
 use crate::text::duration;
 use node::{Client, Watch};
 
@@ -153,11 +153,11 @@ impl Nomad {
     }
 
     fn begin(&self, node: Option<String>) {
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = node;
+        *self.begun.lock() = node;
     }
 
     fn has_begun(&self, node: &str) -> bool {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = self.begun.lock();
         begun.as_deref() == Some(node)
     }
 }

@@ -2,7 +2,7 @@
 
 mod quorum;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::cancel::Waited;
+use crate::sys::sync::Mutex;
 use quorum::{Others, View, needed};
 
 /// The cluster's entry in the table. Its keys:
@@ -93,12 +94,8 @@ struct Seen {
 }
 
 impl Etcd {
-    fn known(&self) -> MutexGuard<'_, Option<Arc<View>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<OwnMember<'a>, Failure> {
-        let known = self.known().clone();
+        let known = self.known.lock().clone();
         let others = known.map_or_else(Vec::new, |view| view.addresses());
         // The token is as good at the others, which may be all that is left.
         let (session, unproven) = match Client::open(&self.peer, context, &others) {
@@ -122,7 +119,7 @@ impl Etcd {
     /// What this member says now.
     fn view(&self, line: &OwnMember<'_>) -> Result<Arc<View>, Failure> {
         let view = Arc::new(View::of(&line.own)?);
-        let before = self.known().replace(view.clone());
+        let before = self.known.lock().replace(view.clone());
         match before {
             Some(before) if before.own != view.own => {
                 let cause = format!(
@@ -137,7 +134,7 @@ impl Etcd {
 
     /// This member does not answer any more. Where the others do without it already, that is what was wanted.
     fn without(&self, line: &OwnMember<'_>, failure: Failure) -> Result<Outcome, Failure> {
-        let known = self.known().clone();
+        let known = self.known.lock().clone();
         let Some(view) = known.filter(|_| failure.kind == ErrorKind::Unreachable) else {
             return Err(failure);
         };

@@ -1,6 +1,5 @@
 //! A graceful shutdown of the member, and how the others are seen to have taken over.
 
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::client::{Account, CLUSTER_WRITE, Client, EVERY};
@@ -30,7 +29,7 @@ impl Hazelcast {
     /// Shuts the member down once the cluster is safe, and sees that the cluster has got over it.
     pub(super) fn leave(&self, client: &Client<'_, '_>) -> Result<Outcome, Failure> {
         let account = self.account(client.context.facts)?;
-        let known = self.departure().clone();
+        let known = self.departure.lock().clone();
         let leaves = match known {
             None => {
                 let health = self.wait(client, true)?;
@@ -49,7 +48,7 @@ impl Hazelcast {
         }
         see_it_go(client, &account)?;
         self.see_the_others(client, &account)?;
-        let is_asked = self.departure().as_ref().is_some_and(|it| it.is_asked);
+        let is_asked = self.departure.lock().as_ref().is_some_and(|it| it.is_asked);
         Ok(if is_asked {
             Outcome::Done
         } else {
@@ -57,17 +56,11 @@ impl Hazelcast {
         })
     }
 
-    fn departure(&self) -> MutexGuard<'_, Option<Departure>> {
-        self.departure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Learns from the member who the others are, while it can be asked.
     fn meet(&self, client: &Client<'_, '_>) -> Result<(), Failure> {
         let roster = client.roster()?;
         let own = client.session.endpoint();
-        *self.departure() = Some(Departure {
+        *self.departure.lock() = Some(Departure {
             own: roster.own().to_owned(),
             others: own.map_or_else(Vec::new, |own| roster.others(own)),
             counts: roster.count_of_others(),
@@ -77,7 +70,7 @@ impl Hazelcast {
     }
 
     fn ask(&self, client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
-        if let Some(departure) = self.departure().as_mut() {
+        if let Some(departure) = self.departure.lock().as_mut() {
             departure.is_asked = true;
         }
         let failure = match client.shut_down(account) {
@@ -106,7 +99,7 @@ impl Hazelcast {
             others,
             counts: (count, holding),
             ..
-        }) = self.departure().clone()
+        }) = self.departure.lock().clone()
         else {
             return Ok(());
         };

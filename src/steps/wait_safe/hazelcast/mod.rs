@@ -5,7 +5,6 @@ mod departure;
 mod health;
 mod roster;
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::clients::http::{Peer, excerpt};
@@ -14,6 +13,7 @@ use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::closings;
+use crate::sys::sync::Mutex;
 
 use client::{Account, Client, EVERY};
 use departure::Departure;
