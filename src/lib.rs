@@ -1,7 +1,7 @@
 //! farewell runs a machine's last duties.
 //!
 //! The modules stand in floor order: each one imports only from those above it in this list, and members of a folder
-//! do not know each other. `tests/floors.rs` holds the house to it.
+//! do not know each other. `tests/integration/floors.rs` holds the house to it.
 
 // The words that everything else uses.
 pub mod model;

@@ -304,7 +304,7 @@ pub fn undo_of_member(
 
 /// A kind of step: its name in the configuration, how its keys are read, and how what its steps leave is undone.
 ///
-/// The doc comment of each entry in the tables lists its keys, as tests/reference/keys.rs wants it: manual and schema are
+/// The doc comment of each entry in the tables lists its keys, as tests/integration/reference/keys.rs wants it: manual and schema are
 /// made of that.
 pub struct Kind {
     /// The word after `kind =`.

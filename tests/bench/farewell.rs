@@ -3,7 +3,7 @@
 //! As root: it makes a mount namespace of its own, in which stand-ins for journald and systemd listen, and a bus of its
 //! own. Needs dbus-daemon, etcd, bash, curl, jq and logger. Prints ratios of medians beside the limits of the design; absolute times are of this machine.
 
-#[path = "../support/daemon.rs"]
+#[path = "../integration/support/daemon.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod daemon;
 
@@ -51,7 +51,7 @@ fn inside() {
     let bus = Daemon::start(&room, true);
     let bench = Bench {
         room: room.clone(),
-        bus: bus.address(),
+        bus: format!("unix:path={}", room.join("bus").display()),
     };
     let etcd = bench.etcd();
     bench.against_a_script(&etcd.url);

@@ -1,0 +1,233 @@
+//! Runs whose state directory is full, read-only, no directory, or does not answer: the steps run all the same.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use crate::support::cli::{
+    Cli, Ended, GENEROUS, Running, json, sh, states, step, until, wait_until,
+};
+use crate::support::fuse::Hanging;
+use crate::support::namespace::{Frozen, Mounted, ext4, in_own_namespace};
+
+fn words(names: &[&str]) -> String {
+    let word = |name: &&str| sh(name, &format!("echo {name} >> @/words"), "");
+    names.iter().map(word).collect()
+}
+
+/// The warnings of the state directory that a run told as they happened.
+fn warnings(ended: &Ended) -> Vec<&str> {
+    let lines = ended.stdout.lines();
+    lines
+        .filter(|line| line.starts_with('[') && line.contains("warning: "))
+        .filter(|line| line.contains("/state: "))
+        .collect()
+}
+
+/// Every step ran, and one warning says why there is no record.
+fn assert_unharmed(cli: &Cli, ended: &Ended, cause: &str) {
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(cli.words(), ["a", "b", "c"]);
+    let warnings = warnings(ended);
+    assert!(
+        warnings.len() == 1 && warnings[0].contains(cause),
+        "{ended:?}"
+    );
+    assert_eq!(ended.stderr, "");
+    assert_eq!(cli.end(&["report"]).code, 66);
+}
+
+#[test]
+fn a_full_disk_costs_the_record_alone() {
+    in_own_namespace("disk::full");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn full() {
+    let cli = Cli::new("full", &words(&["a", "b", "c"]));
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
+    let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    let ended = cli.end(&["run"]);
+    assert_unharmed(&cli, &ended, "No space left");
+}
+
+#[test]
+fn systemds_run_takes_place_beside_one_without_a_name() {
+    in_own_namespace("disk::nameless");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn nameless() {
+    let hold = format!("touch @/on; {}", until("@/go"));
+    let cli = Cli::new("nameless", &sh("hold", &hold, "timeout = \"80s\""));
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
+    let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    let run = cli.start(&["run"]);
+    wait_until("the step runs", || cli.exists("on"));
+    let second = cli.end(&["run"]);
+    assert_eq!(second.code, 75, "{second:?}");
+    assert!(second.stderr.contains("another run is on"), "{second:?}");
+    cli.configure(&words(&["a", "b", "c"]));
+    let systemds = cli.start_by_systemd().end(GENEROUS);
+    assert_eq!(systemds.code, 0, "{systemds:?}");
+    assert!(
+        systemds.stdout.contains("another run is on"),
+        "{systemds:?}"
+    );
+    assert_eq!(cli.words(), ["a", "b", "c"]);
+    cli.touch("go");
+    assert_eq!(run.end(GENEROUS).code, 0);
+}
+
+/// Steps enough for more than the page that the record has already.
+fn many(prefix: &str) -> String {
+    let step = |at| format!("[[step]]\nname = \"{prefix}{at}\"\nkind = \"wait\"\nfor = \"1ms\"\n");
+    (10..50).map(step).collect()
+}
+
+#[test]
+fn a_record_catches_up_when_space_comes_back() {
+    in_own_namespace("disk::catches_up");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn catches_up() {
+    let fill = sh(
+        "fill",
+        "head -c 1000000 /dev/zero > @/state/filler || true",
+        "",
+    );
+    let full = many("before") + &fill + &many("while");
+    let config = full.clone() + &sh("free", "rm @/state/filler", "") + &many("later");
+    for (name, config, is_freed) in [("freed", &config, true), ("stays", &full, false)] {
+        let cli = Cli::new(name, config);
+        let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
+        let ended = cli.end(&["run"]);
+        assert_eq!((ended.code, warnings(&ended).len()), (0, 1), "{ended:?}");
+        let report = cli.report();
+        assert_eq!(report["result"], if is_freed { "ok" } else { "cut-off" });
+        // A prefix: after the first step that is not done there is none that is.
+        let states = states(&report);
+        let done: Vec<bool> = states.split(", ").map(|it| it.ends_with(" done")).collect();
+        let first = done.iter().position(|it| !it).unwrap_or(done.len());
+        assert!(done[first..].iter().all(|it| !it), "{states}");
+        assert_eq!(first == done.len(), is_freed, "{states}");
+        assert_eq!(step(&report, "fill")["state"], "done");
+        assert_eq!(
+            report["warnings"].to_string().contains("stays behind"),
+            is_freed
+        );
+    }
+}
+
+#[test]
+fn a_read_only_state_directory_costs_the_record_alone() {
+    in_own_namespace("disk::read_only");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn read_only() {
+    let cli = Cli::new("read-only", &words(&["a", "b", "c"]));
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,ro", "x"], &cli.state);
+    let ended = cli.end(&["run"]);
+    assert_unharmed(&cli, &ended, "Read-only");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_state_directory_costs_the_record_alone() {
+    let cli = Cli::new("file", &words(&["a", "b", "c"]));
+    cli.touch("state");
+    let ended = cli.end(&["run"]);
+    assert_unharmed(&cli, &ended, "state");
+}
+
+#[test]
+fn a_records_directory_that_cannot_be_made_costs_the_record_alone() {
+    let cli = Cli::new("runs", &words(&["a", "b", "c"]));
+    fs::create_dir(&cli.state).expect("made");
+    fs::set_permissions(&cli.state, fs::Permissions::from_mode(0o755)).expect("set");
+    fs::write(cli.state.join("runs"), "").expect("written");
+    let ended = cli.end(&["run"]);
+    assert_unharmed(&cli, &ended, "no record");
+}
+
+#[test]
+fn a_state_directory_that_does_not_answer_costs_little() {
+    in_own_namespace("disk::hanging");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn hanging() {
+    let cli = Cli::new("hanging", &words(&["a", "b", "c"]));
+    fs::create_dir(&cli.state).expect("made");
+    let _hanging = Hanging::mount(&cli.state, false);
+    let ended = cli.end(&["run"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(cli.words(), ["a", "b", "c"]);
+    assert_eq!(warnings(&ended).len(), 1, "{ended:?}");
+    assert!(ended.took < Duration::from_secs(60), "{:?}", ended.took);
+}
+
+#[test]
+fn a_disk_that_freezes_delays_no_step() {
+    in_own_namespace("disk::freezes");
+}
+
+#[test]
+#[ignore = "run in a mount namespace"]
+fn freezes() {
+    let hold = sh(
+        "hold",
+        &format!("touch @/on; {}", until("@/go")),
+        "timeout = \"80s\"",
+    );
+    for freeze_first in [true, false] {
+        let cli = Cli::new("freezes", &(hold.clone() + &words(&["a", "b", "c"])));
+        let (images, disk) = (cli.dir.0.join("images"), cli.state.clone());
+        fs::create_dir_all(&images).expect("made");
+        fs::create_dir_all(&disk).expect("made");
+        ext4(&images, &disk);
+        // Thawed before it is waited for, even when an assertion fails: its process ends only then.
+        let mut run: Option<Running> = None;
+        let mut frozen = None;
+        if freeze_first {
+            frozen = Some(Frozen::freeze(&disk));
+        }
+        let running = run.insert(cli.start(&["run"]));
+        wait_until("the step runs", || cli.exists("on"));
+        if !freeze_first {
+            frozen = Some(Frozen::freeze(&disk));
+        }
+        cli.touch("go");
+        // It is frozen until the run is over: a step that waits for it would never end.
+        wait_until("the steps end", || cli.words().len() == 3);
+        wait_until("the run is over", || running.told().contains(": ok after"));
+        drop(frozen);
+        let ended = run.take().expect("running").end(GENEROUS);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert_eq!(
+            warnings(&ended).len(),
+            usize::from(freeze_first),
+            "{ended:?}"
+        );
+        if !freeze_first {
+            let report = json(&cli.end(&["report", "--json"]));
+            assert_ne!(step(&report, "hold")["state"], "pending");
+        }
+        for point in [&disk, &images] {
+            let unmounted = std::process::Command::new("umount")
+                .arg("-l")
+                .arg(point)
+                .status();
+            assert!(unmounted.expect("umount").success());
+        }
+    }
+}

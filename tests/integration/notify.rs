@@ -1,0 +1,110 @@
+//! What systemd is told of a run, with a socket stand-in for PID 1's.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::story::{begin, end, finished, started, waiting};
+use farewell::model::event::Result;
+use farewell::report::dispatch::{Reporter, Update};
+use farewell::report::systemd::Systemd;
+
+/// A run told to the service manager of this process; the test below starts it in a process that has one.
+#[test]
+#[ignore = "started by the test with a service manager"]
+fn inside() {
+    let mut systemd = Systemd::new().expect("a service manager");
+    let tick = |seconds: u64, systemd: &mut Systemd| {
+        systemd.hear(Update::Tick(Duration::from_secs(seconds)));
+    };
+    systemd.hear(Update::Event(&begin(
+        &["leave", "drain", "copy", "wait"],
+        90,
+    )));
+    systemd.hear(Update::Event(&started(0, 0)));
+    systemd.hear(Update::Idle);
+    systemd.hear(Update::Idle);
+    systemd.hear(Update::Event(&finished(1000, 0, 1000, None)));
+    // Between two steps there is nothing to say.
+    systemd.hear(Update::Idle);
+    for step in 1..4 {
+        systemd.hear(Update::Event(&started(1000, step)));
+    }
+    systemd.hear(Update::Event(&waiting(2000, 1, "etcd\nREADY=1")));
+    tick(2, &mut systemd);
+    tick(2, &mut systemd);
+    tick(10, &mut systemd);
+    for step in 1..4 {
+        systemd.hear(Update::Event(&finished(12_000, step, 11_000, None)));
+    }
+    systemd.hear(Update::Event(&end(
+        12_000,
+        Result::CutShort,
+        Some("told to stop"),
+    )));
+    tick(20, &mut systemd);
+
+    // A burst of changes between two ticks, and a budget beyond what the message can say.
+    let mut systemd = Systemd::new().expect("a service manager");
+    let names = ["x"; 100];
+    systemd.hear(Update::Event(&begin(&names, 7200)));
+    for step in 0..100 {
+        systemd.hear(Update::Event(&started(0, step)));
+        systemd.hear(Update::Idle);
+        systemd.hear(Update::Event(&finished(0, step, 0, None)));
+    }
+}
+
+#[test]
+fn systemd_is_told_what_runs_and_asked_for_time() {
+    let path = std::env::temp_dir().join(format!("farewell-notify-{}", std::process::id()));
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_nonblocking(true).expect("it can be so");
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--ignored", "--exact", "inside"])
+        .env("NOTIFY_SOCKET", &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    // Its queue is short, so it is read while the other side speaks.
+    let mut told = Vec::new();
+    let mut buffer = [0; 4096];
+    let status = loop {
+        let ended = child.try_wait().expect("its state");
+        while let Ok(length) = socket.recv(&mut buffer) {
+            told.push(String::from_utf8(buffer[..length].to_vec()).expect("UTF-8"));
+        }
+        match ended {
+            Some(status) => break status,
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let _ = std::fs::remove_file(&path);
+    assert!(status.success());
+    let (first, second) = told.split_at(6.min(told.len()));
+    assert_eq!(
+        first,
+        [
+            "EXTEND_TIMEOUT_USEC=95000000\nSTATUS=0/4 starting, trigger stop\n",
+            "STATUS=1/4 leave: 30 s left\n",
+            "STATUS=2/4 drain: waiting for etcd READY=1, 29 s left (+2 more)\n",
+            "EXTEND_TIMEOUT_USEC=85000000\n\
+             STATUS=2/4 drain: waiting for etcd READY=1, 21 s left (+2 more)\n",
+            "STATUS=cut-short after 12 s: told to stop\n",
+            "EXTEND_TIMEOUT_USEC=4294967295\nSTATUS=0/100 starting, trigger stop\n",
+        ]
+    );
+    assert_eq!(second.len(), 4, "{second:?}");
+}
+
+#[test]
+fn there_is_no_reporter_without_a_service_manager() {
+    let output = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--ignored", "--exact", "inside"])
+        .env_remove("NOTIFY_SOCKET")
+        .output()
+        .expect("it ends");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("a service manager"), "{told}");
+}

@@ -1,0 +1,102 @@
+//! No secret in anything that the binary writes, sends or shows, wherever it came from and whoever repeats it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::binary::Binary;
+use crate::support::scene::{IN_URL, LITERAL, Scene, clean};
+use crate::support::stand_in::StandIn;
+
+#[test]
+fn no_secret_is_in_anything_that_a_run_leaves() {
+    let scene = Scene::new("secrets");
+    let binary = Binary::new("secrets-run", &scene.config);
+    scene.plays(&binary, scene.command(&binary));
+}
+
+#[test]
+fn no_secret_goes_to_the_journal() {
+    const INSIDE: &str = "FAREWELL_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_none() {
+        let me = std::env::current_exe().expect("a path");
+        let output = Command::new("unshare")
+            .args(["--mount", "--"])
+            .arg(me)
+            .args([
+                "--exact",
+                "secrets::no_secret_goes_to_the_journal",
+                "--nocapture",
+            ])
+            .env(INSIDE, "1")
+            .output()
+            .expect("unshare (as root)");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complained = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{complained}"
+        );
+        return;
+    }
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs", "/run"])
+        .status();
+    assert!(mounted.expect("mount").success());
+    fs::create_dir_all("/run/systemd/journal").expect("a directory");
+    let scene = Scene::new("secrets-journal");
+    let journal = StandIn::at(Path::new("/run/systemd/journal/socket"));
+    let binary = Binary::new("secrets-journal-run", &scene.config);
+    let mut command = scene.command(&binary);
+    let log = fs::metadata(scene.dir.file("stderr")).expect("a file");
+    command.env("JOURNAL_STREAM", format!("{}:{}", log.dev(), log.ino()));
+    scene.plays(&binary, command);
+    let heard = journal.heard();
+    let text = String::from_utf8_lossy(&heard);
+    assert!(
+        text.contains("FAREWELL_STEP=child")
+            && text.contains("FAREWELL_ERROR=tls")
+            && text.contains("********")
+    );
+    clean("the journal", &heard);
+}
+
+#[test]
+fn check_repeats_no_password_of_a_wrong_configuration() {
+    let binary = Binary::new("secrets-check", "");
+    let head = "[[step]]\nname = \"s\"\nkind = \"http\"\n";
+    let url = "url = \"http://127.0.0.1:1/\"\nuser = \"joe\"\n";
+    let number = "982451653987654321098765";
+    for wrong in [
+        format!("{head}{url}password = '{LITERAL}"),
+        format!("{head}{url}password = {LITERAL}"),
+        format!("{head}{url}password = ['{LITERAL}']"),
+        format!("{head}{url}password = '{LITERAL}'\npassword = '{LITERAL}'"),
+        format!("{head}{url}pasword = '{LITERAL}'"),
+        format!("{head}{url}password = '{}'", LITERAL.replace("$${", "${")),
+        format!("{head}{url}password = {number}"),
+        format!(
+            "{head}{url}password = '{LITERAL}'\nheaders = {{ Authorization = '{LITERAL}\u{7f}' }}"
+        ),
+        format!("{head}{url}password = '{LITERAL}'\nheaders = 'X-Token: {LITERAL}'"),
+        format!("{head}{url}password = '{LITERAL}'\nuser = 'joe:{LITERAL}'"),
+        format!("{head}url = 'http://joe:{IN_URL}@127.0.0.1:1/'"),
+        format!(
+            "{head}url = 'http://joe:{}@127.0.0.1:1/'",
+            IN_URL.replace('/', "-")
+        ),
+    ] {
+        binary.configure(&wrong);
+        for verb in [&["check"][..], &["plan"], &["run"]] {
+            let ended = binary.verb(verb);
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert_eq!(ended.code, Some(78), "{verb:?}: {wrong}\n{said}");
+            clean(&wrong, said.as_bytes());
+            assert!(
+                !said.contains(number) && !said.contains("Dg3-Sk9"),
+                "{said}"
+            );
+        }
+    }
+}
