@@ -357,7 +357,7 @@ impl Documented {
             (form.trim_start_matches('`').to_owned(), text.to_owned())
         };
         Documented {
-            head: of_struct("Head", &structs),
+            head: of_struct("Settings", &structs),
             step: of_struct("Common", &structs),
             peer: of_struct("Peer", &structs),
             kinds: members(kinds, &sources, &structs),
