@@ -112,7 +112,7 @@ fn store(options: &Options) -> Store {
     Store::locate(options.state.clone(), signals::is_root())
 }
 
-/// Prints to standard output. A reader that went away, as `settings` does, is no error.
+/// Prints to standard output. A reader that has gone away, as `head` does, is not an error.
 fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -71,12 +71,15 @@ fn nameless() {
     wait_until("the step runs", || cli.exists("on"));
     let second = cli.end(&["run"]);
     assert_eq!(second.code, 75, "{second:?}");
-    assert!(second.stderr.contains("another run is on"), "{second:?}");
+    assert!(
+        second.stderr.contains("another run is in progress"),
+        "{second:?}"
+    );
     cli.configure(&words(&["a", "b", "c"]));
     let systemds = cli.start_by_systemd().end(GENEROUS);
     assert_eq!(systemds.code, 0, "{systemds:?}");
     assert!(
-        systemds.stdout.contains("another run is on"),
+        systemds.stdout.contains("another run is in progress"),
         "{systemds:?}"
     );
     assert_eq!(cli.words(), ["a", "b", "c"]);

@@ -103,7 +103,7 @@ fn a_key_that_is_not_documented_as_all_are_is_not_read() {
 fn the_defaults_of_times_are_those_of_the_code() {
     let documented = Documented::read();
     for (keys, name, time) in [
-        (&documented.head, "budget", BUDGET),
+        (&documented.settings, "budget", BUDGET),
         (&documented.step, "timeout", TIMEOUT),
     ] {
         let key = keys.iter().find(|key| key.name == name).expect("a key");

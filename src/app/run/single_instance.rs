@@ -1,88 +1,187 @@
-//! One run at a time: who is let in, who is sent away, and who takes over.
+//! One run at a time: a new run is admitted, refused, or takes over from the run in progress.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::history::state_dir::{Admission, Holder, RunLock, Store};
 use crate::sys::{files, takeover};
 
-/// How long the lock of the state directory may take. A directory on a dead disk must not keep a run from its steps.
-const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+/// How long taking the lock of the state directory may last. A directory on a dead disk must not keep a run from its steps.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long a run that has the lock may take to write who it is.
-const NAME_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a run that has the lock may take to write its name into it.
+const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a run that a person started may take to end when systemd's run takes over: in all, and before it is told
-/// a second time.
-const TAKE_OVER: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(5)];
+/// When the run in progress gets a second SIGTERM, which ends it at once.
+const SECOND_SIGTERM: Duration = Duration::from_secs(5);
 
-/// How a run was let in.
+/// When systemd's run stops waiting for the run in progress.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The pause between two attempts to take the lock.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a run was admitted.
 pub enum Entry {
     /// As the only one.
     Alone(RunLock),
-    /// Beside one that does not end; says so.
+    /// Beside a run that does not end: the warning that says so.
     Beside(String),
-    /// Without the lock, since the state directory cannot be used; says so.
+    /// Without the lock, because the state directory cannot be used: the warning that says so.
     Unlocked(String),
 }
 
-/// Lets this run in. systemd's run asks one that a person started to stop, and takes over.
+/// What a run does about the one that has the lock.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    /// Tries again.
+    Wait,
+    /// Asks the other run to stop, and tries again.
+    Terminate,
+    /// Starts beside it, with this warning.
+    StartBeside(String),
+    /// Does not run, for this reason.
+    Refuse(String),
+}
+
+/// Decides what a run does about the one that has the lock. `other` is its holder, or `None` while it has not written its
+/// name; `waited` is the time since the first attempt, and `signals` the number of SIGTERMs sent so far.
+fn decide(by_systemd: bool, other: Option<&Holder>, waited: Duration, signals: usize) -> Decision {
+    let Some(other) = other else {
+        return match (waited > NAME_TIMEOUT, by_systemd) {
+            (false, _) => Decision::Wait,
+            (true, true) => Decision::StartBeside(
+                "another run is in progress and has not written its name: this run starts beside it".to_owned(),
+            ),
+            (true, false) => {
+                let reason = "farewell run: another run is in progress; wait until it has ended";
+                Decision::Refuse(reason.to_owned())
+            }
+        };
+    };
+    if !by_systemd && other.is_undo {
+        return Decision::Refuse(format!(
+            "farewell run: {other} is in progress; wait until it has ended"
+        ));
+    }
+    if !by_systemd || other.by_systemd {
+        return Decision::Refuse(format!(
+            "farewell run: run {} is in progress (process {}); follow it with `farewell status --follow`, or end it with \
+             `kill {}`",
+            other.run, other.pid, other.pid
+        ));
+    }
+    if waited > TAKEOVER_TIMEOUT {
+        return Decision::StartBeside(format!("{other} does not end: this run starts beside it"));
+    }
+    match signals {
+        0 => Decision::Terminate,
+        1 if waited > SECOND_SIGTERM => Decision::Terminate,
+        _ => Decision::Wait,
+    }
+}
+
+/// Admits this run. systemd's run asks one that a person started to stop, and takes over.
 ///
 /// # Errors
-/// Who is in, and how to end that.
+/// Which run is in progress, and how to end it.
 pub fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
     let asked = Instant::now();
-    let mut told = 0;
+    let mut signals = 0;
     loop {
-        let (place, who) = (store.clone(), holder.clone());
-        let admission = match files::within(LOCK_PATIENCE, move || place.enter(&who)) {
-            Ok(Admission::Admitted(held)) => return Ok(Entry::Alone(held)),
+        let (directory, own) = (store.clone(), holder.clone());
+        let other = match files::within(LOCK_TIMEOUT, move || directory.enter(&own)) {
+            Ok(Admission::Admitted(lock)) => return Ok(Entry::Alone(lock)),
             Ok(Admission::Occupied(other)) => other,
             Err(error) => {
                 return Ok(Entry::Unlocked(format!(
-                    "{}: {error}: this run may leave no record, and nothing keeps a second one from starting beside \
-                     it",
+                    "{}: {error}: this run may leave no record, and a second run could start beside it",
                     store.directory().display()
                 )));
             }
         };
-        let Some(other) = admission else {
-            // It has the lock, and has not written who it is yet.
-            if asked.elapsed() > NAME_PATIENCE && holder.by_systemd {
-                let warning =
-                    "another run is on, which does not say who it is: this one runs beside it";
-                return Ok(Entry::Beside(warning.to_owned()));
+        match decide(holder.by_systemd, other.as_ref(), asked.elapsed(), signals) {
+            Decision::Wait => {}
+            Decision::Terminate => {
+                signals += 1;
+                terminate(other.as_ref());
             }
-            if asked.elapsed() > NAME_PATIENCE {
-                return Err("farewell run: another run is on; wait until it has ended".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            continue;
-        };
-        if !holder.by_systemd && other.is_undo {
-            return Err(format!(
-                "farewell run: {other} is on; wait until it has ended"
-            ));
+            Decision::StartBeside(warning) => return Ok(Entry::Beside(warning)),
+            Decision::Refuse(reason) => return Err(reason),
         }
-        if !holder.by_systemd || other.by_systemd {
-            return Err(format!(
-                "farewell run: run {} is on (process {}); follow it with `farewell status --follow`, or end it with \
-                 `kill {}`",
-                other.run, other.pid, other.pid
-            ));
+        thread::sleep(PAUSE);
+    }
+}
+
+fn terminate(other: Option<&Holder>) {
+    let Some(other) = other else {
+        return;
+    };
+    log::warn!("{other} must make way for systemd's run: sending SIGTERM");
+    if let Some(began) = other.began {
+        // An error means that it has ended meanwhile.
+        let _ = takeover::terminate(other.pid, began);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(by_systemd: bool, is_undo: bool) -> Holder {
+        Holder {
+            run: "R1".to_owned(),
+            pid: 7,
+            began: Some(1),
+            by_systemd,
+            is_undo,
         }
-        let waited = asked.elapsed();
-        if waited > TAKE_OVER[0] {
-            let warning = format!("{other} does not end: this one runs beside it");
-            return Ok(Entry::Beside(warning));
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_run_by_hand_never_takes_over() {
+        for other in [
+            holder(false, false),
+            holder(true, false),
+            holder(false, true),
+        ] {
+            let decision = decide(false, Some(&other), seconds(0), 0);
+            assert!(
+                matches!(&decision, Decision::Refuse(it) if it.contains("R1 ")),
+                "{decision:?}"
+            );
         }
-        if told == 0 || (told == 1 && waited > TAKE_OVER[1]) {
-            told += 1;
-            log::warn!("{other} has to make way for systemd's run: it is told to stop");
-            // It may have ended by now, which is what is wanted.
-            if let Some(began) = other.began {
-                let _ = takeover::terminate(other.pid, began);
-            }
+        assert_eq!(decide(false, None, seconds(1), 0), Decision::Wait);
+        let late = decide(false, None, seconds(2), 0);
+        assert!(matches!(late, Decision::Refuse(_)), "{late:?}");
+    }
+
+    #[test]
+    fn systemds_run_takes_over_from_one_by_hand_and_from_an_undo() {
+        for other in [holder(false, false), holder(false, true)] {
+            let decide = |waited, signals| decide(true, Some(&other), seconds(waited), signals);
+            assert_eq!(decide(0, 0), Decision::Terminate);
+            assert_eq!(decide(4, 1), Decision::Wait);
+            assert_eq!(decide(6, 1), Decision::Terminate);
+            assert_eq!(decide(7, 2), Decision::Wait);
+            assert!(matches!(decide(9, 2), Decision::StartBeside(_)));
         }
-        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn systemds_run_does_not_wait_for_a_run_without_a_name() {
+        assert_eq!(decide(true, None, seconds(1), 0), Decision::Wait);
+        let late = decide(true, None, seconds(2), 0);
+        assert!(matches!(late, Decision::StartBeside(_)), "{late:?}");
+    }
+
+    #[test]
+    fn systemds_second_run_is_refused() {
+        let decision = decide(true, Some(&holder(true, false)), seconds(0), 0);
+        assert!(matches!(decision, Decision::Refuse(_)), "{decision:?}");
     }
 }

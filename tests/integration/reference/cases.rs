@@ -65,7 +65,7 @@ pub fn shapes(documented: &Documented) -> Vec<Shape<'_>> {
     let head = Shape {
         told: "[farewell]".to_owned(),
         words: Vec::new(),
-        keys: documented.head.iter().collect(),
+        keys: documented.settings.iter().collect(),
         is_step: false,
     };
     let mut shapes = vec![head];

@@ -94,7 +94,7 @@ pub struct Member {
 /// Everything that is documented.
 pub struct Documented {
     /// Of `[farewell]`.
-    pub head: Vec<Key>,
+    pub settings: Vec<Key>,
     /// Of every step.
     pub step: Vec<Key>,
     /// Of everything that speaks HTTP.
@@ -109,9 +109,9 @@ pub struct Documented {
 /// The tables: the key that an entry is named after, the constants, and the folders that they are in.
 const TABLES: [(&str, &str, &str); 4] = [
     ("kind", "KIND", "steps"),
-    ("registry", "REGISTRY", "registries"),
-    ("cluster", "CLUSTER", "clusters"),
-    ("via", "VIA", "locks"),
+    ("registry", "MEMBER", "steps/deregister"),
+    ("cluster", "MEMBER", "steps/wait_safe"),
+    ("via", "MEMBER", "steps/lock"),
 ];
 
 /// The sources: path below src/ and text.
@@ -357,7 +357,7 @@ impl Documented {
             (form.trim_start_matches('`').to_owned(), text.to_owned())
         };
         Documented {
-            head: of_struct("Settings", &structs),
+            settings: of_struct("Settings", &structs),
             step: of_struct("Common", &structs),
             peer: of_struct("Peer", &structs),
             kinds: members(kinds, &sources, &structs),

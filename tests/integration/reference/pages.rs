@@ -72,7 +72,7 @@ fn made(mark: &str, documented: &Documented) -> String {
         ("options", _) => options(&Cli::command()),
         ("verbs", _) => verbs(),
         ("exit-codes", _) => exit_codes(),
-        ("keys", "farewell") => keys(&documented.head),
+        ("keys", "farewell") => keys(&documented.settings),
         ("keys", "step") => keys(&documented.step),
         ("keys", "http") => keys(&documented.peer),
         ("kinds", _) => documented
@@ -272,18 +272,18 @@ fn verbs() -> String {
     command.get_subcommands().map(verb).collect()
 }
 
-/// The codes of `cli::exit`, by their doc comments.
+/// The codes of `app::cli::exit`, by their doc comments.
 fn exit_codes() -> String {
     let sources = sources();
     let code_of = |line: &str| {
         let (name, value) = line.strip_prefix("    pub const ")?.split_once(": u8 = ")?;
-        let told = doc(&sources["cli.rs"], &format!("    pub const {name}:"))?.join(" ");
+        let told = doc(&sources["app/cli.rs"], &format!("    pub const {name}:"))?.join(" ");
         Some(tagged(
             &format!("\\fB{}\\fR", value.trim_end_matches(';')),
             &[text(&told)],
         ))
     };
-    let codes: Vec<String> = sources["cli.rs"].lines().filter_map(code_of).collect();
+    let codes: Vec<String> = sources["app/cli.rs"].lines().filter_map(code_of).collect();
     assert!(codes.len() > 5, "{codes:?}");
     codes.concat()
 }

@@ -213,7 +213,7 @@ pub fn schema(documented: &Documented) -> String {
             "allOf": alternatives,
         }),
     );
-    let head: Vec<&Key> = documented.head.iter().collect();
+    let head: Vec<&Key> = documented.settings.iter().collect();
     let mut farewell = table(
         head.iter().map(|key| (key.name.clone(), value(key, &[]))),
         &head,
