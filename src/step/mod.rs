@@ -2,6 +2,7 @@
 
 pub mod lock;
 pub mod lock_state;
+mod poll;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use crate::model::event::{Copied, Stream};
 use crate::model::intent::{Chain, Intent, IntentId};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::{Endpoint, Http};
+
+pub use poll::{Poll, late};
 
 /// A step's time where the configuration gives none.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -84,17 +87,6 @@ impl AttemptContext<'_> {
     pub fn request(&self) -> Deadline {
         self.deadline
             .earlier(Deadline::after(self.attempt_timeout, Reason::Attempt))
-    }
-
-    /// The failure of a request in the middle of a wait for `what`. At the deadline that is what counts, and not that the
-    /// last request had no time for an answer any more.
-    pub fn waited(&self, what: &str, failure: Failure) -> Failure {
-        let is_over = failure.kind == ErrorKind::TimedOut && self.deadline.left().is_none();
-        if !is_over || failure.cause.contains(what) {
-            return failure;
-        }
-        let cause = format!("{what}; last: {}", failure.cause);
-        Failure { cause, ..failure }
     }
 
     /// Warns, in a rehearsal, that `what` is not there although it is to leave: a host name that has changed is seen on

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use crate::config::section::Section;
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
-use crate::sys::cancel::Waited;
 use crate::sys::tcp_connections::{self, Port};
 
 /// The kind's entry in the table. Its keys:
@@ -19,7 +17,7 @@ pub const KIND: Kind = Kind {
     undo: None,
 };
 
-/// Between two looks.
+/// Between two checks.
 const EVERY: Duration = Duration::from_millis(200);
 
 struct WaitConnections {
@@ -49,7 +47,6 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 
 impl Action for WaitConnections {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let mut told = String::new();
         // Whoever served a port may have ended when its last connection has.
         let mut served: Vec<bool> = vec![false; self.ports.len()];
         loop {
@@ -64,25 +61,10 @@ impl Action for WaitConnections {
                 return Ok(Outcome::Done);
             }
             let subject = self.subject(&found);
-            if subject != told {
-                context.events.waiting(&subject);
-                told.clone_from(&subject);
+            context.events.waiting(&subject);
+            if !context.pause(EVERY) {
+                return Err(Failure::new(ErrorKind::TimedOut, subject, "still open"));
             }
-            let next = context
-                .deadline
-                .earlier(Deadline::after(EVERY, Reason::Attempt));
-            let waited = context.cancel.sleep_until(next);
-            let cause = match waited {
-                Waited::Elapsed if context.deadline.left().is_some() => continue,
-                Waited::Elapsed => {
-                    format!(
-                        "still there when the {} was over",
-                        context.deadline.reason().describe()
-                    )
-                }
-                Waited::Cancelled => "told to stop".to_owned(),
-            };
-            return Err(Failure::new(ErrorKind::TimedOut, subject, cause));
         }
     }
 

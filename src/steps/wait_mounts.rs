@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::section::{Field, Secrecy, Section, path};
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{
     Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepEvents, StepSpec,
 };
-use crate::sys::cancel::Waited;
 use crate::sys::mounts::{Mount, Mounts};
 use crate::sys::probe::{self, ProbeError};
 use crate::sys::sync::Mutex;
@@ -25,7 +23,7 @@ pub const KIND: Kind = Kind {
     undo: None,
 };
 
-/// Between two looks.
+/// Between two checks.
 const EVERY: Duration = Duration::from_millis(200);
 
 struct WaitMounts {
@@ -194,14 +192,10 @@ fn wait_for(
         }
         let failure = failed(kind, &cause);
         tell(Some(what));
-        let next = context
-            .deadline
-            .earlier(Deadline::after(EVERY, Reason::Attempt));
-        match context.cancel.sleep_until(next) {
-            Waited::Cancelled => return Err(failed(ErrorKind::TimedOut, "told to stop")),
-            Waited::Elapsed if context.deadline.left().is_none() => return Err(failure),
-            Waited::Elapsed => last = Some(failure),
+        if !context.pause(EVERY) {
+            return Err(failure);
         }
+        last = Some(failure);
     }
 }
 

@@ -40,7 +40,7 @@ fn connections_are_counted_told_and_waited_for() {
         let (_listener, port, connections) = connected(address, 3);
         let keys = format!("ports = [{port}, {port}]");
         let late = attempt("wait-connections", &keys, SECOND);
-        let told = format!("3 connections on port {port}: still there when the timeout was over");
+        let told = format!("3 connections on port {port}: still open");
         assert_eq!(late.failure(), ("timed-out", told));
         let some = attempt(
             "wait-connections",
@@ -168,7 +168,7 @@ fn connections_in_another_network_namespace_are_counted() {
     assert_eq!(said.next().expect("a line").expect("read"), "there");
     let keys = format!("ports = {port}");
     let late = attempt("wait-connections", &keys, SECOND);
-    let told = format!("1 connection on port {port}: still there when the timeout was over");
+    let told = format!("1 connection on port {port}: still open");
     // Both ends are in that namespace; the client's port is another one.
     assert_eq!(late.failure(), ("timed-out", told));
     writeln!(input, "close").expect("written");
@@ -185,16 +185,13 @@ fn being_told_to_stop_ends_the_wait() {
     let (_listener, port, _kept) = connected("127.0.0.1", 1);
     let cancel = Cancel::new().expect("a switch");
     cancel.cancel(Duration::MAX);
-    for (kind, keys) in [
-        ("wait-connections", format!("ports = {port}")),
-        ("wait", "for = '5s'".into()),
+    for (kind, keys, told) in [
+        ("wait-connections", format!("ports = {port}"), "still open"),
+        ("wait", "for = '5s'".into(), "told to stop"),
     ] {
         let attempt = attempt_with(kind, &keys, SECOND * 20, SECOND, &cancel);
         let (word, message) = attempt.failure();
-        assert!(
-            word == "timed-out" && message.ends_with("told to stop"),
-            "{message}"
-        );
+        assert!(word == "timed-out" && message.ends_with(told), "{message}");
     }
 }
 

@@ -8,7 +8,6 @@ use crate::clients::http::{Account, Peer, Session, cut, excerpt, unexpected};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
 use crate::step::AttemptContext;
-use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Endpoint, Request, closings};
 
 /// What every member answers, and what changes nothing.
@@ -204,7 +203,7 @@ impl<'a> Client<'a> {
                 Err(again) if closings(&again) > 0 => {}
                 _ => return failure,
             }
-            if self.context.cancel.sleep(PAUSE) == Waited::Cancelled {
+            if !self.context.pause(PAUSE) {
                 return failure;
             }
         }
@@ -241,7 +240,7 @@ impl<'a> Client<'a> {
             if !version.is_success() || again.is_success() || !is_lost {
                 return None;
             }
-            if self.context.cancel.sleep(PAUSE) == Waited::Cancelled {
+            if !self.context.pause(PAUSE) {
                 return None;
             }
         }

@@ -67,6 +67,12 @@ impl<'a> Session<'a> {
         self.endpoints.get(at)
     }
 
+    /// The address that answered last, else the first one, for messages.
+    pub fn address(&self) -> String {
+        self.endpoint()
+            .map_or_else(String::new, ToString::to_string)
+    }
+
     /// The same at other addresses of the same cluster. Of those that a peer has announced, unix sockets are left out, and
     /// so is one without TLS where a configured one has it. Each proves its own name, gets a token over TLS alone, and gets
     /// no password.

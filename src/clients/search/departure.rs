@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 use super::exclusion::Excluded;
 use super::health::Seen;
 use super::{Client, Node, Shard, Target};
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
-use crate::step::{Action, AttemptContext, Outcome};
-use crate::sys::cancel::Waited;
+use crate::step::{Action, AttemptContext, Outcome, Poll, late};
 
 /// How often the cluster is asked, half as often while nothing moves, when it is also asked why; behind each fourth
 /// question, whether the node is still excluded.
@@ -77,47 +75,31 @@ pub fn leave(
         thing: format!("exclusion of {name} at {}", kept["url"]),
         what: kept.clone(),
     };
-    let mut what = String::new();
-    empty(client, &intent, node, shards, &mut what)
-        .map_err(|failure| client.context.waited(&what, failure))
-}
-
-/// Excludes the node until nothing is left on it; `what` is what it waits for.
-fn empty(
-    client: &Client<'_>,
-    intent: &Intent,
-    node: &Node,
-    mut shards: Vec<Shard>,
-    what: &mut String,
-) -> Result<Outcome, Failure> {
-    let name = &node.name;
+    ensure(client, &intent, name)?;
     let mut watch = Watch::new(&shards);
-    ensure(client, intent, name)?;
-    loop {
-        for _ in 0..TURNS {
-            shards = client.shards(node)?;
-            if shards.is_empty() {
-                break;
-            }
-            let left = watch.tell(client, node, &shards)?;
-            client.context.events.waiting(&left);
-            *what = format!("still on {name}: {left}");
-            if watch.pause(client) {
-                return Err(client.failure(ErrorKind::TimedOut, what.as_str()));
+    let mut what = String::new();
+    let mut turn = 0;
+    (client.context).poll(&|| client.address(), &mut || {
+        turn += 1;
+        let mut is_empty = false;
+        if turn % (TURNS + 1) > 0 {
+            let shards = client.shards(node)?;
+            is_empty = shards.is_empty();
+            if !is_empty {
+                what = watch.describe(client, node, &shards)?;
+                return Ok(Poll::Pending(what.clone(), watch.pause()));
             }
         }
         // Seen once more behind it: what is not excluded any more gets its shards back, and what is gone has none.
-        if shards.is_empty() && Excluded::read(client)?.has(name) {
-            return Ok(match client.find()? {
+        if is_empty && Excluded::read(client)?.has(name) {
+            return Ok(Poll::Ready(match client.find()? {
                 Some(_) => Outcome::Done,
                 None => Outcome::AlreadyDone,
-            });
+            }));
         }
-        ensure(client, intent, name)?;
-        if watch.pause(client) {
-            return Err(client.failure(ErrorKind::TimedOut, what.as_str()));
-        }
-    }
+        ensure(client, &intent, name)?;
+        Ok(Poll::Pending(what.clone(), watch.pause()))
+    })
 }
 
 /// Sees to it that the node is excluded: at first, and when somebody who excluded another node has lost its name.
@@ -139,8 +121,9 @@ fn ensure(client: &Client<'_>, intent: &Intent, name: &str) -> Result<(), Failur
         // Two that write at the same time do not meet again at the same time.
         let pause = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
         longest = 2 * EVERY;
-        if client.context.cancel.sleep(pause) == Waited::Cancelled {
-            return Err(client.failure(ErrorKind::TimedOut, "told to stop"));
+        if !client.context.pause(pause) {
+            let what = format!("{name} to be excluded from allocation");
+            return Err(late(client.address(), &what));
         }
     }
 }
@@ -164,20 +147,16 @@ impl Watch {
         }
     }
 
-    /// Whether the time is over after it.
-    fn pause(&self, client: &Client<'_>) -> bool {
-        let pause = if self.cause.is_empty() {
-            EVERY
-        } else {
-            2 * EVERY
-        };
-        let deadline = client.context.deadline;
-        let next = Deadline::after(pause, Reason::Attempt).earlier(deadline);
-        client.context.cancel.sleep_until(next) == Waited::Cancelled || deadline.left().is_none()
+    /// The pause before the next check.
+    fn pause(&self) -> Duration {
+        match self.cause.as_str() {
+            "" => EVERY,
+            _ => 2 * EVERY,
+        }
     }
 
     /// What is waited for.
-    fn tell(
+    fn describe(
         &mut self,
         client: &Client<'_>,
         node: &Node,
@@ -199,11 +178,12 @@ impl Watch {
             ""
         };
         Ok(format!(
-            "{} to move, {moving} of them on their way: {}{more}{}",
+            "{} to move from {}, {moving} of them on their way: {}{more}{}",
             match shards.len() {
                 1 => "1 shard".to_owned(),
                 count => format!("{count} shards"),
             },
+            node.name,
             shown.join(", "),
             self.cause
         ))

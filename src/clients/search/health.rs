@@ -6,9 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Client, Node};
-use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{ErrorKind, Failure};
-use crate::sys::cancel::Waited;
+use crate::model::error::Failure;
+use crate::step::Poll;
 
 /// How often the cluster is asked.
 const EVERY: Duration = Duration::from_millis(200);
@@ -50,28 +49,16 @@ impl Client<'_> {
     /// # Errors
     /// What it still waited for at the deadline; else as [`Client::get`].
     pub fn wait_for_health(&self, node: &Node) -> Result<(), Failure> {
-        let mut what = String::new();
-        let waited = self.health_seen(node, &mut what);
-        waited.map_err(|failure| self.context.waited(&what, failure))
-    }
-
-    fn health_seen(&self, node: &Node, what: &mut String) -> Result<(), Failure> {
         let context = self.context;
-        loop {
-            match self.health(node)? {
+        context.poll(&|| self.address(), &mut || {
+            Ok(match self.health(node)? {
                 Seen::Good(remark) => {
                     remark.into_iter().for_each(|it| context.events.remark(&it));
-                    return Ok(());
+                    Poll::Ready(())
                 }
-                Seen::Bad(seen) => *what = format!("the cluster's health: {seen}"),
-            }
-            context.events.waiting(what);
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(context.deadline);
-            let waited = context.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || context.deadline.left().is_none() {
-                return Err(self.failure(ErrorKind::TimedOut, format!("it waited for {what}")));
-            }
-        }
+                Seen::Bad(seen) => Poll::Pending(format!("the cluster's health: {seen}"), EVERY),
+            })
+        })
     }
 
     /// The health as it is now.

@@ -161,8 +161,7 @@ impl Client<'_> {
 
     /// Where the last answer came from.
     pub fn address(&self) -> String {
-        let endpoint = self.session.endpoint();
-        endpoint.map_or_else(String::new, ToString::to_string)
+        self.session.address()
     }
 
     /// All nodes of the cluster.

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{Exchange, ask_instead, is_safe};
 use crate::clients::http::{Expectation, Session, unexpected};
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, Outcome};
-use crate::sys::cancel::Waited;
 use crate::sys::http::{Answer, Request};
 
 /// Polling.
@@ -38,9 +36,7 @@ impl Action for Until {
                 context.events.waiting(&format!("{address}: {seen}"));
                 last = seen;
             }
-            let next = Deadline::at(begun + self.every, Reason::Attempt).earlier(context.deadline);
-            let waited = context.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || context.deadline.left().is_none() {
+            if !context.pause(self.every.saturating_sub(begun.elapsed())) {
                 let cause = format!("the condition did not become true; {last}");
                 return Err(Failure::new(ErrorKind::TimedOut, address, cause));
             }

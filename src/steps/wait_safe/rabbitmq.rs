@@ -6,10 +6,8 @@ use serde_json::Value;
 
 use crate::clients::http::{Peer, Session, cut, excerpt, unexpected};
 use crate::config::section::Section;
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
-use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
-use crate::sys::cancel::Waited;
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, Poll, StepSpec};
 use crate::sys::http::{Answer, Request};
 
 /// The cluster's entry in the table. Its keys:
@@ -148,40 +146,28 @@ fn critical(document: &Value) -> String {
 impl Action for RabbitMq {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let session = self.0.open(context)?;
-        let mut what = String::new();
-        loop {
-            let mut waited = false;
-            for path in [QUORUM, MIRRORS] {
-                loop {
-                    let health = check(&session, path, context)
-                        .map_err(|failure| context.waited(&what, failure))?;
-                    let seen = match health {
-                        Health::Good(reason) => {
-                            if let Some(reason) = reason {
-                                context.events.remark(&excerpt(reason.as_bytes()));
-                            }
-                            break;
+        // How many checks were passed one after the other.
+        let (mut passed, mut path) = (0, QUORUM);
+        context.poll(&|| session.address(), &mut || {
+            loop {
+                match check(&session, path, context)? {
+                    Health::Good(reason) => {
+                        if let Some(reason) = reason {
+                            context.events.remark(&excerpt(reason.as_bytes()));
                         }
-                        Health::Critical(seen) => seen,
-                    };
-                    waited = true;
-                    context.events.waiting(&seen);
-                    what = format!("the cluster needs this node: {seen}");
-                    let next = Deadline::after(EVERY, Reason::Attempt).earlier(context.deadline);
-                    let slept = context.cancel.sleep_until(next);
-                    if slept == Waited::Cancelled || context.deadline.left().is_none() {
-                        let address = session
-                            .endpoint()
-                            .map_or_else(String::new, ToString::to_string);
-                        return Err(Failure::new(ErrorKind::TimedOut, address, what));
+                    }
+                    Health::Critical(seen) => {
+                        passed = 0;
+                        return Ok(Poll::Pending(seen, EVERY));
                     }
                 }
+                passed += 1;
+                if passed == 2 {
+                    return Ok(Poll::Ready(Outcome::Done));
+                }
+                path = if path == QUORUM { MIRRORS } else { QUORUM };
             }
-            // What was good before the other one was waited for is asked again.
-            if !waited {
-                return Ok(Outcome::Done);
-            }
-        }
+        })
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
@@ -192,9 +178,6 @@ impl Action for RabbitMq {
                 said.push(seen);
             }
         }
-        let address = session
-            .endpoint()
-            .map_or_else(String::new, ToString::to_string);
         let state = match said.as_slice() {
             [] => "the cluster can do without it".to_owned(),
             said => format!(
@@ -202,6 +185,7 @@ impl Action for RabbitMq {
                 said.join("; ")
             ),
         };
+        let address = session.address();
         Ok(format!("node at {address}: may be asked; {state}"))
     }
 }

@@ -199,8 +199,7 @@ impl<'a> Catalog<'a> {
             {
                 return Err(refused.clone());
             }
-            let _ = context.cancel.sleep(EVERY.saturating_sub(turn.elapsed()));
-            if context.cancel.is_cancelled() || context.deadline.left().is_none() {
+            if !context.pause(EVERY.saturating_sub(turn.elapsed())) {
                 if let Some(Err(refused)) = removed {
                     return Err(refused);
                 }

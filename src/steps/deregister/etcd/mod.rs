@@ -195,8 +195,7 @@ impl Etcd {
             .iter()
             .any(|member| member.id == id)
         {
-            let _ = client.context.cancel.sleep(LAG);
-            if client.context.deadline.left().is_none() || client.context.cancel.is_cancelled() {
+            if !client.context.pause(LAG) {
                 let cause = format!("the member {id:x} is still listed after it was removed");
                 return Err(elsewhere.unexpected_answer(cause));
             }

@@ -10,7 +10,6 @@ use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
-use crate::sys::cancel::Waited;
 use crate::sys::sync::Mutex;
 use crate::text::elapsed;
 use client::{Client, EVERY, Entry, Instance};
@@ -190,9 +189,7 @@ impl Nacos {
             }
             let what = format!("{instance} to vanish from the list");
             context.events.waiting(&what);
-            let waited = context.cancel.sleep(EVERY);
-            let is_over = waited == Waited::Cancelled || context.deadline.left().is_none();
-            if is_over || Instant::now() >= until {
+            if !context.pause(EVERY) || Instant::now() >= until {
                 return Ok(false);
             }
         }

@@ -249,8 +249,7 @@ impl<'a> Watch<'a> {
             if !live.is_empty() {
                 live = self.live(true)?;
             }
-            let _ = context.cancel.sleep(EVERY.saturating_sub(begun.elapsed()));
-            if context.cancel.is_cancelled() || context.deadline.left().is_none() {
+            if !context.pause(EVERY.saturating_sub(begun.elapsed())) {
                 let cause = format!("it is not drained; left is {what}");
                 return Err(failure(name, ErrorKind::TimedOut, cause));
             }

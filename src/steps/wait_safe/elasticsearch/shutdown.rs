@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use crate::clients::http::{excerpt, unexpected};
 use crate::clients::search::{Client, Node, Target, has_nowhere_to_go, lone};
-use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{ErrorKind, Failure};
+use crate::model::error::Failure;
 use crate::model::intent::{Intent, Keys};
-use crate::step::{Action, AttemptContext, Outcome};
-use crate::sys::cancel::Waited;
+use crate::step::{Action, AttemptContext, Outcome, Poll};
 use crate::sys::http::Request;
 
 /// How often the cluster is asked.
@@ -103,37 +101,23 @@ impl<'a> Preparation<'a> {
             thing: format!("shutdown of {}", self.node.id),
             what: kept,
         };
-        let mut what = String::new();
-        self.wait(&intent, &mut what)
-            .map_err(|failure| client.context.waited(&what, failure))
-    }
-
-    fn wait(&self, intent: &Intent, what: &mut String) -> Result<Option<Outcome>, Failure> {
-        let client = self.client;
-        let mut was_there = true;
-        loop {
+        let name = &self.node.name;
+        let mut complete = Outcome::AlreadyDone;
+        client.context.poll(&|| client.address(), &mut || {
             let seen = standing(client, &self.node.id)?.filter(|it| it.kind == self.kind);
-            *what = match seen {
-                Some(it) if it.status == "complete" && was_there => {
-                    return Ok(Some(Outcome::AlreadyDone));
-                }
-                Some(it) if it.status == "complete" => return Ok(Some(Outcome::Done)),
+            let what = match seen {
+                Some(it) if it.status == "complete" => return Ok(Poll::Ready(Some(complete))),
                 Some(it) => format!(
-                    "node {} to be ready: {} ({})",
-                    self.node.name, it.status, it.explanation
+                    "node {name} to be ready: {} ({})",
+                    it.status, it.explanation
                 ),
                 // Nothing yet, something of another kind, or somebody has deleted it.
-                None if self.put(intent)? => format!("node {} to be ready", self.node.name),
-                None => return Ok(None),
+                None if self.put(&intent)? => format!("node {name} to be ready"),
+                None => return Ok(Poll::Ready(None)),
             };
-            was_there = false;
-            client.context.events.waiting(what);
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(client.context.deadline);
-            let waited = client.context.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || client.context.deadline.left().is_none() {
-                return Err(client.failure(ErrorKind::TimedOut, format!("it waited for {what}")));
-            }
-        }
+            complete = Outcome::Done;
+            Ok(Poll::Pending(what, EVERY))
+        })
     }
 
     /// Whether the server has the interface.

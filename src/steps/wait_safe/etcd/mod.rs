@@ -10,10 +10,8 @@ use serde_json::json;
 use crate::clients::etcd::{Client, Refusal, Reply};
 use crate::clients::http::Peer;
 use crate::config::section::Section;
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
-use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
-use crate::sys::cancel::Waited;
+use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, Poll, StepSpec};
 use crate::sys::sync::Mutex;
 use quorum::{Others, View, needed};
 
@@ -87,6 +85,10 @@ struct OwnMember<'a> {
 /// What was seen in this attempt.
 #[derive(Default)]
 struct Seen {
+    /// What this member said last, while it need not be asked again.
+    view: Option<Arc<View>>,
+    /// How often the others were asked since then.
+    turns: u32,
     /// Whether leadership was moved.
     moved: bool,
     /// What it waits for.
@@ -150,73 +152,61 @@ impl Etcd {
         Err(failure)
     }
 
-    /// Looks until something has changed, or for a second.
-    fn turn(&self, line: &OwnMember<'_>, seen: &mut Seen) -> Result<Option<Outcome>, Failure> {
+    /// Asks the others, and this member itself where enough of them were well the last time, and each fifth time.
+    fn check(&self, line: &OwnMember<'_>, seen: &mut Seen) -> Result<Poll<Outcome>, Failure> {
         let context = line.context;
-        let view = match self.view(line) {
-            Ok(view) => view,
-            Err(failure) => return self.without(line, failure).map(Some),
+        let view = match seen.view.take() {
+            Some(view) => view,
+            None => {
+                seen.turns = 0;
+                match self.view(line) {
+                    Ok(view) => view,
+                    Err(failure) => return self.without(line, failure).map(Poll::Ready),
+                }
+            }
         };
         if !view.is_listed {
             let remark = format!("the member {:x} is not in the cluster any more", view.own);
             context.events.remark(&remark);
-            return Ok(Some(Outcome::AlreadyDone));
+            return Ok(Poll::Ready(Outcome::AlreadyDone));
         }
         if !view.is_voter {
             let remark = format!("{} is a learner: the quorum does not need it", view.name);
             context.events.remark(&remark);
-            return Ok(Some(Outcome::Done));
+            return Ok(Poll::Ready(Outcome::Done));
         }
         let needed =
             needed(&view, context).map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
-        for _ in 0..TURNS {
-            let others = Others::ask(line, &view);
-            if let Some(word) = others.in_vain(&view, needed) {
-                let cause = others.lack(&view, needed);
-                return Err(line.own.failure(word, cause).retryable(false));
-            }
-            let waiting = if !others.have_quorum(needed) {
-                // Who had no time left for an answer is not known to be missing.
-                match seen.waiting.as_str() {
-                    before if context.deadline.left().is_none() && !before.is_empty() => {
-                        before.to_owned()
-                    }
-                    _ => others.lack(&view, needed),
-                }
-            } else if view.leader == view.own {
-                let waiting = transfer(line, &others)?;
-                if !std::mem::replace(&mut seen.moved, true) {
-                    return Ok(None);
-                }
-                waiting
-            } else if others.agree_without(view.own, needed) {
-                if view.voters() == 2 {
-                    let remark = format!(
-                        "{} must be removed from the cluster before it is stopped: of two members, both make the quorum",
-                        view.name
-                    );
-                    context.events.remark(&remark);
-                }
-                return Ok(Some(Outcome::Done));
-            } else {
-                "the others to follow the new leader".to_owned()
-            };
-            context.events.waiting(&waiting);
-            seen.waiting = waiting;
-            let next = Deadline::after(EVERY, Reason::Attempt).earlier(context.deadline);
-            let waited = context.cancel.sleep_until(next);
-            if waited == Waited::Cancelled || context.deadline.left().is_none() {
-                let (name, waiting) = (&view.name, &seen.waiting);
-                let cause =
-                    format!("the cluster is not safe without {name}: it waited for {waiting}");
-                return Err(line.own.failure(ErrorKind::TimedOut, cause));
-            }
-            // Enough of them are well now, so that it is this member's turn to be asked.
-            if others.have_quorum(needed) {
-                break;
-            }
+        let others = Others::ask(line, &view);
+        seen.turns += 1;
+        if let Some(word) = others.in_vain(&view, needed) {
+            let cause = others.lack(&view, needed);
+            return Err(line.own.failure(word, cause).retryable(false));
         }
-        Ok(None)
+        if !others.have_quorum(needed) {
+            // Who had no time left for an answer is not known to be missing.
+            if context.deadline.left().is_some() || seen.waiting.is_empty() {
+                seen.waiting = others.lack(&view, needed);
+            }
+            seen.view = Some(view).filter(|_| seen.turns < TURNS);
+        } else if view.leader == view.own {
+            seen.waiting = transfer(line, &others)?;
+            if !std::mem::replace(&mut seen.moved, true) {
+                return self.check(line, seen);
+            }
+        } else if others.agree_without(view.own, needed) {
+            if view.voters() == 2 {
+                let remark = format!(
+                    "{} must be removed from the cluster before it is stopped: of two members, both make the quorum",
+                    view.name
+                );
+                context.events.remark(&remark);
+            }
+            return Ok(Poll::Ready(Outcome::Done));
+        } else {
+            "the others to follow the new leader".clone_into(&mut seen.waiting);
+        }
+        Ok(Poll::Pending(seen.waiting.clone(), EVERY))
     }
 }
 
@@ -248,24 +238,27 @@ impl Action for Etcd {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let line = self.open(context)?;
         let mut seen = Seen::default();
-        loop {
-            match (self.turn(&line, &mut seen), &line.unproven) {
-                (Ok(Some(effect)), _) => return Ok(effect),
-                (Ok(None), None) => {}
-                (Err(failure), None) => return Err(context.waited(&seen.waiting, failure)),
-                // Another attempt asks for the token again. What was refused without it was not refused to the account.
-                (_, Some(failure)) => {
-                    let waiting = match seen.waiting.as_str() {
-                        "" => String::new(),
-                        waiting => format!(" (it waits for {waiting})"),
-                    };
-                    let cause = format!("{}{waiting}", failure.cause);
-                    return Err(Failure {
-                        cause,
-                        ..failure.clone()
-                    });
-                }
+        let polled = context.poll(&|| line.own.session.address(), &mut || {
+            match (self.check(&line, &mut seen)?, &line.unproven) {
+                // Another attempt asks for the token again.
+                (Poll::Pending(..), Some(failure)) if seen.view.is_none() => Err(failure.clone()),
+                (polled, _) => Ok(polled),
             }
+        });
+        match &line.unproven {
+            // What was refused without the token was not refused to the account.
+            Some(failure) if polled.is_err() => {
+                let waiting = match seen.waiting.as_str() {
+                    "" => String::new(),
+                    waiting => format!(" (it waits for {waiting})"),
+                };
+                let cause = format!("{}{waiting}", failure.cause);
+                Err(Failure {
+                    cause,
+                    ..failure.clone()
+                })
+            }
+            _ => polled,
         }
     }
 

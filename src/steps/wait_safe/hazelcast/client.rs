@@ -7,11 +7,9 @@ use serde_json::Value;
 use super::health::Health;
 use super::roster::Roster;
 use crate::clients::http::{Session, excerpt, unexpected};
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
-use crate::step::AttemptContext;
-use crate::sys::cancel::Waited;
+use crate::step::{AttemptContext, late};
 use crate::sys::http::{Answer, Request, closings, encoded};
 
 /// Between two looks.
@@ -122,9 +120,7 @@ impl<'a> Client<'a, '_> {
                     if closed == CLOSINGS {
                         return Err(group.is_off(&failure.subject));
                     }
-                    if self.context.cancel.sleep(EVERY) == Waited::Cancelled
-                        || self.context.deadline.left().is_none()
-                    {
+                    if !self.context.pause(EVERY) {
                         return Err(failure);
                     }
                 }
@@ -157,20 +153,11 @@ impl<'a> Client<'a, '_> {
 
     /// Says what is waited for, and waits for the next look, `every` after the one that began at `begun`.
     pub(super) fn pause(&self, begun: Instant, every: Duration, what: &str) -> Result<(), Failure> {
-        let context = self.context;
-        context.events.waiting(what);
-        let next = Deadline::at(begun + every, Reason::Attempt).earlier(context.deadline);
-        let waited = context.cancel.sleep_until(next);
-        if waited == Waited::Cancelled || context.deadline.left().is_none() {
-            let subject = self.session.endpoint().map(ToString::to_string);
-            let cause = format!("still waiting for {what}");
-            return Err(Failure::new(
-                ErrorKind::TimedOut,
-                subject.unwrap_or_default(),
-                cause,
-            ));
+        self.context.events.waiting(what);
+        match self.context.pause(every.saturating_sub(begun.elapsed())) {
+            true => Ok(()),
+            false => Err(late(self.session.address(), what)),
         }
-        Ok(())
     }
 }
 
