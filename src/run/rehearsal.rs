@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::clients::http::owner;
+use crate::clients::http::local_listener;
 use crate::config::facts::{Asked, Facts};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
@@ -249,7 +249,7 @@ impl Stage {
             events: &remarks,
             needed: &self.plan.needed(index),
         };
-        for warning in owner::warnings(&step.dependencies, facts) {
+        for warning in local_listener::warnings(&step.dependencies, facts) {
             remarks.warn(&warning);
         }
         match panics::catch(|| step.action.rehearse(&context)) {

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clients::http::secret_names;
+use crate::clients::http::credential_names;
 use crate::config::facts::Facts;
-use crate::config::section::{Field, Secrecy, Section, path, plain};
+use crate::config::section::{Field, Secrecy, Section, non_empty, path, plain};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
@@ -62,7 +62,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     {
         section.problem("argv", "its first word, the program, must not be empty");
     }
-    let user = section.text("user", user_name, Secrecy::Public);
+    let user = section.text("user", non_empty, Secrecy::Public);
     let working_directory = section.text("working-directory", path, Secrecy::Public);
     let environment = section.map("environment", variable, plain, |_| Secrecy::MayHold);
     for (name, value) in &environment {
@@ -70,7 +70,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         let is_plain = value
             .literal()
             .is_some_and(|it| !it.is_empty() && !it.starts_with('/'));
-        if is_plain && secret_names::credential(name).is_some() {
+        if is_plain && credential_names::credential(name).is_some() {
             section.caution_of_plain_text("environment");
         }
     }
@@ -133,14 +133,6 @@ fn variable(name: &str) -> Result<(), String> {
         Err("is no name of a variable".to_owned())
     } else {
         Ok(())
-    }
-}
-
-fn user_name(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        Err("must not be empty".to_owned())
-    } else {
-        Ok(text.to_owned())
     }
 }
 

@@ -111,11 +111,7 @@ impl<'a> Client<'a> {
     /// As [`Client::ask`].
     pub fn try_ask(&self, path: &str, body: &Value) -> Result<Reply, Refusal> {
         let request = Request::json("POST", path, body);
-        let sent = self
-            .session
-            .send_until(&request, self.context.request(), |answer| {
-                answer.status < 500
-            });
+        let sent = self.session.ask(&request, self.context.request());
         let answer = sent.map_err(|failure| self.closed(failure))?;
         if let Some(failure) = cut(&answer) {
             return Err(failure.into());
@@ -254,12 +250,7 @@ impl<'a> Client<'a> {
 
     /// A failure of the peer as a whole.
     pub fn failure(&self, kind: ErrorKind, cause: impl Into<String>) -> Failure {
-        let address = self.session.endpoints().first();
-        Failure::new(
-            kind,
-            address.map_or(String::new(), ToString::to_string),
-            cause,
-        )
+        Failure::new(kind, self.session.address(), cause)
     }
 
     /// An answer that etcd does not give, or not for long.

@@ -1,13 +1,13 @@
 //! What everything that speaks HTTP takes from the configuration, and how it talks to a peer with several addresses.
 
-mod destination;
+mod credential_hosts;
+pub mod credential_names;
 mod expectation;
-pub mod id_form;
-pub mod owner;
-mod parameters;
-pub mod secret_names;
+pub mod local_listener;
+pub mod peer_ids;
 mod session;
 mod status;
+mod url_parameters;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use crate::step::{AttemptContext, Dependencies};
 use crate::sys::http::{Endpoint, TlsFiles, header_name, header_value, server_name};
 use crate::sys::sync::Mutex;
 
-use destination::Destination;
+use credential_hosts::CredentialHosts;
 pub use expectation::Expectation;
-pub use parameters::parameters;
 pub use session::Session;
 pub use status::{cut, document, excerpt, unexpected};
+pub use url_parameters::parameters;
 
 /// What is configured of a peer. Its keys:
 ///
@@ -50,7 +50,7 @@ pub struct Peer {
     headers: Vec<(String, Field<String>)>,
     account: Option<(Field<String>, Field<String>)>,
     tls: Tls,
-    destination: Destination,
+    credential_hosts: CredentialHosts,
     /// The address that answered last, among `urls`.
     preferred: AtomicUsize,
     /// What an earlier attempt got for the account.
@@ -168,13 +168,13 @@ impl Peer {
             });
         }
         let urls = urls?;
-        parameters::warn_of_secrets(section, key, &urls);
+        url_parameters::warn_of_secrets(section, key, &urls);
         let is_secret = headers
             .iter()
             .any(|(name, _)| secrecy(name) == Secrecy::Secret);
-        let destination = Destination::read(section, key, &urls, is_secret);
+        let credential_hosts = CredentialHosts::read(section, key, &urls, is_secret);
         Some(Peer {
-            destination,
+            credential_hosts,
             urls,
             headers,
             account,
@@ -256,7 +256,7 @@ impl Peer {
     /// # Errors
     /// As [`Field::get`].
     pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
-        let resolve = |url| self.destination.resolve(url, facts);
+        let resolve = |url| self.credential_hosts.resolve(url, facts);
         self.urls.iter().map(resolve).collect()
     }
 
@@ -275,7 +275,7 @@ impl Peer {
                 .chain(sockets)
                 .collect(),
             peers: self.urls.clone(),
-            credentials: self.destination.gets_credentials(),
+            credentials: self.credential_hosts.gets_credentials(),
             ..Dependencies::default()
         }
     }
@@ -351,7 +351,7 @@ pub struct Account {
 }
 
 fn secrecy(header: &str) -> Secrecy {
-    match secret_names::credential(header) {
+    match credential_names::credential(header) {
         Some(_) => Secrecy::Secret,
         None => Secrecy::MayHold,
     }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::secret_names::{Credential, credential};
+use super::credential_names::{Credential, credential};
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{
@@ -105,7 +105,15 @@ impl<'a> Session<'a> {
     /// # Errors
     /// What all addresses together came to, which passes where that of one of them does.
     pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
-        self.send_until(request, deadline, |_| true)
+        self.send_until(request, deadline, &|_| true)
+    }
+
+    /// As [`Session::send`]; also asks the next address while one answers with a server error (5xx).
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn ask(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
+        self.send_until(request, deadline, &|answer| answer.status < 500)
     }
 
     /// As [`Session::send`]; also asks the next address while an answer is not `good`. Where none is, the last answer
@@ -117,9 +125,9 @@ impl<'a> Session<'a> {
         &self,
         request: &Request,
         deadline: Deadline,
-        good: impl Fn(&Answer) -> bool,
+        good: &dyn Fn(&Answer) -> bool,
     ) -> Result<Answer, Failure> {
-        self.ask(request, deadline.into(), Turn::Always, good)
+        self.ask_in_turn(request, deadline.into(), Turn::Always, good)
     }
 
     /// As [`Session::send_until`], for a request that changes something and that this session must not send again while
@@ -133,9 +141,9 @@ impl<'a> Session<'a> {
         &self,
         request: &Request,
         limits: Limits,
-        good: impl Fn(&Answer) -> bool,
+        good: &dyn Fn(&Answer) -> bool,
     ) -> Result<Answer, Failure> {
-        self.ask(request, limits, self.turn(), good)
+        self.ask_in_turn(request, limits, self.turn(), good)
     }
 
     /// As [`Session::send_unrepeated`], where the end of the connection is what is waited for: `Some` is an answer that
@@ -153,7 +161,7 @@ impl<'a> Session<'a> {
             self.http.send_until_closed(endpoint, tls, request, limits)
         };
         let good = |answer: &Option<Answer>| answer.is_none();
-        self.in_turn(request, limits, self.turn(), send, good)
+        self.in_turn(request, limits, self.turn(), &send, &good)
     }
 
     fn turn(&self) -> Turn {
@@ -163,18 +171,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn ask(
+    fn ask_in_turn(
         &self,
         request: &Request,
         limits: Limits,
         turn: Turn,
-        good: impl Fn(&Answer) -> bool,
+        good: &dyn Fn(&Answer) -> bool,
     ) -> Result<Answer, Failure> {
         let send = |endpoint: &Endpoint, request: &Request, limits| {
             let tls = self.tls_at(endpoint);
             self.http.try_send(endpoint, tls, request, limits)
         };
-        self.in_turn(request, limits, turn, send, good)
+        self.in_turn(request, limits, turn, &send, good)
     }
 
     /// Asks the addresses in turn, from the one that answered last on. Where no answer is good the last one is returned.
@@ -183,8 +191,8 @@ impl<'a> Session<'a> {
         request: &Request,
         limits: Limits,
         turn: Turn,
-        send: impl Fn(&Endpoint, &Request, Limits) -> Result<T, Unanswered>,
-        good: impl Fn(&T) -> bool,
+        send: &dyn Fn(&Endpoint, &Request, Limits) -> Result<T, Unanswered>,
+        good: &dyn Fn(&T) -> bool,
     ) -> Result<T, Failure> {
         let count = self.endpoints.len();
         let first = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));

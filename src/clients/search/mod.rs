@@ -14,7 +14,7 @@ pub use shards::Shard;
 
 use serde_json::Value;
 
-use crate::clients::http::{Peer, Session, document, id_form, unexpected};
+use crate::clients::http::{Peer, Session, document, peer_ids, unexpected};
 use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section};
 use crate::model::error::{ErrorKind, Failure};
@@ -128,9 +128,7 @@ impl Client<'_> {
     /// # Errors
     /// As [`Session::send`].
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
-        let good = |answer: &Answer| answer.status < 500;
-        self.session
-            .send_until(request, self.context.request(), good)
+        self.session.ask(request, self.context.request())
     }
 
     /// Asks for JSON.
@@ -171,7 +169,7 @@ impl Client<'_> {
             let node = |(id, it): (&String, &Value)| {
                 let roles = it["roles"].as_array().map_or(&[][..], Vec::as_slice);
                 Some(Node {
-                    id: id_form::word(id).ok()?,
+                    id: peer_ids::node_id(id).ok()?,
                     name: it["name"].as_str()?.to_owned(),
                     // data, data_hot, data_content …
                     holds_data: (roles.iter().filter_map(Value::as_str))

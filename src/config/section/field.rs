@@ -202,6 +202,17 @@ pub fn plain(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A text that is not empty.
+///
+/// # Errors
+/// When it is.
+pub fn non_empty(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// An absolute path: systemd runs farewell in `/`, and a relative path would mean another file by hand.
 ///
 /// # Errors

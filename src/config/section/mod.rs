@@ -10,7 +10,7 @@ mod table;
 mod values;
 mod words;
 
-pub use field::{Check, Field, Secrecy, path, plain, unit_name};
+pub use field::{Check, Field, Secrecy, non_empty, path, plain, unit_name};
 pub use kept::read_kept;
 pub use reading::Reading;
 pub use table::Section;

@@ -165,11 +165,15 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&Self, &'static str) -> Option<T>,
     ) -> Option<T> {
         let value = read(self, key);
-        if !self.has(key) {
-            self.reading
-                .problem(self.line, Some(format!("{}{key}", self.prefix)), MISSING);
-        }
+        self.require(key);
         value
+    }
+
+    fn require(&self, key: &str) {
+        if !self.has(key) {
+            let key = format!("{}{key}", self.prefix);
+            self.reading.problem(self.line, Some(key), MISSING);
+        }
     }
 
     pub(super) fn entry(&self, key: &'static str) -> Option<&'a Located> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clients::http::{Peer, Session, document, id_form, unexpected};
+use crate::clients::http::{Peer, Session, document, peer_ids, unexpected};
 use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
@@ -74,24 +74,16 @@ struct Name {
 fn read_name(section: &Section<'_>) -> Option<Name> {
     let peer = Peer::read(section);
     let app = section.required("app", |section, key| {
-        section.text(key, some_name, Secrecy::Public)
+        section.text(key, peer_ids::segment, Secrecy::Public)
     });
     let instance = section.required("instance", |section, key| {
-        section.text(key, some_name, Secrecy::Public)
+        section.text(key, peer_ids::segment, Secrecy::Public)
     });
     Some(Name {
         peer: peer?,
         app: app?,
         instance: instance?,
     })
-}
-
-fn some_name(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    id_form::no_step(text)?;
-    Ok(text.to_owned())
 }
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
@@ -159,10 +151,7 @@ impl Client<'_> {
             method: method.to_owned(),
             ..Request::get(path)
         };
-        self.session
-            .send_until(&request, self.context.request(), |answer| {
-                answer.status < 500
-            })
+        self.session.ask(&request, self.context.request())
     }
 
     /// The instance's status; `None` where it is not registered.
@@ -321,8 +310,7 @@ impl Action for Eureka {
         if status.is_none() {
             client.is_eureka()?;
         }
-        let address = client.session.endpoint();
-        let address = address.map_or_else(String::new, ToString::to_string);
+        let address = client.session.address();
         let found = match status {
             Some(status) => {
                 format!("there, with status {status}; whether it may be removed is not shown")

@@ -178,7 +178,7 @@ impl Exchange {
         session: &Session<'_>,
         request: &Request,
         context: &AttemptContext<'_>,
-        good: impl Fn(&Answer) -> bool,
+        good: &dyn Fn(&Answer) -> bool,
     ) -> Result<Answer, Failure> {
         if self.is_unsafe && (self.is_patient || context.http.sends_once()) {
             return session.send_unrepeated(request, self.limits(context), good);
@@ -212,7 +212,7 @@ fn ask_instead(
     };
     // Many servers know no OPTIONS, and say so with 501.
     let is_answer = |answer: &Answer| answer.status < 500 || answer.status == 501;
-    let answer = session.send_until(&asked, context.request(), is_answer)?;
+    let answer = session.send_until(&asked, context.request(), &is_answer)?;
     if matches!(answer.status, 401 | 403) || !is_answer(&answer) {
         return Err(unexpected(&answer));
     }
@@ -236,7 +236,7 @@ impl Once {
         request: &Request,
         context: &AttemptContext<'_>,
     ) -> Result<Answer, Failure> {
-        let answer = self.exchange.ask(session, request, context, |answer| {
+        let answer = self.exchange.ask(session, request, context, &|answer| {
             self.is_expected(answer) || answer.status < 500
         })?;
         if self.is_expected(&answer) {

@@ -19,10 +19,7 @@ impl Action for Until {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let session = self.exchange.peer.open(context)?;
         let request = self.exchange.request(&session, context)?;
-        let address = session
-            .endpoints()
-            .first()
-            .map_or(String::new(), ToString::to_string);
+        let address = session.address();
         let mut last = "no answer yet".to_owned();
         loop {
             let begun = Instant::now();
@@ -67,7 +64,7 @@ impl Until {
         request: &Request,
         context: &AttemptContext<'_>,
     ) -> Result<(Answer, Option<String>), Failure> {
-        let answer = self.exchange.ask(session, request, context, |answer| {
+        let answer = self.exchange.ask(session, request, context, &|answer| {
             self.expectation.has_status(answer) || answer.status < 500
         })?;
         if matches!(answer.status, 401 | 403) && !self.expectation.has_status(&answer) {

@@ -69,7 +69,7 @@ impl Ready {
     /// One look: the answer, and what it lacks.
     fn look(&self, context: &AttemptContext<'_>) -> Result<(Answer, Option<String>), Failure> {
         let session = self.peer.open(context)?;
-        let answer = session.send_until(&Request::get(""), context.request(), |answer| {
+        let answer = session.send_until(&Request::get(""), context.request(), &|answer| {
             self.expectation.has_status(answer) || answer.status < 500
         })?;
         if matches!(answer.status, 401 | 403) && !self.expectation.has_status(&answer) {

@@ -146,27 +146,29 @@ fn critical(document: &Value) -> String {
 impl Action for RabbitMq {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let session = self.0.open(context)?;
-        // How many checks were passed one after the other.
-        let (mut passed, mut path) = (0, QUORUM);
+        let (mut paths, mut waited) = ([QUORUM, MIRRORS].into_iter(), false);
+        let mut path = paths.next();
         context.poll(&|| session.address(), &mut || {
-            loop {
-                match check(&session, path, context)? {
+            while let Some(asked) = path {
+                match check(&session, asked, context)? {
                     Health::Good(reason) => {
                         if let Some(reason) = reason {
                             context.events.remark(&excerpt(reason.as_bytes()));
                         }
                     }
                     Health::Critical(seen) => {
-                        passed = 0;
+                        waited = true;
                         return Ok(Poll::Pending(seen, EVERY));
                     }
                 }
-                passed += 1;
-                if passed == 2 {
-                    return Ok(Poll::Ready(Outcome::Done));
+                path = paths.next();
+                // What was good before the other one was waited for is asked again.
+                if path.is_none() && std::mem::take(&mut waited) {
+                    paths = [QUORUM, MIRRORS].into_iter();
+                    path = paths.next();
                 }
-                path = if path == QUORUM { MIRRORS } else { QUORUM };
             }
+            Ok(Poll::Ready(Outcome::Done))
         })
     }
 

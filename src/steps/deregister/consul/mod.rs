@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::clients::agent::{Agent, CONSUL};
-use crate::clients::http::{Session, document, id_form, unexpected};
+use crate::clients::http::{Session, document, peer_ids, unexpected};
 use crate::config::section::{Field, Secrecy, Section};
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
@@ -58,7 +58,7 @@ struct Consul {
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let agent = Agent::read(section, CONSUL);
     let service = section.required("service", |section, key| {
-        section.text(key, service_id, Secrecy::Public)
+        section.text(key, peer_ids::segment, Secrecy::Public)
     });
     let (agent, service) = (agent?, service?);
     let dependencies = agent.dependencies();
@@ -76,14 +76,6 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-fn service_id(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty: it is the ID of a service".to_owned());
-    }
-    id_form::no_step(text)?;
-    Ok(text.to_owned())
-}
-
 /// One attempt's talk with the agent.
 struct Client<'a> {
     session: Session<'a>,
@@ -93,8 +85,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
-        self.session
-            .send_until(request, deadline, |answer| answer.status < 500)
+        self.session.ask(request, deadline)
     }
 
     fn get(&self, path: &str) -> Result<Answer, Failure> {
@@ -197,8 +188,7 @@ impl Action for Consul {
         let id = self.service.get(context.facts)?;
         let client = self.open(context, &id)?;
         let service = client.service()?;
-        let address = client.session.endpoint();
-        let address = address.map_or_else(String::new, ToString::to_string);
+        let address = client.session.address();
         let name = service.as_ref().and_then(|it| it["Service"].as_str());
         let catalog = Catalog::open(&client, name.map(str::to_owned))?;
         let listing = catalog.as_ref().map(Catalog::look).transpose()?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clients::etcd::{self, Client, Reply, integer};
 use crate::clients::http::Peer;
-use crate::config::section::{Field, Secrecy, Section};
+use crate::config::section::{Field, Secrecy, Section, non_empty};
 use crate::config::shape::Shape;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
@@ -54,10 +54,10 @@ struct Etcd {
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
     let peer = Peer::read(section);
-    let key = section.text_at(Shape::Key, "key", some_text);
-    let prefix = section.text_at(Shape::Key, "prefix", some_text);
+    let key = section.text_at(Shape::Key, "key", non_empty);
+    let prefix = section.text_at(Shape::Key, "prefix", non_empty);
     let lease = section.text("lease", lease_id, Secrecy::Public);
-    let member = section.text("member", some_text, Secrecy::Public);
+    let member = section.text("member", non_empty, Secrecy::Public);
     let there: Vec<_> = WAYS.into_iter().filter(|key| section.has(key)).collect();
     match there.as_slice() {
         [_] => {}
@@ -90,13 +90,6 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         is_permanent,
         ..StepSpec::new(registration, AttemptPolicy::Retried)
     })
-}
-
-fn some_text(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty: that would mean everything".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 fn lease_id(text: &str) -> Result<i64, String> {

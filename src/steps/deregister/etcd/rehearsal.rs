@@ -29,7 +29,7 @@ pub(super) fn of_range(
     let shown = "reading is allowed; whether deleting is, is not shown";
     Ok(format!(
         "{what} {key:?} at {}: {found}; {shown}",
-        address(client)
+        client.session.address()
     ))
 }
 
@@ -61,7 +61,10 @@ pub(super) fn of_lease(client: &Client<'_>, id: i64) -> Result<String, Failure> 
         }
     };
     // As etcdctl prints it.
-    Ok(format!("lease {id:016x} at {}: {found}", address(client)))
+    Ok(format!(
+        "lease {id:016x} at {}: {found}",
+        client.session.address()
+    ))
 }
 
 pub(super) fn of_member(client: &Client<'_>, wanted: &str) -> Result<String, Failure> {
@@ -82,13 +85,7 @@ pub(super) fn of_member(client: &Client<'_>, wanted: &str) -> Result<String, Fai
     };
     Ok(format!(
         "member {wanted} at {}: {found}; the members are {}",
-        address(client),
+        client.session.address(),
         names.join(", ")
     ))
-}
-
-/// Where the answer came from.
-fn address(client: &Client<'_>) -> String {
-    let endpoint = client.session.endpoint();
-    endpoint.map_or_else(String::new, ToString::to_string)
 }

@@ -179,10 +179,7 @@ impl<'a> Client<'a> {
     }
 
     fn send(&self, request: &Request) -> Result<Answer, Failure> {
-        self.session
-            .send_until(request, self.context.request(), |answer| {
-                answer.status < 500
-            })
+        self.session.ask(request, self.context.request())
     }
 
     fn log_in(&mut self, path: &str, account: &Account) -> Result<(), Failure> {
@@ -336,8 +333,7 @@ impl<'a> Client<'a> {
 
     /// Where the answers come from.
     pub(super) fn address(&self) -> String {
-        let endpoint = self.session.endpoint();
-        endpoint.map_or_else(String::new, ToString::to_string)
+        self.session.address()
     }
 }
 

@@ -6,7 +6,7 @@ mod undo;
 use std::time::{Duration, Instant};
 
 use crate::clients::http::Peer;
-use crate::config::section::{Field, Secrecy, Section, plain};
+use crate::config::section::{Field, Secrecy, Section, non_empty, plain};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
@@ -93,15 +93,15 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 fn read_name(section: &Section<'_>) -> Option<Name> {
     let peer = Peer::read(section);
     let service = section.required("service", |section, key| {
-        section.text(key, some_text, Secrecy::Public)
+        section.text(key, non_empty, Secrecy::Public)
     });
     let ip = section.required("ip", |section, key| {
-        section.text(key, some_text, Secrecy::Public)
+        section.text(key, non_empty, Secrecy::Public)
     });
     let port = section.required("port", |section, key| section.integer(key, 0..=65535));
     let namespace = section.text("namespace", plain, Secrecy::Public);
     let group = section.text("group", plain, Secrecy::Public);
-    let cluster = section.text("cluster", some_text, Secrecy::Public);
+    let cluster = section.text("cluster", non_empty, Secrecy::Public);
     let ephemeral = section.boolean("ephemeral").unwrap_or(true);
     Some(Name {
         peer: peer?,
@@ -117,13 +117,6 @@ fn read_name(section: &Section<'_>) -> Option<Name> {
 
 /// The keys that say which instance is meant.
 const KEYS: &str = "`service`, `ip`, `port`, `namespace`, `group` and `cluster`";
-
-fn some_text(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    Ok(text.to_owned())
-}
 
 impl Name {
     fn instance(&self, context: &AttemptContext<'_>) -> Result<Instance, Failure> {

@@ -188,8 +188,7 @@ impl Action for Nomad {
         let mut watch = Watch::new(&client, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;
         let live = watch.look_at_allocations()?;
-        let address = client.session.endpoint();
-        let address = address.map_or_else(String::new, ToString::to_string);
+        let address = client.session.address();
         let state = match (node.drains, node.eligible) {
             (true, _) => "draining",
             (false, true) => "eligible",

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::failure;
 use crate::clients::agent::Agent;
-use crate::clients::http::{Session, document, id_form, unexpected};
+use crate::clients::http::{Session, document, peer_ids, unexpected};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
@@ -57,10 +57,7 @@ impl<'a> Client<'a> {
     }
 
     fn send(&self, request: &Request) -> Result<Answer, Failure> {
-        self.session
-            .send_until(request, self.context.request(), |answer| {
-                answer.status < 500
-            })
+        self.session.ask(request, self.context.request())
     }
 
     fn get(&self, path: &str) -> Result<Answer, Failure> {
@@ -76,7 +73,7 @@ impl<'a> Client<'a> {
         let answer = self.get("/v1/agent/self")?;
         let own = document(&answer)?;
         match own["stats"]["client"]["node_id"].as_str() {
-            Some(id) if id_form::uuid(id).is_ok() => Ok(id.to_owned()),
+            Some(id) if peer_ids::uuid(id).is_ok() => Ok(id.to_owned()),
             Some(id) if !id.is_empty() => {
                 let cause = "the agent names its node by an ID that is no UUID";
                 Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::failure;
 use super::node::Client;
 use crate::clients::agent::{Agent, NOMAD};
-use crate::clients::http::{id_form, unexpected};
+use crate::clients::http::{peer_ids, unexpected};
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
@@ -43,7 +43,7 @@ struct Kept {
 fn read(section: &Section<'_>) -> Option<Kept> {
     let agent = Agent::read(section, NOMAD);
     let text = |parse| move |it: &Section<'_>, key| it.text(key, parse, Secrecy::Public);
-    let node = section.required("node", text(id_form::uuid));
+    let node = section.required("node", text(peer_ids::uuid));
     let run = section.required("run", text(plain));
     let eligible = section.required("eligible", |section, key| section.boolean(key));
     run?;

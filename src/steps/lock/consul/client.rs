@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::clients::http::{Session, document, excerpt, id_form, unexpected};
+use crate::clients::http::{Session, document, excerpt, peer_ids, unexpected};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
@@ -36,7 +36,7 @@ impl Key {
             .ok()?;
         let session = value["Session"].as_str().unwrap_or_default();
         if !session.is_empty() {
-            id_form::uuid(session).ok()?;
+            peer_ids::uuid(session).ok()?;
         }
         Some(Key {
             name: value["Key"].as_str()?.to_owned(),
@@ -60,8 +60,7 @@ fn seconds(time: Duration) -> String {
 
 impl Client<'_> {
     fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
-        self.session
-            .send_until(request, deadline, |answer| answer.status < 500)
+        self.session.ask(request, deadline)
     }
 
     fn put(&self, path: String, body: &[u8]) -> Result<Answer, Failure> {
@@ -86,8 +85,7 @@ impl Client<'_> {
 
     /// Where the answers come from.
     pub(super) fn address(&self) -> String {
-        let endpoint = self.session.endpoint();
-        endpoint.map_or_else(String::new, ToString::to_string)
+        self.session.address()
     }
 
     fn json(&self, answer: &Answer) -> Result<Value, Failure> {
@@ -132,7 +130,7 @@ impl Client<'_> {
             });
         }
         match self.json(&answer)?["ID"].as_str() {
-            Some(id) if id_form::uuid(id).is_ok() => Ok(id.to_owned()),
+            Some(id) if peer_ids::uuid(id).is_ok() => Ok(id.to_owned()),
             _ => Err(self.unexpected_answer("the answer names no session")),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::client::{Client, Key};
 use super::{Consul, Place};
-use crate::clients::http::{excerpt, id_form};
+use crate::clients::http::{excerpt, peer_ids};
 use crate::model::error::Failure;
 use crate::model::intent::Intent;
 
@@ -31,7 +31,7 @@ impl Consul {
         }
         let held = held.map(|it| it.session);
         for session in texts("session")
-            .filter(|it| id_form::uuid(it).is_ok())
+            .filter(|it| peer_ids::uuid(it).is_ok())
             .chain(held)
         {
             client.destroy(&session)?;

@@ -3,7 +3,7 @@
 use super::MEMBER;
 use super::client::{Client, Key};
 use crate::clients::agent::{Agent, CONSUL};
-use crate::clients::http::id_form;
+use crate::clients::http::peer_ids;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
@@ -29,7 +29,7 @@ fn read(section: &Section<'_>) -> Option<Leaving> {
     let text = |key, parse| section.required(key, |it, key| it.text(key, parse, Secrecy::Public));
     let agent = Agent::read(section, CONSUL);
     let lock = text("key", plain as fn(&str) -> Result<String, String>);
-    let (session, holder) = (text("session", id_form::uuid), text("holder", plain));
+    let (session, holder) = (text("session", peer_ids::uuid), text("holder", plain));
     holder?;
     Some(Leaving {
         agent: agent?,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients::etcd::Client;
 use crate::clients::http::Peer;
-use crate::config::section::{Field, Section};
+use crate::config::section::{Field, Section, non_empty};
 use crate::config::shape::Shape;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
@@ -80,7 +80,7 @@ impl Place {
 fn read(section: &Section<'_>) -> Option<LockSpec> {
     let peer = Peer::read(section);
     let key = section.required("key", |section, key| {
-        section.text_at(Shape::Key, key, lock_name)
+        section.text_at(Shape::Key, key, non_empty)
     });
     let told = "a lease has whole seconds, 2s at least";
     let times = Times::read(section, Duration::from_secs(2), told);
@@ -96,13 +96,6 @@ fn read(section: &Section<'_>) -> Option<LockSpec> {
             state: LockState::default(),
         }),
     })
-}
-
-fn lock_name(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 impl Etcd {
@@ -217,7 +210,7 @@ impl Etcd {
                     .waiting(&format!("the lock {}, {held}", place.lock));
             }
             if end.left().is_none() || context.cancel.is_cancelled() {
-                let subject = format!("the lock {} at {}", place.lock, address(client));
+                let subject = format!("the lock {} at {}", place.lock, client.session.address());
                 self.leave(client)?;
                 return Err(not_had(context, &subject, &held));
             }
@@ -266,12 +259,6 @@ impl Etcd {
             false => Ok(Outcome::Done),
         }
     }
-}
-
-/// Where the answers come from.
-fn address(client: &Client<'_>) -> String {
-    let endpoint = client.session.endpoint();
-    endpoint.map_or_else(String::new, ToString::to_string)
 }
 
 fn lost(client: &Client<'_>, place: &Place) -> Failure {
@@ -346,7 +333,7 @@ impl Lock for Etcd {
         let held = queue::rehearse(&client, &lock)?;
         Ok(format!(
             "lock {lock} at {}: {held}; reading and writing under {lock}/ is allowed",
-            address(&client)
+            client.session.address()
         ))
     }
 }

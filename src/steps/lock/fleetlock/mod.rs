@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clients::http::{Peer, Session};
 use crate::config::facts::Facts;
-use crate::config::section::{Field, Secrecy, Section, read_kept};
+use crate::config::section::{Field, Secrecy, Section, non_empty, read_kept};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum, Intent, IntentId};
@@ -96,18 +96,11 @@ fn group_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn id(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 impl Server {
     fn read(section: &Section<'_>) -> Option<Server> {
         let peer = Peer::read(section);
         let group = section.texts_or("group", "default", group_name, Secrecy::Public);
-        let id = section.text("id", self::id, Secrecy::Public);
+        let id = section.text("id", non_empty, Secrecy::Public);
         Some(Server {
             peer: peer?,
             group: group?.pop()?,
@@ -189,11 +182,7 @@ impl FleetLock {
     fn wait(&self, context: &AttemptContext<'_>, end: Deadline) -> Result<Outcome, Failure> {
         let (session, facts) = (self.server.peer.open(context)?, context.facts);
         let group = self.server.group.get(facts)?;
-        let subject = || {
-            let endpoint = session.endpoint();
-            let address = endpoint.map_or_else(String::new, ToString::to_string);
-            format!("a slot of the group {group} at {address}")
-        };
+        let subject = || format!("a slot of the group {group} at {}", session.address());
         let mut said = "nobody has said who holds it".to_owned();
         loop {
             // Also after an attempt that failed: whatever comes, a member asks once a second.

@@ -2,7 +2,7 @@
 
 mod shutdown;
 
-use crate::clients::http::id_form;
+use crate::clients::http::peer_ids;
 use crate::clients::search::{self, Readmission, Target};
 use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
@@ -57,7 +57,7 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(match what.get(shutdown::ID) {
         Some(id) => {
             let id = id.text().ok_or("the record keeps no node's ID")?;
-            Box::new(Cancellation::new(target, id_form::word(&id)?))
+            Box::new(Cancellation::new(target, peer_ids::node_id(&id)?))
         }
         None => Box::new(Readmission(target)),
     })

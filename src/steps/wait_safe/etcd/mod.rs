@@ -265,8 +265,7 @@ impl Action for Etcd {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let line = self.open(context)?;
         let view = self.view(&line)?;
-        let address = line.own.session.endpoints().first();
-        let address = address.map_or_else(String::new, ToString::to_string);
+        let address = line.own.session.address();
         if !view.is_listed {
             let what = format!("member {:x} in its own cluster", view.own);
             context.warn_of_absence(&what, "`url`");

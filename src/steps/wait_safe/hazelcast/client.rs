@@ -113,7 +113,7 @@ impl<'a> Client<'a, '_> {
         loop {
             let sent = self
                 .session
-                .send_until(request, self.context.request(), |it| it.status == 200);
+                .send_until(request, self.context.request(), &|it| it.status == 200);
             match sent {
                 Err(failure) if closings(&failure) == self.session.endpoints().len() => {
                     closed += 1;

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::clients::http::{Peer, excerpt};
 use crate::config::facts::Facts;
-use crate::config::section::{Field, Secrecy, Section, plain};
+use crate::config::section::{Field, Secrecy, Section, non_empty, plain};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::closings;
@@ -61,7 +61,7 @@ struct Hazelcast {
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read_without_account(section);
     let shutdown = section.boolean("shutdown").unwrap_or(false);
-    let name = section.text("cluster-name", name, Secrecy::Public);
+    let name = section.text("cluster-name", non_empty, Secrecy::Public);
     let password = section.text("password", plain, Secrecy::Secret);
     if section.has("password") && !shutdown {
         let message = "means something only beside `shutdown = true`";
@@ -85,13 +85,6 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         may_stop: shutdown,
         ..StepSpec::new(membership, AttemptPolicy::Polled)
     })
-}
-
-fn name(text: &str) -> Result<String, String> {
-    if text.is_empty() {
-        return Err("a cluster's name is not empty".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 /// A word of a peer's, fit to be shown.
@@ -178,11 +171,8 @@ impl Hazelcast {
             Ok(answer) => Ok(format!("{named}; {} would be asked after it", answer.url)),
             Err(failure) => {
                 let cause = format!("no other member could be asked after a shutdown: {failure}");
-                let subject = client.session.endpoint().map(ToString::to_string);
-                Err(
-                    Failure::new(failure.kind, subject.unwrap_or_default(), cause)
-                        .retryable(failure.retryable),
-                )
+                Err(Failure::new(failure.kind, client.session.address(), cause)
+                    .retryable(failure.retryable))
             }
         }
     }

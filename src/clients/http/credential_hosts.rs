@@ -1,6 +1,6 @@
 //! Where the credentials of a peer may go, when a fact names its host.
 
-use super::owner;
+use super::local_listener;
 use crate::config::facts::Facts;
 use crate::config::hosts::Hosts;
 use crate::config::section::{Field, Section};
@@ -13,12 +13,12 @@ const KEYS: [&str; 2] = ["password", "token"];
 
 /// The hosts that a peer's credentials may be sent to, where a fact of a file names its host.
 #[derive(Clone)]
-pub struct Destination {
+pub struct CredentialHosts {
     /// `None` where the peer gets no credentials.
     hosts: Option<Hosts>,
 }
 
-impl Destination {
+impl CredentialHosts {
     /// Reads it, and has `check` and `start` refuse an address that is not among the hosts. `is_secret`: a header has a
     /// secret in it.
     pub fn read(
@@ -26,12 +26,12 @@ impl Destination {
         key: &'static str,
         urls: &[Field<Endpoint>],
         is_secret: bool,
-    ) -> Destination {
+    ) -> CredentialHosts {
         let has_key = KEYS.iter().any(|key| section.has(key));
         let has_credentials = is_secret || has_key || section.has_credential();
         let hosts = has_credentials.then(|| section.credential_hosts());
-        let destination = Destination { hosts };
-        let hosts = destination.hosts.as_ref();
+        let credential_hosts = CredentialHosts { hosts };
+        let hosts = credential_hosts.hosts.as_ref();
         for url in urls {
             if hosts.is_some() {
                 let its = url.clone();
@@ -45,19 +45,19 @@ impl Destination {
             match hosts {
                 Some(hosts) if hosts.is_empty() => section.refuse(key, unlisted(fact, None)),
                 Some(_) => {
-                    let (destination, url) = (destination.clone(), url.clone());
+                    let (credential_hosts, url) = (credential_hosts.clone(), url.clone());
                     section.check(key, move |facts| {
                         // A fact that cannot be read is told by the field itself.
                         let Ok((endpoint, fact)) = url.get_from(facts) else {
                             return Ok(());
                         };
-                        destination.check(&endpoint, fact.as_ref())
+                        credential_hosts.check(&endpoint, fact.as_ref())
                     });
                 }
                 None => {}
             }
         }
-        destination
+        credential_hosts
     }
 
     /// Whether the peer gets credentials.
@@ -96,7 +96,7 @@ fn in_the_open(url: &Field<Endpoint>, facts: &Facts) -> Result<(), String> {
     let Ok(endpoint) = url.get(facts) else {
         return Ok(());
     };
-    if endpoint.is_https() || owner::is_of_this_machine(&endpoint) {
+    if endpoint.is_https() || local_listener::is_of_this_machine(&endpoint) {
         return Ok(());
     }
     Err(format!(

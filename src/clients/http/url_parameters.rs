@@ -1,6 +1,6 @@
 //! Secrets that stand in the query of a URL.
 
-use super::secret_names;
+use super::credential_names;
 use crate::config::section::{Field, Section};
 use crate::model::secrets;
 use crate::sys::http::Endpoint;
@@ -13,7 +13,9 @@ pub(super) fn warn_of_secrets(section: &Section<'_>, key: &'static str, urls: &[
     for url in urls {
         let written = url.written();
         for (name, value) in parameters(&written) {
-            if value.is_empty() || value.contains("${") || secret_names::credential(name).is_none()
+            if value.is_empty()
+                || value.contains("${")
+                || credential_names::credential(name).is_none()
             {
                 continue;
             }

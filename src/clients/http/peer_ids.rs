@@ -1,9 +1,11 @@
-//! The form of the ids that peers give: what has another one is not sent back, kept, or put into a path.
+//! Validation of the IDs that peers and the configuration give, before they are put into a path or kept in a record.
+
+use crate::config::section::non_empty;
 
 /// A UUID, as nodes of Nomad and sessions of Consul have it.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not one.
 pub fn uuid(text: &str) -> Result<String, String> {
     let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let is_good = |(at, byte): (usize, u8)| match is_hyphen(at) {
@@ -12,30 +14,30 @@ pub fn uuid(text: &str) -> Result<String, String> {
     };
     match text.len() == 36 && text.bytes().enumerate().all(is_good) {
         true => Ok(text.to_owned()),
-        false => Err("this is no UUID".to_owned()),
+        false => Err("this is not a UUID".to_owned()),
     }
 }
 
 /// An id of letters, digits, hyphens and underscores, as nodes of Elasticsearch have it.
 ///
 /// # Errors
-/// When it is none.
-pub fn word(text: &str) -> Result<String, String> {
+/// When it is not one.
+pub fn node_id(text: &str) -> Result<String, String> {
     let is_good = |it: u8| it.is_ascii_alphanumeric() || it == b'-' || it == b'_';
     match (1..=64).contains(&text.len()) && text.bytes().all(is_good) {
         true => Ok(text.to_owned()),
-        false => Err("this is no id of letters, digits, hyphens and underscores".to_owned()),
+        false => Err("this is not an ID of letters, digits, hyphens and underscores".to_owned()),
     }
 }
 
-/// What fills a part of a path: servers take `.` and `..` for steps in it, and percent-encoding does not change that.
+/// One segment of a path. Servers resolve `.` and `..`, percent-encoded too.
 ///
 /// # Errors
-/// When it is one of them.
-pub fn no_step(text: &str) -> Result<(), String> {
+/// When it is one of these, or empty.
+pub fn segment(text: &str) -> Result<String, String> {
     match text {
         "." | ".." => Err(format!("`{text}` would lead to another path of the server")),
-        _ => Ok(()),
+        _ => non_empty(text),
     }
 }
 
@@ -55,8 +57,11 @@ mod tests {
         ] {
             assert!(uuid(text).is_err(), "{text}");
         }
-        assert!(no_step("..a").is_ok() && no_step(".").is_err() && no_step("..").is_err());
-        assert!(word("W3xT-0_Qa").is_ok());
+        assert!(segment("..a").is_ok());
+        for text in ["", ".", ".."] {
+            assert!(segment(text).is_err(), "{text:?}");
+        }
+        assert!(node_id("W3xT-0_Qa").is_ok());
         for text in [
             "",
             "a/b",
@@ -65,7 +70,7 @@ mod tests {
             "${file:/etc/shadow}",
             &"a".repeat(65),
         ] {
-            assert!(word(text).is_err(), "{text}");
+            assert!(node_id(text).is_err(), "{text}");
         }
     }
 }
