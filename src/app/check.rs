@@ -1,4 +1,4 @@
-//! `farewell check`: every problem of a configuration.
+//! `farewell check`: reports every problem of a configuration.
 
 use super::{complain, count, print, source};
 use crate::app::cli::{Options, exit};
@@ -7,7 +7,7 @@ use crate::config::fragments::{Source, Untrusted};
 use crate::model::trigger::Trigger;
 use crate::plan::load::LoadedConfig;
 
-/// Reads the configuration, looks at every fact in it unless `image` is set, and prints every problem.
+/// Reads the configuration, evaluates its facts unless `image` is set, and prints every problem.
 pub fn check(options: &Options, image: bool) -> u8 {
     let mut source = source(options);
     if image && let Source::Installed { untrusted, .. } = &mut source {
@@ -16,8 +16,8 @@ pub fn check(options: &Options, image: bool) -> u8 {
     let facts = Facts::new(Trigger::Stop, "check");
     let mut loaded = LoadedConfig::through(&source, (!image).then_some(&facts));
     match image {
-        true => loaded.look_without_facts(&facts),
-        false => loaded.look_at_facts(&facts),
+        true => loaded.check_without_facts(&facts),
+        false => loaded.check_facts(&facts),
     }
     loaded
         .problems

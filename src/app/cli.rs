@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::model::trigger::Trigger;
 
-/// What the contract calls exit codes: sysexits(3), so that systemd prints their names.
+/// The exit codes: those of sysexits(3), so that systemd prints their names.
 pub mod exit {
     /// All went well.
     pub const OK: u8 = 0;
@@ -17,15 +17,15 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// There is nothing to show (EX_NOINPUT).
     pub const NOTHING: u8 = 66;
-    /// A defect in farewell itself (EX_SOFTWARE); no step's panic comes to this.
+    /// A defect in farewell itself (EX_SOFTWARE). A panic in a step is that step's failure instead.
     pub const SOFTWARE: u8 = 70;
-    /// Cut short: the budget was spent, it was told to stop, or another run is on (EX_TEMPFAIL).
+    /// Cut short: the budget was spent, it was told to stop, or another run is in progress (EX_TEMPFAIL).
     pub const CUT_SHORT: u8 = 75;
     /// The configuration is wrong (EX_CONFIG).
     pub const CONFIG: u8 = 78;
 }
 
-/// The triggers, and what else `run` takes for one.
+/// The triggers, and the other values that `run --trigger` accepts.
 fn triggers(more: Option<&'static str>) -> PossibleValuesParser {
     let words = Trigger::ALL.map(Trigger::as_str).into_iter().chain(more);
     PossibleValuesParser::new(words)
@@ -43,10 +43,10 @@ fn triggers(more: Option<&'static str>) -> PossibleValuesParser {
                   trace)."
 )]
 pub struct Cli {
-    /// What holds for every verb.
+    /// Options of every verb.
     #[command(flatten)]
     pub options: Options,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
 }

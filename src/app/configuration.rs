@@ -1,4 +1,4 @@
-//! What a run goes by: the configuration or, where that is broken, the last good plan.
+//! The configuration of a run or, if it is broken, the last good plan.
 
 use super::{facts, kept, source};
 use crate::app::cli::Options;
@@ -8,20 +8,20 @@ use crate::config::problem::Problem;
 use crate::model::trigger::Diagnosis;
 use crate::plan::load::{LoadedConfig, Plan};
 
-/// A plan, and what it was made with.
+/// A plan and its facts.
 pub struct Intake {
     /// The sequence.
     pub plan: Plan,
     /// What `${…}` stands for.
     pub facts: Facts,
-    /// What the operator must hear of it.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
-/// Reads the configuration for the run `id`; where it is broken, takes the last good plan of this boot.
+/// Reads the configuration for the run `id`; if it is broken, loads the last good plan of this boot.
 ///
 /// # Errors
-/// Every problem, where there is no plan at all.
+/// Every problem, if there is no plan at all.
 pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake, Vec<Problem>> {
     let facts = facts(options, diagnosis, id);
     let loaded = LoadedConfig::through(&source(options), Some(&facts));
@@ -37,7 +37,7 @@ pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake,
         return trusted_part(options, facts, loaded.problems);
     };
     warnings.push(format!(
-        "the configuration cannot be used, as told: the last good plan runs instead, from {}",
+        "the configuration cannot be used, see above: the last good plan runs instead, from {}",
         good.since
     ));
     let LoadedConfig { plan, problems, .. } = LoadedConfig::through(&good.source(), Some(&facts));
@@ -51,7 +51,7 @@ pub fn take(options: &Options, diagnosis: Diagnosis, id: &str) -> Result<Intake,
     }
 }
 
-/// What is left of an installed configuration without the files that are not to be trusted.
+/// The installed configuration without the files that are not trusted.
 fn trusted_part(
     options: &Options,
     facts: Facts,
@@ -71,7 +71,7 @@ fn trusted_part(
     };
     let mut warnings: Vec<String> = left.iter().map(Problem::sentence).collect();
     warnings.push(
-        "the configuration is not to be trusted, as told, and no good plan is kept: THE FAREWELL RUNS WITHOUT THESE FILES"
+        "the configuration is not trusted, see above, and there is no last good plan: THE FAREWELL RUNS WITHOUT THESE FILES"
             .to_owned(),
     );
     Ok(Intake {

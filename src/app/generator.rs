@@ -1,8 +1,8 @@
 //! `farewell-generator`, the name under which systemd runs this binary at boot and at each daemon-reload: from the
 //! configuration to the order and the stop timeout of farewell.service; see systemd.generator(7).
 //!
-//! PID 1 waits for its generators, so this one reads local files alone, asks nobody, and ends itself after a few seconds.
-//! What it prints is lost; the kernel log is what is left to tell of a broken configuration.
+//! PID 1 waits for its generators, so this one reads only local files, sends no requests, and ends itself after a few seconds.
+//! What it prints is lost, so it reports a broken configuration in the kernel log.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -30,23 +30,23 @@ use crate::text::sanitize::plain;
 /// The name of the link.
 const NAME: &str = "farewell-generator";
 
-/// What is written. Drop-ins are ordered by their file names over all directories: a low number lets an administrator's
+/// The drop-in. Drop-ins are ordered by their file names over all directories: a low number lets an administrator's
 /// `override.conf` win.
 pub const DROP_IN: &str = "05-sequence.conf";
 
-/// What is written for templates.
+/// The drop-in of a template unit.
 const TEMPLATE_DROP_IN: &str = "05-farewell.conf";
 
-/// How long the configuration may take. The boot waits for it; it takes some milliseconds, and more on a disk that is cold.
+/// The time limit for reading the configuration. The boot waits for it; it takes some milliseconds, more on a cold disk.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// How long the unit files may take, and what is kept in the state directory: some hundred small files.
+/// The time limit for reading the unit files and the state directory: some hundred small files.
 const FILES: Duration = Duration::from_secs(2);
 
-/// How many problems are told; the kernel log is small.
+/// The number of problems that are reported; the kernel log is small.
 const TOLD: usize = 10;
 
-/// Generates, where this process was called as the generator. Never fails: a boot does not depend on a farewell.
+/// Generates the drop-ins if this process was called as the generator. Never fails: a boot must not depend on a farewell.
 pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.into_iter();
     let program = PathBuf::from(arguments.next()?);
@@ -55,13 +55,13 @@ pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> 
     }
     match arguments.next() {
         Some(directory) => generate(Path::new(&directory)),
-        None => tell("called without the directory to write to, as systemd gives it"),
+        None => tell("called without the output directories that systemd passes"),
     }
     Some(ExitCode::SUCCESS)
 }
 
 fn generate(directory: &Path) {
-    // A configuration may name a file on a mount that is dead.
+    // The configuration may name a file on a dead mount.
     let asked = match threads::within(PATIENCE, demand) {
         Ok(Some(asked)) => asked,
         Ok(None) => Err(vec![format!(
@@ -100,7 +100,7 @@ fn fall_back(directory: &Path, problems: &[String]) {
     let Some(text) = kept.as_deref().and_then(ours) else {
         return tell("farewell.service keeps its own order and timeout");
     };
-    tell("farewell.service stays ordered as the last good plan needs it");
+    tell("farewell.service keeps the order of the last good plan");
     let templates = learnt().templates;
     for template in templates.iter().filter(|it| systemd::is_unit_name(it)) {
         write_template(directory, template);
@@ -111,7 +111,7 @@ fn fall_back(directory: &Path, problems: &[String]) {
 /// What the plan needs: the order, and the stop timeout.
 ///
 /// # Errors
-/// Everything that is wrong with the configuration.
+/// Every problem of the configuration.
 fn demand() -> Result<(Ordering, Duration), Vec<String>> {
     let kept = RuntimeDir::locate(signals::is_root());
     let facts = kept.as_ref().map(RuntimeDir::facts).unwrap_or_default();
@@ -122,7 +122,7 @@ fn demand() -> Result<(Ordering, Duration), Vec<String>> {
         return Ok((Ordering::of(&plan, &facts), plan.stop_timeout()));
     }
     let problems: Vec<String> = loaded.problems.iter().map(place).collect();
-    // As a run does: the last good plan, else what is to be trusted.
+    // As in a run: the last good plan, else the part that is trusted.
     let is_kept = kept.is_some_and(|kept| kept.order().is_some());
     let trusted = (!is_kept).then(|| through(Untrusted::LeftOut));
     let Some(plan) = trusted.and_then(|loaded| loaded.plan) else {
@@ -139,7 +139,7 @@ fn place(problem: &Problem) -> String {
         file, line, step, ..
     } = problem;
     if *line == 0 {
-        // The file as a whole cannot be read: what the system says.
+        // The whole file cannot be read: the system's error.
         return problem.to_string();
     }
     let mut text = format!("{}:{line}: ", file.display());
@@ -149,10 +149,10 @@ fn place(problem: &Problem) -> String {
     if let Some(key) = &problem.key {
         text += &format!("key \"{key}\": ");
     }
-    text + "wrong, as `farewell check` tells"
+    text + "wrong; see `farewell check`"
 }
 
-/// What systemd has told `farewell start`: at this boot, else at one before it, where that can be read already.
+/// What `farewell start` has learnt from systemd: at this boot, else at an earlier one if /var is mounted already.
 fn learnt() -> Learnt {
     let is_root = signals::is_root();
     let now = RuntimeDir::locate(is_root).and_then(|kept| kept.learnt());
@@ -166,11 +166,11 @@ fn learnt() -> Learnt {
     .unwrap_or_default()
 }
 
-/// Adds the units that their files order after farewell.service: before anything was learnt systemd would break the circle
+/// Adds the units that their files order after farewell.service: before anything was learnt systemd would break the cycle
 /// by dropping the start of the application, or the farewell.
 fn without_circles(ordering: &Ordering, mut learnt: Learnt) -> Learnt {
     let Ok(Some(files)) = threads::within(FILES, || UnitFiles::read(&UNIT_PATH)) else {
-        tell("the unit files could not be read in time: circles of ordering were not looked for");
+        tell("the unit files could not be read in time: ordering cycles were not detected");
         return learnt;
     };
     let after = ordering.after(&learnt);
@@ -192,7 +192,7 @@ pub fn drop_in(ordering: &Ordering, stop_timeout: Duration, learnt: &Learnt) -> 
         "# Made by {NAME} from the configuration, at boot and at each `systemctl daemon-reload`.\n\
          # Not to be replaced by a file of this name: an override.conf (`systemctl edit farewell`) comes after it.\n"
     );
-    // Names of steps and keys alone: a value may be anything.
+    // Only the names of steps and keys: a value may be anything.
     for unknown in &ordering.unknown {
         text += &format!(
             "# Not known yet: {} of step {}\n",
@@ -208,7 +208,7 @@ pub fn drop_in(ordering: &Ordering, stop_timeout: Duration, learnt: &Learnt) -> 
     text
 }
 
-/// The settings of a drop-in that was kept, without its comments: an earlier version wrote values into them. `None` where
+/// The settings of a drop-in that was saved, without its comments: an earlier version wrote values into them. `None` if
 /// it has a line that [`drop_in`] does not write.
 fn ours(text: &str) -> Option<String> {
     let is_ours = |line: &&str| match line.split_once('=') {
@@ -224,7 +224,7 @@ fn ours(text: &str) -> Option<String> {
     lines.iter().all(is_ours).then(|| lines.join("\n"))
 }
 
-/// Orders every instance of a template, also those that are started later.
+/// Orders every instance of a template, including those that are started later.
 fn write_template(directory: &Path, template: &str) {
     let text = format!(
         "# Made by {NAME}: a step of the farewell stops instances of this template.\n\n[Unit]\nBefore={UNIT}\n"
@@ -253,7 +253,7 @@ fn tell(problem: &str) {
         .open("/dev/kmsg")
         .and_then(|mut log| log.write_all(line.as_bytes()));
     if told.is_err() {
-        // By hand, as a plain user: there is a standard error then.
+        // Called by hand as an ordinary user, who sees standard error.
         let _ = io::stderr().write_all(&line.as_bytes()[3..]);
     }
 }

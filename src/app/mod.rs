@@ -1,4 +1,4 @@
-//! One function a verb: wires configuration, plan, run and observers.
+//! One function for each verb: it wires configuration, plan, run and reporters.
 
 mod check;
 pub mod cli;
@@ -34,7 +34,7 @@ use crate::sys::signals;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    // The budget is spent from here on.
+    // The budget starts here.
     let begun = Instant::now();
     if let Some(code) = generator::serve(std::env::args_os()) {
         return code;
@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and the version are no errors, and go to standard output.
+            // Help and version are not errors, and go to standard output.
             let code = if error.use_stderr() {
                 exit::USAGE
             } else {
@@ -89,7 +89,7 @@ fn source(options: &Options) -> Source {
         .map_or_else(|| Source::installed(Untrusted::Refused), Source::File)
 }
 
-/// What was kept at boot; nothing where a configuration is given by hand.
+/// The runtime directory; none if a configuration is given on the command line.
 fn kept(options: &Options) -> Option<RuntimeDir> {
     match options.config {
         Some(_) => None,
@@ -97,7 +97,7 @@ fn kept(options: &Options) -> Option<RuntimeDir> {
     }
 }
 
-/// The facts for a run, or a look, with what was kept of them.
+/// The facts for a run, with the values saved at boot.
 fn facts(options: &Options, diagnosis: impl Into<Diagnosis>, run: &str) -> Facts {
     let kept = kept(options).map(|kept| kept.facts());
     Facts::new(diagnosis, run).with_kept(kept.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Who watches a run as it happens: a terminal and the journal.
+//! The reporters that run and undo share: a terminal and the journal.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::sys::terminal::Capabilities;
 /// How long the reporters may take to finish when the run has ended.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// How long the journal may take to hear the last lines.
+/// The time limit for sending the last lines to the journal.
 const LOG_CLOSING: Duration = Duration::from_millis(500);
 
-/// Puts them to work. Standard output and error of a unit are both the journal's, which then has the events with their
-/// fields, and no lines for people beside them.
+/// Starts them. Standard output and error of a unit both go to the journal, which then has the events with their
+/// fields, without the terminal's lines beside them.
 pub fn add(events: &Arc<EventBus>, sink: Sink) {
     let stdout = io::stdout();
     if !journal::stdout_is_journal() {
@@ -33,14 +33,14 @@ pub fn add(events: &Arc<EventBus>, sink: Sink) {
             Box::new(terminal),
         );
     }
-    // Where standard error has lines for people, they hear of a run on standard output already.
+    // If standard error gets plain lines, standard output already shows the run.
     if sink == Sink::Journal || log::max_level() >= log::LevelFilter::Info {
         let every = Some(Journal::EVERY);
         add_one(events, "journal", every, Box::<Journal>::default());
     }
 }
 
-/// Puts a reporter to work, with a tick whenever `every` has passed. A run goes on without one that has no thread.
+/// Starts a reporter, with a tick every `every`. If no thread is available, the run goes on without it.
 pub fn add_one(
     events: &EventBus,
     name: &str,
@@ -50,7 +50,7 @@ pub fn add_one(
     added(name, events.add(name, every, reporter));
 }
 
-/// Says so where a run goes on without a reporter.
+/// Reports that a run goes on without a reporter.
 pub fn added(name: &str, added: io::Result<()>) {
     if let Err(error) = added {
         complain(&format!(
@@ -59,13 +59,13 @@ pub fn added(name: &str, added: io::Result<()>) {
     }
 }
 
-/// Lets everybody finish.
+/// Waits for the reporters to finish.
 pub fn close(events: &EventBus) {
     events.close(CLOSING);
     flush_log();
 }
 
-/// Lets the journal hear the last lines.
+/// Sends the last lines to the journal.
 pub fn flush_log() {
     logging::flush(LOG_CLOSING);
 }

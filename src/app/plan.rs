@@ -18,7 +18,7 @@ use crate::preflight;
 use crate::sys::systemd::Closure;
 use crate::text::duration;
 
-/// What the look at this machine's units may take.
+/// The time limit for asking systemd about this machine's units.
 const MACHINE: Duration = Duration::from_secs(5);
 
 /// Prints the plan for a trigger.
@@ -43,12 +43,12 @@ pub fn plan(options: &Options, trigger: &str, as_json: bool) -> u8 {
     exit::OK
 }
 
-/// What can be said of a run before it takes place.
+/// What is known of a run before it takes place.
 struct Outlook {
     budget: Duration,
     reserve: Duration,
     worst_case: Duration,
-    /// For each step, when it begins at the latest and when it must have ended, from the run's start.
+    /// For each step, the latest start and the latest end, from the run's start.
     spans: Vec<(Duration, Duration)>,
     /// For each step, those that may run at the same time.
     beside: Vec<Vec<usize>>,
@@ -56,7 +56,7 @@ struct Outlook {
     ordering: Ordering,
     /// What `farewell start` has learnt of units.
     learnt: Learnt,
-    /// For each step what its stop comes to on this machine, as far as that can be seen.
+    /// For each step, the units that its stop includes on this machine, as far as that is known.
     stops: Result<Vec<Option<Closure>>, String>,
 }
 
@@ -97,7 +97,7 @@ impl Outlook {
         }
     }
 
-    /// What comes along with the stop of a step on this machine, and what is left alone.
+    /// The units that stop together with those of a step on this machine, and those that do not.
     fn along(&self, index: usize) -> Option<(Vec<String>, Vec<String>)> {
         let closure = self.stops.as_ref().ok()?.get(index)?.as_ref()?;
         Some((closure.along(), closure.left_alone()))
@@ -173,7 +173,8 @@ impl Outlook {
         }
         text += "\n";
         if let Err(reason) = &self.stops {
-            text += &format!("\nnot known what else stops with the units of the steps: {reason}\n");
+            text +=
+                &format!("\nother units that stop with those of the steps are unknown: {reason}\n");
         }
         let paths = self.ordering.paths.iter();
         let mounts = paths.map(|path| format!("the mount of {}", path.display()));
@@ -197,7 +198,7 @@ impl Outlook {
             );
         }
         for unknown in &self.ordering.unknown {
-            text += &format!("not known what else it is ordered after: {unknown}\n");
+            text += &format!("other units that it is ordered after are unknown: {unknown}\n");
         }
         text
     }

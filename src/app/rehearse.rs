@@ -1,4 +1,4 @@
-//! `farewell rehearse`: everything that a run would need is asked, and nothing is changed.
+//! `farewell rehearse`: checks everything that a run would need, and changes nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use crate::sys::terminal::Capabilities;
 use crate::text::sanitize::{columns, padding, plain};
 use crate::view::timeline::Style;
 
-/// What the look at this machine may take, after the steps had theirs.
+/// The time limit for inspecting this machine, after that of the steps.
 const MACHINE: Duration = Duration::from_secs(15);
 
-/// How long the journal may take to hear the last lines.
+/// The time limit for sending the last lines to the journal.
 const LOG_CLOSING: Duration = Duration::from_millis(500);
 
-/// Rehearses every step, then looks at this machine, and says what would fail and what to look into. With `is_strict` a
+/// Rehearses every step, then inspects this machine, and prints what would fail and what to look into. With `is_strict` a
 /// warning fails, too.
 pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
     logging::install(LevelFilter::Warn);
@@ -89,7 +89,7 @@ fn inspect(options: &Options, plan: &Plan, facts: &Facts) -> Result<Inspection, 
     preflight::inspect(plan, facts, &peers, deadline)
 }
 
-/// How the lines are laid out.
+/// The layout of the lines.
 struct Sheet {
     style: Style,
     /// The widths of the columns.
@@ -152,7 +152,7 @@ impl Sheet {
         let inspection = match inspected {
             Ok(inspection) => inspection,
             Err(reason) => {
-                let line = format!("this machine was not looked at: {reason}");
+                let line = format!("this machine was not inspected: {reason}");
                 return self.marked(State::Skipped, &line);
             }
         };
@@ -206,7 +206,7 @@ fn headline(answers: &[Vec<Verdict>], findings: usize, warnings: &str) -> String
     )
 }
 
-/// The answer of a step that counts: one that it would fail, else one that it is ready.
+/// The answer of a step that decides: a failure, else that it is ready.
 fn worst(verdicts: &[Verdict]) -> Option<&Answer> {
     let rank = |answer: &&Answer| match answer {
         Answer::Failed(_) => 0,

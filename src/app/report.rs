@@ -1,4 +1,4 @@
-//! `farewell report`: what records tell.
+//! `farewell report`: past runs, from their records.
 
 use std::io;
 
@@ -14,7 +14,7 @@ use crate::text::elapsed;
 use crate::text::sanitize::plain;
 use crate::view::timeline::{self, Style};
 
-/// Shows one past run, or the list of them.
+/// Shows one past run, or a list of them.
 pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -> u8 {
     let store = store(options);
     let ids = match store.ids() {
@@ -55,7 +55,7 @@ pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -
     }
 }
 
-/// There is no run to show.
+/// Reports that there is no run to show.
 pub fn nothing(store: &Store, verb: &str) -> u8 {
     complain(&format!(
         "farewell {verb}: no run is recorded in {}",
@@ -69,9 +69,9 @@ pub fn is_running(store: &Store, id: &str) -> bool {
     store.holder().is_some_and(|holder| holder.run == id)
 }
 
-/// Reads a record; and whether its run is in progress.
+/// Reads a record, and whether its run is in progress.
 pub fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
-    // In this order: a run that ends between the two looks is not taken for one that was cut off.
+    // In this order, so that a run that ends between the two does not look cut off.
     let running = is_running(store, id);
     let past = recorded_run::read(&store.path(id))?;
     let running = running && past.is_cut_off();
@@ -87,17 +87,17 @@ pub fn show(store: &Store, verb: &str, id: &str, as_json: bool) -> u8 {
     exit::OK
 }
 
-/// What a plain user can do about an error: records may hold what only root should see.
+/// A hint for an ordinary user: records may hold what only root should see.
 pub fn whom_to_ask(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "; records are for root alone: run it with sudo, or ask an administrator"
+            "; only root can read records: use sudo, or ask an administrator"
         }
         _ => "",
     }
 }
 
-/// A record that cannot be read.
+/// Reports a record that cannot be read.
 pub fn unreadable(store: &Store, verb: &str, id: &str, error: &io::Error) -> u8 {
     let place = store.path(id).display().to_string();
     complain(&format!(
@@ -131,7 +131,7 @@ pub fn draw(verb: &str, past: &Past, running: bool, as_json: bool) {
     print(&text);
 }
 
-/// What of it a person should know; nothing where the run itself has settled it.
+/// A line on what was left; `None` if the run itself has settled it.
 fn remnant_line(pending: &PendingUndo) -> Option<String> {
     let (step, subject) = (plain(&pending.step), plain(&pending.intent.subject));
     match pending.state {

@@ -1,4 +1,4 @@
-//! What `farewell start` keeps at boot for the shutdown: this machine's facts, the last good plan, and
+//! What `farewell start` saves at boot for the shutdown: this machine's facts, the last good plan, and
 //! the interfaces that lead to its peers.
 
 use std::collections::BTreeMap;
@@ -23,26 +23,26 @@ const PLAN: &str = "plan.json";
 const ORDER: &str = "sequence.conf";
 const WAYS: &str = "ways.json";
 
-/// What is kept in the state directory too, for the next boot.
+/// Saved in the state directory too, for the next boot.
 const LEARNT: &str = "order.json";
 
-/// The runtime directory. It is gone with the boot (it survives a soft reboot, which changes nothing that is kept here).
+/// The runtime directory. It is gone after a reboot (it survives a soft reboot, which changes nothing that is saved here).
 #[derive(Clone, Debug)]
 pub struct RuntimeDir {
     directory: PathBuf,
 }
 
-/// The configuration of a plan that was good.
+/// The configuration of the last good plan.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastGoodPlan {
-    /// When it was, RFC 3339.
+    /// When it was saved, RFC 3339.
     pub since: String,
     files: Vec<File>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
-    /// Shown to people alone; a name that is no UTF-8 is shown as well as it can be.
+    /// Only shown to people; a name that is not UTF-8 is shown lossily.
     #[serde(serialize_with = "as_text")]
     path: PathBuf,
     text: String,
@@ -62,7 +62,7 @@ impl LastGoodPlan {
 
 impl RuntimeDir {
     /// `$RUNTIME_DIRECTORY` (systemd.exec(5)), else `/run/farewell` for root and `$XDG_RUNTIME_DIR/farewell` for a plain
-    /// user. `None` where there is no such directory to be had.
+    /// user. `None` if there is no such directory.
     pub fn locate(is_root: bool) -> Option<RuntimeDir> {
         let variable = |name| {
             std::env::var_os(name)
@@ -77,7 +77,7 @@ impl RuntimeDir {
         Some(RuntimeDir { directory })
     }
 
-    /// The same for what outlives the boot: the state directory. Only what was learnt is kept there.
+    /// The same in the state directory, which outlives the boot. Only what was learnt of units is saved there.
     pub fn for_good(state: &Path) -> RuntimeDir {
         RuntimeDir {
             directory: state.to_owned(),
@@ -89,7 +89,7 @@ impl RuntimeDir {
         &self.directory
     }
 
-    /// The facts; none where nothing was kept.
+    /// The facts; empty if none were saved.
     pub fn facts(&self) -> Values {
         self.read(FACTS).unwrap_or_default()
     }
@@ -104,52 +104,52 @@ impl RuntimeDir {
         self.text(ORDER)
     }
 
-    /// The interfaces that led to the addresses of peers over plain http; none where nothing was kept.
+    /// The interfaces that led to the addresses of peers over plain HTTP; empty if none were saved.
     pub fn ways(&self) -> BTreeMap<IpAddr, String> {
         self.read(WAYS).unwrap_or_default()
     }
 
-    /// Keeps the interfaces that lead to the addresses of peers over plain http.
+    /// Saves the interfaces that lead to the addresses of peers over plain HTTP.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn keep_ways(&self, ways: &BTreeMap<IpAddr, String>) -> io::Result<()> {
         self.write_json(WAYS, ways)
     }
 
-    /// What systemd has told of units; `None` where nothing was kept, or where another user than this one could have.
+    /// What systemd reported of units; `None` if nothing was saved, or another user could have written it.
     pub fn learnt(&self) -> Option<Learnt> {
         self.read(LEARNT)
     }
 
-    /// Keeps what systemd has told of units.
+    /// Saves what systemd reported of units.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn keep_learnt(&self, learnt: &Learnt) -> io::Result<()> {
         self.write_json(LEARNT, learnt)
     }
 
-    /// Keeps facts in the place of those before them.
+    /// Saves facts, and replaces earlier ones.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn keep_facts(&self, facts: &Values) -> io::Result<()> {
         self.write_json(FACTS, facts)
     }
 
-    /// Keeps what farewell-generator makes of a plan that is good now.
+    /// Saves what farewell-generator makes of a good plan.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn keep_order(&self, drop_in: &str) -> io::Result<()> {
         self.write(ORDER, drop_in.as_bytes())
     }
 
-    /// Keeps the files of a plan that is good now.
+    /// Saves the files of a good plan.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn keep_plan(&self, files: &[(PathBuf, String)]) -> io::Result<()> {
         let file = |(path, text): &(PathBuf, String)| File {
             path: path.clone(),
@@ -163,11 +163,11 @@ impl RuntimeDir {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        // What was not written by a farewell like this one is as good as not there.
+        // A file that this version cannot read counts as missing.
         serde_json::from_str(&self.text(name)?).ok()
     }
 
-    /// What was kept, unless others than this user and root could have written it.
+    /// The saved file, unless others than this user and root could have written it.
     fn text(&self, name: &str) -> Option<String> {
         let path = self.directory.join(name);
         let mut opened = file_trust::open(&path).ok()?;
@@ -182,7 +182,7 @@ impl RuntimeDir {
         self.write(name, &serde_json::to_vec(value).map_err(io::Error::other)?)
     }
 
-    /// Whole or not at all, and for nobody else's eyes: a configuration may hold a password.
+    /// Writes a file whole or not at all, readable by its owner only: a configuration may hold a password.
     fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
         DirBuilder::new()
             .recursive(true)
@@ -191,7 +191,7 @@ impl RuntimeDir {
         let new = self
             .directory
             .join(format!("{name}.{}", std::process::id()));
-        // What a process of this number has left, or somebody has put there.
+        // Left by an earlier process of this number, or put there by somebody.
         let _ = fs::remove_file(&new);
         let written = OpenOptions::new()
             .write(true)
@@ -201,7 +201,7 @@ impl RuntimeDir {
             .and_then(|mut file| file.write_all(text))
             .and_then(|()| fs::rename(&new, self.directory.join(name)));
         if written.is_err() {
-            // Where it cannot be removed either, the directory is gone with the boot.
+            // If it cannot be removed either, the directory is gone after the reboot.
             let _ = fs::remove_file(&new);
         }
         written

@@ -22,23 +22,23 @@ use crate::preflight::addressed::{self, Addressed};
 use crate::sys::files;
 use crate::sys::systemd::Manager;
 
-/// How long the units of the sequence are waited for, which may still be starting when this runs at boot.
+/// How long to wait for the units of the sequence, which may still be starting at boot.
 const UNITS: Duration = Duration::from_secs(120);
 
-/// How long the disk may take to keep room for a record.
+/// The time limit for reserving disk space for a record.
 const ROOM: Duration = Duration::from_secs(10);
 
-/// How long PID 1 may take to answer; a daemon-reload runs every generator.
+/// The time limit for an answer of PID 1; a daemon-reload runs every generator.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Checks the configuration, keeps facts and plan, undoes what is pending, and looks whether this machine is ready for
-/// its farewell. Each of these is done whatever became of the others.
+/// Checks the configuration, saves facts and plan, undoes what is pending, and checks whether this machine is ready for
+/// its farewell. Each of these is done even if another one fails.
 pub fn start(options: &Options) -> u8 {
     logging::install(LevelFilter::Warn);
-    // Looked up anew: what was kept before may be of another time.
+    // Read again: values saved earlier may be outdated.
     let facts = Facts::new(Trigger::Stop, "start");
     let mut loaded = LoadedConfig::through(&source(options), Some(&facts));
-    loaded.look_at_facts(&facts);
+    loaded.check_facts(&facts);
     for problem in &loaded.problems {
         complain(&problem.to_string());
     }
@@ -49,7 +49,7 @@ pub fn start(options: &Options) -> u8 {
                 "farewell start: the configuration cannot be used: a farewell would run the last good plan"
             }
             None => {
-                "farewell start: the configuration cannot be used, and no good plan is kept: THERE WOULD BE NO FAREWELL"
+                "farewell start: the configuration cannot be used, and there is no last good plan: THERE WOULD BE NO FAREWELL"
             }
         });
         undo(options, Patience::Limited(Duration::ZERO));
@@ -65,7 +65,7 @@ pub fn start(options: &Options) -> u8 {
         "checked"
     };
     print(&format!("farewell start: {steps}, {done}\n"));
-    // What is undone still goes by the interfaces that were there before.
+    // The undo still uses the interfaces that were saved before.
     let undone = undo(options, Patience::Limited(UNITS));
     if is_installed && undone == UndoOutcome::Nothing {
         boot_wait::wait_for_all(plan, &facts, UNITS);
@@ -84,7 +84,7 @@ pub fn start(options: &Options) -> u8 {
     }
 }
 
-/// Undoes what earlier runs have left: when the units of the sequence are up, unless a person has given up waiting for
+/// Undoes what earlier runs have left, once the units of the sequence are up, or at once if a person has chosen not to wait for
 /// them.
 pub fn undo_only(options: &Options, yes: bool) -> u8 {
     let patience = match yes {
@@ -102,25 +102,25 @@ fn undo(options: &Options, patience: Patience) -> UndoOutcome {
     outcome
 }
 
-/// Keeps room on the disk for the next run's record.
+/// Reserves disk space for the next run's record.
 fn make_room(options: &Options) {
     let store = store(options);
     let place = store.directory().display().to_string();
     if let Err(error) = files::within(ROOM, move || store.make_room()) {
         complain(&format!(
-            "farewell start: {place}: no room could be kept for the record of the next run: {error}: where that cannot be \
+            "farewell start: {place}: no disk space could be reserved for the record of the next run: {error}: if that cannot be \
              written, what the run leaves in other services is not undone"
         ));
     }
 }
 
-/// Keeps the plan, and every fact that could be had; one that cannot be had now keeps its value from before.
+/// Saves the plan and every fact that is available; one that is not keeps its earlier value.
 fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Facts) -> bool {
     let write = |kept: &RuntimeDir| -> io::Result<()> {
         facts.look_at_machine();
         let mut values = kept.facts();
         values.extend(facts.found());
-        // An earlier configuration may have had them elsewhere.
+        // An earlier configuration may have named other paths.
         values.retain(|name, _| !facts.is_secret(name));
         kept.keep_facts(&values)?;
         kept.keep_plan(files)?;
@@ -133,14 +133,14 @@ fn keep(options: &Options, plan: &Plan, files: &[(PathBuf, String)], facts: &Fac
     write(&kept)
         .map_err(|error| {
             complain(&format!(
-                "farewell start: {}: nothing could be kept for the shutdown: {error}",
+                "farewell start: {}: nothing could be saved for the shutdown: {error}",
                 kept.directory().display()
             ));
         })
         .is_ok()
 }
 
-/// Keeps the interfaces that lead to the peers now: at the run nothing is sent over plain http where one is gone.
+/// Saves the interfaces that lead to the peers now: the run sends nothing over plain HTTP if one of them is gone.
 fn keep_ways(options: &Options, peers: &[Addressed<'_>]) -> bool {
     let Some(kept) = kept(options) else {
         return true;
@@ -150,30 +150,30 @@ fn keep_ways(options: &Options, peers: &[Addressed<'_>]) -> bool {
         let other = before.get(address).filter(|before| *before != interface);
         if let Some(before) = other {
             print(&format!(
-                "farewell start: {address} was reached through {before}, and is through {interface} now\n"
+                "farewell start: {address} was reached through {before}, and is reached through {interface} now\n"
             ));
         }
     }
     let written = kept.keep_ways(&ways).map_err(|error| {
         let place = kept.directory().display();
         complain(&format!(
-            "farewell start: {place}: the interfaces that lead to the peers could not be kept: {error}"
+            "farewell start: {place}: the interfaces that lead to the peers could not be saved: {error}"
         ));
     });
     written.is_ok()
 }
 
-/// Keeps what the generator makes of a plan that is good now.
+/// Saves what the generator makes of a good plan.
 fn keep_order(kept: &RuntimeDir, plan: &Plan, facts: &Facts, learnt: &Learnt) -> io::Result<()> {
     let ordering = Ordering::of(plan, facts);
     kept.keep_order(&generator::drop_in(&ordering, plan.stop_timeout(), learnt))
 }
 
-/// Learns from systemd what the order of farewell.service needs, before anything is waited for: the machine may end while
-/// its units are starting. Returns whether what was learnt could be kept.
+/// Learns from systemd what the order of farewell.service needs, before waiting for anything: the machine may end while
+/// its units are starting. Returns whether it could be saved.
 fn order(options: &Options, plan: &Plan, facts: &Facts) -> bool {
     let look = || preflight::inspect_order(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
-    // Why it cannot be looked at is told later.
+    // The reason is reported later.
     let Ok(inspection) = look() else {
         return true;
     };
@@ -184,7 +184,7 @@ fn order(options: &Options, plan: &Plan, facts: &Facts) -> bool {
     is_kept
 }
 
-/// Keeps what systemd told for the generator: for this boot, and for the next one. Where it is kept already, nothing is
+/// Saves what systemd reported for the generator: for this boot and the next one. If it is saved already, nothing is
 /// written.
 fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: Option<&Learnt>) -> bool {
     let Some(learnt) = learnt else {
@@ -200,7 +200,7 @@ fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: Option<&Learnt>)
         if let Err(error) = place.keep_learnt(learnt) {
             is_kept = false;
             complain(&format!(
-                "farewell start: {}: what systemd told of the order could not be kept: {error}",
+                "farewell start: {}: what systemd reported of the order could not be saved: {error}",
                 place.directory().display()
             ));
         }
@@ -208,16 +208,16 @@ fn learn(options: &Options, plan: &Plan, facts: &Facts, learnt: Option<&Learnt>)
     if let Some(Err(error)) = now.map(|kept| keep_order(&kept, plan, facts, learnt)) {
         is_kept = false;
         complain(&format!(
-            "farewell start: the order could not be kept: {error}"
+            "farewell start: the order could not be saved: {error}"
         ));
     }
     is_kept
 }
 
-/// Has systemd read everything again, and farewell-generator make the order anew.
+/// Makes systemd reload, and so run farewell-generator again.
 fn reload() {
     print(
-        "farewell start: what systemd has loaded is older than the configuration: asks for a daemon-reload\n",
+        "farewell start: systemd has loaded an older configuration: requesting a daemon-reload\n",
     );
     let deadline = Deadline::after(ANSWER, Reason::Attempt);
     let reloaded = Manager::connect(deadline).and_then(|manager| manager.reload(deadline));
@@ -226,8 +226,8 @@ fn reload() {
     }
 }
 
-/// Looks at what systemd has loaded. Where that is only older than the configuration (cloud-init wrote a drop-in, say), one
-/// daemon-reload makes it new.
+/// Compares what systemd has loaded with the plan. If that is only outdated (cloud-init wrote a drop-in, say), one
+/// daemon-reload updates it.
 fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_>]) -> bool {
     let look = || preflight::inspect(plan, facts, peers, Deadline::after(ANSWER, Reason::Attempt));
     let mut inspected = look();
@@ -241,7 +241,7 @@ fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_
     match inspected {
         Err(reason) => {
             print(&format!(
-                "farewell start: this machine was not looked at: {reason}\n"
+                "farewell start: this machine was not inspected: {reason}\n"
             ));
             true
         }
@@ -263,11 +263,13 @@ fn is_ready(options: &Options, plan: &Plan, facts: &Facts, peers: &[Addressed<'_
     }
 }
 
-/// What may keep a stop from being done, since a unit's own settings let its processes run on.
+/// Processes that may survive a stop, since their unit's settings let them run on.
 fn leftovers(plan: &Plan, facts: &Facts) -> Vec<String> {
     let stops = preflight::stops(plan, facts, Deadline::after(ANSWER, Reason::Attempt));
     match stops {
         Ok(stops) => preflight::leftovers(plan, &stops),
-        Err(reason) => vec![format!("what the steps stop was not looked at: {reason}")],
+        Err(reason) => vec![format!(
+            "the units that the steps stop were not inspected: {reason}"
+        )],
     }
 }

@@ -1,4 +1,4 @@
-//! `farewell status`: the run in progress, as D-Bus or its record tells it, else the last one.
+//! `farewell status`: the run in progress, from D-Bus or its record, else the last one.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
@@ -17,22 +17,22 @@ use crate::report::terminal::Terminal;
 use crate::sys::files;
 use crate::sys::terminal::Capabilities;
 
-/// How often a run is looked at while it is followed.
+/// How often a run that is followed is read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What the bus may take to tell of a run.
+/// The time limit for reading a run from the bus.
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the disk may take to give the record of a run that the bus tells of too.
+/// The time limit for reading the record of a run that is on the bus too.
 const DISK_PATIENCE: Duration = Duration::from_millis(300);
 
-/// What a run may take beyond its budget to close everything; after that nothing is expected of a silent bus.
+/// What a run may take beyond its budget to close everything; after that a silent bus is given up.
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// Shows the run in progress, else the last one.
 pub fn status(options: &Options, follow: bool, as_json: bool) -> u8 {
     let store = store(options);
-    // Who names a directory means the runs that are recorded there.
+    // `--state` asks for the runs that are recorded there.
     let watch = match options.state {
         None => on_bus(),
         Some(_) => None,
@@ -64,14 +64,14 @@ pub fn status(options: &Options, follow: bool, as_json: bool) -> u8 {
     }
 }
 
-/// The run that D-Bus tells of.
+/// The run on D-Bus.
 fn on_bus() -> Option<Watch> {
     let deadline = Deadline::after(BUS_PATIENCE, Reason::Attempt);
     Watch::begin(deadline).ok()
 }
 
-/// Whether the run that the bus tells of is recorded here, as far as the bus tells: then its record has more to tell,
-/// the times at which its steps began above all. Others cannot read it; and a disk may be behind, or not answer.
+/// Whether the run on the bus is recorded here: its record then knows more,
+/// above all when its steps began. Other users cannot read it, and a disk may lag behind or not answer.
 fn is_recorded(store: &Store, run: &Snapshot) -> bool {
     let (store, id) = (store.clone(), run.run.clone());
     let looked = files::within(DISK_PATIENCE, move || read(&store, &id));
@@ -104,7 +104,7 @@ fn terminal() -> Terminal {
     Terminal::new(Box::new(stdout), look)
 }
 
-/// Shows a run as its own terminal would, from what the bus tells.
+/// Shows a run as its own terminal would, from D-Bus.
 fn follow_bus(store: &Store, mut watch: Watch) -> u8 {
     let mut terminal = terminal();
     let mut hear = |before: Option<&Snapshot>, run: &Snapshot| {
@@ -132,7 +132,7 @@ fn follow_bus(store: &Store, mut watch: Watch) -> u8 {
     depart(store, watch.run())
 }
 
-/// Says how a run ended that has left the bus without a word.
+/// Reports how a run ended that has left the bus without a final signal.
 fn depart(store: &Store, run: &Snapshot) -> u8 {
     match read(store, &run.run) {
         Ok((_, true)) => follow_record(store, &run.run),
@@ -142,7 +142,7 @@ fn depart(store: &Store, run: &Snapshot) -> u8 {
         }
         Err(error) => {
             print(&format!(
-                "run {} has left D-Bus; how it ended is in its record, which cannot be read here ({error})\n",
+                "run {} has left D-Bus, and its record cannot be read here ({error})\n",
                 run.run
             ));
             exit::OK

@@ -79,7 +79,7 @@ impl PendingUndo {
     /// Writes down that it is undone, and returns when that is on the disk.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn close(&self) -> io::Result<()> {
         let path = undone(&self.record);
         let mut line = serde_json::to_vec(&Undone {
@@ -120,7 +120,7 @@ pub fn is_pending(record: &Path) -> bool {
 /// not take the others with them.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the system call.
 pub fn read(record: &Path) -> io::Result<(Machine, Vec<PendingUndo>)> {
     let bytes = fs::read(record)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes)).into_owned();

@@ -74,7 +74,7 @@ pub fn read(path: &Path) -> io::Result<Past> {
 /// The events of a record in order, and the line, from 1, that is not whole.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the system call.
 pub fn events(path: &Path) -> io::Result<(Vec<Event>, Option<usize>)> {
     let bytes = std::fs::read(path)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes));

@@ -47,7 +47,7 @@ fn fill(file: &File) -> io::Result<()> {
 /// is there already.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the system call.
 pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
     if record.exists() || fs::rename(room, record).is_err() {
         return Ok(None);
@@ -58,7 +58,7 @@ pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
 /// Gives back what a record of this length has not used.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the system call.
 pub fn give_back(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }

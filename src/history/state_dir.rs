@@ -197,7 +197,7 @@ impl Store {
     /// Creates the record of a run, where there is room for it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn create(&self, run: &str) -> io::Result<File> {
         self.prepare_runs()?;
         if let Some(file) = reserved_space::take(&self.room(), &self.path(run))? {
@@ -251,7 +251,7 @@ impl Store {
     /// Has the name of a new record reach the disk, and that of the directory that it may be the first in.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system call.
     pub fn sync_names(&self) -> io::Result<()> {
         files::sync_directory(&self.runs())?;
         files::sync_directory(&self.directory)

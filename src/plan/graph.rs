@@ -1,4 +1,4 @@
-//! Which step waits for which: names to indices, cycles, and the worst case.
+//! The graph of the steps: names to indices, cycles, and the worst case.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -10,11 +10,11 @@ use crate::config::problem::{Problem, Severity};
 use crate::config::suggestion::did_you_mean;
 use crate::model::trigger::Trigger;
 
-/// The steps in an order in which each one stands after those it waits for, as near to the text's order as that
-/// allows, with their `after` filled in. Unknown names and cycles are told; there is no order while a step is wrong or a
+/// The steps in an order in which each one comes after those it waits for, as near to the text's order as that
+/// allows, with their `after` filled in. Unknown names and cycles are reported; there is no order while a step is wrong or a
 /// cycle is left.
 ///
-/// The names that `duplicates` refer to are checked too; these steps have no place of their own.
+/// The names in `duplicates` are checked too; these steps are not part of the order.
 pub fn arrange(drafts: Vec<Draft>, duplicates: &[Draft], problems: &mut Vec<Problem>) -> Vec<Step> {
     let after = edges(&drafts, duplicates, problems);
     let order = sorted(&after);
@@ -41,7 +41,7 @@ pub fn arrange(drafts: Vec<Draft>, duplicates: &[Draft], problems: &mut Vec<Prob
     steps.into_iter().flatten().collect()
 }
 
-/// For each draft, the ones that it waits for.
+/// For each draft, those that it waits for.
 fn edges(drafts: &[Draft], duplicates: &[Draft], problems: &mut Vec<Problem>) -> Vec<Vec<usize>> {
     let index: HashMap<&str, usize> = drafts
         .iter()
@@ -86,7 +86,7 @@ fn edges(drafts: &[Draft], duplicates: &[Draft], problems: &mut Vec<Problem>) ->
                     .collect();
                 after[at].extend(found);
             }
-            // A step that says only what it comes before is not tied to the one above it.
+            // A step with `before` alone does not wait for the one above it.
             None if at > 0 && draft.before.is_empty() => after[at].push(at - 1),
             None => {}
         }
@@ -120,11 +120,11 @@ fn sorted(after: &[Vec<usize>]) -> Vec<usize> {
     order
 }
 
-/// One cycle, step by step. Only to be asked when there is one.
+/// One cycle, step by step. Only called when there is one.
 fn cycle(drafts: &[Draft], after: &[Vec<usize>]) -> Problem {
     let order = sorted(after);
     let stuck: Vec<bool> = (0..after.len()).map(|at| !order.contains(&at)).collect();
-    // Whoever is stuck waits for one that is stuck too: following them must come back to where it has been.
+    // A stuck step waits for another stuck step, so following them must come back to a visited one.
     let mut path = vec![stuck.iter().position(|stuck| *stuck).unwrap_or_default()];
     let first = loop {
         let last = path[path.len() - 1];
@@ -152,7 +152,7 @@ fn cycle(drafts: &[Draft], after: &[Vec<usize>]) -> Problem {
         .map(|at| drafts[*at].name.as_str())
         .collect();
     let message = format!("a cycle: {}", names.join(" → "));
-    // The way back to the first one is against the order of the text, so somebody asked for it.
+    // The edge back to the first one runs against the order of the text, so it was written explicitly.
     let (last, first) = (&drafts[path[path.len() - 1]], &drafts[path[0]]);
     if first.after.iter().flatten().any(|name| *name == last.name) {
         problem(first, "after", first.lines[1], message)
@@ -172,7 +172,7 @@ fn problem(draft: &Draft, key: &str, line: usize, message: String) -> Problem {
     }
 }
 
-/// What the steps take on `trigger` when each one needs all its time: the longest way through them.
+/// The longest path through the steps on `trigger`, if each one needs all its time.
 pub fn worst_case(steps: &[Step], trigger: Trigger) -> Duration {
     let mut ends: Vec<Duration> = Vec::with_capacity(steps.len());
     for step in steps {

@@ -1,4 +1,4 @@
-//! The one gate between a configuration and everything that uses it.
+//! Loads a configuration: everything that uses one goes through here.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::text::duration;
 pub struct Plan {
     /// The steps, each one after those that it waits for.
     pub steps: Vec<Step>,
-    /// Whether `${ip}` stands somewhere in the configuration.
+    /// Whether the configuration uses `${ip}`.
     pub uses_ip: bool,
     settings: Settings,
 }
@@ -59,8 +59,8 @@ impl Plan {
             .reserve(trigger, self.steps.iter().any(|step| step.always))
     }
 
-    /// What systemd must grant a run: the largest budget, and the time to close it. A run asks for its time itself too, but a
-    /// daemon-reload forgets that, and counts the unit's own timeout from the beginning of its stop.
+    /// The stop timeout that systemd must grant: the largest budget and the time to close. A run extends it itself too, but a
+    /// daemon-reload forgets that, and applies the unit's own timeout from the beginning of its stop.
     pub fn stop_timeout(&self) -> Duration {
         let budgets = Trigger::ALL.map(|trigger| self.budget(trigger));
         budgets.into_iter().max().unwrap_or(BUDGET) + CLOSING
@@ -72,13 +72,13 @@ impl Plan {
         budgets.into_iter().min().unwrap_or(BUDGET)
     }
 
-    /// What a restart of farewell's own unit is.
+    /// What a restart of farewell.service does.
     pub fn restart(&self) -> Restart {
         self.settings.restart
     }
 
-    /// The units that a step must not stop by the way: what it `needs` itself, or another one that may still run when it
-    /// begins, or that owes something to the end of the run.
+    /// The units that a step must not stop as a side effect: those that it `needs` itself, or another step that may still run when it
+    /// begins, or that holds a lock to the end of the run.
     pub fn needed(&self, index: usize) -> Vec<String> {
         let mut before = vec![false; self.steps.len()];
         let mut queue = vec![index];
@@ -95,13 +95,13 @@ impl Plan {
             .collect()
     }
 
-    /// What the steps take when each one needs all its time.
+    /// The time that the steps take if each needs all its time.
     pub fn worst_case(&self, trigger: Trigger) -> Duration {
         graph::worst_case(&self.steps, trigger)
     }
 }
 
-/// Whether `${ip}` stands in a file, in other places than comments. `$${ip}` is text.
+/// Whether a file uses `${ip}` outside of comments. `$${ip}` is text.
 fn names_ip(text: &str) -> bool {
     let lines = text
         .lines()
@@ -111,11 +111,11 @@ fn names_ip(text: &str) -> bool {
         .any(|line| line.replace("$$", "").contains("${ip}"))
 }
 
-/// What came through the gate.
+/// A configuration that was loaded.
 pub struct LoadedConfig {
-    /// The plan; `None` when there is an error among the problems.
+    /// The plan; `None` if one of the problems is an error.
     pub plan: Option<Plan>,
-    /// Everything that is wrong, in the order of the files.
+    /// Every problem, in the order of the files.
     pub problems: Vec<Problem>,
     /// The files that were read, with their texts.
     pub files: Vec<(PathBuf, String)>,
@@ -168,13 +168,13 @@ impl LoadedConfig {
         }
     }
 
-    /// Looks at every value that depends on facts, as they are now, and adds what is wrong with them.
-    pub fn look_at_facts(&mut self, facts: &Facts) {
+    /// Evaluates every value that depends on facts as they are now, and adds the problems.
+    pub fn check_facts(&mut self, facts: &Facts) {
         self.look(facts, |_| true);
     }
 
-    /// As [`LoadedConfig::look_at_facts`], on a build machine: looks only at what depends on no fact's value.
-    pub fn look_without_facts(&mut self, facts: &Facts) {
+    /// As [`LoadedConfig::check_facts`], on a build machine: looks only at what depends on no fact's value.
+    pub fn check_without_facts(&mut self, facts: &Facts) {
         self.look(facts, Check::is_early);
     }
 
@@ -224,7 +224,7 @@ impl Plan {
                 duration::print(self.budget(trigger)),
             );
             let message = format!(
-                "{reserve} leave nothing of the budget of {budget} (on {trigger}) for the steps"
+                "a reserve of {reserve} leaves nothing of the budget of {budget} (on {trigger}) for the steps"
             );
             problems.push(Problem {
                 severity: Severity::Error,

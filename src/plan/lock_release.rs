@@ -1,4 +1,4 @@
-//! The end of a sequence that no file says: what steps hold is given back as the run's last act.
+//! The implicit last steps of a plan: locks are released as the run's last act.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::config::problem::{Problem, Severity};
 use crate::model::trigger::Trigger;
 use crate::step::{AttemptPolicy, Dependencies};
 
-/// What a closing may take. It is paid from the reserve.
+/// The time limit of a release. It comes out of the reserve.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Appends the closings that steps owe, side by side behind all other steps.
+/// Appends the releases, side by side after all other steps.
 pub fn append(steps: &mut Vec<Step>) {
     let others: Vec<usize> = (0..steps.len()).collect();
     let closings: Vec<Step> = steps.iter().filter_map(|it| closing(it, &others)).collect();
@@ -21,7 +21,7 @@ pub fn append(steps: &mut Vec<Step>) {
 fn closing(step: &Step, others: &[usize]) -> Option<Step> {
     let held = step.held.as_ref()?;
     Some(Step {
-        // No step of a file can have this name, for there is a space in it.
+        // No step of a file can have this name: it contains a space.
         name: format!("release {}", step.name),
         kind: step.kind,
         after: others.to_vec(),
@@ -45,7 +45,7 @@ fn closing(step: &Step, others: &[usize]) -> Option<Step> {
     })
 }
 
-/// Warns of locks that are given back while the application still runs: systemd stops it only after farewell, beside
+/// Warns of locks that are released while the application still runs: systemd stops it only after farewell, beside
 /// that of the next member, which has the lock by then.
 pub fn warn(drafts: &[Draft], problems: &mut Vec<Problem>) {
     let steps = || drafts.iter().filter_map(|it| it.step.as_ref());
@@ -57,7 +57,7 @@ pub fn warn(drafts: &[Draft], problems: &mut Vec<Problem>) {
         let Some(lock) = draft.step.as_ref().filter(|it| it.held.is_some()) else {
             continue;
         };
-        // On the others it is kept over the boot.
+        // On the others it is held over the boot.
         let releasing = lock.when.iter().copied().filter(|it| !it.restarts());
         let running: Vec<&str> = releasing
             .filter(|trigger| !may_stop(*trigger))

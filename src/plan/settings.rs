@@ -1,4 +1,4 @@
-//! `[farewell]`: what holds for the whole sequence.
+//! `[farewell]`: the settings of the whole sequence.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::config::section::{Reading, Section};
 use crate::model::trigger::Trigger;
 use crate::text::duration;
 
-/// The budget where the configuration gives none.
+/// The default budget.
 pub const BUDGET: Duration = Duration::from_secs(90);
 
 /// The longest budget of a machine that goes down: systemd itself ends every shutdown after 30 minutes (systemd's
 /// poweroff.target, JobTimeoutSec=), and other units need their time too.
 pub const LONGEST: Duration = Duration::from_secs(25 * 60);
 
-/// What a run may take beyond its budget: to close the record and the journal, and to exit.
+/// The time beyond the budget in which a run closes the record and the journal, and exits.
 pub const CLOSING: Duration = Duration::from_secs(5);
 
-/// What a restart of farewell's own unit, or a package upgrade, is.
+/// What a restart of farewell.service, or a package upgrade, does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     /// No farewell.
@@ -150,7 +150,7 @@ impl Settings {
         section.finish();
     }
 
-    /// What holds for a sequence that no file configures, and that may take `budget` on every trigger.
+    /// The settings of a sequence that no file configures, with `budget` on every trigger.
     pub fn within(budget: Duration) -> Settings {
         Settings {
             budgets: vec![("default", budget)],
@@ -185,7 +185,7 @@ impl Settings {
         self.reserve.unwrap_or(tenth)
     }
 
-    /// The trigger whose budget leaves nothing beside the reserve, if there is one.
+    /// A trigger whose budget is not larger than the reserve, if there is one.
     pub fn overdrawn(&self) -> Option<(Trigger, Duration)> {
         let reserve = self.reserve?;
         Trigger::ALL

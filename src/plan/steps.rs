@@ -1,4 +1,4 @@
-//! `[[step]]`: what every step has, whatever its kind.
+//! `[[step]]`: the keys of every step.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::model::trigger::{ComesBack, Trigger};
 use crate::step::{Action, AttemptPolicy, Dependencies, Held, TIMEOUT};
 use crate::steps::KINDS;
 
-/// The shortest `attempt-timeout` that is chosen by itself.
+/// The shortest default of `attempt-timeout`.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
 
 /// The `attempt-timeout` of a step that is retried, where the configuration gives none.
@@ -25,7 +25,7 @@ pub fn attempt_timeout(timeout: Duration) -> Duration {
 /// What a failure of a step means for those that have not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Nothing: a failed step never costs the others theirs.
+    /// Nothing: they run anyway.
     Continue,
     /// They are cancelled, except those marked `always`.
     Stop,
@@ -76,15 +76,15 @@ pub struct Step {
 }
 
 impl Step {
-    /// Why it is skipped on `trigger`, if it is. What deletes for good is missed by a machine that comes back: where nobody
-    /// knows whether it does, it runs only if its `when` says that it is for machines that are gone.
+    /// Why it is skipped on `trigger`, if it is. A machine that comes back misses what was deleted for good: if it is unknown
+    /// whether it does, such a step runs only if its `when` leaves out restarts.
     pub fn skipped(&self, trigger: Trigger, comes_back: ComesBack) -> Option<String> {
         if !self.when.contains(&trigger) {
             return Some(format!("not on {trigger}"));
         }
         let is_for_restarts = self.when.iter().any(|it| it.restarts());
         (self.is_permanent && is_for_restarts && comes_back == ComesBack::Unknown).then(|| {
-            "it deletes for good, and it is not known whether this machine comes back; it runs then only where its \
+            "it deletes for good, and it is unknown whether this machine comes back; it then runs only if its \
              `when` leaves out reboot, kexec and soft-reboot"
                 .to_owned()
         })
@@ -101,21 +101,21 @@ pub struct Draft {
     pub after: Option<Vec<String>>,
     /// The names in `before`.
     pub before: Vec<String>,
-    /// The file it stands in.
+    /// Its file.
     pub file: PathBuf,
     /// The lines of `name`, of `after` and of `before`.
     pub lines: [usize; 3],
 }
 
-/// What the steps of the fragments come to.
+/// The steps of all fragments.
 #[derive(Default)]
 pub struct Drafts {
-    /// In the order of the plan's text: files follow one another, and a step that replaces another one has its place.
+    /// In the order of the text: file by file; a step that replaces another one takes its position.
     pub steps: Vec<Draft>,
     /// Steps that share their name with an earlier one of the same file: not part of the plan, but what else is wrong
     /// with them is reported as well.
     pub duplicates: Vec<Draft>,
-    /// Looks that `check` takes when the facts are known, with the file and step that they belong to.
+    /// Checks that need the facts, with their file and step.
     pub checks: Vec<(PathBuf, Option<String>, Check)>,
 }
 
@@ -148,7 +148,7 @@ impl Drafts {
         drafts
     }
 
-    /// `first`: where the steps of this file begin. What was wrong with a step that is replaced whole no longer matters.
+    /// `first` is the index of this file's first step. The problems of a step that is replaced no longer matter.
     fn place(
         &mut self,
         draft: Draft,
@@ -167,7 +167,7 @@ impl Drafts {
             }
             Some(at) => {
                 let other = self.steps[at].lines[0];
-                let message = format!("there is another step of this name in line {other}");
+                let message = format!("another step has this name, in line {other}");
                 reading.problem(draft.lines[0], Some("name".into()), message);
                 self.duplicates.push(draft);
             }
@@ -175,7 +175,7 @@ impl Drafts {
     }
 }
 
-/// How a step is called in problems: by its name where it has one that can be read, else by its number in the file.
+/// The label of a step in problems: its name if it can be read, else its number in the file.
 fn label(table: &Table, number: usize) -> String {
     match table.get("name") {
         Some((
@@ -194,7 +194,7 @@ fn quoted(name: &str) -> String {
     format!("\"{name}\"")
 }
 
-/// The `[[step]]` tables of a file with their lines. Other tables at its top are told as problems.
+/// The `[[step]]` tables of a file with their lines. Other top-level tables are reported as problems.
 fn tables<'a>(fragment: &'a Fragment, problems: &mut Vec<Problem>) -> Vec<(usize, &'a Table)> {
     let reading = Reading::new(&fragment.path, None, None);
     let top = Section::new(&reading, &fragment.table, 0);

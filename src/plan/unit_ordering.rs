@@ -1,4 +1,4 @@
-//! What farewell.service must be ordered after, so that it is still there while the sequence runs.
+//! The units that farewell.service must be ordered after, so that they still run while the sequence does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -14,24 +14,24 @@ use crate::sys::systemd::{self, escape_path, is_pattern, is_unit_name};
 /// Units and paths that steps stop, need or use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ordering {
-    /// Units that a step stops or `needs`, or whose state decides whether it runs.
+    /// Units that a step stops, `needs`, or has in `if-unit`.
     pub units: BTreeSet<String>,
-    /// Those of the units that a step stops, and the patterns of their names.
+    /// The units that a step stops, and patterns of such names.
     pub stopped: BTreeSet<String>,
     /// Paths that a step uses, which may be on mounts.
     pub paths: BTreeSet<PathBuf>,
-    /// What is not known yet, since a fact in it cannot be had now.
+    /// Values that are unknown because a fact in them is not available now.
     pub unknown: Vec<Unknown>,
 }
 
-/// A value that cannot be known yet.
+/// A value that is unknown as yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// The step.
     pub step: String,
     /// The key of the step.
     pub key: String,
-    /// Why it is not known.
+    /// Why it is unknown.
     pub cause: Failure,
 }
 
@@ -41,8 +41,8 @@ impl std::fmt::Display for Unknown {
     }
 }
 
-/// What systemd said at the last `farewell start` of units that no configuration names. It is kept for
-/// farewell-generator, which can ask nobody.
+/// What systemd reported at the last `farewell start` of units that no configuration names. It is saved for
+/// farewell-generator, which cannot ask systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Learnt {
     /// For each unit that a step stops, the units that are stopped with it; for each pattern, those that it stands for.
@@ -57,7 +57,7 @@ pub struct Learnt {
 }
 
 impl Ordering {
-    /// What the steps of a plan come to, whatever their triggers.
+    /// The units and paths of a plan's steps, whatever their triggers.
     pub fn of(plan: &Plan, facts: &Facts) -> Ordering {
         let mut ordering = Ordering::default();
         for step in &plan.steps {
@@ -72,7 +72,7 @@ impl Ordering {
             let named = ordering.stopped.iter().filter(|it| !is_pattern(it));
             ordering.units.extend(named.cloned().collect::<Vec<_>>());
             ordering.units.extend(step.needs.iter().cloned());
-            // A program's name without a slash in it is not the path of anything.
+            // A program's name without a slash is not a path.
             let is_path = |field: &&Field<PathBuf>| {
                 field.literal().is_none_or(|literal| literal.contains('/'))
             };
@@ -100,8 +100,8 @@ impl Ordering {
     }
 
     /// The names for After=: the units, those that are stopped with them, and for each path the mount and automount units
-    /// that it may be below. Nobody knows which of them exist before they do; systemd takes a name that does not for no
-    /// ordering at all. What would close a circle is left out.
+    /// that it may be below. Which of them exist is unknown; systemd ignores an ordering after a unit that
+    /// does not. Names that would close a cycle are left out.
     pub fn after(&self, learnt: &Learnt) -> BTreeSet<String> {
         let mut after = self.units.clone();
         let stopped = self.stopped.iter();
@@ -111,14 +111,14 @@ impl Ordering {
             after.insert(escape_path(&place, "mount"));
             after.insert(escape_path(&place, "automount"));
         }
-        // What was kept in a file is not believed to be the name of a unit, and nothing is ordered after itself.
+        // A name from a file is validated, and nothing is ordered after itself.
         after.retain(|unit| {
             is_unit_name(unit) && unit != systemd::UNIT && !learnt.circles.contains(unit)
         });
         after
     }
 
-    /// The templates of whose instances the patterns are; what would close a circle is left out.
+    /// The templates of the patterns; those that would close a cycle are left out.
     pub fn templates(&self, learnt: &Learnt) -> BTreeSet<String> {
         let patterns = self.stopped.iter().filter(|it| is_pattern(it));
         let templates = patterns.filter_map(|it| systemd::template(it));
@@ -129,14 +129,14 @@ impl Ordering {
 }
 
 /// Every directory but `/` on the way to `path`, and `path` itself: `/a/../b` leads through `/a`, which must be there as
-/// well, and to `/b`, unless `/a` is a symbolic link; what that leads to is its owner's matter.
+/// well, and to `/b`, unless `/a` is a symbolic link, whose target is not followed.
 fn places(path: &Path) -> Vec<PathBuf> {
     let mut place = PathBuf::from("/");
     let mut places = Vec::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => place.push(name),
-            // It stays at the root.
+            // `..` at the root stays there.
             Component::ParentDir => drop(place.pop()),
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }

@@ -34,7 +34,7 @@ pub struct RunContext {
     pub plan: Plan,
     /// Why the run takes place.
     pub trigger: Trigger,
-    /// When the budget began to be spent.
+    /// The start of the budget.
     pub begun: Instant,
     /// What `${…}` stands for.
     pub facts: Facts,

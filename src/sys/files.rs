@@ -102,7 +102,7 @@ pub fn keep_room(file: &std::fs::File, size: u64) -> io::Result<bool> {
 /// Has the names in a directory reach the disk.
 ///
 /// # Errors
-/// What the system says.
+/// The error of the system call.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }

@@ -123,7 +123,7 @@ fn a_configuration_that_broke_since_boot_keeps_the_order_of_the_last_good_plan()
     place.write("run/sequence.conf", "[Unit]\nAfter=app@1.service\n");
     let made = generate(&place);
     assert_eq!(settings(&made), ["[Unit]", "After=app@1.service"]);
-    let kept = "stays ordered as the last good plan needs it";
+    let kept = "keeps the order of the last good plan";
     assert!(made.told.contains(kept), "{}", made.told);
 }
 

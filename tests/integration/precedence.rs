@@ -65,7 +65,7 @@ impl Places {
     fn problems(&self) -> Vec<String> {
         let facts = facts();
         let mut loaded = self.loaded(&facts);
-        loaded.look_at_facts(&facts);
+        loaded.check_facts(&facts);
         let root = format!("{}/", self.0.0.display());
         let told = loaded.problems.iter().map(ToString::to_string);
         told.map(|problem| problem.replace(&root, "")).collect()
@@ -192,9 +192,7 @@ fn a_step_replaces_an_earlier_one_of_its_name_whole_and_keeps_its_place() {
     places.write("usr/conf.d/10.toml", &(wait("b", "") + &wait("b", "")));
     assert_eq!(
         places.problems(),
-        [
-            "usr/conf.d/10.toml:8: step \"b\": key \"name\": there is another step of this name in line 2"
-        ]
+        ["usr/conf.d/10.toml:8: step \"b\": key \"name\": another step has this name, in line 2"]
     );
 }
 

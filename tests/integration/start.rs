@@ -25,7 +25,7 @@ fn a_good_configuration_is_kept_with_its_facts() {
         [
             "farewell start: 1 step, checked and kept",
             "farewell start: nothing is to be undone",
-            "farewell start: this machine was not looked at: systemd does not run here",
+            "farewell start: this machine was not inspected: systemd does not run here",
         ]
     );
     let facts: serde_json::Value =

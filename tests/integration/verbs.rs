@@ -53,7 +53,10 @@ fn a_restart_is_a_farewell_only_where_that_is_wanted() {
     let setting = Setting::new("restart-skip", WAIT);
     let said = setting.say(&["run", "--trigger", "restart"]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.stderr.contains("a restart is no farewell"), "{said:?}");
+    assert!(
+        said.stderr.contains("a restart runs no farewell"),
+        "{said:?}"
+    );
     assert_eq!(setting.say(&["report"]).code, 66, "there is no record");
 
     let run = "[farewell]\nrestart = \"run\"\n".to_owned() + WAIT;

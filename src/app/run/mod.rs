@@ -49,7 +49,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     });
     if let Err(error) = listening {
         complain(&format!(
-            "farewell run: signals cannot be caught, so it cannot be told to stop: {error}"
+            "farewell run: signal handlers cannot be installed, so it cannot be stopped gracefully: {error}"
         ));
     }
     let started = SystemTime::now();
@@ -115,7 +115,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     events.know(store.clone(), host::machine());
     add_reporters(&events, store, sink, matches!(entry, Entry::Unlocked(_)));
     add_dbus(&events, begun, holder.by_systemd);
-    // On a machine that stays up the console is somebody's screen.
+    // On a machine that stays up the console may be in use.
     let goes_down = trigger != Trigger::Stop && holder.by_systemd;
     if let Some(console) = goes_down.then(Console::new).flatten() {
         let every = Some(Console::EVERY);
@@ -135,12 +135,8 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         reserve: plan.reserve(trigger),
         steps: plan.names(),
     });
-    let unknown = (detected.is_unknown()).then(|| {
-        format!(
-            "it is not known what kind of shutdown this is: {}",
-            detected.seen
-        )
-    });
+    let unknown = (detected.is_unknown())
+        .then(|| format!("the kind of this shutdown is unknown: {}", detected.seen));
     (unknown.into_iter().chain(warnings).chain(warning))
         .for_each(|message| events.hear(EventKind::Warning { message }));
     let run = Arc::new(RunContext {
@@ -164,7 +160,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         result,
         reason: outcome.reason,
     });
-    // Nothing that a step started outlives the run, whatever the step could see to.
+    // No process that a step started outlives the run.
     process::kill_all();
     observers::close(&events);
     drop(held);
@@ -175,7 +171,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     }
 }
 
-/// Tells what the run has left that `farewell start` will not know of: that did not go well.
+/// Reports what the run has left but not recorded, which `farewell start` will not know of.
 fn tell_unrecorded(events: &EventBus, run: &RunContext, outcome: &mut RunOutcome) {
     let unrecorded = events.unrecorded();
     for (step, subject) in &unrecorded {
@@ -188,15 +184,16 @@ fn tell_unrecorded(events: &EventBus, run: &RunContext, outcome: &mut RunOutcome
     }
     if !unrecorded.is_empty() && outcome.result == event::Result::Ok {
         outcome.result = event::Result::Failed;
-        let reason = "the record could not be written, and what is to be undone is not in it";
+        let reason = "the record could not be written, so what has to be undone is not in it";
         outcome.reason = Some(reason.to_owned());
     }
 }
 
-/// There is nothing that could be run.
+/// Reports a configuration that cannot be run.
 fn refuse(problems: &[Problem], sink: Sink) -> u8 {
     let told = problems.iter().map(ToString::to_string).chain([
-        "farewell run: nothing was run: the configuration is wrong, as told above; see `farewell check`".to_owned(),
+        "farewell run: nothing was run: the configuration is wrong, see above and `farewell check`"
+            .to_owned(),
     ]);
     for text in told {
         match sink {
@@ -208,7 +205,7 @@ fn refuse(problems: &[Problem], sink: Sink) -> u8 {
     exit::CONFIG
 }
 
-/// Puts everybody to work who has somebody to tell. Who was `warned` of the state directory does not hear of it again.
+/// Starts the reporters. With `warned` the operator knows already that the state directory cannot be used.
 fn add_reporters(events: &Arc<EventBus>, store: Store, sink: Sink, warned: bool) {
     // Weak, since the event bus owns the reporter's thread.
     let weak = Arc::downgrade(events);
@@ -226,8 +223,8 @@ fn add_reporters(events: &Arc<EventBus>, store: Store, sink: Sink, warned: bool)
     }
 }
 
-/// Puts the reporter on D-Bus to work where it may have the name: the policy gives it to root alone, and a bus that was
-/// named is the caller's own. A run by hand, on a machine without the policy, goes without it and says nothing.
+/// Starts the D-Bus reporter if it may own the name: the policy allows it to root alone, and a bus that was
+/// given by address is the caller's own. A run by hand on a machine without the policy goes without it silently.
 fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool) {
     let named = dbus::is_named();
     if !signals::is_root() && !named {
@@ -235,7 +232,7 @@ fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool) {
     }
     let sink = Arc::downgrade(events);
     let complain = move |cause: String| {
-        let message = format!("this run cannot be seen on D-Bus: {cause}");
+        let message = format!("this run is not visible on D-Bus: {cause}");
         match sink.upgrade().filter(|_| by_systemd || named) {
             Some(sink) => sink.hear(EventKind::Warning { message }),
             None => log::debug!("{message}"),

@@ -1,4 +1,4 @@
-//! When a run leaves itself out, and what comes of that.
+//! Decides whether a run is skipped.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::logging::message_id;
 use crate::plan::settings::Restart;
 use crate::sys::systemd;
 
-/// Lets the unit stop without a farewell. Only root can make it, and it is gone with the boot.
+/// This file lets the unit stop without a farewell. Only root can create it, and it is gone after a reboot.
 const SKIP: &str = "/run/farewell/skip";
 
-/// The occasion that a farewell is said on; `None` where there is none, which the journal then knows.
+/// The trigger of the run; `None` if it is skipped, which is logged.
 pub fn unless_skipped(
     detected: DetectedTrigger,
     restart: Restart,
@@ -33,7 +33,7 @@ pub fn unless_skipped(
     let seen = &detected.seen;
     if systemd::is_command_of_unit() && Path::new(SKIP).exists() {
         let text = format!(
-            "{SKIP} is there: this unit stops WITHOUT A FAREWELL (trigger {trigger}: {seen}); remove that file to have \
+            "{SKIP} exists: this unit stops WITHOUT A FAREWELL (trigger {trigger}: {seen}); remove that file to have \
              one again"
         );
         tell(Level::Warn, &text);
@@ -42,8 +42,8 @@ pub fn unless_skipped(
     if detected.cause != Cause::Restart || restart == Restart::Run {
         return Some(detected);
     }
-    let text = format!("a restart is no farewell (restart = \"skip\"): nothing is run ({seen})");
+    let text = format!("a restart runs no farewell (restart = \"skip\"; {seen})");
     tell(Level::Info, &text);
-    // The last look, as late as can be: what comes after it finds the unit stopped.
+    // Checked as late as possible: a shutdown that begins later finds the unit stopped.
     DetectedTrigger::shutdown_by_now(inquiry)
 }

@@ -1,4 +1,4 @@
-//! What is undone when a machine has come back, and when: not before what systemd starts at this boot is up again.
+//! The undo after a boot waits until the units that systemd starts at this boot are up again.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -21,29 +21,29 @@ use crate::sys::systemd::{
 };
 use crate::text::elapsed;
 
-/// Between two looks at the units.
+/// The interval between two checks of the units.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Between two renewals of what is held.
+/// The interval between two renewals of held locks.
 const RENEWAL: Duration = Duration::from_secs(15);
 
-/// How long PID 1 may take to answer; a daemon-reload runs every generator.
+/// The time limit for an answer of PID 1; a daemon-reload runs every generator.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long the units are waited for.
+/// How long to wait for the units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
     /// For at most this long.
     Limited(Duration),
-    /// Not at all: whatever they are, what is pending is undone.
+    /// Not at all: what is pending is undone whatever their state.
     GivenUp,
 }
 
-/// The units that must be up before anything is undone: their names, and patterns of names. They are those of the
+/// The names, and patterns of names, of the units that must be up before anything is undone: those of the
 /// configuration, else of the last good plan.
 ///
 /// # Errors
-/// Why they are not known.
+/// Why they are unknown.
 fn units(options: &Options) -> Result<BTreeSet<String>, String> {
     let facts = facts(options, Trigger::Stop, "start");
     let loaded = LoadedConfig::through(&source(options), Some(&facts));
@@ -57,7 +57,7 @@ fn units(options: &Options) -> Result<BTreeSet<String>, String> {
     match loaded.plan.or_else(last_good) {
         Some(plan) => Ok(of(&Ordering::of(&plan, &facts))),
         None => Err(
-            "the configuration cannot be used, so that it is not known which units must be up first"
+            "the configuration cannot be used, so the units that must be up first are unknown"
                 .to_owned(),
         ),
     }
@@ -67,7 +67,7 @@ fn of(ordering: &Ordering) -> BTreeSet<String> {
     ordering.units.union(&ordering.stopped).cloned().collect()
 }
 
-/// Undoes what is pending when the units are up, and sees to it that it is tried again while something is.
+/// Undoes what is pending once the units are up, and schedules another attempt while something still is.
 pub fn undo(options: &Options, patience: Patience) -> undo::UndoOutcome {
     let (store, machine) = (store(options), host::machine());
     let facts = facts(options, Trigger::Stop, "start");
@@ -84,8 +84,8 @@ pub fn undo(options: &Options, patience: Patience) -> undo::UndoOutcome {
         if let Err(reason) = up {
             renew(&facts);
             complain(&format!(
-                "farewell start: nothing is undone: {reason}. What is held is kept; `farewell start --undo-only --yes` \
-                 undoes it all the same"
+                "farewell start: nothing is undone: {reason}. Locks stay held; `farewell start --undo-only --yes` \
+                 undoes it anyway"
             ));
             return undo::UndoOutcome::Pending;
         }
@@ -104,17 +104,17 @@ pub fn undo(options: &Options, patience: Patience) -> undo::UndoOutcome {
     outcome
 }
 
-/// Waits until the units of a plan have started, or have failed to, for at most `limit`: what they listen on is looked at
+/// Waits for at most `limit` until the units of a plan have started or failed: the sockets that they listen on are inspected
 /// then.
 pub fn wait_for_all(plan: &Plan, facts: &Facts, limit: Duration) {
-    // Whether they are up is not the point.
+    // Their state does not matter here.
     let _ = wait(&of(&Ordering::of(plan, facts)), limit, &mut || {});
 }
 
-/// Waits until all units that systemd starts at this boot are up, and calls `between` meanwhile, each few seconds.
+/// Waits until all units that systemd starts at this boot are up, and calls `between` every few seconds meanwhile.
 ///
 /// # Errors
-/// Which are not, and how they are: at once where one has failed, else after `limit`.
+/// The units that are not up, with their states: at once if one has failed, else after `limit`.
 fn wait(
     units: &BTreeSet<String>,
     limit: Duration,
@@ -129,7 +129,7 @@ fn wait(
             Ok(look) if !look.starting.is_empty() => look.starting.join(", "),
             Ok(look) if look.later.is_empty() => return Ok(()),
             Ok(look) => return Err(look.later.join(", ")),
-            Err(error) => format!("systemd does not say how the units are ({error})"),
+            Err(error) => format!("systemd does not report the state of the units ({error})"),
         };
         if end.left().is_none() {
             return Err(waiting);
@@ -141,7 +141,7 @@ fn wait(
         if !std::mem::replace(&mut is_told, true) {
             let limit = elapsed::whole(limit);
             print(&format!(
-                "farewell start: waits for at most {limit}: {waiting}\n"
+                "farewell start: waiting for at most {limit}: {waiting}\n"
             ));
         }
         thread::sleep(EVERY);
@@ -149,11 +149,11 @@ fn wait(
     Ok(())
 }
 
-/// How the units are that are not up: one phrase each.
+/// The units that are not up: one phrase each.
 #[derive(Default)]
 struct Look {
     starting: Vec<String>,
-    /// Those that start only when this has ended.
+    /// Units that start only when this process has ended.
     later: Vec<String>,
     down: Vec<String>,
 }
@@ -208,7 +208,7 @@ fn around(
     default: &str,
     deadline: Deadline,
 ) -> Result<Around, BusError> {
-    // Nothing of it matters for what is up, or about to be.
+    // None of it matters for a unit that is up or about to be.
     if !state.is_down() || state.is_to_start() {
         return Ok(Around::default());
     }
@@ -220,7 +220,7 @@ fn around(
     })
 }
 
-/// Whether a unit starts only when this start has ended: to wait for it would be to wait for oneself.
+/// Whether a unit starts only when farewell-start.service has ended: waiting for it would be a deadlock.
 fn waits_for_this(manager: &Manager, unit: &str, deadline: Deadline) -> Result<bool, BusError> {
     let chain = Orders::new(manager, deadline).chain(unit, START_UNIT, None)?;
     Ok(chain.is_some())

@@ -1,4 +1,4 @@
-//! The undo of what runs have left, as `farewell start` does it.
+//! `farewell start` undoes what earlier runs have left.
 
 pub mod boot_wait;
 pub mod plan;
@@ -35,25 +35,25 @@ use crate::sys::clock::rfc3339;
 use crate::sys::{files, signals};
 use crate::text::sanitize::plain;
 
-/// What an undo may take in all.
+/// The time limit of a whole undo.
 pub const LIMIT: Duration = Duration::from_secs(2 * 60);
 
-/// How long the state directory may take to answer.
+/// The time limit for an answer of the state directory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long whoever has the lock of the state directory is waited for, and the time between two tries.
+/// How long to wait for the lock of the state directory, and the interval between two attempts.
 const OCCUPIED: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How long the renewal of one thing may take.
+/// The time limit for the renewal of one lock.
 const RENEWAL: Duration = Duration::from_secs(5);
 
-/// What becomes of the conditions of what is to be undone, such as a lock's `ready`.
+/// Whether the conditions of an undo, such as a lock's `ready`, count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conditions {
     /// They must hold.
     Heeded,
-    /// They are not looked at: a person has decided so.
+    /// They are ignored: a person has decided so.
     GivenUp,
 }
 
@@ -64,14 +64,14 @@ pub enum UndoOutcome {
     Nothing,
     /// Everything is undone.
     Undone,
-    /// Something is still pending, or nobody can tell.
+    /// Something is still pending, or that is unknown.
     Pending,
-    /// A run is on, or another undo: nothing was done.
+    /// A run, or another undo, is in progress: nothing was done.
     Occupied,
 }
 
 impl UndoOutcome {
-    /// The exit code of the contract.
+    /// The exit code.
     pub fn code(self) -> u8 {
         match self {
             UndoOutcome::Nothing | UndoOutcome::Undone => exit::OK,
@@ -82,12 +82,12 @@ impl UndoOutcome {
 }
 
 /// Undoes everything that the runs of `store` have left on this `machine`, in at most `limit`, with the undos of
-/// `kinds`, and tells it as a run is told. `facts` are there for credentials.
+/// `kinds`, and reports it as a run. `facts` are needed for credentials.
 ///
-/// It has the lock of the store while something is undone, so that it never acts beside a run or another undo: where
-/// one is on, it does nothing. systemd's run has the right of way: it ends an undo with SIGTERM, as it ends a run that
-/// a person has started, and what was not undone by then stays pending. Once an undo has begun, SIGTERM and SIGINT end
-/// it, and after it they end the process with 75.
+/// It holds the lock of the store meanwhile, so that it never acts beside a run or another undo: if
+/// one is in progress, it does nothing. systemd's run takes precedence: it ends an undo with SIGTERM, as it ends a run that
+/// a person has started, and what was not undone by then stays pending. SIGTERM and SIGINT end an undo in progress,
+/// and after it they end the process with 75.
 pub fn undo(
     store: &Store,
     machine: &Machine,
@@ -130,13 +130,13 @@ pub fn undo_under(
             return outcome;
         }
     };
-    // Looked at again: whoever had the lock until now may have undone it.
+    // Read again: the previous holder of the lock may have undone it.
     let Some(mut survey) = self::survey(store, machine) else {
         return UndoOutcome::Pending;
     };
     for (path, error) in &survey.unreadable {
         complain(&format!(
-            "farewell start: {}: {error}: what it may have left is not undone",
+            "farewell start: {}: {error}: anything that it left is not undone",
             path.display()
         ));
     }
@@ -156,12 +156,12 @@ pub fn undo_under(
     }
 }
 
-/// Whether runs of `store` have left something on this `machine` that is not undone yet, or nobody can tell.
+/// Whether runs of `store` have left something on this `machine` that is not undone yet, or that is unknown.
 pub(super) fn is_pending(store: &Store, machine: &Machine) -> bool {
     survey(store, machine).is_none_or(|it| !it.pending.is_empty() || !it.unreadable.is_empty())
 }
 
-/// Keeps what is held of that for as long as it cannot be undone, and tells what could not be kept.
+/// Renews held locks while they cannot be released, and reports failures.
 pub(super) fn renew(store: &Store, machine: &Machine, facts: &Facts, kinds: &[Kind]) {
     let Some(survey) = survey(store, machine) else {
         return;
@@ -182,13 +182,13 @@ fn survey(store: &Store, machine: &Machine) -> Option<Survey> {
         .map_err(|error| {
             let directory = store.directory().display();
             complain(&format!(
-                "farewell start: {directory}: {error}: nobody knows what is to be undone"
+                "farewell start: {directory}: {error}: it is unknown what has to be undone"
             ));
         })
         .ok()
 }
 
-/// Takes the lock of the store. Whoever has it is waited for, except for systemd's run, which ends with the machine.
+/// Takes the lock of the store, and waits for its holder, unless that is systemd's run, which ends with the machine.
 fn enter(store: &Store, id: &str) -> std::result::Result<RunLock, (UndoOutcome, String)> {
     let end = Deadline::after(OCCUPIED, Reason::Timeout);
     loop {
@@ -196,7 +196,7 @@ fn enter(store: &Store, id: &str) -> std::result::Result<RunLock, (UndoOutcome, 
         let other = match files::within(PATIENCE, move || place.enter(&holder)) {
             Ok(Admission::Admitted(held)) => return Ok(held),
             Ok(Admission::Occupied(other)) => other,
-            // Without the lock a run may be on, and what is undone could not be written down.
+            // Without the lock a run may be in progress, and the undo could not be recorded.
             Err(error) => {
                 let message = format!("{}: {error}", store.directory().display());
                 return Err((UndoOutcome::Pending, message));
@@ -205,7 +205,7 @@ fn enter(store: &Store, id: &str) -> std::result::Result<RunLock, (UndoOutcome, 
         let is_ending = other.as_ref().is_some_and(|it| it.by_systemd);
         if is_ending || end.left().is_none() {
             let name = other.map_or("another run".to_owned(), |it| it.to_string());
-            return Err((UndoOutcome::Occupied, format!("{name} is on")));
+            return Err((UndoOutcome::Occupied, format!("{name} is in progress")));
         }
         thread::sleep(EVERY);
     }
@@ -231,7 +231,7 @@ fn perform(
     });
     if let Err(error) = listening {
         complain(&format!(
-            "farewell start: signals cannot be caught, so that they end it at once: {error}"
+            "farewell start: signal handlers cannot be installed, so signals end it at once: {error}"
         ));
     }
     let plan = crate::app::undo::plan::plan(pending, kinds, limit);
@@ -252,7 +252,7 @@ fn perform(
         trigger,
         begun,
         facts,
-        // Whatever configuration it was of: this is known of the machine.
+        // Interfaces are the machine's, whatever the configuration.
         http: super::http(RuntimeDir::locate(signals::is_root())),
         sink: events.clone(),
     });
@@ -269,7 +269,7 @@ fn perform(
     end.result
 }
 
-/// One line on what another machine has left, of whose disk this one is a copy.
+/// Reports in one line what another machine has left, if this disk is a copy of its disk.
 fn tell_foreign(survey: &Survey, sink: Sink) {
     if let Some(first) = survey.foreign.first() {
         let others = match survey.foreign.len() - 1 {
@@ -277,14 +277,14 @@ fn tell_foreign(survey: &Survey, sink: Sink) {
             others => format!(" and {others} more"),
         };
         let text = format!(
-            "{}{others}: left by another machine, of whose disk this one is a copy: not undone here",
+            "{}{others}: left by another machine (this disk is a copy of its disk): not undone here",
             sketch(first)
         );
         tell(sink, &text);
     }
 }
 
-/// What is pending under this machine's id on other hardware, and what can be done about it.
+/// Reports what is pending under this machine's id on other hardware, and what to do about it.
 fn tell_moved(pending: &PendingUndo, owner: &Machine, machine: &Machine) {
     let name = |machine: &Machine| {
         let (id, product) = (machine.id.as_deref(), machine.product.as_deref());
@@ -302,7 +302,7 @@ fn tell_moved(pending: &PendingUndo, owner: &Machine, machine: &Machine) {
     ));
 }
 
-/// What it is, and who left it when.
+/// What was left, and by which step, run and when.
 fn sketch(pending: &PendingUndo) -> String {
     let run = pending.record.file_stem().unwrap_or_default();
     format!(

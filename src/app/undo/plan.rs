@@ -1,4 +1,4 @@
-//! The undo of what runs have left: a plan that is made from their records.
+//! The plan of an undo, made from the records of earlier runs.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -20,10 +20,10 @@ use crate::step::{
 use crate::sys::cancel::Cancel;
 use crate::sys::http::Http;
 
-/// The undo of everything in `pending`, which is in the order in which it was left: what was left last is undone first,
-/// so that a member is back in its place before its lock lets the next one leave. One after another, each with the same
-/// share of `limit`, so that a peer that is gone for good never keeps the others from theirs. What several runs have left
-/// on the same thing is undone once.
+/// Undoes everything in `pending`, which is in the order in which it was left, last first,
+/// so that a member is back before its lock lets the next one leave. Undos run one after another, each with the same
+/// share of `limit`, so that a peer that is gone for good never blocks the others. What several runs have left
+/// on the same object is undone once.
 pub fn plan(pending: Vec<PendingUndo>, kinds: &[Kind], limit: Duration) -> Plan {
     let undoings = undoings(pending, kinds);
     let share = limit / u32::try_from(undoings.len()).unwrap_or(u32::MAX).max(1);
@@ -32,7 +32,7 @@ pub fn plan(pending: Vec<PendingUndo>, kinds: &[Kind], limit: Duration) -> Plan 
     Plan::chain(steps.collect(), limit)
 }
 
-/// What is to be undone, in that order: one for each thing.
+/// The undos in that order, one for each object.
 fn undoings(pending: Vec<PendingUndo>, kinds: &[Kind]) -> Vec<Undoing> {
     let mut undoings: Vec<Undoing> = Vec::new();
     for pending in pending.into_iter().rev() {
@@ -45,7 +45,7 @@ fn undoings(pending: Vec<PendingUndo>, kinds: &[Kind]) -> Vec<Undoing> {
     undoings
 }
 
-/// Keeps what is held of `pending` until it can be given back, each within `time`; what was not kept, and why.
+/// Renews the held locks of `pending`, each within `time`. Returns those that were not renewed, and why.
 pub fn renew(
     pending: Vec<PendingUndo>,
     kinds: &[Kind],
@@ -65,7 +65,7 @@ pub fn renew(
             http: &http,
             events: &Silent,
         };
-        // What cannot be made is told when it is to be undone.
+        // An undo that cannot be made is reported when it is due.
         let renewed = panics::catch(|| match undoing.action() {
             Ok(action) => action.renew(&context),
             Err(_) => Ok(Outcome::AlreadyDone),
@@ -77,7 +77,7 @@ pub fn renew(
     Ok(errors)
 }
 
-/// Nobody listens to a renewal.
+/// Discards the events of a renewal.
 struct Silent;
 
 impl StepEvents for Silent {
@@ -94,15 +94,15 @@ impl StepEvents for Silent {
     fn withdraw(&self, _: IntentId) {}
 }
 
-/// The undo of one thing.
+/// The undo of one object.
 struct Undoing {
     pending: PendingUndo,
-    /// The same thing, left by earlier runs, the last one first.
+    /// The same object, left by earlier runs, the last one first.
     others: Vec<PendingUndo>,
     /// The name of its kind in the table.
     kind: &'static str,
     undo: Option<Undo>,
-    /// Made at the first attempt, so that its panics are a failed attempt's, and kept for the others.
+    /// Made at the first attempt, so that a panic fails that attempt, and reused by later ones.
     action: OnceLock<Result<Box<dyn Action>, String>>,
 }
 
@@ -138,13 +138,12 @@ impl Undoing {
     fn make(&self) -> Result<Box<dyn Action>, String> {
         let (kind, chain) = (&self.pending.kind, self.chain());
         match self.undo {
-            _ if chain.iter().any(Intent::is_masked) => Err(
-                "a secret stood in what its undo needs, and is not in the record: undo it by hand"
-                    .to_owned(),
-            ),
+            _ if chain.iter().any(Intent::is_masked) => {
+                Err("its undo needs a secret that is not in the record: undo it by hand".to_owned())
+            }
             Some(undo) => undo(&chain),
             None => Err(format!(
-                "this farewell does not know how a {kind} is undone; the one that left it does"
+                "this version of farewell cannot undo a {kind}; the version that left it can"
             )),
         }
     }
@@ -190,7 +189,7 @@ impl Action for Undoing {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         context.events.remark(&self.pending.intent.subject);
         let effect = self.action()?.attempt(context)?;
-        // It is done when that is written down; what could not be is undone once more.
+        // It is done once that is recorded; otherwise it is undone again.
         for pending in self.others.iter().chain([&self.pending]) {
             pending.close().map_err(|error| {
                 let path = pending::undone(&pending.record).display().to_string();

@@ -1,4 +1,4 @@
-//! The timer that tries again to undo what is pending; see units/farewell-undo.timer.
+//! The timer that retries a pending undo; see units/farewell-undo.timer.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::sys::dbus::BusError;
 use crate::sys::signals;
 use crate::sys::systemd::{self, Manager, START_UNIT, UNDO_TIMER};
 
-/// How long PID 1 may take to answer.
+/// The time limit for an answer of PID 1.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Whether the records are the installed ones, which the timer is for.
+/// Whether the records are the installed ones, which the timer uses.
 fn is_installed(options: &Options) -> bool {
     systemd::is_booted()
         && signals::is_root()
@@ -21,20 +21,20 @@ fn is_installed(options: &Options) -> bool {
         && options.config.is_none()
 }
 
-/// Has systemd try again each minute from now on. Where it does already, nothing changes.
+/// Starts the timer, unless it is active already: systemd then retries each minute.
 pub fn begin(options: &Options) {
     if !is_installed(options) {
         return;
     }
     if let Err(error) = tell(|manager, deadline| manager.start(UNDO_TIMER, deadline)) {
         complain(&format!(
-            "farewell start: {UNDO_TIMER} cannot be started ({error}): what is not undone now is tried again only by \
+            "farewell start: {UNDO_TIMER} cannot be started ({error}): a pending undo is retried only by \
              another `farewell start`"
         ));
     }
 }
 
-/// Ends that. What was undone by the timer may have been all that `farewell start` failed of, so that it is run once more.
+/// Stops the timer. If farewell-start.service failed only because of a pending undo, it is started once more.
 pub fn end(options: &Options, outcome: UndoOutcome) {
     if !is_installed(options) {
         return;
@@ -47,7 +47,7 @@ pub fn end(options: &Options, outcome: UndoOutcome) {
         if outcome == UndoOutcome::Undone && manager.unit(START_UNIT, deadline)?.active == "failed"
         {
             print(&format!(
-                "farewell start: starts {START_UNIT} again, which had failed\n"
+                "farewell start: starting {START_UNIT} again, which had failed\n"
             ));
             manager.start(START_UNIT, deadline)?;
         }

@@ -87,7 +87,7 @@ on_each_release! {
         let end = machine.end("systemctl poweroff");
         end.run().is("poweroff", "ok").step("agent", "done");
         end.in_order(&[
-            "/run/farewell/skip is there: this unit stops WITHOUT A FAREWELL",
+            "/run/farewell/skip exists: this unit stops WITHOUT A FAREWELL",
             "farewell.service is inactive",
             "step agent: done",
             "step stop-app: done",

@@ -49,7 +49,7 @@ on_each_release! {
         }
         first.step("gate", "skipped");
         second.step("gate", "done");
-        let restart = "farewell: a restart is no farewell (restart = \"skip\"): nothing is run (farewell.service has a restart job)";
+        let restart = "farewell: a restart runs no farewell (restart = \"skip\"; farewell.service has a restart job)";
         end.in_order(&[
             restart,
             "trigger stop",

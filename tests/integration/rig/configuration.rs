@@ -41,14 +41,14 @@ on_each_release! {
             .step("stop-app", "done")
             .step("stop-worker", "done");
         end.in_order(&[
-            "farewell: farewell start: what systemd has loaded is older than the configuration: asks for a daemon-reload",
+            "farewell: farewell start: systemd has loaded an older configuration: requesting a daemon-reload",
             "the configuration cannot be used, as told: the last good plan runs instead",
             "step stop-app: done",
             "step stop-worker: done",
             "systemd: Stopped farewell.service",
         ]);
         // The generator has the kernel's log alone.
-        let said = "farewell.service stays ordered as the last good plan needs it";
+        let said = "farewell.service keeps the order of the last good plan";
         assert!(end.kernel_log().contains(said), "{}", end.kernel_log());
         assert!(end.console().contains("the last good plan runs instead"));
         registry.is_clean();

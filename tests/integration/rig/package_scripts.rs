@@ -50,8 +50,8 @@ on_each_release! {
         second
             .is("poweroff", "ok")
             .seen("poweroff.target has a start job");
-        let left_out = "farewell: a restart is no farewell (restart = \"skip\"): nothing is run";
-        let at_work = |status| format!("{left_out} (dpkg is at work on the package ({status}))");
+        let left_out = "farewell: a restart runs no farewell (restart = \"skip\"; ";
+        let at_work = |status| format!("{left_out} (dpkg is changing the package ({status}))");
         end.in_order(&[
             &format!("{left_out} (farewell.service has a restart job)"),
             &at_work("install half-installed"),

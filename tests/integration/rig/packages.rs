@@ -136,7 +136,7 @@ on_each_release! {
         machine.must("test ! -e /run/farewell/skip && test -e /etc/farewell/farewell.toml && systemctl is-active app.service");
         registry.still_lists_member();
         let end = machine.end("systemctl poweroff");
-        end.in_order(&["farewell: /run/farewell/skip is there: this unit stops WITHOUT A FAREWELL (trigger restart: dpkg"]);
+        end.in_order(&["farewell: /run/farewell/skip exists: this unit stops WITHOUT A FAREWELL (trigger restart: dpkg"]);
         end.nothing_ran();
         registry.still_lists_member();
     }

@@ -11,7 +11,7 @@ on_each_release! {
         machine.must("systemctl is-active app.service");
         let end = machine.end("mkdir -p /run/farewell; touch /run/farewell/skip && systemctl poweroff");
         end.nothing_ran();
-        let skipped = "farewell: /run/farewell/skip is there: this unit stops WITHOUT A FAREWELL \
+        let skipped = "farewell: /run/farewell/skip exists: this unit stops WITHOUT A FAREWELL \
                        (trigger poweroff: poweroff.target has a start job)";
         end.in_order(&[skipped, "app: TERM"]);
         registry.still_lists_member();
@@ -35,7 +35,7 @@ on_each_release! {
             .is("poweroff", "ok")
             .seen("poweroff.target has a start job");
         end.in_order(&[
-            "farewell: a restart is no farewell (restart = \"skip\"): nothing is run (farewell.service has a restart job)",
+            "farewell: a restart runs no farewell (restart = \"skip\"; farewell.service has a restart job)",
             "farewell: trigger poweroff",
         ]);
         left_first(&end.journal);

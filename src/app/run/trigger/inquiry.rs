@@ -1,4 +1,4 @@
-//! Asking PID 1 why this process runs, for as long as the budget bears it: while PID 1 is silent it stops nothing.
+//! Asks PID 1 why this process runs, for as long as the budget allows: while PID 1 is silent it stops nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,26 +18,26 @@ use crate::sys::threads::{self, Next};
 use crate::sys::{notify, signals};
 use crate::text::elapsed;
 
-/// How long PID 1 alone is asked, before anybody else is.
+/// How long only PID 1 is asked.
 const FIRST: Duration = Duration::from_millis(500);
 
-/// How long one question may take. It is answered as soon as PID 1 goes on; a new one is only for a connection that
-/// broke without a word.
+/// The time limit of one request. It is answered as soon as PID 1 continues; a new one is only for a connection that
+/// broke silently.
 const QUESTION: Duration = Duration::from_secs(5);
 
-/// The pause after a question that failed.
+/// The pause after a failed request.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How often logind is asked: what it knows may change.
 const LOGIND_EVERY: Duration = Duration::from_millis(500);
 
-/// How long logind may take to name a shutdown that PID 1 has begun.
+/// The time limit for logind to name a shutdown that PID 1 has begun.
 const KIND_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often systemd is told that this process still waits.
+/// How often the status in systemd is updated.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// What PID 1 has at the least, where half of the budget allows that.
+/// How long PID 1 is asked at least, if half of the budget allows it.
 const LEAST: Duration = Duration::from_secs(15);
 
 /// How long PID 1 is asked where the smallest budget is `budget`: the larger of a quarter of it and 15 s, and never more
@@ -46,23 +46,23 @@ pub fn patience(budget: Duration) -> Duration {
     (budget / 4).max(LEAST).min(budget / 2)
 }
 
-/// What it takes to ask.
+/// What an inquiry needs.
 pub struct Inquiry<'a> {
-    /// When the budget began to be spent.
+    /// The start of the budget.
     pub begun: Instant,
-    /// The smallest budget, and what a run may take beyond it. Only asked for where PID 1 is silent.
+    /// Returns the smallest budget, and what a run may take beyond it. Called only if PID 1 is silent.
     pub budget: &'a dyn Fn() -> (Duration, Duration),
     /// Whether this process was told to stop.
     pub is_told_to_stop: &'a dyn Fn() -> bool,
 }
 
-/// What came of asking.
+/// The result of an inquiry.
 pub(super) enum Answer {
     /// The jobs, and the state of the system.
     Queue(Vec<Job>, String),
     /// The kind of the shutdown that logind prepares.
     Kind(Trigger),
-    /// Nobody has said anything; who was asked, and for how long.
+    /// No answer; what was asked, and for how long.
     Nothing(String),
 }
 
@@ -76,7 +76,7 @@ impl Inquiry<'_> {
         let (budget, closing) = (self.budget)();
         let deadline = Deadline::at(self.begun + patience(budget), Reason::Attempt);
         let text = format!(
-            "systemd (PID 1) does not say why this unit stops ({error}): it is asked for up to {} more, and logind \
+            "systemd (PID 1) does not say why this unit stops ({error}): asking it for up to {} more, and logind \
              beside it",
             elapsed::whole(deadline.left().unwrap_or_default())
         );
@@ -122,14 +122,14 @@ impl Inquiry<'_> {
                         return Answer::Kind(trigger);
                     }
                     logind = match said.is_preparing {
-                        true => "logind prepares for a shutdown, and does not say of what kind",
-                        false => "logind prepares for no shutdown",
+                        true => "logind prepares for a shutdown of unknown kind",
+                        false => "logind is not preparing for a shutdown",
                     }
                     .to_owned();
                 }
                 Ok(Word::Logind(Err(error))) => logind = format!("logind: {error}"),
                 Err(RecvTimeoutError::Timeout) => {}
-                // No thread could be had.
+                // No thread was available.
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(PAUSE.min(left)),
             }
         }
@@ -142,7 +142,7 @@ impl Inquiry<'_> {
     }
 }
 
-/// What the others say.
+/// Messages of the asking threads.
 enum Word {
     Queue(Vec<Job>, String),
     Logind(Result<Logind, BusError>),
@@ -168,7 +168,7 @@ fn queue(
     Ok((jobs, state))
 }
 
-/// Starts a thread that nobody waits for. Without one the others are asked.
+/// Starts a detached thread. If none is available, the other threads still ask.
 fn start(work: impl FnOnce() + Send + 'static) {
     let job = move || -> Next {
         work();
@@ -190,7 +190,7 @@ fn ask_pid_1(
             let question = deadline.earlier(Deadline::after(QUESTION, Reason::Attempt));
             match queue(connect, question) {
                 Ok((jobs, state)) => {
-                    // Somebody else may have answered.
+                    // Another thread may have got an answer.
                     let _ = sender.send(Word::Queue(jobs, state));
                     return;
                 }
@@ -217,8 +217,8 @@ fn ask_logind(
     }
 }
 
-/// Tells systemd what this process waits for, and that it will take its time, for when it listens again. Who does not
-/// listen may block this thread.
+/// Tells systemd what this process waits for, and extends its timeout, for when it listens again. A systemd that does not
+/// read may block this thread.
 fn tell_on(
     over: Arc<AtomicBool>,
     deadline: Deadline,

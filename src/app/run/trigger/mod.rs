@@ -1,4 +1,4 @@
-//! Why a run takes place, found out from systemd's job list: the environment of `ExecStop=` says nothing of it.
+//! Detects the trigger of a run from systemd's job list: the environment of `ExecStop=` does not tell it.
 
 mod inquiry;
 
@@ -12,10 +12,10 @@ use crate::sys::systemd::{self, Job};
 use inquiry::Answer;
 pub use inquiry::Inquiry;
 
-/// How long dpkg may take to tell about the package.
+/// The time limit for an answer of dpkg.
 const DPKG_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What an unknown shutdown means, told wherever one is.
+/// What an unknown shutdown means, in messages.
 const UNKNOWN: &str =
     "it counts as poweroff: locks are released, and what deletes for good is skipped";
 
@@ -55,12 +55,12 @@ impl Cause {
     }
 }
 
-/// Why a run takes place, and from what that was seen.
+/// Why a run takes place, and what shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectedTrigger {
     /// What the run is for.
     pub cause: Cause,
-    /// What was seen: "poweroff.target has a start job".
+    /// The evidence: "poweroff.target has a start job".
     pub seen: String,
 }
 
@@ -79,18 +79,18 @@ impl DetectedTrigger {
         DetectedTrigger::new(cause, format!("{seen}; {UNKNOWN}"))
     }
 
-    /// What `--trigger` says.
+    /// The trigger of `--trigger`.
     pub fn given(word: &str) -> DetectedTrigger {
         let cause = Trigger::parse(word).map_or(Cause::Restart, |it| Cause::Farewell(it.into()));
         DetectedTrigger::new(cause, "given with --trigger")
     }
 
-    /// Whether this is a shutdown of which nobody says what kind it is.
+    /// Whether this is a shutdown of unknown kind.
     pub fn is_unknown(&self) -> bool {
         self.cause == Cause::Farewell(Diagnosis::UnknownShutdown)
     }
 
-    /// Looks why this process runs. Takes no longer than `inquiry` allows, and a little for dpkg, whatever PID 1 does.
+    /// Detects why this process runs. Takes no longer than `inquiry` allows, plus [`DPKG_PATIENCE`], whatever PID 1 does.
     pub fn find_out(inquiry: &Inquiry<'_>) -> DetectedTrigger {
         match Found::of_jobs(inquiry) {
             Found::Silence(seen) => DetectedTrigger::unknown_shutdown(&seen),
@@ -99,7 +99,7 @@ impl DetectedTrigger {
                 let dpkg = Deadline::after(DPKG_PATIENCE, Reason::Attempt);
                 match package_manager::change_under_way(dpkg) {
                     Some(change) => {
-                        let seen = format!("dpkg is at work on the package ({change})");
+                        let seen = format!("dpkg is changing the package ({change})");
                         DetectedTrigger::new(Cause::Restart, seen)
                     }
                     None => detected,
@@ -108,8 +108,8 @@ impl DetectedTrigger {
         }
     }
 
-    /// The shutdown that has begun by now, if one has: it may come while a run leaves itself out, and is not told
-    /// again. Silence is none: what was seen before holds then.
+    /// The shutdown that has begun by now, if any: it may begin while a run skips itself, and is not announced
+    /// again. If PID 1 is silent, the earlier result stands.
     pub fn shutdown_by_now(inquiry: &Inquiry<'_>) -> Option<DetectedTrigger> {
         let Found::Seen(detected, _) = Found::of_jobs(inquiry) else {
             return None;
@@ -119,13 +119,13 @@ impl DetectedTrigger {
     }
 }
 
-/// Whether systemd's jobs say that only the unit is stopped, by whomever.
+/// Whether systemd's jobs show that only the unit is being stopped.
 struct IsStopJob(bool);
 
-/// What came of looking.
+/// The result of a detection.
 enum Found {
     Seen(DetectedTrigger, IsStopJob),
-    /// Nobody has said anything; who was asked, and for how long.
+    /// No answer; what was asked, and for how long.
     Silence(String),
 }
 
@@ -182,9 +182,9 @@ fn end(jobs: &[Job]) -> Option<(&'static str, Trigger)> {
     ENDS.into_iter().find(|(target, _)| starts(target))
 }
 
-/// What the jobs and the state of the system come to; `None` for a shutdown that none of the known targets makes.
+/// The trigger that the jobs and the state of the system show; `None` for a shutdown by an unknown target.
 fn judge(jobs: &[Job], state: &str, own: &str) -> Option<DetectedTrigger> {
-    // Before its own job: a shutdown that comes during a restart turns that into a stop, or has not done so yet.
+    // Before its own job: a shutdown during a restart turns that into a stop, perhaps not yet.
     if let Some((target, trigger)) = end(jobs) {
         let seen = format!("{target} has a start job");
         return Some(DetectedTrigger::farewell(trigger, seen));
