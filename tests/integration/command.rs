@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::Dir;
 use crate::support::cli::{DYING, wait_until};
+use crate::support::own_process::{in_own_process, this_test};
 use crate::support::program::{Said, farewell};
 use crate::support::scope::{
     Attempt, Told, attempt, attempt_into, attempt_with, problems, rehearse,
@@ -177,6 +178,10 @@ fn too_much_output_is_dropped_and_counted() {
 
 #[test]
 fn an_endless_line_costs_no_memory_and_blocks_nobody() {
+    in_own_process(this_test!(), drops_an_endless_line);
+}
+
+fn drops_an_endless_line() {
     let attempt = sh("head -c 100000000 /dev/zero", "", SECOND * 30);
     assert_eq!(attempt.result, Ok(Outcome::Done));
     assert_eq!(attempt.told.lines()[0].len(), 64 << 10);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::cli::Cli;
+use crate::support::own_process::{again, is_inside, this_test};
 use crate::support::program::Said;
 use crate::support::scope::attempt;
 
@@ -10,14 +11,11 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn what_is_systemd_s_is_kept_from_it() {
-    // In a process of its own, since the environment is everybody's.
-    let output = std::process::Command::new(std::env::current_exe().expect("a path"))
-        .args([
-            "--exact",
-            "command_environment::prints_its_environment",
-            "--ignored",
-            "--nocapture",
-        ])
+    if is_inside(this_test!()) {
+        let attempt = attempt("command", "argv = ['env']", SECOND * 10);
+        return println!("{}", attempt.told.text());
+    }
+    let output = again(this_test!(), &[])
         .env("NOTIFY_SOCKET", "/scrub")
         .env("WATCHDOG_USEC", "scrub")
         .env("WATCHDOG_PID", "scrub")
@@ -31,17 +29,6 @@ fn what_is_systemd_s_is_kept_from_it() {
         "{text}"
     );
     assert!(!text.contains("scrub"), "{text}");
-}
-
-#[test]
-#[ignore = "started by what_is_systemd_s_is_kept_from_it"]
-fn prints_its_environment() {
-    println!(
-        "{}",
-        attempt("command", "argv = ['env']", SECOND * 10)
-            .told
-            .text()
-    );
 }
 
 #[test]

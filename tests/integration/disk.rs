@@ -9,7 +9,8 @@ use crate::support::cli::{
     Cli, Ended, GENEROUS, Running, json, sh, states, step, until, wait_until,
 };
 use crate::support::fuse::Hanging;
-use crate::support::namespace::{Frozen, Mounted, ext4, in_own_namespace};
+use crate::support::namespace::{Frozen, Mounted, ext4};
+use crate::support::own_process::{in_own_namespace, this_test};
 
 fn words(names: &[&str]) -> String {
     let word = |name: &&str| sh(name, &format!("echo {name} >> @/words"), "");
@@ -40,11 +41,9 @@ fn assert_unharmed(cli: &Cli, ended: &Ended, cause: &str) {
 
 #[test]
 fn a_full_disk_costs_the_record_alone() {
-    in_own_namespace("disk::full");
+    in_own_namespace(this_test!(), full);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn full() {
     let cli = Cli::new("full", &words(&["a", "b", "c"]));
     let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
@@ -56,11 +55,9 @@ fn full() {
 
 #[test]
 fn systemds_run_takes_place_beside_one_without_a_name() {
-    in_own_namespace("disk::nameless");
+    in_own_namespace(this_test!(), nameless);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn nameless() {
     let hold = format!("touch @/on; {}", until("@/go"));
     let cli = Cli::new("nameless", &sh("hold", &hold, "timeout = \"80s\""));
@@ -95,11 +92,9 @@ fn many(prefix: &str) -> String {
 
 #[test]
 fn a_record_catches_up_when_space_comes_back() {
-    in_own_namespace("disk::catches_up");
+    in_own_namespace(this_test!(), catches_up);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn catches_up() {
     let fill = sh(
         "fill",
@@ -131,11 +126,9 @@ fn catches_up() {
 
 #[test]
 fn a_read_only_state_directory_costs_the_record_alone() {
-    in_own_namespace("disk::read_only");
+    in_own_namespace(this_test!(), read_only);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn read_only() {
     let cli = Cli::new("read-only", &words(&["a", "b", "c"]));
     let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,ro", "x"], &cli.state);
@@ -163,11 +156,9 @@ fn a_records_directory_that_cannot_be_made_costs_the_record_alone() {
 
 #[test]
 fn a_state_directory_that_does_not_answer_costs_little() {
-    in_own_namespace("disk::hanging");
+    in_own_namespace(this_test!(), hanging);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn hanging() {
     let cli = Cli::new("hanging", &words(&["a", "b", "c"]));
     fs::create_dir(&cli.state).expect("made");
@@ -181,11 +172,9 @@ fn hanging() {
 
 #[test]
 fn a_disk_that_freezes_delays_no_step() {
-    in_own_namespace("disk::freezes");
+    in_own_namespace(this_test!(), freezes);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn freezes() {
     let hold = sh(
         "hold",

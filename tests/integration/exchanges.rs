@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::binary::{Binary, step_of};
 use crate::support::consul::Consul;
+use crate::support::own_process::{this_test, through};
 use crate::support::servers::{Manner, Server, answer, dead_url, read_request};
 use crate::support::{Dir, Run, problems, step};
 use farewell::model::error::{ErrorKind, Failure};
@@ -232,35 +233,23 @@ fn answers_once(address: &str) -> std::thread::JoinHandle<()> {
 
 #[test]
 fn a_name_is_looked_up_again_when_its_addresses_fail() {
-    const INSIDE: &str = "FAREWELL_TEST_INSIDE";
-    if std::env::var_os(INSIDE).is_none() {
-        let dir = Dir::new("exchanges-names");
-        std::fs::write(dir.file("hosts"), "").expect("written");
-        std::fs::write(
-            dir.file("resolv.conf"),
-            "nameserver 127.0.0.9\noptions timeout:1 attempts:1\n",
-        )
-        .expect("written");
-        let script = format!(
-            "ip link set lo up && mount --bind {} /etc/hosts && mount --bind {} /etc/resolv.conf && \
-             exec \"$0\" --exact exchanges::a_name_is_looked_up_again_when_its_addresses_fail",
-            dir.file("hosts"),
-            dir.file("resolv.conf")
-        );
-        let output = std::process::Command::new("unshare")
-            .args(["-m", "-n", "sh", "-c", &script])
-            .arg(std::env::current_exe().expect("a path"))
-            .env(INSIDE, "1")
-            .output()
-            .expect("unshare (as root)");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let complained = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}{complained}"
-        );
-        return;
-    }
+    let dir = Dir::new("exchanges-names");
+    std::fs::write(dir.file("hosts"), "").expect("written");
+    std::fs::write(
+        dir.file("resolv.conf"),
+        "nameserver 127.0.0.9\noptions timeout:1 attempts:1\n",
+    )
+    .expect("written");
+    let script = format!(
+        "ip link set lo up && mount --bind {} /etc/hosts && mount --bind {} /etc/resolv.conf && exec \"$0\" \"$@\"",
+        dir.file("hosts"),
+        dir.file("resolv.conf")
+    );
+    let wrapper = ["unshare", "-m", "-n", "sh", "-c", &script];
+    through(&wrapper, this_test!(), looks_up_again);
+}
+
+fn looks_up_again() {
     let is = |hosts: &str| std::fs::write("/etc/hosts", hosts).expect("written");
     let run = Run::new();
     let step = http("http://peer.test:8080/", "");

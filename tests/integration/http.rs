@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::own_process::{this_test, through};
 use crate::support::servers::{
     Manner, Server, TlsServer, answer, dead_url, make_certificates, make_useless_certificates,
 };
@@ -387,8 +388,14 @@ fn a_name_that_does_not_resolve_is_unreachable() {
 
 #[test]
 fn a_resolver_that_hangs_costs_the_deadline_and_no_more() {
-    const INSIDE: &str = "FAREWELL_TEST_INSIDE";
-    if std::env::var_os(INSIDE).is_some() {
+    let dir = Dir::new("resolver");
+    std::fs::write(dir.file("resolv.conf"), "nameserver 127.0.0.1\n").expect("written");
+    let script = format!(
+        "ip link set lo up && mount --bind {} /etc/resolv.conf && exec \"$0\" \"$@\"",
+        dir.file("resolv.conf")
+    );
+    let wrapper = ["unshare", "-m", "-n", "sh", "-c", &script];
+    through(&wrapper, this_test!(), || {
         // Keeps the port, and never answers.
         let _silent = std::net::UdpSocket::bind("127.0.0.1:53").expect("a socket");
         let begun = Instant::now();
@@ -400,31 +407,7 @@ fn a_resolver_that_hangs_costs_the_deadline_and_no_more() {
             "{:?}",
             begun.elapsed()
         );
-        return;
-    }
-    let unshare = |args: &[&str]| {
-        let mut command = std::process::Command::new("unshare");
-        command.args(["-m", "-n"]).args(args);
-        command
-    };
-    let dir = Dir::new("resolver");
-    std::fs::write(dir.file("resolv.conf"), "nameserver 127.0.0.1\n").expect("written");
-    let script = format!(
-        "ip link set lo up && mount --bind {} /etc/resolv.conf && exec \"$0\" --exact http::a_resolver_that_hangs_costs_the_deadline_and_no_more",
-        dir.file("resolv.conf")
-    );
-    let this = std::env::current_exe().expect("a path");
-    let output = unshare(&["sh", "-c", &script])
-        .arg(this)
-        .env(INSIDE, "1")
-        .output()
-        .expect("started");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    });
 }
 
 #[test]

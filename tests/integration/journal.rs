@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use crate::support::own_process::{in_own_process, this_test};
 use crate::support::story::{at, begin, end, finished, started, waiting};
 use farewell::logging::{self, Sink};
 use farewell::model::error::{ErrorKind, Failure};
@@ -78,9 +79,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// The one test that installs the logger, which a process can do once.
+/// Installs the logger, which a process can do once.
 #[test]
 fn a_run_is_told_with_its_fields() {
+    in_own_process(this_test!(), is_told);
+}
+
+fn is_told() {
     let journald = Journald::new("run");
     let journal = Journal::at(&journald.path).expect("a socket");
     let sink = logging::install_to(Some(journal), log::LevelFilter::Off);

@@ -1,14 +1,19 @@
-//! The end of all children at once, in a process of its own since it is everybody's.
+//! The end of all children of a process at once.
 
 use std::time::Duration;
 
 use crate::support::Dir;
 use crate::support::cli::wait_until;
+use crate::support::own_process::{in_own_process, this_test};
 use crate::support::scope::attempt;
 use farewell::sys::process;
 
 #[test]
 fn every_group_is_killed() {
+    in_own_process(this_test!(), kills_all);
+}
+
+fn kills_all() {
     let (timeout, dir) = (Duration::from_secs(300), Dir::new("kill-all"));
     std::thread::scope(|threads| {
         let begun = |child: usize| dir.0.join(child.to_string());

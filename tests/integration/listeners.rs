@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::own_process::{again, is_inside, this_test};
 use farewell::sys::listeners::{Listening, listeners};
 
 /// A process that has a listening socket, and does nothing with it; killed when it goes out of scope.
@@ -118,19 +119,18 @@ fn processes_that_vanish_meanwhile_are_left_out() {
 #[test]
 fn a_plain_user_is_told_that_there_may_be_others() {
     const NOBODY: u32 = 65534;
+    if is_inside(this_test!()) {
+        return seen_by_nobody();
+    }
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = at("127.0.0.1", &listener).port();
-    let mut command = Command::new(std::env::current_exe().expect("a path"));
-    command
-        .args(["--exact", "listeners::seen_by_nobody", "--ignored"])
-        .env("FAREWELL_TEST_PORT", port.to_string());
+    let mut command = again(this_test!(), &[]);
+    command.env("FAREWELL_TEST_PORT", port.to_string());
     let output = command.uid(NOBODY).gid(NOBODY).output().expect("it starts");
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(told.contains("1 passed"), "needs root\n{told}");
 }
 
-#[test]
-#[ignore = "run as nobody"]
 fn seen_by_nobody() {
     let port = std::env::var("FAREWELL_TEST_PORT").expect("a port");
     let theirs = SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port")));

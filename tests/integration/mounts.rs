@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::support::cli::wait_until;
 use crate::support::fuse::Hanging;
-use crate::support::namespace::{Frozen, ext4, in_own_namespace, mount};
+use crate::support::namespace::{Frozen, ext4, mount};
+use crate::support::own_process::{in_own_namespace, this_test};
 use crate::support::scope::{Attempt, Told, action, attempt, attempt_into, attempt_with, problems};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::step::Outcome;
@@ -47,11 +48,9 @@ fn keys_are_checked() {
 
 #[test]
 fn a_mounted_file_system_is_seen() {
-    in_own_namespace("mounts::mounted");
+    in_own_namespace(this_test!(), mounted);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn mounted() {
     let (point, link) = (directory("a b"), directory("links").join("link"));
     mount(&["-t", "tmpfs", "x"], &point);
@@ -75,11 +74,9 @@ fn mounted() {
 
 #[test]
 fn a_mount_that_comes_is_waited_for() {
-    in_own_namespace("mounts::coming");
+    in_own_namespace(this_test!(), coming);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn coming() {
     let (point, there) = (directory("coming"), directory("there"));
     mount(&["-t", "tmpfs", "x"], &there);
@@ -117,11 +114,9 @@ fn a_bare_or_missing_directory_is_no_mount() {
 
 #[test]
 fn a_hanging_mount_costs_the_timeout_and_no_more() {
-    in_own_namespace("mounts::hanging");
+    in_own_namespace(this_test!(), hanging);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn hanging() {
     // Twice: the processes that look can be killed, and they cannot.
     for served in [false, true] {
@@ -171,11 +166,9 @@ fn looks_at(path: &Path) -> usize {
 
 #[test]
 fn a_program_that_hangs_in_the_kernel_is_given_up_at_the_deadline() {
-    in_own_namespace("mounts::program");
+    in_own_namespace(this_test!(), program);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn program() {
     let point = directory("program");
     let hanging = Hanging::mount(&point, true);
@@ -213,11 +206,9 @@ fn program() {
 
 #[test]
 fn a_frozen_file_system_answers_and_a_removal_from_it_costs_the_timeout() {
-    in_own_namespace("mounts::frozen");
+    in_own_namespace(this_test!(), frozen);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn frozen() {
     let (point, images) = (directory("frozen"), directory("images"));
     ext4(&images, &point);

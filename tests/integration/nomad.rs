@@ -7,6 +7,7 @@ use crate::support::case::{Case, all_hold};
 use crate::support::cli::{GENEROUS, Running, wait_until};
 use crate::support::loopback::{Loopback, Reply};
 use crate::support::nomad_stand_in::{Fault, NODE, NomadStandIn};
+use crate::support::own_process::{in_own_process, this_test};
 use crate::support::servers::{Manner, Server, dead_url};
 use crate::support::{Run, manual, network, problems, read, step};
 use farewell::model::error::ErrorKind;
@@ -312,7 +313,15 @@ fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     nomad.set_eligible(true);
     assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
     assert_eq!(drains(&nomad), 1);
-    // A stand-in for a server that has forgotten the node.
+}
+
+#[test]
+fn a_server_that_has_forgotten_the_node_is_told_from_a_wrong_one() {
+    // It hides a secret that others' messages contain.
+    in_own_process(this_test!(), forgotten_or_wrong);
+}
+
+fn forgotten_or_wrong() {
     let intent = |url: &str| farewell::model::intent::Intent {
         member: "nomad".to_owned(),
         subject: "the drain of node n1".to_owned(),

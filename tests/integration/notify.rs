@@ -1,18 +1,17 @@
 //! What systemd is told of a run, with a socket stand-in for PID 1's.
 
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::own_process::{again, is_inside, this_test};
 use crate::support::story::{begin, end, finished, started, waiting};
 use farewell::model::event::Result;
 use farewell::report::dispatch::{Reporter, Update};
 use farewell::report::systemd::Systemd;
 
-/// A run told to the service manager of this process; the test below starts it in a process that has one.
-#[test]
-#[ignore = "started by the test with a service manager"]
-fn inside() {
+/// A run told to the service manager of this process.
+fn tell() {
     let mut systemd = Systemd::new().expect("a service manager");
     let tick = |seconds: u64, systemd: &mut Systemd| {
         systemd.hear(Update::Tick(Duration::from_secs(seconds)));
@@ -57,11 +56,13 @@ fn inside() {
 
 #[test]
 fn systemd_is_told_what_runs_and_asked_for_time() {
+    if is_inside(this_test!()) {
+        return tell();
+    }
     let path = std::env::temp_dir().join(format!("farewell-notify-{}", std::process::id()));
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_nonblocking(true).expect("it can be so");
-    let mut child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--ignored", "--exact", "inside"])
+    let mut child = again(this_test!(), &[])
         .env("NOTIFY_SOCKET", &path)
         .stdout(Stdio::null())
         .spawn()
@@ -99,12 +100,16 @@ fn systemd_is_told_what_runs_and_asked_for_time() {
 
 #[test]
 fn there_is_no_reporter_without_a_service_manager() {
-    let output = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--ignored", "--exact", "inside"])
+    if is_inside(this_test!()) {
+        return assert!(Systemd::new().is_none());
+    }
+    let output = again(this_test!(), &[])
         .env_remove("NOTIFY_SOCKET")
         .output()
         .expect("it ends");
-    assert!(!output.status.success());
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(told.contains("a service manager"), "{told}");
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
 }

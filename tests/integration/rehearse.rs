@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::support::Dir;
 use crate::support::etcd::Cluster;
 use crate::support::fuse::Hanging;
-use crate::support::namespace::{in_own_namespace, mount};
+use crate::support::namespace::mount;
+use crate::support::own_process::{in_own_namespace, this_test};
 use crate::support::program::{Said, Setting};
 use crate::support::servers::{Manner, Server, TlsServer, dead_url, make_certificates};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
@@ -416,11 +417,10 @@ fn programs_are_looked_for_and_not_started() {
 
 #[test]
 fn connections_are_counted_and_conditions_told() {
-    in_own_namespace("rehearse::connections_and_conditions");
+    // No systemd is in it.
+    in_own_namespace(this_test!(), connections_and_conditions);
 }
 
-#[test]
-#[ignore = "run in a mount namespace, in which no systemd is"]
 fn connections_and_conditions() {
     mount(&["-t", "tmpfs", "run"], Path::new("/run"));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -472,11 +472,9 @@ fn connections_and_conditions() {
 
 #[test]
 fn mounts_and_members_files_are_looked_at() {
-    in_own_namespace("rehearse::mounts");
+    in_own_namespace(this_test!(), mounts);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn mounts() {
     let dir = Dir::new("rehearse-mounts");
     let place = |name: &str| {

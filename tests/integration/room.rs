@@ -10,8 +10,9 @@ use crate::support::binary::{Binary, step_of};
 use crate::support::cli::wait_until;
 use crate::support::fleetlock_stand_in::{FleetLock, Make};
 use crate::support::locks::config;
-use crate::support::namespace::{Mounted, ext4_with, in_own_namespace};
+use crate::support::namespace::{Mounted, ext4_with};
 use crate::support::nomad_stand_in::NomadStandIn;
+use crate::support::own_process::{in_own_namespace, this_test};
 use farewell::history::state_dir::new_id;
 use nix::sys::signal::Signal::SIGKILL;
 
@@ -92,17 +93,13 @@ fn on_the_next_start_it_is_undone(place: &Binary) {
 
 #[test]
 fn a_run_on_a_full_disk_is_recorded_where_room_was_kept() {
-    for name in [
-        "room::full_tmpfs",
-        "room::full_ext4",
-        "room::full_without_extents",
-    ] {
-        in_own_namespace(name);
-    }
+    in_own_namespace(this_test!(), || {
+        full_tmpfs();
+        full_ext4();
+        full_without_extents();
+    });
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn full_tmpfs() {
     let place = Binary::new("room-tmpfs", "");
     let _mounted = Mounted::at(
@@ -124,26 +121,20 @@ fn on_ext4(name: &str, options: &[&str]) {
     on_the_next_start_it_is_undone(&place);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn full_ext4() {
     on_ext4("room-ext4", &[]);
 }
 
 /// Such a file system, as ext3 is, cannot keep room behind the end of a file.
-#[test]
-#[ignore = "run in a mount namespace"]
 fn full_without_extents() {
     on_ext4("room-without-extents", &["-O", "^extent,^64bit"]);
 }
 
 #[test]
 fn what_is_not_recorded_is_given_back_or_told() {
-    in_own_namespace("room::full_without_room");
+    in_own_namespace(this_test!(), full_without_room);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn full_without_room() {
     for make in [Make::Airlock, Make::Poseidon] {
         let (server, nomad) = (FleetLock::start(make), NomadStandIn::start());
@@ -181,12 +172,10 @@ fn full_without_room() {
 
 #[test]
 fn a_record_in_room_of_zeros_is_a_true_prefix() {
-    in_own_namespace("room::zeros");
+    in_own_namespace(this_test!(), zeros);
 }
 
 /// In a file system that keeps no room behind the end of a file.
-#[test]
-#[ignore = "run in a mount namespace"]
 fn zeros() {
     let place = Binary::new("room-zeros", "");
     let _mounted = Mounted::at(&["-t", "ramfs", "x"], &state(&place));

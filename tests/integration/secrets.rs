@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::binary::Binary;
+use crate::support::own_process::{in_own_namespace, this_test};
 use crate::support::scene::{IN_URL, LITERAL, Scene, clean};
 use crate::support::stand_in::StandIn;
 
@@ -18,28 +19,10 @@ fn no_secret_is_in_anything_that_a_run_leaves() {
 
 #[test]
 fn no_secret_goes_to_the_journal() {
-    const INSIDE: &str = "FAREWELL_TEST_INSIDE";
-    if std::env::var_os(INSIDE).is_none() {
-        let me = std::env::current_exe().expect("a path");
-        let output = Command::new("unshare")
-            .args(["--mount", "--"])
-            .arg(me)
-            .args([
-                "--exact",
-                "secrets::no_secret_goes_to_the_journal",
-                "--nocapture",
-            ])
-            .env(INSIDE, "1")
-            .output()
-            .expect("unshare (as root)");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let complained = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}{complained}"
-        );
-        return;
-    }
+    in_own_namespace(this_test!(), goes_to_the_journal);
+}
+
+fn goes_to_the_journal() {
     let mounted = Command::new("mount")
         .args(["-t", "tmpfs", "tmpfs", "/run"])
         .status();

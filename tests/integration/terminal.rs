@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::own_process::{again, is_inside, this_test};
 use crate::support::story::{at, begin, end, finished, started, waiting};
 use farewell::model::error::{ErrorKind, Failure};
 use farewell::model::event::{Event, EventKind, Result, Stream};
@@ -308,10 +309,8 @@ fn a_thousand_quick_steps_are_written_in_few_writes() {
     }
 }
 
-/// A run on this process's own output; the tests below start it in another process, whose output is a terminal or not.
-#[test]
-#[ignore = "started by the tests of real terminals"]
-fn inside() {
+/// A run on this process's own output, which is a terminal or not.
+fn draw() {
     let out = io::stdout();
     let mut terminal = Terminal::new(Box::new(io::stdout()), Capabilities::of(&out));
     tell(
@@ -331,9 +330,8 @@ fn inside() {
     );
 }
 
-fn command(environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("this test"));
-    command.args(["--ignored", "--exact", "inside", "--nocapture"]);
+fn command(test: &str, environment: &[(&str, &str)]) -> Command {
+    let mut command = again(test, &[]);
     for name in ["NO_COLOR", "TERM", "LC_ALL", "LC_CTYPE", "LANG"] {
         command.env_remove(name);
     }
@@ -342,7 +340,7 @@ fn command(environment: &[(&str, &str)]) -> Command {
 }
 
 /// What a terminal of 50 columns is sent.
-fn on_a_terminal(environment: &[(&str, &str)]) -> String {
+fn on_a_terminal(test: &str, environment: &[(&str, &str)]) -> String {
     let size = nix::pty::Winsize {
         ws_row: 20,
         ws_col: 50,
@@ -351,7 +349,7 @@ fn on_a_terminal(environment: &[(&str, &str)]) -> String {
     };
     let pty = nix::pty::openpty(&size, None).expect("a terminal");
     let slave = |it: &OwnedFd| Stdio::from(it.try_clone().expect("a descriptor"));
-    let mut child = command(environment)
+    let mut child = command(test, environment)
         .stdin(Stdio::null())
         .stdout(slave(&pty.slave))
         .stderr(Stdio::null())
@@ -376,7 +374,10 @@ fn colours(text: &str) -> usize {
 
 #[test]
 fn a_terminal_is_drawn_on_in_colour() {
-    let text = on_a_terminal(&[("TERM", "xterm"), ("LANG", "C.UTF-8")]);
+    if is_inside(this_test!()) {
+        return draw();
+    }
+    let text = on_a_terminal(this_test!(), &[("TERM", "xterm"), ("LANG", "C.UTF-8")]);
     assert!(text.contains("\x1b[2A\x1b[J"), "{text:?}");
     assert!(text.contains("\x1b[32m✓\x1b[0m leave"), "{text:?}");
     let live = text.lines().find(|line| line.contains("waiting for"));
@@ -389,16 +390,24 @@ fn a_terminal_is_drawn_on_in_colour() {
 
 #[test]
 fn no_color_is_honoured() {
-    let text = on_a_terminal(&[("TERM", "xterm"), ("NO_COLOR", "1")]);
+    if is_inside(this_test!()) {
+        return draw();
+    }
+    let text = on_a_terminal(this_test!(), &[("TERM", "xterm"), ("NO_COLOR", "1")]);
     assert!(text.contains("\x1b[2A\x1b[J"), "{text:?}");
     assert_eq!(colours(&text), 0, "{text:?}");
-    assert!(colours(&on_a_terminal(&[("TERM", "xterm")])) > 0);
+    assert!(colours(&on_a_terminal(this_test!(), &[("TERM", "xterm")])) > 0);
 }
 
 #[test]
 fn a_dumb_terminal_and_a_pipe_get_no_escape_codes() {
-    let dumb = on_a_terminal(&[("TERM", "dumb")]);
-    let pipe = command(&[("TERM", "xterm")]).output().expect("it ends");
+    if is_inside(this_test!()) {
+        return draw();
+    }
+    let dumb = on_a_terminal(this_test!(), &[("TERM", "dumb")]);
+    let pipe = command(this_test!(), &[("TERM", "xterm")])
+        .output()
+        .expect("it ends");
     assert!(pipe.status.success());
     let pipe = String::from_utf8(pipe.stdout).expect("UTF-8");
     for text in [dumb, pipe] {

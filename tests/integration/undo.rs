@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use crate::support::own_process::{in_own_process, this_test};
 use crate::support::sticky::{Peer, Place, act, intent, machine, raise};
 use farewell::app::undo::UndoOutcome;
 use farewell::history::pending::{UndoState, undone};
@@ -292,6 +293,10 @@ fn records_with_something_pending_are_never_pruned() {
 
 #[test]
 fn an_intent_says_later_what_it_said_when_it_was_declared() {
+    in_own_process(this_test!(), says_later);
+}
+
+fn says_later() {
     let (place, peer) = (Place::new("undo-secret"), Peer::start());
     // A password that is a word of the address, and the mask itself.
     secrets::hide("127");

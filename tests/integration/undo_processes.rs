@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::cli::{self, Cli, GENEROUS, sh, wait_until};
-use crate::support::namespace::{Frozen, ext4, in_own_namespace, mount};
+use crate::support::namespace::{Frozen, ext4, mount};
+use crate::support::own_process::{in_own_namespace, is_inside, this_test};
 use crate::support::sticky::{
     KIND, Peer, Place, Raise, act, given, in_a_process, intent, machine, raise, run, store,
 };
@@ -23,12 +24,11 @@ use serde_json::json;
 
 #[test]
 fn a_run_that_is_killed_before_its_request_is_undone_and_that_is_harmless() {
+    if is_inside(this_test!()) {
+        return raises_and_hangs_before();
+    }
     let (place, peer) = (Place::new("undo-killed-before"), Peer::start());
-    let process = in_a_process(
-        "undo_processes::raises_and_hangs_before",
-        &place,
-        &peer.url("a"),
-    );
+    let process = in_a_process(this_test!(), &place, &peer.url("a"));
     wait_until("it has declared it", || place.dir.0.join("on").exists());
     process.signal(SIGKILL);
     assert_eq!(process.end(GENEROUS).code, -9);
@@ -39,8 +39,6 @@ fn a_run_that_is_killed_before_its_request_is_undone_and_that_is_harmless() {
     assert_eq!(place.undo(), UndoOutcome::Nothing);
 }
 
-#[test]
-#[ignore = "run by the test above"]
 fn raises_and_hangs_before() {
     let (place, url) = given();
     let instead = Some(place.join("on"));
@@ -56,9 +54,12 @@ fn raises_and_hangs_before() {
 
 #[test]
 fn a_run_that_is_killed_before_the_reply_is_undone() {
+    if is_inside(this_test!()) {
+        return raises();
+    }
     let (place, peer) = (Place::new("undo-killed-after"), Peer::start());
     peer.be_mute(true);
-    let process = in_a_process("undo_processes::raises", &place, &peer.url("a"));
+    let process = in_a_process(this_test!(), &place, &peer.url("a"));
     wait_until("the request is there", || !peer.heard().is_empty());
     process.signal(SIGKILL);
     assert_eq!(process.end(GENEROUS).code, -9);
@@ -69,8 +70,6 @@ fn a_run_that_is_killed_before_the_reply_is_undone() {
     assert!(peer.flags().is_empty());
 }
 
-#[test]
-#[ignore = "run by the test above"]
 fn raises() {
     let (place, url) = given();
     let store = store(&place.join("state"));
@@ -80,10 +79,13 @@ fn raises() {
 
 #[test]
 fn an_undo_that_is_killed_is_done_again() {
+    if is_inside(this_test!()) {
+        return undoes();
+    }
     let (place, peer) = (Place::new("undo-killed-itself"), Peer::start());
     place.leave(vec![("a", raise(&peer.url("a")))]);
     peer.be_mute(true);
-    let process = in_a_process("undo_processes::undoes", &place, "");
+    let process = in_a_process(this_test!(), &place, "");
     wait_until("the request is there", || peer.heard().len() == 2);
     // Another one does nothing beside it.
     assert_eq!(place.undo(), UndoOutcome::Occupied);
@@ -98,8 +100,6 @@ fn an_undo_that_is_killed_is_done_again() {
     assert_eq!(peer.heard(), ["PUT a", "DELETE a", "DELETE a"]);
 }
 
-#[test]
-#[ignore = "run by the tests beside it"]
 fn undoes() {
     let (place, _) = given();
     let facts = Facts::new(Trigger::Stop, "test");
@@ -175,10 +175,13 @@ fn systemds_run_takes_over_from_an_undo() {
 
 #[test]
 fn an_undo_that_is_told_to_stop_ends() {
+    if is_inside(this_test!()) {
+        return undoes();
+    }
     let (place, peer) = (Place::new("undo-told"), Peer::start());
     place.leave(vec![("a", raise(&peer.url("a")))]);
     peer.be_mute(true);
-    let process = in_a_process("undo_processes::undoes", &place, "");
+    let process = in_a_process(this_test!(), &place, "");
     wait_until("the request is there", || peer.heard().len() == 2);
     process.signal(SIGTERM);
     let ended = process.end(GENEROUS);
@@ -196,11 +199,9 @@ fn pending_on(image: &Path, point: &Path) -> usize {
 
 #[test]
 fn what_is_intended_survives_a_power_cut() {
-    in_own_namespace("undo_processes::power_cut");
+    in_own_namespace(this_test!(), power_cut);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn power_cut() {
     let place = Place::new("undo-power");
     let (images, disk) = (place.dir.0.join("images"), place.dir.0.join("state"));
@@ -221,11 +222,9 @@ fn power_cut() {
 
 #[test]
 fn a_disk_that_freezes_delays_an_intent_a_little() {
-    in_own_namespace("undo_processes::freezes");
+    in_own_namespace(this_test!(), freezes);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn freezes() {
     let place = Place::new("undo-frozen");
     let (images, disk) = (place.dir.0.join("images"), place.dir.0.join("state"));

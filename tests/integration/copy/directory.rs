@@ -12,7 +12,8 @@ use farewell::step::Outcome;
 
 use super::{Copying, TIME, files, write};
 use crate::support::cli::{Cli, GENEROUS, json, step};
-use crate::support::namespace::{in_own_namespace, mount};
+use crate::support::namespace::mount;
+use crate::support::own_process::{in_own_namespace, this_test};
 use crate::support::{Dir, problems};
 
 #[test]
@@ -162,11 +163,9 @@ fn two_files_of_one_name_are_a_failure_before_anything_is_copied() {
 
 #[test]
 fn a_full_target_fails_at_once_and_the_next_attempt_goes_on() {
-    in_own_namespace("copy::directory::full");
+    in_own_namespace(this_test!(), full);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn full() {
     let (from, to) = (Dir::new("copy-full"), Dir::new("copy-full-to"));
     mount(&["-t", "tmpfs", "-o", "size=1m", "x"], &to.0);

@@ -11,7 +11,8 @@ use farewell::step::Outcome;
 use super::{Copying, TIME, files, write};
 use crate::support::Dir;
 use crate::support::fuse::Hanging;
-use crate::support::namespace::{Frozen, ext4, in_own_namespace};
+use crate::support::namespace::{Frozen, ext4};
+use crate::support::own_process::{in_own_namespace, this_test};
 
 /// A user who is not root.
 const USER: u32 = 64_123;
@@ -70,11 +71,9 @@ fn a_link_at_the_target_is_replaced_and_not_written_through() {
 
 #[test]
 fn a_target_that_hangs_costs_the_time_of_the_step_and_no_more() {
-    in_own_namespace("copy::hostile::hangs");
+    in_own_namespace(this_test!(), hangs);
 }
 
-#[test]
-#[ignore = "run in a mount namespace"]
 fn hangs() {
     let (from, to) = (Dir::new("copy-hangs"), Dir::new("copy-hangs-to"));
     let images = Dir::new("copy-hangs-images");

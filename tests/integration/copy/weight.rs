@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use farewell::step::Outcome;
@@ -11,6 +10,7 @@ use farewell::step::Outcome;
 use super::{Copying, TIME, files, write};
 use crate::support::Dir;
 use crate::support::cli::Cli;
+use crate::support::own_process::{in_own_process, this_test};
 use crate::support::s3::{S3, SECRET};
 
 /// In KiB, the most memory of its own that any of this process' children that is a farewell has now: the pages of the
@@ -31,9 +31,6 @@ fn used() -> u64 {
         .unwrap_or_default()
 }
 
-/// One of these tests at a time: their processes have the same parent.
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// A copy, and the peak of the memory of its process in KiB.
 fn weighed(copying: &Copying) -> u64 {
     peak(|| assert_eq!(copying.attempt(TIME * 10), Ok(Outcome::Done)))
@@ -41,7 +38,6 @@ fn weighed(copying: &Copying) -> u64 {
 
 /// The peak of the memory of a farewell that is a child of this process while something is done, in KiB.
 fn peak(deed: impl FnOnce() + Send) -> u64 {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let most = std::thread::scope(|threads| {
         let deed = threads.spawn(deed);
         let mut most = 0;
@@ -62,6 +58,10 @@ fn is_long() -> bool {
 
 #[test]
 fn a_large_file_is_copied_in_little_memory() {
+    in_own_process(this_test!(), large_file);
+}
+
+fn large_file() {
     let (from, to) = (Dir::new("copy-large"), Dir::new("copy-large-to"));
     let size = if is_long() { 2 << 30 } else { 128 << 20 };
     let file = File::create(from.0.join("large")).expect("made");
@@ -75,6 +75,10 @@ fn a_large_file_is_copied_in_little_memory() {
 
 #[test]
 fn files_are_put_in_little_memory() {
+    in_own_process(this_test!(), put_files);
+}
+
+fn put_files() {
     let server = S3::start("copy-put-weight");
     let from = Dir::new("copy-put-weight-from");
     let size = if is_long() { 2 << 30 } else { 128 << 20 };
@@ -103,6 +107,10 @@ fn files_are_put_in_little_memory() {
 
 #[test]
 fn ten_thousand_small_files_are_copied_in_little_memory() {
+    in_own_process(this_test!(), small_files);
+}
+
+fn small_files() {
     let (from, to) = (Dir::new("copy-small"), Dir::new("copy-small-to"));
     small(&from.0, 10_000);
     let copying = Copying::new(&format!("{:?}", from.file("**")), &to.0, "");
@@ -134,7 +142,6 @@ fn timed(program: &str, arguments: &[&str]) -> f64 {
 /// Prints how long farewell takes beside rsync and rclone; the fastest of three each, in turn.
 #[test]
 fn time_beside_rsync_and_rclone_is_printed() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let from = Dir::new("copy-beside");
     let large = if is_long() { 1 << 30 } else { 64 << 20 };
     for what in ["large", "small"] {

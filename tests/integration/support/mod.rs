@@ -24,6 +24,7 @@ pub mod nacos_stand_in;
 pub mod namespace;
 pub mod network;
 pub mod nomad_stand_in;
+pub mod own_process;
 pub mod ports;
 pub mod program;
 pub mod rabbitmq;

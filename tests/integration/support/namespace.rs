@@ -1,22 +1,8 @@
-//! Mount namespaces of the tests' own, and what they mount there.
+//! What tests mount in a namespace of their own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Runs the ignored test `name` of this file in a mount namespace of its own, where nothing it mounts outlives it.
-pub fn in_own_namespace(name: &str) {
-    let output = Command::new("unshare")
-        .args(["-m", "--propagation", "private"])
-        .arg(std::env::current_exe().expect("a path"))
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .output()
-        .expect("unshare");
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let passed = output.status.success() && told.contains("1 passed");
-    assert!(passed, "needs root\n{told}\n{errors}");
-}
 
 pub fn mount(args: &[&str], point: &Path) {
     let mounted = Command::new("mount").args(args).arg(point).status();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Dir;
 use super::cli::{GENEROUS, Running};
+use super::own_process::again;
 use super::servers::{answer, read_request};
 use farewell::app::undo::{UndoOutcome, undo};
 use farewell::config::facts::Facts;
@@ -395,13 +396,10 @@ pub fn run(
 const PLACE: &str = "FAREWELL_TEST_PLACE";
 const URL: &str = "FAREWELL_TEST_URL";
 
-/// Starts the ignored test `name` of this file in a process of its own, which finds its place and URL with [`given`].
-pub fn in_a_process(name: &str, place: &Place, url: &str) -> Running {
-    let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
-    command
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .env(PLACE, &place.dir.0)
-        .env(URL, url);
+/// Starts `test` in a process of its own, which finds its place and URL with [`given`].
+pub fn in_a_process(test: &str, place: &Place, url: &str) -> Running {
+    let mut command = again(test, &[]);
+    command.env(PLACE, &place.dir.0).env(URL, url);
     Running::spawn(&mut command)
 }
 
