@@ -3,6 +3,7 @@
 mod command;
 mod copy;
 pub mod deregister;
+pub mod drain;
 mod http;
 pub mod lock;
 mod stop_unit;
@@ -18,6 +19,7 @@ pub const KINDS: &[Kind] = &[
     command::KIND,
     copy::KIND,
     deregister::KIND,
+    drain::KIND,
     http::KIND,
     lock::KIND,
     stop_unit::KIND,

@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod clock;
+pub mod command_socket;
 pub mod console;
 pub mod copy;
 pub mod dbus;
@@ -23,6 +24,7 @@ pub mod process;
 pub mod process_session;
 pub mod routes;
 pub mod signals;
+pub mod small_file;
 pub mod sockets;
 pub mod sync;
 pub mod systemd;

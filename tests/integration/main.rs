@@ -12,6 +12,7 @@ mod credentials;
 mod dbus;
 mod dbus_attacks;
 mod disk;
+mod drain;
 mod etcd;
 mod etcd_tls;
 mod eureka;

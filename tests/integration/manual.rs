@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::support::binary::Binary;
 use crate::support::manual::{blocks, example, page};
 use farewell::steps::deregister::REGISTRIES;
+use farewell::steps::drain::BALANCERS;
 use farewell::steps::lock::LOCKS;
 use farewell::steps::wait_safe::CLUSTERS;
 
@@ -18,9 +19,11 @@ fn pages() -> Vec<String> {
         .iter()
         .map(|it| format!("deregister-{}", it.name));
     let clusters = CLUSTERS.iter().map(|it| format!("wait-safe-{}", it.name));
+    let balancers = BALANCERS.iter().map(|it| format!("drain-{}", it.name));
     let locks = LOCKS.iter().map(|it| format!("lock-{}", it.name));
     registries
         .chain(clusters)
+        .chain(balancers)
         .chain(locks)
         .chain(["copy".to_owned()])
         .filter(|it| !WITHOUT_PAGE.contains(&it.as_str()))

@@ -25,6 +25,7 @@ use farewell::plan::settings::BUDGET;
 use farewell::step::TIMEOUT;
 use farewell::steps::KINDS;
 use farewell::steps::deregister::REGISTRIES;
+use farewell::steps::drain::BALANCERS;
 use farewell::steps::lock::LOCKS;
 use farewell::steps::wait_safe::CLUSTERS;
 use farewell::text::duration;
@@ -128,6 +129,7 @@ fn every_kind_and_member_is_documented() {
     for (key, members) in &documented.members {
         let known = match *key {
             "registry" => known(&mut REGISTRIES.iter().map(|it| it.name)),
+            "balancer" => known(&mut BALANCERS.iter().map(|it| it.name)),
             "cluster" => known(&mut CLUSTERS.iter().map(|it| it.name)),
             _ => known(&mut LOCKS.iter().map(|it| it.name)),
         };

@@ -100,18 +100,19 @@ pub struct Documented {
     /// Of everything that speaks HTTP.
     pub peer: Vec<Key>,
     pub kinds: Vec<Member>,
-    /// By the key that names them: `registry`, `cluster`, `via`.
+    /// By the key that names them: `registry`, `cluster`, `via`, `balancer`.
     pub members: Vec<(&'static str, Vec<Member>)>,
     /// What `${…}` can be, and what it stands for.
     pub facts: Vec<(String, String)>,
 }
 
 /// The tables: the key that an entry is named after, the constants, and the folders that they are in.
-const TABLES: [(&str, &str, &str); 4] = [
+const TABLES: [(&str, &str, &str); 5] = [
     ("kind", "KIND", "steps"),
     ("registry", "MEMBER", "steps/deregister"),
     ("cluster", "MEMBER", "steps/wait_safe"),
     ("via", "MEMBER", "steps/lock"),
+    ("balancer", "MEMBER", "steps/drain"),
 ];
 
 /// The sources: path below src/ and text.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use farewell::model::trigger::Trigger;
 use farewell::steps::KINDS;
 use farewell::steps::deregister::REGISTRIES;
+use farewell::steps::drain::BALANCERS;
 use farewell::steps::lock::LOCKS;
 use farewell::steps::wait_safe::CLUSTERS;
 
@@ -18,6 +19,8 @@ const UNITS: &str = "^[A-Za-z0-9:_.\\\\@*?!^\\[\\]-]+\\.(service|socket|device|m
 const SIGNAL: &str = "^SIG[A-Z0-9]+$";
 /// Bytes a second.
 const RATE: &str = "^[0-9]*[1-9][0-9]*[KMG]?$|\\$\\{";
+/// A socket of lines of text.
+const SOCKET: &str = "^(/|[^/\\s]+:[0-9]+$|\\$\\{)";
 const PATH: &str = "^(/|\\$\\{)";
 const URL: &str = "^([Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
 const PLACE: &str = "^(/|[Hh][Tt][Tt][Pp][Ss]?://|[Uu][Nn][Ii][Xx]:///|\\$\\{)";
@@ -40,6 +43,8 @@ pub enum Type {
     DurationByTrigger,
     Path,
     Paths,
+    /// Paths of unix sockets, or `host:port`.
+    Sockets,
     Unit,
     Units,
     UnitList,
@@ -78,6 +83,7 @@ impl Type {
             "duration, or a table of them by trigger" => Type::DurationByTrigger,
             "path" => Type::Path,
             "paths" => Type::Paths,
+            "sockets" => Type::Sockets,
             "unit" => Type::Unit,
             "units" => Type::Units,
             "signal" => Type::Signal,
@@ -98,6 +104,7 @@ impl Type {
             "kind" => Type::member(words, KINDS.iter().map(|it| it.name)),
             "registry" => Type::member(words, REGISTRIES.iter().map(|it| it.name)),
             "cluster" => Type::member(words, CLUSTERS.iter().map(|it| it.name)),
+            "balancer" => Type::member(words, BALANCERS.iter().map(|it| it.name)),
             "way" => Type::member(words, LOCKS.iter().map(|it| it.name)),
             words => return Type::integer(words).or_else(|| Type::choice(words)),
         })
@@ -157,6 +164,7 @@ impl Type {
             Type::DurationByTrigger => "a duration, or a table of durations by trigger",
             Type::Path => "an absolute path",
             Type::Paths => "an absolute path, or a list of them",
+            Type::Sockets => "the path of a unix socket or `host:port`, or a list of them",
             Type::Unit => "a unit",
             Type::Units => "a unit, or a list of them",
             Type::Signal => "a signal",
@@ -228,6 +236,7 @@ impl Type {
             }
             Type::Path => text(PATH),
             Type::Paths => or_list(text(PATH)),
+            Type::Sockets => or_list(text(SOCKET)),
             Type::Unit => text(UNIT),
             Type::Units => or_list(text(UNITS)),
             Type::Signal => text(SIGNAL),
@@ -262,7 +271,7 @@ impl Type {
             Type::Boolean => "true",
             Type::Duration => "\"10s\"",
             Type::DurationByTrigger => "{ default = \"1m 30s\", stop = \"30m\" }",
-            Type::Path | Type::Paths | Type::Place => "\"/srv\"",
+            Type::Path | Type::Paths | Type::Place | Type::Sockets => "\"/srv\"",
             Type::Unit | Type::Units => "\"app.service\"",
             Type::Signal => "\"SIGQUIT\"",
             Type::Rate => "\"20M\"",
@@ -287,6 +296,7 @@ impl Type {
             Type::Integers(low, high) => format!("[{low}, {high}]"),
             Type::IntegersOr(_, _, word) => format!("{word:?}"),
             Type::Paths => "[\"/srv\", \"/mnt\"]".to_owned(),
+            Type::Sockets => "[\"/run/a.sock\", \"lb-1:9999\", \"[::1]:1\"]".to_owned(),
             Type::Units => "[\"app@*.service\", \"a-b.mount\"]".to_owned(),
             Type::Urls | Type::Place => {
                 "[\"https://a.example/b\", \"http://[::1]:1\", \"unix:///run/a.sock\"]".to_owned()
@@ -307,6 +317,7 @@ impl Type {
                 &["7", "\"7\"", "\"soon\"", "\"-5s\"", "[]"]
             }
             Type::Path => &["7", "\"srv\""],
+            Type::Sockets => &["7", "\"srv\"", "[\"lb-1:\"]", "[]"],
             Type::Paths => &["7", "\"srv\"", "[\"srv\"]", "[]"],
             Type::Unit => &["7", "\"app\"", "\"a b.service\""],
             Type::Units => &["7", "\"app\"", "[\"app\"]", "[]"],

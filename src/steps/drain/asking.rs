@@ -1,0 +1,60 @@
+//! What every balancer with an API over HTTP needs.
+
+use crate::clients::http::{Session, unexpected};
+use crate::model::error::Failure;
+use crate::model::intent::{Intent, IntentId, Keys};
+use crate::step::AttemptContext;
+use crate::sys::http::{Answer, Request};
+
+/// Sends a request without a body.
+pub(super) fn ask(
+    session: &Session<'_>,
+    context: &AttemptContext<'_>,
+    method: &str,
+    path: String,
+) -> Result<Answer, Failure> {
+    let request = Request {
+        method: method.to_owned(),
+        ..Request::get(path)
+    };
+    session.send(&request, context.request())
+}
+
+/// As [`ask`], where any status but 2xx is a failure.
+pub(super) fn must(
+    session: &Session<'_>,
+    context: &AttemptContext<'_>,
+    method: &str,
+    path: String,
+) -> Result<Answer, Failure> {
+    let answer = ask(session, context, method, path)?;
+    match answer.is_success() {
+        true => Ok(answer),
+        false => Err(unexpected(&answer)),
+    }
+}
+
+/// Declares what a balancer's member is about to leave, and does it. What is refused is taken back: it leaves nothing.
+pub(super) fn declared(
+    context: &AttemptContext<'_>,
+    member: &str,
+    subject: String,
+    what: Keys,
+    act: &mut dyn FnMut() -> Result<(), Failure>,
+) -> Result<IntentId, Failure> {
+    let mark = context.intend(&Intent {
+        member: member.to_owned(),
+        thing: subject.clone(),
+        subject,
+        what,
+    })?;
+    match act() {
+        Ok(()) => Ok(mark),
+        Err(failure) => {
+            if !failure.retryable {
+                context.withdraw(mark);
+            }
+            Err(failure)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The drain of a server in one HAProxy, step by step.
+
+use super::super::{declared, keys};
+use super::MEMBER;
+use super::runtime::{Runtime, Seen, State};
+use crate::model::error::Failure;
+use crate::model::intent::{IntentId, Keys};
+use crate::step::AttemptContext;
+use crate::sys::http::Endpoint;
+
+/// A server in one HAProxy, and what this attempt has done to it.
+pub(super) struct Place<'a> {
+    pub(super) runtime: Runtime<'a>,
+    context: &'a AttemptContext<'a>,
+    maint: bool,
+    mark: Option<IntentId>,
+    pub(super) is_changed: bool,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(
+        context: &'a AttemptContext<'a>,
+        socket: Endpoint,
+        backend: &str,
+        server: &str,
+        maint: bool,
+    ) -> Place<'a> {
+        Place {
+            runtime: Runtime::new(context, socket, backend, server),
+            context,
+            maint,
+            mark: None,
+            is_changed: false,
+        }
+    }
+
+    /// Does what is to be done next; what it waits for, or `None` when nothing is in flight and nothing left to do.
+    pub(super) fn advance(&mut self) -> Result<Option<String>, Failure> {
+        let mut seen = self.runtime.must()?;
+        if seen.state == State::Ready {
+            if self.is_changed {
+                self.context.events.remark(&format!(
+                    "{} was drained no more: HAProxy was restarted or reloaded, or somebody set it ready; it was drained again",
+                    self.runtime.subject()
+                ));
+            }
+            seen = self.set(seen.state, State::Drain)?;
+        }
+        if !seen.is_busy() && self.maint && seen.state == State::Drain {
+            seen = self.set(seen.state, State::Maint)?;
+        }
+        let subject = || format!("{} of {}", seen.load(), self.runtime.subject());
+        Ok(seen.is_busy().then(subject))
+    }
+
+    /// Sets the server from one state to another, having declared it, and looks again.
+    pub(super) fn set(&mut self, before: State, state: State) -> Result<Seen, Failure> {
+        match self.mark {
+            Some(_) => self.runtime.set(state)?,
+            None => {
+                let subject = format!("the drain of {}", self.runtime.subject());
+                let set = &mut || self.runtime.set(state);
+                let what = self.kept(before);
+                self.mark = Some(declared(self.context, MEMBER.name, subject, what, set)?);
+            }
+        }
+        self.is_changed = true;
+        self.runtime.must()
+    }
+
+    /// Takes a drain back that was begun a moment ago.
+    pub(super) fn take_back(&mut self) -> Result<(), Failure> {
+        self.runtime.set(State::Ready)?;
+        self.is_changed = false;
+        if let Some(mark) = self.mark.take() {
+            self.context.withdraw(mark);
+        }
+        Ok(())
+    }
+
+    fn kept(&self, before: State) -> Keys {
+        let left = match self.maint {
+            true => State::Maint,
+            false => State::Drain,
+        };
+        let (backend, server) = self.runtime.names();
+        keys(vec![
+            ("socket", self.runtime.address().into()),
+            ("backend", backend.into()),
+            ("server", server.into()),
+            ("before", before.word().into()),
+            ("left", left.word().into()),
+        ])
+    }
+}

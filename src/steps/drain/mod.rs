@@ -1,0 +1,42 @@
+//! `drain`: takes a server out of its balancer, then waits until nothing of it is in flight.
+
+mod asking;
+mod consul;
+mod envoy;
+mod file;
+mod flight;
+mod haproxy;
+
+use crate::config::section::Section;
+use crate::model::intent::{Chain, Datum, Keys};
+use crate::step::{Action, Kind, Member, StepSpec, undo_of_member};
+
+use asking::{ask, declared, must};
+use flight::{pause, settle, together, until_quiet};
+
+/// The kind's entry in the table. Its keys:
+///
+/// - `balancer` (balancer; required): what the server is taken out of, and so which other keys the step has
+pub const KIND: Kind = Kind {
+    name: "drain",
+    read,
+    undo: Some(undo),
+};
+
+/// The balancers that a server can be drained from.
+pub const BALANCERS: &[Member] = &[consul::MEMBER, envoy::MEMBER, file::MEMBER, haproxy::MEMBER];
+
+fn read(section: &Section<'_>) -> Option<StepSpec> {
+    Member::read(section, "balancer", "balancer", BALANCERS)
+}
+
+fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
+    let members = BALANCERS.iter().map(|it| (it.name, it.undo));
+    undo_of_member("balancer", members, chain)
+}
+
+/// The keys of what a member is about to leave.
+fn keys(keys: Vec<(&str, Datum)>) -> Keys {
+    let keys = keys.into_iter().map(|(key, it)| (key.to_owned(), it));
+    keys.collect()
+}
