@@ -1,7 +1,6 @@
 //! The reporters that run and undo share: a terminal and the journal.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::complain;
@@ -10,6 +9,7 @@ use crate::report::dispatch::Reporter;
 use crate::report::event_bus::EventBus;
 use crate::report::journal::Journal;
 use crate::report::terminal::Terminal;
+use crate::sys::detached::Detached;
 use crate::sys::journal;
 use crate::sys::terminal::Capabilities;
 
@@ -21,17 +21,18 @@ const LOG_CLOSING: Duration = Duration::from_millis(500);
 
 /// Starts them. Standard output and error of a unit both go to the journal, which then has the events with their
 /// fields, without the terminal's lines beside them.
-pub fn add(events: &Arc<EventBus>, sink: Sink) {
+pub fn add(events: &EventBus, sink: Sink) {
     let stdout = io::stdout();
     if !journal::stdout_is_journal() {
         let look = Capabilities::of(&stdout);
-        let terminal = Terminal::new(Box::new(stdout), look);
-        add_one(
-            events,
-            "terminal",
-            Some(Terminal::EVERY),
-            Box::new(terminal),
-        );
+        match Detached::new(stdout, events.guard()) {
+            Ok(out) => {
+                let terminal = Terminal::new(Box::new(out), look);
+                let every = Some(Terminal::EVERY);
+                add_one(events, "terminal", every, Box::new(terminal));
+            }
+            Err(error) => without("terminal", &error),
+        }
     }
     // If standard error gets plain lines, standard output already shows the run.
     if sink == Sink::Journal || log::max_level() >= log::LevelFilter::Info {
@@ -47,16 +48,16 @@ pub fn add_one(
     every: Option<Duration>,
     reporter: Box<dyn Reporter>,
 ) {
-    added(name, events.add(name, every, reporter));
+    if let Err(error) = events.add(every, reporter) {
+        without(name, &error);
+    }
 }
 
-/// Reports that a run goes on without a reporter.
-pub fn added(name: &str, added: io::Result<()>) {
-    if let Err(error) = added {
-        complain(&format!(
-            "farewell: goes on without its {name} reporter: {error}"
-        ));
-    }
+/// Says that a run goes on without a reporter.
+pub fn without(name: &str, error: &io::Error) {
+    complain(&format!(
+        "farewell: goes on without its {name} reporter: {error}"
+    ));
 }
 
 /// Waits for the reporters to finish.

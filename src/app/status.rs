@@ -12,7 +12,7 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::report::dbus::interface::Snapshot;
 use crate::report::dbus::snapshot;
 use crate::report::dbus::watch::{Seen, Watch};
-use crate::report::dispatch::{Reporter as _, Update};
+use crate::report::dispatch::{Feed, Update};
 use crate::report::terminal::Terminal;
 use crate::sys::files;
 use crate::sys::terminal::Capabilities;
@@ -98,30 +98,30 @@ fn show_bus(watch: &Watch, as_json: bool) -> u8 {
     exit::OK
 }
 
-fn terminal() -> Terminal {
+fn terminal() -> Feed {
     let stdout = io::stdout();
     let look = Capabilities::of(&stdout);
-    Terminal::new(Box::new(stdout), look)
+    Feed::of(Terminal::new(Box::new(stdout), look))
 }
 
 /// Shows a run as its own terminal would, from D-Bus.
 fn follow_bus(store: &Store, mut watch: Watch) -> u8 {
     let mut terminal = terminal();
-    let mut hear = |before: Option<&Snapshot>, run: &Snapshot| {
+    let mut show_change = |before: Option<&Snapshot>, run: &Snapshot| {
         for event in snapshot::events(before, run, age(run)) {
-            terminal.hear(Update::Event(&event));
+            terminal.update(Update::Event(&event));
         }
-        terminal.hear(Update::Idle);
-        terminal.hear(Update::Tick(age(run)));
+        terminal.update(Update::Idle);
+        terminal.update(Update::Tick(age(run)));
     };
-    hear(None, watch.run());
+    show_change(None, watch.run());
     loop {
         let known = watch.run().clone();
         if known.result.is_some() {
             return exit::OK;
         }
         let seen = watch.next(LOOK);
-        hear(Some(&known), watch.run());
+        show_change(Some(&known), watch.run());
         let overdue = known.deadline_usec.saturating_sub(known.started_usec);
         let overdue = age(&known) > Duration::from_micros(overdue) + CLOSING;
         if seen == Seen::Departure || (overdue && seen == Seen::Nothing) {
@@ -164,16 +164,16 @@ fn follow_record(store: &Store, id: &str) -> u8 {
             .get(heard..)
             .unwrap_or_default()
             .iter()
-            .for_each(|event| terminal.hear(Update::Event(event)));
+            .for_each(|event| terminal.update(Update::Event(event)));
         heard = events.len();
-        terminal.hear(Update::Idle);
+        terminal.update(Update::Idle);
         if !running {
             break;
         }
         std::thread::sleep(LOOK);
         if let Ok((past, _)) = read(store, id) {
             let since = past.progress.started.elapsed().unwrap_or_default();
-            terminal.hear(Update::Tick(since));
+            terminal.update(Update::Tick(since));
         }
     }
     drop(terminal);

@@ -2,6 +2,7 @@
 
 pub mod message_id;
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -46,6 +47,29 @@ pub fn install_to(journal: Option<Journal>, default: LevelFilter) -> Sink {
     match logger.journal {
         Some(_) => Sink::Journal,
         None => Sink::Lines,
+    }
+}
+
+/// Logs an event of a run with its fields, all of which are masked already.
+pub fn event(level: Level, text: &str, fields: &[(&'static str, Cow<'_, str>)]) {
+    let args = format_args!("{text}");
+    let record = Record::builder()
+        .args(args)
+        .level(level)
+        .target("farewell::run")
+        .build();
+    match LOGGER.get() {
+        Some(Logger {
+            journal: Some(journal),
+            lines,
+        }) => {
+            if lines.matches(&record) {
+                let fields: Vec<_> = fields.iter().map(|(name, it)| (*name, &**it)).collect();
+                journal.send(priority(level), text, &fields);
+            }
+        }
+        // Lines have no fields.
+        _ => log::logger().log(&record),
     }
 }
 
@@ -102,13 +126,8 @@ impl Log for Logger {
         let fields: Vec<(&str, &str)> = (fields.0.iter())
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let priority = match record.level() {
-            Level::Error => 3,
-            Level::Warn => 4,
-            Level::Info => 6,
-            Level::Debug | Level::Trace => 7,
-        };
-        journal.send(priority, &mask(&record.args().to_string()), &fields);
+        let text = record.args().to_string();
+        journal.send(priority(record.level()), &mask(&text), &fields);
     }
 
     fn flush(&self) {
@@ -123,6 +142,16 @@ impl Log for Logger {
 fn is_welcome(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     metadata.level() <= Level::Warn || target == "farewell" || target.starts_with("farewell::")
+}
+
+/// The priority of syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
 }
 
 fn line(record: &Record<'_>) -> String {

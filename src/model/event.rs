@@ -1,11 +1,13 @@
-//! What happens in a run, as the runner tells it and the reporters hear it.
+//! What happens in a run: the scheduler and the steps emit it, the reporters show it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::model::error::Failure;
 use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
+use crate::model::secrets::mask;
 use crate::model::trigger::Trigger;
 
 /// Where a step stands.
@@ -250,11 +252,56 @@ pub enum EventKind {
     },
 }
 
-/// A happening and its time.
+/// What happened, and when.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The time since the run's start, by the monotonic clock.
     pub at: Duration,
     /// What happened.
     pub kind: EventKind,
+}
+
+impl Event {
+    /// An event of this run, with the secrets in its texts masked. This is the only place that masks them: reporters
+    /// show what they get.
+    pub fn new(at: Duration, mut kind: EventKind) -> Event {
+        kind.mask();
+        Event { at, kind }
+    }
+}
+
+impl EventKind {
+    fn mask(&mut self) {
+        match self {
+            EventKind::RunStarted { .. }
+            | EventKind::StepStarted { .. }
+            // Holds no secret, and its undo needs it as it is.
+            | EventKind::Intended { .. }
+            | EventKind::Settled { .. } => {}
+            EventKind::AttemptFailed { failure, .. } => mask_failure(failure),
+            EventKind::Copied { copy, .. } => mask_text(&mut copy.name),
+            EventKind::Waiting { what: text, .. }
+            | EventKind::Noted { text, .. }
+            | EventKind::Output { line: text, .. }
+            | EventKind::Warning { message: text } => mask_text(text),
+            EventKind::StepFinished {
+                failure, reason, ..
+            } => {
+                failure.iter_mut().for_each(mask_failure);
+                reason.iter_mut().for_each(mask_text);
+            }
+            EventKind::RunFinished { reason, .. } => reason.iter_mut().for_each(mask_text),
+        }
+    }
+}
+
+fn mask_failure(failure: &mut Failure) {
+    mask_text(&mut failure.subject);
+    mask_text(&mut failure.cause);
+}
+
+fn mask_text(text: &mut String) {
+    if let Cow::Owned(masked) = mask(text) {
+        *text = masked;
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::event::{Event, EventKind, State};
+use crate::model::event::{EventKind, State};
 use crate::report::dispatch::{Reporter, Update};
 use crate::sys::console;
 use crate::text::sanitize::plain;
@@ -14,38 +14,23 @@ use crate::view::progress::Progress;
 #[derive(Debug)]
 pub struct Console {
     console: console::Console,
-    progress: Option<Progress>,
     reminder: Reminder,
 }
 
 impl Console {
-    /// How often this reporter wants to hear a tick.
+    /// How often this reporter wants a tick.
     pub const EVERY: Duration = Duration::from_secs(1);
 
     /// A reporter, if there is a console.
     pub fn new() -> Option<Console> {
         Some(Console {
             console: console::Console::open().ok()?,
-            progress: None,
             reminder: Reminder::default(),
         })
     }
-
-    fn listen(&mut self, event: &Event) {
-        match &mut self.progress {
-            Some(progress) => progress.apply(event),
-            None => self.progress = Progress::begin(event),
-        }
-        if let Some(progress) = &self.progress
-            && is_for_people(&event.kind)
-            && let Some(text) = describe::of(event, progress)
-        {
-            self.console.line(&plain(&text));
-        }
-    }
 }
 
-/// Whether somebody who looks at a console must hear of it: a farewell that goes well has two lines.
+/// Whether it is shown on a console: a run that goes well has two lines there.
 fn is_for_people(kind: &EventKind) -> bool {
     match kind {
         EventKind::RunStarted { .. }
@@ -66,16 +51,20 @@ fn is_for_people(kind: &EventKind) -> bool {
 }
 
 impl Reporter for Console {
-    fn hear(&mut self, update: Update<'_>) {
-        match (update, &self.progress) {
-            (Update::Event(event), _) => self.listen(event),
-            (Update::Tick(at), Some(progress)) => {
+    fn report(&mut self, update: Update<'_>, progress: &Progress) {
+        match update {
+            Update::Event(event) if is_for_people(&event.kind) => {
+                if let Some(text) = describe::of(event, progress) {
+                    self.console.line(&plain(&text));
+                }
+            }
+            Update::Tick(at) => {
                 for step in self.reminder.due(progress, at) {
                     let text = describe::waiting(&progress.steps[step], at);
                     self.console.line(&plain(&text));
                 }
             }
-            (Update::Tick(_) | Update::Idle, _) => {}
+            Update::Event(_) | Update::Idle => {}
         }
     }
 }

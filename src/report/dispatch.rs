@@ -1,140 +1,221 @@
-//! The contract of a reporter, and the threads that keep reporters from delaying a run.
+//! The contract of a reporter, and the thread that keeps reporters from delaying a run.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::model::event::Event;
+use crate::view::progress::Progress;
 
-/// What a reporter hears.
+/// What a reporter is called for.
+#[derive(Clone, Copy)]
 pub enum Update<'a> {
     /// Something happened.
     Event(&'a Event),
     /// Some time has passed; the time since the run's start.
     Tick(Duration),
-    /// There is nothing else to hear for now: the time to flush what was kept back.
+    /// No other update is due for now: the time to flush.
     Idle,
 }
 
-/// Shows a run to somebody. It lives on a thread of its own, and nobody waits for what it does with the news.
+/// Shows a run to somebody. It must not block: all reporters share a thread. What may block is handed to a thread of
+/// its own.
 pub trait Reporter: Send {
-    /// Hears the next news.
-    fn hear(&mut self, update: Update<'_>);
+    /// Shows an update. `progress` is the run with every event so far taken into account.
+    fn report(&mut self, update: Update<'_>, progress: &Progress);
 }
 
-/// Takes each event and makes nobody wait.
+/// Takes each event without blocking.
 pub type Sink = Box<dyn Fn(&Arc<Event>) + Send>;
 
-/// Held by a reporter's thread until it has finished.
-pub struct Busy {
+/// Held by a thread that reports; [`Dispatcher::close`] waits until all of them are dropped.
+pub struct Guard {
     _open: Sender<()>,
 }
 
-/// The reporters of a run, each at work on its thread.
-pub struct Dispatcher {
-    sinks: Vec<Sink>,
-    /// Each thread holds the other end until it has finished; nothing is ever sent.
-    finished: Receiver<()>,
-    at_work: Sender<()>,
+/// Reporters, and the progress that is handed to them with each update.
+#[derive(Default)]
+pub struct Feed {
+    progress: Option<Progress>,
+    reporters: Vec<Slot>,
 }
 
-impl Default for Dispatcher {
-    fn default() -> Self {
-        let (at_work, finished) = mpsc::channel();
-        Dispatcher {
-            sinks: Vec::new(),
-            finished,
-            at_work,
+struct Slot {
+    reporter: Box<dyn Reporter>,
+    /// The time between two ticks, and when the next one is due.
+    every: Option<Duration>,
+    next: Option<Instant>,
+}
+
+impl Feed {
+    /// A feed of one reporter, whose ticks come from its caller.
+    pub fn of(reporter: impl Reporter + 'static) -> Feed {
+        let mut feed = Feed::default();
+        feed.add(None, Box::new(reporter));
+        feed
+    }
+
+    fn add(&mut self, every: Option<Duration>, reporter: Box<dyn Reporter>) {
+        self.reporters.push(Slot {
+            reporter,
+            every,
+            next: every.map(|every| Instant::now() + every),
+        });
+    }
+
+    /// Takes an event into account, and has every reporter report the update. Before a run begins there is nothing to
+    /// report.
+    pub fn update(&mut self, update: Update<'_>) {
+        if let Update::Event(event) = update {
+            Progress::fold(&mut self.progress, event);
+        }
+        if let Some(progress) = &self.progress {
+            self.reporters
+                .retain_mut(|slot| slot.report(update, progress));
+        }
+    }
+
+    /// Gives their ticks to the reporters that are due, and returns when the next one is.
+    fn tick(&mut self, begun: Instant) -> Option<Instant> {
+        let now = Instant::now();
+        for slot in &mut self.reporters {
+            if let (Some(next), Some(every)) = (slot.next, slot.every)
+                && now >= next
+            {
+                slot.next = Some(now + every);
+                if let Some(progress) = &self.progress {
+                    slot.report(Update::Tick(now - begun), progress);
+                }
+            }
+        }
+        self.reporters.iter().filter_map(|slot| slot.next).min()
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.update(Update::Event(&event)),
+            Message::Reporter(every, reporter) => self.add(every, reporter),
         }
     }
 }
 
+impl Slot {
+    /// Whether the reporter goes on: one that panics is removed, and the others stay.
+    fn report(&mut self, update: Update<'_>, progress: &Progress) -> bool {
+        let report = || self.reporter.report(update, progress);
+        catch_unwind(AssertUnwindSafe(report)).is_ok()
+    }
+}
+
+enum Message {
+    Event(Arc<Event>),
+    Reporter(Option<Duration>, Box<dyn Reporter>),
+}
+
+/// Hands each event to the sinks, and to the thread of the reporters.
+pub struct Dispatcher {
+    begun: Instant,
+    reporters: Option<Sender<Message>>,
+    sinks: Vec<Sink>,
+    /// Disconnected when every guard is dropped; nothing is ever sent.
+    finished: Receiver<()>,
+    open: Sender<()>,
+}
+
 impl Dispatcher {
-    /// Puts a reporter to work. It hears a tick whenever `every` has passed, or none.
-    ///
-    /// # Errors
-    /// When the system has no thread left for it; the run goes on without it.
-    pub fn add(
-        &mut self,
-        name: &str,
-        started: Instant,
-        every: Option<Duration>,
-        mut reporter: Box<dyn Reporter>,
-    ) -> std::io::Result<()> {
-        self.add_sink(|at_work| {
-            let (events, inbox) = mpsc::channel();
-            thread::Builder::new()
-                .name(name.to_owned())
-                .stack_size(256 << 10)
-                .spawn(move || {
-                    listen(&inbox, started, every, reporter.as_mut());
-                    drop(at_work);
-                })?;
-            // A reporter that panicked is gone; the run does not care.
-            Ok(Box::new(move |event| drop(events.send(event.clone()))))
-        })
+    /// A dispatcher for a run that began at `begun`.
+    pub fn new(begun: Instant) -> Dispatcher {
+        let (open, finished) = mpsc::channel();
+        Dispatcher {
+            begun,
+            reporters: None,
+            sinks: Vec::new(),
+            finished,
+            open,
+        }
     }
 
-    /// Puts a reporter to work that brings a thread of its own.
+    /// A guard for a thread that [`Dispatcher::close`] waits for.
+    pub fn guard(&self) -> Guard {
+        Guard {
+            _open: self.open.clone(),
+        }
+    }
+
+    /// Adds a reporter, with a tick whenever `every` has passed.
     ///
     /// # Errors
-    /// Its own.
-    pub fn add_sink(
+    /// When the system has no thread left for the reporters.
+    pub fn add(
         &mut self,
-        begin: impl FnOnce(Busy) -> std::io::Result<Sink>,
+        every: Option<Duration>,
+        reporter: Box<dyn Reporter>,
     ) -> std::io::Result<()> {
-        let at_work = Busy {
-            _open: self.at_work.clone(),
+        let reporters = match self.reporters.take() {
+            Some(reporters) => reporters,
+            None => self.start()?,
         };
-        self.sinks.push(begin(at_work)?);
+        // The thread ends when this sender is gone.
+        let _ = reporters.send(Message::Reporter(every, reporter));
+        self.reporters = Some(reporters);
         Ok(())
     }
 
-    /// Tells every reporter.
-    pub fn tell(&self, event: Event) {
-        let event = Arc::new(event);
-        self.sinks.iter().for_each(|sink| sink(&event));
+    fn start(&self) -> std::io::Result<Sender<Message>> {
+        let (sender, inbox) = mpsc::channel();
+        let (begun, guard) = (self.begun, self.guard());
+        thread::Builder::new()
+            .name("reporters".into())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                feed(&inbox, begun);
+                drop(guard);
+            })?;
+        Ok(sender)
     }
 
-    /// Lets the reporters finish what they have heard, for at most `patience`; who is stuck is left behind.
+    /// Adds a sink.
+    pub fn add_sink(&mut self, sink: Sink) {
+        self.sinks.push(sink);
+    }
+
+    /// Hands on an event.
+    pub fn send(&self, event: Event) {
+        let event = Arc::new(event);
+        self.sinks.iter().for_each(|sink| sink(&event));
+        if let Some(reporters) = &self.reporters {
+            let _ = reporters.send(Message::Event(event));
+        }
+    }
+
+    /// Lets the reporters finish, for at most `patience`. One that is stuck is abandoned.
     pub fn close(self, patience: Duration) {
-        drop(self.sinks);
-        drop(self.at_work);
-        // Ends when the last of them has dropped its end, or when their time is over.
+        drop((self.sinks, self.reporters, self.open));
         let _ = self.finished.recv_timeout(patience);
     }
 }
 
-fn listen(
-    inbox: &Receiver<Arc<Event>>,
-    started: Instant,
-    every: Option<Duration>,
-    reporter: &mut dyn Reporter,
-) {
-    let mut next = every.map(|every| Instant::now() + every);
+fn feed(inbox: &Receiver<Message>, begun: Instant) {
+    let mut feed = Feed::default();
     loop {
-        // Looked at before every event, or a child that never stops talking would keep the ticks away.
-        if let (Some(time), Some(every)) = (next, every)
-            && Instant::now() >= time
-        {
-            reporter.hear(Update::Tick(started.elapsed()));
-            next = Some(Instant::now() + every);
-        }
+        // Before every event, or a child that never stops writing would keep the ticks away.
+        let next = feed.tick(begun);
         match inbox.try_recv() {
-            Ok(event) => {
-                reporter.hear(Update::Event(&event));
+            Ok(message) => {
+                feed.take(message);
                 continue;
             }
-            Err(TryRecvError::Empty) => reporter.hear(Update::Idle),
-            Err(TryRecvError::Disconnected) => return reporter.hear(Update::Idle),
+            Err(TryRecvError::Empty) => feed.update(Update::Idle),
+            Err(TryRecvError::Disconnected) => return feed.update(Update::Idle),
         }
-        let heard = match next {
+        let received = match next {
             Some(next) => inbox.recv_timeout(next.saturating_duration_since(Instant::now())),
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
-        match heard {
-            Ok(event) => reporter.hear(Update::Event(&event)),
+        match received {
+            Ok(message) => feed.take(message),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -144,12 +225,14 @@ fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::event::EventKind;
+    use crate::model::event::{EventKind, Purpose};
+    use crate::model::machine::Machine;
+    use crate::model::trigger::Trigger;
 
     struct Listener(Sender<&'static str>);
 
     impl Reporter for Listener {
-        fn hear(&mut self, update: Update<'_>) {
+        fn report(&mut self, update: Update<'_>, _: &Progress) {
             let _ = self.0.send(match update {
                 Update::Event(_) => "event",
                 Update::Tick(_) => "tick",
@@ -160,25 +243,43 @@ mod tests {
         }
     }
 
-    fn event() -> Event {
-        Event {
-            at: Duration::ZERO,
-            kind: EventKind::Warning {
-                message: String::new(),
-            },
+    struct Defective;
+
+    impl Reporter for Defective {
+        fn report(&mut self, _: Update<'_>, _: &Progress) {
+            panic!("a defect");
         }
+    }
+
+    fn started() -> EventKind {
+        EventKind::RunStarted {
+            run: "R1".to_owned(),
+            purpose: Purpose::Farewell,
+            machine: Machine::default(),
+            trigger: Trigger::Stop,
+            started: std::time::UNIX_EPOCH,
+            budget: Duration::from_secs(90),
+            reserve: Duration::ZERO,
+            steps: [].into(),
+        }
+    }
+
+    fn warning() -> EventKind {
+        let message = String::new();
+        EventKind::Warning { message }
     }
 
     #[test]
     fn a_flood_of_events_does_not_keep_the_ticks_away() {
         let (said, heard) = mpsc::channel();
-        let mut dispatcher = Dispatcher::default();
+        let mut dispatcher = Dispatcher::new(Instant::now());
         let every = Some(Duration::from_millis(10));
         dispatcher
-            .add("listener", Instant::now(), every, Box::new(Listener(said)))
+            .add(every, Box::new(Listener(said)))
             .expect("a thread");
-        for _ in 0..100 {
-            dispatcher.tell(event());
+        let warnings = (1..100).map(|_| warning());
+        for kind in std::iter::once(started()).chain(warnings) {
+            dispatcher.send(Event::new(Duration::ZERO, kind));
         }
         dispatcher.close(Duration::from_secs(10));
         let heard: Vec<&str> = heard.iter().collect();
@@ -187,5 +288,21 @@ mod tests {
         assert!(ticks.filter(|it| **it == "tick").count() >= 5, "{heard:?}");
         assert_eq!(heard.iter().filter(|it| **it == "event").count(), 100);
         assert_eq!(heard.last(), Some(&"idle"));
+    }
+
+    #[test]
+    fn a_reporter_that_panics_does_not_take_the_others_with_it() {
+        let (said, heard) = mpsc::channel();
+        let mut dispatcher = Dispatcher::new(Instant::now());
+        for reporter in [
+            Box::new(Defective) as Box<dyn Reporter>,
+            Box::new(Listener(said)),
+        ] {
+            dispatcher.add(None, reporter).expect("a thread");
+        }
+        dispatcher.send(Event::new(Duration::ZERO, started()));
+        dispatcher.send(Event::new(Duration::ZERO, warning()));
+        dispatcher.close(Duration::from_secs(10));
+        assert_eq!(heard.iter().filter(|it| *it == "event").count(), 2);
     }
 }

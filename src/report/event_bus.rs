@@ -1,16 +1,14 @@
-//! From the runner's happenings to events that every reporter hears: stamped, masked, in one order.
+//! From what the scheduler and the steps emit to events: stamped, masked, in one order, for every reporter.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::history::state_dir::Store;
 use crate::history::survey::Survey;
-use crate::model::error::Failure;
 use crate::model::event::{Event, EventKind};
 use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
-use crate::model::secrets::mask;
-use crate::report::dispatch::{Busy, Dispatcher, Reporter, Sink};
+use crate::report::dispatch::{Dispatcher, Guard, Reporter, Sink};
 use crate::report::record::Written;
 use crate::run::context::EventSink;
 use crate::sys::files;
@@ -56,10 +54,10 @@ struct Inner {
 }
 
 impl EventBus {
-    /// A broadcast without reporters; times are counted from `begun`.
+    /// A bus without reporters; times are counted from `begun`.
     pub fn new(begun: Instant) -> EventBus {
         let inner = Inner {
-            dispatcher: Some(Dispatcher::default()),
+            dispatcher: Some(Dispatcher::new(begun)),
             told: 0,
             ended: Vec::new(),
             run: String::new(),
@@ -102,37 +100,30 @@ impl EventBus {
             .collect()
     }
 
-    /// Puts a reporter to work, with a tick whenever `every` has passed.
+    /// Adds a reporter, with a tick whenever `every` has passed.
     ///
     /// # Errors
-    /// When the system has no thread left for it; the run goes on without it.
-    pub fn add(
-        &self,
-        name: &str,
-        every: Option<Duration>,
-        reporter: Box<dyn Reporter>,
-    ) -> std::io::Result<()> {
+    /// When the system has no thread left for the reporters.
+    pub fn add(&self, every: Option<Duration>, reporter: Box<dyn Reporter>) -> std::io::Result<()> {
         match &mut self.inner.lock().dispatcher {
-            Some(dispatcher) => dispatcher.add(name, self.begun, every, reporter),
+            Some(dispatcher) => dispatcher.add(every, reporter),
             None => Ok(()),
         }
     }
 
-    /// Puts a reporter to work that brings a thread of its own.
-    ///
-    /// # Errors
-    /// Its own; the run goes on without it.
-    pub fn add_sink(
-        &self,
-        begin: impl FnOnce(Busy) -> std::io::Result<Sink>,
-    ) -> std::io::Result<()> {
-        match &mut self.inner.lock().dispatcher {
-            Some(dispatcher) => dispatcher.add_sink(begin),
-            None => Ok(()),
+    /// Adds what takes events on a thread of its own.
+    pub fn add_sink(&self, sink: Sink) {
+        if let Some(dispatcher) = &mut self.inner.lock().dispatcher {
+            dispatcher.add_sink(sink);
         }
     }
 
-    /// Ends the broadcast and lets the reporters finish, for at most `patience`.
+    /// A guard for a thread that [`EventBus::close`] waits for; `None` once the bus is closed.
+    pub fn guard(&self) -> Option<Guard> {
+        self.inner.lock().dispatcher.as_ref().map(Dispatcher::guard)
+    }
+
+    /// Takes no more events, and lets the reporters finish, for at most `patience`.
     pub fn close(&self, patience: Duration) {
         let dispatcher = self.inner.lock().dispatcher.take();
         if let Some(dispatcher) = dispatcher {
@@ -167,10 +158,9 @@ impl EventSink for EventBus {
         })
     }
 
-    fn hear(&self, kind: EventKind) {
+    fn emit(&self, kind: EventKind) {
         let begins = matches!(kind, EventKind::StepStarted { .. });
         let intends = matches!(kind, EventKind::Intended { .. });
-        let kind = masked(kind);
         let told = {
             let mut inner = self.inner.lock();
             if !inner.is_timely(&kind) {
@@ -178,12 +168,8 @@ impl EventSink for EventBus {
             }
             inner.told += 1;
             inner.note(&kind);
-            let event = Event {
-                at: self.begun.elapsed(),
-                kind,
-            };
             if let Some(dispatcher) = &inner.dispatcher {
-                dispatcher.tell(event);
+                dispatcher.send(Event::new(self.begun.elapsed(), kind));
             }
             inner.told
         };
@@ -255,37 +241,4 @@ impl Inner {
         }
         true
     }
-}
-
-fn masked(mut kind: EventKind) -> EventKind {
-    let text = |text: &mut String| {
-        if let std::borrow::Cow::Owned(masked) = mask(text) {
-            *text = masked;
-        }
-    };
-    let failing = |failure: &mut Failure| {
-        text(&mut failure.subject);
-        text(&mut failure.cause);
-    };
-    match &mut kind {
-        EventKind::RunStarted { .. }
-        | EventKind::StepStarted { .. }
-        // Holds no secret, and must say later what it says now.
-        | EventKind::Intended { .. }
-        | EventKind::Settled { .. } => {}
-        EventKind::AttemptFailed { failure, .. } => failing(failure),
-        EventKind::Waiting { what, .. } => text(what),
-        EventKind::Noted { text: noted, .. } => text(noted),
-        EventKind::Copied { copy, .. } => text(&mut copy.name),
-        EventKind::Output { line, .. } => text(line),
-        EventKind::StepFinished {
-            failure, reason, ..
-        } => {
-            failure.iter_mut().for_each(failing);
-            reason.iter_mut().for_each(text);
-        }
-        EventKind::Warning { message } => text(message),
-        EventKind::RunFinished { reason, .. } => reason.iter_mut().for_each(text),
-    }
-    kind
 }

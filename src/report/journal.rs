@@ -1,9 +1,11 @@
-//! The run for the journal: one log record an event, with its fields.
+//! The run for the journal: one entry for each event, with its fields.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use log::{Level, Record};
+use log::Level;
 
+use crate::logging;
 use crate::logging::message_id::{self, Message};
 use crate::model::event::{Event, EventKind, Purpose, Result, State};
 use crate::report::dispatch::{Reporter, Update};
@@ -11,60 +13,42 @@ use crate::view::describe;
 use crate::view::heartbeat::Reminder;
 use crate::view::progress::Progress;
 
-/// A log record to be.
+/// The most fields that an entry has beside its text.
+const FIELDS: usize = 9;
+
+/// An entry of the log.
 #[derive(Debug)]
-struct Entry {
+struct Entry<'a> {
     level: Level,
     text: String,
-    fields: Vec<(&'static str, String)>,
+    fields: Vec<(&'static str, Cow<'a, str>)>,
 }
 
 /// Writes a run to the log.
 #[derive(Debug, Default)]
 pub struct Journal {
-    progress: Option<Progress>,
     reminder: Reminder,
 }
 
 impl Journal {
-    /// How often this reporter wants to hear a tick.
+    /// How often this reporter wants a tick.
     pub const EVERY: Duration = Duration::from_secs(1);
 
-    fn entries(&mut self, update: &Update<'_>) -> Vec<Entry> {
+    fn entries<'a>(&mut self, update: Update<'_>, progress: &'a Progress) -> Vec<Entry<'a>> {
         match update {
-            Update::Event(event) => {
-                match &mut self.progress {
-                    Some(progress) => progress.apply(event),
-                    None => self.progress = Progress::begin(event),
-                }
-                let progress = self.progress.as_ref();
-                let entry = progress.and_then(|progress| entry(event, progress));
-                entry.into_iter().collect()
-            }
-            Update::Tick(at) => {
-                let Some(progress) = &self.progress else {
-                    return Vec::new();
-                };
-                (self.reminder.due(progress, *at).into_iter())
-                    .map(|step| waiting(progress, step, *at))
-                    .collect()
-            }
+            Update::Event(event) => entry(event, progress).into_iter().collect(),
+            Update::Tick(at) => (self.reminder.due(progress, at).into_iter())
+                .map(|step| waiting(progress, step, at))
+                .collect(),
             Update::Idle => Vec::new(),
         }
     }
 }
 
 impl Reporter for Journal {
-    fn hear(&mut self, update: Update<'_>) {
-        for entry in self.entries(&update) {
-            log::logger().log(
-                &Record::builder()
-                    .args(format_args!("{}", entry.text))
-                    .level(entry.level)
-                    .target("farewell::run")
-                    .key_values(&entry.fields)
-                    .build(),
-            );
+    fn report(&mut self, update: Update<'_>, progress: &Progress) {
+        for entry in self.entries(update, progress) {
+            logging::event(entry.level, &entry.text, &entry.fields);
         }
         if let Update::Idle | Update::Tick(_) = update {
             log::logger().flush();
@@ -72,14 +56,18 @@ impl Reporter for Journal {
     }
 }
 
-impl Entry {
-    fn new(message: &'static Message, level: Level, text: String, progress: &Progress) -> Entry {
-        let mut fields = vec![
-            ("MESSAGE_ID", message.id.to_owned()),
-            ("FAREWELL_RUN", progress.run.clone()),
-        ];
+impl<'a> Entry<'a> {
+    fn new(
+        message: &'static Message,
+        level: Level,
+        text: String,
+        progress: &'a Progress,
+    ) -> Entry<'a> {
+        let mut fields = Vec::with_capacity(FIELDS);
+        fields.push(("MESSAGE_ID", message.id.into()));
+        fields.push(("FAREWELL_RUN", progress.run.as_str().into()));
         if progress.purpose == Purpose::Farewell {
-            fields.push(("FAREWELL_TRIGGER", progress.trigger.to_string()));
+            fields.push(("FAREWELL_TRIGGER", progress.trigger.as_str().into()));
         }
         Entry {
             level,
@@ -88,44 +76,50 @@ impl Entry {
         }
     }
 
-    fn step(self, progress: &Progress, step: usize, state: State) -> Entry {
+    fn step(self, progress: &'a Progress, step: usize, state: State) -> Entry<'a> {
         let entry = match progress.steps.get(step) {
             Some(step) => self
-                .field("FAREWELL_STEP", &step.name)
-                .field("FAREWELL_KIND", &step.kind),
+                .field("FAREWELL_STEP", step.name.as_str())
+                .field("FAREWELL_KIND", step.kind.as_str()),
             None => self,
         };
         entry.field("FAREWELL_STATE", state.as_str())
     }
 
-    fn field(mut self, name: &'static str, value: impl ToString) -> Entry {
-        self.fields.push((name, value.to_string()));
+    fn field(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Entry<'a> {
+        self.fields.push((name, value.into()));
         self
+    }
+
+    fn number(self, name: &'static str, value: u32) -> Entry<'a> {
+        self.field(name, value.to_string())
+    }
+
+    fn usec(self, name: &'static str, value: Duration) -> Entry<'a> {
+        self.field(name, value.as_micros().to_string())
     }
 }
 
-fn waiting(progress: &Progress, index: usize, at: Duration) -> Entry {
+fn waiting(progress: &Progress, index: usize, at: Duration) -> Entry<'_> {
     let step = &progress.steps[index];
     let left = step.deadline.unwrap_or_default().saturating_sub(at);
     let text = describe::waiting(step, at);
     Entry::new(&message_id::STEP_WAITING, Level::Info, text, progress)
         .step(progress, index, State::Running)
-        .field("FAREWELL_ATTEMPT", step.attempts)
-        .field("FAREWELL_LEFT_USEC", left.as_micros())
+        .number("FAREWELL_ATTEMPT", step.attempts)
+        .usec("FAREWELL_LEFT_USEC", left)
 }
 
-fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
+fn entry<'a>(event: &Event, progress: &'a Progress) -> Option<Entry<'a>> {
     // What a step waits for is told by the clock: it may change with each of its polls.
     let text = describe::of(event, progress)?;
     let (message, level) = kind(&event.kind, progress.purpose)?;
     let entry = Entry::new(message, level, text, progress);
     Some(match &event.kind {
-        EventKind::RunStarted { budget, .. } => {
-            entry.field("FAREWELL_LEFT_USEC", budget.as_micros())
-        }
+        EventKind::RunStarted { budget, .. } => entry.usec("FAREWELL_LEFT_USEC", *budget),
         EventKind::StepStarted { step, left } => entry
             .step(progress, *step, State::Running)
-            .field("FAREWELL_LEFT_USEC", left.as_micros()),
+            .usec("FAREWELL_LEFT_USEC", *left),
         EventKind::AttemptFailed {
             step,
             attempt,
@@ -136,9 +130,9 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
             let left = deadline.unwrap_or_default().saturating_sub(event.at);
             entry
                 .step(progress, *step, State::Running)
-                .field("FAREWELL_ERROR", failure.kind)
-                .field("FAREWELL_ATTEMPT", attempt)
-                .field("FAREWELL_LEFT_USEC", left.as_micros())
+                .field("FAREWELL_ERROR", failure.kind.as_str())
+                .number("FAREWELL_ATTEMPT", *attempt)
+                .usec("FAREWELL_LEFT_USEC", left)
         }
         EventKind::Intended { mark, .. } => entry.step(progress, mark.step, State::Running),
         EventKind::Noted { step, .. } | EventKind::Output { step, .. } => {
@@ -154,16 +148,16 @@ fn entry(event: &Event, progress: &Progress) -> Option<Entry> {
         } => {
             let entry = entry
                 .step(progress, *step, *state)
-                .field("FAREWELL_ATTEMPT", attempts)
-                .field("FAREWELL_DURATION_USEC", took.as_micros());
+                .number("FAREWELL_ATTEMPT", *attempts)
+                .usec("FAREWELL_DURATION_USEC", *took);
             match failure {
-                Some(failure) => entry.field("FAREWELL_ERROR", failure.kind),
+                Some(failure) => entry.field("FAREWELL_ERROR", failure.kind.as_str()),
                 None => entry,
             }
         }
         EventKind::RunFinished { result, .. } => entry
             .field("FAREWELL_STATE", result.as_str())
-            .field("FAREWELL_DURATION_USEC", event.at.as_micros()),
+            .usec("FAREWELL_DURATION_USEC", event.at),
         EventKind::Warning { .. }
         | EventKind::Waiting { .. }
         | EventKind::Copied { .. }
@@ -212,8 +206,18 @@ mod tests {
     use crate::model::event::StepName;
     use crate::model::trigger::Trigger;
 
-    fn told(journal: &mut Journal, update: Update<'_>) -> Vec<String> {
-        (journal.entries(&update).into_iter())
+    #[derive(Default)]
+    struct Told {
+        journal: Journal,
+        progress: Option<Progress>,
+    }
+
+    fn told(told: &mut Told, update: Update<'_>) -> Vec<String> {
+        if let Update::Event(event) = update {
+            Progress::fold(&mut told.progress, event);
+        }
+        let progress = told.progress.as_ref().expect("a run that has begun");
+        (told.journal.entries(update, progress).into_iter())
             .map(|entry| {
                 let fields = entry.fields[3..].iter();
                 let fields: Vec<String> = fields
@@ -233,7 +237,7 @@ mod tests {
 
     #[test]
     fn events_become_records() {
-        let mut journal = Journal::default();
+        let mut journal = Told::default();
         let mut tell = |millis: u64, kind: EventKind| {
             let at = Duration::from_millis(millis);
             told(&mut journal, Update::Event(&Event { at, kind }))

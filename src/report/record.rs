@@ -12,7 +12,7 @@ use crate::history::line::Writer;
 use crate::history::reserved_space;
 use crate::history::state_dir::Store;
 use crate::model::event::{Event, EventKind};
-use crate::report::dispatch::{Reporter, Update};
+use crate::report::dispatch::Sink;
 use crate::sys::sync::{Condvar, Mutex};
 
 /// How long lines wait for each other before they are synced.
@@ -120,7 +120,7 @@ impl Written {
 }
 
 /// Writes the record of one run.
-pub struct Record {
+struct Record {
     store: Store,
     run: String,
     writer: Writer,
@@ -147,27 +147,65 @@ struct Syncing {
     thread: thread::JoinHandle<()>,
 }
 
+/// Starts the thread that writes the record of a run to `store`. `complain` hears once, in a sentence, when there is
+/// none. `guard` is dropped when the record is closed.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn start(
+    store: Store,
+    written: Arc<Written>,
+    complain: Box<dyn FnMut(String) + Send>,
+    guard: impl Send + 'static,
+) -> io::Result<Sink> {
+    let (events, inbox) = mpsc::channel::<Arc<Event>>();
+    let mut record = Record {
+        store,
+        run: String::new(),
+        writer: Writer::default(),
+        file: None,
+        backlog: Vec::new(),
+        length: 0,
+        unsettled: 0,
+        pressing: false,
+        written: written.clone(),
+        sync: None,
+        complain,
+        complained: false,
+    };
+    thread::Builder::new()
+        .name("record".into())
+        .stack_size(256 << 10)
+        .spawn(move || {
+            record.write_all(&inbox);
+            drop(guard);
+        })?;
+    written.begin();
+    // The thread ends when this sender is gone.
+    Ok(Box::new(move |event| drop(events.send(event.clone()))))
+}
+
 impl Record {
-    /// A record in `store`, made when the run begins. `complain` hears once, in a sentence, when there is none.
-    pub fn new(
-        store: Store,
-        written: Arc<Written>,
-        complain: Box<dyn FnMut(String) + Send>,
-    ) -> Record {
-        written.begin();
-        Record {
-            store,
-            run: String::new(),
-            writer: Writer::default(),
-            file: None,
-            backlog: Vec::new(),
-            length: 0,
-            unsettled: 0,
-            pressing: false,
-            written,
-            sync: None,
-            complain,
-            complained: false,
+    fn write_all(&mut self, inbox: &Receiver<Arc<Event>>) {
+        while let Ok(event) = inbox.recv() {
+            self.write_event(&event);
+            while let Ok(event) = inbox.try_recv() {
+                self.write_event(&event);
+            }
+            if self.unsettled > 0 {
+                self.settle();
+            }
+        }
+    }
+
+    fn write_event(&mut self, event: &Event) {
+        self.note(event);
+        let last = matches!(event.kind, EventKind::RunFinished { .. });
+        if last || self.pressing || self.unsettled >= TOGETHER {
+            self.settle();
+        }
+        if last {
+            self.close();
         }
     }
 
@@ -277,25 +315,6 @@ impl Record {
                 "{}: old records cannot be removed: {error}",
                 self.store.directory().display()
             );
-        }
-    }
-}
-
-impl Reporter for Record {
-    fn hear(&mut self, update: Update<'_>) {
-        match update {
-            Update::Event(event) => {
-                self.note(event);
-                let last = matches!(event.kind, EventKind::RunFinished { .. });
-                if last || self.pressing || self.unsettled >= TOGETHER {
-                    self.settle();
-                }
-                if last {
-                    self.close();
-                }
-            }
-            Update::Idle if self.unsettled > 0 => self.settle(),
-            Update::Idle | Update::Tick(_) => {}
         }
     }
 }

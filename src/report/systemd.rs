@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::event::{Event, EventKind};
-use crate::model::secrets::mask;
+use crate::model::event::EventKind;
 use crate::plan::settings::CLOSING;
 use crate::report::dispatch::{Reporter, Update};
 use crate::sys::notify;
@@ -22,14 +21,13 @@ const BURST: u32 = 5;
 /// Tells systemd what a run does.
 #[derive(Debug, Default)]
 pub struct Systemd {
-    progress: Option<Progress>,
     told: String,
     burst: u32,
     extended: Option<Duration>,
 }
 
 impl Systemd {
-    /// How often this reporter wants to hear a tick.
+    /// How often this reporter wants a tick.
     pub const EVERY: Duration = Duration::from_secs(1);
 
     /// A reporter, if a service manager listens.
@@ -37,15 +35,15 @@ impl Systemd {
         notify::is_heard().then(Systemd::default)
     }
 
-    fn tell(&mut self, at: Duration) {
-        let Some(progress) = &self.progress else {
-            return;
-        };
+    fn tell(&mut self, progress: &Progress, at: Duration) {
         let status = status(progress, at).filter(|status| *status != self.told);
         let due = self.extended.is_none_or(|last| at >= last + AGAIN);
         let extend = (due && progress.result.is_none())
             .then(|| progress.budget.saturating_sub(at) + CLOSING);
-        notify::tell(status.as_deref(), extend);
+        if !notify::send(status.as_deref(), extend) {
+            // systemd is busy; the next update says it again.
+            return;
+        }
         if extend.is_some() {
             self.extended = Some(at);
         }
@@ -54,33 +52,22 @@ impl Systemd {
             self.burst += 1;
         }
     }
-
-    fn listen(&mut self, event: &Event) {
-        match &mut self.progress {
-            Some(progress) => progress.apply(event),
-            None => self.progress = Progress::begin(event),
-        }
-        if let EventKind::RunStarted { .. } | EventKind::RunFinished { .. } = event.kind {
-            self.tell(event.at);
-        }
-    }
 }
 
 impl Reporter for Systemd {
-    fn hear(&mut self, update: Update<'_>) {
+    fn report(&mut self, update: Update<'_>, progress: &Progress) {
         match update {
-            Update::Event(event) => self.listen(event),
-            Update::Tick(at) => {
-                self.burst = 0;
-                self.tell(at);
-            }
-            Update::Idle => {
-                if self.burst < BURST
-                    && let Some(at) = self.progress.as_ref().map(|progress| progress.at)
-                {
-                    self.tell(at);
+            Update::Event(event) => {
+                if let EventKind::RunStarted { .. } | EventKind::RunFinished { .. } = event.kind {
+                    self.tell(progress, event.at);
                 }
             }
+            Update::Tick(at) => {
+                self.burst = 0;
+                self.tell(progress, at);
+            }
+            Update::Idle if self.burst < BURST => self.tell(progress, progress.at),
+            Update::Idle => {}
         }
     }
 }
@@ -115,5 +102,5 @@ fn status(progress: &Progress, at: Duration) -> Option<String> {
     } else {
         return None;
     };
-    Some(plain(&mask(&text)).into_owned())
+    Some(plain(&text).into_owned())
 }

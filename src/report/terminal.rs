@@ -1,11 +1,10 @@
 //! The run for somebody at a terminal, or for what reads the other end of a pipe.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::model::event::{Event, EventKind, State};
-use crate::model::secrets::mask;
 use crate::report::dispatch::{Reporter, Update};
 use crate::sys::terminal::Capabilities;
 use crate::text::elapsed;
@@ -28,7 +27,6 @@ const NAMES: usize = 32;
 pub struct Terminal {
     out: Box<dyn Write + Send>,
     look: Capabilities,
-    progress: Option<Progress>,
     reminder: Reminder,
     /// Whole lines that are not written yet.
     kept: String,
@@ -41,7 +39,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// How often this reporter wants to hear a tick.
+    /// How often this reporter wants a tick.
     pub const EVERY: Duration = BREATH;
 
     /// A reporter that writes to `out`, which looks like `look`.
@@ -49,7 +47,6 @@ impl Terminal {
         Terminal {
             out,
             look,
-            progress: None,
             reminder: Reminder::default(),
             kept: String::new(),
             drawn: Vec::new(),
@@ -58,22 +55,14 @@ impl Terminal {
         }
     }
 
-    fn listen(&mut self, event: &Event) {
-        match &mut self.progress {
-            Some(progress) => progress.apply(event),
-            None => self.progress = Progress::begin(event),
-        }
-        let Some(progress) = &self.progress else {
-            return;
-        };
+    fn event(&mut self, event: &Event, progress: &Progress) {
         let ended = matches!(event.kind, EventKind::RunFinished { .. });
         let style = style(&self.look, self.look.size().0);
         if ended {
             if !progress.steps.is_empty() {
                 self.kept.push('\n');
             }
-            let drawn = timeline::draw(progress, true, &style);
-            self.kept.push_str(&mask(&drawn));
+            self.kept.push_str(&timeline::draw(progress, true, &style));
         } else if let Some(line) = if self.look.live {
             watched(event, progress, &style)
         } else {
@@ -83,14 +72,14 @@ impl Terminal {
             self.kept.push('\n');
         }
         if ended || self.kept.len() > KEPT {
-            self.write(event.at);
+            self.write(progress, event.at);
         }
     }
 
-    fn remind(&mut self, at: Duration) {
-        let Some(progress) = self.progress.as_ref().filter(|_| !self.look.live) else {
+    fn remind(&mut self, progress: &Progress, at: Duration) {
+        if self.look.live {
             return;
-        };
+        }
         for step in self.reminder.due(progress, at) {
             let line = stamped(at, &describe::waiting(&progress.steps[step], at));
             self.kept.push_str(&line);
@@ -98,28 +87,32 @@ impl Terminal {
         }
     }
 
-    fn write(&mut self, at: Duration) {
+    fn write(&mut self, progress: &Progress, at: Duration) {
+        let is_busy = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        if progress.result.is_none() && self.out.flush().is_err_and(is_busy) {
+            // What was written last is not read yet: lines wait here, and live ones are drawn once.
+            return;
+        }
         self.written = Some(at);
         let mut text = std::mem::take(&mut self.kept);
         if self.look.live {
-            text = self.redraw(&text, at);
+            text = self.redraw(&text, progress, at);
         }
         if self.deaf || text.is_empty() {
             return;
         }
         let written = self.out.write_all(text.as_bytes());
-        // Who does not read misses something; the run does not.
-        self.deaf = written.and_then(|()| self.out.flush()).is_err();
+        let written = written.and_then(|()| self.out.flush());
+        // The run goes on without a reader.
+        self.deaf = written.is_err_and(|error| !is_busy(error));
     }
 
     /// Puts `lines` in the place of the live lines, and these below them.
-    fn redraw(&mut self, lines: &str, at: Duration) -> String {
+    fn redraw(&mut self, lines: &str, progress: &Progress, at: Duration) -> String {
         let (width, rows) = self.look.size();
-        let live: Vec<String> = match &self.progress {
-            Some(progress) if progress.result.is_none() => {
-                live(progress, at, width, rows, &self.look)
-            }
-            _ => Vec::new(),
+        let live: Vec<String> = match progress.result {
+            None => live(progress, at, width, rows, &self.look),
+            Some(_) => Vec::new(),
         };
         // A window that has become narrower since has broken the lines that stand there.
         let above: usize = (self.drawn.iter())
@@ -142,19 +135,17 @@ impl Terminal {
 }
 
 impl Reporter for Terminal {
-    fn hear(&mut self, update: Update<'_>) {
+    fn report(&mut self, update: Update<'_>, progress: &Progress) {
         match update {
-            Update::Event(event) => self.listen(event),
+            Update::Event(event) => self.event(event, progress),
             Update::Tick(at) => {
-                self.remind(at);
-                self.write(at);
+                self.remind(progress, at);
+                self.write(progress, at);
             }
             Update::Idle => {
-                let now = self.progress.as_ref().map(|progress| progress.at);
-                if let Some(now) = now
-                    && self.written.is_none_or(|last| now >= last + BREATH)
-                {
-                    self.write(now);
+                let now = progress.at;
+                if self.written.is_none_or(|last| now >= last + BREATH) {
+                    self.write(progress, now);
                 }
             }
         }
@@ -181,14 +172,14 @@ fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> 
                 "{} {}  {}",
                 style.paint(step.state, style.marker(step.state)),
                 plain(&step.name),
-                plain(&mask(&ending))
+                plain(&ending)
             )
         }
         EventKind::Warning { message } => {
             let text = format!("warning: {message}");
-            style.paint(State::Cancelled, &plain(&mask(&text)))
+            style.paint(State::Cancelled, &plain(&text))
         }
-        _ => plain(&mask(&describe::of(event, progress)?)).into_owned(),
+        _ => plain(&describe::of(event, progress)?).into_owned(),
     })
 }
 
@@ -202,7 +193,7 @@ fn piped(event: &Event, progress: &Progress) -> Option<String> {
 }
 
 fn stamped(at: Duration, sentence: &str) -> String {
-    format!("[{:>7.3}] {}", at.as_secs_f64(), plain(&mask(sentence)))
+    format!("[{:>7.3}] {}", at.as_secs_f64(), plain(sentence))
 }
 
 /// A line for each running step, as many as there is room for.
@@ -257,5 +248,5 @@ fn live_line(step: &StepProgress, at: Duration, names: usize, dots: &str) -> Str
         (None, Some(failure)) => format!("  {}: {failure}", failure.kind),
         (None, None) => String::new(),
     };
-    line + &plain(&mask(&what))
+    line + &plain(&what)
 }

@@ -96,7 +96,7 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
         Err(failure) if cancel.is_cancelled() => return told_to_stop(0, failure),
         Err(failure) => return Ending::failed(0, failure),
     }
-    run.sink.hear(EventKind::StepStarted {
+    run.sink.emit(EventKind::StepStarted {
         step: index,
         left: deadline.left().unwrap_or_default(),
     });
@@ -151,7 +151,7 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
         };
         // Half of what is left at most: the last attempts come close to the deadline instead of far before it.
         let again = pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left / 2);
-        run.sink.hear(EventKind::AttemptFailed {
+        run.sink.emit(EventKind::AttemptFailed {
             step: index,
             attempt,
             failure: failure.clone(),
@@ -260,14 +260,14 @@ impl StepEvents for StepReporter<'_> {
             return;
         }
         *told = Some(what.to_owned());
-        self.sink.hear(EventKind::Waiting {
+        self.sink.emit(EventKind::Waiting {
             step: self.step,
             what: what.to_owned(),
         });
     }
 
     fn output(&self, stream: Stream, line: &str) {
-        self.sink.hear(EventKind::Output {
+        self.sink.emit(EventKind::Output {
             step: self.step,
             stream,
             line: line.to_owned(),
@@ -275,14 +275,14 @@ impl StepEvents for StepReporter<'_> {
     }
 
     fn copied(&self, copy: Copied) {
-        self.sink.hear(EventKind::Copied {
+        self.sink.emit(EventKind::Copied {
             step: self.step,
             copy,
         });
     }
 
     fn note(&self, what: &str) {
-        self.sink.hear(EventKind::Noted {
+        self.sink.emit(EventKind::Noted {
             step: self.step,
             text: what.to_owned(),
         });
@@ -310,7 +310,7 @@ impl StepEvents for StepReporter<'_> {
         if known.is_none() {
             intents.push(Some(intent.clone()));
             drop(intents);
-            self.sink.hear(EventKind::Intended {
+            self.sink.emit(EventKind::Intended {
                 mark,
                 intent: intent.clone(),
             });
@@ -324,7 +324,7 @@ impl StepEvents for StepReporter<'_> {
         {
             *intent = None;
         }
-        self.sink.hear(EventKind::Settled { mark });
+        self.sink.emit(EventKind::Settled { mark });
     }
 
     fn left_before(&self) -> Vec<Intent> {

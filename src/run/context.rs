@@ -1,4 +1,4 @@
-//! What a run needs, and who hears of it.
+//! What a run needs, and where its events go.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,10 +10,10 @@ use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::sys::http::Http;
 
-/// Hears what happens, and knows what is on record. It must not fail, and hearing must not take time.
+/// Takes what happens, and knows what is on record. It must not fail, and must not take time.
 pub trait EventSink: Send + Sync {
     /// Something happened, now.
-    fn hear(&self, kind: EventKind);
+    fn emit(&self, kind: EventKind);
 
     /// What earlier runs have left with steps of the same kind as this one, and is still to be undone; oldest first.
     fn left_before(&self, step: usize) -> Vec<Intent> {
@@ -40,6 +40,6 @@ pub struct RunContext {
     pub facts: Facts,
     /// The door to HTTP.
     pub http: Http,
-    /// Who hears of it.
+    /// Where its events go.
     pub sink: Arc<dyn EventSink>,
 }

@@ -39,7 +39,7 @@ pub fn keep(run: &RunContext, index: usize, every: Duration, action: &dyn Action
         let name = &run.plan.steps[index].name;
         let message = format!("{name}: what it holds is not renewed: {failure}");
         if told.as_ref() != Some(&message) {
-            run.sink.hear(EventKind::Warning {
+            run.sink.emit(EventKind::Warning {
                 message: message.clone(),
             });
         }

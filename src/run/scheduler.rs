@@ -238,7 +238,7 @@ impl Scheduler {
         if let Err(error) = threads::start(job) {
             let name = &self.run.plan.steps[index].name;
             let message = format!("{name}: what it holds is not renewed: no thread: {error}");
-            self.run.sink.hear(EventKind::Warning { message });
+            self.run.sink.emit(EventKind::Warning { message });
         }
     }
 
@@ -264,7 +264,7 @@ impl Scheduler {
         if !ending.state.is_good() {
             run.facts.set_progress(self.result(), self.failed.clone());
         }
-        run.sink.hear(EventKind::StepFinished {
+        run.sink.emit(EventKind::StepFinished {
             step: index,
             state: ending.state,
             attempts: ending.attempts,

@@ -6,6 +6,7 @@ pub mod command_socket;
 pub mod console;
 pub mod copy;
 pub mod dbus;
+pub mod detached;
 pub mod devices;
 pub mod digest;
 pub mod file_lock;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::event::{Event, EventKind, Purpose};
+use crate::model::secrets::mask;
 use crate::text::duration;
 use crate::text::elapsed;
 use crate::view::progress::{Progress, StepProgress};
@@ -56,7 +57,7 @@ pub fn of(event: &Event, progress: &Progress) -> Option<String> {
         EventKind::Intended { mark, intent } => format!(
             "step {}: leaves {}, to be undone by `farewell start`",
             name(&mark.step),
-            intent.subject
+            mask(&intent.subject)
         ),
         EventKind::Settled { .. } | EventKind::Waiting { .. } | EventKind::Copied { .. } => {
             return None;

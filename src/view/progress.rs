@@ -107,6 +107,15 @@ impl Progress {
         })
     }
 
+    /// Takes the next event of a run into account, the first one included; `None` before that.
+    pub fn fold<'a>(progress: &'a mut Option<Progress>, event: &Event) -> Option<&'a Progress> {
+        match progress {
+            Some(progress) => progress.apply(event),
+            None => *progress = Progress::begin(event),
+        }
+        progress.as_ref()
+    }
+
     /// Takes the next event into account.
     pub fn apply(&mut self, event: &Event) {
         self.at = self.at.max(event.at);

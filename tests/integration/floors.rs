@@ -14,7 +14,7 @@ const MEMBERS: [&str; 5] = [
 ];
 
 /// Where each foreign crate may be named: the beginnings of paths below src.
-const DOORS: [(&str, &[&str]); 14] = [
+const DOORS: [(&str, &[&str]); 13] = [
     (
         "base64",
         &[
@@ -32,7 +32,6 @@ const DOORS: [(&str, &[&str]); 14] = [
     ("ring", &["sys/digest.rs"]),
     ("rustls", &["sys/http/"]),
     ("rustls_native_certs", &["sys/http/"]),
-    ("sd_notify", &["sys/notify.rs"]),
     ("signal_hook", &["sys/"]),
     ("strsim", &["config/suggestion.rs"]),
     ("toml", &["config/document.rs"]),

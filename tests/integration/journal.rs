@@ -11,7 +11,7 @@ use crate::support::story::{at, begin, end, finished, started, waiting};
 use farewell::logging::{self, Sink};
 use farewell::model::error::{ErrorKind, Failure};
 use farewell::model::event::{EventKind, Result, Stream};
-use farewell::report::dispatch::{Reporter, Update};
+use farewell::report::dispatch::{Feed, Update};
 use farewell::report::journal::Journal as Told;
 use farewell::sys::journal::{DROPPED, Journal};
 
@@ -92,9 +92,9 @@ fn is_told() {
     assert_eq!(sink, Sink::Journal);
     farewell::model::secrets::hide("journal-secret");
 
-    let mut reporter = Told::default();
+    let mut reporter = Feed::of(Told::default());
     let mut tell = |news: Update<'_>| {
-        reporter.hear(news);
+        reporter.update(news);
         journald.entries()
     };
     let start = tell(Update::Event(&begin(&["leave"], 90)));

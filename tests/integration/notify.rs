@@ -7,36 +7,36 @@ use std::time::Duration;
 use crate::support::own_process::{again, is_inside, this_test};
 use crate::support::story::{begin, end, finished, started, waiting};
 use farewell::model::event::Result;
-use farewell::report::dispatch::{Reporter, Update};
+use farewell::report::dispatch::{Feed, Update};
 use farewell::report::systemd::Systemd;
 
 /// A run told to the service manager of this process.
 fn tell() {
-    let mut systemd = Systemd::new().expect("a service manager");
-    let tick = |seconds: u64, systemd: &mut Systemd| {
-        systemd.hear(Update::Tick(Duration::from_secs(seconds)));
+    let mut systemd = Feed::of(Systemd::new().expect("a service manager"));
+    let tick = |seconds: u64, systemd: &mut Feed| {
+        systemd.update(Update::Tick(Duration::from_secs(seconds)));
     };
-    systemd.hear(Update::Event(&begin(
+    systemd.update(Update::Event(&begin(
         &["leave", "drain", "copy", "wait"],
         90,
     )));
-    systemd.hear(Update::Event(&started(0, 0)));
-    systemd.hear(Update::Idle);
-    systemd.hear(Update::Idle);
-    systemd.hear(Update::Event(&finished(1000, 0, 1000, None)));
+    systemd.update(Update::Event(&started(0, 0)));
+    systemd.update(Update::Idle);
+    systemd.update(Update::Idle);
+    systemd.update(Update::Event(&finished(1000, 0, 1000, None)));
     // Between two steps there is nothing to say.
-    systemd.hear(Update::Idle);
+    systemd.update(Update::Idle);
     for step in 1..4 {
-        systemd.hear(Update::Event(&started(1000, step)));
+        systemd.update(Update::Event(&started(1000, step)));
     }
-    systemd.hear(Update::Event(&waiting(2000, 1, "etcd\nREADY=1")));
+    systemd.update(Update::Event(&waiting(2000, 1, "etcd\nREADY=1")));
     tick(2, &mut systemd);
     tick(2, &mut systemd);
     tick(10, &mut systemd);
     for step in 1..4 {
-        systemd.hear(Update::Event(&finished(12_000, step, 11_000, None)));
+        systemd.update(Update::Event(&finished(12_000, step, 11_000, None)));
     }
-    systemd.hear(Update::Event(&end(
+    systemd.update(Update::Event(&end(
         12_000,
         Result::CutShort,
         Some("told to stop"),
@@ -44,13 +44,13 @@ fn tell() {
     tick(20, &mut systemd);
 
     // A burst of changes between two ticks, and a budget beyond what the message can say.
-    let mut systemd = Systemd::new().expect("a service manager");
+    let mut systemd = Feed::of(Systemd::new().expect("a service manager"));
     let names = ["x"; 100];
-    systemd.hear(Update::Event(&begin(&names, 7200)));
+    systemd.update(Update::Event(&begin(&names, 7200)));
     for step in 0..100 {
-        systemd.hear(Update::Event(&started(0, step)));
-        systemd.hear(Update::Idle);
-        systemd.hear(Update::Event(&finished(0, step, 0, None)));
+        systemd.update(Update::Event(&started(0, step)));
+        systemd.update(Update::Idle);
+        systemd.update(Update::Event(&finished(0, step, 0, None)));
     }
 }
 
@@ -92,7 +92,7 @@ fn systemd_is_told_what_runs_and_asked_for_time() {
             "EXTEND_TIMEOUT_USEC=85000000\n\
              STATUS=2/4 drain: waiting for etcd READY=1, 21 s left (+2 more)\n",
             "STATUS=cut-short after 12 s: told to stop\n",
-            "EXTEND_TIMEOUT_USEC=4294967295\nSTATUS=0/100 starting, trigger stop\n",
+            "EXTEND_TIMEOUT_USEC=7205000000\nSTATUS=0/100 starting, trigger stop\n",
         ]
     );
     assert_eq!(second.len(), 4, "{second:?}");

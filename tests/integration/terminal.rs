@@ -10,7 +10,7 @@ use crate::support::own_process::{again, is_inside, this_test};
 use crate::support::story::{at, begin, end, finished, started, waiting};
 use farewell::model::error::{ErrorKind, Failure};
 use farewell::model::event::{Event, EventKind, Result, Stream};
-use farewell::report::dispatch::{Reporter, Update};
+use farewell::report::dispatch::{Feed, Update};
 use farewell::report::terminal::Terminal;
 use farewell::sys::terminal::{Capabilities, Window};
 
@@ -62,18 +62,18 @@ fn look(live: bool, columns: usize, rows: usize) -> Capabilities {
     }
 }
 
-fn terminal(paper: &Paper, look: Capabilities) -> Terminal {
-    Terminal::new(Box::new(paper.clone()), look)
+fn terminal(paper: &Paper, look: Capabilities) -> Feed {
+    Feed::of(Terminal::new(Box::new(paper.clone()), look))
 }
 
-fn tell(terminal: &mut Terminal, events: &[Event]) {
+fn tell(terminal: &mut Feed, events: &[Event]) {
     for event in events {
-        terminal.hear(Update::Event(event));
+        terminal.update(Update::Event(event));
     }
 }
 
-fn tick(terminal: &mut Terminal, millis: u64) {
-    terminal.hear(Update::Tick(Duration::from_millis(millis)));
+fn tick(terminal: &mut Feed, millis: u64) {
+    terminal.update(Update::Tick(Duration::from_millis(millis)));
 }
 
 fn unreachable() -> Failure {
@@ -170,7 +170,7 @@ fn running_steps_are_drawn_below_the_finished_ones() {
             started(0, 1),
         ],
     );
-    screen.hear(Update::Idle);
+    screen.update(Update::Idle);
     assert_eq!(
         paper.text(),
         "run R1 begins: trigger stop, 3 steps, budget 1m 30s\n  \
@@ -179,7 +179,7 @@ fn running_steps_are_drawn_below_the_finished_ones() {
     );
     // Too early to draw again.
     tell(&mut screen, &[waiting(50, 0, "etcd")]);
-    screen.hear(Update::Idle);
+    screen.update(Update::Idle);
     assert_eq!(paper.text(), "");
     let failed = EventKind::AttemptFailed {
         step: 0,
@@ -300,7 +300,7 @@ fn a_thousand_quick_steps_are_written_in_few_writes() {
                 &mut out,
                 &[started(millis, step), finished(millis, step, 0, None)],
             );
-            out.hear(Update::Idle);
+            out.update(Update::Idle);
         }
         tell(&mut out, &[end(1000, Result::Ok, None)]);
         let writes = paper.writes();
@@ -312,7 +312,10 @@ fn a_thousand_quick_steps_are_written_in_few_writes() {
 /// A run on this process's own output, which is a terminal or not.
 fn draw() {
     let out = io::stdout();
-    let mut terminal = Terminal::new(Box::new(io::stdout()), Capabilities::of(&out));
+    let mut terminal = Feed::of(Terminal::new(
+        Box::new(io::stdout()),
+        Capabilities::of(&out),
+    ));
     tell(
         &mut terminal,
         &[begin(&["leave", "drain"], 90), started(0, 0), started(0, 1)],

@@ -23,9 +23,9 @@ use crate::model::event::{self, EventKind, Purpose};
 use crate::model::trigger::Trigger;
 use crate::plan::settings::{BUDGET, CLOSING, Restart};
 use crate::report::console::Console;
-use crate::report::dbus as dbus_reporter;
+use crate::report::dbus::DBus;
 use crate::report::event_bus::EventBus;
-use crate::report::record::Record;
+use crate::report::record;
 use crate::report::systemd::Systemd;
 use crate::run::context::{EventSink, RunContext};
 use crate::run::runner::{RunOutcome, Runner};
@@ -125,7 +125,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
     };
-    events.hear(EventKind::RunStarted {
+    events.emit(EventKind::RunStarted {
         run: id,
         purpose: Purpose::Farewell,
         machine: host::machine(),
@@ -138,7 +138,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     let unknown = (detected.is_unknown())
         .then(|| format!("the kind of this shutdown is unknown: {}", detected.seen));
     (unknown.into_iter().chain(warnings).chain(warning))
-        .for_each(|message| events.hear(EventKind::Warning { message }));
+        .for_each(|message| events.emit(EventKind::Warning { message }));
     let run = Arc::new(RunContext {
         plan,
         trigger,
@@ -156,7 +156,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     });
     tell_unrecorded(&events, &run, &mut outcome);
     let result = outcome.result;
-    events.hear(EventKind::RunFinished {
+    events.emit(EventKind::RunFinished {
         result,
         reason: outcome.reason,
     });
@@ -180,7 +180,7 @@ fn tell_unrecorded(events: &EventBus, run: &RunContext, outcome: &mut RunOutcome
             "step {name}: {subject} is not in the record, which could not be written: `farewell start` will not undo it; \
              undo it by hand"
         );
-        events.hear(EventKind::Warning { message });
+        events.emit(EventKind::Warning { message });
     }
     if !unrecorded.is_empty() && outcome.result == event::Result::Ok {
         outcome.result = event::Result::Failed;
@@ -207,15 +207,17 @@ fn refuse(problems: &[Problem], sink: Sink) -> u8 {
 
 /// Starts the reporters. With `warned` the operator knows already that the state directory cannot be used.
 fn add_reporters(events: &Arc<EventBus>, store: Store, sink: Sink, warned: bool) {
-    // Weak, since the event bus owns the reporter's thread.
+    // Weak, since the event bus owns the sender of the record's thread.
     let weak = Arc::downgrade(events);
     let complain = move |message: String| {
         if let Some(events) = weak.upgrade().filter(|_| !warned) {
-            events.hear(EventKind::Warning { message });
+            events.emit(EventKind::Warning { message });
         }
     };
-    let record = Record::new(store, events.written(), Box::new(complain));
-    observers::add_one(events, "record", None, Box::new(record));
+    match record::start(store, events.written(), Box::new(complain), events.guard()) {
+        Ok(record) => events.add_sink(record),
+        Err(error) => observers::without("record", &error),
+    }
     observers::add(events, sink);
     if let Some(systemd) = Systemd::new() {
         let every = Some(Systemd::EVERY);
@@ -234,10 +236,12 @@ fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool) {
     let complain = move |cause: String| {
         let message = format!("this run is not visible on D-Bus: {cause}");
         match sink.upgrade().filter(|_| by_systemd || named) {
-            Some(sink) => sink.hear(EventKind::Warning { message }),
+            Some(sink) => sink.emit(EventKind::Warning { message }),
             None => log::debug!("{message}"),
         }
     };
-    let begin = |at_work| dbus_reporter::begin(begun, Box::new(complain), at_work);
-    observers::added("D-Bus", events.add_sink(begin));
+    match DBus::new(begun, Box::new(complain), events.guard()) {
+        Ok(reporter) => observers::add_one(events, "D-Bus", None, Box::new(reporter)),
+        Err(error) => observers::without("D-Bus", &error),
+    }
 }

@@ -237,7 +237,7 @@ fn perform(
     let plan = crate::app::undo::plan::plan(pending, kinds, limit);
     let events = Arc::new(EventBus::new(begun));
     observers::add(&events, sink);
-    events.hear(EventKind::RunStarted {
+    events.emit(EventKind::RunStarted {
         run: id,
         purpose: Purpose::Undo,
         machine: Machine::default(),
@@ -260,7 +260,7 @@ fn perform(
         result: Result::CutShort,
         reason: Some(format!("nothing was undone: {error}")),
     });
-    events.hear(EventKind::RunFinished {
+    events.emit(EventKind::RunFinished {
         result: end.result,
         reason: end.reason,
     });

@@ -1,11 +1,8 @@
 //! What the events of a run are on D-Bus: its properties, and the signals of their changes.
 
-use std::sync::Arc;
-
 use zbus::Message;
 
 use super::interface::{NAME, PATH, PROPERTIES, Properties, Snapshot, Step};
-use crate::model::event::Event;
 
 /// What an event changes.
 #[derive(Debug)]
@@ -18,41 +15,36 @@ pub enum Change {
     Finished(String),
 }
 
-/// Who is asked what an event changes.
-pub type ChangeSource = Box<dyn FnMut(&Event) -> Option<Change> + Send>;
-
-/// The run as far as it was told.
+/// The run as it was published last.
 pub(super) struct Changes {
-    narrator: ChangeSource,
-    /// As of the last time.
     pub(super) run: Snapshot,
 }
 
 impl Changes {
-    /// The story that begins with an event; none when that is not its beginning.
-    pub(super) fn begin(event: &Event, mut narrator: ChangeSource) -> Option<Changes> {
-        match narrator(event) {
-            Some(Change::Begun(run)) => Some(Changes { narrator, run }),
-            _ => None,
+    /// The changes of the run that begins with the first one; none when that is another one.
+    pub(super) fn begin(first: Change) -> Option<Changes> {
+        match first {
+            Change::Begun(run) => Some(Changes { run }),
+            Change::Step(..) | Change::Finished(_) => None,
         }
     }
 
     /// Takes into account what has happened since the last time. Returns the steps that have changed, each one once: in
     /// a burst its last word counts.
-    pub(super) fn catch_up(&mut self, events: Vec<Arc<Event>>) -> Vec<usize> {
+    pub(super) fn catch_up(&mut self, happened: Vec<Change>) -> Vec<usize> {
         let run = &mut self.run;
         let (mut changed, mut changes) = (vec![None; run.steps.len()], Vec::new());
-        for event in events {
-            match (self.narrator)(&event) {
-                Some(Change::Step(index, step)) => {
+        for change in happened {
+            match change {
+                Change::Step(index, step) => {
                     if let Some(place) = run.steps.get_mut(index) {
                         *place = step;
                         changed[index] = Some(changes.len());
                         changes.push(index);
                     }
                 }
-                Some(Change::Finished(result)) => run.result = Some(result),
-                Some(Change::Begun(_)) | None => {}
+                Change::Finished(result) => run.result = Some(result),
+                Change::Begun(_) => {}
             }
         }
         let last = |(at, index): &(usize, usize)| changed[*index] == Some(*at);
@@ -60,17 +52,17 @@ impl Changes {
         changes.map(|(_, index)| index).collect()
     }
 
-    /// The signals of what has happened since the last time. At the `first` time they tell everything there is to know.
+    /// The signals of what has happened since the last time; the `first` time those of everything.
     ///
     /// # Errors
     /// When something cannot be put into a message.
     pub(super) fn signals(
         &mut self,
-        events: Vec<Arc<Event>>,
+        happened: Vec<Change>,
         first: bool,
     ) -> zbus::Result<Vec<Message>> {
         let known = self.run.ended();
-        let changes = self.catch_up(events);
+        let changes = self.catch_up(happened);
         let run = &self.run;
         let is_over = self.is_over();
         let mut signals = Vec::with_capacity(changes.len() + 2);

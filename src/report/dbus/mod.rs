@@ -9,35 +9,46 @@ pub mod snapshot;
 pub mod watch;
 
 use std::io;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::model::event::{Event, EventKind};
 use crate::report::dbus::changes::Change;
-use crate::report::dbus::publisher::Complain;
-use crate::report::dispatch::{Busy, Sink};
+use crate::report::dbus::publisher::{Complain, Publisher};
+use crate::report::dispatch::{Reporter, Update};
 use crate::view::progress::Progress;
 
-/// Shows the run that began at `begun` on D-Bus, from a thread of its own. `complain` hears once, in a sentence, why it
-/// cannot be seen on a bus that is there.
-///
-/// # Errors
-/// When the system has no thread left for it.
-pub fn begin(begun: Instant, complain: Complain, at_work: Busy) -> io::Result<Sink> {
-    let mut progress = None;
-    let narrator = move |event: &Event| change(&mut progress, begun, event);
-    let sink = publisher::begin(Box::new(narrator), complain, at_work)?;
-    Ok(Box::new(move |event: &Arc<Event>| sink(event)))
+/// Shows a run on D-Bus.
+pub struct DBus {
+    begun: Instant,
+    publisher: Publisher,
 }
 
-fn change(progress: &mut Option<Progress>, begun: Instant, event: &Event) -> Option<Change> {
-    let Some(progress) = progress else {
-        *progress = Progress::begin(event);
-        let progress = progress.as_ref()?;
-        return Some(Change::Begun(snapshot::of(progress, begun)));
-    };
-    progress.apply(event);
+impl DBus {
+    /// A reporter of the run that began at `begun`. `complain` hears once, in a sentence, why the run cannot be seen on a
+    /// bus that is there. `guard` is dropped when everything is published, or cannot be.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor left.
+    pub fn new(begun: Instant, complain: Complain, guard: impl Send + 'static) -> io::Result<DBus> {
+        let publisher = Publisher::start(complain, guard)?;
+        Ok(DBus { begun, publisher })
+    }
+}
+
+impl Reporter for DBus {
+    fn report(&mut self, update: Update<'_>, progress: &Progress) {
+        if let Update::Event(event) = update
+            && let Some(change) = change(event, progress, self.begun)
+        {
+            self.publisher.put(change);
+        }
+    }
+}
+
+/// What an event changes. What a child writes is the journal's; a bus is no place for a thousand lines.
+fn change(event: &Event, progress: &Progress, begun: Instant) -> Option<Change> {
     match &event.kind {
+        EventKind::RunStarted { .. } => Some(Change::Begun(snapshot::of(progress, begun))),
         EventKind::StepStarted { step, .. }
         | EventKind::AttemptFailed { step, .. }
         | EventKind::Waiting { step, .. }
@@ -46,6 +57,11 @@ fn change(progress: &mut Option<Progress>, begun: Instant, event: &Event) -> Opt
             Some(Change::Step(*step, changed))
         }
         EventKind::RunFinished { result, .. } => Some(Change::Finished(result.as_str().to_owned())),
-        _ => None,
+        EventKind::Intended { .. }
+        | EventKind::Settled { .. }
+        | EventKind::Noted { .. }
+        | EventKind::Copied { .. }
+        | EventKind::Output { .. }
+        | EventKind::Warning { .. } => None,
     }
 }

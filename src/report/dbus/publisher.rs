@@ -1,4 +1,4 @@
-//! A run's presence on the bus, on a thread of its own: nobody ever waits for the bus.
+//! Publishes a run on the bus, from a thread of its own: nobody ever waits for the bus.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,11 +8,10 @@ use std::{mem, thread};
 
 use zbus::Message;
 
-use super::changes::{ChangeSource, Changes};
+use super::changes::{Change, Changes};
 use super::interface::{NAME, Snapshot};
 use super::rate_limit::{self, RateLimit};
 use super::service;
-use crate::model::event::{Event, EventKind};
 use crate::sys::dbus::connection::{self, Connection};
 use crate::sys::dbus::{BUS, BusError, Incoming, Kind, Side, address, bus_call, hello};
 use crate::sys::sync::Mutex;
@@ -40,71 +39,64 @@ const OWNER: [u32; 2] = [1, 4];
 /// Hears once, in a sentence, why a run cannot be seen on a bus that is there.
 pub type Complain = Box<dyn FnMut(String) + Send>;
 
-/// What has happened and is not told yet.
+/// What has changed and is not published yet.
 struct Inbox {
-    news: Mutex<News>,
-    bell: UnixStream,
+    pending: Mutex<Pending>,
+    /// Wakes the thread.
+    wake: UnixStream,
 }
 
 #[derive(Default)]
-struct News {
-    events: Vec<Arc<Event>>,
+struct Pending {
+    changes: Vec<Change>,
     /// When the last one came, if it has.
     complete: Option<Instant>,
 }
 
-/// Tells of the run whose events are given to what is returned, which never waits: asks for the name until it is had,
-/// and drops `at_work` when everything has been told, or cannot be.
-///
-/// # Errors
-/// When the system has no thread or file descriptor left for it.
-pub fn begin(
-    narrator: ChangeSource,
-    complain: Complain,
-    at_work: impl Send + 'static,
-) -> io::Result<impl Fn(&Arc<Event>) + Send + 'static> {
-    let (bell, ear) = UnixStream::pair()?;
-    bell.set_nonblocking(true)?;
-    ear.set_nonblocking(true)?;
-    let news = Mutex::default();
-    let inbox = Arc::new(Inbox { news, bell });
-    let read = inbox.clone();
-    thread::Builder::new()
-        .name("D-Bus".into())
-        .stack_size(256 << 10)
-        .spawn(move || {
-            let mut presence = Presence {
-                inbox: &read,
-                ear,
-                standing: Standing::Asking(Instant::now()),
-            };
-            presence.tell(narrator, complain);
-            drop(at_work);
-        })?;
-    Ok(move |event: &Arc<Event>| inbox.put(event))
-}
+/// The caller's end of the thread.
+pub struct Publisher(Arc<Inbox>);
 
-impl Inbox {
-    fn put(&self, event: &Arc<Event>) {
-        // What a child says is the journal's; a bus is no place for a thousand lines.
-        if let EventKind::Noted { .. }
-        | EventKind::Copied { .. }
-        | EventKind::Output { .. }
-        | EventKind::Warning { .. } = event.kind
-        {
-            return;
-        }
-        let is_last = matches!(event.kind, EventKind::RunFinished { .. });
-        let mut news = self.news.lock();
-        news.events.push(event.clone());
+impl Publisher {
+    /// Starts the thread. It asks for the name until it has it, and drops `guard` when everything is published, or
+    /// cannot be.
+    ///
+    /// # Errors
+    /// When the system has no thread or file descriptor left.
+    pub fn start(complain: Complain, guard: impl Send + 'static) -> io::Result<Publisher> {
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let pending = Mutex::default();
+        let inbox = Arc::new(Inbox { pending, wake });
+        let read = inbox.clone();
+        thread::Builder::new()
+            .name("D-Bus".into())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                let mut publishing = Publishing {
+                    inbox: &read,
+                    woken,
+                    standing: Standing::Asking(Instant::now()),
+                };
+                publishing.run(complain);
+                drop(guard);
+            })?;
+        Ok(Publisher(inbox))
+    }
+
+    /// Publishes a change, without waiting for it.
+    pub fn put(&self, change: Change) {
+        let is_last = matches!(change, Change::Finished(_));
+        let mut pending = self.0.pending.lock();
+        pending.changes.push(change);
         if is_last {
-            news.complete = Some(Instant::now());
+            pending.complete = Some(Instant::now());
         }
-        let is_first = news.events.len() == 1;
-        drop(news);
+        let is_first = pending.changes.len() == 1;
+        drop(pending);
         if is_first || is_last {
-            // Fails only where it rings so much already that it is heard.
-            let _ = (&self.bell).write(&[1]);
+            // Fails only where so many wake-ups are pending that the thread wakes anyway.
+            let _ = (&self.0.wake).write(&[1]);
         }
     }
 }
@@ -137,13 +129,13 @@ impl<T: Into<BusError>> From<T> for Setback {
 }
 
 /// The thread.
-struct Presence<'a> {
+struct Publishing<'a> {
     inbox: &'a Inbox,
-    ear: UnixStream,
+    woken: UnixStream,
     standing: Standing,
 }
 
-/// A talk with the bus.
+/// A connection to the bus, as its client.
 struct Client {
     connection: Connection,
     pace: RateLimit,
@@ -153,21 +145,21 @@ struct Client {
     answers: Vec<Incoming>,
 }
 
-impl Presence<'_> {
+impl Publishing<'_> {
     /// Gets the run onto the bus, again and again, until everything has been told there, the bus refuses, or it is too
     /// late.
-    fn tell(&mut self, narrator: ChangeSource, complain: Complain) {
+    fn run(&mut self, complain: Complain) {
         let mut complain = Some(complain);
         let mut complain = |cause: String| {
             if let Some(mut complain) = complain.take() {
                 complain(cause);
             }
         };
-        let Some(mut story) = Changes::begin(&self.first_event(), narrator) else {
+        let Some(mut changes) = Changes::begin(self.first_change()) else {
             return;
         };
         loop {
-            match self.appear(&mut story) {
+            match self.appear(&mut changes) {
                 Ok(()) => return,
                 Err(Setback::Away(error)) => log::debug!("D-Bus: {error}"),
                 Err(Setback::Taken) => complain(format!("the name {NAME} is taken")),
@@ -177,33 +169,33 @@ impl Presence<'_> {
             self.standing = Standing::Absent;
             let again = Instant::now() + AGAIN;
             while Instant::now() < again {
-                if self.inbox.news.lock().complete.is_some() {
+                if self.inbox.pending.lock().complete.is_some() {
                     return;
                 }
                 self.listen(None, Some(again));
             }
             // Nobody has heard of it, and whoever is there later reads the properties.
-            story.catch_up(self.events());
+            changes.catch_up(self.changes());
         }
     }
 
-    fn first_event(&self) -> Arc<Event> {
+    fn first_change(&self) -> Change {
         loop {
-            let mut news = self.inbox.news.lock();
-            if !news.events.is_empty() {
-                return news.events.remove(0);
+            let mut pending = self.inbox.pending.lock();
+            if !pending.changes.is_empty() {
+                return pending.changes.remove(0);
             }
-            drop(news);
+            drop(pending);
             self.listen(None, None);
         }
     }
 
-    fn events(&self) -> Vec<Arc<Event>> {
-        mem::take(&mut self.inbox.news.lock().events)
+    fn changes(&self) -> Vec<Change> {
+        mem::take(&mut self.inbox.pending.lock().changes)
     }
 
     /// Is on the bus until everything has been told.
-    fn appear(&mut self, story: &mut Changes) -> Result<(), Setback> {
+    fn appear(&mut self, changes: &mut Changes) -> Result<(), Setback> {
         let mut client = Client {
             connection: Connection::begin(&address()?, Side::Service)?,
             pace: RateLimit::begin(),
@@ -212,7 +204,7 @@ impl Presence<'_> {
         };
         client.connection.send(&hello()?);
         let request = bus_call("RequestName", &(NAME, DO_NOT_QUEUE))?;
-        let answer = self.ask(&mut client, &story.run, &request)?;
+        let answer = self.ask(&mut client, &changes.run, &request)?;
         match answer.read::<u32>() {
             Ok(answer) if OWNER.contains(&answer) => self.standing = Standing::Present,
             Ok(_) => return Err(Setback::Taken),
@@ -222,28 +214,28 @@ impl Presence<'_> {
         let mut first = true;
         loop {
             let pause = Instant::now() + BREATH;
-            self.serve(&mut client, &story.run, Some(pause), |news, _| {
-                news.complete.is_some()
+            self.serve(&mut client, &changes.run, Some(pause), |pending, _| {
+                pending.complete.is_some()
             })?;
-            self.serve(&mut client, &story.run, None, |news, _| {
-                first || !news.events.is_empty()
+            self.serve(&mut client, &changes.run, None, |pending, _| {
+                first || !pending.changes.is_empty()
             })?;
-            let signals = story.signals(self.events(), mem::take(&mut first))?;
+            let signals = changes.signals(self.changes(), mem::take(&mut first))?;
             signals
                 .iter()
                 .for_each(|signal| client.connection.send(signal));
-            if story.is_over() {
+            if changes.is_over() {
                 // The answer says that the daemon has passed on everything before it. Without it the end of this
                 // process could make the daemon throw away what it has not read.
                 client.is_leaving = true;
                 let release = bus_call("ReleaseName", &(NAME,))?;
-                self.ask(&mut client, &story.run, &release)?;
+                self.ask(&mut client, &changes.run, &release)?;
                 return Ok(());
             }
             // Nothing more is said to a bus that does not listen.
             let limit = Instant::now() + PATIENCE;
-            let is_sent = |_: &News, client: &Client| client.connection.unsent() == 0;
-            if !self.serve(&mut client, &story.run, Some(limit), is_sent)? {
+            let is_sent = |_: &Pending, client: &Client| client.connection.unsent() == 0;
+            if !self.serve(&mut client, &changes.run, Some(limit), is_sent)? {
                 return Err(BusError::TimedOut.into());
             }
         }
@@ -276,17 +268,17 @@ impl Presence<'_> {
         client: &mut Client,
         run: &Snapshot,
         until: Option<Instant>,
-        is_so: impl Fn(&News, &Client) -> bool,
+        is_so: impl Fn(&Pending, &Client) -> bool,
     ) -> Result<bool, Setback> {
         loop {
             client.take_messages(run)?;
             client.connection.flush()?;
-            let news = self.inbox.news.lock();
-            if is_so(&news, client) {
+            let pending = self.inbox.pending.lock();
+            if is_so(&pending, client) {
                 return Ok(true);
             }
-            let limit = until.into_iter().chain(self.too_late(&news)).min();
-            drop(news);
+            let limit = until.into_iter().chain(self.too_late(&pending)).min();
+            drop(pending);
             if limit.is_some_and(|limit| Instant::now() >= limit) {
                 return Ok(false);
             }
@@ -299,8 +291,8 @@ impl Presence<'_> {
     }
 
     /// From when on nobody should wait for the bus.
-    fn too_late(&self, news: &News) -> Option<Instant> {
-        let complete = news.complete?;
+    fn too_late(&self, pending: &Pending) -> Option<Instant> {
+        let complete = pending.complete?;
         Some(match self.standing {
             Standing::Asking(since) => since + CLOSING,
             Standing::Present => complete + CLOSING,
@@ -308,14 +300,14 @@ impl Presence<'_> {
         })
     }
 
-    /// Waits for the bell, for something to happen on the line, or until `until`. Returns whether there is something to
-    /// receive.
+    /// Waits for a change, for something to happen on the connection, or until `until`. Returns whether there is something
+    /// to receive.
     fn listen(&self, client: Option<&Client>, until: Option<Instant>) -> bool {
         let connection = client.map(|client| (&client.connection, client.pause().is_none()));
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let (bell, connection) = connection::wait(&self.ear, connection, left);
-        if bell {
-            let _ = (&self.ear).read(&mut [0; 64]);
+        let (woken, connection) = connection::wait(&self.woken, connection, left);
+        if woken {
+            let _ = (&self.woken).read(&mut [0; 64]);
         }
         connection
     }

@@ -21,7 +21,7 @@ use farewell::sys::http::Http;
 pub struct Ear(pub Mutex<Vec<EventKind>>);
 
 impl EventSink for Ear {
-    fn hear(&self, kind: EventKind) {
+    fn emit(&self, kind: EventKind) {
         self.0.lock().expect("no panic").push(kind);
     }
 }

@@ -26,7 +26,7 @@ use farewell::model::machine::Machine;
 use farewell::model::trigger::Trigger;
 use farewell::plan::load::LoadedConfig;
 use farewell::report::event_bus::EventBus;
-use farewell::report::record::Record;
+use farewell::report::record;
 use farewell::run::context::{EventSink as _, RunContext};
 use farewell::run::panics::catch_panics;
 use farewell::run::runner::Runner;
@@ -362,11 +362,10 @@ pub fn run(
     }
     let events = Arc::new(EventBus::new(begun));
     let complain = |message: String| eprintln!("{message}");
-    let record = Record::new(store.clone(), events.written(), Box::new(complain));
-    events
-        .add("record", None, Box::new(record))
-        .expect("a thread");
-    events.hear(EventKind::RunStarted {
+    let (store, written) = (store.clone(), events.written());
+    let record = record::start(store, written, Box::new(complain), events.guard());
+    events.add_sink(record.expect("a thread"));
+    events.emit(EventKind::RunStarted {
         run: id.clone(),
         purpose: Purpose::Farewell,
         machine: machine.clone(),
@@ -385,7 +384,7 @@ pub fn run(
         sink: events.clone(),
     });
     let outcome = Runner::default().run(&run).expect("descriptors");
-    events.hear(EventKind::RunFinished {
+    events.emit(EventKind::RunFinished {
         result: outcome.result,
         reason: outcome.reason,
     });

@@ -9,7 +9,7 @@ use farewell::model::trigger::Trigger;
 /// Something that happened `millis` after the start.
 pub fn at(millis: u64, kind: EventKind) -> Event {
     let at = Duration::from_millis(millis);
-    Event { at, kind }
+    Event::new(at, kind)
 }
 
 /// The start of run R1 with steps of these names and of kind http.

@@ -218,7 +218,7 @@ fn ask_logind(
 }
 
 /// Tells systemd what this process waits for, and extends its timeout, for when it listens again. A systemd that does not
-/// read may block this thread.
+/// read delays this thread.
 fn tell_on(
     over: Arc<AtomicBool>,
     deadline: Deadline,
@@ -231,7 +231,7 @@ fn tell_on(
                 "waiting for systemd to say why this unit stops, {} left",
                 elapsed::whole(left)
             );
-            notify::tell(Some(&status), end.left());
+            notify::send(Some(&status), end.left());
             thread::sleep(TELL_EVERY.min(left));
         }
     }
