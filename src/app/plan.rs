@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{complain, facts, kept, print, source};
 use crate::app::cli::{Options, exit};
 use crate::config::facts::Facts;
-use crate::history::line::usec;
+use crate::history::record::usec;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
 use crate::plan::load::{LoadedConfig, Plan};

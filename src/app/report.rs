@@ -5,9 +5,8 @@ use std::io;
 use super::{complain, print, store};
 use crate::app::cli::{Options, exit};
 use crate::history::pending::{PendingUndo, UndoState};
-use crate::history::recorded_run::{self, Past};
+use crate::history::recorded_run::{self, RecordedRun, Summary};
 use crate::history::state_dir::Store;
-use crate::history::summary::Summary;
 use crate::sys::clock::rfc3339;
 use crate::sys::terminal::Capabilities;
 use crate::text::elapsed;
@@ -70,7 +69,7 @@ pub fn is_running(store: &Store, id: &str) -> bool {
 }
 
 /// Reads a record, and whether its run is in progress.
-pub fn read(store: &Store, id: &str) -> io::Result<(Past, bool)> {
+pub fn read(store: &Store, id: &str) -> io::Result<(RecordedRun, bool)> {
     // In this order, so that a run that ends between the two does not look cut off.
     let running = is_running(store, id);
     let past = recorded_run::read(&store.path(id))?;
@@ -108,7 +107,7 @@ pub fn unreadable(store: &Store, verb: &str, id: &str, error: &io::Error) -> u8 
 }
 
 /// Shows a run.
-pub fn draw(verb: &str, past: &Past, running: bool, as_json: bool) {
+pub fn draw(verb: &str, past: &RecordedRun, running: bool, as_json: bool) {
     if as_json {
         match serde_json::to_string_pretty(&Summary::of(past, running)) {
             Ok(text) => print(&format!("{text}\n")),

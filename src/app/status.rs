@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::report::{self, draw, is_running, read, show};
 use super::{complain, print, store};
 use crate::app::cli::{Options, exit};
-use crate::history::recorded_run::{self, Past};
+use crate::history::recorded_run::{self, RecordedRun};
 use crate::history::state_dir::Store;
 use crate::model::deadline::{Deadline, Reason};
 use crate::report::dbus::interface::Snapshot;
@@ -89,7 +89,7 @@ fn show_bus(watch: &Watch, as_json: bool) -> u8 {
     let Some(progress) = snapshot::progress(run, age(run)) else {
         return exit::NOTHING;
     };
-    let past = Past {
+    let past = RecordedRun {
         progress,
         torn: None,
         pending: Vec::new(),

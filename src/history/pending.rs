@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::line::Line;
+use super::record::line::{Entry, Line};
 use super::reserved_space;
 use crate::model::intent::{Datum, Intent};
 use crate::model::machine::Machine;
@@ -130,25 +130,31 @@ pub fn read(record: &Path) -> io::Result<(Machine, Vec<PendingUndo>)> {
     if !text.contains("\"intended\"") {
         return Ok((machine, pending));
     }
-    for line in lines::<Line>(&text) {
-        let (step, number) = (line.step, line.number.unwrap_or_default());
-        match (line.event.as_str(), step, line.intent) {
-            ("run-started", ..) => {
-                machine = line.machine.unwrap_or_default();
-                started = (line.started.as_deref())
-                    .and_then(parse_rfc3339)
-                    .unwrap_or(started);
+    for line in lines::<Line<'_>>(&text) {
+        match line.entry {
+            Entry::RunStarted {
+                machine: owner,
+                started: at,
+                ..
+            } => {
+                machine = owner.into_owned();
+                started = parse_rfc3339(&at).unwrap_or(started);
             }
-            ("intended", Some(step), Some(intent)) => pending.push(PendingUndo {
-                record: record.to_owned(),
+            Entry::Intended {
                 step,
-                kind: line.kind.unwrap_or_default(),
+                kind,
                 number,
                 intent,
+            } => pending.push(PendingUndo {
+                record: record.to_owned(),
+                step: step.into_owned(),
+                kind: kind.into_owned(),
+                number,
+                intent: intent.into_owned(),
                 since: started + Duration::from_micros(line.at_usec),
                 state: UndoState::Pending,
             }),
-            ("settled", Some(step), _) => {
+            Entry::Settled { step, number } => {
                 change(&mut pending, &step, number, UndoState::Settled);
             }
             _ => {}

@@ -1,17 +1,20 @@
-//! A record read back, whole or cut off.
+//! A record read back, whole or cut off, and its summary as `farewell report --json` and `farewell status --json` print it.
 
 use std::io;
 use std::path::Path;
 
-use super::pending::{self, PendingUndo};
-use super::reader::Reader;
+use serde::Serialize;
+
+use super::pending::{self, PendingUndo, UndoState};
+use super::record::{Reader, usec};
 use super::reserved_space;
-use crate::model::event::Event;
+use crate::model::event::{Copied, Event};
+use crate::sys::clock::rfc3339;
 use crate::view::progress::Progress;
 
 /// A run as its record tells it.
 #[derive(Debug)]
-pub struct Past {
+pub struct RecordedRun {
     /// The run as far as the record goes.
     pub progress: Progress,
     /// Where the record is torn: a line, from 1, of which only a part was written.
@@ -20,7 +23,7 @@ pub struct Past {
     pub pending: Vec<PendingUndo>,
 }
 
-impl Past {
+impl RecordedRun {
     /// Whether the record ends before its run did.
     pub fn is_cut_off(&self) -> bool {
         self.progress.result.is_none()
@@ -49,7 +52,7 @@ impl Past {
 ///
 /// # Errors
 /// What the system says; `InvalidData` when not even the first line is whole.
-pub fn read(path: &Path) -> io::Result<Past> {
+pub fn read(path: &Path) -> io::Result<RecordedRun> {
     let (events, torn) = events(path)?;
     let mut events = events.iter();
     let nothing = || {
@@ -64,7 +67,7 @@ pub fn read(path: &Path) -> io::Result<Past> {
         .ok_or_else(nothing)?;
     events.for_each(|event| progress.apply(event));
     let (_, pending) = pending::read(path)?;
-    Ok(Past {
+    Ok(RecordedRun {
         progress,
         torn,
         pending,
@@ -86,6 +89,136 @@ pub fn events(path: &Path) -> io::Result<(Vec<Event>, Option<usize>)> {
         }
     }
     Ok((events, None))
+}
+
+/// One run. Every member but `reason` and `undo` is always there.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// The run's id.
+    pub run: String,
+    /// Why it took place.
+    pub trigger: &'static str,
+    /// ok, failed, cut-short; running while it runs; cut-off where the record ends before the run did.
+    pub result: &'static str,
+    /// Why it was cut short, or where the record ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The wall clock at its start, RFC 3339.
+    pub started: String,
+    /// From its start to its end, or to the last line of its record.
+    pub duration_usec: u64,
+    /// What it might take in all.
+    pub budget_usec: u64,
+    /// The steps in the plan's order.
+    pub steps: Vec<Step>,
+    /// What the operator was warned of.
+    pub warnings: Vec<String>,
+    /// What the run has left behind, where it has left anything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<Undo>,
+}
+
+/// Something that a run may have left behind.
+#[derive(Debug, Serialize)]
+pub struct Undo {
+    /// The step that left it.
+    pub step: String,
+    /// What it is, for people.
+    pub noun: String,
+    /// pending, settled (by the run itself) or undone.
+    pub state: &'static str,
+    /// When it was undone, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+impl Undo {
+    fn of(pending: &PendingUndo) -> Undo {
+        let (state, at) = match pending.state {
+            UndoState::Pending => ("pending", None),
+            UndoState::Settled => ("settled", None),
+            UndoState::Undone(at) => ("undone", Some(rfc3339(at))),
+        };
+        Undo {
+            step: pending.step.clone(),
+            noun: pending.intent.subject.clone(),
+            state,
+            at,
+        }
+    }
+}
+
+/// One step of a run. Times are counted from the run's start; those of a step that was not begun are null.
+#[derive(Debug, Serialize)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// pending, running, done, already-done, skipped, failed, timed-out or cancelled.
+    pub state: &'static str,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it began.
+    pub started_usec: Option<u64>,
+    /// How long it ran.
+    pub duration_usec: Option<u64>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+    /// Why it was skipped or cancelled, or a remark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The files that it has copied, the first ones of many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<Copied>,
+}
+
+/// Why a step failed.
+#[derive(Debug, Serialize)]
+pub struct Error {
+    /// The machine word.
+    pub word: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+impl Summary {
+    /// The summary of a record; `running` where its run is in progress.
+    pub fn of(recorded: &RecordedRun, running: bool) -> Summary {
+        let progress = &recorded.progress;
+        let (result, reason) = match progress.result {
+            Some(result) => (result.as_str(), progress.reason.clone()),
+            None if running => ("running", None),
+            None => ("cut-off", Some(recorded.cut_off_at())),
+        };
+        let steps = progress.steps.iter().map(|step| Step {
+            name: step.name.clone(),
+            kind: step.kind.clone(),
+            state: step.state.as_str(),
+            attempts: step.attempts,
+            started_usec: step.started.map(usec),
+            duration_usec: step.took.map(usec),
+            error: step.failure.as_ref().map(|failure| Error {
+                word: failure.kind.as_str(),
+                message: failure.to_string(),
+            }),
+            reason: step.reason.clone(),
+            copied: step.copied.clone(),
+        });
+        Summary {
+            run: progress.run.clone(),
+            trigger: progress.trigger.as_str(),
+            result,
+            reason,
+            started: rfc3339(progress.started),
+            duration_usec: usec(progress.at),
+            budget_usec: usec(progress.budget),
+            steps: steps.collect(),
+            warnings: progress.warnings.clone(),
+            undo: recorded.pending.iter().map(Undo::of).collect(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ pub enum Purpose {
 }
 
 /// One step of the plan, as reporters show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StepName {
     /// The step's unique name.
     pub name: String,

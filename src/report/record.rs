@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::history::line::Writer;
+use crate::history::record::Writer;
 use crate::history::reserved_space;
 use crate::history::state_dir::Store;
 use crate::model::event::{Event, EventKind};

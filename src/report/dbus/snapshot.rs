@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::history::line::usec;
+use crate::history::record::usec;
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{Event, EventKind, Purpose, Result, State, StepName};
 use crate::model::machine::Machine;
