@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::steps::{Draft, OnFailure, Step, attempt_timeout};
+use super::steps::{Draft, Step};
 use crate::config::problem::{Problem, Severity};
 use crate::model::trigger::Trigger;
-use crate::step::{AttemptPolicy, Dependencies};
 
 /// The time limit of a release. It comes out of the reserve.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,28 +19,14 @@ pub fn append(steps: &mut Vec<Step>) {
 
 fn closing(step: &Step, others: &[usize]) -> Option<Step> {
     let held = step.held.as_ref()?;
+    // No step of a file can have this name: it contains a space.
+    let name = format!("release {}", step.name);
     Some(Step {
-        // No step of a file can have this name: it contains a space.
-        name: format!("release {}", step.name),
-        kind: step.kind,
         after: others.to_vec(),
-        timeout: TIMEOUT,
-        attempt_timeout: attempt_timeout(TIMEOUT),
-        attempts: None,
-        on_failure: OnFailure::Continue,
         when: step.when.clone(),
-        if_path: None,
-        if_unit: None,
         always: true,
-        needs: Vec::new(),
-        action: held.closing.clone(),
-        policy: AttemptPolicy::Retried,
-        grace: Duration::ZERO,
-        dependencies: Dependencies::default(),
-        may_stop: false,
-        held: None,
-        is_permanent: false,
         is_closing: true,
+        ..Step::new(name, step.kind, held.closing.clone(), TIMEOUT)
     })
 }
 

@@ -76,6 +76,37 @@ pub struct Step {
 }
 
 impl Step {
+    /// A step that runs on every trigger, waits for no other, and retries `action` for as long as `timeout` allows.
+    pub fn new(
+        name: String,
+        kind: &'static str,
+        action: Arc<dyn Action>,
+        timeout: Duration,
+    ) -> Step {
+        Step {
+            name,
+            kind,
+            after: Vec::new(),
+            timeout,
+            attempt_timeout: attempt_timeout(timeout).min(timeout),
+            attempts: None,
+            on_failure: OnFailure::Continue,
+            when: Trigger::ALL.to_vec(),
+            if_path: None,
+            if_unit: None,
+            always: false,
+            needs: Vec::new(),
+            action,
+            policy: AttemptPolicy::Retried,
+            grace: Duration::ZERO,
+            dependencies: Dependencies::default(),
+            may_stop: false,
+            held: None,
+            is_permanent: false,
+            is_closing: false,
+        }
+    }
+
     /// Why it is skipped on `trigger`, if it is. A machine that comes back misses what was deleted for good: if it is unknown
     /// whether it does, such a step runs only if its `when` leaves out restarts.
     pub fn skipped(&self, trigger: Trigger, comes_back: ComesBack) -> Option<String> {
@@ -252,10 +283,6 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 attempt_timeout(common.timeout)
             };
             Step {
-                name,
-                kind: kind.name,
-                after: Vec::new(),
-                timeout: common.timeout,
                 attempt_timeout: common.attempt_timeout.unwrap_or(default),
                 attempts,
                 on_failure: common.on_failure,
@@ -264,14 +291,13 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 if_unit: common.if_unit,
                 always: common.always,
                 needs: common.needs,
-                action: spec.action.into(),
                 policy: spec.policy,
                 grace: spec.grace,
                 dependencies: spec.dependencies,
                 may_stop: spec.may_stop,
                 held: spec.held,
                 is_permanent: spec.is_permanent,
-                is_closing: false,
+                ..Step::new(name, kind.name, spec.action.into(), common.timeout)
             }
         });
     Some(Draft {

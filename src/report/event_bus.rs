@@ -87,19 +87,6 @@ impl EventBus {
         });
     }
 
-    /// What the run has left that is not in its record: the step, and what it is.
-    pub fn unrecorded(&self) -> Vec<(usize, String)> {
-        let left = self.inner.lock().left.clone();
-        if let Some((_, told, _)) = left.last() {
-            self.written.wait_to_know(*told, LAST);
-        }
-        let lost = left
-            .into_iter()
-            .filter(|(_, told, _)| !self.written.holds(*told));
-        lost.map(|(mark, _, subject)| (mark.step, subject))
-            .collect()
-    }
-
     /// Adds a reporter, with a tick whenever `every` has passed.
     ///
     /// # Errors
@@ -144,6 +131,18 @@ impl EventSink for EventBus {
         let left = earlier.left.get_or_init(|| earlier.look(run));
         let of_kind = left.iter().filter(|(it, _)| Some(it) == kind.as_ref());
         of_kind.map(|(_, intent)| intent.clone()).collect()
+    }
+
+    fn unrecorded(&self) -> Vec<(usize, String)> {
+        let left = self.inner.lock().left.clone();
+        if let Some((_, told, _)) = left.last() {
+            self.written.wait_to_know(*told, LAST);
+        }
+        let lost = left
+            .into_iter()
+            .filter(|(_, told, _)| !self.written.holds(*told));
+        lost.map(|(mark, _, subject)| (mark.step, subject))
+            .collect()
     }
 
     fn is_recorded(&self, mark: IntentId) -> bool {

@@ -1,11 +1,12 @@
 //! What a run needs, and where its events go.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::config::facts::Facts;
-use crate::model::event::EventKind;
+use crate::model::event::{EventKind, Purpose};
 use crate::model::intent::{Intent, IntentId};
+use crate::model::machine::Machine;
 use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::sys::http::Http;
@@ -21,6 +22,11 @@ pub trait EventSink: Send + Sync {
         Vec::new()
     }
 
+    /// What the run has left that is not in its record: the step, and what it is.
+    fn unrecorded(&self) -> Vec<(usize, String)> {
+        Vec::new()
+    }
+
     /// Whether an intent stands in the record.
     fn is_recorded(&self, mark: IntentId) -> bool {
         let _ = mark;
@@ -30,6 +36,14 @@ pub trait EventSink: Send + Sync {
 
 /// Everything that a run needs.
 pub struct RunContext {
+    /// The run's id.
+    pub id: String,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The machine that it takes place on.
+    pub machine: Machine,
+    /// When it began, by the wall clock.
+    pub started: SystemTime,
     /// The steps and their limits.
     pub plan: Plan,
     /// Why the run takes place.

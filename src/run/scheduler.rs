@@ -1,4 +1,4 @@
-//! The walk over a plan: the order of the steps, their limits, and what happens when the run is told to stop.
+//! The order of the steps, their limits, and what happens when the run is told to stop.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::sys::cancel::Cancel;
 use crate::sys::threads::{self, Next};
 use crate::text::duration;
 
-/// How long a step may be late before its thread is left behind. Steps end by themselves at their deadline; only what
+/// How long a step may be late before its thread is abandoned. Steps end by themselves at their deadline; only what
 /// nothing can interrupt is late.
 const SLACK: Duration = Duration::from_millis(250);
 
@@ -24,7 +24,7 @@ const SLACK: Duration = Duration::from_millis(250);
 /// slack a second.
 const LAST_WORD: Duration = Duration::from_millis(750);
 
-/// What the walk hears.
+/// What the scheduler waits for.
 pub enum Message {
     /// A step's thread has come to its end.
     Ended(usize, Ending, Instant),
@@ -41,7 +41,7 @@ pub struct Control(pub(super) Sender<Message>);
 impl Control {
     /// What is running ends, and only `always` steps begin.
     pub fn stop(&self) {
-        // A run that has ended hears nothing any more.
+        // Fails only when the run has ended.
         let _ = self.0.send(Message::Stop);
     }
 
@@ -140,7 +140,7 @@ impl Scheduler {
         })
     }
 
-    pub(super) fn hear(&mut self, message: Message) {
+    pub(super) fn handle(&mut self, message: Message) {
         match message {
             Message::Ended(step, ending, at) => self.end(step, ending, at),
             Message::Stop => self.stop(),

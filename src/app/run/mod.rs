@@ -28,7 +28,7 @@ use crate::report::event_bus::EventBus;
 use crate::report::record;
 use crate::report::systemd::Systemd;
 use crate::run::context::{EventSink, RunContext};
-use crate::run::runner::{RunOutcome, Runner};
+use crate::run::runner::Runner;
 use crate::sys::systemd::is_command_of_unit;
 use crate::sys::{dbus, host, process, signals};
 use single_instance::Entry;
@@ -125,21 +125,14 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         Entry::Alone(held) => (Some(held), None),
         Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
     };
-    events.emit(EventKind::RunStarted {
-        run: id,
-        purpose: Purpose::Farewell,
-        machine: host::machine(),
-        trigger,
-        started,
-        budget: plan.budget(trigger),
-        reserve: plan.reserve(trigger),
-        steps: plan.names(),
-    });
     let unknown = (detected.is_unknown())
         .then(|| format!("the kind of this shutdown is unknown: {}", detected.seen));
-    (unknown.into_iter().chain(warnings).chain(warning))
-        .for_each(|message| events.emit(EventKind::Warning { message }));
+    let warnings = unknown.into_iter().chain(warnings).chain(warning);
     let run = Arc::new(RunContext {
+        id,
+        purpose: Purpose::Farewell,
+        machine: host::machine(),
+        started,
         plan,
         trigger,
         begun,
@@ -147,45 +140,15 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         http: super::http(super::kept(options)),
         sink: events.clone(),
     });
-    let mut outcome = runner.run(&run).unwrap_or_else(|error| {
-        let reason = Some(format!("nothing was run: {error}"));
-        RunOutcome {
-            result: event::Result::CutShort,
-            reason,
-        }
-    });
-    tell_unrecorded(&events, &run, &mut outcome);
-    let result = outcome.result;
-    events.emit(EventKind::RunFinished {
-        result,
-        reason: outcome.reason,
-    });
+    let outcome = runner.run(&run, warnings.collect());
     // No process that a step started outlives the run.
     process::kill_all();
     observers::close(&events);
     drop(held);
-    match result {
+    match outcome.result {
         event::Result::Ok => exit::OK,
         event::Result::Failed => exit::FAILED,
         event::Result::CutShort => exit::CUT_SHORT,
-    }
-}
-
-/// Reports what the run has left but not recorded, which `farewell start` will not know of.
-fn tell_unrecorded(events: &EventBus, run: &RunContext, outcome: &mut RunOutcome) {
-    let unrecorded = events.unrecorded();
-    for (step, subject) in &unrecorded {
-        let name = run.plan.steps.get(*step).map_or("", |it| &it.name);
-        let message = format!(
-            "step {name}: {subject} is not in the record, which could not be written: `farewell start` will not undo it; \
-             undo it by hand"
-        );
-        events.emit(EventKind::Warning { message });
-    }
-    if !unrecorded.is_empty() && outcome.result == event::Result::Ok {
-        outcome.result = event::Result::Failed;
-        let reason = "the record could not be written, so what has to be undone is not in it";
-        outcome.reason = Some(reason.to_owned());
     }
 }
 

@@ -23,13 +23,13 @@ use crate::history::survey::Survey;
 use crate::logging::message_id;
 use crate::logging::{self, Sink};
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::event::{EventKind, Purpose, Result};
+use crate::model::event::{Purpose, Result};
 use crate::model::intent::READY;
 use crate::model::machine::Machine;
 use crate::model::trigger::Trigger;
 use crate::report::event_bus::EventBus;
-use crate::run::context::{EventSink as _, RunContext};
-use crate::run::runner::{RunOutcome, Runner};
+use crate::run::context::RunContext;
+use crate::run::runner::Runner;
 use crate::step::Kind;
 use crate::sys::clock::rfc3339;
 use crate::sys::{files, signals};
@@ -237,17 +237,11 @@ fn perform(
     let plan = crate::app::undo::plan::plan(pending, kinds, limit);
     let events = Arc::new(EventBus::new(begun));
     observers::add(&events, sink);
-    events.emit(EventKind::RunStarted {
-        run: id,
+    let run = Arc::new(RunContext {
+        id,
         purpose: Purpose::Undo,
         machine: Machine::default(),
-        trigger,
         started: SystemTime::now(),
-        budget: plan.budget(trigger),
-        reserve: plan.reserve(trigger),
-        steps: plan.names(),
-    });
-    let run = Arc::new(RunContext {
         plan,
         trigger,
         begun,
@@ -256,17 +250,10 @@ fn perform(
         http: super::http(RuntimeDir::locate(signals::is_root())),
         sink: events.clone(),
     });
-    let end = runner.run(&run).unwrap_or_else(|error| RunOutcome {
-        result: Result::CutShort,
-        reason: Some(format!("nothing was undone: {error}")),
-    });
-    events.emit(EventKind::RunFinished {
-        result: end.result,
-        reason: end.reason,
-    });
+    let outcome = runner.run(&run, Vec::new());
     observers::close(&events);
     is_over.store(true, Ordering::Release);
-    end.result
+    outcome.result
 }
 
 /// Reports in one line what another machine has left, if this disk is a copy of its disk.

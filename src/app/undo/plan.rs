@@ -10,13 +10,10 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
 use crate::model::intent::{Chain, Intent, IntentId};
-use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
-use crate::plan::steps::{OnFailure, Step, attempt_timeout};
+use crate::plan::steps::Step;
 use crate::run::panics;
-use crate::step::{
-    Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepEvents, TIMEOUT, Undo,
-};
+use crate::step::{Action, AttemptContext, Kind, Outcome, StepEvents, TIMEOUT, Undo};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::Http;
 
@@ -160,28 +157,8 @@ impl Undoing {
     }
 
     fn into_step(self, timeout: Duration) -> Step {
-        Step {
-            name: format!("undo {}", self.pending.step),
-            kind: self.kind,
-            after: Vec::new(),
-            timeout,
-            attempt_timeout: attempt_timeout(timeout).min(timeout),
-            attempts: None,
-            on_failure: OnFailure::Continue,
-            when: Trigger::ALL.to_vec(),
-            if_path: None,
-            if_unit: None,
-            always: false,
-            needs: Vec::new(),
-            action: Arc::new(self),
-            policy: AttemptPolicy::Retried,
-            grace: Duration::ZERO,
-            dependencies: Dependencies::default(),
-            may_stop: false,
-            held: None,
-            is_permanent: false,
-            is_closing: false,
-        }
+        let (name, kind) = (format!("undo {}", self.pending.step), self.kind);
+        Step::new(name, kind, Arc::new(self), timeout)
     }
 }
 

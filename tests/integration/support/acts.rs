@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
 use farewell::model::error::{ErrorKind, Failure};
-use farewell::model::event::{EventKind, State};
+use farewell::model::event::{EventKind, Purpose, State};
+use farewell::model::machine::Machine;
 use farewell::model::trigger::Trigger;
 use farewell::plan::load::{LoadedConfig, Plan};
 use farewell::run::context::{EventSink, RunContext};
@@ -122,6 +123,10 @@ pub fn run_with(plan: Plan, meanwhile: impl FnOnce(Control)) -> (RunOutcome, Arc
     let facts = Facts::new(Trigger::Stop, "test");
     let trigger = Trigger::Stop;
     let run = RunContext {
+        id: "test".to_owned(),
+        purpose: Purpose::Farewell,
+        machine: Machine::default(),
+        started: SystemTime::now(),
         plan,
         trigger,
         begun,
@@ -131,7 +136,7 @@ pub fn run_with(plan: Plan, meanwhile: impl FnOnce(Control)) -> (RunOutcome, Arc
     };
     let runner = Runner::default();
     meanwhile(runner.control());
-    let outcome = runner.run(&Arc::new(run)).expect("descriptors");
+    let outcome = runner.run(&Arc::new(run), Vec::new());
     (outcome, ear, begun.elapsed())
 }
 

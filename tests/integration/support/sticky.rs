@@ -20,14 +20,14 @@ use farewell::history::pending::PendingUndo;
 use farewell::history::state_dir::{Store, new_id};
 use farewell::history::survey::Survey;
 use farewell::model::error::{ErrorKind, Failure};
-use farewell::model::event::{EventKind, Purpose, Result as RunResult};
+use farewell::model::event::{Purpose, Result as RunResult};
 use farewell::model::intent::{Chain, Intent, Keys};
 use farewell::model::machine::Machine;
 use farewell::model::trigger::Trigger;
 use farewell::plan::load::LoadedConfig;
 use farewell::report::event_bus::EventBus;
 use farewell::report::record;
-use farewell::run::context::{EventSink as _, RunContext};
+use farewell::run::context::RunContext;
 use farewell::run::panics::catch_panics;
 use farewell::run::runner::Runner;
 use farewell::step::{Action, AttemptContext, Kind, Outcome};
@@ -365,17 +365,11 @@ pub fn run(
     let (store, written) = (store.clone(), events.written());
     let record = record::start(store, written, Box::new(complain), events.guard());
     events.add_sink(record.expect("a thread"));
-    events.emit(EventKind::RunStarted {
-        run: id.clone(),
+    let run = Arc::new(RunContext {
+        id: id.clone(),
         purpose: Purpose::Farewell,
         machine: machine.clone(),
-        trigger,
         started: SystemTime::now(),
-        budget: plan.budget(trigger),
-        reserve: plan.reserve(trigger),
-        steps: plan.names(),
-    });
-    let run = Arc::new(RunContext {
         plan,
         trigger,
         begun,
@@ -383,11 +377,7 @@ pub fn run(
         http: Http::default(),
         sink: events.clone(),
     });
-    let outcome = Runner::default().run(&run).expect("descriptors");
-    events.emit(EventKind::RunFinished {
-        result: outcome.result,
-        reason: outcome.reason,
-    });
+    let outcome = Runner::default().run(&run, Vec::new());
     events.close(GENEROUS);
     (id, outcome.result)
 }
