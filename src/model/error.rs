@@ -2,87 +2,51 @@
 
 use std::fmt;
 
-/// The machine words of the contract, one for every way a step can fail.
-///
-/// They appear as `error.kind` in records, as `FAREWELL_ERROR` in the journal, and in `farewell report --json`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// A limit was reached: of an attempt, of the step, or of the run's budget.
-    TimedOut,
-    /// No connection: the name, the refused port, or a reset.
-    Unreachable,
-    /// The peer said no: 401, 403, or its protocol's own refusal.
-    Refused,
-    /// A certificate or a handshake.
-    Tls,
-    /// Any other unexpected HTTP status.
-    Status,
-    /// An answer that is not what the protocol says.
-    Protocol,
-    /// A process ended with an unexpected exit code.
-    ExitStatus,
-    /// A process was ended by a signal.
-    Signalled,
-    /// A systemd unit is not in the state that it should be in.
-    Unit,
-    /// A path is not mounted, or does not answer.
-    Mount,
-    /// D-Bus did not do what was asked.
-    Bus,
-    /// Reading or writing failed.
-    Io,
-    /// A fact, a credential or a configured value cannot be used.
-    Config,
-    /// A defect in farewell itself; the other steps went on.
-    Panic,
+use crate::model::word_enum::word_enum;
+
+word_enum! {
+    /// The machine words of the contract, one for every way a step can fail.
+    ///
+    /// They appear as `error.word` in records, as `FAREWELL_ERROR` in the journal, and in `farewell report --json`.
+    pub enum ErrorKind {
+        /// A limit was reached: of an attempt, of the step, or of the run's budget.
+        TimedOut = "timed-out",
+        /// No connection: the name, the refused port, or a reset.
+        Unreachable = "unreachable",
+        /// The peer said no: 401, 403, or its protocol's own refusal.
+        Refused = "refused",
+        /// A certificate or a handshake.
+        Tls = "tls",
+        /// Any other unexpected HTTP status.
+        Status = "status",
+        /// An answer that is not what the protocol says.
+        Protocol = "protocol",
+        /// A process ended with an unexpected exit code.
+        ExitStatus = "exit-status",
+        /// A process was ended by a signal.
+        Signalled = "signalled",
+        /// A systemd unit is not in the state that it should be in.
+        Unit = "unit",
+        /// A path is not mounted, or does not answer.
+        Mount = "mount",
+        /// D-Bus did not do what was asked.
+        Bus = "bus",
+        /// Reading or writing failed.
+        Io = "io",
+        /// A fact, a credential or a configured value cannot be used.
+        Config = "config",
+        /// A defect in farewell itself; the other steps went on.
+        Panic = "panic",
+    }
 }
 
 impl ErrorKind {
-    const ALL: [(ErrorKind, &'static str); 14] = [
-        (ErrorKind::TimedOut, "timed-out"),
-        (ErrorKind::Unreachable, "unreachable"),
-        (ErrorKind::Refused, "refused"),
-        (ErrorKind::Tls, "tls"),
-        (ErrorKind::Status, "status"),
-        (ErrorKind::Protocol, "protocol"),
-        (ErrorKind::ExitStatus, "exit-status"),
-        (ErrorKind::Signalled, "signalled"),
-        (ErrorKind::Unit, "unit"),
-        (ErrorKind::Mount, "mount"),
-        (ErrorKind::Bus, "bus"),
-        (ErrorKind::Io, "io"),
-        (ErrorKind::Config, "config"),
-        (ErrorKind::Panic, "panic"),
-    ];
-
-    /// The word as the contract spells it.
-    pub fn as_str(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(kind, _)| *kind == self)
-            .map_or("io", |(_, text)| text)
-    }
-
-    /// The word that the contract spells `text`, if there is one.
-    pub fn parse(text: &str) -> Option<ErrorKind> {
-        Self::ALL
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(kind, _)| *kind)
-    }
-
     /// Whether a failure of this kind usually passes by itself, so that another attempt is worth its time.
     fn passes(self) -> bool {
         matches!(
             self,
             ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::Mount | ErrorKind::Bus
         )
-    }
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.as_str())
     }
 }
 

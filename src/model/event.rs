@@ -9,60 +9,31 @@ use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
 use crate::model::secrets::mask;
 use crate::model::trigger::Trigger;
+use crate::model::word_enum::word_enum;
 
-/// Where a step stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Not begun.
-    Pending,
-    /// Begun and not ended.
-    Running,
-    /// Its effect was seen.
-    Done,
-    /// There was nothing left to do.
-    AlreadyDone,
-    /// Left out by `when`, `if-path` or `if-unit`.
-    Skipped,
-    /// Its last attempt failed.
-    Failed,
-    /// It was still running when its time, or the run's, was over.
-    TimedOut,
-    /// It was not begun any more, or it was ended because the run was told to stop.
-    Cancelled,
+word_enum! {
+    /// Where a step stands.
+    pub enum State {
+        /// Not begun.
+        Pending = "pending",
+        /// Begun and not ended.
+        Running = "running",
+        /// Its effect was seen.
+        Done = "done",
+        /// There was nothing left to do.
+        AlreadyDone = "already-done",
+        /// Left out by `when`, `if-path` or `if-unit`.
+        Skipped = "skipped",
+        /// Its last attempt failed.
+        Failed = "failed",
+        /// It was still running when its time, or the run's, was over.
+        TimedOut = "timed-out",
+        /// It was not begun any more, or it was ended because the run was told to stop.
+        Cancelled = "cancelled",
+    }
 }
 
 impl State {
-    /// All states, in the contract's order.
-    pub const ALL: [State; 8] = [
-        State::Pending,
-        State::Running,
-        State::Done,
-        State::AlreadyDone,
-        State::Skipped,
-        State::Failed,
-        State::TimedOut,
-        State::Cancelled,
-    ];
-
-    /// The word of the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Pending => "pending",
-            State::Running => "running",
-            State::Done => "done",
-            State::AlreadyDone => "already-done",
-            State::Skipped => "skipped",
-            State::Failed => "failed",
-            State::TimedOut => "timed-out",
-            State::Cancelled => "cancelled",
-        }
-    }
-
-    /// The state that the contract calls `word`.
-    pub fn parse(word: &str) -> Option<State> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
-    }
-
     /// Whether the step has ended.
     pub fn is_final(self) -> bool {
         !matches!(self, State::Pending | State::Running)
@@ -74,32 +45,15 @@ impl State {
     }
 }
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Result {
-    /// Every step is done or was rightly left out.
-    Ok,
-    /// A step failed.
-    Failed,
-    /// The budget was spent or the run was told to stop; wins over `Failed`.
-    CutShort,
-}
-
-impl Result {
-    /// The word of the contract.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Result::Ok => "ok",
-            Result::Failed => "failed",
-            Result::CutShort => "cut-short",
-        }
-    }
-
-    /// The result that the contract calls `word`.
-    pub fn parse(word: &str) -> Option<Result> {
-        [Result::Ok, Result::Failed, Result::CutShort]
-            .into_iter()
-            .find(|result| result.as_str() == word)
+word_enum! {
+    /// How a run ended.
+    pub enum Result {
+        /// Every step is done or was rightly left out.
+        Ok = "ok",
+        /// A step failed.
+        Failed = "failed",
+        /// The budget was spent or the run was told to stop; wins over `Failed`.
+        CutShort = "cut-short",
     }
 }
 

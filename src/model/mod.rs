@@ -7,3 +7,4 @@ pub mod intent;
 pub mod machine;
 pub mod secrets;
 pub mod trigger;
+mod word_enum;
