@@ -42,7 +42,7 @@ struct Earlier {
 }
 
 struct Inner {
-    /// `None` once the run has ended: what a thread that was left behind still says is heard by nobody.
+    /// `None` once the run has ended: what an abandoned thread still emits is dropped.
     dispatcher: Option<Dispatcher>,
     told: u64,
     ended: Vec<bool>,
@@ -232,7 +232,7 @@ impl Inner {
                     .get_mut(*step)
                     .is_some_and(|ended| !std::mem::replace(ended, true));
             }
-            // A step that is over may still be leaving something, on a thread that was left behind.
+            // A step that is over may still be leaving something, on an abandoned thread.
             EventKind::Intended { .. }
             | EventKind::Settled { .. }
             | EventKind::Warning { .. }

@@ -116,7 +116,7 @@ pub fn rehearse(
             let (its, sender, asked) = (stage.clone(), sender.clone(), probe.clone());
             let job = move || -> Next {
                 let answer = its.answer(&asked);
-                // Nobody hears of a probe that was left behind.
+                // Nobody hears of a probe that was abandoned.
                 Box::new(move || drop(sender.send((asked, answer))))
             };
             match threads::start(job) {
@@ -148,7 +148,7 @@ pub fn rehearse(
                     it.index == probe.index && it.triggers == probe.triggers
                 };
                 let Some(at) = running.iter().position(is_its) else {
-                    // It was left behind, and told so.
+                    // It was abandoned, and reported so.
                     continue;
                 };
                 running.swap_remove(at);
@@ -162,7 +162,7 @@ pub fn rehearse(
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 let now = Instant::now();
                 for (probe, _) in running.extract_if(.., |(_, late)| *late <= now) {
-                    let cause = "did not end at its deadline and was left behind";
+                    let cause = "did not end at its deadline and was abandoned";
                     let kind = plan.steps[probe.index].kind;
                     let failure = Failure::new(ErrorKind::TimedOut, kind, cause);
                     let verdicts = &mut answers[probe.index];

@@ -1,36 +1,155 @@
 //! One run from its first event to its last.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::attempts::{self, Ending};
 use super::automounts::Awake;
 use super::context::RunContext;
-use super::scheduler::{Message, Scheduler};
+use super::scheduler::{Scheduler, Start};
+use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{EventKind, Result};
+use crate::sys::sync::{Condvar, Mutex};
+use crate::sys::threads::{self, Next};
 
-pub use super::scheduler::{Control, RunOutcome};
+pub use super::scheduler::RunOutcome;
+
+/// How long nothing is looked at where no step has a limit.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// A run that has not begun, and can already be told to stop.
-pub struct Runner {
-    inbox: Receiver<Message>,
-    control: Control,
+#[derive(Default)]
+pub struct Runner(Arc<Shared>);
+
+/// Tells a run to stop, from any thread.
+#[derive(Clone)]
+pub struct Control(Arc<Shared>);
+
+/// What the threads of a run share. The thread of a step that ends goes on with the next one itself, so that a chain of
+/// steps needs one thread and no hand-over; the runner's own thread wakes for what is late, for stops, and for the end.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
-impl Default for Runner {
-    fn default() -> Self {
-        let (sender, inbox) = mpsc::channel();
-        Runner {
-            inbox,
-            control: Control(sender),
+#[derive(Default)]
+struct State {
+    /// From the start of the run to its end.
+    scheduler: Option<Scheduler>,
+    /// How often it was told to stop before that.
+    stops: u32,
+    /// When the runner's thread wakes by itself; and whether it is to wake now.
+    wakes: Option<Instant>,
+    is_woken: bool,
+}
+
+impl Control {
+    /// What is running ends, and only `always` steps begin.
+    pub fn stop(&self) {
+        self.tell(1);
+    }
+
+    /// Everything ends now.
+    pub fn stop_at_once(&self) {
+        self.tell(2);
+    }
+
+    fn tell(&self, stops: u32) {
+        let mut state = self.0.state.lock();
+        state.stops = state.stops.max(stops);
+        state.heed_stops();
+        state.is_woken = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl State {
+    fn heed_stops(&mut self) {
+        match (&mut self.scheduler, self.stops) {
+            (None, _) | (_, 0) => {}
+            (Some(scheduler), 1) => scheduler.stop(),
+            (Some(scheduler), _) => scheduler.stop_at_once(),
         }
+    }
+}
+
+impl Shared {
+    /// Begins every step that can: the first one for the caller, if it `takes_one`, the others on other threads.
+    fn advance(self: &Arc<Shared>, run: &Arc<RunContext>, takes_one: bool) -> Option<Start> {
+        let mut own = None;
+        loop {
+            let mut state = self.state.lock();
+            let scheduler = state.scheduler.as_mut()?;
+            let Some(start) = scheduler.next_start() else {
+                let (is_over, limit) = (scheduler.left == 0, scheduler.next_limit());
+                let is_early = limit.is_some_and(|it| state.wakes.is_some_and(|at| it < at));
+                if is_over || is_early {
+                    state.is_woken = true;
+                    self.changed.notify_all();
+                }
+                return own;
+            };
+            if takes_one && own.is_none() {
+                own = Some(start);
+                continue;
+            }
+            drop(state);
+            let index = start.index;
+            if let Err(error) = self.start(run, start) {
+                let failure =
+                    Failure::new(ErrorKind::Io, "a thread for the step", error.to_string());
+                self.end(index, Ending::failed(0, failure));
+            }
+        }
+    }
+
+    fn start(self: &Arc<Shared>, run: &Arc<RunContext>, start: Start) -> std::io::Result<()> {
+        let (shared, run) = (self.clone(), run.clone());
+        threads::start(move || -> Next {
+            let mut next = Some(start);
+            while let Some(start) = next {
+                let ending = attempts::perform(&run, start.index, start.deadline, &start.cancel);
+                shared.end(start.index, ending);
+                next = shared.advance(&run, true);
+            }
+            Box::new(|| {})
+        })
+    }
+
+    fn end(&self, index: usize, ending: Ending) {
+        if let Some(scheduler) = &mut self.state.lock().scheduler {
+            scheduler.end(index, ending, Instant::now());
+        }
+    }
+
+    /// Waits for a stop, for the end, or until a step is late.
+    fn wait(&self) -> Option<RunOutcome> {
+        let mut state = self.state.lock();
+        let scheduler = state.scheduler.as_ref()?;
+        if scheduler.left == 0 {
+            let outcome = scheduler.outcome();
+            state.scheduler = None;
+            return Some(outcome);
+        }
+        let now = Instant::now();
+        let wakes = scheduler.next_limit().unwrap_or(now + LONG);
+        state.wakes = Some(wakes);
+        let patience = wakes.saturating_duration_since(now);
+        let (mut state, _) = (self.changed).wait_while(state, patience, |state| !state.is_woken);
+        state.is_woken = false;
+        state.wakes = None;
+        if let Some(scheduler) = &mut state.scheduler {
+            scheduler.abandon_late_ones();
+        }
+        None
     }
 }
 
 impl Runner {
     /// The means to stop it.
     pub fn control(&self) -> Control {
-        self.control.clone()
+        Control(self.0.clone())
     }
 
     /// Runs the sequence, from the event that it starts to the one that it is finished, and returns when every step has
@@ -49,9 +168,8 @@ impl Runner {
         for message in warnings {
             run.sink.emit(EventKind::Warning { message });
         }
-        let scheduled = Scheduler::new(run.clone(), self.control);
-        let outcome = match scheduled {
-            Ok(scheduler) => schedule(scheduler, &self.inbox, run),
+        let outcome = match Scheduler::new(run.clone()) {
+            Ok(scheduler) => self.schedule(scheduler, run),
             // No file descriptor is left for the switches that stop the steps.
             Err(error) => RunOutcome {
                 result: Result::CutShort,
@@ -65,30 +183,19 @@ impl Runner {
         });
         outcome
     }
-}
 
-fn schedule(
-    mut scheduler: Scheduler,
-    inbox: &Receiver<Message>,
-    run: &Arc<RunContext>,
-) -> RunOutcome {
-    let _awake = Awake::start(run);
-    loop {
+    fn schedule(&self, scheduler: Scheduler, run: &Arc<RunContext>) -> RunOutcome {
+        let _awake = Awake::start(run);
+        let mut state = self.0.state.lock();
+        state.scheduler = Some(scheduler);
         // Before anything begins: a run that was told to stop begins no step that a stop cancels.
-        while let Ok(message) = inbox.try_recv() {
-            scheduler.handle(message);
-        }
-        scheduler.begin_what_can();
-        if scheduler.left == 0 {
-            return scheduler.outcome();
-        }
-        let message = match scheduler.next_limit() {
-            Some(limit) => inbox.recv_timeout(limit.saturating_duration_since(Instant::now())),
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match message {
-            Ok(message) => scheduler.handle(message),
-            Err(_) => scheduler.leave_late_ones_behind(),
+        state.heed_stops();
+        drop(state);
+        loop {
+            self.0.advance(run, false);
+            if let Some(outcome) = self.0.wait() {
+                return outcome;
+            }
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use super::attempts::{self, Ending};
+use super::attempts::Ending;
 use super::context::RunContext;
 use super::renewal;
 use crate::model::deadline::{Deadline, Reason};
@@ -24,33 +23,6 @@ const SLACK: Duration = Duration::from_millis(250);
 /// slack a second.
 const LAST_WORD: Duration = Duration::from_millis(750);
 
-/// What the scheduler waits for.
-pub enum Message {
-    /// A step's thread has come to its end.
-    Ended(usize, Ending, Instant),
-    /// The first stop.
-    Stop,
-    /// The second.
-    StopAtOnce,
-}
-
-/// Tells a run to stop, from any thread.
-#[derive(Clone)]
-pub struct Control(pub(super) Sender<Message>);
-
-impl Control {
-    /// What is running ends, and only `always` steps begin.
-    pub fn stop(&self) {
-        // Fails only when the run has ended.
-        let _ = self.0.send(Message::Stop);
-    }
-
-    /// Everything ends now.
-    pub fn stop_at_once(&self) {
-        let _ = self.0.send(Message::StopAtOnce);
-    }
-}
-
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOutcome {
@@ -60,12 +32,19 @@ pub struct RunOutcome {
     pub reason: Option<String>,
 }
 
+/// A step that is to run now, on whichever thread.
+pub(super) struct Start {
+    pub(super) index: usize,
+    pub(super) deadline: Deadline,
+    pub(super) cancel: Arc<Cancel>,
+}
+
 /// A step's time on its thread.
 #[derive(Clone, Copy)]
 struct RunningStep {
     since: Instant,
     deadline: Deadline,
-    /// When it is left behind.
+    /// When it is abandoned.
     late: Instant,
 }
 
@@ -81,7 +60,6 @@ enum Place {
 /// A run that has begun.
 pub struct Scheduler {
     run: Arc<RunContext>,
-    control: Control,
     places: Vec<Place>,
     followers: Vec<Vec<usize>>,
     ready: VecDeque<usize>,
@@ -104,7 +82,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    pub(super) fn new(run: Arc<RunContext>, control: Control) -> std::io::Result<Scheduler> {
+    pub(super) fn new(run: Arc<RunContext>) -> std::io::Result<Scheduler> {
         let steps = &run.plan.steps;
         let mut followers = vec![Vec::new(); steps.len()];
         for (index, step) in steps.iter().enumerate() {
@@ -124,7 +102,6 @@ impl Scheduler {
             left: steps.len(),
             end: Deadline::at(run.begun + budget, Reason::Budget),
             reserve,
-            control,
             places,
             followers,
             ready,
@@ -140,64 +117,54 @@ impl Scheduler {
         })
     }
 
-    pub(super) fn handle(&mut self, message: Message) {
-        match message {
-            Message::Ended(step, ending, at) => self.end(step, ending, at),
-            Message::Stop => self.stop(),
-            Message::StopAtOnce => self.stop_at_once(),
-        }
-    }
-
-    pub(super) fn begin_what_can(&mut self) {
+    /// The next step that can begin. Those that are left out or cancelled end here.
+    pub(super) fn next_start(&mut self) -> Option<Start> {
         while let Some(index) = self.ready.pop_front() {
-            self.begin(index);
+            let start = self.begin(index);
+            if start.is_some() {
+                return start;
+            }
         }
+        None
     }
 
-    fn begin(&mut self, index: usize) {
+    fn begin(&mut self, index: usize) -> Option<Start> {
         let run = self.run.clone();
         let step = &run.plan.steps[index];
         if let Some(reason) = step.skipped(run.trigger, run.facts.comes_back()) {
             let ending = Ending::without_begin(State::Skipped, reason);
-            return self.end(index, ending, Instant::now());
+            self.end(index, ending, Instant::now());
+            return None;
         }
         if let Some(reason) = self.stopped.as_ref().filter(|_| !step.always) {
             let ending = Ending::without_begin(State::Cancelled, reason.clone());
-            return self.end(index, ending, Instant::now());
+            self.end(index, ending, Instant::now());
+            return None;
         }
         let limit = self.limit(step);
         if limit.left().is_none() {
             let reason = format!("nothing was left of the {}", limit.reason().describe());
             self.cut_by_budget();
-            return self.end(
-                index,
-                Ending::without_begin(State::Cancelled, reason),
-                Instant::now(),
-            );
+            let ending = Ending::without_begin(State::Cancelled, reason);
+            self.end(index, ending, Instant::now());
+            return None;
         }
         let deadline = Deadline::after(step.timeout, Reason::Timeout).earlier(limit);
         if step.is_closing {
             self.cancel_upkeep.cancel(Duration::ZERO);
         }
         let cancel = self.switch(step).clone();
-        let (control, its) = (self.control.clone(), run.clone());
-        let job = move || -> Next {
-            let ending = attempts::perform(&its, index, deadline, &cancel);
-            let ended = Message::Ended(index, ending, Instant::now());
-            // Nobody hears of a step that was left behind.
-            Box::new(move || drop(control.0.send(ended)))
-        };
-        let late = deadline.instant() + SLACK;
         self.places[index] = Place::Running(RunningStep {
             since: Instant::now(),
             deadline,
-            late,
+            late: deadline.instant() + SLACK,
         });
         self.running.push(index);
-        if let Err(error) = threads::start(job) {
-            let failure = Failure::new(ErrorKind::Io, "a thread for the step", error.to_string());
-            self.end(index, Ending::failed(0, failure), Instant::now());
-        }
+        Some(Start {
+            index,
+            deadline,
+            cancel,
+        })
     }
 
     /// Until when a step may run that begins now, whatever its own timeout.
@@ -242,11 +209,12 @@ impl Scheduler {
         }
     }
 
-    fn end(&mut self, index: usize, ending: Ending, at: Instant) {
+    /// A step has ended, at that time. What comes of one that was abandoned does not matter any more.
+    pub(super) fn end(&mut self, index: usize, ending: Ending, at: Instant) {
         let took = match self.places[index] {
             Place::Running(stint) => at.saturating_duration_since(stint.since),
             Place::Waiting(_) => Duration::ZERO,
-            // It was left behind, and has come to its end since.
+            // It was abandoned, and has ended since.
             Place::Ended => return,
         };
         self.places[index] = Place::Ended;
@@ -310,7 +278,7 @@ impl Scheduler {
         self.stints().map(|(_, stint)| stint.late).min()
     }
 
-    pub(super) fn leave_late_ones_behind(&mut self) {
+    pub(super) fn abandon_late_ones(&mut self) {
         let now = Instant::now();
         let late: Vec<_> = self
             .stints()
@@ -325,7 +293,7 @@ impl Scheduler {
                     ..Ending::without_begin(State::Cancelled, reason)
                 }
             } else {
-                let cause = "did not end at its deadline and was left behind";
+                let cause = "did not end at its deadline and was abandoned";
                 Ending::timed_out(
                     1,
                     stint.deadline.reason(),
@@ -338,7 +306,7 @@ impl Scheduler {
 
     /// The first stop: what runs is cancelled, and `always` steps have the reserve, or what is left of the budget if
     /// that is less.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         if self.end.reason() == Reason::Stop {
             return;
         }
@@ -376,7 +344,7 @@ impl Scheduler {
     }
 
     /// The second stop: nothing runs or begins any more but the closings, and these for a moment.
-    fn stop_at_once(&mut self) {
+    pub(super) fn stop_at_once(&mut self) {
         self.stop();
         self.cancel_always.cancel(Duration::ZERO);
         self.end = self.end.earlier(Deadline::after(LAST_WORD, Reason::Stop));
