@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::history::record::Writer;
@@ -13,7 +14,7 @@ use crate::history::reserved_space;
 use crate::history::state_dir::Store;
 use crate::model::event::{Event, EventKind};
 use crate::report::dispatch::Sink;
-use crate::sys::sync::{Condvar, Mutex};
+use crate::sys::sync::Mutex;
 
 /// How long lines wait for each other before they are synced.
 const GROUP: Duration = Duration::from_millis(50);
@@ -25,7 +26,6 @@ const TOGETHER: u64 = 16;
 #[derive(Default)]
 pub struct Written {
     state: Mutex<State>,
-    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -46,6 +46,21 @@ struct Reach {
     events: u64,
     /// Set when somebody waited in vain: the disk is slow or gone, and nobody waits for it any more until it is back.
     behind: bool,
+    /// Who waits for how many events. Each is woken when they are there, and not before: a hundred steps may wait.
+    waiting: Vec<(u64, Thread)>,
+}
+
+impl Reach {
+    /// So many events have been reached. Returns the threads that waited for that.
+    fn advance(&mut self, events: u64) -> Vec<Thread> {
+        self.events = self.events.max(events);
+        self.behind = false;
+        let (reached, waiting): (Vec<_>, Vec<_>) = mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(events, _)| *events <= self.events);
+        self.waiting = waiting;
+        reached.into_iter().map(|(_, thread)| thread).collect()
+    }
 }
 
 impl Written {
@@ -61,21 +76,46 @@ impl Written {
     }
 
     fn wait(&self, events: u64, patience: Duration, reach: fn(&mut State) -> &mut Reach) {
-        let is_awaited = |state: &mut State| {
-            state.is_kept && reach(state).events < events && !reach(state).behind
-        };
-        let (mut state, is_late) =
-            (self.changed).wait_while(self.state.lock(), patience, is_awaited);
+        let is_late = self.wait_while(events, patience, reach, |reach| {
+            reach.events < events && !reach.behind
+        });
         if is_late {
-            reach(&mut state).behind = true;
+            reach(&mut self.state.lock()).behind = true;
         }
     }
 
     /// Waits until the first `events` events are written or could not be, for at most `patience`, also where others have
     /// waited in vain before: for what must be known.
     pub fn wait_to_know(&self, events: u64, patience: Duration) {
-        let is_awaited = |state: &mut State| state.is_kept && state.written.events < events;
-        drop((self.changed).wait_while(self.state.lock(), patience, is_awaited));
+        let written = |state: &mut State| -> &mut Reach { &mut state.written };
+        self.wait_while(events, patience, written, |reach| reach.events < events);
+    }
+
+    /// Waits while something is awaited, for at most `patience`; whether it still is.
+    fn wait_while(
+        &self,
+        events: u64,
+        patience: Duration,
+        reach: fn(&mut State) -> &mut Reach,
+        is_awaited: impl Fn(&Reach) -> bool,
+    ) -> bool {
+        let end = Instant::now() + patience;
+        let mut is_registered = false;
+        loop {
+            let mut state = self.state.lock();
+            if !state.is_kept || !is_awaited(reach(&mut state)) {
+                return false;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            if !mem::replace(&mut is_registered, true) {
+                reach(&mut state).waiting.push((events, thread::current()));
+            }
+            drop(state);
+            thread::park_timeout(left);
+        }
     }
 
     /// Whether the record has the first `events` events, or nobody keeps one.
@@ -95,14 +135,14 @@ impl Written {
     /// So many more events are written; `are_held`: and the record has all of them.
     fn advance(&self, events: u64, are_held: bool) {
         let mut state = self.state.lock();
-        state.written.events += events;
+        let written = state.written.events + events;
+        let reached = state.written.advance(written);
         if are_held {
-            state.held = state.written.events;
+            state.held = written;
         }
-        state.written.behind = false;
         // First, so that nobody is woken only to wait for the lock.
         drop(state);
-        self.changed.notify_all();
+        reached.iter().for_each(Thread::unpark);
     }
 
     /// How many events are written.
@@ -112,10 +152,9 @@ impl Written {
 
     fn sync(&self, events: u64) {
         let mut state = self.state.lock();
-        state.synced.events = state.synced.events.max(events);
-        state.synced.behind = false;
+        let reached = state.synced.advance(events);
         drop(state);
-        self.changed.notify_all();
+        reached.iter().for_each(Thread::unpark);
     }
 }
 
