@@ -9,7 +9,7 @@ use crate::model::event::{Event, EventKind};
 use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
 use crate::report::dispatch::{Dispatcher, Guard, Reporter, Sink};
-use crate::report::record::Written;
+use crate::report::written::Written;
 use crate::run::context::EventSink;
 use crate::sys::files;
 use crate::sys::sync::Mutex;

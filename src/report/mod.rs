@@ -8,3 +8,4 @@ pub mod journal;
 pub mod record;
 pub mod systemd;
 pub mod terminal;
+pub mod written;
