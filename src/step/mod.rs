@@ -1,7 +1,6 @@
 //! The contract of a step's kind: how it is read from the configuration, and what one attempt of it does.
 
 pub mod lock;
-pub mod lock_state;
 mod poll;
 
 use std::path::PathBuf;

@@ -1,284 +1,176 @@
-//! The requests to sessions and keys.
+//! The queue in Consul at one attempt.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-
-use crate::clients::http::{Session, document, excerpt, peer_ids, unexpected};
-use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{ErrorKind, Failure};
+use super::requests::{Key, Requests};
+use crate::clients::http::excerpt;
+use crate::model::deadline::Deadline;
+use crate::model::error::Failure;
+use crate::model::intent::Intent;
 use crate::step::AttemptContext;
-use crate::sys::http::{Answer, Request, encoded};
+use crate::step::lock::queue::{Client, Place, Position};
 
-/// Consul at one attempt.
-pub(super) struct Client<'a> {
-    pub(super) session: Session<'a>,
-    pub(super) context: &'a AttemptContext<'a>,
+/// Consul delays the next acquisition of a key whose session was destroyed.
+const DELAYED: &str = "held by nobody, but kept back by Consul for the session that had it";
+
+/// What is too short for a blocking query after which all is as it was.
+const SHORT: Duration = Duration::from_millis(100);
+
+pub(super) struct ConsulClient<'a> {
+    pub(super) requests: Requests<'a>,
+    /// What is watched: the contender before this one, or the lock itself, and which of them it is.
+    watched: RefCell<Option<(Key, bool)>>,
+    /// The lock itself, as long as nobody has changed it: it need not be asked for.
+    unchanged: RefCell<Option<Key>>,
 }
 
-/// A key as it is.
-pub(super) struct Key {
-    pub(super) name: String,
-    /// The beginning of its value, as it can be shown.
-    pub(super) value: String,
-    /// The session that has acquired it; empty where none has.
-    pub(super) session: String,
-    created: u64,
-    modified: u64,
-}
-
-impl Key {
-    fn parse(value: &Value) -> Option<Key> {
-        let bytes = STANDARD
-            .decode(value["Value"].as_str().unwrap_or_default())
-            .ok()?;
-        let session = value["Session"].as_str().unwrap_or_default();
-        if !session.is_empty() {
-            peer_ids::uuid(session).ok()?;
-        }
-        Some(Key {
-            name: value["Key"].as_str()?.to_owned(),
-            value: String::from_utf8_lossy(&bytes).into_owned(),
-            session: session.to_owned(),
-            created: value["CreateIndex"].as_u64()?,
-            modified: value["ModifyIndex"].as_u64()?,
-        })
-    }
-}
-
-/// A key as it stands in a path.
-fn path(key: &str) -> String {
-    let parts: Vec<_> = key.split('/').map(encoded).collect();
-    format!("/v1/kv/{}", parts.join("/"))
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{}s", time.as_secs())
-}
-
-impl Client<'_> {
-    fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
-        self.session.ask(request, deadline)
-    }
-
-    fn put(&self, path: String, body: &[u8]) -> Result<Answer, Failure> {
-        let request = Request {
-            method: "PUT".to_owned(),
-            path,
-            body: Some(body.to_vec()),
-            ..Request::default()
-        };
-        self.send(&request, self.context.request())
-    }
-
-    /// A failure of the peer as a whole.
-    pub(super) fn failure(&self, kind: ErrorKind, cause: impl Into<String>) -> Failure {
-        Failure::new(kind, self.address(), cause)
-    }
-
-    /// An answer that Consul does not give, or not for long.
-    pub(super) fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
-        self.failure(ErrorKind::Protocol, cause).retryable(true)
-    }
-
-    /// Where the answers come from.
-    pub(super) fn address(&self) -> String {
-        self.session.address()
-    }
-
-    fn json(&self, answer: &Answer) -> Result<Value, Failure> {
-        match document(answer) {
-            Err(failure) if !answer.truncated => Err(self.unexpected_answer(format!(
-                "the answer is not Consul's JSON: {}",
-                failure.cause
-            ))),
-            read => read,
+impl<'a> ConsulClient<'a> {
+    pub(super) fn new(requests: Requests<'a>) -> Self {
+        ConsulClient {
+            requests,
+            watched: RefCell::default(),
+            unchanged: RefCell::default(),
         }
     }
 
-    fn is_true(&self, answer: &Answer) -> Result<bool, Failure> {
-        if !answer.is_success() {
-            return Err(unexpected(answer));
-        }
-        let is_true = self.json(answer)?.as_bool();
-        is_true.ok_or_else(|| self.unexpected_answer("the answer is neither true nor false"))
-    }
-
-    /// A new session.
-    pub(super) fn create(&self, lock: &str, ttl: Duration) -> Result<String, Failure> {
-        let asked = json!({
-            "Name": format!("farewell {lock}"),
-            "TTL": seconds(ttl),
-            "NodeChecks": [],
-            "LockDelay": "0s",
-            "Behavior": "delete",
-        });
-        let answer = self.put(
-            "/v1/session/create".to_owned(),
-            asked.to_string().as_bytes(),
-        )?;
-        if !answer.is_success() {
-            let failure = unexpected(&answer);
-            // As 1.8 refuses a TTL; it will not change its mind.
-            let is_final = answer.says("Invalid Session");
-            return Err(if is_final {
-                failure.retryable(false)
-            } else {
-                failure
-            });
-        }
-        match self.json(&answer)?["ID"].as_str() {
-            Some(id) if peer_ids::uuid(id).is_ok() => Ok(id.to_owned()),
-            _ => Err(self.unexpected_answer("the answer names no session")),
-        }
-    }
-
-    /// Whether the session was there to be renewed.
-    pub(super) fn renew(&self, session: &str) -> Result<bool, Failure> {
-        let answer = self.put(format!("/v1/session/renew/{session}"), b"")?;
-        match answer.status {
-            404 if answer.says("not found") => Ok(false),
-            _ if !answer.is_success() => Err(unexpected(&answer)),
-            _ => match self.json(&answer)?.as_array() {
-                Some(sessions) => Ok(!sessions.is_empty()),
-                None => Err(self.unexpected_answer("the answer lists no sessions")),
-            },
-        }
-    }
-
-    /// Ends a session, and every key that it has; one that is gone already is fine.
-    pub(super) fn destroy(&self, session: &str) -> Result<(), Failure> {
-        let answer = self.put(format!("/v1/session/destroy/{session}"), b"")?;
-        self.is_true(&answer).map(drop)
-    }
-
-    /// Whether the session has the key now. A session that is not there any more gets none.
-    pub(super) fn acquire(&self, key: &str, session: &str, value: &str) -> Result<bool, Failure> {
-        let answer = self.put(format!("{}?acquire={session}", path(key)), value.as_bytes())?;
-        if answer.status == 500 && answer.says("invalid session") {
-            return Ok(false);
-        }
-        self.is_true(&answer)
-    }
-
-    /// Whether the session had the key until now.
-    pub(super) fn release(&self, key: &str, session: &str) -> Result<bool, Failure> {
-        let answer = self.put(format!("{}?release={session}", path(key)), b"")?;
-        self.is_true(&answer)
-    }
-
-    /// Gives a key from one session to another; `false` where the first one does not have it.
-    pub(super) fn hand_over(
-        &self,
-        key: &str,
-        from: &str,
-        to: &str,
-        value: &str,
-    ) -> Result<bool, Failure> {
-        let value = STANDARD.encode(value);
-        let operation = |verb: &str, session: &str| json!({"KV": {"Verb": verb, "Key": key, "Session": session, "Value": value}});
-        let asked = json!([operation("unlock", from), operation("lock", to)]);
-        let answer = self.put("/v1/txn".to_owned(), asked.to_string().as_bytes())?;
-        match answer.status {
-            409 if answer.says("ermission denied") => {
-                Err(self.failure(ErrorKind::Refused, self.said(&answer)))
+    /// Asks for the lock as the first one in the queue.
+    fn acquire(&self, place: &Place) -> Result<Position, Failure> {
+        let holding = match self.unchanged.take() {
+            Some(holding) => Some(holding),
+            None if (self.requests).acquire(&place.lock, place.grant(), &place.holder)? => {
+                return Ok(Position::First);
             }
-            409 => Ok(false),
-            _ if answer.is_success() => Ok(true),
-            _ => Err(unexpected(&answer)),
-        }
+            None => self.requests.holding(&place.lock)?,
+        };
+        let held = holding.as_ref().map_or_else(|| DELAYED.to_owned(), held_by);
+        *self.watched.borrow_mut() = holding.map(|it| (it, true));
+        Ok(Position::Behind(held))
+    }
+}
+
+/// "held by web-1 (run …)".
+fn held_by(key: &Key) -> String {
+    match excerpt(key.value.as_bytes()) {
+        // As others leave it.
+        holder if holder.is_empty() => format!("held by the session {}", key.session),
+        holder => format!("held by {holder}"),
+    }
+}
+
+impl Client for ConsulClient<'_> {
+    fn context(&self) -> &AttemptContext<'_> {
+        self.requests.context
     }
 
-    /// What a transaction that was not made says.
-    fn said(&self, answer: &Answer) -> String {
-        let errors = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-        let errors = errors["Errors"].as_array().map_or(&[][..], Vec::as_slice);
-        let said: Vec<_> = errors.iter().filter_map(|it| it["What"].as_str()).collect();
-        excerpt(said.join("; ").as_bytes())
+    fn address(&self) -> String {
+        self.requests.session.address()
     }
 
-    /// Asks whether a key may be written, with a transaction that is never made: Consul looks at that first.
-    ///
-    /// # Errors
-    /// That it may not.
-    pub(super) fn may_write(&self, key: &str) -> Result<(), Failure> {
-        let never = json!({"KV": {"Verb": "check-index", "Key": key, "Index": u32::MAX}});
-        let set = json!({"KV": {"Verb": "set", "Key": key, "Value": ""}});
-        let asked = json!([never, set]).to_string();
-        let answer = self.put("/v1/txn".to_owned(), asked.as_bytes())?;
-        match answer.status {
-            409 => match self.said(&answer) {
-                said if said.contains("ermission denied") => {
-                    Err(self.failure(ErrorKind::Refused, said))
+    fn grant(&self, lock: &str, ttl: Duration) -> Result<String, Failure> {
+        self.requests.create(lock, ttl)
+    }
+
+    fn renew(&self, grant: &str) -> Result<bool, Failure> {
+        self.requests.renew(grant)
+    }
+
+    fn revoke(&self, grant: &str) -> Result<(), Failure> {
+        self.requests.destroy(grant)
+    }
+
+    fn join(&self, place: &Place) -> Result<(), Failure> {
+        (self.requests)
+            .acquire(&place.key, place.grant(), &place.holder)
+            .map(drop)
+    }
+
+    fn take_over_lock(&self, place: &Place, left: &[Intent]) -> Result<(), Failure> {
+        self.take_over(place, left)
+    }
+
+    fn position(&self, place: &Place) -> Result<Position, Failure> {
+        let queue = self.requests.contenders(&place.lock)?;
+        match queue.iter().position(|it| it.name == place.key) {
+            None => Ok(Position::Lost),
+            Some(0) => self.acquire(place),
+            Some(at) => {
+                let holding = self.requests.holding(&place.lock)?;
+                // Also where others are before it: it was taken over.
+                if holding
+                    .as_ref()
+                    .is_some_and(|it| it.session == place.grant())
+                {
+                    return Ok(Position::First);
                 }
-                said if said.is_empty() => Err(unexpected(&answer)),
-                _ => Ok(()),
-            },
-            _ if answer.is_success() => {
-                Err(self.unexpected_answer("what cannot be true was taken for true"))
+                let held = held_by(holding.as_ref().unwrap_or(&queue[0]));
+                *self.watched.borrow_mut() = queue.into_iter().nth(at - 1).map(|it| (it, false));
+                Ok(Position::Behind(format!("{held}, {at} before this one")))
             }
-            _ => Err(unexpected(&answer)),
         }
     }
 
-    fn keys(&self, path: String, deadline: Deadline) -> Result<Vec<Key>, Failure> {
-        let answer = self.send(&Request::get(path), deadline)?;
-        // Consul's own, and not that of a wrong address.
-        if answer.status == 404 && answer.header("x-consul-index").is_some() {
-            return Ok(Vec::new());
-        }
-        if !answer.is_success() {
-            return Err(unexpected(&answer));
-        }
-        let document = self.json(&answer)?;
-        let keys = document.as_array().map(|it| it.iter().map(Key::parse));
-        let keys: Option<Vec<_>> = keys.and_then(Iterator::collect);
-        keys.ok_or_else(|| self.unexpected_answer("the answer lists what is no key"))
-    }
-
-    /// A key as it is now.
-    pub(super) fn find(&self, key: &str) -> Result<Option<Key>, Failure> {
-        let keys = self.keys(format!("{}?consistent", path(key)), self.context.request())?;
-        Ok(keys.into_iter().next())
-    }
-
-    /// Who stands in the queue, the first one first.
-    pub(super) fn contenders(&self, lock: &str) -> Result<Vec<Key>, Failure> {
-        let asked = format!("{}/?recurse&consistent", path(lock));
-        let mut keys = self.keys(asked, self.context.request())?;
-        // Others may have keys below, too.
-        let is_contender = |it: &Key| {
-            let session = it
-                .name
-                .strip_prefix(lock)
-                .and_then(|it| it.strip_prefix('/'));
-            session == Some(it.session.as_str())
+    fn watch(&self, until: Deadline) -> Result<bool, Failure> {
+        let Some((key, is_lock)) = self.watched.take() else {
+            return Ok(false);
         };
-        keys.retain(is_contender);
-        keys.sort_unstable_by_key(|it| it.created);
-        Ok(keys)
+        let begun = Instant::now();
+        let is_changed = self
+            .requests
+            .watch(&key, until.left().unwrap_or_default())?;
+        *self.unchanged.borrow_mut() = Some(key).filter(|_| is_lock && !is_changed);
+        // A query that does not block must not become a storm.
+        Ok(is_changed || begun.elapsed() >= SHORT)
     }
 
-    /// Waits until the key is changed or deleted, for `time` at most; Consul takes a little longer at times. Returns
-    /// whether it was.
-    pub(super) fn watch(&self, key: &Key, time: Duration) -> Result<bool, Failure> {
-        let (index, millis) = (key.modified, time.as_millis().max(1));
-        let asked = format!("{}?index={index}&wait={millis}ms", path(&key.name));
-        let patience = time.mul_f64(17.0 / 16.0) + Duration::from_secs(1);
-        let deadline = Deadline::after(patience, Reason::Attempt);
-        let found = self.keys(asked, self.context.deadline.earlier(deadline))?;
-        Ok(found.first().is_none_or(|it| it.modified != key.modified))
+    fn leave(&self, place: &Place) -> Result<bool, Failure> {
+        // Released before the contender key goes with its session, so that the next one finds it free.
+        let mut was_held = false;
+        for session in &place.grants {
+            was_held = self.requests.release(&place.lock, session)?;
+            self.requests.destroy(session)?;
+        }
+        let keys = [
+            self.requests.find(&place.lock)?,
+            self.requests.find(&place.key)?,
+        ];
+        let mut keys = keys.into_iter().flatten();
+        match keys.find(|it| place.grants.contains(&it.session)) {
+            Some(key) => {
+                let cause = format!("{} is held after it was released", key.name);
+                Err(self.requests.unexpected_answer(cause))
+            }
+            None => Ok(was_held),
+        }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The TTL of a session cannot be changed.
+    fn move_to_last(&self, place: &Place) -> Result<bool, Failure> {
+        let holding = self.requests.holding(&place.lock)?;
+        match holding.filter(|it| place.grants.contains(&it.session)) {
+            Some(key) => {
+                (self.requests).hand_over(&place.lock, &key.session, place.grant(), &place.holder)
+            }
+            None => Ok(false),
+        }
+    }
 
-    #[test]
-    fn keys_are_safe_in_a_path() {
-        assert_eq!(path("a b/ä?x"), "/v1/kv/a%20b/%C3%A4%3Fx");
+    fn is_held(&self, place: &Place) -> Result<bool, Failure> {
+        let holding = self.requests.holding(&place.lock)?;
+        Ok(holding.is_some_and(|it| it.session == place.grant()))
+    }
+
+    fn rehearse(&self, lock: &str) -> Result<String, Failure> {
+        self.requests.may_write(&format!("{lock}/rehearsal"))?;
+        let waiting = self.requests.contenders(lock)?.len();
+        let held = match (self.requests.holding(lock)?, waiting) {
+            (None, _) => "held by nobody".to_owned(),
+            (Some(key), 0 | 1) => held_by(&key),
+            (Some(key), waiting) => format!("{}, and {} in the queue", held_by(&key), waiting - 1),
+        };
+        Ok(format!(
+            "lock {lock} at {}: {held}; reading and writing the keys is allowed; whether making a session is, is not shown",
+            self.address()
+        ))
     }
 }

@@ -1,7 +1,7 @@
 //! Giving up a place in the queue, or the lock itself, that an earlier run has left.
 
 use super::MEMBER;
-use super::client::{Client, Key};
+use super::requests::{Key, Requests};
 use crate::clients::agent::{Agent, CONSUL};
 use crate::clients::http::peer_ids;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
@@ -43,67 +43,61 @@ impl Leaving {
     fn is_own(&self, key: &Key) -> bool {
         self.holders.contains(&key.value)
     }
-
-    fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
-        Ok(Client {
-            session: self.agent.open(context)?,
-            context,
-        })
-    }
 }
 
 impl Action for Leaving {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let client = self.open(context)?;
+        let requests = Requests::open(&self.agent, context)?;
         let (lock, session) = (
             self.lock.get(context.facts)?,
             self.session.get(context.facts)?,
         );
         let contender = format!("{lock}/{session}");
-        let holding = client.find(&lock)?;
-        let holding = holding.filter(|it| !it.session.is_empty() && self.is_own(it));
-        let waiting = client.find(&contender)?.filter(|it| it.session == session);
+        let holding = requests.holding(&lock)?.filter(|it| self.is_own(it));
+        let waiting = requests
+            .find(&contender)?
+            .filter(|it| it.session == session);
         if holding.is_none() && waiting.is_none() {
             return Ok(Outcome::AlreadyDone);
         }
         let held = holding.map(|it| it.session);
         if let Some(held) = &held {
-            client.release(&lock, held)?;
-            client.destroy(held)?;
+            requests.release(&lock, held)?;
+            requests.destroy(held)?;
         }
-        client.destroy(&session)?;
+        requests.destroy(&session)?;
         let is_ours = |it: &str| it == session || held.as_deref() == Some(it);
-        let keys = [client.find(&lock)?, client.find(&contender)?];
+        let keys = [requests.find(&lock)?, requests.find(&contender)?];
         match keys.into_iter().flatten().find(|it| is_ours(&it.session)) {
             None => Ok(Outcome::Done),
             Some(key) => {
-                Err(client.unexpected_answer(format!("{} is held after it was released", key.name)))
+                Err(requests
+                    .unexpected_answer(format!("{} is held after it was released", key.name)))
             }
         }
     }
 
     fn renew(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let client = self.open(context)?;
+        let requests = Requests::open(&self.agent, context)?;
         let lock = self.lock.get(context.facts)?;
-        let holding = client.find(&lock)?;
-        let holding = holding.filter(|it| !it.session.is_empty() && self.is_own(it));
+        let holding = requests.holding(&lock)?.filter(|it| self.is_own(it));
         let lost = || {
             let cause = format!("this machine does not hold {lock} any more");
-            client.failure(ErrorKind::Refused, cause)
+            requests.failure(ErrorKind::Refused, cause)
         };
         match holding {
-            Some(key) if client.renew(&key.session)? => Ok(Outcome::Done),
+            Some(key) if requests.renew(&key.session)? => Ok(Outcome::Done),
             _ => Err(lost()),
         }
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let client = self.open(context)?;
+        let requests = Requests::open(&self.agent, context)?;
         let lock = self.lock.get(context.facts)?;
-        let found = match client.find(&lock)? {
-            Some(key) if self.is_own(&key) && !key.session.is_empty() => "held by this machine",
-            _ => "not held by this machine",
+        let is = match requests.holding(&lock)?.is_some_and(|it| self.is_own(&it)) {
+            true => "held",
+            false => "not held",
         };
-        Ok(format!("{} {lock}: {found}", MEMBER.name))
+        Ok(format!("{} {lock}: {is} by this machine", MEMBER.name))
     }
 }

@@ -1,6 +1,6 @@
 //! Giving up a place in the queue that an earlier run has left.
 
-use super::{MEMBER, queue};
+use super::{MEMBER, requests};
 use crate::clients::etcd::Client;
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Secrecy, Section, plain, read_kept};
@@ -36,15 +36,15 @@ impl Action for Leaving {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = Client::open(&self.peer, context, &[])?;
         let key = self.key.get(context.facts)?;
-        let is_own = |it: &queue::Found| self.holders.contains(&it.value);
-        let Some(found) = queue::find(&client, &key)?.filter(is_own) else {
+        let is_own = |it: &requests::Entry| self.holders.contains(&it.value);
+        let Some(entry) = requests::find(&client, &key)?.filter(is_own) else {
             return Ok(Outcome::AlreadyDone);
         };
-        queue::delete_own(&client, &key, &found.value)?;
-        if found.lease > 0 {
-            queue::revoke(&client, found.lease)?;
+        requests::delete_own(&client, &key, &entry.value)?;
+        if entry.lease > 0 {
+            requests::revoke(&client, entry.lease)?;
         }
-        match queue::find(&client, &key)?.filter(is_own) {
+        match requests::find(&client, &key)?.filter(is_own) {
             None => Ok(Outcome::Done),
             Some(_) => {
                 Err(client.unexpected_answer(format!("{key} is there after it was deleted")))
@@ -55,11 +55,11 @@ impl Action for Leaving {
     fn renew(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = Client::open(&self.peer, context, &[])?;
         let key = self.key.get(context.facts)?;
-        let is_own = |it: &queue::Found| self.holders.contains(&it.value);
-        let Some(found) = queue::find(&client, &key)?.filter(is_own) else {
+        let is_own = |it: &requests::Entry| self.holders.contains(&it.value);
+        let Some(entry) = requests::find(&client, &key)?.filter(is_own) else {
             return Err(client.failure(ErrorKind::Refused, format!("{key} is not there any more")));
         };
-        if found.lease > 0 && !queue::keep_alive(&client, found.lease)? {
+        if entry.lease > 0 && !requests::keep_alive(&client, entry.lease)? {
             return Err(client.failure(
                 ErrorKind::Refused,
                 format!("the lease of {key} has expired"),
@@ -71,11 +71,11 @@ impl Action for Leaving {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let client = Client::open(&self.peer, context, &[])?;
         let key = self.key.get(context.facts)?;
-        let found = match queue::find(&client, &key)? {
+        let state = match requests::find(&client, &key)? {
             Some(_) => "there",
             None => "not there, nothing to give up",
         };
-        Ok(format!("{} {key}: {found}", MEMBER.name))
+        Ok(format!("{} {key}: {state}", MEMBER.name))
     }
 }
 

@@ -13,8 +13,8 @@ use crate::config::section::{Field, Secrecy, Section, non_empty, read_kept};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum, Intent, IntentId};
+use crate::step::lock::state::{LockState, last_call, left_before, not_acquired, remark_kept};
 use crate::step::lock::{Lock, LockMember, LockSpec};
-use crate::step::lock_state::{LockState, last_call, left_before, not_had, tell_kept};
 use crate::step::{Action, AttemptContext, Outcome};
 use crate::sys::http::Request;
 use reply::Reply;
@@ -193,7 +193,7 @@ impl FleetLock {
             }
             if end.left().is_none() || context.cancel.is_cancelled() {
                 self.leave(context)?;
-                return Err(not_had(context, &subject(), &said));
+                return Err(not_acquired(context, &subject(), &said));
             }
             let was = self.state.value();
             let mark = match was.mark {
@@ -326,7 +326,7 @@ impl Lock for FleetLock {
         if mark.is_some_and(|it| !context.is_recorded(it)) {
             return self.give_back_now(context);
         }
-        tell_kept(context, None);
+        remark_kept(context, None);
         Ok(Outcome::Done)
     }
 

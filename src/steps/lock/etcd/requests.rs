@@ -1,4 +1,4 @@
-//! The queue of keys, and the requests that change it.
+//! The requests that read and change the queue of keys.
 
 use std::time::Duration;
 
@@ -6,50 +6,28 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::Place;
 use crate::clients::etcd::{Client, Reply, integer};
 use crate::clients::http::excerpt;
 use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
+use crate::step::lock::queue::Place;
 use crate::sys::http::{Heard, Next, Request};
 
-/// What the queue looks like from one place in it.
-pub(super) struct Queue {
-    pub(super) standing: Standing,
-    /// Who holds the lock, and how many stand before this one, for people.
-    pub(super) held: String,
-    /// The revision at which it looked like this.
-    pub(super) revision: i64,
-}
-
-/// Where a key stands.
-pub(super) enum Standing {
-    /// It is not there any more.
-    Gone,
-    /// It is the oldest one: the lock is its owner's.
-    First,
-    /// Others are older.
-    Behind {
-        /// The one just before it.
-        predecessor: String,
-    },
-}
-
 /// A key as it is.
-pub(super) struct Found {
+pub(super) struct Entry {
     pub(super) key: String,
     pub(super) value: String,
     pub(super) lease: i64,
 }
 
-impl Found {
+impl Entry {
     /// Keys of another one's making may be anything; they are shown, and compared with the own one.
-    fn parse(value: &Value) -> Option<Found> {
+    fn parse(value: &Value) -> Option<Entry> {
         let text = |value: &Value| {
             let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).ok()?;
             Some(String::from_utf8_lossy(&bytes).into_owned())
         };
-        Some(Found {
+        Some(Entry {
             key: text(value.get("key")?)?,
             value: text(&value["value"])?,
             lease: integer(&value["lease"]),
@@ -67,14 +45,14 @@ fn range(lock: &str) -> Value {
     json!({"key": encoded(&format!("{lock}/")), "range_end": encoded(&format!("{lock}0"))})
 }
 
-fn keys(client: &Client<'_>, answer: &Value) -> Result<Vec<Found>, Failure> {
+fn keys(client: &Client<'_>, answer: &Value) -> Result<Vec<Entry>, Failure> {
     let keys = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
-    let keys: Option<Vec<_>> = keys.iter().map(Found::parse).collect();
-    keys.ok_or_else(|| client.unexpected_answer("the answer lists what is no key"))
+    let keys: Option<Vec<_>> = keys.iter().map(Entry::parse).collect();
+    keys.ok_or_else(|| client.unexpected_answer("the answer lists what is not a key"))
 }
 
 /// All keys of the queue, the oldest first and with its value.
-fn look(client: &Client<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure> {
+pub(super) fn queue(client: &Client<'_>, lock: &str) -> Result<(Vec<Entry>, i64), Failure> {
     let mut all = range(lock);
     all["sort_order"] = "ASCEND".into();
     all["sort_target"] = "CREATE".into();
@@ -92,42 +70,20 @@ fn look(client: &Client<'_>, lock: &str) -> Result<(Vec<Found>, i64), Failure> {
 }
 
 /// "held by web-1 (run …)".
-fn held(queue: &[Found]) -> String {
+pub(super) fn held(queue: &[Entry]) -> String {
     match queue.first() {
         None => "held by nobody".to_owned(),
         // As etcdctl leaves it.
-        Some(Found { key, value, .. }) if value.is_empty() => {
+        Some(Entry { key, value, .. }) if value.is_empty() => {
             format!("held by the key {}", excerpt(key.as_bytes()))
         }
-        Some(Found { value, .. }) => format!("held by {}", excerpt(value.as_bytes())),
+        Some(Entry { value, .. }) => format!("held by {}", excerpt(value.as_bytes())),
     }
 }
 
-impl Queue {
-    /// Looks at it.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
-    pub(super) fn look(client: &Client<'_>, place: &Place) -> Result<Queue, Failure> {
-        let (queue, revision) = look(client, &place.lock)?;
-        let at = queue.iter().position(|it| it.key == place.key);
-        let mut held = held(&queue);
-        let standing = match at {
-            None => Standing::Gone,
-            Some(0) => Standing::First,
-            Some(at) => {
-                held = format!("{held}, {at} before this one");
-                Standing::Behind {
-                    predecessor: queue[at - 1].key.clone(),
-                }
-            }
-        };
-        Ok(Queue {
-            standing,
-            held,
-            revision,
-        })
-    }
+/// The number of a lease whose ID is written in hexadecimal, as in its key.
+pub(super) fn lease(id: &str) -> i64 {
+    i64::from_str_radix(id, 16).unwrap_or_default()
 }
 
 /// A new lease.
@@ -163,7 +119,7 @@ fn put(place: &Place) -> Value {
     json!({"request_put": {
         "key": encoded(&place.key),
         "value": encoded(&place.holder),
-        "lease": place.lease().to_string(),
+        "lease": lease(place.grant()).to_string(),
     }})
 }
 
@@ -198,7 +154,7 @@ pub(super) fn delete_own(client: &Client<'_>, key: &str, holder: &str) -> Result
 }
 
 /// A key as it is now.
-pub(super) fn find(client: &Client<'_>, key: &str) -> Result<Option<Found>, Failure> {
+pub(super) fn find(client: &Client<'_>, key: &str) -> Result<Option<Entry>, Failure> {
     let asked = json!({"key": encoded(key)});
     let answer = client.must_with_header("/v3/kv/range", &asked)?;
     Ok(keys(client, &answer)?.into_iter().next())
@@ -234,7 +190,7 @@ pub(super) fn rehearse(client: &Client<'_>, lock: &str) -> Result<String, Failur
     let put = json!({"request_put": {"key": key}});
     let asked = json!({"compare": [never], "success": [put]});
     client.must_with_header("/v3/kv/txn", &asked)?;
-    let (queue, _) = look(client, lock)?;
+    let (queue, _) = queue(client, lock)?;
     Ok(match queue.len().saturating_sub(1) {
         0 => held(&queue),
         waiting => format!("{}, and {waiting} more in the queue", held(&queue)),

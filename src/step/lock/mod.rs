@@ -1,5 +1,8 @@
 //! The contract of a lock that lets one member of a fleet leave at a time.
 
+pub mod queue;
+pub mod state;
+
 use std::time::Duration;
 
 use crate::config::section::Section;

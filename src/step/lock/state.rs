@@ -164,7 +164,7 @@ pub fn last_call(context: &AttemptContext<'_>) -> Deadline {
 }
 
 /// Says of a lock that is still held at the end of the run how it ends; `limit`: when it expires by itself.
-pub fn tell_kept(context: &AttemptContext<'_>, limit: Option<Duration>) {
+pub fn remark_kept(context: &AttemptContext<'_>, limit: Option<Duration>) {
     let limit = limit.map_or(String::new(), |it| format!(", for {} at most", print(it)));
     let remark =
         format!("kept while this machine comes back{limit}: `farewell start` gives it back");
@@ -212,12 +212,12 @@ pub fn give_up(
 }
 
 /// The failure of a lock that was waited for to the end.
-pub fn not_had(context: &AttemptContext<'_>, subject: &str, held: &str) -> Failure {
+pub fn not_acquired(context: &AttemptContext<'_>, subject: &str, held: &str) -> Failure {
     let cause = if context.cancel.is_cancelled() {
         format!("given up, since the run was told to stop; {held}")
     } else {
         let subject = context.deadline.reason().describe();
-        format!("not had before the end of the {subject}; {held}")
+        format!("not acquired before the end of the {subject}; {held}")
     };
     Failure::new(ErrorKind::TimedOut, subject, cause).retryable(false)
 }

@@ -1,0 +1,424 @@
+//! A fair queue of members that wait for one lock, in a store whose grants expire: the leases of etcd, the sessions of
+//! Consul.
+
+use std::time::{Duration, Instant};
+
+use super::state::{
+    LockState, Times, give_up, holder, last_call, left_before, not_acquired, remark_kept,
+};
+use super::{Lock, LockMember};
+use crate::config::facts::Facts;
+use crate::config::section::Field;
+use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::intent::{Intent, IntentId, Keys};
+use crate::step::{AttemptContext, Outcome};
+
+/// How long a change is watched for at a time.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// The shortest pause between two looks at the queue where nothing can be watched.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A store that keeps the queue of a lock.
+pub trait Store: Send + Sync {
+    /// Its entry in the table of lock types.
+    fn member(&self) -> &'static LockMember;
+
+    /// What it calls a grant: "lease".
+    fn grant_name(&self) -> &'static str;
+
+    /// What a record keeps of its address and credentials.
+    ///
+    /// # Errors
+    /// As [`Field::get`].
+    fn keep(&self, facts: &Facts) -> Result<Keys, Failure>;
+
+    /// What the undo finds a place by, of its key and its first grant: the name in the record, the name for people, the value.
+    fn identity<'a>(&self, key: &'a str, grant: &'a str) -> (&'static str, &'static str, &'a str);
+
+    /// The store at one attempt.
+    ///
+    /// # Errors
+    /// As [`Field::get`], and why credentials were not accepted.
+    fn open<'a>(&'a self, context: &'a AttemptContext<'a>)
+    -> Result<Box<dyn Client + 'a>, Failure>;
+}
+
+/// A store at one attempt. Each request fails with what the store answers in place of what it is asked for.
+#[allow(clippy::missing_errors_doc)]
+pub trait Client {
+    /// The attempt.
+    fn context(&self) -> &AttemptContext<'_>;
+
+    /// The address that answered last.
+    fn address(&self) -> String;
+
+    /// A new grant for the lock, which expires when it is not renewed for `ttl`.
+    fn grant(&self, lock: &str, ttl: Duration) -> Result<String, Failure>;
+
+    /// Renews a grant. Returns whether it was there still.
+    fn renew(&self, grant: &str) -> Result<bool, Failure>;
+
+    /// Ends a grant and every key under it; one that is gone already is fine.
+    fn revoke(&self, grant: &str) -> Result<(), Failure>;
+
+    /// Takes over a place in the queue that an earlier run of this machine has left: it must not wait for itself.
+    fn take_over_place(
+        &self,
+        _queue: &Queue,
+        _left: &[Intent],
+        _lock: &str,
+        _holder: &str,
+    ) -> Result<Option<Place>, Failure> {
+        Ok(None)
+    }
+
+    /// Joins the end of the queue with the place's key.
+    fn join(&self, place: &Place) -> Result<(), Failure>;
+
+    /// Takes over the lock itself for a place in the queue, as far as earlier runs of this machine have left it.
+    fn take_over_lock(&self, _place: &Place, _left: &[Intent]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Looks where the place is in the queue, and acquires the lock where it is the first one.
+    fn position(&self, place: &Place) -> Result<Position, Failure>;
+
+    /// Waits until there may be something new in the queue since the last call of [`Client::position`], at most until
+    /// `until`. Returns whether that worked; if it did not, the queue is polled.
+    fn watch(&self, until: Deadline) -> Result<bool, Failure>;
+
+    /// Gives up the place with its grants, and verifies that it is gone. Returns whether it was there.
+    fn leave(&self, place: &Place) -> Result<bool, Failure>;
+
+    /// Moves what is held to the last one of the place's grants. Returns whether it was held.
+    fn move_to_last(&self, place: &Place) -> Result<bool, Failure>;
+
+    /// Whether the last one of the place's grants has the lock.
+    fn is_held(&self, place: &Place) -> Result<bool, Failure>;
+
+    /// Asks whether the lock could be taken and who holds it, and changes nothing.
+    fn rehearse(&self, lock: &str) -> Result<String, Failure>;
+
+    /// A failure of the store as a whole.
+    fn failure(&self, kind: ErrorKind, cause: String) -> Failure {
+        Failure::new(kind, self.address(), cause)
+    }
+}
+
+/// A place in the queue.
+#[derive(Clone)]
+pub struct Place {
+    /// The lock's name.
+    pub lock: String,
+    /// The own key in the queue.
+    pub key: String,
+    /// The value of the own key: who this is.
+    pub holder: String,
+    /// What was granted for it, the last one last.
+    pub grants: Vec<String>,
+    intent: IntentId,
+    /// Whether it has the lock.
+    pub is_held: bool,
+    /// Whether it was given up, in a request whose answer is missing.
+    is_left: bool,
+}
+
+impl Place {
+    /// The last grant.
+    pub fn grant(&self) -> &str {
+        self.grants.last().map_or("", String::as_str)
+    }
+}
+
+/// Where a place is in the queue.
+pub enum Position {
+    /// It is not there any more.
+    Lost,
+    /// It has the lock.
+    First,
+    /// It waits; who holds the lock, for people.
+    Behind(String),
+}
+
+/// A lock that is a queue in a store.
+pub struct Queue {
+    store: Box<dyn Store>,
+    key: Field<String>,
+    times: Times,
+    state: LockState<Option<Place>>,
+}
+
+impl Queue {
+    /// The lock that the value of `key` names.
+    pub fn new(store: impl Store + 'static, key: Field<String>, times: Times) -> Queue {
+        Queue {
+            store: Box::new(store),
+            key,
+            times,
+            state: LockState::default(),
+        }
+    }
+
+    /// Joins the end of the queue, or takes over the place of an earlier run.
+    fn join(&self, client: &dyn Client, left: &[Intent]) -> Result<Place, Failure> {
+        let context = client.context();
+        let (lock, holder) = (self.key.get(context.facts)?, holder(context)?);
+        if let Some(place) = client.take_over_place(self, left, &lock, &holder)? {
+            return Ok(place);
+        }
+        let grant = client.grant(&lock, self.times.ttl)?;
+        let place = self.enter(client, &lock, format!("{lock}/{grant}"), &holder, grant)?;
+        match client.join(&place) {
+            Ok(()) => Ok(place),
+            Err(failure) => {
+                if failure.kind == ErrorKind::Refused {
+                    self.forget(client, &place)?;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes over the key of an earlier run with a new grant, before any request that changes the key.
+    ///
+    /// # Errors
+    /// That no grant was given, or that the lock is being given up.
+    pub fn inherit(
+        &self,
+        client: &dyn Client,
+        lock: &str,
+        key: &str,
+        holder: &str,
+    ) -> Result<Place, Failure> {
+        let grant = client.grant(lock, self.times.ttl)?;
+        self.enter(client, lock, key.to_owned(), holder, grant)
+    }
+
+    /// Declares a place and notes it, before the request that puts it into the queue.
+    fn enter(
+        &self,
+        client: &dyn Client,
+        lock: &str,
+        key: String,
+        holder: &str,
+        grant: String,
+    ) -> Result<Place, Failure> {
+        let context = client.context();
+        let intent = self.intent(context.facts, lock, (&key, &grant), holder)?;
+        let place = Place {
+            lock: lock.to_owned(),
+            key,
+            holder: holder.to_owned(),
+            grants: vec![grant],
+            intent: context.intend(&intent)?,
+            is_held: false,
+            is_left: false,
+        };
+        if let Err(failure) = self.state.ask(|it| *it = Some(place.clone())) {
+            context.withdraw(place.intent);
+            client.revoke(place.grant())?;
+            return Err(failure);
+        }
+        Ok(place)
+    }
+
+    fn intent(
+        &self,
+        facts: &Facts,
+        lock: &str,
+        (key, grant): (&str, &str),
+        holder: &str,
+    ) -> Result<Intent, Failure> {
+        let (name, word, value) = self.store.identity(key, grant);
+        let mut what = self.store.keep(facts)?;
+        what.insert("key".to_owned(), self.key.keep(facts)?);
+        what.insert(name.to_owned(), value.into());
+        what.insert("holder".to_owned(), holder.into());
+        Ok(Intent {
+            member: self.store.member().name.to_owned(),
+            subject: format!("the lock {lock} ({word} {value})"),
+            thing: value.to_owned(),
+            what,
+        })
+    }
+
+    /// Forgets a place that is lost. Without its grants a request that is late cannot take it any more.
+    ///
+    /// # Errors
+    /// As [`Client::revoke`].
+    pub fn forget(&self, client: &dyn Client, place: &Place) -> Result<(), Failure> {
+        for grant in &place.grants {
+            client.revoke(grant)?;
+        }
+        self.settle(client.context(), place);
+        Ok(())
+    }
+
+    fn settle(&self, context: &AttemptContext<'_>, place: &Place) {
+        context.withdraw(place.intent);
+        self.state.change(|it| *it = None);
+    }
+
+    /// Waits until the lock is this one's.
+    fn wait(&self, client: &dyn Client, end: Deadline) -> Result<Outcome, Failure> {
+        let context = client.context();
+        let lock = self.key.get(context.facts)?;
+        let mut left = left_before(context, self.store.member().name, "key", &lock);
+        let mut renewed = None;
+        let mut held = "nobody knows who holds it".to_owned();
+        loop {
+            let (place, position) = self.position(client, &mut left, &mut renewed)?;
+            let is_lost = match position {
+                Position::First if place.is_held => return Ok(Outcome::AlreadyDone),
+                Position::First => {
+                    self.state
+                        .ask(|it| it.iter_mut().for_each(|it| it.is_held = true))?;
+                    return Ok(Outcome::Done);
+                }
+                Position::Behind(seen) => {
+                    held = seen;
+                    context.events.waiting(&format!("the lock {lock}, {held}"));
+                    false
+                }
+                Position::Lost => true,
+            };
+            if end.left().is_none() || context.cancel.is_cancelled() {
+                let subject = format!("the lock {lock} at {}", client.address());
+                self.leave(client)?;
+                return Err(not_acquired(context, &subject, &held));
+            }
+            if is_lost {
+                self.forget(client, &place)?;
+                let grant = self.store.grant_name();
+                let remark = format!("its {grant} had expired, and it had to join the queue again");
+                context.events.remark(&remark);
+            }
+            let piece = (self.times.ttl / 3).min(WATCH);
+            let piece = piece.mul_f64(0.75 + fastrand::f64() / 4.0);
+            let until = end.earlier(Deadline::after(piece, Reason::Attempt));
+            if is_lost || !client.watch(until)? {
+                let pause = PAUSE.mul_f64(1.0 + fastrand::f64() / 5.0);
+                let pause = Deadline::after(pause, Reason::Attempt);
+                let _ = context.cancel.sleep_until(end.earlier(pause));
+            }
+        }
+    }
+
+    /// Where the place is in the queue that this one joins where it has none, with its grant renewed when that is due.
+    fn position(
+        &self,
+        client: &dyn Client,
+        left: &mut Vec<Intent>,
+        renewed: &mut Option<Instant>,
+    ) -> Result<(Place, Position), Failure> {
+        let place = match self.state.value() {
+            Some(place) => place,
+            None => {
+                let place = self.join(client, left)?;
+                *renewed = Some(Instant::now());
+                place
+            }
+        };
+        if !left.is_empty() {
+            client.take_over_lock(&place, left)?;
+            left.clear();
+        }
+        if renewed.is_none_or(|at| at.elapsed() >= self.times.renewal()) {
+            *renewed = Some(Instant::now());
+            if !client.renew(place.grant())? {
+                return Ok((place, Position::Lost));
+            }
+        }
+        let position = client.position(&place)?;
+        Ok((place, position))
+    }
+
+    /// Leaves the queue from whatever place there is.
+    fn leave(&self, client: &dyn Client) -> Result<Outcome, Failure> {
+        let Some(place) = self.state.value() else {
+            return Ok(Outcome::AlreadyDone);
+        };
+        self.state
+            .change(|it| it.iter_mut().for_each(|it| it.is_left = true));
+        let was_there = client.leave(&place)?;
+        self.settle(client.context(), &place);
+        match place.is_held && !was_there && !place.is_left {
+            true => Err(self.lost(client, &place)),
+            false => Ok(Outcome::Done),
+        }
+    }
+
+    fn lost(&self, client: &dyn Client, place: &Place) -> Failure {
+        let cause = format!(
+            "the lock {} is lost: its {} has expired, and another one may hold it",
+            place.lock,
+            self.store.grant_name()
+        );
+        client.failure(ErrorKind::Refused, cause)
+    }
+}
+
+impl Lock for Queue {
+    fn take(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let end = last_call(context);
+        self.wait(&*self.store.open(context)?, end)
+    }
+
+    fn renew(&self, context: &AttemptContext<'_>) -> Result<(), Failure> {
+        let Some(place) = self.state.value() else {
+            return Ok(());
+        };
+        let client = self.store.open(context)?;
+        match client.renew(place.grant())? {
+            true => Ok(()),
+            false => Err(self.lost(&*client, &place)),
+        }
+    }
+
+    fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.state.close(Duration::ZERO);
+        if self.state.value().is_none() {
+            let member = self.store.member();
+            let lock = self.key.get(context.facts)?;
+            let left = left_before(context, member.name, "key", &lock);
+            return give_up(context, left, member.undo);
+        }
+        self.leave(&*self.store.open(context)?)
+    }
+
+    fn hold(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.state.close(Duration::ZERO);
+        let Some(mut place) = self.state.value() else {
+            return Ok(Outcome::AlreadyDone);
+        };
+        if !place.is_held {
+            return self.release(context);
+        }
+        let client = &*self.store.open(context)?;
+        place
+            .grants
+            .push(client.grant(&place.lock, self.times.hold)?);
+        self.state.change(|it| *it = Some(place.clone()));
+        if !client.move_to_last(&place)? {
+            self.forget(client, &place)?;
+            return Err(self.lost(client, &place));
+        }
+        for grant in place.grants.iter().rev().skip(1) {
+            client.revoke(grant)?;
+        }
+        if !client.is_held(&place)? {
+            return Err(self.lost(client, &place));
+        }
+        place.grants = vec![place.grant().to_owned()];
+        self.state.change(|it| *it = Some(place));
+        remark_kept(context, Some(self.times.hold));
+        Ok(Outcome::Done)
+    }
+
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let lock = self.key.get(context.facts)?;
+        self.store.open(context)?.rehearse(&lock)
+    }
+}
