@@ -64,6 +64,9 @@ pub struct Failure {
     pub cause: String,
     /// Whether another attempt may succeed.
     pub retryable: bool,
+    /// How many addresses of a peer have taken the connection and closed it without an answer. Some servers have no other
+    /// way to say that a request is not for them; one that is ending does so, too.
+    pub closings: usize,
 }
 
 impl Failure {
@@ -74,6 +77,7 @@ impl Failure {
             subject: subject.into(),
             cause: cause.into(),
             retryable: kind.passes(),
+            closings: 0,
         }
     }
 

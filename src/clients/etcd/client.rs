@@ -8,13 +8,10 @@ use crate::clients::http::{Account, Peer, Session, cut, excerpt, unexpected};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
 use crate::step::AttemptContext;
-use crate::sys::http::{Answer, Endpoint, Request, closings};
+use crate::sys::http::{Answer, Endpoint, Request};
 
 /// What every member answers, and what changes nothing.
 const STATUS: &str = "/v3/maintenance/status";
-
-/// How a gateway says that it does not reach the server behind it, in several versions.
-const LOST: [&str; 3] = ["connection closed", "handshake failed", "bad certificate"];
 
 /// How often that is seen before it is taken for something that stays, and the pause between.
 const LOOKS: usize = 3;
@@ -38,25 +35,50 @@ pub struct Client<'a> {
 
 /// A refusal, or no answer at all.
 pub struct Refusal {
-    /// What is told of it.
+    /// What is shown of it.
     pub failure: Failure,
-    /// What was really said: what is shown of it has secrets masked.
-    said: String,
+    /// Why etcd has refused, where that matters.
+    pub reason: Reason,
 }
 
-impl Refusal {
-    /// Whether these words stand in it.
-    pub fn says(&self, words: &str) -> bool {
-        self.said.contains(words)
+/// Why etcd refuses. Its codes do not tell these apart, its messages do (`api/v3rpc/rpctypes/error.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Authentication is turned off, so that there is nothing to prove.
+    AuthenticationOff,
+    /// The request wants an account.
+    NoUser,
+    /// The member that was asked does not lead any more.
+    NotLeader,
+    /// The member that is to lead is not a voting member any more.
+    BadTransferee,
+    /// The gateway does not reach the server behind it, as several versions say it.
+    ServerLost,
+    /// Anything else.
+    Other,
+}
+
+impl Reason {
+    fn of(message: &str) -> Reason {
+        const MESSAGES: [(&str, Reason); 7] = [
+            ("authentication is not enabled", Reason::AuthenticationOff),
+            ("user name is empty", Reason::NoUser),
+            ("not leader", Reason::NotLeader),
+            ("bad leader transferee", Reason::BadTransferee),
+            ("connection closed", Reason::ServerLost),
+            ("handshake failed", Reason::ServerLost),
+            ("bad certificate", Reason::ServerLost),
+        ];
+        let mut messages = MESSAGES.into_iter();
+        let reason = messages.find(|(text, _)| message.contains(text));
+        reason.map_or(Reason::Other, |(_, reason)| reason)
     }
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Refusal {
-        Refusal {
-            failure,
-            said: String::new(),
-        }
+        let reason = Reason::Other;
+        Refusal { failure, reason }
     }
 }
 
@@ -133,12 +155,13 @@ impl<'a> Client<'a> {
                 _ => unexpected(&answer).into(),
             });
         };
-        let is_lost = code == 14 && LOST.iter().any(|it| said.contains(it));
-        if is_lost && let Some(failure) = self.lost(&answer, said) {
+        let reason = Reason::of(said);
+        if code == 14
+            && reason == Reason::ServerLost
+            && let Some(failure) = self.lost(&answer, said)
+        {
             return Err(failure.into());
         }
-        let really_said = said.to_owned();
-        let is_nameless = said.contains("user name is empty");
         let said = excerpt(said.as_bytes());
         let failure = match code {
             5 => return Ok(Reply::NotFound),
@@ -148,16 +171,13 @@ impl<'a> Client<'a> {
             }
             // A token that was fetched just now, at a member that does not know it yet.
             16 => Failure::new(ErrorKind::Refused, answer.url, said).retryable(true),
-            _ if is_nameless => {
+            _ if reason == Reason::NoUser => {
                 let cause = format!("{said} (it wants `user` and `password`)");
                 Failure::new(ErrorKind::Refused, answer.url, cause)
             }
             _ => Failure::new(ErrorKind::Refused, answer.url, said),
         };
-        Err(Refusal {
-            failure,
-            said: really_said,
-        })
+        Err(Refusal { failure, reason })
     }
 
     /// As [`Client::ask`], where there is nothing that could be missing.
@@ -190,13 +210,13 @@ impl<'a> Client<'a> {
     /// What a connection that was closed without an answer says, where the gateway does so with each request that has the
     /// token which it gave, and answers those without one.
     fn closed(&self, failure: Failure) -> Failure {
-        if closings(&failure) == 0 || !self.session.has_header("Authorization") {
+        if failure.closings == 0 || !self.session.has_header("Authorization") {
             return failure;
         }
         let harmless = Request::json("POST", STATUS, &json!({}));
         for _ in 0..LOOKS {
             match self.session.send(&harmless, self.context.request()) {
-                Err(again) if closings(&again) > 0 => {}
+                Err(again) if again.closings > 0 => {}
                 _ => return failure,
             }
             if !self.context.pause(PAUSE) {
@@ -230,9 +250,7 @@ impl<'a> Client<'a> {
                 self.context.request(),
             );
             let (version, again) = (version.ok()?, again.ok()?);
-            let is_lost = LOST
-                .iter()
-                .any(|it| String::from_utf8_lossy(&again.body).contains(it));
+            let is_lost = Reason::of(&String::from_utf8_lossy(&again.body)) == Reason::ServerLost;
             if !version.is_success() || again.is_success() || !is_lost {
                 return None;
             }
@@ -283,7 +301,7 @@ fn authenticate(
     let body = json!({"name": account.user, "password": account.password});
     let reply = match client.try_ask("/v3/auth/authenticate", &body) {
         // With authentication turned off there is nothing to prove, and every request is let through.
-        Err(refusal) if refusal.says("authentication is not enabled") => {
+        Err(refusal) if refusal.reason == Reason::AuthenticationOff => {
             let remark = "etcd has authentication turned off: user and password were not used";
             context.events.remark(remark);
             return Ok(None);

@@ -6,7 +6,7 @@
 mod client;
 mod member;
 
-pub use client::{Client, Refusal, Reply};
+pub use client::{Client, Reason, Reply};
 pub use member::{Member, find, members};
 
 use serde_json::Value;

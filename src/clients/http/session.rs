@@ -374,6 +374,7 @@ fn together(failures: Vec<Failure>) -> Failure {
     for failure in failures {
         all.cause = format!("{}; {failure}", all.cause);
         all.retryable |= failure.retryable;
+        all.closings += failure.closings;
         // A peer that is there and does not answer says more than one that is not there.
         if all.kind == ErrorKind::Unreachable {
             all.kind = failure.kind;

@@ -146,8 +146,7 @@ impl Call<'_> {
     }
 
     fn closed(&self) -> Unanswered {
-        let url = self.endpoint.to_string();
-        let failure = Failure::new(ErrorKind::Unreachable, url, outcome::CLOSED);
+        let failure = outcome::closed(&self.endpoint.to_string(), None);
         Unanswered {
             is_closed: true,
             ..Unanswered::sent(failure)

@@ -27,7 +27,6 @@ use ureq::{Agent, Body};
 pub use endpoint::{Endpoint, server_name};
 pub use exchange::{Limits, Unanswered};
 pub use message::{Answer, Request, encoded, header_name, header_value, method, strictly_encoded};
-pub use outcome::closings;
 pub use signature::{EMPTY, Signer};
 pub use stream::{Heard, Next};
 pub use tls::TlsFiles;

@@ -23,20 +23,13 @@ pub(super) fn is_close(error: &io::Error) -> bool {
     )
 }
 
-/// What is said of a connection that was made and then closed, or reset, with nothing said on it.
-pub(super) const CLOSED: &str = "the connection was closed before the answer";
-const RESET: &str = "reset by peer";
-
-/// How many of the addresses in a failure took the connection and closed it without an answer. Some servers have no
-/// other way to say that a request is not for them; it may as well be one that is ending.
-pub fn closings(failure: &Failure) -> usize {
-    if failure.kind != ErrorKind::Unreachable {
-        return 0;
+/// The failure of a connection that was made, and closed or reset before the answer.
+pub(super) fn closed(url: &str, cause: Option<String>) -> Failure {
+    let cause = cause.unwrap_or_else(|| "the connection was closed before the answer".to_owned());
+    Failure {
+        closings: 1,
+        ..Failure::new(ErrorKind::Unreachable, url, cause)
     }
-    [CLOSED, RESET]
-        .iter()
-        .map(|it| failure.cause.matches(it).count())
-        .sum()
 }
 
 /// What went wrong before there was the whole head of an answer, to a request of which something was sent or nothing.
@@ -60,8 +53,11 @@ pub(super) fn before_head(
         }
         Error::Io(error) => match refusal::within(&error, tls) {
             Some(cause) => Failure::new(ErrorKind::Tls, url, cause),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => unreachable(CLOSED.to_owned()),
-            None => unreachable(error.to_string()),
+            None => match error.kind() {
+                io::ErrorKind::UnexpectedEof => closed(url, None),
+                io::ErrorKind::ConnectionReset => closed(url, Some(error.to_string())),
+                _ => unreachable(error.to_string()),
+            },
         },
         Error::Tls(cause) => Failure::new(ErrorKind::Tls, url, cause),
         Error::Other(error) => match error.downcast_ref::<Unconnected>() {

@@ -49,6 +49,36 @@ impl Key {
     }
 }
 
+/// Why Consul refuses. It has no codes for that, only messages (as of 1.8.7).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// A session cannot be made so.
+    SessionInvalid,
+    /// There is no such session to be renewed.
+    SessionUnknown,
+    /// There is no such session to acquire a key with.
+    SessionGone,
+    /// The ACL does not allow it.
+    PermissionDenied,
+    /// Anything else.
+    Other,
+}
+
+impl Refusal {
+    fn of(answer: &Answer) -> Refusal {
+        const MESSAGES: [(&str, Refusal); 5] = [
+            ("Invalid Session", Refusal::SessionInvalid),
+            ("invalid session", Refusal::SessionGone),
+            ("Permission denied", Refusal::PermissionDenied),
+            ("permission denied", Refusal::PermissionDenied),
+            ("not found", Refusal::SessionUnknown),
+        ];
+        let mut messages = MESSAGES.into_iter();
+        let refusal = messages.find(|(text, _)| answer.says(text));
+        refusal.map_or(Refusal::Other, |(_, refusal)| refusal)
+    }
+}
+
 /// A key as it stands in a path.
 fn path(key: &str) -> String {
     let parts: Vec<_> = key.split('/').map(encoded).collect();
@@ -125,12 +155,9 @@ impl<'a> Requests<'a> {
         if !answer.is_success() {
             let failure = unexpected(&answer);
             // As 1.8 refuses a TTL; it will not change its mind.
-            let is_final = answer.says("Invalid Session");
-            return Err(if is_final {
-                failure.retryable(false)
-            } else {
-                failure
-            });
+            let is_final = Refusal::of(&answer) == Refusal::SessionInvalid;
+            let retryable = failure.retryable && !is_final;
+            return Err(failure.retryable(retryable));
         }
         match self.json(&answer)?["ID"].as_str() {
             Some(id) if peer_ids::uuid(id).is_ok() => Ok(id.to_owned()),
@@ -142,7 +169,7 @@ impl<'a> Requests<'a> {
     pub(super) fn renew(&self, session: &str) -> Result<bool, Failure> {
         let answer = self.put(format!("/v1/session/renew/{session}"), b"")?;
         match answer.status {
-            404 if answer.says("not found") => Ok(false),
+            404 if Refusal::of(&answer) == Refusal::SessionUnknown => Ok(false),
             _ if !answer.is_success() => Err(unexpected(&answer)),
             _ => match self.json(&answer)?.as_array() {
                 Some(sessions) => Ok(!sessions.is_empty()),
@@ -160,7 +187,7 @@ impl<'a> Requests<'a> {
     /// Whether the session has the key now. A session that is not there any more gets none.
     pub(super) fn acquire(&self, key: &str, session: &str, value: &str) -> Result<bool, Failure> {
         let answer = self.put(format!("{}?acquire={session}", path(key)), value.as_bytes())?;
-        if answer.status == 500 && answer.says("invalid session") {
+        if answer.status == 500 && Refusal::of(&answer) == Refusal::SessionGone {
             return Ok(false);
         }
         self.is_true(&answer)
@@ -185,7 +212,7 @@ impl<'a> Requests<'a> {
         let asked = json!([operation("unlock", from), operation("lock", to)]);
         let answer = self.put("/v1/txn".to_owned(), asked.to_string().as_bytes())?;
         match answer.status {
-            409 if answer.says("ermission denied") => {
+            409 if Refusal::of(&answer) == Refusal::PermissionDenied => {
                 Err(self.failure(ErrorKind::Refused, self.said(&answer)))
             }
             409 => Ok(false),
@@ -212,11 +239,9 @@ impl<'a> Requests<'a> {
         let asked = json!([never, set]).to_string();
         let answer = self.put("/v1/txn".to_owned(), asked.as_bytes())?;
         match answer.status {
-            409 => match self.said(&answer) {
-                said if said.contains("ermission denied") => {
-                    Err(self.failure(ErrorKind::Refused, said))
-                }
-                said if said.is_empty() => Err(unexpected(&answer)),
+            409 => match (Refusal::of(&answer), self.said(&answer)) {
+                (Refusal::PermissionDenied, said) => Err(self.failure(ErrorKind::Refused, said)),
+                (_, said) if said.is_empty() => Err(unexpected(&answer)),
                 _ => Ok(()),
             },
             _ if answer.is_success() => {

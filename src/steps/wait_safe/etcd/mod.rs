@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::clients::etcd::{Client, Refusal, Reply};
+use crate::clients::etcd::{Client, Reason, Reply};
 use crate::clients::http::Peer;
 use crate::config::section::Section;
 use crate::model::error::{ErrorKind, Failure};
@@ -222,16 +222,14 @@ fn transfer(line: &OwnMember<'_>, others: &Others) -> Result<String, Failure> {
     match (line.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
         Ok(Reply::Done(_) | Reply::NotFound) => Ok(seen),
         // It goes on leading, since the other one did not catch up in time; or nobody knows whether the request arrived.
-        Err(refusal) if refusal.failure.retryable || has_changed(&refusal) => {
+        Err(refusal)
+            if refusal.failure.retryable
+                || matches!(refusal.reason, Reason::NotLeader | Reason::BadTransferee) =>
+        {
             Ok(format!("{seen}; last answer: {}", refusal.failure.cause))
         }
         Err(refusal) => Err(refusal.failure),
     }
-}
-
-/// Whether a refusal says that this member does not lead any more, or that the other one is no voting member any more.
-fn has_changed(refusal: &Refusal) -> bool {
-    refusal.says("not leader") || refusal.says("bad leader transferee")
 }
 
 impl Action for Etcd {

@@ -10,7 +10,7 @@ use crate::clients::http::{Session, excerpt, unexpected};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
 use crate::step::{AttemptContext, late};
-use crate::sys::http::{Answer, Request, closings, encoded};
+use crate::sys::http::{Answer, Request, encoded};
 
 /// Between two looks.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
@@ -115,7 +115,7 @@ impl<'a> Client<'a, '_> {
                 .session
                 .send_until(request, self.context.request(), &|it| it.status == 200);
             match sent {
-                Err(failure) if closings(&failure) == self.session.endpoints().len() => {
+                Err(failure) if failure.closings == self.session.endpoints().len() => {
                     closed += 1;
                     if closed == CLOSINGS {
                         return Err(group.is_off(&failure.subject));

@@ -12,7 +12,6 @@ use crate::config::facts::Facts;
 use crate::config::section::{Field, Secrecy, Section, non_empty, plain};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
-use crate::sys::http::closings;
 use crate::sys::sync::Mutex;
 
 use client::{Account, Client, EVERY};
@@ -94,7 +93,7 @@ fn word(text: &str) -> String {
 
 /// Whether nobody listens at a member's address any more.
 fn is_gone(failure: &Failure) -> bool {
-    failure.kind == ErrorKind::Unreachable && closings(failure) == 0
+    failure.kind == ErrorKind::Unreachable && failure.closings == 0
 }
 
 /// A member that is down is no proof that the cluster got over it.
