@@ -246,7 +246,7 @@ pub struct Held {
 /// A sentence, where the intent is none of this kind's: a newer farewell may have written it.
 pub type Undo = fn(&Chain) -> Result<Box<dyn Action>, String>;
 
-/// A member of a kind: a registry that can be left, or a cluster that must be safe.
+/// A member of a kind: a registry that can be left, a cluster that must be safe, or what keeps a lock.
 ///
 /// The doc comment of each member lists its keys, as that of a [`Kind`] does.
 pub struct Member {
@@ -267,29 +267,40 @@ impl Member {
         subject: &str,
         members: &'static [Member],
     ) -> Option<StepSpec> {
-        let choices: Vec<_> = members.iter().map(|it| (it.name, it.read)).collect();
-        let read = section.required(key, |section, key| section.choice(key, subject, &choices))?;
-        let spec = read(section);
+        let spec = Member::select(section, key, subject, members);
         section.finish();
         spec
     }
-}
 
-/// The undo of what a member of a kind has left, found by the member's name among those of the table.
-///
-/// # Errors
-/// As [`Undo`]; also where no member of that name leaves anything.
-pub fn undo_of_member(
-    subject: &str,
-    mut members: impl Iterator<Item = (&'static str, Option<Undo>)>,
-    chain: &Chain,
-) -> Result<Box<dyn Action>, String> {
-    let member = &chain.last().member;
-    match members.find(|(name, _)| name == member) {
-        Some((_, Some(undo))) => undo(chain),
-        _ => Err(format!(
-            "this farewell does not know how what the {subject} `{member}` leaves is undone; the one that left it does"
-        )),
+    /// As [`Member::read`], for a kind that has keys of its own beside those of its members, and finishes the section itself.
+    pub fn select(
+        section: &Section<'_>,
+        key: &'static str,
+        subject: &str,
+        members: &'static [Member],
+    ) -> Option<StepSpec> {
+        let choices: Vec<_> = members.iter().map(|it| (it.name, it.read)).collect();
+        let read = section.required(key, |section, key| section.choice(key, subject, &choices))?;
+        read(section)
+    }
+
+    /// The undo of what a member of the table has left.
+    ///
+    /// # Errors
+    /// As [`Undo`]; also where no member of that name leaves anything.
+    pub fn undo(
+        subject: &str,
+        members: &'static [Member],
+        chain: &Chain,
+    ) -> Result<Box<dyn Action>, String> {
+        let member = &chain.last().member;
+        let undo = members.iter().find(|it| it.name == member);
+        match undo.and_then(|it| it.undo) {
+            Some(undo) => undo(chain),
+            None => Err(format!(
+                "this farewell does not know how what the {subject} `{member}` leaves is undone; the one that left it does"
+            )),
+        }
     }
 }
 

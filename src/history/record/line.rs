@@ -132,16 +132,13 @@ impl<'a> From<&'a Failure> for Error<'a> {
 impl From<Error<'_>> for Failure {
     fn from(error: Error<'_>) -> Failure {
         let kind = ErrorKind::parse(&error.word);
-        Failure {
-            kind: kind.unwrap_or(ErrorKind::Io),
-            subject: error.noun.into_owned(),
-            cause: match kind {
-                Some(_) => error.cause.into_owned(),
-                // A word of a newer farewell.
-                None => format!("{}: {}", error.word, error.cause),
-            },
-            retryable: error.passing,
-        }
+        let cause = match kind {
+            Some(_) => error.cause.into_owned(),
+            // A word of a newer farewell.
+            None => format!("{}: {}", error.word, error.cause),
+        };
+        let kind = kind.unwrap_or(ErrorKind::Io);
+        Failure::new(kind, error.noun, cause).retryable(error.passing)
     }
 }
 

@@ -3,11 +3,12 @@
 pub mod queue;
 pub mod state;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::section::Section;
 use crate::model::error::Failure;
-use crate::step::{AttemptContext, Dependencies, Outcome, Undo};
+use crate::model::trigger::ComesBack;
+use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Held, Outcome, StepSpec};
 
 /// A configured lock, which keeps to itself what it holds: a lease, a session, a place in the queue.
 pub trait Lock: Send + Sync {
@@ -49,22 +50,64 @@ pub trait Lock: Send + Sync {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure>;
 }
 
-/// What the configuration of a lock comes to.
-pub struct LockSpec {
-    /// How it is taken and released.
-    pub lock: Box<dyn Lock>,
-    /// How often it must be renewed while it is held; `None` where nothing expires.
-    pub renewal: Option<Duration>,
-    /// What it has to do with the rest of this machine.
-    pub dependencies: Dependencies,
+/// The step that takes a lock, renews it every `renewal` unless nothing expires, and gives it back as the run's last act.
+pub fn spec(
+    lock: impl Lock + 'static,
+    renewal: Option<Duration>,
+    dependencies: Dependencies,
+) -> StepSpec {
+    let lock: Arc<dyn Lock> = Arc::new(lock);
+    let upkeep = |every: Duration| (every, Arc::new(Renewal(lock.clone())) as Arc<dyn Action>);
+    StepSpec {
+        dependencies,
+        held: Some(Held {
+            upkeep: renewal.map(upkeep),
+            closing: Arc::new(Release(lock.clone())),
+        }),
+        ..StepSpec::new(Acquisition(lock), AttemptPolicy::Polled)
+    }
 }
 
-/// A way to lock: its name in the configuration and how its keys are read.
-pub struct LockMember {
-    /// The word after `via =`.
-    pub name: &'static str,
-    /// Reads the way's own keys, as [`crate::step::Kind::read`] does.
-    pub read: fn(&Section<'_>) -> Option<LockSpec>,
-    /// How a lock that is still held is released at the next start; the intent's member is its name.
-    pub undo: Undo,
+/// The step itself.
+struct Acquisition(Arc<dyn Lock>);
+
+impl Action for Acquisition {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.0.take(context)
+    }
+
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.0.rehearse(context)
+    }
+}
+
+/// What keeps it.
+struct Renewal(Arc<dyn Lock>);
+
+impl Action for Renewal {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        self.0.renew(context).map(|()| Outcome::Done)
+    }
+
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.0.rehearse(context)
+    }
+}
+
+/// The run's last act. A machine that comes back keeps the lock until it is up again, so that its fleet does not lose
+/// the next member meanwhile.
+struct Release(Arc<dyn Lock>);
+
+impl Action for Release {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        match context.facts.comes_back() {
+            ComesBack::Yes => self.0.hold(context),
+            // A lock that a machine keeps which never comes back blocks its fleet.
+            ComesBack::No | ComesBack::Unknown => self.0.release(context),
+        }
+    }
+
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        self.0.rehearse(context)
+    }
 }

@@ -3,16 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::Lock;
 use super::state::{
     LockState, Times, give_up, holder, last_call, left_before, not_acquired, remark_kept,
 };
-use super::{Lock, LockMember};
 use crate::config::facts::Facts;
 use crate::config::section::Field;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, IntentId, Keys};
-use crate::step::{AttemptContext, Outcome};
+use crate::step::{AttemptContext, Outcome, Undo};
 
 /// How long a change is watched for at a time.
 const WATCH: Duration = Duration::from_secs(5);
@@ -22,8 +22,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A store that keeps the queue of a lock.
 pub trait Store: Send + Sync {
-    /// Its entry in the table of lock types.
-    fn member(&self) -> &'static LockMember;
+    /// The name of its member.
+    fn name(&self) -> &'static str;
+
+    /// The undo of its member.
+    fn undo(&self) -> Undo;
 
     /// What it calls a grant: "lease".
     fn grant_name(&self) -> &'static str;
@@ -237,7 +240,7 @@ impl Queue {
         what.insert(name.to_owned(), value.into());
         what.insert("holder".to_owned(), holder.into());
         Ok(Intent {
-            member: self.store.member().name.to_owned(),
+            member: self.store.name().to_owned(),
             subject: format!("the lock {lock} ({word} {value})"),
             thing: value.to_owned(),
             what,
@@ -265,7 +268,7 @@ impl Queue {
     fn wait(&self, client: &dyn Client, end: Deadline) -> Result<Outcome, Failure> {
         let context = client.context();
         let lock = self.key.get(context.facts)?;
-        let mut left = left_before(context, self.store.member().name, "key", &lock);
+        let mut left = left_before(context, self.store.name(), "key", &lock);
         let mut renewed = None;
         let mut held = "nobody knows who holds it".to_owned();
         loop {
@@ -380,10 +383,9 @@ impl Lock for Queue {
     fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         self.state.close(Duration::ZERO);
         if self.state.value().is_none() {
-            let member = self.store.member();
             let lock = self.key.get(context.facts)?;
-            let left = left_before(context, member.name, "key", &lock);
-            return give_up(context, left, member.undo);
+            let left = left_before(context, self.store.name(), "key", &lock);
+            return give_up(context, left, self.store.undo());
         }
         self.leave(&*self.store.open(context)?)
     }

@@ -9,7 +9,7 @@ mod nomad;
 
 use crate::config::section::Section;
 use crate::model::intent::Chain;
-use crate::step::{self, Action, Kind, Member, StepSpec};
+use crate::step::{Action, Kind, Member, StepSpec};
 
 /// The registries that a machine can leave. An attempt takes the entry out and asks again whether it is gone; whether a "not
 /// found" means gone or a wrong address is each registry's own decision.
@@ -36,6 +36,5 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    let members = REGISTRIES.iter().map(|it| (it.name, it.undo));
-    step::undo_of_member("registry", members, chain)
+    Member::undo("registry", REGISTRIES, chain)
 }

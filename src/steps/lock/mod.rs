@@ -5,23 +5,18 @@ mod etcd;
 mod fleetlock;
 mod ready;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::{Chain, Datum, READY};
-use crate::model::trigger::ComesBack;
-use crate::step::lock::{Lock, LockMember, LockSpec};
-use crate::step::{self, Action, AttemptContext, AttemptPolicy, Held, Kind, Outcome, StepSpec};
+use crate::step::{Action, AttemptContext, Kind, Member, Outcome, StepSpec};
 use ready::{Ready, WhenReady};
 
-/// The ways to lock a fleet.
-pub const LOCKS: &[LockMember] = &[consul::MEMBER, etcd::MEMBER, fleetlock::MEMBER];
+/// What can keep a lock.
+pub const LOCKS: &[Member] = &[consul::MEMBER, etcd::MEMBER, fleetlock::MEMBER];
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `via` (way; required): what keeps the lock, and so which other keys the step has
+/// - `via` (lock type; required): what keeps the lock, and so which other keys the step has
 /// - `ready` (table; default none): what `farewell start` asks, by GET, before it gives the lock back on a machine that
 ///   has come back: for an application that is active long before it serves; until the answer is as it should be the
 ///   lock is kept
@@ -47,94 +42,46 @@ pub const KIND: Kind = Kind {
 };
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
-    let choices: Vec<_> = LOCKS.iter().map(|it| (it.name, it.read)).collect();
-    let read = section.required("via", |section, key| section.choice(key, "way", &choices))?;
-    let claim = read(section);
-    let ready = section.table("ready");
-    let ready = ready.map(|table| Ready::read(&table));
+    let spec = Member::select(section, "via", "lock type", LOCKS);
+    let ready = section.table("ready").map(|table| Ready::read(&table));
     section.finish();
-    let ready = match ready {
-        Some(read) => Some(read?),
-        None => None,
+    let spec = spec?;
+    let Some(ready) = ready else {
+        return Some(spec);
     };
-    let LockSpec {
-        lock,
-        renewal,
-        dependencies,
-    } = claim?;
-    let lock: Arc<dyn Lock> = lock.into();
-    let upkeep = |every: Duration| (every, Arc::new(Renewal(lock.clone())) as Arc<dyn Action>);
+    let action = Conditional {
+        action: spec.action,
+        ready: ready?,
+    };
     Some(StepSpec {
-        dependencies,
-        held: Some(Held {
-            upkeep: renewal.map(upkeep),
-            closing: Arc::new(Parting(lock.clone())),
-        }),
-        ..StepSpec::new(Taking { lock, ready }, AttemptPolicy::Polled)
+        action: Box::new(action),
+        ..spec
     })
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    let members = LOCKS.iter().map(|it| (it.name, Some(it.undo)));
-    let undo = step::undo_of_member("way to lock", members, chain)?;
+    let undo = Member::undo("lock type", LOCKS, chain)?;
     let ready = match chain.last().what.get(READY) {
         None => return Ok(undo),
         Some(Datum::Table(keys)) => read_kept(keys, Ready::read)?,
-        Some(_) => return Err("what the record keeps as `ready` is no table of keys".to_owned()),
+        Some(_) => return Err("what the record keeps as `ready` is not a table of keys".to_owned()),
     };
     Ok(Box::new(WhenReady { ready, undo }))
 }
 
-/// The step itself.
-struct Taking {
-    lock: Arc<dyn Lock>,
-    ready: Option<Ready>,
+/// A lock that is given back after a boot only when the condition holds.
+struct Conditional {
+    action: Box<dyn Action>,
+    ready: Ready,
 }
 
-impl Action for Taking {
+impl Action for Conditional {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        match &self.ready {
-            Some(ready) => ready.condition(context, |context| self.lock.take(context)),
-            None => self.lock.take(context),
-        }
+        (self.ready).condition(context, |context| self.action.attempt(context))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let said = self.lock.rehearse(context)?;
-        Ok(match &self.ready {
-            Some(ready) => format!("{said}; {}", ready.rehearse(context)),
-            None => said,
-        })
-    }
-}
-
-/// What keeps it.
-struct Renewal(Arc<dyn Lock>);
-
-impl Action for Renewal {
-    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        self.0.renew(context).map(|()| Outcome::Done)
-    }
-
-    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        self.0.rehearse(context)
-    }
-}
-
-/// The run's last act. A machine that comes back keeps the lock until it is up again, so that its fleet does not lose
-/// the next member meanwhile.
-struct Parting(Arc<dyn Lock>);
-
-impl Action for Parting {
-    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        match context.facts.comes_back() {
-            ComesBack::Yes => self.0.hold(context),
-            // A lock that a machine keeps which never comes back blocks its fleet.
-            ComesBack::No | ComesBack::Unknown => self.0.release(context),
-        }
-    }
-
-    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        self.0.rehearse(context)
+        let said = self.action.rehearse(context)?;
+        Ok(format!("{said}; {}", self.ready.rehearse(context)))
     }
 }

@@ -119,7 +119,7 @@ impl Ready {
         context: &AttemptContext<'_>,
         act: impl FnOnce(&AttemptContext<'_>) -> Result<Outcome, Failure>,
     ) -> Result<Outcome, Failure> {
-        let events = Conditional {
+        let events = ConditionalEvents {
             events: context.events,
             ready: self.keep(context.facts)?,
         };
@@ -131,12 +131,12 @@ impl Ready {
 }
 
 /// Puts the condition into every intent.
-struct Conditional<'a> {
+struct ConditionalEvents<'a> {
     events: &'a dyn StepEvents,
     ready: Keys,
 }
 
-impl StepEvents for Conditional<'_> {
+impl StepEvents for ConditionalEvents<'_> {
     fn waiting(&self, what: &str) {
         self.events.waiting(what);
     }

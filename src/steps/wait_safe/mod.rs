@@ -8,7 +8,7 @@ mod rabbitmq;
 
 use crate::config::section::Section;
 use crate::model::intent::Chain;
-use crate::step::{self, Action, Kind, Member, StepSpec};
+use crate::step::{Action, Kind, Member, StepSpec};
 
 /// The clusters that a member can leave safely. An attempt waits until the cluster is safe without this member, and does what
 /// the protocol has for it to become so: moving data or leadership away, say. A rehearsal does not fail because the cluster
@@ -35,6 +35,5 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    let members = CLUSTERS.iter().map(|it| (it.name, it.undo));
-    step::undo_of_member("cluster", members, chain)
+    Member::undo("cluster", CLUSTERS, chain)
 }

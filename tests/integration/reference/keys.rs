@@ -82,7 +82,7 @@ enum Item {
     },
 }
 
-/// An entry of one of the tables: a kind, a registry, a cluster, a way to lock.
+/// An entry of one of the tables: a kind, a registry, a cluster, a lock type.
 pub struct Member {
     pub name: String,
     /// What it does, one sentence with its full stop.

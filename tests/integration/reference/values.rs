@@ -105,7 +105,7 @@ impl Type {
             "registry" => Type::member(words, REGISTRIES.iter().map(|it| it.name)),
             "cluster" => Type::member(words, CLUSTERS.iter().map(|it| it.name)),
             "balancer" => Type::member(words, BALANCERS.iter().map(|it| it.name)),
-            "way" => Type::member(words, LOCKS.iter().map(|it| it.name)),
+            "lock type" => Type::member(words, LOCKS.iter().map(|it| it.name)),
             words => return Type::integer(words).or_else(|| Type::choice(words)),
         })
     }

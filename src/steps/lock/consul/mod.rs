@@ -13,10 +13,9 @@ use crate::config::section::Section;
 use crate::config::shape::Shape;
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
-use crate::step::AttemptContext;
 use crate::step::lock::queue::{Client, Queue, Store};
-use crate::step::lock::state::Times;
-use crate::step::lock::{LockMember, LockSpec};
+use crate::step::lock::{self, state::Times};
+use crate::step::{AttemptContext, Member, StepSpec, Undo};
 use client::ConsulClient;
 use requests::Requests;
 
@@ -42,17 +41,17 @@ use requests::Requests;
 /// changed, KEY goes to a new one in one transaction (`PUT /v1/txn`; 409: it was not held any more); so does a KEY that
 /// an earlier run of this machine has left. 403 is a refusal of
 /// the ACL; 500 may pass.
-pub const MEMBER: LockMember = LockMember {
+pub const MEMBER: Member = Member {
     name: "consul",
     read,
-    undo: undo::undo,
+    undo: Some(undo::undo),
 };
 
 struct Consul {
     agent: Agent,
 }
 
-fn read(section: &Section<'_>) -> Option<LockSpec> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let agent = Agent::read(section, CONSUL);
     let key = section.required("key", |section, key| {
         section.text_at(Shape::Key, key, lock_name)
@@ -61,11 +60,9 @@ fn read(section: &Section<'_>) -> Option<LockSpec> {
     let times = Times::read(section, Duration::from_secs(10), problem);
     let (agent, key, times) = (agent?, key?, times?);
     agent.warn_of_secrets(section);
-    Some(LockSpec {
-        dependencies: agent.dependencies(),
-        renewal: Some(times.renewal()),
-        lock: Box::new(Queue::new(Consul { agent }, key, times)),
-    })
+    let (dependencies, renewal) = (agent.dependencies(), Some(times.renewal()));
+    let queue = Queue::new(Consul { agent }, key, times);
+    Some(lock::spec(queue, renewal, dependencies))
 }
 
 fn lock_name(text: &str) -> Result<String, String> {
@@ -79,8 +76,12 @@ fn lock_name(text: &str) -> Result<String, String> {
 }
 
 impl Store for Consul {
-    fn member(&self) -> &'static LockMember {
-        &MEMBER
+    fn name(&self) -> &'static str {
+        MEMBER.name
+    }
+
+    fn undo(&self) -> Undo {
+        undo::undo
     }
 
     fn grant_name(&self) -> &'static str {

@@ -14,10 +14,9 @@ use crate::config::section::{Section, non_empty};
 use crate::config::shape::Shape;
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
-use crate::step::AttemptContext;
 use crate::step::lock::queue::{Client, Queue, Store};
-use crate::step::lock::state::Times;
-use crate::step::lock::{LockMember, LockSpec};
+use crate::step::lock::{self, state::Times};
+use crate::step::{AttemptContext, Member, StepSpec, Undo};
 use client::EtcdClient;
 
 /// The entry in the table. Its keys:
@@ -35,17 +34,17 @@ use client::EtcdClient;
 /// one still (`/v3/kv/txn`), the lease revoked (`/v3/lease/revoke`; 404 code 5: gone already), and the key asked for once more (`/v3/kv/range`). Held
 /// over a reboot: the key is put again under a lease with the longer TTL, in a transaction that wants it to be the same
 /// key still, which keeps its place; so is the key that an earlier run of this machine has left, when it is taken over.
-pub const MEMBER: LockMember = LockMember {
+pub const MEMBER: Member = Member {
     name: "etcd",
     read,
-    undo: undo::undo,
+    undo: Some(undo::undo),
 };
 
 struct Etcd {
     peer: Peer,
 }
 
-fn read(section: &Section<'_>) -> Option<LockSpec> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read(section);
     let key = section.required("key", |section, key| {
         section.text_at(Shape::Key, key, non_empty)
@@ -54,16 +53,18 @@ fn read(section: &Section<'_>) -> Option<LockSpec> {
     let times = Times::read(section, Duration::from_secs(2), problem);
     let (peer, key, times) = (peer?, key?, times?);
     peer.warn_of_secrets(section);
-    Some(LockSpec {
-        dependencies: peer.dependencies(),
-        renewal: Some(times.renewal()),
-        lock: Box::new(Queue::new(Etcd { peer }, key, times)),
-    })
+    let (dependencies, renewal) = (peer.dependencies(), Some(times.renewal()));
+    let queue = Queue::new(Etcd { peer }, key, times);
+    Some(lock::spec(queue, renewal, dependencies))
 }
 
 impl Store for Etcd {
-    fn member(&self) -> &'static LockMember {
-        &MEMBER
+    fn name(&self) -> &'static str {
+        MEMBER.name
+    }
+
+    fn undo(&self) -> Undo {
+        undo::undo
     }
 
     fn grant_name(&self) -> &'static str {

@@ -14,8 +14,8 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum, Intent, IntentId};
 use crate::step::lock::state::{LockState, last_call, left_before, not_acquired, remark_kept};
-use crate::step::lock::{Lock, LockMember, LockSpec};
-use crate::step::{Action, AttemptContext, Outcome};
+use crate::step::lock::{self, Lock};
+use crate::step::{Action, AttemptContext, Member, Outcome, StepSpec};
 use crate::sys::http::Request;
 use reply::Reply;
 
@@ -32,10 +32,10 @@ use reply::Reply;
 /// with the kind `failed_lock` (airlock's) are "not now". POST `v1/steady-state`: any 2xx is given back, or nothing was
 /// held; 423 is held by another id. Both: 400, 405 and other 4xx are refused, other 5xx may pass. The protocol has no
 /// way to ask who holds what, so that the answer itself is what is seen. Nothing expires.
-pub const MEMBER: LockMember = LockMember {
+pub const MEMBER: Member = Member {
     name: "fleetlock",
     read,
-    undo,
+    undo: Some(undo),
 };
 
 /// The least time from one request to the next.
@@ -73,17 +73,12 @@ struct Server {
     id: Option<Field<String>>,
 }
 
-fn read(section: &Section<'_>) -> Option<LockSpec> {
+fn read(section: &Section<'_>) -> Option<StepSpec> {
     let server = Server::read(section)?;
     server.peer.warn_of_secrets(section);
-    Some(LockSpec {
-        dependencies: server.peer.dependencies(),
-        renewal: None,
-        lock: Box::new(FleetLock {
-            server,
-            state: LockState::default(),
-        }),
-    })
+    let dependencies = server.peer.dependencies();
+    let state = LockState::default();
+    Some(lock::spec(FleetLock { server, state }, None, dependencies))
 }
 
 fn group_name(text: &str) -> Result<String, String> {
