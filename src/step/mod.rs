@@ -50,14 +50,14 @@ pub trait StepEvents: Sync {
     /// What [`AttemptContext::intend`] was told.
     fn intend(&self, intent: &Intent) -> IntentId;
     /// What [`AttemptContext::withdraw`] was told.
-    fn withdraw(&self, mark: IntentId);
+    fn withdraw(&self, intent_id: IntentId);
     /// What [`AttemptContext::left_before`] returns.
     fn left_before(&self) -> Vec<Intent> {
         Vec::new()
     }
     /// What [`AttemptContext::is_recorded`] returns.
-    fn is_recorded(&self, mark: IntentId) -> bool {
-        let _ = mark;
+    fn is_recorded(&self, intent_id: IntentId) -> bool {
+        let _ = intent_id;
         true
     }
 }
@@ -114,8 +114,8 @@ impl AttemptContext<'_> {
 
     /// Takes an intent back: the peer has refused, so that nothing sticks, or the run itself has undone it, as a lock
     /// is released. Not for a request whose reply is missing: nobody knows what it did.
-    pub fn withdraw(&self, mark: IntentId) {
-        self.events.withdraw(mark);
+    pub fn withdraw(&self, intent_id: IntentId) {
+        self.events.withdraw(intent_id);
     }
 
     /// What earlier runs of this machine have left with steps of this kind, and is still to be undone; oldest first. A
@@ -126,8 +126,8 @@ impl AttemptContext<'_> {
 
     /// Whether what was declared stands in the record. Where it does not, the disk being full say, `farewell start` will
     /// not undo it.
-    pub fn is_recorded(&self, mark: IntentId) -> bool {
-        self.events.is_recorded(mark)
+    pub fn is_recorded(&self, intent_id: IntentId) -> bool {
+        self.events.is_recorded(intent_id)
     }
 }
 

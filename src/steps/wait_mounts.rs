@@ -54,9 +54,9 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 impl Action for WaitMounts {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let paths = self.paths(context)?;
-        let waits = Waits::new(paths.len(), context.events);
+        let waiting = Waiting::new(paths.len(), context.events);
         let wait = |index, path: &Path| {
-            let tell = |what| waits.tell(index, what);
+            let tell = |what| waiting.tell(index, what);
             wait_for(path, self.sync, context, &tell)
         };
         side_by_side(&paths, wait).map(|_| Outcome::Done)
@@ -64,11 +64,11 @@ impl Action for WaitMounts {
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let paths = self.paths(context)?;
-        let seen = side_by_side(&paths, |_, path| match look(path, false, context) {
-            Look::Good(mount) => Ok(format!("{} ({mount})", path.display())),
-            Look::Cancelled => Err(failed(path, ErrorKind::TimedOut, "told to stop")),
-            Look::Lost(failure) => Err(failure),
-            Look::Wait(kind, cause, mount) => Err(failed(
+        let seen = side_by_side(&paths, |_, path| match check_mount(path, false, context) {
+            MountCheck::Good(mount) => Ok(format!("{} ({mount})", path.display())),
+            MountCheck::Cancelled => Err(failed(path, ErrorKind::TimedOut, "told to stop")),
+            MountCheck::Failed(failure) => Err(failure),
+            MountCheck::Wait(kind, cause, mount) => Err(failed(
                 path,
                 kind,
                 &format!("{cause}{}", of(mount.as_ref())),
@@ -139,14 +139,14 @@ fn of(mount: Option<&Mount>) -> String {
 }
 
 /// What the paths wait for, told as one.
-struct Waits<'a> {
+struct Waiting<'a> {
     events: &'a dyn StepEvents,
     each: Mutex<Vec<Option<String>>>,
 }
 
-impl<'a> Waits<'a> {
+impl<'a> Waiting<'a> {
     fn new(count: usize, events: &'a dyn StepEvents) -> Self {
-        Waits {
+        Waiting {
             events,
             each: Mutex::new(vec![None; count]),
         }
@@ -173,14 +173,14 @@ fn wait_for(
     let failed = |kind, cause: &str| failed(path, kind, cause);
     let mut last: Option<Failure> = None;
     loop {
-        let (kind, cause, what) = match look(path, sync, context) {
-            Look::Good(_) => {
+        let (kind, cause, what) = match check_mount(path, sync, context) {
+            MountCheck::Good(_) => {
                 tell(None);
                 return Ok(());
             }
-            Look::Cancelled => return Err(failed(ErrorKind::TimedOut, "told to stop")),
-            Look::Lost(failure) => return Err(failure),
-            Look::Wait(kind, cause, mount) => {
+            MountCheck::Cancelled => return Err(failed(ErrorKind::TimedOut, "told to stop")),
+            MountCheck::Failed(failure) => return Err(failure),
+            MountCheck::Wait(kind, cause, mount) => {
                 let of = of(mount.as_ref());
                 let what = format!("{}{of}: {cause}", path.display());
                 (kind, format!("{cause}{of}"), what)
@@ -200,21 +200,21 @@ fn wait_for(
 }
 
 /// What one look at a path saw.
-enum Look {
+enum MountCheck {
     Good(Mount),
     Cancelled,
     /// Something that no other look will mend.
-    Lost(Failure),
+    Failed(Failure),
     /// Something that may pass: the word for it, its cause, and the mount that it is about.
     Wait(ErrorKind, String, Option<Mount>),
 }
 
-fn look(path: &Path, sync: bool, context: &AttemptContext<'_>) -> Look {
+fn check_mount(path: &Path, sync: bool, context: &AttemptContext<'_>) -> MountCheck {
     // Before the probe too: when it gets no answer, this is what tells of which mount there is none.
     let mounts = Mounts::read().unwrap_or_default();
     let probe = match probe::probe(path, context.request(), context.cancel) {
         Ok(probe) => probe,
-        Err(ProbeError::Cancelled) => return Look::Cancelled,
+        Err(ProbeError::Cancelled) => return MountCheck::Cancelled,
         Err(error) => {
             let mount = mounts
                 .around(path)
@@ -223,39 +223,39 @@ fn look(path: &Path, sync: bool, context: &AttemptContext<'_>) -> Look {
                 ProbeError::TimedOut(_) => ErrorKind::TimedOut,
                 _ => ErrorKind::Mount,
             };
-            return Look::Wait(kind, error.to_string(), mount.cloned());
+            return MountCheck::Wait(kind, error.to_string(), mount.cloned());
         }
     };
     // Anew, since the probe may have triggered an automount.
     let mounts = match Mounts::read() {
         Ok(mounts) => mounts,
-        Err(error) => return Look::Wait(ErrorKind::Mount, error.to_string(), None),
+        Err(error) => return MountCheck::Wait(ErrorKind::Mount, error.to_string(), None),
     };
     let on = mounts.with_id(probe.mount);
     let Some(mount) = on.filter(|mount| mount.point == probe.canonical) else {
         let cause = "not a mount point (the bare directory under it is there)";
-        return Look::Wait(ErrorKind::Mount, cause.to_owned(), None);
+        return MountCheck::Wait(ErrorKind::Mount, cause.to_owned(), None);
     };
     if mount.fs_type == "autofs" {
         let cause = "not mounted yet (only its automount is there)";
-        return Look::Wait(ErrorKind::Mount, cause.to_owned(), None);
+        return MountCheck::Wait(ErrorKind::Mount, cause.to_owned(), None);
     }
     if !sync {
-        return Look::Good(mount.clone());
+        return MountCheck::Good(mount.clone());
     }
     // What it has flushed stays flushed, so it is not begun anew after each request's time.
     match probe::sync(&probe.canonical, context.deadline, context.cancel) {
-        Ok(()) => Look::Good(mount.clone()),
-        Err(ProbeError::Cancelled) => Look::Cancelled,
+        Ok(()) => MountCheck::Good(mount.clone()),
+        Err(ProbeError::Cancelled) => MountCheck::Cancelled,
         Err(ProbeError::TimedOut(_)) => {
             let cause = "does not end its flush".to_owned();
-            Look::Wait(ErrorKind::TimedOut, cause, Some(mount.clone()))
+            MountCheck::Wait(ErrorKind::TimedOut, cause, Some(mount.clone()))
         }
         // The kernel tells of lost writes once; another flush would succeed without them.
         Err(ProbeError::Io(error)) => {
             let cause = format!("not everything could be flushed: {error}");
             let failure = Failure::new(ErrorKind::Io, path.display().to_string(), cause);
-            Look::Lost(failure.retryable(false))
+            MountCheck::Failed(failure.retryable(false))
         }
     }
 }

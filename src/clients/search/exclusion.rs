@@ -14,17 +14,17 @@ const PLACES: [&str; 2] = ["transient", "persistent"];
 
 /// The lists of both places, each `None` where it is not there. A transient one hides a persistent one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Excluded([Option<Vec<String>>; 2]);
+pub(super) struct AllocationExclusions([Option<Vec<String>>; 2]);
 
-impl Excluded {
+impl AllocationExclusions {
     /// What is excluded now.
-    pub fn read(client: &Client<'_>) -> Result<Excluded, Failure> {
+    pub fn read(client: &Client<'_>) -> Result<AllocationExclusions, Failure> {
         let settings = client.get("/_cluster/settings?flat_settings=true")?;
-        Excluded::parse(&settings)
+        AllocationExclusions::parse(&settings)
             .ok_or_else(|| client.unexpected_answer("the answer holds no settings"))
     }
 
-    fn parse(settings: &Value) -> Option<Excluded> {
+    fn parse(settings: &Value) -> Option<AllocationExclusions> {
         let list = |place: &str| {
             let place = settings[place].as_object()?;
             Some(place.get(SETTING).map(|value| {
@@ -39,7 +39,7 @@ impl Excluded {
             }))
         };
         let [transient, persistent] = PLACES.map(list);
-        Some(Excluded([transient?, persistent?]))
+        Some(AllocationExclusions([transient?, persistent?]))
     }
 
     /// Whether the list that counts has this name.
@@ -128,10 +128,10 @@ fn write(client: &Client<'_>, body: &Value) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn excluded(transient: Option<&str>, persistent: Option<&str>) -> Excluded {
+    fn excluded(transient: Option<&str>, persistent: Option<&str>) -> AllocationExclusions {
         let place = |list: Option<&str>| list.map_or(json!({}), |list| json!({SETTING: list}));
         let settings = json!({"transient": place(transient), "persistent": place(persistent)});
-        Excluded::parse(&settings).expect("settings")
+        AllocationExclusions::parse(&settings).expect("settings")
     }
 
     #[test]
@@ -176,8 +176,12 @@ mod tests {
         assert!(excluded(None, Some("n3")).has("n3"));
         assert!(!excluded(Some("n1"), Some("n3")).has("n3"));
         assert!(!excluded(Some(""), Some("n3")).has("n3"));
-        assert_eq!(Excluded::parse(&json!({})), None);
+        assert_eq!(AllocationExclusions::parse(&json!({})), None);
         let list = json!({"transient": {SETTING: ["n1", "n3"]}, "persistent": {}});
-        assert!(Excluded::parse(&list).expect("settings").has("n3"));
+        assert!(
+            AllocationExclusions::parse(&list)
+                .expect("settings")
+                .has("n3")
+        );
     }
 }

@@ -29,15 +29,15 @@ pub(super) const WORDS: [(&str, Wanted); 2] =
     [("green", Wanted::Green), ("yellow", Wanted::Yellow)];
 
 /// What the cluster was like at one look.
-pub(super) enum Seen {
+pub(super) enum HealthCheck {
     /// Good enough; what somebody should know of it all the same.
-    Good(Option<String>),
+    Sufficient(Option<String>),
     /// What is waited for.
-    Bad(String),
+    Insufficient(String),
 }
 
 /// A copy of a shard: its index, its number, and the node that it is on.
-struct Placed {
+struct ShardCopy {
     index: String,
     number: u64,
     node: String,
@@ -52,17 +52,19 @@ impl Client<'_> {
         let context = self.context;
         context.poll(&|| self.address(), &mut || {
             Ok(match self.health(node)? {
-                Seen::Good(remark) => {
+                HealthCheck::Sufficient(remark) => {
                     remark.into_iter().for_each(|it| context.events.remark(&it));
                     Poll::Ready(())
                 }
-                Seen::Bad(seen) => Poll::Pending(format!("the cluster's health: {seen}"), EVERY),
+                HealthCheck::Insufficient(seen) => {
+                    Poll::Pending(format!("the cluster's health: {seen}"), EVERY)
+                }
             })
         })
     }
 
     /// The health as it is now.
-    pub(super) fn health(&self, node: &Node) -> Result<Seen, Failure> {
+    pub(super) fn health(&self, node: &Node) -> Result<HealthCheck, Failure> {
         let health = self.get(
             "/_cluster/health?filter_path=status,relocating_shards,initializing_shards,unassigned_shards",
         )?;
@@ -87,12 +89,12 @@ impl Client<'_> {
         }
         match (status.as_str(), self.wanted) {
             ("green" | "yellow", Wanted::Yellow) => {
-                Ok(Seen::Good((status != "green").then_some(told)))
+                Ok(HealthCheck::Sufficient((status != "green").then_some(told)))
             }
             ("green" | "yellow", Wanted::Green) if relocating + initializing > 0 => {
-                Ok(Seen::Bad(told))
+                Ok(HealthCheck::Insufficient(told))
             }
-            ("green", Wanted::Green) => Ok(Seen::Good(self.alone(node)?.map(|alone| {
+            ("green", Wanted::Green) => Ok(HealthCheck::Sufficient(self.alone(node)?.map(|alone| {
                 format!(
                     "green, and away with this node until it is back, for want of replicas: {alone}"
                 )
@@ -100,15 +102,15 @@ impl Client<'_> {
             ("yellow", Wanted::Green) => Ok(match self.alone(node)? {
                 None => {
                     let name = &self.node;
-                    Seen::Good(Some(format!(
+                    HealthCheck::Sufficient(Some(format!(
                         "{told}; nothing moves, and each shard of {name} has a copy on another node"
                     )))
                 }
-                Some(alone) => Seen::Bad(format!(
+                Some(alone) => HealthCheck::Insufficient(format!(
                     "{told}; no started copy on another node has {alone}"
                 )),
             }),
-            _ => Ok(Seen::Bad(told)),
+            _ => Ok(HealthCheck::Insufficient(told)),
         }
     }
 
@@ -118,7 +120,7 @@ impl Client<'_> {
         let path = "/_cluster/state/routing_nodes?filter_path=cluster_name,routing_nodes.nodes.*.index,\
                     routing_nodes.nodes.*.shard,routing_nodes.nodes.*.state";
         let state = self.get(path)?;
-        let (own, elsewhere): (Vec<_>, Vec<_>) = placed(&state)
+        let (own, elsewhere): (Vec<_>, Vec<_>) = shard_copies(&state)
             .ok_or_else(|| self.unexpected_answer("the answer holds no cluster state"))?
             .into_iter()
             .partition(|it| it.node == node.id);
@@ -139,7 +141,7 @@ impl Client<'_> {
 }
 
 /// The copies that can be read and written, wherever they are; `None` where the answer is no cluster state.
-fn placed(state: &Value) -> Option<Vec<Placed>> {
+fn shard_copies(state: &Value) -> Option<Vec<ShardCopy>> {
     state["cluster_name"].as_str()?;
     let mut all = Vec::new();
     for (node, list) in state["routing_nodes"]["nodes"]
@@ -150,7 +152,7 @@ fn placed(state: &Value) -> Option<Vec<Placed>> {
         for shard in list.as_array()? {
             // One that moves away is as good until it is there.
             if matches!(shard["state"].as_str()?, "STARTED" | "RELOCATING") {
-                all.push(Placed {
+                all.push(ShardCopy {
                     index: shard["index"].as_str()?.to_owned(),
                     number: shard["shard"].as_u64()?,
                     node: node.clone(),

@@ -4,12 +4,12 @@
 //! Source: Elasticsearch's documentation, "Nodes info", "Cluster state", "Cluster-level shard allocation filtering",
 //! "Cluster allocation explain"; OpenSearch's pages of the same names.
 
-mod departure;
+mod decommission;
 mod exclusion;
 mod health;
 mod shards;
 
-pub use departure::{Readmission, has_nowhere_to_go, leave, lone, rehearse};
+pub use decommission::{ExclusionUndo, has_nowhere_to_go, last_data_node, leave, rehearse};
 pub use shards::Shard;
 
 use serde_json::Value;

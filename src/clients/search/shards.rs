@@ -33,7 +33,7 @@ impl fmt::Display for Shard {
 }
 
 /// Why a shard stays where it is.
-pub(super) struct Obstacle {
+pub(super) struct MoveRefusal {
     /// In words.
     pub cause: String,
     /// Whether every other node has a copy of it, so that nothing but a change of the index or of the cluster moves it.
@@ -66,7 +66,11 @@ impl Client<'_> {
     }
 
     /// Why it stays; `None` where the cluster does not say, or it does not stay any more.
-    pub(super) fn obstacle(&self, shard: &Shard, node: &Node) -> Result<Option<Obstacle>, Failure> {
+    pub(super) fn move_refusal(
+        &self,
+        shard: &Shard,
+        node: &Node,
+    ) -> Result<Option<MoveRefusal>, Failure> {
         let mut body =
             json!({"index": shard.index, "shard": shard.number, "primary": shard.is_primary});
         if !shard.is_primary {
@@ -80,7 +84,7 @@ impl Client<'_> {
         // 400 and 404: it is not there any more.
         let document = serde_json::from_slice::<Value>(&answer.body).ok();
         let document = document.filter(|_| answer.is_success());
-        Ok(document.as_ref().and_then(obstacle))
+        Ok(document.as_ref().and_then(move_refusal))
     }
 
     /// Whether shards are on their way anywhere in the cluster.
@@ -105,7 +109,7 @@ fn shard(value: &Value) -> Option<Shard> {
     })
 }
 
-fn obstacle(explanation: &Value) -> Option<Obstacle> {
+fn move_refusal(explanation: &Value) -> Option<MoveRefusal> {
     let verdict = explanation["can_move_to_other_node"].as_str()?;
     if verdict == "yes" {
         return None;
@@ -140,7 +144,7 @@ fn obstacle(explanation: &Value) -> Option<Obstacle> {
     } else {
         causes.join("; ")
     };
-    Some(Obstacle {
+    Some(MoveRefusal {
         cause: crate::clients::http::excerpt(cause.as_bytes()),
         is_everywhere,
     })
@@ -161,7 +165,8 @@ mod tests {
             )
         };
         let explanation = |verdict: &str, nodes: Vec<Value>| json!({"can_move_to_other_node": verdict, "node_allocation_decisions": nodes});
-        let seen = obstacle(&explanation("no", vec![copy("n1"), copy("n2")])).expect("an obstacle");
+        let seen =
+            move_refusal(&explanation("no", vec![copy("n1"), copy("n2")])).expect("an obstacle");
         assert!(seen.is_everywhere);
         assert_eq!(
             seen.cause,
@@ -172,11 +177,11 @@ mod tests {
             "disk_threshold",
             "the node is above the high watermark",
         );
-        let seen = obstacle(&explanation("no", vec![copy("n1"), full])).expect("an obstacle");
+        let seen = move_refusal(&explanation("no", vec![copy("n1"), full])).expect("an obstacle");
         assert!(!seen.is_everywhere && seen.cause.contains("n2: the node is above"));
-        let seen = obstacle(&explanation("throttled", vec![copy("n1")])).expect("an obstacle");
+        let seen = move_refusal(&explanation("throttled", vec![copy("n1")])).expect("an obstacle");
         assert!(!seen.is_everywhere);
-        assert!(obstacle(&explanation("yes", Vec::new())).is_none());
-        assert!(obstacle(&json!({})).is_none());
+        assert!(move_refusal(&explanation("yes", Vec::new())).is_none());
+        assert!(move_refusal(&json!({})).is_none());
     }
 }

@@ -196,19 +196,19 @@ pub fn give_up(
     left: Vec<Intent>,
     undo: Undo,
 ) -> Result<Outcome, Failure> {
-    let mut effect = Ok(Outcome::AlreadyDone);
+    let mut outcome = Ok(Outcome::AlreadyDone);
     for intent in left {
         let subject = intent.subject.clone();
         let given_up = undo(&Chain::new(intent))
             .map_err(|cause| Failure::new(ErrorKind::Config, subject, cause))
             .and_then(|it| it.attempt(context));
-        effect = match (effect, given_up) {
+        outcome = match (outcome, given_up) {
             (Err(failure), _) | (_, Err(failure)) => Err(failure),
-            (Ok(Outcome::AlreadyDone), Ok(effect)) => Ok(effect),
+            (Ok(Outcome::AlreadyDone), Ok(outcome)) => Ok(outcome),
             (done, Ok(_)) => done,
         };
     }
-    effect
+    outcome
 }
 
 /// The failure of a lock that was waited for to the end.

@@ -1,7 +1,7 @@
 //! Copying to a directory.
 
-use super::source::{count, cut, failed, place};
-use super::tally::{Done, Tally, files, size};
+use super::file_search::{count, cut, destination, failed};
+use super::progress::{CopyProgress, Done, files, size};
 use crate::model::error::Failure;
 use crate::model::event::Copied;
 use crate::step::{AttemptContext, Outcome};
@@ -17,11 +17,11 @@ pub(super) fn copy(
     order.cut.clone_from(&done.cut);
     order.token = copy::token();
     done.cut.push(order.token.clone());
-    let mut tally = Tally::new(context.events, done);
+    let mut progress = CopyProgress::new(context.events, done);
     let mut hear = |told: Report| match told {
         Report::Skipped(why) => context.events.remark(&why),
-        Report::Found { files, bytes } => tally.found(files, bytes),
-        Report::Progress(bytes) => tally.progress(bytes),
+        Report::Found { files, bytes } => progress.found(files, bytes),
+        Report::Progress(bytes) => progress.advance(bytes),
         Report::Copied {
             name,
             bytes,
@@ -33,16 +33,16 @@ pub(super) fn copy(
                 bytes,
                 sha256,
             };
-            tally.copied(copy, version);
+            progress.copied(copy, version);
         }
-        told => tally.failed(failed(told)),
+        told => progress.failed(failed(told)),
     };
     let ended = copy::copy(&order, context.deadline, context.cancel, &mut hear);
     if ended.is_ok() {
-        tally.ended();
+        progress.ended();
     }
     let cut = ended.err().map(|error| cut(&order, context, error));
-    tally.end(cut)
+    progress.end(cut)
 }
 
 /// Looks what would be copied, and whether the directory can be written.
@@ -52,6 +52,6 @@ pub(super) fn rehearse(order: Order, context: &AttemptContext<'_>) -> Result<Str
         "{} now, {}; {} can be written",
         files(count),
         size(bytes),
-        place(&order)
+        destination(&order)
     ))
 }

@@ -1,10 +1,10 @@
 //! `copy`: files that must outlive the machine go to a mounted directory or to an HTTP store.
 
+mod destination;
 mod directory;
-mod place;
-mod source;
+mod file_search;
+mod progress;
 mod store;
-mod tally;
 mod upload;
 
 use std::collections::HashMap;
@@ -16,9 +16,9 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::copy::{Order, Pattern};
 use crate::sys::sync::Mutex;
-use place::Place;
+use destination::Destination;
+use progress::Done;
 use store::Store;
-use tally::Done;
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -58,7 +58,7 @@ const OF_SERVERS: [&str; 7] = [
 struct Copy {
     from: Vec<Field<String>>,
     exclude: Vec<Field<String>>,
-    to: Vec<Field<Place>>,
+    to: Vec<Field<Destination>>,
     store: Store,
     rate: Option<Field<u64>>,
     /// What earlier attempts have copied.
@@ -70,13 +70,18 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         section.texts_at(Shape::Glob, key, glob)
     });
     if let Some(from) = &from {
-        tell_of_same_names(section, from);
+        warn_of_same_names(section, from);
     }
     let to = section.required("to", |section, key| {
-        section.texts_naming(place::NAME, key, place::place, Secrecy::MayHold)
+        section.texts_naming(
+            destination::NAME,
+            key,
+            destination::destination,
+            Secrecy::MayHold,
+        )
     });
     if let Some(to) = &to {
-        tell_of_places(section, to);
+        check_destinations(section, to);
     }
     let store = Store::read(section, to.as_deref().unwrap_or_default());
     let exclude = match section.list("exclude", name_glob, Secrecy::Public) {
@@ -97,7 +102,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let directories = action.to.iter().filter(|it| !is_url(it));
     dependencies
         .paths
-        .extend(directories.map(|it| it.taken_as(place::directory)));
+        .extend(directories.map(|it| it.taken_as(destination::directory)));
     let bases = action.from.iter().map(|it| it.taken_as(base));
     dependencies.paths.extend(bases);
     Some(StepSpec {
@@ -107,13 +112,13 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 /// Whether it is written as an address.
-fn is_url(to: &Field<Place>) -> bool {
+fn is_url(to: &Field<Destination>) -> bool {
     to.written().contains("://")
 }
 
 /// Several places are addresses, and a directory takes none of the keys that are a server's.
-fn tell_of_places(section: &Section<'_>, to: &[Field<Place>]) {
-    let is_directory = |it: &Field<Place>| it.written().starts_with('/');
+fn check_destinations(section: &Section<'_>, to: &[Field<Destination>]) {
+    let is_directory = |it: &Field<Destination>| it.written().starts_with('/');
     if to.len() > 1 && to.iter().any(is_directory) {
         section.problem("to", "files are copied to one directory, or to URLs");
     }
@@ -164,7 +169,7 @@ fn rate(text: &str) -> Result<u64, String> {
 }
 
 /// Two files that are named in full and would have the same name are told of before any run.
-fn tell_of_same_names(section: &Section<'_>, from: &[Field<String>]) {
+fn warn_of_same_names(section: &Section<'_>, from: &[Field<String>]) {
     let mut known: HashMap<PathBuf, &str> = HashMap::new();
     for text in from.iter().filter_map(Field::literal) {
         let name = Pattern::parse(text).ok();
@@ -203,19 +208,19 @@ impl Copy {
     }
 
     /// Where they go now.
-    fn place(&self, context: &AttemptContext<'_>) -> Result<Place, Failure> {
+    fn destination(&self, context: &AttemptContext<'_>) -> Result<Destination, Failure> {
         let mut urls = Vec::new();
         for to in &self.to {
             match to.get(context.facts)? {
-                Place::Urls(more) => urls.extend(more),
+                Destination::Urls(more) => urls.extend(more),
                 directory if self.to.len() == 1 => return Ok(directory),
-                Place::Directory(path) => {
+                Destination::Directory(path) => {
                     let cause = format!("{} is a directory among URLs", path.display());
                     return Err(Failure::new(ErrorKind::Config, "key \"to\"", cause));
                 }
             }
         }
-        Ok(Place::Urls(urls))
+        Ok(Destination::Urls(urls))
     }
 
     fn copy(
@@ -225,14 +230,14 @@ impl Copy {
         context: &AttemptContext<'_>,
     ) -> Result<Outcome, Failure> {
         let mut order = order;
-        match self.place(context)? {
-            Place::Directory(to) => {
+        match self.destination(context)? {
+            Destination::Directory(to) => {
                 order.to = Some(to);
                 directory::copy(order, done, context)
             }
-            Place::Urls(urls) => {
+            Destination::Urls(urls) => {
                 order.done.clone_from(&done.versions);
-                let found = source::find(&order, context.deadline, context)?;
+                let found = file_search::find(&order, context.deadline, context)?;
                 store::copy(&self.store, urls, (found, order.rate), (done, context))
             }
         }
@@ -254,13 +259,13 @@ impl Action for Copy {
             rehearses: true,
             ..self.order(context)?
         };
-        match self.place(context)? {
-            Place::Directory(to) => {
+        match self.destination(context)? {
+            Destination::Directory(to) => {
                 let to = Some(to);
                 directory::rehearse(Order { to, ..order }, context)
             }
-            Place::Urls(urls) => {
-                let found = source::count(&order, context)?;
+            Destination::Urls(urls) => {
+                let found = file_search::count(&order, context)?;
                 self.store.rehearse(urls, found, context)
             }
         }

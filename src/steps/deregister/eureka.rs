@@ -48,7 +48,7 @@ const ROOM: Duration = Duration::from_secs(2);
 const OUT_OF_SERVICE: &str = "OUT_OF_SERVICE";
 
 struct Eureka {
-    name: Name,
+    name: Target,
     out_of_service: Duration,
     progress: Mutex<Progress>,
 }
@@ -57,7 +57,7 @@ struct Eureka {
 #[derive(Clone, Copy, Default)]
 struct Progress {
     /// What was declared, where this step takes it out of service itself.
-    mark: Option<IntentId>,
+    intent_id: Option<IntentId>,
     /// Since when it is out of service.
     since: Option<Instant>,
     /// Whether it was there, and has been asked to go.
@@ -65,13 +65,13 @@ struct Progress {
 }
 
 /// The instance that is meant, and where.
-struct Name {
+struct Target {
     peer: Peer,
     app: Field<String>,
     instance: Field<String>,
 }
 
-fn read_name(section: &Section<'_>) -> Option<Name> {
+fn read_target(section: &Section<'_>) -> Option<Target> {
     let peer = Peer::read(section);
     let app = section.required("app", |section, key| {
         section.text(key, peer_ids::segment, Secrecy::Public)
@@ -79,7 +79,7 @@ fn read_name(section: &Section<'_>) -> Option<Name> {
     let instance = section.required("instance", |section, key| {
         section.text(key, peer_ids::segment, Secrecy::Public)
     });
-    Some(Name {
+    Some(Target {
         peer: peer?,
         app: app?,
         instance: instance?,
@@ -87,7 +87,7 @@ fn read_name(section: &Section<'_>) -> Option<Name> {
 }
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
-    let name = read_name(section);
+    let name = read_target(section);
     let out_of_service = section.duration("out-of-service").unwrap_or_default();
     let timeout = section.duration_elsewhere("timeout");
     let timeout = timeout.unwrap_or(step::TIMEOUT);
@@ -127,7 +127,7 @@ struct Client<'a> {
     path: String,
 }
 
-impl Name {
+impl Target {
     fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
         let (app, instance) = (
             self.app.get(context.facts)?,
@@ -184,8 +184,8 @@ impl Client<'_> {
         }
     }
 
-    fn failure(&self, word: ErrorKind, cause: impl Into<String>) -> Failure {
-        Failure::new(word, &self.subject, cause)
+    fn failure(&self, kind: ErrorKind, cause: impl Into<String>) -> Failure {
+        Failure::new(kind, &self.subject, cause)
     }
 }
 
@@ -205,18 +205,18 @@ impl Eureka {
             for (key, field) in [("app", &self.name.app), ("instance", &self.name.instance)] {
                 what.insert(key.to_owned(), field.keep(client.context.facts)?);
             }
-            let mark = client.context.intend(&Intent {
+            let intent_id = client.context.intend(&Intent {
                 member: MEMBER.name.to_owned(),
                 subject: format!("the status {OUT_OF_SERVICE} of {}", client.subject),
                 thing: format!("{} at {}", client.subject, what["url"]),
                 what,
             })?;
-            self.set(|it| it.mark = Some(mark));
+            self.set(|it| it.intent_id = Some(intent_id));
             let path = format!("{}/status?value={OUT_OF_SERVICE}", client.path);
             let answer = client.send("PUT", &path)?;
             if matches!(answer.status, 400..=499) {
-                client.context.withdraw(mark);
-                self.set(|it| it.mark = None);
+                client.context.withdraw(intent_id);
+                self.set(|it| it.intent_id = None);
             }
             match answer.status {
                 200 => {}
@@ -265,9 +265,9 @@ impl Eureka {
     }
 
     fn withdraw(&self, context: &AttemptContext<'_>) {
-        if let Some(mark) = self.progress().mark {
-            context.withdraw(mark);
-            self.set(|it| it.mark = None);
+        if let Some(intent_id) = self.progress().intent_id {
+            context.withdraw(intent_id);
+            self.set(|it| it.intent_id = None);
         }
     }
 }
@@ -275,9 +275,9 @@ impl Eureka {
 impl Action for Eureka {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = self.name.open(context)?;
-        let gone = |effect| {
+        let gone = |outcome| {
             self.withdraw(context);
-            Ok(effect)
+            Ok(outcome)
         };
         let Some(status) = client.status()? else {
             client.is_eureka()?;
@@ -325,14 +325,14 @@ impl Action for Eureka {
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    let name = read_kept(&chain.last().what, read_name)?;
-    Ok(Box::new(BackInService(name)))
+    let name = read_kept(&chain.last().what, read_target)?;
+    Ok(Box::new(OutOfServiceUndo(name)))
 }
 
 /// Takes back that an instance is out of service.
-struct BackInService(Name);
+struct OutOfServiceUndo(Target);
 
-impl Action for BackInService {
+impl Action for OutOfServiceUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = self.0.open(context)?;
         match client.status()?.as_deref() {

@@ -86,11 +86,11 @@ impl Action for Entry {
 }
 
 fn failed(path: &Path, error: ProbeError) -> Failure {
-    let word = match error {
+    let kind = match error {
         ProbeError::TimedOut(_) | ProbeError::Cancelled => ErrorKind::TimedOut,
         ProbeError::Io(_) => ErrorKind::Io,
     };
-    Failure::new(word, path.display().to_string(), error.to_string())
+    Failure::new(kind, path.display().to_string(), error.to_string())
 }
 
 fn no_directory(path: &Path) -> Failure {

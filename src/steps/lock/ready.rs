@@ -160,8 +160,8 @@ impl StepEvents for ConditionalEvents<'_> {
         self.events.intend(&intent)
     }
 
-    fn withdraw(&self, mark: IntentId) {
-        self.events.withdraw(mark);
+    fn withdraw(&self, intent_id: IntentId) {
+        self.events.withdraw(intent_id);
     }
 }
 

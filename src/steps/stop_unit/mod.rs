@@ -2,9 +2,9 @@
 
 mod client;
 mod outcome;
-mod place;
-mod preview;
+mod rehearsal;
 mod stop;
+mod stopping;
 
 use std::time::Duration;
 
@@ -157,6 +157,6 @@ impl Action for StopUnit {
         let names = self.names(context)?;
         let mut client = Client::new(context);
         let closure = closure(&mut client, &names)?;
-        preview::told(&mut client, self, &names, &closure)
+        rehearsal::told(&mut client, self, &names, &closure)
     }
 }

@@ -1,7 +1,7 @@
 //! What a stop waits for, and how it ended.
 
-use super::place::{Phase, Place};
 use super::stop::Stop;
+use super::stopping::{StopPhase, StoppingUnit};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::Outcome;
 use crate::sys::systemd::{Cause, Spare};
@@ -12,20 +12,29 @@ const NAMED: usize = 5;
 impl Stop<'_> {
     /// What is waited for. Nothing in it changes by itself with time, for records keep each change.
     pub(super) fn waiting(&self) -> String {
-        let open = || self.places.iter().filter(|it| !self.is_finished(it));
-        let running: Vec<&Place> = open().filter(|it| it.down.is_none()).collect();
+        let open = || {
+            self.stopping_units
+                .iter()
+                .filter(|it| !self.is_finished(it))
+        };
+        let running: Vec<&StoppingUnit> = open().filter(|it| it.down.is_none()).collect();
         let Some(first) = running.first() else {
-            return format!("the processes of {} to end", list(open().map(Place::name)));
+            return format!(
+                "the processes of {} to end",
+                list(open().map(StoppingUnit::name))
+            );
         };
         if let Some(busy) = running.iter().find(|it| !it.busy.is_empty()) {
             return format!("{}, which {} keep busy", busy.name(), busy.busy.join(", "));
         }
         let asked = running
             .iter()
-            .find(|it| !matches!(it.phase, Phase::Waiting));
+            .find(|it| !matches!(it.phase, StopPhase::Waiting));
         let asked = asked.unwrap_or(first);
         let state = match (&asked.phase, self.manner.signal) {
-            (Phase::Signalled(_), Some((name, _))) => format!("{name} sent to {}", asked.name()),
+            (StopPhase::Signalled(_), Some((name, _))) => {
+                format!("{name} sent to {}", asked.name())
+            }
             _ if running.len() == 1 => asked.state.sub.clone(),
             _ => format!("{} is {}", asked.name(), asked.state.sub),
         };
@@ -37,7 +46,7 @@ impl Stop<'_> {
 
     /// What every unit still does that is not gone.
     pub(super) fn details(&self) -> String {
-        let open = self.places.iter().filter(|it| !it.is_gone());
+        let open = self.stopping_units.iter().filter(|it| !it.is_gone());
         let details: Vec<String> = open.map(|it| it.detail(&self.spared)).collect();
         details.join("; ")
     }
@@ -46,17 +55,17 @@ impl Stop<'_> {
     pub(super) fn verdict(&mut self) -> Result<Outcome, Failure> {
         let mut wrong: Vec<Failure> = Vec::new();
         let mut remarks: Vec<String> = Vec::new();
-        for place in &self.places {
-            match &place.phase {
-                Phase::Refused(failure) => wrong.push(failure.clone()),
-                _ if place.is_gone() => {}
+        for stopping in &self.stopping_units {
+            match &stopping.phase {
+                StopPhase::Refused(failure) => wrong.push(failure.clone()),
+                _ if stopping.is_gone() => {}
                 _ if self.manner.leave_behind == Some(true) => {
-                    remarks.push(place.detail(&self.spared));
+                    remarks.push(stopping.detail(&self.spared));
                 }
                 _ => {
                     let cause = format!(
                         "{}: write `leave-behind = true` where they may, and false to wait for them",
-                        place.detail(&self.spared)
+                        stopping.detail(&self.spared)
                     );
                     wrong.push(Failure::new(ErrorKind::Unit, "", cause));
                 }
@@ -96,9 +105,9 @@ impl Stop<'_> {
         if !along.is_empty() {
             remarks.push(format!("with it stopped {}", along.join(", ")));
         }
-        for place in &self.places {
-            let name = place.name().to_owned();
-            if place.state.active == "failed" {
+        for stopping in &self.stopping_units {
+            let name = stopping.name().to_owned();
+            if stopping.state.active == "failed" {
                 let unit = self
                     .client
                     .tell(|manager, deadline| manager.unit(&name, deadline));
@@ -106,7 +115,7 @@ impl Stop<'_> {
                     .map(|unit| format!(" ({})", unit.result))
                     .unwrap_or_default();
                 remarks.push(format!("{name} is down, but failed{result}"));
-            } else if !place.member.unit.exists() {
+            } else if !stopping.member.unit.exists() {
                 remarks.push(format!("there is no unit {name}"));
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Manner;
 use super::client::Client;
-use super::place::{Phase, Place};
+use super::stopping::{StopPhase, StoppingUnit};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::Outcome;
 use crate::sys::cancel::Waited;
@@ -43,7 +43,7 @@ pub(super) struct Stop<'a> {
     pub(super) client: Client<'a>,
     pub(super) manner: Manner,
     pub(super) closure: Closure,
-    pub(super) places: Vec<Place>,
+    pub(super) stopping_units: Vec<StoppingUnit>,
     /// For each place those that must be down first.
     waits: Vec<Vec<usize>>,
     /// The units that are left alone, whose processes in a slice do not count.
@@ -76,7 +76,12 @@ impl<'a> Stop<'a> {
         let unmatched = patterns.filter(|it| !matches(it)).cloned().collect();
         Stop {
             manner,
-            places: closure.members.iter().cloned().map(Place::new).collect(),
+            stopping_units: closure
+                .members
+                .iter()
+                .cloned()
+                .map(StoppingUnit::new)
+                .collect(),
             waits: systemd::waits(&closure.members),
             spared: closure.spared.iter().map(|it| it.unit.id.clone()).collect(),
             unmatched,
@@ -111,7 +116,11 @@ impl<'a> Stop<'a> {
     fn work(&mut self) -> Result<(), Failure> {
         loop {
             self.look()?;
-            if self.places.iter().all(|place| self.is_finished(place)) {
+            if self
+                .stopping_units
+                .iter()
+                .all(|stopping| self.is_finished(stopping))
+            {
                 return Ok(());
             }
             self.act();
@@ -128,7 +137,11 @@ impl<'a> Stop<'a> {
 
     /// Looks at every unit. Where PID 1 answers too late, what was seen last is told.
     fn look(&mut self) -> Result<(), Failure> {
-        let names: Vec<String> = self.places.iter().map(|it| it.name().to_owned()).collect();
+        let names: Vec<String> = self
+            .stopping_units
+            .iter()
+            .map(|it| it.name().to_owned())
+            .collect();
         if names.is_empty() {
             return Ok(());
         }
@@ -142,36 +155,42 @@ impl<'a> Stop<'a> {
             }
             failure
         })?;
-        for (place, state) in self.places.iter_mut().zip(states) {
-            let was_down = place.down.is_some();
-            place.see(state, &self.spared);
+        for (stopping, state) in self.stopping_units.iter_mut().zip(states) {
+            let was_down = stopping.down.is_some();
+            stopping.see(state, &self.spared);
             // It has come back, and is asked in its turn as any other.
-            if was_down && place.down.is_none() && !matches!(place.phase, Phase::Refused(_)) {
-                place.phase = Phase::Waiting;
+            if was_down
+                && stopping.down.is_none()
+                && !matches!(stopping.phase, StopPhase::Refused(_))
+            {
+                stopping.phase = StopPhase::Waiting;
             }
         }
         Ok(())
     }
 
     /// Whether nothing is waited for any more of a unit.
-    pub(super) fn is_finished(&self, place: &Place) -> bool {
-        if matches!(place.phase, Phase::Refused(_)) || place.is_gone() {
+    pub(super) fn is_finished(&self, stopping: &StoppingUnit) -> bool {
+        if matches!(stopping.phase, StopPhase::Refused(_)) || stopping.is_gone() {
             return true;
         }
-        let Some(down) = place.down else { return false };
+        let Some(down) = stopping.down else {
+            return false;
+        };
         match self.manner.leave_behind {
             Some(is_left) => is_left,
-            None => place.member.unit.lets_processes_stay() && down.elapsed() >= LINGER,
+            None => stopping.member.unit.lets_processes_stay() && down.elapsed() >= LINGER,
         }
     }
 
     /// For each place whether those that wait for it may be stopped: it is down, and what it waited for is.
     fn settled(&self) -> Vec<bool> {
-        let mut settled = vec![false; self.places.len()];
+        let mut settled = vec![false; self.stopping_units.len()];
         loop {
             let mut has_changed = false;
-            for (at, place) in self.places.iter().enumerate() {
-                let is_down = place.down.is_some() || matches!(place.phase, Phase::Refused(_));
+            for (at, stopping) in self.stopping_units.iter().enumerate() {
+                let is_down =
+                    stopping.down.is_some() || matches!(stopping.phase, StopPhase::Refused(_));
                 if !settled[at] && is_down && self.waits[at].iter().all(|it| settled[*it]) {
                     settled[at] = true;
                     has_changed = true;
@@ -187,24 +206,24 @@ impl<'a> Stop<'a> {
     fn act(&mut self) {
         let settled = self.settled();
         let is_late = Instant::now() >= self.late;
-        for at in 0..self.places.len() {
-            let place = &self.places[at];
-            if place.down.is_some() {
+        for at in 0..self.stopping_units.len() {
+            let stopping = &self.stopping_units[at];
+            if stopping.down.is_some() {
                 continue;
             }
             let is_free = is_late || self.waits[at].iter().all(|it| settled[*it]);
-            match place.phase {
+            match stopping.phase {
                 // What is only about to start is taken back at once.
-                Phase::Waiting if place.state.is_down() => self.ask(at),
-                Phase::Waiting if is_free => self.begin(at, is_late),
-                Phase::Waiting | Phase::Refused(_) => {}
-                Phase::Signalled(pid) => {
-                    let is_restarting = place.state.sub.starts_with("auto-restart");
+                StopPhase::Waiting if stopping.state.is_down() => self.ask(at),
+                StopPhase::Waiting if is_free => self.begin(at, is_late),
+                StopPhase::Waiting | StopPhase::Refused(_) => {}
+                StopPhase::Signalled(pid) => {
+                    let is_restarting = stopping.state.sub.starts_with("auto-restart");
                     if is_late || is_restarting || systemd::has_ended(pid) {
                         self.ask(at);
                     }
                 }
-                Phase::Asked(times, last) => self.insist(at, times, last),
+                StopPhase::Asked(times, last) => self.insist(at, times, last),
             }
         }
     }
@@ -212,12 +231,12 @@ impl<'a> Stop<'a> {
     /// Stops a unit whose turn it is: by its signal, or by itself.
     fn begin(&mut self, at: usize, is_late: bool) {
         self.has_acted = true;
-        let place = &self.places[at];
-        let is_named = !matches!(place.member.cause, Cause::Tied(..));
-        let is_running = !place.state.sub.starts_with("auto-restart");
+        let stopping = &self.stopping_units[at];
+        let is_named = !matches!(stopping.member.cause, Cause::Tied(..));
+        let is_running = !stopping.state.sub.starts_with("auto-restart");
         match self.manner.signal {
             Some((_, signal)) if is_named && is_running && !is_late => {
-                let name = place.name().to_owned();
+                let name = stopping.name().to_owned();
                 let signalled = self.client.tell(|manager, deadline| {
                     let pid = manager.unit(&name, deadline)?.main_pid;
                     if pid > 0 {
@@ -227,9 +246,9 @@ impl<'a> Stop<'a> {
                 });
                 match signalled {
                     Ok(pid) if pid > 0 => {
-                        let place = &mut self.places[at];
-                        place.since = place.since.or(Some(Instant::now()));
-                        place.phase = Phase::Signalled(pid);
+                        let stopping = &mut self.stopping_units[at];
+                        stopping.since = stopping.since.or(Some(Instant::now()));
+                        stopping.phase = StopPhase::Signalled(pid);
                     }
                     // It has no main process, or has just lost it.
                     Ok(_) | Err(_) => self.ask(at),
@@ -241,22 +260,22 @@ impl<'a> Stop<'a> {
 
     /// Looks after a unit that was asked to stop: what starts it again, or has kept it from stopping.
     fn insist(&mut self, at: usize, times: u32, last: Instant) {
-        let place = &mut self.places[at];
-        let is_stopping = place.state.job == "stop" || place.state.active == "deactivating";
-        if place.state.is_to_start() {
+        let stopping = &mut self.stopping_units[at];
+        let is_stopping = stopping.state.job == "stop" || stopping.state.active == "deactivating";
+        if stopping.state.is_to_start() {
             return self.ask(at);
         }
         if is_stopping {
             return;
         }
         // systemd gives up a stop that failed, as that of a mount that is busy.
-        let point = place.member.unit.mount_point.clone();
+        let point = stopping.member.unit.mount_point.clone();
         let pause = (AGAIN * 2_u32.saturating_pow(times.saturating_sub(1))).min(RARELY);
         if last.elapsed() < pause {
             return;
         }
         if !point.is_empty() {
-            place.busy = holders(Path::new(&point), NAMED);
+            stopping.busy = holders(Path::new(&point), NAMED);
         }
         self.ask(at);
     }
@@ -264,7 +283,7 @@ impl<'a> Stop<'a> {
     /// Queues the stop of a unit.
     fn ask(&mut self, at: usize) {
         self.has_acted = true;
-        let name = self.places[at].name().to_owned();
+        let name = self.stopping_units[at].name().to_owned();
         let asked = self.request(&name);
         let asked = match asked {
             Err(error) if error.is(ONLY_BY_DEPENDENCY) => match self.permit(at) {
@@ -275,13 +294,13 @@ impl<'a> Stop<'a> {
         };
         match asked {
             Ok(()) => {
-                let place = &mut self.places[at];
-                let times = match place.phase {
-                    Phase::Asked(times, _) => times + 1,
+                let stopping = &mut self.stopping_units[at];
+                let times = match stopping.phase {
+                    StopPhase::Asked(times, _) => times + 1,
                     _ => 1,
                 };
-                place.since = place.since.or(Some(Instant::now()));
-                place.phase = Phase::Asked(times, Instant::now());
+                stopping.since = stopping.since.or(Some(Instant::now()));
+                stopping.phase = StopPhase::Asked(times, Instant::now());
             }
             Err(error @ BusError::Refused(..)) => self.refused(at, &error, ""),
             // Asked again after the next look.
@@ -300,11 +319,11 @@ impl<'a> Stop<'a> {
     }
 
     fn refused(&mut self, at: usize, error: &BusError, reason: &str) {
-        let place = &mut self.places[at];
+        let stopping = &mut self.stopping_units[at];
         let cause = format!("systemd does not stop it: {error}{reason}");
         // Another attempt would hear the same.
-        let failure = Failure::new(ErrorKind::Unit, place.name(), cause).retryable(false);
-        place.phase = Phase::Refused(failure);
+        let failure = Failure::new(ErrorKind::Unit, stopping.name(), cause).retryable(false);
+        stopping.phase = StopPhase::Refused(failure);
     }
 
     /// Has systemd allow the stop of units with RefuseManualStop=yes that it would stop by itself now: in a shutdown, or with
@@ -321,11 +340,15 @@ impl<'a> Stop<'a> {
             .client
             .tell(|manager, deadline| manager.state(deadline));
         let is_ending = state.is_ok_and(|state| state == "stopping");
-        let is_due = |place: &Place| is_ending || matches!(place.member.cause, Cause::Tied(..));
-        if !is_due(&self.places[at]) {
+        let is_due =
+            |stopping: &StoppingUnit| is_ending || matches!(stopping.member.cause, Cause::Tied(..));
+        if !is_due(&self.stopping_units[at]) {
             return Err(LEFT.to_owned());
         }
-        let refusing = self.places.iter().filter(|it| it.member.unit.refuses_stop);
+        let refusing = self
+            .stopping_units
+            .iter()
+            .filter(|it| it.member.unit.refuses_stop);
         let due = refusing
             .filter(|it| is_due(it))
             .map(|it| it.name().to_owned());
@@ -364,10 +387,13 @@ impl<'a> Stop<'a> {
         } else {
             SLOWLY
         };
-        let signalled = self.places.iter().filter_map(|place| match place.phase {
-            Phase::Signalled(pid) => Some(pid),
-            _ => None,
-        });
+        let signalled = self
+            .stopping_units
+            .iter()
+            .filter_map(|stopping| match stopping.phase {
+                StopPhase::Signalled(pid) => Some(pid),
+                _ => None,
+            });
         let signalled: Vec<u32> = signalled.collect();
         if signalled.is_empty() {
             return self.client.pause(pause);

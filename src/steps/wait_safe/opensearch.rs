@@ -1,6 +1,6 @@
 //! `opensearch`: excludes this node from allocation, and waits until no shard is left on it.
 
-use crate::clients::search::{self, Readmission, Target};
+use crate::clients::search::{self, ExclusionUndo, Target};
 use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::Chain;
@@ -48,7 +48,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(Readmission(read_kept(
+    Ok(Box::new(ExclusionUndo(read_kept(
         &chain.last().what,
         Target::read,
     )?)))

@@ -6,8 +6,8 @@ mod transfer;
 
 use std::time::SystemTime;
 
-use super::place::{self, Place};
-use super::tally::{files, size};
+use super::destination::{self, Destination};
+use super::progress::{files, size};
 use crate::clients::http::{Peer, Session, excerpt, parameters, unexpected};
 use crate::config::section::{Field, Secrecy, Section, plain};
 use crate::model::error::{ErrorKind, Failure};
@@ -37,8 +37,11 @@ struct S3 {
 
 impl Store {
     /// Reads what stands beside `to`.
-    pub(super) fn read(section: &Section<'_>, to: &[Field<Place>]) -> Option<Store> {
-        let addresses = to.iter().map(|it| it.taken_as(place::address)).collect();
+    pub(super) fn read(section: &Section<'_>, to: &[Field<Destination>]) -> Option<Store> {
+        let addresses = to
+            .iter()
+            .map(|it| it.taken_as(destination::address))
+            .collect();
         let peer = Peer::read_beside(section, "to", addresses);
         let s3 = section.table("s3").map(|it| S3::read(&it));
         if section.has("s3") && section.has("user") {
@@ -166,7 +169,7 @@ impl Opened<'_> {
     /// The address of a file that is never there, beside those that are copied.
     fn no_object(&self) -> Result<Endpoint, Failure> {
         let url = self.urls.first().map(std::slice::from_ref);
-        place::address_of(url.unwrap_or_default(), NO_OBJECT.as_ref())
+        destination::address_of(url.unwrap_or_default(), NO_OBJECT.as_ref())
             .map_err(|cause| Failure::new(ErrorKind::Config, "key \"to\"", cause))
     }
 

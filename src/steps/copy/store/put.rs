@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::place::address_of;
+use super::super::destination::address_of;
 use super::{Opened, refusal};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;

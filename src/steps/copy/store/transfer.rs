@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use super::super::source::Found;
-use super::super::tally::{Done, Tally};
+use super::super::file_search::Found;
+use super::super::progress::{CopyProgress, Done};
 use super::super::upload::Upload;
 use super::Store;
 use super::multipart::THRESHOLD;
@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 8;
 const STACK: usize = 512 << 10;
 
 /// What a thread tells.
-enum News {
+enum TransferEvent {
     Copied(Listed, String),
     Troubled(UploadError),
     /// What is kept of an upload in parts.
@@ -46,10 +46,10 @@ pub(in super::super) fn copy(
     };
     let uploads = std::mem::take(&mut done.uploads);
     let mut kept = uploads.clone();
-    let mut tally = Tally::new(context.events, done);
-    tally.found(found.count, found.bytes);
+    let mut progress = CopyProgress::new(context.events, done);
+    progress.found(found.count, found.bytes);
     let files = found.files;
-    (found.failures.into_iter()).for_each(|failure| tally.failed(failure));
+    (found.failures.into_iter()).for_each(|failure| progress.failed(failure));
     let threads = CONNECTIONS.min(files.len());
     let queue = Queue {
         files: Mutex::new(files.into()),
@@ -71,19 +71,23 @@ pub(in super::super) fn copy(
         drop(sender);
         for news in news {
             match news {
-                News::Copied(file, sha256) => {
+                TransferEvent::Copied(file, sha256) => {
                     let copy = Copied {
                         name: shown(file.name()),
                         bytes: file.version.size,
                         sha256,
                     };
                     sent += copy.bytes;
-                    tally.copied(copy, file.version);
-                    tally.progress(sent);
+                    progress.copied(copy, file.version);
+                    progress.advance(sent);
                 }
-                News::Troubled(UploadError::Gone(why)) => transfer.context.events.remark(&why),
-                News::Troubled(UploadError::Failed { failure, .. }) => tally.failed(failure),
-                News::Kept(version, upload) => {
+                TransferEvent::Troubled(UploadError::Gone(why)) => {
+                    transfer.context.events.remark(&why)
+                }
+                TransferEvent::Troubled(UploadError::Failed { failure, .. }) => {
+                    progress.failed(failure)
+                }
+                TransferEvent::Kept(version, upload) => {
                     kept.retain(|it| it.version != version);
                     kept.extend(upload);
                 }
@@ -92,7 +96,7 @@ pub(in super::super) fn copy(
     });
     let left = queue.left();
     let cut = (left > 0 && !queue.is_over.load(Ordering::Relaxed)).then(|| late(&transfer));
-    let ended = tally.end(cut);
+    let ended = progress.end(cut);
     done.uploads = kept;
     ended
 }
@@ -137,25 +141,25 @@ impl Queue {
     }
 
     /// Copies one file after the other.
-    fn work(&self, transfer: &Transfer<'_>, news: &Sender<News>) {
+    fn work(&self, transfer: &Transfer<'_>, news: &Sender<TransferEvent>) {
         let context = transfer.context;
         let goes_on = || {
             let is_over = self.is_over.load(Ordering::Relaxed);
             !is_over && !context.cancel.is_cancelled() && context.deadline.left().is_some()
         };
         // Who hears of it waits until every sender is gone.
-        let tell = |it: News| {
+        let tell = |it: TransferEvent| {
             let _ = news.send(it);
         };
         while goes_on() {
             let Some(file) = self.next() else { return };
             match self.copy(transfer, &file, &tell) {
-                Ok(sha256) => tell(News::Copied(file, sha256)),
+                Ok(sha256) => tell(TransferEvent::Copied(file, sha256)),
                 Err(error) => {
                     if matches!(error, UploadError::Failed { ends: true, .. }) {
                         self.is_over.store(true, Ordering::Relaxed);
                     }
-                    tell(News::Troubled(error));
+                    tell(TransferEvent::Troubled(error));
                 }
             }
         }
@@ -165,13 +169,13 @@ impl Queue {
         &self,
         transfer: &Transfer<'_>,
         file: &Listed,
-        tell: &dyn Fn(News),
+        tell: &dyn Fn(TransferEvent),
     ) -> Result<String, UploadError> {
         if transfer.store.signer.is_none() || file.version.size <= THRESHOLD {
             return transfer.put_file(file);
         }
         let begun = self.uploads.iter().find(|it| it.version == file.version);
-        let mut keep = |upload| tell(News::Kept(file.version, upload));
+        let mut keep = |upload| tell(TransferEvent::Kept(file.version, upload));
         transfer.put_in_parts(file, begun.cloned(), &mut keep)
     }
 }

@@ -160,7 +160,7 @@ impl<'a> Catalog<'a> {
     ///
     /// # Errors
     /// Also where this token may not take it out, with the call that does it.
-    pub fn see_gone(&self, asked: &mut bool) -> Result<(), Failure> {
+    pub fn wait_until_unlisted(&self, asked: &mut bool) -> Result<(), Failure> {
         let context = self.client.context;
         let (id, node) = (self.client.id, &self.node);
         let begun = Instant::now();
@@ -172,7 +172,7 @@ impl<'a> Catalog<'a> {
                 return Ok(());
             }
             Listing::Absent(namesakes) if !*asked && !namesakes.is_empty() => {
-                return Err(self.mistaken(&namesakes));
+                return Err(self.id_is_a_name(&namesakes));
             }
             Listing::Absent(_) => return Ok(()),
         };
@@ -247,7 +247,7 @@ impl<'a> Catalog<'a> {
     }
 
     /// The failure that no service has the wanted ID, and others have it for their name.
-    pub fn mistaken(&self, namesakes: &[String]) -> Failure {
+    pub fn id_is_a_name(&self, namesakes: &[String]) -> Failure {
         let more = match namesakes.len().saturating_sub(SHOWN) {
             0 => String::new(),
             more => format!(" and {more} more"),

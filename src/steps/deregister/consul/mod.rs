@@ -171,7 +171,7 @@ impl Action for Consul {
         }
         match Catalog::open(&client, self.name.get().cloned())? {
             Some(catalog) => {
-                let seen = catalog.see_gone(&mut asked);
+                let seen = catalog.wait_until_unlisted(&mut asked);
                 self.asked.store(asked, Ordering::Relaxed);
                 seen?;
             }
@@ -204,7 +204,7 @@ impl Action for Consul {
             }
             (Some(catalog), Some(Listing::Absent(namesakes))) => {
                 if service.is_none() && !namesakes.is_empty() {
-                    return Err(catalog.mistaken(&namesakes));
+                    return Err(catalog.id_is_a_name(&namesakes));
                 }
                 format!("the catalog does not list it on {}", catalog.node)
             }

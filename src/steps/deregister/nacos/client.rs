@@ -294,7 +294,7 @@ impl<'a> Client<'a> {
     pub(super) fn remove(&self, instance: &Instance) -> Result<(), Failure> {
         let cluster = self.found.as_ref().and_then(|it| it.cluster.as_deref());
         let path = format!("{}?{}", self.base, instance.query(cluster));
-        Self::taken(&self.change("DELETE", path)?)
+        Self::check_change(&self.change("DELETE", path)?)
     }
 
     /// Shows it to clients, or hides it from them, with everything else as it was found.
@@ -324,7 +324,7 @@ impl<'a> Client<'a> {
     }
 
     /// Whether a change was taken. Nacos 1 says no more than `ok`.
-    pub(super) fn taken(answer: &Answer) -> Result<(), Failure> {
+    pub(super) fn check_change(answer: &Answer) -> Result<(), Failure> {
         match answer.is_success() && answer.body.trim_ascii() == b"ok" {
             true => Ok(()),
             false => Self::content(answer).map(drop),

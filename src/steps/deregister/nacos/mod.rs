@@ -56,13 +56,13 @@ pub const MEMBER: Member = Member {
 const GRACE: Duration = Duration::from_secs(3);
 
 struct Nacos {
-    name: Name,
+    name: Target,
     /// When this run first asked for the removal.
     removed: Mutex<Option<Instant>>,
 }
 
 /// Which instance, and where.
-struct Name {
+struct Target {
     peer: Peer,
     service: Field<String>,
     ip: Field<String>,
@@ -74,7 +74,7 @@ struct Name {
 }
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
-    let name = read_name(section)?;
+    let name = read_target(section)?;
     name.peer.warn_of_secrets(section);
     let (dependencies, is_permanent) = (name.peer.dependencies(), !name.ephemeral);
     Some(StepSpec {
@@ -90,7 +90,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-fn read_name(section: &Section<'_>) -> Option<Name> {
+fn read_target(section: &Section<'_>) -> Option<Target> {
     let peer = Peer::read(section);
     let service = section.required("service", |section, key| {
         section.text(key, non_empty, Secrecy::Public)
@@ -103,7 +103,7 @@ fn read_name(section: &Section<'_>) -> Option<Name> {
     let group = section.text("group", plain, Secrecy::Public);
     let cluster = section.text("cluster", non_empty, Secrecy::Public);
     let ephemeral = section.boolean("ephemeral").unwrap_or(true);
-    Some(Name {
+    Some(Target {
         peer: peer?,
         service: service?,
         ip: ip?,
@@ -118,7 +118,7 @@ fn read_name(section: &Section<'_>) -> Option<Name> {
 /// The keys that say which instance is meant.
 const KEYS: &str = "`service`, `ip`, `port`, `namespace`, `group` and `cluster`";
 
-impl Name {
+impl Target {
     fn instance(&self, context: &AttemptContext<'_>) -> Result<Instance, Failure> {
         let get = |field: &Option<Field<String>>| {
             field.as_ref().map(|it| it.get(context.facts)).transpose()
@@ -170,7 +170,7 @@ impl Name {
 
 impl Nacos {
     /// Waits until the list does not have it; `false` where it still has at `until`, or when nothing more can be waited for.
-    fn vanishes(
+    fn is_unlisted_by(
         client: &Client<'_>,
         context: &AttemptContext<'_>,
         instance: &Instance,
@@ -197,16 +197,16 @@ impl Nacos {
         entry: &Entry,
     ) -> Result<(), Failure> {
         let what = self.name.keep(context, entry)?;
-        let mark = context.intend(&Intent {
+        let intent_id = context.intend(&Intent {
             member: MEMBER.name.to_owned(),
             subject: format!("that {instance} is disabled"),
             thing: thing(&what),
             what,
         })?;
         let answer = client.enable(instance, entry, false)?;
-        Client::taken(&answer).map_err(|failure| {
+        Client::check_change(&answer).map_err(|failure| {
             if !failure.retryable {
-                context.withdraw(mark);
+                context.withdraw(intent_id);
             }
             let cause = format!(
                 "is listed after its removal was answered with success, and cannot be disabled ({failure}): stop its \
@@ -244,7 +244,7 @@ impl Action for Nacos {
         };
         let since = *removed().get_or_insert_with(Instant::now);
         client.remove(&instance)?;
-        if Self::vanishes(&client, context, &instance, since + GRACE)? {
+        if Self::is_unlisted_by(&client, context, &instance, since + GRACE)? {
             return Ok(Outcome::Done);
         }
         let late = |what: &str| {
@@ -258,7 +258,7 @@ impl Action for Nacos {
             return Err(late("removed"));
         }
         self.disable(&client, context, &instance, entry)?;
-        if !Self::vanishes(&client, context, &instance, context.deadline.instant())? {
+        if !Self::is_unlisted_by(&client, context, &instance, context.deadline.instant())? {
             return Err(late("removed, and disabled then"));
         }
         context.events.remark(&format!(

@@ -1,7 +1,7 @@
 //! How an instance that was disabled is shown to clients again.
 
 use super::client::{Client, Entry};
-use super::{Name, read_name};
+use super::{Target, read_target};
 use crate::config::section::read_kept;
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
@@ -9,20 +9,20 @@ use crate::step::{Action, AttemptContext, Outcome};
 
 /// The first run knows how it was.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(Enabling {
-        name: read_kept(&chain.last().what, read_name)?,
+    Ok(Box::new(DisableUndo {
+        name: read_kept(&chain.last().what, read_target)?,
         entry: Entry::kept(&chain.first().what),
     }))
 }
 
 /// Takes back that an instance is disabled.
-struct Enabling {
-    name: Name,
+struct DisableUndo {
+    name: Target,
     /// As it was before.
     entry: Entry,
 }
 
-impl Action for Enabling {
+impl Action for DisableUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let instance = self.name.instance(context)?;
         let client = Client::open(&self.name.peer, context, &instance)?;
@@ -30,7 +30,7 @@ impl Action for Enabling {
             return Ok(Outcome::AlreadyDone);
         }
         let answer = client.enable(&instance, &self.entry, true)?;
-        match Client::taken(&answer) {
+        match Client::check_change(&answer) {
             Ok(()) => Ok(Outcome::Done),
             // The service is gone, with all that was said of its instances.
             Err(failure)

@@ -16,7 +16,7 @@ use crate::model::secrets::mask;
 use crate::step::{self, Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::sync::Mutex;
 use crate::text::duration;
-use node::{Client, Watch};
+use node::{Client, NodeWatch};
 
 /// The registry's entry in the table. Its keys:
 ///
@@ -127,7 +127,7 @@ impl Nomad {
         what.insert("node".to_owned(), id.into());
         what.insert("run".to_owned(), run.into());
         what.insert("eligible".to_owned(), eligible.into());
-        let mark = context.intend(&Intent {
+        let intent_id = context.intend(&Intent {
             member: MEMBER.name.to_owned(),
             // A peer's words may hold what they should not.
             subject: format!("the drain of node {}", mask(name)),
@@ -143,7 +143,7 @@ impl Nomad {
         let body = json!({"DrainSpec": spec, "MarkEligible": false, "Meta": meta});
         let answer = client.drain(id, &body)?;
         if matches!(answer.status, 400..=499) {
-            context.withdraw(mark);
+            context.withdraw(intent_id);
             self.begin(None);
         }
         match answer.is_success() {
@@ -166,7 +166,7 @@ impl Action for Nomad {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = Client::open(&self.agent, context)?;
         let id = client.own_id()?;
-        let mut watch = Watch::new(&client, &id, self.ignores_system_jobs);
+        let mut watch = NodeWatch::new(&client, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;
         let begun = self.has_begun(&id);
         if !begun && node.is_drained() && watch.look_at_allocations()?.is_empty() {
@@ -185,7 +185,7 @@ impl Action for Nomad {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let client = Client::open(&self.agent, context)?;
         let id = client.own_id()?;
-        let mut watch = Watch::new(&client, &id, self.ignores_system_jobs);
+        let mut watch = NodeWatch::new(&client, &id, self.ignores_system_jobs);
         let node = watch.look_at_node()?;
         let live = watch.look_at_allocations()?;
         let address = client.session.address();
@@ -207,6 +207,6 @@ impl Action for Nomad {
 }
 
 /// The failure that a node is not as it should be.
-fn failure(name: &str, word: ErrorKind, cause: impl Into<String>) -> Failure {
-    Failure::new(word, format!("node {name}"), cause)
+fn failure(name: &str, kind: ErrorKind, cause: impl Into<String>) -> Failure {
+    Failure::new(kind, format!("node {name}"), cause)
 }

@@ -132,7 +132,7 @@ fn node(answer: &Answer) -> Result<Node, Failure> {
 }
 
 /// Looks at one node, each of which is answered when there is something new.
-pub(super) struct Watch<'a> {
+pub(super) struct NodeWatch<'a> {
     client: &'a Client<'a>,
     id: String,
     ignores_system_jobs: bool,
@@ -142,9 +142,9 @@ pub(super) struct Watch<'a> {
     in_short: bool,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> NodeWatch<'a> {
     pub(super) fn new(client: &'a Client<'a>, id: &str, ignores_system_jobs: bool) -> Self {
-        Watch {
+        NodeWatch {
             client,
             id: id.to_owned(),
             ignores_system_jobs,

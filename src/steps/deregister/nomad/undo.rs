@@ -16,8 +16,8 @@ use crate::step::{Action, AttemptContext, Outcome};
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let last = read_kept(&chain.last().what, read)?;
     let first = read_kept(&chain.first().what, read)?;
-    Ok(Box::new(Undrain {
-        kept: Kept {
+    Ok(Box::new(DrainUndo {
+        kept: RecordedDrain {
             eligible: first.eligible,
             ..last
         },
@@ -26,37 +26,37 @@ pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 }
 
 /// Makes a node eligible again.
-struct Undrain {
-    kept: Kept,
+struct DrainUndo {
+    kept: RecordedDrain,
     /// The runs that have begun a drain of it.
     runs: Vec<String>,
 }
 
 /// What one run has left in its record.
-struct Kept {
+struct RecordedDrain {
     agent: Agent,
     node: Field<String>,
     /// Whether it was eligible before the drain.
     eligible: bool,
 }
 
-fn read(section: &Section<'_>) -> Option<Kept> {
+fn read(section: &Section<'_>) -> Option<RecordedDrain> {
     let agent = Agent::read(section, NOMAD);
     let text = |parse| move |it: &Section<'_>, key| it.text(key, parse, Secrecy::Public);
     let node = section.required("node", text(peer_ids::uuid));
     let run = section.required("run", text(plain));
     let eligible = section.required("eligible", |section, key| section.boolean(key));
     run?;
-    Some(Kept {
+    Some(RecordedDrain {
         agent: agent?,
         node: node?,
         eligible: eligible?,
     })
 }
 
-impl Action for Undrain {
+impl Action for DrainUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let Kept { agent, node, .. } = &self.kept;
+        let RecordedDrain { agent, node, .. } = &self.kept;
         let eligible = self.kept.eligible;
         let client = Client::open(agent, context)?;
         let id = node.get(context.facts)?;

@@ -18,20 +18,20 @@ pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 
 /// The session that the run made first, and the values by which the lock is known to be the own one still: the session
 /// that holds it over a reboot is another one.
-struct Leaving {
+struct LockUndo {
     agent: Agent,
     lock: Field<String>,
     session: Field<String>,
     holders: Vec<String>,
 }
 
-fn read(section: &Section<'_>) -> Option<Leaving> {
+fn read(section: &Section<'_>) -> Option<LockUndo> {
     let text = |key, parse| section.required(key, |it, key| it.text(key, parse, Secrecy::Public));
     let agent = Agent::read(section, CONSUL);
     let lock = text("key", plain as fn(&str) -> Result<String, String>);
     let (session, holder) = (text("session", peer_ids::uuid), text("holder", plain));
     holder?;
-    Some(Leaving {
+    Some(LockUndo {
         agent: agent?,
         lock: lock?,
         session: session?,
@@ -39,13 +39,13 @@ fn read(section: &Section<'_>) -> Option<Leaving> {
     })
 }
 
-impl Leaving {
+impl LockUndo {
     fn is_own(&self, key: &Key) -> bool {
         self.holders.contains(&key.value)
     }
 }
 
-impl Action for Leaving {
+impl Action for LockUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let requests = Requests::open(&self.agent, context)?;
         let (lock, session) = (

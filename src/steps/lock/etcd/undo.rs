@@ -11,7 +11,7 @@ use crate::step::{Action, AttemptContext, Outcome};
 /// One run after another may have taken the same key over, each under its own name.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let (peer, key) = read_kept(&chain.last().what, read)?;
-    Ok(Box::new(Leaving {
+    Ok(Box::new(LockUndo {
         peer,
         key,
         holders: chain.texts("holder"),
@@ -19,7 +19,7 @@ pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
 }
 
 /// A key of the queue, and the values by which it is known to be the own one still.
-struct Leaving {
+struct LockUndo {
     peer: Peer,
     key: Field<String>,
     holders: Vec<String>,
@@ -32,7 +32,7 @@ fn read(section: &Section<'_>) -> Option<(Peer, Field<String>)> {
     Some((peer?, key?))
 }
 
-impl Action for Leaving {
+impl Action for LockUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = Client::open(&self.peer, context, &[])?;
         let key = self.key.get(context.facts)?;

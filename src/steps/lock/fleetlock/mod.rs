@@ -43,13 +43,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 struct FleetLock {
     server: Server,
-    state: LockState<Claimed>,
+    state: LockState<SlotState>,
 }
 
 /// What is known of the slot.
 #[derive(Clone, Copy, Default)]
-struct Claimed {
-    mark: Option<IntentId>,
+struct SlotState {
+    intent_id: Option<IntentId>,
     /// A request has no answer, so that it may have taken the slot.
     is_perhaps_held: bool,
     is_held: bool,
@@ -58,7 +58,7 @@ struct Claimed {
     times: u32,
 }
 
-impl Claimed {
+impl SlotState {
     /// When it may be asked for again. All members may have begun at the same moment: their first pause spreads them.
     fn next(&self) -> Option<Instant> {
         let spread = if self.times > 1 { 0.1 } else { 1.0 };
@@ -144,7 +144,7 @@ impl Server {
     }
 
     /// Gives the slot back; whether it was this one's to give.
-    fn give_back(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+    fn release_slot(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let session = self.peer.open(context)?;
         Ok(match self.ask(&session, context, "/v1/steady-state")? {
             Reply::Granted => Outcome::Done,
@@ -191,12 +191,12 @@ impl FleetLock {
                 return Err(not_acquired(context, &subject(), &said));
             }
             let was = self.state.value();
-            let mark = match was.mark {
-                Some(mark) => mark,
+            let intent_id = match was.intent_id {
+                Some(intent_id) => intent_id,
                 None => context.intend(&self.server.intent(facts)?)?,
             };
             let turn = self.state.turn(|it| {
-                it.mark = Some(mark);
+                it.intent_id = Some(intent_id);
                 it.is_perhaps_held = true;
                 it.asked = Some(Instant::now());
                 it.times += 1;
@@ -204,8 +204,8 @@ impl FleetLock {
             let turn = match turn {
                 Ok(turn) => turn,
                 Err(failure) => {
-                    if was.mark.is_none() {
-                        context.withdraw(mark);
+                    if was.intent_id.is_none() {
+                        context.withdraw(intent_id);
                     }
                     return Err(failure);
                 }
@@ -242,17 +242,17 @@ impl FleetLock {
             self.withdraw(context);
             return Ok(Outcome::AlreadyDone);
         }
-        let effect = self.server.give_back(context)?;
+        let outcome = self.server.release_slot(context)?;
         self.state.change(|it| {
             it.is_held = false;
             it.is_perhaps_held = false;
         });
         self.withdraw(context);
-        Ok(effect)
+        Ok(outcome)
     }
 
     /// Gives the slot back at the end of a run that no record tells of: nobody would do it later.
-    fn give_back_now(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+    fn release_unrecorded(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         self.leave(context)?;
         let cause = "given back already, before the machine is back: it could not be recorded for `farewell start`, and \
                      would be held for ever";
@@ -273,10 +273,10 @@ impl FleetLock {
 
     /// Takes the intent back where it is known that nothing is held.
     fn withdraw(&self, context: &AttemptContext<'_>) {
-        let claimed = self.state.value();
-        if let Some(mark) = claimed.mark.filter(|_| !claimed.is_perhaps_held) {
-            context.withdraw(mark);
-            self.state.change(|it| it.mark = None);
+        let slot = self.state.value();
+        if let Some(intent_id) = slot.intent_id.filter(|_| !slot.is_perhaps_held) {
+            context.withdraw(intent_id);
+            self.state.change(|it| it.intent_id = None);
         }
     }
 
@@ -302,12 +302,12 @@ impl Lock for FleetLock {
             // Without an id nothing was ever asked for.
             let left = self.left_before(context).unwrap_or_default();
             if !self.state.value().is_perhaps_held && !left.is_empty() {
-                return self.server.give_back(context);
+                return self.server.release_slot(context);
             }
             return self.leave(context);
         }
         // Sent all the same: the other one may have been answered long ago, on a connection that is dead.
-        self.server.give_back(context)?;
+        self.server.release_slot(context)?;
         let cause = "given back, but a request for it is still under way, which may take it again";
         let subject = self.server.intent(context.facts)?.subject;
         Err(Failure::new(ErrorKind::TimedOut, subject, cause))
@@ -317,9 +317,9 @@ impl Lock for FleetLock {
         if self.close(context) && !self.state.value().is_held {
             return self.leave(context);
         }
-        let mark = self.state.value().mark;
-        if mark.is_some_and(|it| !context.is_recorded(it)) {
-            return self.give_back_now(context);
+        let intent_id = self.state.value().intent_id;
+        if intent_id.is_some_and(|it| !context.is_recorded(it)) {
+            return self.release_unrecorded(context);
         }
         remark_kept(context, None);
         Ok(Outcome::Done)
@@ -331,18 +331,18 @@ impl Lock for FleetLock {
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    Ok(Box::new(Leaving(read_kept(
+    Ok(Box::new(LockUndo(read_kept(
         &chain.last().what,
         Server::read,
     )?)))
 }
 
 /// Giving back what an earlier run has left.
-struct Leaving(Server);
+struct LockUndo(Server);
 
-impl Action for Leaving {
+impl Action for LockUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        self.0.give_back(context)
+        self.0.release_slot(context)
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

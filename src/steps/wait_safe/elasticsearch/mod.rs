@@ -3,12 +3,12 @@
 mod shutdown;
 
 use crate::clients::http::peer_ids;
-use crate::clients::search::{self, Readmission, Target};
+use crate::clients::search::{self, ExclusionUndo, Target};
 use crate::config::section::{Section, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
-use shutdown::{Cancellation, Preparation};
+use shutdown::{NodeShutdown, ShutdownUndo};
 
 /// The cluster's word.
 const NAME: &str = "elasticsearch";
@@ -57,9 +57,9 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(match what.get(shutdown::ID) {
         Some(id) => {
             let id = id.text().ok_or("the record keeps no node's ID")?;
-            Box::new(Cancellation::new(target, peer_ids::node_id(&id)?))
+            Box::new(ShutdownUndo::new(target, peer_ids::node_id(&id)?))
         }
-        None => Box::new(Readmission(target)),
+        None => Box::new(ExclusionUndo(target)),
     })
 }
 
@@ -74,9 +74,9 @@ impl Action for Elasticsearch {
             client.wait_for_health(&node)?;
         }
         let kept = self.0.keep(context.facts)?;
-        let preparation = Preparation::new(&client, &node, &others);
-        match preparation.make(NAME, &kept)? {
-            Some(effect) => Ok(effect),
+        let shutdown = NodeShutdown::new(&client, &node, &others);
+        match shutdown.make(NAME, &kept)? {
+            Some(outcome) => Ok(outcome),
             None if comes_back => Ok(Outcome::Done),
             None => search::leave(&client, NAME, &kept, &node, &others),
         }

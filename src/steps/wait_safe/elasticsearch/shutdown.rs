@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::clients::http::{excerpt, unexpected};
-use crate::clients::search::{Client, Node, Target, has_nowhere_to_go, lone};
+use crate::clients::search::{Client, Node, Target, has_nowhere_to_go, last_data_node};
 use crate::model::error::Failure;
 use crate::model::intent::{Intent, Keys};
 use crate::step::{Action, AttemptContext, Outcome, Poll};
@@ -20,7 +20,7 @@ const REASON: &str = "farewell: the machine of this node ends";
 pub(super) const ID: &str = "id";
 
 /// What stands at a node: its preparation.
-struct Standing {
+struct Shutdown {
     kind: String,
     reason: String,
     status: String,
@@ -33,7 +33,7 @@ fn path(id: &str) -> String {
 
 /// What stands at the node; `None` where nothing does. A server without the interface takes the path for another one, and
 /// answers with a table of nodes in place of a list.
-fn standing(client: &Client<'_>, id: &str) -> Result<Option<Standing>, Failure> {
+fn find_shutdown(client: &Client<'_>, id: &str) -> Result<Option<Shutdown>, Failure> {
     let answer = client.get(&path(id))?;
     if !answer["nodes"].is_array() && !answer["nodes"].is_object() {
         return Err(client.unexpected_answer("the answer lists no nodes"));
@@ -41,7 +41,7 @@ fn standing(client: &Client<'_>, id: &str) -> Result<Option<Standing>, Failure> 
     let nodes = answer["nodes"].as_array().into_iter().flatten();
     let mut own = nodes.filter(|it| it["node_id"].as_str() == Some(id));
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(own.next().map(|it| Standing {
+    Ok(own.next().map(|it| Shutdown {
         kind: text(&it["type"]).to_lowercase(),
         reason: text(&it["reason"]),
         status: text(&it["status"]).to_lowercase(),
@@ -66,17 +66,17 @@ fn explanation(node: &Value) -> String {
 }
 
 /// A preparation of the node's shutdown.
-pub(super) struct Preparation<'a> {
+pub(super) struct NodeShutdown<'a> {
     client: &'a Client<'a>,
     node: &'a Node,
     others: &'a [Node],
     kind: &'static str,
 }
 
-impl<'a> Preparation<'a> {
+impl<'a> NodeShutdown<'a> {
     pub fn new(client: &'a Client<'a>, node: &'a Node, others: &'a [Node]) -> Self {
         let comes_back = client.context.facts.comes_back().is_possible();
-        Preparation {
+        NodeShutdown {
             client,
             node,
             others,
@@ -90,7 +90,7 @@ impl<'a> Preparation<'a> {
         if self.kind == "remove" && has_nowhere_to_go(self.others) {
             let shards = client.shards(self.node)?;
             if !shards.is_empty() {
-                return Err(lone(client, &shards));
+                return Err(last_data_node(client, &shards));
             }
         }
         let mut kept = kept.clone();
@@ -104,7 +104,7 @@ impl<'a> Preparation<'a> {
         let name = &self.node.name;
         let mut complete = Outcome::AlreadyDone;
         client.context.poll(&|| client.address(), &mut || {
-            let seen = standing(client, &self.node.id)?.filter(|it| it.kind == self.kind);
+            let seen = find_shutdown(client, &self.node.id)?.filter(|it| it.kind == self.kind);
             let what = match seen {
                 Some(it) if it.status == "complete" => return Ok(Poll::Ready(Some(complete))),
                 Some(it) => format!(
@@ -123,7 +123,7 @@ impl<'a> Preparation<'a> {
     /// Whether the server has the interface.
     fn put(&self, intent: &Intent) -> Result<bool, Failure> {
         let context = self.client.context;
-        let mark = context.intend(intent)?;
+        let intent_id = context.intend(intent)?;
         let body = json!({"type": self.kind, "reason": REASON});
         let answer = self
             .client
@@ -133,35 +133,35 @@ impl<'a> Preparation<'a> {
         }
         let said = String::from_utf8_lossy(&answer.body);
         if answer.status == 405 || answer.status == 400 && said.contains("no handler found") {
-            context.withdraw(mark);
+            context.withdraw(intent_id);
             return Ok(false);
         }
         let failure = unexpected(&answer);
         if !failure.retryable {
-            context.withdraw(mark);
+            context.withdraw(intent_id);
         }
         Err(failure)
     }
 }
 
 /// Takes a preparation back.
-pub(super) struct Cancellation {
+pub(super) struct ShutdownUndo {
     target: Target,
     id: String,
 }
 
-impl Cancellation {
+impl ShutdownUndo {
     pub fn new(target: Target, id: String) -> Self {
-        Cancellation { target, id }
+        ShutdownUndo { target, id }
     }
 }
 
-impl Action for Cancellation {
+impl Action for ShutdownUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = self.target.open(context)?;
         // What somebody else has made since stays.
-        let is_own = |it: &Standing| it.reason == REASON;
-        if standing(&client, &self.id)?.filter(is_own).is_none() {
+        let is_own = |it: &Shutdown| it.reason == REASON;
+        if find_shutdown(&client, &self.id)?.filter(is_own).is_none() {
             return Ok(Outcome::AlreadyDone);
         }
         let delete = Request {
@@ -173,7 +173,7 @@ impl Action for Cancellation {
         if !answer.is_success() && answer.status != 404 {
             return Err(unexpected(&answer));
         }
-        match standing(&client, &self.id)?.filter(is_own) {
+        match find_shutdown(&client, &self.id)?.filter(is_own) {
             None => Ok(Outcome::Done),
             Some(_) => {
                 Err(client.unexpected_answer("the shutdown stands there after it was deleted"))
@@ -183,7 +183,7 @@ impl Action for Cancellation {
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let client = self.target.open(context)?;
-        let stands = match standing(&client, &self.id)? {
+        let stands = match find_shutdown(&client, &self.id)? {
             Some(it) => format!("a shutdown of type {} stands there", it.kind),
             None => "no shutdown stands there".to_owned(),
         };

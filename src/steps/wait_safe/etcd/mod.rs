@@ -13,7 +13,7 @@ use crate::config::section::Section;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, Poll, StepSpec};
 use crate::sys::sync::Mutex;
-use quorum::{Others, View, needed};
+use quorum::{Membership, OtherMembers, needed};
 
 /// The cluster's entry in the table. Its keys:
 ///
@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Etcd {
     peer: Peer,
     /// What this member said last: who it is, and who the others are. It may be gone at the next attempt.
-    known: Mutex<Option<Arc<View>>>,
+    known: Mutex<Option<Arc<Membership>>>,
 }
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
@@ -84,9 +84,9 @@ struct OwnMember<'a> {
 
 /// What was seen in this attempt.
 #[derive(Default)]
-struct Seen {
+struct Progress {
     /// What this member said last, while it need not be asked again.
-    view: Option<Arc<View>>,
+    membership: Option<Arc<Membership>>,
     /// How often the others were asked since then.
     turns: u32,
     /// Whether leadership was moved.
@@ -98,7 +98,7 @@ struct Seen {
 impl Etcd {
     fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<OwnMember<'a>, Failure> {
         let known = self.known.lock().clone();
-        let others = known.map_or_else(Vec::new, |view| view.addresses());
+        let others = known.map_or_else(Vec::new, |membership| membership.addresses());
         // The token is as good at the others, which may be all that is left.
         let (session, unproven) = match Client::open(&self.peer, context, &others) {
             Ok(any) => (any.session, None),
@@ -119,86 +119,102 @@ impl Etcd {
     }
 
     /// What this member says now.
-    fn view(&self, line: &OwnMember<'_>) -> Result<Arc<View>, Failure> {
-        let view = Arc::new(View::of(&line.own)?);
-        let before = self.known.lock().replace(view.clone());
+    fn membership(&self, own_member: &OwnMember<'_>) -> Result<Arc<Membership>, Failure> {
+        let membership = Arc::new(Membership::of(&own_member.own)?);
+        let before = self.known.lock().replace(membership.clone());
         match before {
-            Some(before) if before.own != view.own => {
+            Some(before) if before.own != membership.own => {
                 let cause = format!(
                     "it was answered by the member {:x}, and now by {:x}: `url` must be this member's own address",
-                    before.own, view.own
+                    before.own, membership.own
                 );
-                Err(line.own.failure(ErrorKind::Config, cause))
+                Err(own_member.own.failure(ErrorKind::Config, cause))
             }
-            _ => Ok(view),
+            _ => Ok(membership),
         }
     }
 
     /// This member does not answer any more. Where the others do without it already, that is what was wanted.
-    fn without(&self, line: &OwnMember<'_>, failure: Failure) -> Result<Outcome, Failure> {
+    fn without_answer(
+        &self,
+        own_member: &OwnMember<'_>,
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
         let known = self.known.lock().clone();
-        let Some(view) = known.filter(|_| failure.kind == ErrorKind::Unreachable) else {
+        let Some(membership) = known.filter(|_| failure.kind == ErrorKind::Unreachable) else {
             return Err(failure);
         };
-        let needed = needed(&view, line.context)
-            .map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
-        let others = Others::ask(line, &view);
-        if others.have_quorum(needed) && others.agree_without(view.own, needed) {
+        let needed = needed(&membership, own_member.context)
+            .map_err(|cause| own_member.own.failure(ErrorKind::Refused, cause))?;
+        let others = OtherMembers::ask(own_member, &membership);
+        if others.have_quorum(needed) && others.agree_without(membership.own, needed) {
             let remark =
                 format!("it does not answer any more ({failure}), and the others do without it");
-            line.context.events.remark(&remark);
+            own_member.context.events.remark(&remark);
             return Ok(Outcome::Done);
         }
         Err(failure)
     }
 
     /// Asks the others, and this member itself where enough of them were well the last time, and each fifth time.
-    fn check(&self, line: &OwnMember<'_>, seen: &mut Seen) -> Result<Poll<Outcome>, Failure> {
-        let context = line.context;
-        let view = match seen.view.take() {
-            Some(view) => view,
+    fn check(
+        &self,
+        own_member: &OwnMember<'_>,
+        seen: &mut Progress,
+    ) -> Result<Poll<Outcome>, Failure> {
+        let context = own_member.context;
+        let membership = match seen.membership.take() {
+            Some(membership) => membership,
             None => {
                 seen.turns = 0;
-                match self.view(line) {
-                    Ok(view) => view,
-                    Err(failure) => return self.without(line, failure).map(Poll::Ready),
+                match self.membership(own_member) {
+                    Ok(membership) => membership,
+                    Err(failure) => {
+                        return self.without_answer(own_member, failure).map(Poll::Ready);
+                    }
                 }
             }
         };
-        if !view.is_listed {
-            let remark = format!("the member {:x} is not in the cluster any more", view.own);
+        if !membership.is_listed {
+            let remark = format!(
+                "the member {:x} is not in the cluster any more",
+                membership.own
+            );
             context.events.remark(&remark);
             return Ok(Poll::Ready(Outcome::AlreadyDone));
         }
-        if !view.is_voter {
-            let remark = format!("{} is a learner: the quorum does not need it", view.name);
+        if !membership.is_voter {
+            let remark = format!(
+                "{} is a learner: the quorum does not need it",
+                membership.name
+            );
             context.events.remark(&remark);
             return Ok(Poll::Ready(Outcome::Done));
         }
-        let needed =
-            needed(&view, context).map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
-        let others = Others::ask(line, &view);
+        let needed = needed(&membership, context)
+            .map_err(|cause| own_member.own.failure(ErrorKind::Refused, cause))?;
+        let others = OtherMembers::ask(own_member, &membership);
         seen.turns += 1;
-        if let Some(word) = others.in_vain(&view, needed) {
-            let cause = others.lack(&view, needed);
-            return Err(line.own.failure(word, cause).retryable(false));
+        if let Some(kind) = others.hopeless_kind(&membership, needed) {
+            let cause = others.missing(&membership, needed);
+            return Err(own_member.own.failure(kind, cause).retryable(false));
         }
         if !others.have_quorum(needed) {
             // Who had no time left for an answer is not known to be missing.
             if context.deadline.left().is_some() || seen.waiting.is_empty() {
-                seen.waiting = others.lack(&view, needed);
+                seen.waiting = others.missing(&membership, needed);
             }
-            seen.view = Some(view).filter(|_| seen.turns < TURNS);
-        } else if view.leader == view.own {
-            seen.waiting = transfer(line, &others)?;
+            seen.membership = Some(membership).filter(|_| seen.turns < TURNS);
+        } else if membership.leader == membership.own {
+            seen.waiting = transfer(own_member, &others)?;
             if !std::mem::replace(&mut seen.moved, true) {
-                return self.check(line, seen);
+                return self.check(own_member, seen);
             }
-        } else if others.agree_without(view.own, needed) {
-            if view.voters() == 2 {
+        } else if others.agree_without(membership.own, needed) {
+            if membership.voters() == 2 {
                 let remark = format!(
                     "{} must be removed from the cluster before it is stopped: of two members, both make the quorum",
-                    view.name
+                    membership.name
                 );
                 context.events.remark(&remark);
             }
@@ -212,14 +228,14 @@ impl Etcd {
 
 /// Moves leadership to the other member that is furthest, and says what is waited for then: whatever the answer is, it is
 /// seen by asking again.
-fn transfer(line: &OwnMember<'_>, others: &Others) -> Result<String, Failure> {
+fn transfer(own_member: &OwnMember<'_>, others: &OtherMembers) -> Result<String, Failure> {
     let Some((target, name)) = others.furthest() else {
         return Ok("a member that can lead".to_owned());
     };
     let seen = format!("{name} to take the lead");
-    line.context.events.waiting(&seen);
+    own_member.context.events.waiting(&seen);
     let body = json!({"targetID": target.to_string()});
-    match (line.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
+    match (own_member.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
         Ok(Reply::Done(_) | Reply::NotFound) => Ok(seen),
         // It goes on leading, since the other one did not catch up in time; or nobody knows whether the request arrived.
         Err(refusal)
@@ -234,16 +250,18 @@ fn transfer(line: &OwnMember<'_>, others: &Others) -> Result<String, Failure> {
 
 impl Action for Etcd {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let line = self.open(context)?;
-        let mut seen = Seen::default();
-        let polled = context.poll(&|| line.own.session.address(), &mut || {
-            match (self.check(&line, &mut seen)?, &line.unproven) {
+        let own_member = self.open(context)?;
+        let mut seen = Progress::default();
+        let polled = context.poll(&|| own_member.own.session.address(), &mut || {
+            match (self.check(&own_member, &mut seen)?, &own_member.unproven) {
                 // Another attempt asks for the token again.
-                (Poll::Pending(..), Some(failure)) if seen.view.is_none() => Err(failure.clone()),
+                (Poll::Pending(..), Some(failure)) if seen.membership.is_none() => {
+                    Err(failure.clone())
+                }
                 (polled, _) => Ok(polled),
             }
         });
-        match &line.unproven {
+        match &own_member.unproven {
             // What was refused without the token was not refused to the account.
             Some(failure) if polled.is_err() => {
                 let waiting = match seen.waiting.as_str() {
@@ -261,30 +279,30 @@ impl Action for Etcd {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let line = self.open(context)?;
-        let view = self.view(&line)?;
-        let address = line.own.session.address();
-        if !view.is_listed {
-            let what = format!("member {:x} in its own cluster", view.own);
+        let own_member = self.open(context)?;
+        let membership = self.membership(&own_member)?;
+        let address = own_member.own.session.address();
+        if !membership.is_listed {
+            let what = format!("member {:x} in its own cluster", membership.own);
             context.warn_of_absence(&what, "`url`");
         }
-        if !view.is_listed || !view.is_voter {
+        if !membership.is_listed || !membership.is_voter {
             return Ok(format!(
                 "member {:x} at {address}: has no vote, so the quorum does not need it",
-                view.own
+                membership.own
             ));
         }
-        let needed =
-            needed(&view, context).map_err(|cause| line.own.failure(ErrorKind::Refused, cause))?;
-        let others = Others::ask(&line, &view);
-        let leads = if view.leader == view.own {
+        let needed = needed(&membership, context)
+            .map_err(|cause| own_member.own.failure(ErrorKind::Refused, cause))?;
+        let others = OtherMembers::ask(&own_member, &membership);
+        let leads = if membership.leader == membership.own {
             ", and leads"
         } else {
             ""
         };
-        if let Some(word) = others.in_vain(&view, needed) {
-            let cause = others.lack(&view, needed);
-            return Err(line.own.failure(word, cause).retryable(false));
+        if let Some(kind) = others.hopeless_kind(&membership, needed) {
+            let cause = others.missing(&membership, needed);
+            return Err(own_member.own.failure(kind, cause).retryable(false));
         }
         let state = if others.have_quorum(needed) {
             format!(
@@ -294,13 +312,13 @@ impl Action for Etcd {
         } else {
             format!(
                 "not safe at the moment: it would wait for {}",
-                others.lack(&view, needed)
+                others.missing(&membership, needed)
             )
         };
         Ok(format!(
             "member {} at {address}: one of {} that vote{leads}; {state}; whether leadership may be moved is not shown",
-            view.name,
-            view.voters()
+            membership.name,
+            membership.voters()
         ))
     }
 }

@@ -12,7 +12,7 @@ use crate::sys::http::Endpoint;
 const BEHIND: i64 = 1000;
 
 /// What this member says of itself and of the cluster.
-pub(super) struct View {
+pub(super) struct Membership {
     /// Its ID.
     pub own: u64,
     /// Its name, or its ID where it has none.
@@ -52,8 +52,8 @@ fn status(client: &Client<'_>) -> Result<Status, Failure> {
     }
 }
 
-impl View {
-    pub fn of(client: &Client<'_>) -> Result<View, Failure> {
+impl Membership {
+    pub fn of(client: &Client<'_>) -> Result<Membership, Failure> {
         let status = status(client)?;
         let members = etcd::members(client)?;
         let own = members.iter().find(|member| member.id == status.id);
@@ -63,7 +63,7 @@ impl View {
         };
         let (is_listed, is_voter) = (own.is_some(), own.is_some_and(|member| !member.is_learner));
         let others = members.into_iter();
-        Ok(View {
+        Ok(Membership {
             own: status.id,
             name,
             leader: status.leader,
@@ -91,9 +91,15 @@ impl View {
 ///
 /// # Errors
 /// Why no number of them is enough.
-pub(super) fn needed(view: &View, context: &AttemptContext<'_>) -> Result<usize, String> {
-    enough(view.voters(), context.facts.comes_back().is_possible())
-        .map_err(|cause| format!("{}: {cause}", view.name))
+pub(super) fn needed(
+    membership: &Membership,
+    context: &AttemptContext<'_>,
+) -> Result<usize, String> {
+    enough(
+        membership.voters(),
+        context.facts.comes_back().is_possible(),
+    )
+    .map_err(|cause| format!("{}: {cause}", membership.name))
 }
 
 fn enough(voters: usize, comes_back: bool) -> Result<usize, &'static str> {
@@ -108,7 +114,7 @@ fn enough(voters: usize, comes_back: bool) -> Result<usize, &'static str> {
 }
 
 /// What the others said at one look.
-pub(super) struct Others {
+pub(super) struct OtherMembers {
     well: Vec<(String, Status)>,
     ill: Vec<String>,
     /// How many of them will not be well by waiting, and the word of one that is not.
@@ -116,26 +122,29 @@ pub(super) struct Others {
     kind: Option<ErrorKind>,
 }
 
-impl Others {
+impl OtherMembers {
     /// Asks every other member that votes at its own addresses.
-    pub fn ask(line: &OwnMember<'_>, view: &View) -> Others {
-        let patience = line.context.attempt_timeout.min(PATIENCE / count(view));
+    pub fn ask(own_member: &OwnMember<'_>, membership: &Membership) -> OtherMembers {
+        let patience = own_member
+            .context
+            .attempt_timeout
+            .min(PATIENCE / count(membership));
         let context = AttemptContext {
             attempt_timeout: patience,
-            ..*line.context
+            ..*own_member.context
         };
-        let mut others = Others {
+        let mut others = OtherMembers {
             well: Vec::new(),
             ill: Vec::new(),
             hopeless: 0,
             kind: None,
         };
-        for member in &view.others {
+        for member in &membership.others {
             let client = Client {
-                session: line.own.session.elsewhere(member.urls.clone()),
+                session: own_member.own.session.elsewhere(member.urls.clone()),
                 context: &context,
             };
-            match look(&client, member) {
+            match ask_member(&client, member) {
                 Ok((name, status)) => others.well.push((name, status)),
                 Err((cause, kind)) => {
                     others.ill.push(cause);
@@ -144,12 +153,12 @@ impl Others {
                 }
             }
         }
-        others.part(view.index);
+        others.drop_behind(membership.index);
         others
     }
 
     /// Takes those out that are far behind the others.
-    fn part(&mut self, own: i64) {
+    fn drop_behind(&mut self, own: i64) {
         let furthest = self.well.iter().map(|(_, it)| it.index).fold(own, i64::max);
         let is_behind = |(_, it): &mut (String, Status)| it.index.saturating_add(BEHIND) < furthest;
         for (name, status) in self.well.extract_if(.., is_behind) {
@@ -169,8 +178,8 @@ impl Others {
 
     /// The word for why waiting is in vain, where too many of them have something that does not pass: no gateway, or a
     /// certificate for another name.
-    pub fn in_vain(&self, view: &View, needed: usize) -> Option<ErrorKind> {
-        let may_be_well = view.others.len().saturating_sub(self.hopeless);
+    pub fn hopeless_kind(&self, membership: &Membership, needed: usize) -> Option<ErrorKind> {
+        let may_be_well = membership.others.len().saturating_sub(self.hopeless);
         self.kind.filter(|_| may_be_well < needed)
     }
 
@@ -187,23 +196,25 @@ impl Others {
     }
 
     /// What is waited for while they are too few.
-    pub fn lack(&self, view: &View, needed: usize) -> String {
-        let (well, others) = (self.well.len(), view.others.len());
+    pub fn missing(&self, membership: &Membership, needed: usize) -> String {
+        let (well, others) = (self.well.len(), membership.others.len());
         format!(
             "a quorum without {}: {needed} of the {others} others must be well, and {well} {}: {}",
-            view.name,
+            membership.name,
             if well == 1 { "is" } else { "are" },
             self.ill.join("; ")
         )
     }
 }
 
-fn count(view: &View) -> u32 {
-    u32::try_from(view.others.len()).unwrap_or(u32::MAX).max(1)
+fn count(membership: &Membership) -> u32 {
+    u32::try_from(membership.others.len())
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
 /// A member's name and status, or why it is not well, with the word of what does not pass.
-fn look(
+fn ask_member(
     client: &Client<'_>,
     member: &Member,
 ) -> Result<(String, Status), (String, Option<ErrorKind>)> {
@@ -262,13 +273,13 @@ mod tests {
 
     #[test]
     fn who_is_far_behind_is_not_well_and_the_furthest_leads() {
-        let mut others = Others {
+        let mut others = OtherMembers {
             well: vec![status(1, 9, 5000), status(2, 9, 4500), status(3, 9, 12)],
             ill: Vec::new(),
             hopeless: 0,
             kind: None,
         };
-        others.part(4900);
+        others.drop_behind(4900);
         assert_eq!(others.well(), 2);
         assert_eq!(others.ill, ["n3 is behind (12 of 5000 entries)"]);
         assert_eq!(others.furthest(), Some((1, "n1")));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::health::Health;
-use super::roster::Roster;
+use super::member_list::MemberList;
 use crate::clients::http::{Session, excerpt, unexpected};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets;
@@ -94,8 +94,8 @@ impl<'a> Client<'a, '_> {
     }
 
     /// Who is in the cluster.
-    pub(super) fn roster(&self) -> Result<Roster, Failure> {
-        Roster::read(&self.get("/hazelcast/rest/cluster", &CLUSTER_READ)?)
+    pub(super) fn member_list(&self) -> Result<MemberList, Failure> {
+        MemberList::read(&self.get("/hazelcast/rest/cluster", &CLUSTER_READ)?)
     }
 
     fn get(&self, path: &str, group: &Group) -> Result<Answer, Failure> {

@@ -69,21 +69,21 @@ impl Health {
     }
 
     /// "not safe, 12 partitions to migrate, 3 members".
-    pub(super) fn told(&self) -> String {
-        let mut told = if self.is_safe { "safe" } else { "not safe" }.to_owned();
+    pub(super) fn describe(&self) -> String {
+        let mut describe = if self.is_safe { "safe" } else { "not safe" }.to_owned();
         match self.queue {
             0 => {}
-            1 => told += ", 1 partition to migrate",
-            queue => told += &format!(", {queue} partitions to migrate"),
+            1 => describe += ", 1 partition to migrate",
+            queue => describe += &format!(", {queue} partitions to migrate"),
         }
-        told += &match self.members {
+        describe += &match self.members {
             1 => ", 1 member".to_owned(),
             members => format!(", {members} members"),
         };
         if self.cluster_state != "ACTIVE" {
-            told += &format!(", its state is {}", super::word(&self.cluster_state));
+            describe += &format!(", its state is {}", super::word(&self.cluster_state));
         }
-        told
+        describe
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         let strings = json.replace("false", "\"FALSE\"").replace("12", "\"12\"");
         assert_eq!(read(&strings).expect("a health"), health);
         assert_eq!(
-            health.told(),
+            health.describe(),
             "not safe, 12 partitions to migrate, 3 members"
         );
         assert!(!health.is_safe() && !health.is_leaving());
@@ -156,7 +156,7 @@ mod tests {
         assert!(!health(true, 1).expect("a health").is_safe());
         assert!(!health(false, 0).expect("a health").is_safe());
         assert_eq!(
-            health(true, 1).expect("one").told(),
+            health(true, 1).expect("one").describe(),
             "safe, 1 partition to migrate, 1 member"
         );
         assert!(health(true, -1).is_err());

@@ -1,9 +1,9 @@
 //! `hazelcast`: waits until the cluster has the member's data elsewhere, and shuts it down gracefully if wanted.
 
 mod client;
-mod departure;
 mod health;
-mod roster;
+mod member_list;
+mod shutdown;
 
 use std::time::Instant;
 
@@ -15,8 +15,8 @@ use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSp
 use crate::sys::sync::Mutex;
 
 use client::{Account, Client, EVERY};
-use departure::Departure;
 use health::Health;
+use shutdown::LeavingMember;
 
 /// The cluster's entry in the table. Its keys:
 ///
@@ -54,7 +54,7 @@ struct Hazelcast {
     password: Option<Field<String>>,
     shutdown: bool,
     /// Who leaves whom, once it is known: the member takes the list with it, and there may be another attempt.
-    departure: Mutex<Option<Departure>>,
+    leaving: Mutex<Option<LeavingMember>>,
 }
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
@@ -77,7 +77,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         name,
         password,
         shutdown,
-        departure: Mutex::default(),
+        leaving: Mutex::default(),
     };
     Some(StepSpec {
         dependencies,
@@ -140,7 +140,7 @@ impl Hazelcast {
             if ready || leaving && health.is_leaving() {
                 return Ok(health);
             }
-            let what = format!("cluster {name}: {}", health.told());
+            let what = format!("cluster {name}: {}", health.describe());
             client.pause(begun, EVERY, &what)?;
         }
     }
@@ -149,11 +149,11 @@ impl Hazelcast {
         let account = self.account(client.context.facts)?;
         client.check(&account)?;
         client.check_writing()?;
-        let roster = client.roster()?;
+        let member_list = client.member_list()?;
         let own = client.session.endpoint().cloned();
-        let others = own.map_or_else(Vec::new, |own| roster.others(&own));
+        let others = own.map_or_else(Vec::new, |own| member_list.others(&own));
         let named = format!("`{}` may shut it down", account.name);
-        let named = match roster.count_of_others() {
+        let named = match member_list.count_of_others() {
             (0, _) => return Ok(format!("{named}; it is the last member")),
             (_, 0) => format!("{named}; it is the last member that holds data"),
             _ => named,
@@ -163,7 +163,7 @@ impl Hazelcast {
             context: client.context,
         };
         let asked = elsewhere.health().and_then(|(_, answer)| {
-            elsewhere.roster()?;
+            elsewhere.member_list()?;
             Ok(answer)
         });
         match asked {
@@ -191,7 +191,7 @@ impl Action for Hazelcast {
         let session = self.peer.open(context)?;
         let client = Client { session, context };
         let (health, answer) = client.health()?;
-        let told = health.told();
+        let told = health.describe();
         let waited_for = if health.is_safe() {
             ""
         } else {

@@ -11,7 +11,7 @@ const NAMED: usize = 5;
 
 /// How far a unit's stop has come.
 #[derive(Clone, Debug)]
-pub(super) enum Phase {
+pub(super) enum StopPhase {
     /// It was not asked to stop.
     Waiting,
     /// Its main process, of this id, has got the configured signal.
@@ -23,9 +23,9 @@ pub(super) enum Phase {
 }
 
 /// One unit of the closure.
-pub(super) struct Place {
+pub(super) struct StoppingUnit {
     pub(super) member: Member,
-    pub(super) phase: Phase,
+    pub(super) phase: StopPhase,
     /// The state of the last look.
     pub(super) state: UnitState,
     /// Where its processes are.
@@ -40,8 +40,8 @@ pub(super) struct Place {
     pub(super) busy: Vec<String>,
 }
 
-impl Place {
-    pub(super) fn new(member: Member) -> Place {
+impl StoppingUnit {
+    pub(super) fn new(member: Member) -> StoppingUnit {
         let unit = &member.unit;
         let state = UnitState {
             name: unit.id.clone(),
@@ -50,10 +50,10 @@ impl Place {
             sub: unit.sub.clone(),
             job: String::new(),
         };
-        Place {
+        StoppingUnit {
             group: control_group(unit),
             member,
-            phase: Phase::Waiting,
+            phase: StopPhase::Waiting,
             state,
             since: None,
             down: None,
@@ -97,7 +97,7 @@ impl Place {
     pub(super) fn detail(&self, except: &[String]) -> String {
         let name = self.name();
         let UnitState { active, sub, .. } = &self.state;
-        if let Phase::Refused(failure) = &self.phase {
+        if let StopPhase::Refused(failure) = &self.phase {
             return failure.to_string();
         }
         let processes = list(&self.processes(except));

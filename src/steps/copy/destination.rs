@@ -12,7 +12,7 @@ pub(super) const NAME: &str = "${name}";
 
 /// What `to` is, once the facts in it are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Destination {
     Directory(PathBuf),
     /// One address, or several as in a list of presigned ones, with white space between them.
     Urls(Vec<String>),
@@ -22,9 +22,9 @@ pub(super) enum Place {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn place(text: &str) -> Result<Place, String> {
+pub(super) fn destination(text: &str) -> Result<Destination, String> {
     if text.starts_with('/') {
-        return path(text).map(Place::Directory);
+        return path(text).map(Destination::Directory);
     }
     if !text.contains("://") {
         return Err(format!(
@@ -34,28 +34,28 @@ pub(super) fn place(text: &str) -> Result<Place, String> {
     let urls: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     urls.iter()
         .try_for_each(|url| named(url, "name").map(drop))
-        .map(|()| Place::Urls(urls))
+        .map(|()| Destination::Urls(urls))
 }
 
 /// The directory, for what looks at paths; the root where it is none.
 ///
 /// # Errors
-/// As [`place`].
+/// As [`destination`].
 pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
-    Ok(match place(text)? {
-        Place::Directory(path) => path,
-        Place::Urls(_) => PathBuf::from("/"),
+    Ok(match destination(text)? {
+        Destination::Directory(path) => path,
+        Destination::Urls(_) => PathBuf::from("/"),
     })
 }
 
 /// The first address, for what looks at peers.
 ///
 /// # Errors
-/// As [`place`], and where it is a directory.
+/// As [`destination`], and where it is a directory.
 pub(super) fn address(text: &str) -> Result<Endpoint, String> {
-    match place(text)? {
-        Place::Directory(_) => Err("is a directory".to_owned()),
-        Place::Urls(urls) => named(&urls[0], "name"),
+    match destination(text)? {
+        Destination::Directory(_) => Err("is a directory".to_owned()),
+        Destination::Urls(urls) => named(&urls[0], "name"),
     }
 }
 
@@ -106,15 +106,18 @@ mod tests {
 
     #[test]
     fn a_place_is_a_path_or_urls() {
-        assert_eq!(place("/srv/x"), Ok(Place::Directory("/srv/x".into())));
-        let urls = |text: &str| match place(text) {
-            Ok(Place::Urls(urls)) => urls.len(),
+        assert_eq!(
+            destination("/srv/x"),
+            Ok(Destination::Directory("/srv/x".into()))
+        );
+        let urls = |text: &str| match destination(text) {
+            Ok(Destination::Urls(urls)) => urls.len(),
             other => panic!("{text}: {other:?}"),
         };
         assert_eq!(urls("https://h/logs/${name}?sig=x"), 1);
         assert_eq!(urls("https://h/a?sig=1\nhttps://h/b?sig=2\n"), 2);
         for wrong in ["", "srv/x", "ftp://h/x", "https://u:p@h/x", "https://h/x#y"] {
-            assert!(place(wrong).is_err(), "{wrong}");
+            assert!(destination(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::sys::http::{Answer, Endpoint};
 /// An answer of `/hazelcast/client/cluster`: the members in the order in which they joined, the oldest first, which is the
 /// one that directs all migrations.
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(super) struct MemberList {
     members: Vec<Member>,
 }
 
@@ -23,9 +23,9 @@ struct Member {
     is_lite: bool,
 }
 
-impl Roster {
+impl MemberList {
     /// Reads either format.
-    pub(super) fn read(answer: &Answer) -> Result<Roster, Failure> {
+    pub(super) fn read(answer: &Answer) -> Result<MemberList, Failure> {
         if let Some(failure) = cut(answer) {
             return Err(failure);
         }
@@ -35,7 +35,7 @@ impl Roster {
         };
         match members {
             Some(members) if members.iter().filter(|it| it.is_own).count() == 1 => {
-                Ok(Roster { members })
+                Ok(MemberList { members })
             }
             _ => {
                 let cause = "does not list the members of the cluster and itself among them, as Hazelcast does";
@@ -139,8 +139,8 @@ fn address(text: &str) -> Option<(String, u16)> {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Roster, Failure> {
-        Roster::read(&Answer {
+    fn read(body: &str) -> Result<MemberList, Failure> {
+        MemberList::read(&Answer {
             url: "http://h/hazelcast/rest/cluster".to_owned(),
             status: 200,
             headers: Vec::new(),
@@ -160,14 +160,14 @@ mod tests {
         let own = Endpoint::parse_base("https://10.0.0.1:5701/").expect("a URL");
         let elsewhere = Endpoint::parse_base("http://127.0.0.1:8080/hz").expect("a URL");
         for body in [JSON, TEXT] {
-            let roster = read(body).expect("a roster");
+            let member_list = read(body).expect("a roster");
             assert_eq!(
-                (roster.own(), roster.count_of_others()),
+                (member_list.own(), member_list.count_of_others()),
                 ("9727a2fd", (1, 0))
             );
-            assert!(roster.has("4311a4cb") && !roster.has("nobody"));
+            assert!(member_list.has("4311a4cb") && !member_list.has("nobody"));
             let shown = |own| {
-                roster
+                member_list
                     .others(own)
                     .iter()
                     .map(ToString::to_string)

@@ -1,6 +1,6 @@
 //! What the process that looks for files tells.
 
-use super::tally::failure;
+use super::progress::failure;
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
@@ -62,7 +62,7 @@ pub(super) fn failed(told: Report) -> Failure {
 }
 
 /// The target, in words.
-pub(super) fn place(order: &Order) -> String {
+pub(super) fn destination(order: &Order) -> String {
     match &order.to {
         Some(to) => to.display().to_string(),
         None => "the files".to_owned(),
@@ -71,7 +71,7 @@ pub(super) fn place(order: &Order) -> String {
 
 /// Why the process did not come to its end.
 pub(super) fn cut(order: &Order, context: &AttemptContext<'_>, error: ProbeError) -> Failure {
-    let failed = |word, cause: String| Failure::new(word, place(order), cause);
+    let failed = |word, cause: String| Failure::new(word, destination(order), cause);
     match error {
         ProbeError::TimedOut(reason) => {
             let cause = match order.to {

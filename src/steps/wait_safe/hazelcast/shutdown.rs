@@ -16,7 +16,7 @@ const UNTOUCHED: u32 = 10;
 
 /// A member that leaves, and those that it leaves.
 #[derive(Clone, Debug)]
-pub(super) struct Departure {
+pub(super) struct LeavingMember {
     own: String,
     others: Vec<Endpoint>,
     /// How many there are, and how many of them hold data.
@@ -29,11 +29,11 @@ impl Hazelcast {
     /// Shuts the member down once the cluster is safe, and sees that the cluster has got over it.
     pub(super) fn leave(&self, client: &Client<'_, '_>) -> Result<Outcome, Failure> {
         let account = self.account(client.context.facts)?;
-        let known = self.departure.lock().clone();
+        let known = self.leaving.lock().clone();
         let leaves = match known {
             None => {
                 let health = self.wait(client, true)?;
-                self.meet(client)?;
+                self.learn_others(client)?;
                 health.is_leaving()
             }
             // An attempt before this one knew it; what became of its request is seen now.
@@ -46,9 +46,9 @@ impl Hazelcast {
         if !leaves {
             self.ask(client, &account)?;
         }
-        see_it_go(client, &account)?;
-        self.see_the_others(client, &account)?;
-        let is_asked = self.departure.lock().as_ref().is_some_and(|it| it.is_asked);
+        wait_until_down(client, &account)?;
+        self.wait_for_others(client, &account)?;
+        let is_asked = self.leaving.lock().as_ref().is_some_and(|it| it.is_asked);
         Ok(if is_asked {
             Outcome::Done
         } else {
@@ -57,21 +57,21 @@ impl Hazelcast {
     }
 
     /// Learns from the member who the others are, while it can be asked.
-    fn meet(&self, client: &Client<'_, '_>) -> Result<(), Failure> {
-        let roster = client.roster()?;
+    fn learn_others(&self, client: &Client<'_, '_>) -> Result<(), Failure> {
+        let member_list = client.member_list()?;
         let own = client.session.endpoint();
-        *self.departure.lock() = Some(Departure {
-            own: roster.own().to_owned(),
-            others: own.map_or_else(Vec::new, |own| roster.others(own)),
-            counts: roster.count_of_others(),
+        *self.leaving.lock() = Some(LeavingMember {
+            own: member_list.own().to_owned(),
+            others: own.map_or_else(Vec::new, |own| member_list.others(own)),
+            counts: member_list.count_of_others(),
             is_asked: false,
         });
         Ok(())
     }
 
     fn ask(&self, client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
-        if let Some(departure) = self.departure.lock().as_mut() {
-            departure.is_asked = true;
+        if let Some(leaving) = self.leaving.lock().as_mut() {
+            leaving.is_asked = true;
         }
         let failure = match client.shut_down(account) {
             Ok(()) => return Ok(()),
@@ -93,13 +93,13 @@ impl Hazelcast {
     }
 
     /// Waits until another member does not list this one any more, and is safe, twice in a row.
-    fn see_the_others(&self, client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
-        let Some(Departure {
+    fn wait_for_others(&self, client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
+        let Some(LeavingMember {
             own,
             others,
             counts: (count, holding),
             ..
-        }) = self.departure.lock().clone()
+        }) = self.leaving.lock().clone()
         else {
             return Ok(());
         };
@@ -128,12 +128,12 @@ impl Hazelcast {
                 Ok(Some(ref what)) => (EVERY, what.clone()),
                 // The member is down, which another attempt could not change: what passes is waited for here.
                 Err(ref failure) if failure.retryable => (EVERY, failure.to_string()),
-                Err(failure) => return Err(unseen(failure)),
+                Err(failure) => return Err(unverified(failure)),
             };
             safe_before = matches!(seen, Ok(None));
             let what = format!("cluster {} without this member: {what}", account.name);
             if let Err(late) = elsewhere.pause(begun, every, &what) {
-                return Err(unseen(seen.err().unwrap_or(late)));
+                return Err(unverified(seen.err().unwrap_or(late)));
             }
         }
     }
@@ -151,13 +151,13 @@ fn look(elsewhere: &mut Client<'_, '_>, own: &str) -> Result<Option<String>, Fai
     }
     // The list is asked for only where it matters: a look costs one request as a rule.
     if !health.is_safe() {
-        return Ok(Some(health.told()));
+        return Ok(Some(health.describe()));
     }
-    let is_listed = elsewhere.roster()?.has(own);
-    Ok(is_listed.then(|| format!("{}, and this one is still one of them", health.told())))
+    let is_listed = elsewhere.member_list()?.has(own);
+    Ok(is_listed.then(|| format!("{}, and this one is still one of them", health.describe())))
 }
 
-fn unseen(failure: Failure) -> Failure {
+fn unverified(failure: Failure) -> Failure {
     let cause = format!(
         "the member was shut down, but whether the others have its data could not be seen: {}",
         failure.cause
@@ -166,11 +166,13 @@ fn unseen(failure: Failure) -> Failure {
 }
 
 /// Waits until the member does not answer any more. The process that it lives in may go on.
-fn see_it_go(client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
+fn wait_until_down(client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
     loop {
         let begun = Instant::now();
         let what = match client.health() {
-            Ok((health, _)) => format!("{}, {}", super::word(&health.node_state), health.told()),
+            Ok((health, _)) => {
+                format!("{}, {}", super::word(&health.node_state), health.describe())
+            }
             Err(failure) if is_gone(&failure) => return Ok(()),
             Err(failure) => failure.to_string(),
         };

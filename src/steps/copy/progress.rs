@@ -28,7 +28,7 @@ pub(super) struct Done {
 }
 
 /// The count of one attempt.
-pub(super) struct Tally<'a> {
+pub(super) struct CopyProgress<'a> {
     events: &'a dyn StepEvents,
     done: &'a mut Done,
     /// All files and their bytes, once they are known.
@@ -40,9 +40,9 @@ pub(super) struct Tally<'a> {
     first: Option<Failure>,
 }
 
-impl<'a> Tally<'a> {
-    pub(super) fn new(events: &'a dyn StepEvents, done: &'a mut Done) -> Tally<'a> {
-        Tally {
+impl<'a> CopyProgress<'a> {
+    pub(super) fn new(events: &'a dyn StepEvents, done: &'a mut Done) -> CopyProgress<'a> {
+        CopyProgress {
             events,
             done,
             found: None,
@@ -61,7 +61,7 @@ impl<'a> Tally<'a> {
     }
 
     /// So many bytes are written, of files that need not be whole yet.
-    pub(super) fn progress(&mut self, bytes: u64) {
+    pub(super) fn advance(&mut self, bytes: u64) {
         if self.told.is_none_or(|told| told.elapsed() >= EVERY) {
             self.tell(bytes);
         }

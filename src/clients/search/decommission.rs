@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::exclusion::Excluded;
-use super::health::Seen;
+use super::exclusion::AllocationExclusions;
+use super::health::HealthCheck;
 use super::{Client, Node, Shard, Target};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
@@ -23,7 +23,7 @@ pub fn has_nowhere_to_go(others: &[Node]) -> bool {
 }
 
 /// The failure of the last node that holds data.
-pub fn lone(client: &Client<'_>, shards: &[Shard]) -> Failure {
+pub fn last_data_node(client: &Client<'_>, shards: &[Shard]) -> Failure {
     let cause = format!(
         "{} is the last node that can hold data, and {} on it: there is nowhere to move them to",
         client.node,
@@ -59,7 +59,7 @@ pub fn leave(
         client.context.events.remark(&remark);
         return Ok(Outcome::Done);
     }
-    let excluded = Excluded::read(client)?;
+    let excluded = AllocationExclusions::read(client)?;
     if excluded.has(name) && shards.is_empty() {
         return Ok(Outcome::AlreadyDone);
     }
@@ -67,7 +67,7 @@ pub fn leave(
         .iter()
         .filter(|it| it.holds_data && !excluded.has(&it.name));
     if free.count() == 0 && !shards.is_empty() {
-        return Err(lone(client, &shards));
+        return Err(last_data_node(client, &shards));
     }
     let intent = Intent {
         member: member.to_owned(),
@@ -76,7 +76,7 @@ pub fn leave(
         what: kept.clone(),
     };
     ensure(client, &intent, name)?;
-    let mut watch = Watch::new(&shards);
+    let mut watch = MoveProgress::new(&shards);
     let mut what = String::new();
     let mut turn = 0;
     (client.context).poll(&|| client.address(), &mut || {
@@ -91,7 +91,7 @@ pub fn leave(
             }
         }
         // Seen once more behind it: what is not excluded any more gets its shards back, and what is gone has none.
-        if is_empty && Excluded::read(client)?.has(name) {
+        if is_empty && AllocationExclusions::read(client)?.has(name) {
             return Ok(Poll::Ready(match client.find()? {
                 Some(_) => Outcome::Done,
                 None => Outcome::AlreadyDone,
@@ -106,15 +106,15 @@ pub fn leave(
 fn ensure(client: &Client<'_>, intent: &Intent, name: &str) -> Result<(), Failure> {
     let mut longest = EVERY / 4;
     loop {
-        let excluded = Excluded::read(client)?;
+        let excluded = AllocationExclusions::read(client)?;
         if excluded.has(name) {
             return Ok(());
         }
-        let mark = client.context.intend(intent)?;
+        let intent_id = client.context.intend(intent)?;
         if let Err(failure) = excluded.add(client, name) {
             // An answer that refuses leaves nothing; without an answer nobody knows.
             if !failure.retryable {
-                client.context.withdraw(mark);
+                client.context.withdraw(intent_id);
             }
             return Err(failure);
         }
@@ -129,7 +129,7 @@ fn ensure(client: &Client<'_>, intent: &Intent, name: &str) -> Result<(), Failur
 }
 
 /// What is left, and since when nothing has changed.
-struct Watch {
+struct MoveProgress {
     left: usize,
     since: Instant,
     cause: String,
@@ -137,9 +137,9 @@ struct Watch {
     was_everywhere: bool,
 }
 
-impl Watch {
-    fn new(shards: &[Shard]) -> Watch {
-        Watch {
+impl MoveProgress {
+    fn new(shards: &[Shard]) -> MoveProgress {
+        MoveProgress {
             left: shards.len(),
             since: Instant::now(),
             cause: String::new(),
@@ -164,7 +164,7 @@ impl Watch {
     ) -> Result<String, Failure> {
         let stays = shards.iter().find(|it| !it.moves);
         if shards.len() != self.left || shards.iter().any(|it| it.moves) {
-            *self = Watch::new(shards);
+            *self = MoveProgress::new(shards);
         }
         if let Some(shard) = stays.filter(|_| self.since.elapsed() >= STILL) {
             self.since = Instant::now();
@@ -190,11 +190,11 @@ impl Watch {
     }
 
     fn explain(&mut self, client: &Client<'_>, node: &Node, shard: &Shard) -> Result<(), Failure> {
-        let Some(obstacle) = client.obstacle(shard, node)? else {
+        let Some(move_refusal) = client.move_refusal(shard, node)? else {
             return Ok(());
         };
         // While other copies are on their way, a node can have one that it will not keep.
-        let is_everywhere = obstacle.is_everywhere && !client.is_moving()?;
+        let is_everywhere = move_refusal.is_everywhere && !client.is_moving()?;
         if is_everywhere && self.was_everywhere {
             let cause = format!(
                 "{shard} can never leave {}: every other node that may hold it has a copy already (as many replicas as other \
@@ -204,7 +204,7 @@ impl Watch {
             return Err(client.failure(ErrorKind::Refused, cause));
         }
         self.was_everywhere = is_everywhere;
-        self.cause = format!("; {shard} stays: {}", obstacle.cause);
+        self.cause = format!("; {shard} stays: {}", move_refusal.cause);
         Ok(())
     }
 }
@@ -226,9 +226,9 @@ pub fn rehearse(client: &Client<'_>) -> Result<String, Failure> {
     let shards = client.shards(&node)?;
     if client.context.facts.comes_back().is_possible() {
         let health = match client.health(&node)? {
-            Seen::Good(None) => "good enough".to_owned(),
-            Seen::Good(Some(remark)) => remark,
-            Seen::Bad(seen) => {
+            HealthCheck::Sufficient(None) => "good enough".to_owned(),
+            HealthCheck::Sufficient(Some(remark)) => remark,
+            HealthCheck::Insufficient(seen) => {
                 let warning = format!(
                     "the cluster's health is not good enough now, and would be waited for: {seen}"
                 );
@@ -241,9 +241,9 @@ pub fn rehearse(client: &Client<'_>) -> Result<String, Failure> {
             count(&shards)
         ));
     }
-    let excluded = Excluded::read(client)?;
+    let excluded = AllocationExclusions::read(client)?;
     if has_nowhere_to_go(&others) && !shards.is_empty() {
-        return Err(lone(client, &shards));
+        return Err(last_data_node(client, &shards));
     }
     let already = if excluded.has(name) {
         ", excluded already"
@@ -259,17 +259,17 @@ pub fn rehearse(client: &Client<'_>) -> Result<String, Failure> {
 }
 
 /// Lets a node in again that was excluded, and leaves the other names where they are.
-pub struct Readmission(pub Target);
+pub struct ExclusionUndo(pub Target);
 
-impl Action for Readmission {
+impl Action for ExclusionUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = self.0.open(context)?;
-        let excluded = Excluded::read(&client)?;
+        let excluded = AllocationExclusions::read(&client)?;
         if !excluded.has_anywhere(&client.node) {
             return Ok(Outcome::AlreadyDone);
         }
         excluded.remove(&client, &client.node)?;
-        if Excluded::read(&client)?.has_anywhere(&client.node) {
+        if AllocationExclusions::read(&client)?.has_anywhere(&client.node) {
             return Err(client.unexpected_answer(format!(
                 "{} is excluded after it was let in again",
                 client.node
@@ -280,7 +280,7 @@ impl Action for Readmission {
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let client = self.0.open(context)?;
-        let is = if Excluded::read(&client)?.has_anywhere(&client.node) {
+        let is = if AllocationExclusions::read(&client)?.has_anywhere(&client.node) {
             "is"
         } else {
             "is not"
