@@ -30,20 +30,20 @@ pub enum Outcome {
     AlreadyDone,
 }
 
-/// What steps tell while they run.
+/// What steps report while they run.
 pub trait StepEvents: Sync {
-    /// What the step waits for, as a noun: "3 connections on port 8080". Told again whenever it changes.
+    /// What the step waits for, as a noun: "3 connections on port 8080". Reported again whenever it changes.
     fn waiting(&self, what: &str);
     /// A line that a child wrote.
     fn output(&self, stream: Stream, line: &str);
-    /// Something worth telling of a step that ends well.
+    /// Something worth knowing of a step that ends well.
     fn remark(&self, remark: &str);
     /// Something that somebody should look into, although the step can go on. A rehearsal shows it as a warning, which
-    /// `--strict` makes a failure; a run tells it as a remark.
+    /// `--strict` makes a failure; a run reports it as a remark.
     fn warn(&self, warning: &str) {
         self.remark(warning);
     }
-    /// Something that the journal tells at once, and no record: what the step is about to do, in detail.
+    /// Something that goes to the journal at once, and not into the record: what the step is about to do, in detail.
     fn note(&self, _what: &str) {}
     /// A file that the step has copied, for the record.
     fn copied(&self, _copy: Copied) {}
@@ -103,10 +103,10 @@ impl AttemptContext<'_> {
     ///
     /// # Errors
     /// When the attempt's time is over, or the run was told to stop: nothing sticky is begun any more then, for nobody
-    /// hears of a step that was left behind.
+    /// hears of a step that was abandoned.
     pub fn intend(&self, intent: &Intent) -> Result<IntentId, Failure> {
         if self.cancel.is_cancelled() || self.deadline.left().is_none() {
-            let cause = "not begun, since no time is left for it";
+            let cause = "not begun: no time is left for it";
             return Err(Failure::new(ErrorKind::TimedOut, &intent.subject, cause));
         }
         Ok(self.events.intend(intent))
@@ -192,7 +192,7 @@ pub struct StepSpec {
     pub action: Box<dyn Action>,
     /// How it uses its time.
     pub policy: AttemptPolicy,
-    /// What it may still need to end once it is cancelled, for its children say. Zero: it can be left behind at once.
+    /// What it may still need to end once it is cancelled, for its children say. Zero: it can be abandoned at once.
     pub grace: Duration,
     /// What it has to do with the rest of this machine.
     pub dependencies: Dependencies,
@@ -206,7 +206,7 @@ pub struct StepSpec {
 }
 
 impl StepSpec {
-    /// A blueprint of a kind that needs no time to end, has nothing to do with the rest of this machine, and owes nothing
+    /// The step of a kind that needs no time to end, has nothing to do with the rest of this machine, and owes nothing
     /// when it has ended.
     pub fn new(action: impl Action + 'static, policy: AttemptPolicy) -> StepSpec {
         StepSpec {
@@ -227,7 +227,7 @@ pub struct Held {
     /// Attempted again and again from the good end of the step to the beginning of `closing`, each time after this long.
     pub upkeep: Option<(Duration, Arc<dyn Action>)>,
     /// Attempted when every other step has ended, whatever became of the step itself, which may even be under way still
-    /// on a thread that was left behind. A run that is told to end at once attempts it once, for a second.
+    /// on a thread that was abandoned. A run that is told to end at once attempts it once, for a second.
     pub closing: Arc<dyn Action>,
 }
 
@@ -239,7 +239,7 @@ pub struct Held {
 ///
 /// The undo is attempted as a step is, with the same retries, until it succeeds; over several boots, if need be. It is
 /// done when its effect was seen, and must be harmless where there is nothing to undo: the run may have been killed
-/// before its request, between request and reply, or after somebody undid it by hand. Where the peer tells who left
+/// before its request, between request and reply, or after somebody undid it by hand. Where the peer knows who left
 /// something, what others have left since stays. It leaves nothing sticky itself.
 ///
 /// # Errors

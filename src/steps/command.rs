@@ -66,7 +66,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let working_directory = section.text("working-directory", path, Secrecy::Public);
     let environment = section.map("environment", variable, plain, |_| Secrecy::MayHold);
     for (name, value) in &environment {
-        // What names a file is no secret itself.
+        // The name of a file is not a secret itself.
         let is_plain = value
             .literal()
             .is_some_and(|it| !it.is_empty() && !it.starts_with('/'));
@@ -130,7 +130,7 @@ fn look_at_script(program: &Field<String>, facts: &Facts) -> Result<(), String> 
 
 fn variable(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains(['=', '\0']) {
-        Err("is no name of a variable".to_owned())
+        Err("is not the name of a variable".to_owned())
     } else {
         Ok(())
     }
@@ -268,7 +268,7 @@ fn named(members: &[Member]) -> String {
 }
 
 /// What the system says of a program that could not be started is the same for a file that is not there, a directory, and
-/// a script whose interpreter is not there; a second look tells them apart.
+/// a script whose interpreter is not there; a second check tells them apart.
 fn not_started(
     context: &AttemptContext<'_>,
     process: &Process,

@@ -138,7 +138,7 @@ fn of(mount: Option<&Mount>) -> String {
     mount.map_or_else(String::new, |mount| format!(" ({mount})"))
 }
 
-/// What the paths wait for, told as one.
+/// What the paths wait for, reported as one.
 struct Waiting<'a> {
     events: &'a dyn StepEvents,
     each: Mutex<Vec<Option<String>>>,
@@ -210,7 +210,7 @@ enum MountCheck {
 }
 
 fn check_mount(path: &Path, sync: bool, context: &AttemptContext<'_>) -> MountCheck {
-    // Before the probe too: when it gets no answer, this is what tells of which mount there is none.
+    // Before the probe too: without an answer, this is what names the mount that does not answer.
     let mounts = Mounts::read().unwrap_or_default();
     let probe = match probe::probe(path, context.request(), context.cancel) {
         Ok(probe) => probe,
@@ -248,10 +248,10 @@ fn check_mount(path: &Path, sync: bool, context: &AttemptContext<'_>) -> MountCh
         Ok(()) => MountCheck::Good(mount.clone()),
         Err(ProbeError::Cancelled) => MountCheck::Cancelled,
         Err(ProbeError::TimedOut(_)) => {
-            let cause = "does not end its flush".to_owned();
+            let cause = "its flush has not ended".to_owned();
             MountCheck::Wait(ErrorKind::TimedOut, cause, Some(mount.clone()))
         }
-        // The kernel tells of lost writes once; another flush would succeed without them.
+        // The kernel reports lost writes once; another flush would succeed without them.
         Err(ProbeError::Io(error)) => {
             let cause = format!("not everything could be flushed: {error}");
             let failure = Failure::new(ErrorKind::Io, path.display().to_string(), cause);

@@ -38,7 +38,7 @@ fn what_to_leave_is_said_exactly_once() {
             "{key}"
         );
     }
-    assert!(with("lease = \"xyz\"").contains("no lease ID"));
+    assert!(with("lease = \"xyz\"").contains("not a lease ID"));
     assert!(with("key = \"k\"\nuser = \"u\"").contains("`password`"));
     assert!(with("key = \"k\"\nleese = \"1\"").contains("did you mean `lease`?"));
 }

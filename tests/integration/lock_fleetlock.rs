@@ -51,7 +51,7 @@ fn keys_are_checked() {
     assert_eq!(with("group = \"a.B-9\"\nid = \"x\""), "");
     for group in ["", "a b", "a/b", "ä", "a_b"] {
         assert!(
-            with(&format!("group = {group:?}")).contains("is no group"),
+            with(&format!("group = {group:?}")).contains("is not a group"),
             "{group}"
         );
     }

@@ -446,7 +446,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     let server = Server::answers(&["200 {\"stats\":{\"nomad\":{}}}"]);
     let failure = run
         .rehearse(&leave(&server.url(), ""), TIME)
-        .expect_err("no client");
+        .expect_err("not a Nomad client");
     assert_eq!(
         (failure.kind, failure.retryable),
         (ErrorKind::Config, false),

@@ -476,7 +476,7 @@ fn a_node_is_named() {
     assert!(with("").contains("\"node\""), "{}", with(""));
     assert_eq!(with("node = \"n1\"\nhealth = \"yellow\""), "");
     assert!(with("node = \"n1\"\nhealth = \"red\"").contains("unknown health `red`"));
-    assert!(with("node = \"n1,n2\"").contains("no name of one node"));
+    assert!(with("node = \"n1,n2\"").contains("not the name of one node"));
     assert!(with("node = \"n1\"\nnodes = \"n1\"").contains("unknown key"));
 }
 

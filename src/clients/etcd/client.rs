@@ -1,4 +1,4 @@
-//! One attempt's talk with etcd's JSON gateway: the token, the answers, the refusals.
+//! etcd's JSON gateway at one attempt: the token, the answers, the refusals.
 
 use std::time::Duration;
 
@@ -193,7 +193,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// As [`Client::must`], where a number that is 0 is left out of the answer: what is no answer of etcd would say that
+    /// As [`Client::must`], where a number that is 0 is left out of the answer: what is not an answer of etcd would say that
     /// the keys are gone.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ impl CredentialHosts {
                 Some(_) => {
                     let (credential_hosts, url) = (credential_hosts.clone(), url.clone());
                     section.check(key, move |facts| {
-                        // A fact that cannot be read is told by the field itself.
+                        // A fact that cannot be read is reported by the field itself.
                         let Ok((endpoint, fact)) = url.get_from(facts) else {
                             return Ok(());
                         };
@@ -92,7 +92,7 @@ impl CredentialHosts {
 
 /// Says so where credentials leave this machine without TLS.
 fn in_the_open(url: &Field<Endpoint>, facts: &Facts) -> Result<(), String> {
-    // A fact that cannot be read is told by the field itself.
+    // A fact that cannot be read is reported by the field itself.
     let Ok(endpoint) = url.get(facts) else {
         return Ok(());
     };

@@ -1,6 +1,6 @@
-//! What the names of headers, variables and parameters tell of their values.
+//! What the names of headers, variables and parameters say of their values.
 
-/// A credential, as its name tells.
+/// A credential, as its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// It proves who asks to everybody who has it, until it is changed.
@@ -16,7 +16,7 @@ const TOKENS: [&str; 5] = ["authorization", "cookie", "token", "apikey", "signat
 /// What stands for a token only as a word of its own.
 const WORDS: [&str; 4] = ["auth", "credential", "credentials", "sig"];
 
-/// What a name tells of the value; `None` where it tells nothing. Upper and lower case, `-` and `_` make no difference.
+/// What a name says of the value; `None` where it says nothing. Upper and lower case, `-` and `_` make no difference.
 pub fn credential(name: &str) -> Option<Credential> {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let ends = |words: &[&str]| words.iter().any(|it| name.ends_with(it));

@@ -84,7 +84,7 @@ impl Expectation {
             return Some(format!(", which is longer than {} MiB", BODY_LIMIT >> 20));
         }
         let Ok(document) = serde_json::from_slice::<Value>(&answer.body) else {
-            return Some(", which is no JSON".to_owned());
+            return Some(", which is not JSON".to_owned());
         };
         // What is there is not shown: a document may hold what nobody should read in a journal.
         match (document.pointer(pointer), equals) {

@@ -157,7 +157,7 @@ impl Peer {
         for key in TLS_KEYS.into_iter().filter(|key| section.has(key)) {
             let tls = tls.clone();
             section.check(key, move |facts| {
-                // A fact that is missing is told by the field that it stands in.
+                // A fact that is missing is reported by the field that it stands in.
                 let problems = tls
                     .get(facts)
                     .map_or_else(|_| Vec::new(), |it| it.problems());

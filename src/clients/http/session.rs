@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
     }
 
     /// As [`Session::send_unrepeated`], where the end of the connection is what is waited for: `Some` is an answer that
-    /// is no success.
+    /// is not a success.
     ///
     /// # Errors
     /// As [`Session::send`]; also when the connection does not end in time.
@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
     }
 
     /// Asks the addresses in turn, from the one that answered last on. Where no answer is good the last one is returned.
-    fn in_turn<T: Told>(
+    fn in_turn<T: Answered>(
         &self,
         request: &Request,
         limits: Limits,
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
         }
         match bad {
             Some(mut answer) => {
-                answer.tell(failures);
+                answer.note_failures(failures);
                 Ok(answer)
             }
             None => Err(together(failures)),
@@ -346,21 +346,21 @@ fn share(limits: Limits, turn: Turn, addresses: usize) -> Limits {
     }
 }
 
-/// What an address says, with what the others came to before it.
-trait Told {
-    fn tell(&mut self, failures: Vec<Failure>);
+/// What an address answers, with the failures of those asked before it.
+trait Answered {
+    fn note_failures(&mut self, failures: Vec<Failure>);
 }
 
-impl Told for Answer {
-    fn tell(&mut self, failures: Vec<Failure>) {
+impl Answered for Answer {
+    fn note_failures(&mut self, failures: Vec<Failure>) {
         self.elsewhere = failures.iter().map(ToString::to_string).collect();
     }
 }
 
-impl Told for Option<Answer> {
-    fn tell(&mut self, failures: Vec<Failure>) {
+impl Answered for Option<Answer> {
+    fn note_failures(&mut self, failures: Vec<Failure>) {
         if let Some(answer) = self {
-            answer.tell(failures);
+            answer.note_failures(failures);
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn document(answer: &Answer) -> Result<Value, Failure> {
     }
     let cause = match serde_json::from_slice(&answer.body) {
         Ok(document) => return Ok(document),
-        Err(_) => "the answer is no JSON",
+        Err(_) => "the answer is not JSON",
     };
     Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true))
 }

@@ -140,7 +140,7 @@ impl Client<'_> {
     }
 }
 
-/// The copies that can be read and written, wherever they are; `None` where the answer is no cluster state.
+/// The copies that can be read and written, wherever they are; `None` where the answer is not a cluster state.
 fn shard_copies(state: &Value) -> Option<Vec<ShardCopy>> {
     state["cluster_name"].as_str()?;
     let mut all = Vec::new();

@@ -66,7 +66,7 @@ fn node_name(text: &str) -> Result<String, String> {
         "" => Err("must not be empty".to_owned()),
         // It stands in a comma list of patterns.
         text if text.contains([',', '*']) || text.trim() != text => {
-            Err(format!("`{text}` is no name of one node"))
+            Err(format!("`{text}` is not the name of one node"))
         }
         text => Ok(text.to_owned()),
     }

@@ -12,7 +12,7 @@ use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Held, Out
 
 /// A configured lock, which keeps to itself what it holds: a lease, a session, a place in the queue.
 pub trait Lock: Send + Sync {
-    /// Takes the lock, and waits for it until `context.deadline`. It tells who holds it, renews meanwhile what its place in
+    /// Takes the lock, and waits for it until `context.deadline`. It reports who holds it, renews meanwhile what its place in
     /// the queue hangs on, and declares with [`AttemptContext::intend`] what would be left behind before it asks for it. When it
     /// gives up for good, at the deadline or when the run is told to stop, it leaves the queue. What is held already is
     /// [`Outcome::AlreadyDone`].

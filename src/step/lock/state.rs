@@ -12,7 +12,7 @@ use crate::step::{AttemptContext, Outcome, Undo};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::text::duration::print;
 
-/// What is held or asked for. The thread that takes a lock may be left behind in the middle of a request; whoever gives
+/// What is held or asked for. The thread that takes a lock may be abandoned in the middle of a request; whoever gives
 /// the lock up closes this first, and nothing new is asked for from then on.
 pub struct LockState<T> {
     inner: Mutex<Inner<T>>,
@@ -60,7 +60,7 @@ impl<T: Clone + Default> LockState<T> {
     fn open(&self, change: impl FnOnce(&mut T)) -> Result<MutexGuard<'_, Inner<T>>, Failure> {
         let mut inner = self.inner.lock();
         if inner.is_closed {
-            let cause = "not asked for any more, since it is being given up";
+            let cause = "not requested, because the lock is being given up";
             return Err(Failure::new(ErrorKind::TimedOut, "the lock", cause).retryable(false));
         }
         change(&mut inner.value);
@@ -112,7 +112,7 @@ pub struct Times {
 const RENEWALS: u32 = 4;
 
 impl Times {
-    /// Reads them; whatever is shorter than `least` is a problem, told as `subject` has it.
+    /// Reads them; whatever is shorter than `least` is a problem, with `subject` as its message.
     pub fn read(section: &Section<'_>, least: Duration, subject: &str) -> Option<Times> {
         let read = |key: &'static str, default: Duration| {
             if !section.has(key) {
@@ -143,7 +143,7 @@ impl Times {
 /// Who this is, for the others that wait for the same lock: `web-1 (run 20261125T190000-abcd)`.
 ///
 /// # Errors
-/// When the machine's name cannot be had.
+/// When the machine's name is not known.
 pub fn holder(context: &AttemptContext<'_>) -> Result<String, Failure> {
     let facts = context.facts;
     match facts.value(&Fact::Hostname) {
@@ -163,7 +163,7 @@ pub fn last_call(context: &AttemptContext<'_>) -> Deadline {
     Deadline::after(left.saturating_sub(kept), context.deadline.reason())
 }
 
-/// Says of a lock that is still held at the end of the run how it ends; `limit`: when it expires by itself.
+/// Reports how a lock that is still held at the end of the run will end; `limit`: when it expires by itself.
 pub fn remark_kept(context: &AttemptContext<'_>, limit: Option<Duration>) {
     let limit = limit.map_or(String::new(), |it| format!(", for {} at most", print(it)));
     let remark =
@@ -214,7 +214,7 @@ pub fn give_up(
 /// The failure of a lock that was waited for to the end.
 pub fn not_acquired(context: &AttemptContext<'_>, subject: &str, held: &str) -> Failure {
     let cause = if context.cancel.is_cancelled() {
-        format!("given up, since the run was told to stop; {held}")
+        format!("given up because the run was told to stop; {held}")
     } else {
         let subject = context.deadline.reason().describe();
         format!("not acquired before the end of the {subject}; {held}")

@@ -57,7 +57,7 @@ pub(super) fn failed(told: Report) -> Failure {
             cause,
             retryable,
         } => failure(&path, &cause, retryable),
-        _ => failure("", "told something unknown", false),
+        _ => failure("", "reported something unknown", false),
     }
 }
 

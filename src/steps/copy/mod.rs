@@ -163,12 +163,12 @@ fn rate(text: &str) -> Result<u64, String> {
     match bytes.and_then(|it| it.checked_mul(factor)) {
         Some(rate) if rate > 0 => Ok(rate),
         _ => Err(format!(
-            "`{text}` is no rate: write a number of bytes a second with K, M or G, like 20M"
+            "`{text}` is not a rate: write a number of bytes a second with K, M or G, like 20M"
         )),
     }
 }
 
-/// Two files that are named in full and would have the same name are told of before any run.
+/// Two files that are named in full and would have the same name are a problem before any run.
 fn warn_of_same_names(section: &Section<'_>, from: &[Field<String>]) {
     let mut known: HashMap<PathBuf, &str> = HashMap::new();
     for text in from.iter().filter_map(Field::literal) {

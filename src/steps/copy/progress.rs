@@ -1,4 +1,4 @@
-//! What an attempt has copied and what not, as it is told to people and to the record.
+//! What an attempt has copied and what not, as people and the record see it.
 
 use std::time::{Duration, Instant};
 

@@ -119,7 +119,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-/// One attempt's talk about the instance.
+/// Eureka at one attempt, about the instance.
 struct Client<'a> {
     session: Session<'a>,
     context: &'a AttemptContext<'a>,
@@ -162,7 +162,7 @@ impl Client<'_> {
             200 => match document(&answer)?["instance"]["status"].as_str() {
                 Some(status) => Ok(Some(status.to_owned())),
                 None => {
-                    let cause = "the answer tells no status of an instance";
+                    let cause = "the answer does not hold the status of an instance";
                     Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
                 }
             },

@@ -265,7 +265,7 @@ impl Action for Once {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let session = self.exchange.peer.open(context)?;
         let request = self.exchange.request(&session, context)?;
-        // What ends a server is no question, whatever its method is.
+        // A request that ends a server is not safe, whatever its method is.
         if !is_safe(&request.method) || matches!(self.expect, Expect::Closed) {
             return ask_instead(&session, &request, context);
         }

@@ -1,4 +1,4 @@
-//! An attempt's talk with PID 1, which a `daemon-reexec` may cut at any time.
+//! A connection to PID 1 for one attempt, which a `daemon-reexec` may cut at any time.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::sys::systemd::Manager;
 /// Before a question is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// One attempt's talk with PID 1.
+/// PID 1 at one attempt.
 pub(super) struct Client<'a> {
     pub(super) context: &'a AttemptContext<'a>,
     /// Made anew after each trouble.
@@ -34,7 +34,7 @@ impl<'a> Client<'a> {
         self.tell(question).map_err(|error| error.failure(subject))
     }
 
-    /// As [`Client::ask`], with a refusal as PID 1 told it.
+    /// As [`Client::ask`], with a refusal in the words of PID 1.
     pub(super) fn tell<T>(
         &mut self,
         question: impl Fn(&Manager, Deadline) -> Result<T, BusError>,

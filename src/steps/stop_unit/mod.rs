@@ -66,7 +66,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let signal = section.word("signal").map(|name| {
         let known = signals::named(&name);
         if known.is_none() {
-            let message = format!("`{name}` is no signal; write it like SIGQUIT");
+            let message = format!("`{name}` is not a signal; write it like SIGQUIT");
             section.problem("signal", message);
         }
         known
@@ -102,13 +102,15 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 /// A unit that can be stopped, or a pattern of such: a template is none, and nothing can be ordered after one.
 fn instance(name: &str) -> Result<String, String> {
     let is_pattern = systemd::is_pattern(name);
-    // The characters of a pattern are no part of a name.
+    // The characters of a pattern are not allowed in a name.
     let plain: String = (name.chars())
         .map(|it| if "*?[]!^".contains(it) { 'x' } else { it })
         .collect();
     unit_name(if is_pattern { &plain } else { name }).map_err(|problem| {
         if is_pattern {
-            format!("`{name}` is no pattern of units; write it with a suffix, like app@*.service")
+            format!(
+                "`{name}` is not a pattern of units; write it with a suffix, like app@*.service"
+            )
         } else {
             problem
         }

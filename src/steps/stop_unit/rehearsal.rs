@@ -1,4 +1,4 @@
-//! What a rehearsal tells of a stop that would take place.
+//! What a rehearsal says of a stop that would take place.
 
 use super::StopUnit;
 use super::client::Client;
@@ -7,7 +7,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::sys::systemd::{self, Cause, Closure, Member, Spare, Unit};
 use crate::text::duration;
 
-/// One sentence on the units; what may go wrong is told as warnings.
+/// One sentence on the units; what may go wrong becomes warnings.
 pub(super) fn told(
     client: &mut Client<'_>,
     step: &StopUnit,

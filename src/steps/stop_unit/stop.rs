@@ -102,7 +102,7 @@ impl<'a> Stop<'a> {
         self.verdict()
     }
 
-    /// Tells what is stopped besides what the configuration names, and what is not.
+    /// Says what is stopped besides what the configuration names, and what is not.
     fn announce(&self) {
         let events = self.client.context.events;
         for also in self.closure.along() {

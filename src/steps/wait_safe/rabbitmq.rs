@@ -24,7 +24,7 @@ use crate::sys::http::{Answer, Request};
 /// - GET `/api/health/checks/node-is-mirror-sync-critical`: the same of classic queues with mirrors, which RabbitMQ 4 has no
 ///   more; 404 is nothing to wait for there.
 ///
-/// Done is it when both said so one after the other. A cluster of one node is done, with a remark. 401: refused.
+/// It is done when both said so one after the other. A cluster of one node is done, with a remark. 401: refused.
 ///
 /// Nothing sticks.
 pub const MEMBER: Member = Member {

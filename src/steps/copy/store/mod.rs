@@ -136,7 +136,7 @@ fn filled(text: &str) -> Result<String, String> {
     }
 }
 
-/// A shorter value is no signature, and would mask common words.
+/// A shorter value is not a signature, and would mask common words.
 const SHORTEST: usize = 16;
 
 /// A presigned URL has its key in its query, which is shown to nobody.
@@ -173,7 +173,7 @@ impl Opened<'_> {
             .map_err(|cause| Failure::new(ErrorKind::Config, "key \"to\"", cause))
     }
 
-    /// Asks S3 for an object that is not there: whoever may not read is told so only after the signature was verified.
+    /// Asks S3 for an object that is not there: whoever may not read learns so only after the signature was verified.
     fn ask_for_nothing(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let endpoint = self.no_object()?;
         let request = self.signed(Request::get(""), &endpoint, EMPTY);
@@ -235,7 +235,7 @@ fn tagged(body: &[u8], name: &str) -> Option<String> {
     )
 }
 
-/// The failure of an answer that is none, and whether the next file would fare no better.
+/// The failure of an answer that is not a success, and whether the next file would fare no better.
 fn refusal(answer: &Answer) -> (Failure, bool) {
     let failure = unexpected(answer);
     let is_of_file = matches!(answer.status, 400 | 409 | 411..=414 | 422);

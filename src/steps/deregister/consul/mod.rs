@@ -28,7 +28,7 @@ use catalog::{Catalog, Listing};
 ///
 /// | request | replies |
 /// |---|---|
-/// | `GET /v1/agent/service/ID` | 200: there. 404 `unknown service ID: ID`: gone; any other 404 is no agent's. 403: refused |
+/// | `GET /v1/agent/service/ID` | 200: there. 404 `unknown service ID: ID`: gone; any other 404 is not an agent's. 403: refused |
 /// | `GET /v1/agent/self` | 200: this node's name. 403: the token may not know it, and the catalog is not looked at |
 /// | `PUT /v1/agent/service/deregister/ID` | 200: taken out, also where it is unknown (404 or 500 on others). 403: refused |
 /// | `GET /v1/catalog/node/NODE?filter=…` | 200: the services of this node; `null` where the token may not see it |
@@ -76,7 +76,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-/// One attempt's talk with the agent.
+/// The agent at one attempt.
 struct Client<'a> {
     session: Session<'a>,
     context: &'a AttemptContext<'a>,

@@ -96,7 +96,7 @@ fn lease_id(text: &str) -> Result<i64, String> {
     match i64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16) {
         Ok(id) if id > 0 => Ok(id),
         _ => Err(format!(
-            "`{text}` is no lease ID in hexadecimal, as etcdctl prints it"
+            "`{text}` is not a lease ID in hexadecimal, as etcdctl prints it"
         )),
     }
 }

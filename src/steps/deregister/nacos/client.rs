@@ -1,4 +1,4 @@
-//! One attempt's talk with Nacos: the account, the API that the server has, and what it answers.
+//! Nacos at one attempt: the account, the API that the server has, and what it answers.
 
 use std::fmt;
 use std::time::Duration;
@@ -222,7 +222,7 @@ impl<'a> Client<'a> {
         self.send(&Request::get(path))
     }
 
-    /// What is in an answer of the server's own protocol, where it is no refusal.
+    /// What is in an answer of the server's own protocol, where it is not a refusal.
     fn content(answer: &Answer) -> Result<Value, Failure> {
         if !answer.is_success() {
             return Err(unexpected(answer));
@@ -249,7 +249,7 @@ impl<'a> Client<'a> {
             &content["hosts"],
         ];
         let Some(hosts) = places.into_iter().find_map(Value::as_array) else {
-            let cause = "the answer is no list of instances";
+            let cause = "the answer is not a list of instances";
             return Err(
                 Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true)
             );

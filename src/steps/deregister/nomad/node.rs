@@ -1,4 +1,4 @@
-//! What Nomad tells of this node, asked again as it changes.
+//! What Nomad says of this node, asked again as it changes.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// How many allocations are named.
 const NAMED: usize = 3;
 
-/// One attempt's talk with the agent.
+/// The agent at one attempt.
 pub(super) struct Client<'a> {
     pub(super) session: Session<'a>,
     pub(super) context: &'a AttemptContext<'a>,
@@ -75,11 +75,11 @@ impl<'a> Client<'a> {
         match own["stats"]["client"]["node_id"].as_str() {
             Some(id) if peer_ids::uuid(id).is_ok() => Ok(id.to_owned()),
             Some(id) if !id.is_empty() => {
-                let cause = "the agent names its node by an ID that is no UUID";
+                let cause = "the agent names its node by an ID that is not a UUID";
                 Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true))
             }
             _ if own["stats"].is_object() => {
-                let cause = "this agent is no client of Nomad's: there is nothing to drain";
+                let cause = "this agent is not a Nomad client: there is nothing to drain";
                 Err(Failure::new(ErrorKind::Config, answer.url, cause))
             }
             _ => {
@@ -115,7 +115,7 @@ fn node(answer: &Answer) -> Result<Node, Failure> {
     let (Some(name), Some(eligibility), Some(strategy)) =
         (name, eligibility, node.get("DrainStrategy"))
     else {
-        let cause = "the answer does not tell whether the node drains";
+        let cause = "the answer does not say whether the node drains";
         return Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true));
     };
     let last = &node["LastDrain"];
@@ -198,7 +198,7 @@ impl<'a> NodeWatch<'a> {
         }
         let document = document(&answer)?;
         let Some(allocations) = document.as_array() else {
-            let cause = "the answer is no list of allocations";
+            let cause = "the answer is not a list of allocations";
             return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
         };
         let is_live = |it: &&Value| {

@@ -172,7 +172,7 @@ pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Dea
         let news = serde_json::from_slice::<Value>(line).unwrap_or_default();
         let result = &news["result"];
         is_deleted = result["events"].is_array();
-        // "created" and progress are no news; all else ends it.
+        // "created" and progress notifications say nothing new; all else ends it.
         let is_quiet = result.is_object() && result["canceled"].is_null();
         if is_quiet && !is_deleted {
             Next::More

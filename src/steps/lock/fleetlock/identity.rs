@@ -20,7 +20,7 @@ pub(super) fn of_this_machine(facts: &Facts) -> Result<String, Failure> {
     let id = facts.value(&Fact::MachineId).map_err(failed)?;
     let number = u128::from_str_radix(&id, 16);
     let number =
-        number.map_err(|_| failed("the machine-id is no number in hexadecimal".to_owned()))?;
+        number.map_err(|_| failed("the machine-id is not a hexadecimal number".to_owned()))?;
     Ok(app_specific(number))
 }
 

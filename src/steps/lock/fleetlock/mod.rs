@@ -85,7 +85,7 @@ fn group_name(text: &str) -> Result<String, String> {
     let is_good = |it: u8| it.is_ascii_alphanumeric() || it == b'.' || it == b'-';
     if text.is_empty() || !text.bytes().all(is_good) {
         return Err(format!(
-            "`{text}` is no group: letters, digits, dots and dashes"
+            "`{text}` is not a group: letters, digits, dots and dashes"
         ));
     }
     Ok(text.to_owned())
@@ -251,7 +251,7 @@ impl FleetLock {
         Ok(outcome)
     }
 
-    /// Gives the slot back at the end of a run that no record tells of: nobody would do it later.
+    /// Gives the slot back at the end of a run that is not in the record: nobody would do it later.
     fn release_unrecorded(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         self.leave(context)?;
         let cause = "given back already, before the machine is back: it could not be recorded for `farewell start`, and \

@@ -58,13 +58,13 @@ pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
 /// Judges the answer to a request without the protocol's header.
 ///
 /// # Errors
-/// What is no FleetLock server's.
+/// An answer that is not a FleetLock server's.
 pub(super) fn of_rehearsal(answer: &Answer) -> Result<(), Failure> {
     let (kind, _) = error(answer);
     match answer.status {
         400 if !kind.is_empty() => Ok(()),
         _ if answer.is_success() => {
-            let cause = "this is no FleetLock server: it does not ask for the protocol's header";
+            let cause = "this is not a FleetLock server: it does not ask for the protocol's header";
             Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause))
         }
         _ => Err(unexpected(answer)),

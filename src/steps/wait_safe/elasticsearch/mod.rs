@@ -26,7 +26,7 @@ const NAME: &str = "elasticsearch";
 /// - PUT `/_nodes/ID/shutdown`: type `remove` on a machine that is gone, `restart` on one that comes back. 405, or 400 "no
 ///   handler", of a server without that interface: then the node is excluded from allocation, as in OpenSearch, unless it
 ///   comes back.
-/// - GET `/_nodes/ID/shutdown`: done is it at `COMPLETE`; `STALLED` is waited for and told with its explanation; a
+/// - GET `/_nodes/ID/shutdown`: it is done at `COMPLETE`; `STALLED` is waited for and reported with its explanation; a
 ///   preparation that somebody deleted is made again.
 ///
 /// The last node that can hold data is refused, unless nothing is on it, or it comes back.

@@ -13,7 +13,7 @@ use crate::sys::http::Request;
 /// How often the cluster is asked.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What tells a preparation of this kind of step from one that somebody else has made.
+/// Marks a shutdown as made by this kind of step, and not by somebody else.
 const REASON: &str = "farewell: the machine of this node ends";
 
 /// The key of the node's ID in what is kept.

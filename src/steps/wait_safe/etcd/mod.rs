@@ -78,7 +78,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 struct OwnMember<'a> {
     own: Client<'a>,
     context: &'a AttemptContext<'a>,
-    /// Why there is no token, as there is none without a quorum. What may be asked without one then tells who is missing.
+    /// Why there is no token, as there is none without a quorum. What may be asked without one then shows who is missing.
     unproven: Option<Failure>,
 }
 

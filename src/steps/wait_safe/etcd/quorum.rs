@@ -224,11 +224,11 @@ fn ask_member(
         name => name.to_owned(),
     };
     if member.urls.is_empty() {
-        return retryable(format!("{name} has told no address for clients"));
+        return retryable(format!("{name} has announced no address for clients"));
     }
     if client.session.endpoints().is_empty() {
         return retryable(format!(
-            "{name} has told only addresses without TLS, which `url` has, so that it is not asked"
+            "{name} has announced only addresses without TLS, which `url` has, so that it is not asked"
         ));
     }
     let status = status(client).map_err(|failure| {
@@ -241,7 +241,7 @@ fn ask_member(
         // The default of --advertise-client-urls, http://localhost:2379, is this machine's own.
         let urls: Vec<_> = member.urls.iter().map(ToString::to_string).collect();
         return retryable(format!(
-            "{name} has told the address {}, at which another member answers (--advertise-client-urls)",
+            "{name} has announced the address {}, at which another member answers (--advertise-client-urls)",
             urls.join(", ")
         ));
     }

@@ -69,7 +69,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = peer?;
     let dependencies = peer.dependencies();
     if shutdown && dependencies.peers.len() > 1 {
-        let message = "with `shutdown = true` it is the one member that is shut down; it tells itself who the others are";
+        let message = "with `shutdown = true` it is the one member that is shut down; the others are learnt from it";
         section.problem("url", message);
     }
     let membership = Hazelcast {
@@ -96,7 +96,7 @@ fn is_gone(failure: &Failure) -> bool {
     failure.kind == ErrorKind::Unreachable && failure.closings == 0
 }
 
-/// A member that is down is no proof that the cluster got over it.
+/// That a member is down does not prove that the cluster has its data.
 fn unknown(failure: Failure) -> Failure {
     if !is_gone(&failure) {
         return failure;
