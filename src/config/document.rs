@@ -205,7 +205,7 @@ impl<'a> Lines<'a> {
                 (start, (key.into_inner().into_owned(), line, located))
             })
             .collect();
-        entries.sort_by_key(|(start, _)| *start);
+        entries.sort_unstable_by_key(|(start, _)| *start);
         Table {
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
         }

@@ -277,8 +277,10 @@ impl Store {
             name.strip_suffix(".jsonl").map(str::to_owned)
         };
         let mut ids: Vec<String> = entries.filter_map(id).collect();
+        ids.sort();
         let latest = clock::compact(SystemTime::now() + LEEWAY);
-        ids.sort_by_cached_key(|id| (*id <= latest, id.clone()));
+        let sound = ids.partition_point(|id| *id <= latest);
+        ids.rotate_left(sound);
         Ok(ids)
     }
 

@@ -177,14 +177,22 @@ impl From<Written> for Intent {
             // Nothing that a farewell has written: its undo misses what it needs, and says so.
             _ => serde_json::Map::new(),
         };
-        let what = entries.into_iter().map(|(name, it)| (name, read(it)));
         Intent {
             member: written.member,
             subject: written.subject,
             thing: written.thing,
-            what: what.collect(),
+            what: keys(entries, read),
         }
     }
+}
+
+/// Entry by entry, since to collect a map is to sort a list, whose code would be there once for each source of it.
+fn keys(entries: serde_json::Map<String, Value>, read: fn(Value) -> Datum) -> Keys {
+    let mut keys = Keys::new();
+    for (name, value) in entries {
+        keys.insert(name, read(value));
+    }
+    keys
 }
 
 /// A value of a record of the first format.
@@ -192,10 +200,7 @@ fn old(value: Value) -> Datum {
     match value {
         Value::String(text) => Datum::Old(text),
         Value::Array(items) => Datum::List(items.into_iter().map(old).collect()),
-        Value::Object(entries) => {
-            let entries = entries.into_iter().map(|(name, it)| (name, old(it)));
-            Datum::Table(entries.collect())
-        }
+        Value::Object(entries) => Datum::Table(keys(entries, old)),
         value => Datum::from(value),
     }
 }
@@ -233,8 +238,11 @@ impl From<Datum> for Value {
             }
             Datum::List(items) => items.into_iter().map(Value::from).collect(),
             Datum::Table(keys) => {
-                let entries = keys.into_iter().map(|(name, it)| (name, Value::from(it)));
-                Value::Object(entries.collect())
+                let mut entries = serde_json::Map::new();
+                for (name, datum) in keys {
+                    entries.insert(name, datum.into());
+                }
+                Value::Object(entries)
             }
         }
     }
@@ -262,12 +270,7 @@ impl From<Value> for Datum {
                     // What a newer farewell refers to is as good as not kept.
                     Datum::Reference(pieces.unwrap_or_default())
                 }
-                _ => {
-                    let entries = entries
-                        .into_iter()
-                        .map(|(name, it)| (name, Datum::from(it)));
-                    Datum::Table(entries.collect())
-                }
+                _ => Datum::Table(keys(entries, Datum::from)),
             },
             Value::Number(number) => Datum::Number(number),
             // Never written.

@@ -1,6 +1,6 @@
 //! The peers of a plan with their addresses, and the interfaces that lead to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
@@ -38,30 +38,33 @@ pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addre
         let on_a_network = known.filter(|endpoint| endpoint.socket().is_none());
         asked.extend(on_a_network.map(|endpoint| (step, endpoint)));
     }
-    let key = |endpoint: &Endpoint| (endpoint.host().to_owned(), endpoint.port());
-    let keys: BTreeSet<(String, u16)> = asked.iter().map(|(_, endpoint)| key(endpoint)).collect();
+    let name = |endpoint: &Endpoint| (endpoint.host().to_owned(), endpoint.port());
+    let mut names: Vec<(String, u16)> = Vec::new();
+    for (_, endpoint) in &asked {
+        let name = name(endpoint);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let resolve = |(host, port): &(String, u16)| {
         let patience = deadline.left().unwrap_or_default().min(PATIENCE);
         host::resolve(host, *port, patience).unwrap_or_default()
     };
-    let addresses: BTreeMap<&(String, u16), Vec<SocketAddr>> = thread::scope(|threads| {
+    let addresses: Vec<Vec<SocketAddr>> = thread::scope(|threads| {
         let resolve = &resolve;
-        let asking = keys
-            .iter()
-            .map(|key| (key, threads.spawn(move || resolve(key))));
-        let asking: Vec<_> = asking.collect();
-        let found = asking
-            .into_iter()
-            .map(|(key, it)| (key, it.join().unwrap_or_default()));
-        found.collect()
+        let look_ups = (names.iter()).map(|name| threads.spawn(move || resolve(name)));
+        let look_ups: Vec<_> = look_ups.collect();
+        let found = look_ups.into_iter();
+        found.map(|it| it.join().unwrap_or_default()).collect()
     });
     let mut peers = Vec::new();
     for (step, endpoint) in asked {
-        let found = addresses.get(&key(&endpoint)).into_iter().flatten();
-        peers.extend(found.map(|address| Addressed {
+        let name = name(&endpoint);
+        let found = names.iter().zip(&addresses).find(|it| *it.0 == name);
+        peers.extend(found.into_iter().flat_map(|it| it.1).map(|it| Addressed {
             step,
             endpoint: endpoint.clone(),
-            address: *address,
+            address: *it,
         }));
     }
     peers
@@ -70,11 +73,11 @@ pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addre
 /// The interface that leads to each peer that speaks plain http: what a run compares, since nothing else proves to it
 /// who answers. Peers to which no route leads now are left out.
 pub fn ways(peers: &[Addressed<'_>]) -> BTreeMap<IpAddr, String> {
-    let plain = peers.iter().filter(|peer| !peer.endpoint.is_https());
-    plain
-        .filter_map(|peer| {
-            let interface = routes::interface_towards(peer.address).ok().flatten()?;
-            Some((peer.address.ip().to_canonical(), interface))
-        })
-        .collect()
+    let mut ways = BTreeMap::new();
+    for peer in peers.iter().filter(|peer| !peer.endpoint.is_https()) {
+        if let Ok(Some(interface)) = routes::interface_towards(peer.address) {
+            ways.insert(peer.address.ip().to_canonical(), interface);
+        }
+    }
+    ways
 }

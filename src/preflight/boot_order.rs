@@ -160,9 +160,11 @@ fn sentence(chain: &[String]) -> String {
 /// The line that closes the circle, among the lines that are not farewell's own.
 fn remedy(chain: &[String], units: &mut Units<'_>) -> String {
     let is_own = |unit: &String| [UNIT, START_UNIT, ARM_UNIT].contains(&unit.as_str());
-    let mut links: Vec<&[String]> = chain.windows(2).filter(|it| !is_own(&it[0])).collect();
+    let links = chain.windows(2).filter(|it| !is_own(&it[0]));
     // What names farewell was written for it, and can be changed with the least harm.
-    links.sort_by_key(|link| !is_own(&link[1]));
+    let (mut links, others): (Vec<&[String]>, Vec<&[String]>) =
+        links.partition(|link| is_own(&link[1]));
+    links.extend(others);
     let mut line = |unit: &String, key: &str, named: &String| {
         let files = units.get(unit).map(|unit| unit.files()).unwrap_or_default();
         let (file, number) = line(&files, key, named)?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::addressed::Addressed;
 use super::process_owner::{self, ProcessOwner};
 use super::reliance::{Reliance, line, listed, outlives};
-use super::{Finding, Inspection, Units};
+use super::{Finding, Inspection, Units, distinct};
 use crate::config::facts::Facts;
 use crate::config::template::Fact;
 use crate::plan::steps::Step;
@@ -191,9 +191,7 @@ fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError>
     if found.is_empty() {
         found = units.made_by_commands(interface)?;
     }
-    found.sort_by(|one, other| one.id.cmp(&other.id));
-    found.dedup_by(|one, other| one.id == other.id);
-    Ok(found)
+    Ok(distinct(found))
 }
 
 /// The daemon that manages an interface, as its own files in /run say.

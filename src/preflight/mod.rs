@@ -205,6 +205,13 @@ impl<'a> Units<'a> {
     }
 }
 
+/// Each unit once, by name.
+fn distinct(mut units: Vec<Unit>) -> Vec<Unit> {
+    units.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+    units.dedup_by(|one, other| one.id == other.id);
+    units
+}
+
 /// Whether `farewell` is ordered after `unit`, under whichever of its names.
 fn is_after(farewell: &Unit, unit: &Unit) -> bool {
     let is_named = |name: &String| *name == unit.id || unit.names.contains(name);

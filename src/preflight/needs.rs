@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::reliance::{line, listed, on, outlives};
-use super::{Finding, Units};
+use super::{Finding, Units, distinct};
 use crate::plan::load::Plan;
 use crate::plan::steps::Step;
 use crate::sys::dbus::BusError;
@@ -71,9 +71,7 @@ fn behind(unit: &Unit, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
             found.push(member);
         }
     }
-    found.sort_by(|one, other| one.id.cmp(&other.id));
-    found.dedup_by(|one, other| one.id == other.id);
-    Ok(found)
+    Ok(distinct(found))
 }
 
 fn has_processes(name: &str) -> bool {

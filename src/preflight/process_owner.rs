@@ -1,8 +1,6 @@
 //! Who ends a process at a shutdown: the unit that it belongs to, or whoever runs the container that it is in.
 
-use std::collections::BTreeSet;
-
-use super::{SHUTDOWN, Units};
+use super::{SHUTDOWN, Units, distinct};
 use crate::sys::dbus::BusError;
 use crate::sys::host::process_parent;
 use crate::sys::systemd::{UNIT, Unit, group_of, unit_in};
@@ -144,11 +142,9 @@ pub(super) fn running(names: &[&str], units: &mut Units<'_>) -> Result<Vec<Unit>
 
 /// All engines of containers that run here.
 pub(super) fn all_running(units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
-    let names: BTreeSet<&str> = (ENGINES.iter())
-        .flat_map(|(_, names)| names.iter().copied())
-        .chain(PODMAN.iter().copied())
-        .collect();
-    running(&names.into_iter().collect::<Vec<_>>(), units)
+    let names = (ENGINES.iter()).flat_map(|(_, names)| names.iter());
+    let names: Vec<&str> = names.chain(PODMAN).copied().collect();
+    running(&names, units).map(distinct)
 }
 
 /// The service of the nearest ancestor that is in one.

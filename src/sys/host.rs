@@ -99,8 +99,8 @@ pub fn default_address() -> io::Result<IpAddr> {
 /// # Errors
 /// When there is no such interface, or it has no address.
 pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
-    let mut addresses = addresses_where(|name| name == interface)?;
-    addresses.sort_by_key(|address| match address {
+    let addresses = addresses_where(|name| name == interface)?;
+    let first = addresses.into_iter().min_by_key(|address| match address {
         IpAddr::V4(_) => 0,
         IpAddr::V6(address) if address.is_unicast_link_local() => 2,
         IpAddr::V6(_) => 1,
@@ -111,7 +111,7 @@ pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
             format!("interface {interface} has no address"),
         )
     };
-    addresses.into_iter().next().ok_or_else(nothing)
+    first.ok_or_else(nothing)
 }
 
 /// The addresses of all interfaces.

@@ -233,7 +233,7 @@ fn pacemakers(progress: &Progress) -> Vec<usize> {
         .filter_map(|(index, step)| Some((index, step.started?, step.ended.unwrap_or(progress.at))))
         .collect();
     // Of those that end together the longest one.
-    ran.sort_by_key(|&(index, start, end)| (Reverse(end), start, index));
+    ran.sort_unstable_by_key(|&(index, start, end)| (Reverse(end), start, index));
     let mut chain = Vec::new();
     let mut bound = Duration::MAX;
     for (index, start, end) in ran {

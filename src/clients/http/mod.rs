@@ -207,9 +207,10 @@ impl Peer {
         let urls = self.urls.iter().map(|url| url.keep(facts));
         let urls: Vec<Datum> = urls.collect::<Result<_, _>>()?;
         kept.insert("url".to_owned(), urls.into());
-        let header =
-            |(name, value): &(String, Field<String>)| Ok((name.clone(), value.keep(facts)?));
-        let headers: Keys = (self.headers.iter().map(header)).collect::<Result<_, Failure>>()?;
+        let mut headers = Keys::new();
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.keep(facts)?);
+        }
         if !headers.is_empty() {
             kept.insert("headers".to_owned(), headers.into());
         }

@@ -146,8 +146,11 @@ impl Json {
                 .collect::<Result<Vec<_>, _>>()?
                 .into(),
             Json::Table(entries) => {
-                let read = |(name, value): &(String, Json)| Ok((name.clone(), value.get(facts)?));
-                serde_json::Value::Object(entries.iter().map(read).collect::<Result<_, Failure>>()?)
+                let mut object = serde_json::Map::new();
+                for (name, value) in entries {
+                    object.insert(name.clone(), value.get(facts)?);
+                }
+                object.into()
             }
         })
     }

@@ -73,7 +73,7 @@ fn canonical(request: &Request, endpoint: &Endpoint, body: &str) -> (String, Str
         .filter(|(name, _)| !UNSIGNED.contains(&name.as_str()))
         .collect();
     headers.push(("host".to_owned(), endpoint.authority()));
-    headers.sort();
+    headers.sort_unstable();
     let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
     let names = names.join(";");
     let lines: String = (headers.iter())

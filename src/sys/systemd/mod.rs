@@ -83,23 +83,21 @@ pub fn stop_of(
 ) -> Result<Closure, BusError> {
     let farewell = manager.unit(UNIT, deadline)?;
     let bounds = Bounds::of_this_process(&farewell, needed);
-    let mut wanted = Vec::new();
-    for name in names {
-        if !is_pattern(name) {
-            wanted.push(Wanted {
-                name: name.clone(),
-                pattern: None,
-            });
-            continue;
-        }
-        let found = manager.matching(std::slice::from_ref(name), deadline)?;
+    let (patterns, names): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_pattern(name));
+    // Names first: a unit that is named and matched counts as named.
+    let mut wanted: Vec<Wanted> = (names.into_iter().cloned())
+        .map(|name| Wanted {
+            name,
+            pattern: None,
+        })
+        .collect();
+    for pattern in patterns {
+        let found = manager.matching(std::slice::from_ref(pattern), deadline)?;
         wanted.extend(found.into_iter().map(|state| Wanted {
             name: state.name,
-            pattern: Some(name.clone()),
+            pattern: Some(pattern.clone()),
         }));
     }
-    // A unit that is named too is no match alone, whatever comes first.
-    wanted.sort_by_key(|it| it.pattern.is_some());
     Closure::of(&wanted, &bounds, |name| manager.unit(name, deadline))
 }
 

@@ -89,7 +89,7 @@ impl<'a> Catalog<'a> {
                 namesakes.extend(others);
             }
         }
-        namesakes.sort_unstable();
+        namesakes.sort();
         namesakes.dedup();
         Ok(Listing::Absent(namesakes))
     }
