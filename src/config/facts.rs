@@ -106,7 +106,7 @@ impl Facts {
         Facts { kept, ..self }
     }
 
-    /// Looks up who this machine is, whether a template asks for it yet or not. What cannot be had is left out.
+    /// Looks up who this machine is, whether a template asks for it yet or not. What is not available is left out.
     pub fn look_at_machine(&self) {
         for fact in [
             Fact::Hostname,
@@ -152,7 +152,7 @@ impl Facts {
     /// `template` with its facts put in. Credentials are hidden from every output from then on.
     ///
     /// # Errors
-    /// Every fact that cannot be had, and why. The sentence holds no value.
+    /// Every fact that is not available, and why. The sentence holds no value.
     pub fn render(&self, template: &Template) -> Result<String, String> {
         self.put_in(template, |_, value| value)
     }
@@ -227,10 +227,10 @@ impl Facts {
     /// What one fact stands for. A credential is hidden from every output from then on.
     ///
     /// # Errors
-    /// That it cannot be had, and why. The sentence holds no value.
+    /// That it is not available, and why. The sentence holds no value.
     pub fn value(&self, fact: &Fact) -> Result<String, String> {
         self.look_up(fact)
-            .map_err(|cause| format!("{fact} cannot be had: {cause}"))
+            .map_err(|cause| format!("{fact} is not available: {cause}"))
     }
 
     fn look_up(&self, fact: &Fact) -> Result<String, String> {
@@ -288,7 +288,7 @@ impl Facts {
                 Ok(value)
             }
             (Err(cause), Some(kept)) => {
-                log::warn!("{fact} cannot be had ({cause}): the value kept at boot is used");
+                log::warn!("{fact} is not available ({cause}): the value kept at boot is used");
                 Ok(kept.clone())
             }
             (Err(cause), None) => Err(cause),
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_named() {
         let message = render("x${env:FAREWELL_NOT_SET}").expect_err("not set");
-        assert_eq!(message, "${env:FAREWELL_NOT_SET} cannot be had: not set");
+        assert_eq!(message, "${env:FAREWELL_NOT_SET} is not available: not set");
         assert!(
             render("${file:/no/such}")
                 .expect_err("no file")

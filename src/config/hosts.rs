@@ -52,7 +52,7 @@ pub fn host(text: &str) -> Result<(), String> {
     match name.bytes().all(is_plain) && !name.is_empty() && !name.starts_with('.') {
         true => Ok(()),
         false => Err(format!(
-            "`{text}` is no host: write a name (web.example), an address (an IPv6 one without brackets), or a dot and a domain \
+            "`{text}` is not a host: write a name (web.example), an address (an IPv6 one without brackets), or a dot and a domain \
              (.example) for all names below it"
         )),
     }

@@ -32,7 +32,7 @@ pub fn value_at(path: &Path, pointer: &str) -> Result<String, String> {
     match text.as_bytes().first() {
         Some(b'"') => serde_json::from_str(text).map_err(no_json),
         Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(text.to_owned()),
-        _ => Err("the value there is no string, number or boolean".to_owned()),
+        _ => Err("the value there is not a string, a number or a boolean".to_owned()),
     }
 }
 

@@ -80,7 +80,7 @@ impl Fact {
                 _ => missing("PATH#/POINTER, with an absolute path,"),
             },
             "credential" if argument.contains('/') || argument == "." || argument == ".." => {
-                Err(format!("`{argument}` is no name of a credential"))
+                Err(format!("`{argument}` is not a credential name"))
             }
             "credential" => Ok(Fact::Credential(argument.to_owned())),
             _ => {

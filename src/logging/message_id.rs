@@ -86,7 +86,7 @@ messages! {
     STEP_CANCELLED "step-cancelled" "c79189345fddd83cc24fad32dfd1e916",
         "A step was not begun any more, or was ended because the run was told to stop.";
     WARNING "warning" "30311fb3769ebaf015bdf4d713b04d50",
-        "Something that is no step's failure and that should be looked at.";
+        "Something worth a look that is not the failure of a step.";
     DROPPED "entries-dropped" journal::DROPPED,
         "The journal did not take entries for so long that some were dropped; the run's record has them all.";
 }

@@ -10,7 +10,7 @@ use super::host;
 /// # Errors
 /// When it is gone, is another process or another program, or is somebody else's.
 pub fn terminate(pid: i32, began: u64) -> io::Result<()> {
-    let other = || io::Error::new(io::ErrorKind::NotFound, "that process is no farewell");
+    let other = || io::Error::new(io::ErrorKind::NotFound, "that process is not farewell");
     // A number below 1 would name a group of processes.
     let number = (pid > 0).then(|| rustix::process::Pid::from_raw(pid));
     let number = number.flatten().ok_or_else(other)?;

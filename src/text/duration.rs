@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         Some(duration) if duration > LONGEST => Err(format!("`{text}` is longer than 24h")),
         Some(duration) => Ok(duration),
         None => Err(format!(
-            "`{text}` is no duration; write it like \"500ms\", \"90s\" or \"2m\""
+            "`{text}` is not a duration; write it like \"500ms\", \"90s\" or \"2m\""
         )),
     }
 }

@@ -114,7 +114,7 @@ fn a_credential_that_others_can_read_is_refused() {
     assert_eq!(
         said.stderr,
         format!(
-            "a.toml:6: step \"a\": key \"password\": ${{credential:token}} cannot be had: {refused}\n"
+            "a.toml:6: step \"a\": key \"password\": ${{credential:token}} is not available: {refused}\n"
         )
     );
     assert_eq!(said.code, 78);

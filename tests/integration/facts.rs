@@ -160,7 +160,7 @@ fn a_missing_fact_costs_its_own_step_and_no_other() {
         );
         let message = step["error"]["message"].as_str().unwrap_or_default();
         assert!(
-            message.contains(fact) && message.contains("cannot be had"),
+            message.contains(fact) && message.contains("is not available"),
             "{message}"
         );
     }
@@ -171,7 +171,7 @@ fn a_missing_fact_costs_its_own_step_and_no_other() {
     let checked = setting.say(&["check"]);
     assert_eq!(checked.code, 78);
     assert_eq!(
-        checked.stderr.matches("cannot be had").count(),
+        checked.stderr.matches("is not available").count(),
         4,
         "{}",
         checked.stderr
@@ -195,8 +195,8 @@ fn every_missing_fact_of_a_value_is_told() {
     let setting = Setting::new("both", &toml);
     let said = setting.say(&["check"]);
     assert!(said.stderr.ends_with(
-        ":4: step \"a\": key \"argv\": ${env:FAREWELL_TEST_A} cannot be had: not set; ${env:FAREWELL_TEST_B} cannot be \
-         had: not set\n"
+        ":4: step \"a\": key \"argv\": ${env:FAREWELL_TEST_A} is not available: not set; ${env:FAREWELL_TEST_B} is not \
+         available: not set\n"
     ), "{said:?}");
 }
 
@@ -209,7 +209,7 @@ fn a_name_or_duration_that_needs_a_missing_fact_makes_no_plan() {
         assert_eq!(
             (
                 said.code,
-                said.stderr.matches("cannot be had: not set").count()
+                said.stderr.matches("is not available: not set").count()
             ),
             (78, 2),
             "{said:?}"

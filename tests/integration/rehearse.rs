@@ -241,7 +241,7 @@ fn bad_answers_of_servers_are_told_and_fail() {
             ),
             (
                 "no-fact",
-                "x no-fact http would fail: config: key \"url\": ${env:FAREWELL_TEST_NOT_SET} cannot be had: not set"
+                "x no-fact http would fail: config: key \"url\": ${env:FAREWELL_TEST_NOT_SET} is not available: not set"
                     .to_owned(),
             ),
         ],
@@ -402,7 +402,7 @@ fn programs_are_looked_for_and_not_started() {
             ),
             (
                 "no-token",
-                "x no-token command would fail: config: key \"environment.T\": ${credential:none} cannot be had: …"
+                "x no-token command would fail: config: key \"environment.T\": ${credential:none} is not available: …"
                     .to_owned(),
             ),
         ],
@@ -948,7 +948,7 @@ fn a_configuration_that_is_wrong_is_not_rehearsed() {
     let toml = http("asks", &server.url(), "") + &step("wrong", "kind = \"wait\"\nfor = \"soon\"");
     let said = Setting::new("rehearse-wrong", &toml).say(&["rehearse"]);
     assert_eq!((said.code, said.stdout.as_str()), (78, ""), "{said:?}");
-    assert!(said.stderr.contains("`soon` is no duration"), "{said:?}");
+    assert!(said.stderr.contains("`soon` is not a duration"), "{said:?}");
     assert_eq!(server.connections(), 0);
 }
 

@@ -141,7 +141,7 @@ fn a_fact_that_cannot_be_had_fails_the_start_and_keeps_the_rest() {
     let place = Installed::with("start-fact", GOOD);
     let said = place.run("farewell", &["start"]);
     assert_eq!(said.code, 78, "{said:?}");
-    let told = "${file:/run/farewell/fact} cannot be had";
+    let told = "${file:/run/farewell/fact} is not available";
     assert!(said.stderr.contains(told), "{said:?}");
     assert!(
         place.text("run/plan.json").contains("argv"),

@@ -120,7 +120,7 @@ fn a_wrong_configuration_is_not_run() {
     assert_eq!(said.code, 78, "{said:?}");
     assert!(
         said.stderr
-            .contains("farewell.toml:9: step \"b\": key \"for\": `soon` is no duration"),
+            .contains("farewell.toml:9: step \"b\": key \"for\": `soon` is not a duration"),
         "{said:?}"
     );
     assert!(said.stderr.contains("nothing was run"), "{said:?}");

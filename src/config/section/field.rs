@@ -234,6 +234,6 @@ pub fn unit_name(name: &str) -> Result<String, String> {
         return Ok(name.to_owned());
     }
     Err(format!(
-        "`{name}` is no name of a unit; write it with its suffix, like app.service"
+        "`{name}` is not a unit name; write it with its suffix, like app.service"
     ))
 }

@@ -19,7 +19,7 @@ pub fn read_kept<T>(
     what: &Keys,
     read: impl FnOnce(&Section<'_>) -> Option<T>,
 ) -> Result<T, String> {
-    let table = table(what).ok_or("what the record keeps is no table of keys")?;
+    let table = table(what).ok_or("what the record keeps is not a table of keys")?;
     let reading = Reading::new(Path::new("record"), None, None);
     let read = read(&Section::new(&reading, &table, 0));
     let (problems, _) = reading.finish();

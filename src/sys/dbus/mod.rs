@@ -103,7 +103,7 @@ pub fn address() -> Result<UnixAddr, BusError> {
         Transport::Unix(unix) => match unix.path() {
             UnixSocket::File(path) => UnixAddr::new(path),
             UnixSocket::Abstract(name) => UnixAddr::new_abstract(name.as_bytes()),
-            other => return Err(unreachable(format!("{other:?} is no place of a bus"))),
+            other => return Err(unreachable(format!("{other:?} is not the address of a bus"))),
         },
         other => return Err(unreachable(format!("no bus is asked over {other:?}"))),
     };

@@ -91,7 +91,7 @@ impl Connector<()> for Dial {
         let client = match &self.tls {
             Some(config) if details.needs_tls() => {
                 let name = ServerName::try_from(named.to_owned()).map_err(|_| {
-                    ureq::Error::Tls("its host is no name that a certificate can be for")
+                    ureq::Error::Tls("no certificate can be issued for its host name")
                 })?;
                 let client = ClientConnection::new(config.clone(), name);
                 Some(client.map_err(|error| {

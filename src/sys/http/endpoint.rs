@@ -250,7 +250,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
             .split_once(']')
             .ok_or("the `[` of an IPv6 address has no `]`")?;
         host.parse::<Ipv6Addr>()
-            .map_err(|_| format!("`{host}` is no IPv6 address"))?;
+            .map_err(|_| format!("`{host}` is not an IPv6 address"))?;
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
@@ -275,7 +275,7 @@ fn checked_host(host: &str) -> Result<String, String> {
         .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
     {
         return Err(format!(
-            "`{host}` is no host's name (an international one is written in its xn-- form)"
+            "`{host}` is not a host name (write an international one in its xn-- form)"
         ));
     }
     // A name that ends in a number is an address (WHATWG URL); the system's resolver would make something of "1" or "010.1".
@@ -283,7 +283,7 @@ fn checked_host(host: &str) -> Result<String, String> {
     if last.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
         && host.parse::<Ipv4Addr>().is_err()
     {
-        return Err(format!("`{host}` is no IPv4 address"));
+        return Err(format!("`{host}` is not an IPv4 address"));
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -295,7 +295,7 @@ fn checked_port(text: &str) -> Result<u16, String> {
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Err(format!("the port `{text}` is not between 1 and 65535"))
         }
-        _ => Err("what stands behind the `:` is no port, a number between 1 and 65535".to_owned()),
+        _ => Err("what follows the `:` is not a port, a number between 1 and 65535".to_owned()),
     }
 }
 

@@ -85,7 +85,7 @@ fn is_token(text: &str) -> bool {
 pub fn header_name(name: &str) -> Result<(), String> {
     const OURS: [&str; 4] = ["content-length", "transfer-encoding", "expect", "upgrade"];
     if !is_token(name) {
-        return Err("is no header's name".to_owned());
+        return Err("is not a header name".to_owned());
     }
     if OURS.contains(&name.to_ascii_lowercase().as_str()) {
         return Err("this header cannot be set".to_owned());
@@ -137,7 +137,7 @@ fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
 /// When it is no token in upper case, or one that makes a tunnel.
 pub fn method(text: &str) -> Result<String, String> {
     if !is_token(text) || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return Err(format!("`{text}` is no method: a word in upper case"));
+        return Err(format!("`{text}` is not a method: a word in upper case"));
     }
     if text == "CONNECT" {
         return Err("CONNECT is for proxies, which are not used".to_owned());
