@@ -17,7 +17,7 @@ use crate::model::secrets::mask;
 use crate::model::trigger::Trigger;
 use crate::plan::load::{LoadedConfig, Plan};
 use crate::plan::steps::Step;
-use crate::preflight::{self, Inspection, addressed};
+use crate::preflight::{self, Inspection, resolved_peers};
 use crate::run::rehearsal::{self, Answer, Verdict};
 use crate::sys::terminal::Capabilities;
 use crate::text::sanitize::{columns, padding, plain};
@@ -85,7 +85,7 @@ fn inspect(options: &Options, plan: &Plan, facts: &Facts) -> Result<Inspection, 
         return Err(reason.to_owned());
     }
     let deadline = Deadline::after(MACHINE, Reason::Attempt);
-    let peers = addressed::peers(plan, facts, deadline);
+    let peers = resolved_peers::peers(plan, facts, deadline);
     preflight::inspect(plan, facts, &peers, deadline)
 }
 

@@ -18,7 +18,7 @@ use crate::model::trigger::Trigger;
 use crate::plan::load::{LoadedConfig, Plan};
 use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::preflight;
-use crate::preflight::addressed::{self, Addressed};
+use crate::preflight::resolved_peers::{self, Addressed};
 use crate::sys::files;
 use crate::sys::systemd::Manager;
 
@@ -73,7 +73,7 @@ pub fn start(options: &Options) -> u8 {
     make_room(options);
     // systemd runs the installed configuration, whatever --config says.
     let is_ready = !is_installed || {
-        let peers = addressed::peers(plan, &facts, Deadline::after(ANSWER, Reason::Attempt));
+        let peers = resolved_peers::peers(plan, &facts, Deadline::after(ANSWER, Reason::Attempt));
         let is_kept = keep_ways(options, &peers);
         is_ready(options, plan, &facts, &peers) && is_kept
     };
@@ -145,7 +145,7 @@ fn keep_ways(options: &Options, peers: &[Addressed<'_>]) -> bool {
     let Some(kept) = kept(options) else {
         return true;
     };
-    let (before, ways) = (kept.ways(), addressed::ways(peers));
+    let (before, ways) = (kept.ways(), resolved_peers::ways(peers));
     for (address, interface) in &ways {
         let other = before.get(address).filter(|before| *before != interface);
         if let Some(before) = other {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::{env, io};
 
 use super::credential::credential;
-use super::filling::Filling;
+use super::fact_position::Filling;
 use super::pointer;
-use super::shape::Shape;
 use super::template::{Fact, Part, Template};
+use super::text_kind::Shape;
 use crate::model::event;
 use crate::model::secrets;
 use crate::model::trigger::{ComesBack, Diagnosis, Trigger};

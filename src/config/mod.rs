@@ -1,15 +1,15 @@
 //! From files to typed shapes: fragments, tables, facts. Nothing is decided here.
 
 mod credential;
+pub mod credential_hosts;
 pub mod document;
+mod fact_position;
 pub mod facts;
-mod filling;
 pub mod fragments;
-pub mod hosts;
 pub mod pointer;
 pub mod problem;
 pub mod section;
-pub mod shape;
 pub mod suggestion;
 pub mod template;
+pub mod text_kind;
 mod url_part;

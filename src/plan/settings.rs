@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::credential_hosts::{self, Hosts};
 use crate::config::document::Value;
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
-use crate::config::hosts::{self, Hosts};
 use crate::config::problem::Problem;
 use crate::config::section::{Reading, Section};
 use crate::model::trigger::Trigger;
@@ -137,7 +137,9 @@ impl Settings {
             self.reserve_at = (fragment.path.clone(), section.line_of("reserve"));
         }
         if let Some(hosts) = section.words("credential-hosts") {
-            let wrong = hosts.iter().filter_map(|it| hosts::host(it).err());
+            let wrong = hosts
+                .iter()
+                .filter_map(|it| credential_hosts::host(it).err());
             wrong.for_each(|message| section.problem("credential-hosts", message));
             self.credential_hosts = Hosts::new(hosts);
         } else if section.has("credential-hosts") {

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::credential_hosts::Hosts;
 use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
-use crate::config::hosts::Hosts;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
 use crate::model::trigger::{ComesBack, Trigger};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::addressed::Addressed;
 use super::interfaces::Interfaces;
 use super::reliance::Reliance;
+use super::resolved_peers::Addressed;
 use super::{Inspection, Units, filesystems, needs, peers, sockets, stopped_peers};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;

@@ -11,7 +11,7 @@ use crate::config::facts::Facts;
 use crate::plan::load::Plan;
 use crate::plan::steps::Step;
 use crate::sys::dbus::BusError;
-use crate::sys::devices;
+use crate::sys::device_owners;
 use crate::sys::mounts::{Mount, Mounts};
 
 /// What steps rely on for their paths.
@@ -72,7 +72,7 @@ fn served<'a>(
         sessions: Vec::new(),
     };
     let mut is_known = false;
-    for pid in devices::fuse_servers(&mount.point, mount.device).unwrap_or_default() {
+    for pid in device_owners::fuse_servers(&mount.point, mount.device).unwrap_or_default() {
         let owner = process_owner::owner(pid, units)?;
         is_known |= owner.is_some() || process_owner::is_in_mount(pid);
         match owner {

@@ -6,16 +6,16 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::addressed::Addressed;
 use super::process_owner::{self, ProcessOwner};
 use super::reliance::{Reliance, line, listed, outlives};
+use super::resolved_peers::Addressed;
 use super::{Finding, Inspection, Units, distinct};
 use crate::config::facts::Facts;
 use crate::config::template::Fact;
 use crate::plan::steps::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
-use crate::sys::{devices, host, routes};
+use crate::sys::{device_owners, host, routes};
 
 /// Managers of addresses that move between machines, and where they are configured.
 const MOVERS: [(&str, &str); 5] = [
@@ -172,7 +172,7 @@ impl Interfaces {
 fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let mut found = Vec::new();
     // Without /proc nobody holds it.
-    for pid in devices::tunnel_holders(interface).unwrap_or_default() {
+    for pid in device_owners::tunnel_holders(interface).unwrap_or_default() {
         match process_owner::owner(pid, units)? {
             Some(ProcessOwner::Unit(unit)) => found.push(unit),
             Some(ProcessOwner::Container { engines, .. }) => found.extend(engines),

@@ -1,6 +1,5 @@
 //! What this machine's systemd has loaded, beside what a plan needs of it, found out before the last day.
 
-pub mod addressed;
 mod boot_order;
 mod companion_units;
 mod dependencies;
@@ -11,6 +10,7 @@ mod needs;
 mod peers;
 mod process_owner;
 mod reliance;
+pub mod resolved_peers;
 mod sockets;
 mod stop_closure;
 mod stopped_peers;
@@ -25,9 +25,9 @@ use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{self, Manager, Unit};
 
-use addressed::Addressed;
 use dependencies::Scene;
 use loaded_unit::Demand;
+use resolved_peers::Addressed;
 
 pub use stop_closure::{leftovers, stops};
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::addressed::Addressed;
 use super::process_owner::{self, ProcessOwner, owner};
 use super::reliance::{Reliance, listed};
+use super::resolved_peers::Addressed;
 use super::{Inspection, Units};
 use crate::plan::steps::Step;
 use crate::sys::dbus::BusError;

@@ -1,8 +1,8 @@
 //! Where the credentials of a peer may go, when a fact names its host.
 
 use super::local_listener;
+use crate::config::credential_hosts::Hosts;
 use crate::config::facts::Facts;
-use crate::config::hosts::Hosts;
 use crate::config::section::{Field, Section};
 use crate::config::template::Fact;
 use crate::model::error::{ErrorKind, Failure};

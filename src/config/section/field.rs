@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::pieces::source;
+use super::recorded_template::source;
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
-use crate::config::shape::Shape;
 use crate::config::template::{Fact, Part, Template};
+use crate::config::text_kind::Shape;
 use crate::config::url_part;
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Datum, Piece};

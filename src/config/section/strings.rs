@@ -7,8 +7,8 @@ use super::table::Section;
 use crate::config::document::{Located, Value};
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
-use crate::config::shape::{Shape, Shaped};
 use crate::config::template::Template;
+use crate::config::text_kind::{Shape, Shaped};
 use crate::model::secrets;
 
 impl<'a> Section<'a> {
@@ -60,7 +60,8 @@ impl<'a> Section<'a> {
             Ok(template) => Some(Arc::new(template)),
             // What is said of a fact repeats a part of the text, which is no matter where the text is nothing else.
             Err(_) if secrecy == Secrecy::Secret && !is_one_fact(text) => {
-                let message = "has a `${…}` in it that is not a fact (write `$${` for a literal `${`)";
+                let message =
+                    "has a `${…}` in it that is not a fact (write `$${` for a literal `${`)";
                 self.problem_at(line, key, message);
                 None
             }

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use super::field::{Check, Look};
-use super::reading::Reading;
+use super::findings::Reading;
+use crate::config::credential_hosts::Hosts;
 use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
-use crate::config::hosts::Hosts;
 use crate::config::problem::Severity;
 use crate::config::suggestion::suggestion;
 

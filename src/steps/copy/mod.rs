@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::config::section::{Field, Secrecy, Section, plain};
-use crate::config::shape::Shape;
+use crate::config::text_kind::Shape;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::copy::{Order, Pattern};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::section::Field;
 use crate::config::section::{Section, unit_name};
-use crate::config::shape::Shape;
+use crate::config::text_kind::Shape;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepSpec};
 use crate::sys::signals;

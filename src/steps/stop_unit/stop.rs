@@ -10,7 +10,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::step::Outcome;
 use crate::sys::cancel::Waited;
 use crate::sys::dbus::BusError;
-use crate::sys::holders::holders;
+use crate::sys::mount_users::holders;
 use crate::sys::systemd::{self, Cause, Closure, Permission};
 
 /// Between two looks.

@@ -2,13 +2,13 @@
 //! For a copy to somewhere else the child lists the files.
 
 mod bandwidth;
+mod destination;
 mod directory_walk;
-mod engine;
-mod feed;
-mod finding;
+mod file_reader;
 mod glob;
 mod progress;
-mod target;
+mod selection;
+mod worker;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,9 +18,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use bandwidth::Bandwidth;
-pub use engine::serve;
-pub use feed::{Feed, Unread};
+pub use file_reader::{Feed, Unread};
 pub use glob::Pattern;
+pub use worker::serve;
 
 use super::cancel::Cancel;
 use super::probe::{Conversation, ProbeError};

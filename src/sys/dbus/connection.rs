@@ -18,8 +18,8 @@ use nix::unistd::geteuid;
 use zbus::Message;
 
 use super::BusError;
-use super::incoming::Incoming;
-use super::intake::{Intake, Side};
+use super::inbox::{Intake, Side};
+use super::message::Incoming;
 use crate::model::deadline::Deadline;
 
 /// The longest line of the handshake.

@@ -1,8 +1,8 @@
 //! D-Bus: connections and calls that keep a deadline.
 
 pub mod connection;
-mod incoming;
-mod intake;
+mod inbox;
+mod message;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,8 +19,8 @@ use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 
 use connection::Connection;
-pub use incoming::{Incoming, Kind};
-pub use intake::{LONGEST_CALL, Side};
+pub use inbox::{LONGEST_CALL, Side};
+pub use message::{Incoming, Kind};
 
 /// The bus itself: its name, and its interface.
 pub const BUS: &str = "org.freedesktop.DBus";
@@ -103,7 +103,11 @@ pub fn address() -> Result<UnixAddr, BusError> {
         Transport::Unix(unix) => match unix.path() {
             UnixSocket::File(path) => UnixAddr::new(path),
             UnixSocket::Abstract(name) => UnixAddr::new_abstract(name.as_bytes()),
-            other => return Err(unreachable(format!("{other:?} is not the address of a bus"))),
+            other => {
+                return Err(unreachable(format!(
+                    "{other:?} is not the address of a bus"
+                )));
+            }
         },
         other => return Err(unreachable(format!("no bus is asked over {other:?}"))),
     };

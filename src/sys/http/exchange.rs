@@ -7,7 +7,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::{
     Answer, BODY_LIMIT, BYTE_ORDER_MARK, Endpoint, IDLE, Read, Request, TlsFiles, connection,
-    endpoint, outcome,
+    endpoint, errors,
 };
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
@@ -146,7 +146,7 @@ impl Call<'_> {
     }
 
     fn closed(&self) -> Unanswered {
-        let failure = outcome::closed(&self.endpoint.to_string(), None);
+        let failure = errors::closed(&self.endpoint.to_string(), None);
         Unanswered {
             is_closed: true,
             ..Unanswered::sent(failure)
@@ -177,8 +177,8 @@ impl Call<'_> {
         let url = self.endpoint.to_string();
         let failed = |error, allowed| {
             let is_sent = connection::was_sent();
-            let is_closed = outcome::is_closed(&error);
-            let failure = outcome::before_head(error, &url, self.tls, (allowed, is_sent));
+            let is_closed = errors::is_closed(&error);
+            let failure = errors::before_head(error, &url, self.tls, (allowed, is_sent));
             Trial::Over(Unanswered {
                 failure,
                 is_sent,
@@ -196,7 +196,7 @@ impl Call<'_> {
             .build();
         let answer = match self.agent.run(built) {
             Ok(answer) => answer,
-            Err(error) if outcome::is_closed(&error) && !connection::was_opened() => {
+            Err(error) if errors::is_closed(&error) && !connection::was_opened() => {
                 return Err(Trial::Stale);
             }
             Err(error) => {
@@ -261,8 +261,8 @@ pub(super) fn whole(
         .take(BODY_LIMIT as u64 + 1)
         .read_to_end(&mut answer.body);
     if let Err(error) = read {
-        let is_closed = outcome::is_close(&error) && answer.is_success();
-        let failure = outcome::in_body(error, &answer.url, tls, left);
+        let is_closed = errors::is_close(&error) && answer.is_success();
+        let failure = errors::in_body(error, &answer.url, tls, left);
         return Err(Unanswered {
             is_closed,
             ..Unanswered::sent(failure)

@@ -2,18 +2,18 @@
 
 mod certificate;
 mod connection;
-mod dial;
+mod connector;
 mod endpoint;
+mod errors;
 mod exchange;
+mod known_interfaces;
+mod lines;
 mod message;
-mod names;
-mod outcome;
-mod refusal;
+mod resolver;
 mod signature;
-mod stream;
 mod tls;
+mod tls_error;
 mod trust;
-mod ways;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -25,20 +25,21 @@ use ureq::config::Config;
 use ureq::{Agent, Body};
 
 pub use endpoint::{Endpoint, server_name};
+pub use errors::closings;
 pub use exchange::{Limits, Unanswered};
+pub use lines::{Heard, Next};
 pub use message::{Answer, Request, encoded, header_name, header_value, method, strictly_encoded};
 pub use signature::{EMPTY, Signer};
-pub use stream::{Heard, Next};
 pub use tls::TlsFiles;
 
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::sync::Mutex;
 use crate::sys::threads;
-use dial::{Dial, Place};
+use connector::{Dial, Place};
 use exchange::{Call, Way};
-use names::Names;
-use ways::{Gate, Ways};
+use known_interfaces::{Gate, Ways};
+use resolver::Names;
 
 /// How much of a body is read. Lists of thousands of queues, instances or shards are shorter; it takes no memory before it
 /// is needed.
@@ -179,7 +180,7 @@ impl Http {
         hear: &mut dyn FnMut(&[u8]) -> Next,
     ) -> Result<Heard, Failure> {
         let mut read = |answer: Answer, body, tls: &TlsFiles, left| {
-            stream::read(answer, body, tls, left, hear).map_err(Unanswered::sent)
+            lines::read(answer, body, tls, left, hear).map_err(Unanswered::sent)
         };
         let way = Way::of(self.sends_once);
         self.perform(endpoint, tls, request, (deadline.into(), way), &mut read)

@@ -3,9 +3,9 @@
 //! A thread that touches a mount whose server is dead stays in the kernel for ever, and its process with it. So farewell
 //! runs itself again with a hidden first argument, and only that process touches the path.
 
-mod answers;
-mod conversation;
-mod startable;
+mod child;
+mod executable;
+mod worker;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -24,9 +24,9 @@ use super::process_session;
 use crate::model::deadline::{Deadline, Reason};
 use crate::sys::sync::Mutex;
 
-pub use self::answers::serve;
-pub use self::conversation::Conversation;
-pub use self::startable::{Obstacle, startable};
+pub use self::child::serve;
+pub use self::executable::{Obstacle, startable};
+pub use self::worker::Conversation;
 
 /// The hidden first argument.
 const FLAG: &str = "--guarded";

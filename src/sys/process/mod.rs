@@ -1,12 +1,12 @@
 //! Child processes that end, with everything that they started, when their time is over.
 
+mod child;
 mod environment;
 mod group;
 mod inheritance;
 mod output;
+mod poll;
 mod program;
-mod wake;
-mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,9 +17,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use self::child::Watch;
 use self::group::Group;
-use self::wake::Wake;
-use self::watch::Watch;
+use self::poll::Wake;
 use super::cancel::{Cancel, Waited};
 use super::probe::{self, Obstacle, ProbeError};
 use super::{process_session, user};

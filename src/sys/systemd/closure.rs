@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::bounds::{Bounds, Spare};
-use super::cause::{Cause, Tie, tied};
+use super::protected_units::{Bounds, Spare};
+use super::stop_cause::{Cause, Tie, tied};
 use super::unit::Unit;
 
 /// A unit that is stopped.

@@ -1,17 +1,17 @@
 //! systemd, as it is asked over D-Bus: org.freedesktop.systemd1(5).
 
 mod boot;
-mod bounds;
-mod cause;
-mod chain;
+mod cgroup_processes;
 mod closure;
 mod files;
+mod loaded_order;
 mod logind;
 mod manager;
+mod manual_stop;
 mod name;
-mod orders;
-mod permission;
-mod remaining;
+mod ordering_chain;
+mod protected_units;
+mod stop_cause;
 mod stop_order;
 mod unit;
 mod version;
@@ -24,17 +24,17 @@ use crate::sys::dbus::BusError;
 use crate::sys::signals;
 
 pub use boot::{Around, Standing, starts_at_boot};
-pub use bounds::{Bounds, Spare};
-pub use cause::{Cause, Tie};
-pub use chain::chain;
+pub use cgroup_processes::{Process, control_group, has_ended, remaining};
 pub use closure::{Closure, Member, Spared, Wanted};
 pub use files::{UNIT_PATH, UnitFiles};
+pub use loaded_order::Orders;
 pub use logind::Logind;
 pub use manager::{Job, Manager, Socket};
+pub use manual_stop::Permission;
 pub use name::{is_unit_name, template};
-pub use orders::Orders;
-pub use permission::Permission;
-pub use remaining::{Process, control_group, has_ended, remaining};
+pub use ordering_chain::chain;
+pub use protected_units::{Bounds, Spare};
+pub use stop_cause::{Cause, Tie};
 pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
 pub use version::{OLDEST, number as version_number};

@@ -130,7 +130,7 @@ pub fn longest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::systemd::cause::Cause;
+    use crate::sys::systemd::stop_cause::Cause;
 
     fn member(id: &str, after: &[&str]) -> Member {
         let list = |names: &[&str]| names.iter().map(ToString::to_string).collect();

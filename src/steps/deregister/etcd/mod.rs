@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::clients::etcd::{self, Client, Reply, integer};
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Secrecy, Section, non_empty};
-use crate::config::shape::Shape;
+use crate::config::text_kind::Shape;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::Endpoint;

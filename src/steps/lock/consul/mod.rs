@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clients::agent::{Agent, CONSUL};
 use crate::config::facts::Facts;
 use crate::config::section::Section;
-use crate::config::shape::Shape;
+use crate::config::text_kind::Shape;
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
 use crate::step::lock::queue::{Client, Queue, Store};

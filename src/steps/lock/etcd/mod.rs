@@ -11,7 +11,7 @@ use crate::clients::etcd;
 use crate::clients::http::Peer;
 use crate::config::facts::Facts;
 use crate::config::section::{Section, non_empty};
-use crate::config::shape::Shape;
+use crate::config::text_kind::Shape;
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
 use crate::step::lock::queue::{Client, Queue, Store};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 
-use super::cause::Cause;
+use super::stop_cause::Cause;
 use super::unit::Unit;
 use super::{OWN, units_of};
 

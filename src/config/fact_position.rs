@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::shape::Shape;
 use super::template::Fact;
+use super::text_kind::Shape;
 use super::url_part::{UrlPart, is_of_file, url_part};
 use crate::sys::http::{encoded, strictly_encoded};
 use crate::sys::{file_trust, files};

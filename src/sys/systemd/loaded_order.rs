@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::chain;
 use super::manager::Manager;
+use super::ordering_chain::chain;
 use crate::model::deadline::Deadline;
 use crate::sys::dbus::BusError;
 

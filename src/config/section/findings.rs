@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use super::field::Check;
+use crate::config::credential_hosts::Hosts;
 use crate::config::facts::Facts;
-use crate::config::hosts::Hosts;
 use crate::config::problem::{Problem, Severity};
 
 /// What is found while the tables of one step (or of `[farewell]`) are read.

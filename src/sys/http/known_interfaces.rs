@@ -13,7 +13,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::names::Names;
+use super::resolver::Names;
 use crate::sys::routes;
 
 /// The interface that led to each address.

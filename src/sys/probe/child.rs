@@ -47,8 +47,8 @@ pub fn serve(
         (Some("sync"), [path]) => sync(Path::new(path)).map(|()| b"ok".to_vec()),
         (Some("remove"), [path]) => remove(Path::new(path)),
         (Some("prospect"), [path]) => prospect(Path::new(path)),
-        (Some(startable::VERB), [program, user, directory]) => {
-            startable::answer(program, user, directory)
+        (Some(super::executable::VERB), [program, user, directory]) => {
+            super::executable::answer(program, user, directory)
         }
         _ => return Some(ExitCode::from(64)),
     }

@@ -10,7 +10,7 @@ use nix::sys::wait::WaitStatus;
 
 use super::group::Group;
 use super::output::Output;
-use super::wake::Wake;
+use super::poll::Wake;
 use super::{End, Member, Process, ProcessOutcome, Refusal};
 use crate::model::deadline::Deadline;
 use crate::model::event::Stream;

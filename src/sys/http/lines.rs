@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ureq::Body;
 
-use super::{Answer, BODY_LIMIT, TlsFiles, exchange, outcome};
+use super::{Answer, BODY_LIMIT, TlsFiles, errors, exchange};
 use crate::model::error::{ErrorKind, Failure};
 
 /// What whoever hears a line wants then.
@@ -62,7 +62,7 @@ pub(super) fn read(
                 return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
             }
             Err(error) => {
-                let failure = outcome::in_body(error, &answer.url, tls, left);
+                let failure = errors::in_body(error, &answer.url, tls, left);
                 return match failure.kind {
                     ErrorKind::TimedOut => Ok(Heard::Elapsed),
                     _ => Err(failure),

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::pieces::part;
-use super::reading::Reading;
+use super::findings::Reading;
+use super::recorded_template::part;
 use super::table::Section;
 use crate::config::document::{Located, Table, Value};
 use crate::config::template::{Part, Template};

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use super::destination::Fault;
 use super::directory_walk::{DirectoryWalk, open_directory};
-use super::target::Fault;
 use super::{Order, Pattern, Report, Source, shown};
 
 impl Source {

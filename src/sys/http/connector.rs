@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ClientConnection};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers};
 
 use super::connection::{Connection, Socket, end};
-use super::names::Names;
-use super::ways::Ways;
+use super::known_interfaces::Ways;
+use super::resolver::Names;
 use crate::sys::threads;
 
 /// The least time for one address.

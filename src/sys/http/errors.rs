@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::dial::Unconnected;
-use super::{TlsFiles, refusal};
+use super::connector::Unconnected;
+use super::{TlsFiles, tls_error};
 use crate::model::error::{ErrorKind, Failure};
 
 /// Whether the peer closed the connection before its answer, as it may do with one that was idle.
@@ -51,7 +51,7 @@ pub(super) fn before_head(
             let cause = format!("no {what} within {}", seconds(allowed));
             Failure::new(ErrorKind::TimedOut, url, cause)
         }
-        Error::Io(error) => match refusal::within(&error, tls) {
+        Error::Io(error) => match tls_error::within(&error, tls) {
             Some(cause) => Failure::new(ErrorKind::Tls, url, cause),
             None => match error.kind() {
                 io::ErrorKind::UnexpectedEof => closed(url, None),
@@ -88,7 +88,7 @@ pub(super) fn in_body(error: io::Error, url: &str, tls: &TlsFiles, allowed: Dura
         let cause = format!("the answer did not end within {}", seconds(allowed));
         return Failure::new(ErrorKind::TimedOut, url, cause);
     }
-    if let Some(cause) = refusal::within(&error, tls) {
+    if let Some(cause) = tls_error::within(&error, tls) {
         return Failure::new(ErrorKind::Tls, url, cause);
     }
     let cause = if is_close(&error) {

@@ -3,7 +3,7 @@
 use zbus::wire::Endian;
 
 use super::BusError;
-use super::incoming::{Incoming, Kind};
+use super::message::{Incoming, Kind};
 
 /// The longest answer or signal that a client reads; a list of ten thousand jobs is far below it.
 const LONGEST: usize = 16 << 20;

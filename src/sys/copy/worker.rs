@@ -3,9 +3,9 @@
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
-use super::finding::find;
+use super::destination::{Fault, Target};
 use super::progress::Progress;
-use super::target::{Fault, Target};
+use super::selection::find;
 use super::{Order, Report, Source, shown};
 
 /// How many small files, and how many bytes of them, are flushed together.

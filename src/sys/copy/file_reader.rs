@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::bandwidth::Bandwidth;
+use super::destination::Fault;
 use super::directory_walk::open_source;
-use super::target::Fault;
 use super::{CHUNK, Listed};
 use crate::model::deadline::Deadline;
 use crate::sys::cancel::Cancel;
