@@ -3,24 +3,24 @@
 use std::ops::Range;
 
 use super::template::Fact;
-use super::text_kind::Shape;
+use super::text_kind::TextKind;
 use super::url_part::{UrlPart, is_of_file, url_part};
 use crate::sys::http::{encoded, strictly_encoded};
 use crate::sys::{file_trust, files};
 
 /// A text while the facts are put into it.
-pub struct Filling {
-    shape: Shape,
+pub struct TemplateWriter {
+    shape: TextKind,
     text: String,
     /// Where the values of facts stand in it, and whether one begins the text.
     filled: Vec<Range<usize>>,
     host: Option<Fact>,
 }
 
-impl Filling {
+impl TemplateWriter {
     /// An empty text of that kind.
-    pub fn new(shape: Shape) -> Filling {
-        Filling {
+    pub fn new(shape: TextKind) -> TemplateWriter {
+        TemplateWriter {
             shape,
             text: String::new(),
             filled: Vec::new(),
@@ -40,13 +40,13 @@ impl Filling {
     pub fn fact(&mut self, fact: &Fact, value: &str) -> Result<(), String> {
         let refused = |why: &str| format!("{fact} cannot stand there: {why}");
         let spelled = match self.shape {
-            Shape::Text => Ok(value.to_owned()),
-            Shape::Glob if value.contains('\\') => Err("its value has a `\\` in it".to_owned()),
-            Shape::Pattern | Shape::Glob if value.contains(['*', '?', '[', ']']) => {
+            TextKind::Text => Ok(value.to_owned()),
+            TextKind::Glob if value.contains('\\') => Err("its value has a `\\` in it".to_owned()),
+            TextKind::Pattern | TextKind::Glob if value.contains(['*', '?', '[', ']']) => {
                 Err("its value is a pattern, and a fact is only ever a name".to_owned())
             }
             _ if self.is_path() => self.in_path(fact, value),
-            Shape::Url => self.in_url(fact, value),
+            TextKind::Url => self.in_url(fact, value),
             _ => Ok(value.to_owned()),
         };
         let spelled = spelled.map_err(|why| refused(&why))?;
@@ -58,7 +58,8 @@ impl Filling {
 
     fn in_path(&self, fact: &Fact, value: &str) -> Result<String, String> {
         let is_several = value.contains('/');
-        let begins = self.text.is_empty() && (self.shape == Shape::Key || value.starts_with('/'));
+        let begins =
+            self.text.is_empty() && (self.shape == TextKind::Key || value.starts_with('/'));
         match is_several {
             true if begins => whole(fact)?,
             true => return Err(PART.to_owned()),
@@ -73,8 +74,8 @@ impl Filling {
     /// Whether it is a path, where a URL could stand too.
     fn is_path(&self) -> bool {
         match self.shape {
-            Shape::Url => self.text.starts_with('/'),
-            shape => matches!(shape, Shape::Path | Shape::Key | Shape::Glob),
+            TextKind::Url => self.text.starts_with('/'),
+            shape => matches!(shape, TextKind::Path | TextKind::Key | TextKind::Glob),
         }
     }
 
@@ -111,7 +112,7 @@ impl Filling {
     pub fn finish(self) -> Result<(String, Option<Fact>), String> {
         match self.shape {
             _ if self.is_path() => self.check_parts(0, self.text.len())?,
-            Shape::Url => {
+            TextKind::Url => {
                 let begin = self.text.find("://").map_or(0, |at| at + "://".len());
                 let path = self.text[begin..].find('/').map(|at| begin + at);
                 let end = self.text.find('?').unwrap_or(self.text.len());
@@ -188,7 +189,7 @@ mod tests {
     use crate::model::trigger::Trigger;
 
     /// `text` with the value in the place of `${env:F}`, or of whatever `fact` is.
-    fn filled(shape: Shape, text: &str, fact: &str, value: &str) -> Result<String, String> {
+    fn filled(shape: TextKind, text: &str, fact: &str, value: &str) -> Result<String, String> {
         let kept = Values::from([(fact.to_owned(), value.to_owned())]);
         let facts = Facts::new(Trigger::Stop, "r1").with_kept(kept);
         let template = Template::parse(&text.replace("FACT", fact)).expect("a template");
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_fact_of_a_glob_has_no_wildcard_and_leads_nowhere_else() {
-        let glob = |value| filled(Shape::Glob, "/var/log/FACT/*.log", FILE, value);
+        let glob = |value| filled(TextKind::Glob, "/var/log/FACT/*.log", FILE, value);
         assert_eq!(glob("app").as_deref(), Ok("/var/log/app/*.log"));
         for value in ["*", "a?", "[a]", "\\*", "**", "..", "../../root", "/root"] {
             assert!(glob(value).is_err(), "{value}");
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn a_fact_fills_one_part_of_a_path() {
         for fact in [FILE, "${env:FAREWELL_NOT_SET}"] {
-            let path = |text, value| filled(Shape::Path, text, fact, value);
+            let path = |text, value| filled(TextKind::Path, text, fact, value);
             assert_eq!(
                 path("/m/FACT.json", "web-1").as_deref(),
                 Ok("/m/web-1.json")
@@ -250,7 +251,7 @@ mod tests {
         let facts = Facts::new(Trigger::Stop, "r1");
         let render = || {
             facts
-                .render_at(Shape::Path, &template)
+                .render_at(TextKind::Path, &template)
                 .map(|(text, _)| text)
         };
         assert_eq!(render().as_deref(), Ok("/srv/a/x"));
@@ -268,13 +269,13 @@ mod tests {
         assert!(render().is_ok());
         std::fs::remove_dir_all(&directory).expect("removed");
         // A machine's own facts are names.
-        assert!(filled(Shape::Path, "FACT", "${hostname}", "/etc").is_err());
+        assert!(filled(TextKind::Path, "FACT", "${hostname}", "/etc").is_err());
     }
 
     #[test]
     fn a_fact_fills_one_place_of_a_url() {
         for fact in [FILE, "${env:FAREWELL_NOT_SET}"] {
-            let url = |text, value| filled(Shape::Url, text, fact, value);
+            let url = |text, value| filled(TextKind::Url, text, fact, value);
             for (text, value, whole) in [
                 ("FACT", "https://h:1/a/b?c=d", "https://h:1/a/b?c=d"),
                 ("FACT/v1", "http://h/base", "http://h/base/v1"),
@@ -320,12 +321,12 @@ mod tests {
                 assert!(url(text, value).is_err(), "{text} {value}");
             }
         }
-        assert!(filled(Shape::Url, "FACT/", "${hostname}", "http://h").is_err());
+        assert!(filled(TextKind::Url, "FACT/", "${hostname}", "http://h").is_err());
     }
 
     #[test]
     fn a_fact_is_one_part_of_a_key_and_never_a_pattern() {
-        let key = |text, value| filled(Shape::Key, text, FILE, value);
+        let key = |text, value| filled(TextKind::Key, text, FILE, value);
         assert_eq!(key("members/FACT", "i-1").as_deref(), Ok("members/i-1"));
         assert_eq!(key("FACT/x", "a/b").as_deref(), Ok("a/b/x"));
         for (text, value) in [
@@ -336,7 +337,7 @@ mod tests {
         ] {
             assert!(key(text, value).is_err(), "{text} {value}");
         }
-        let unit = |value| filled(Shape::Pattern, "app@FACT.service", FILE, value);
+        let unit = |value| filled(TextKind::Pattern, "app@FACT.service", FILE, value);
         assert_eq!(unit("1").as_deref(), Ok("app@1.service"));
         for value in ["*", "?", "[a-z]", "1*"] {
             assert!(unit(value).is_err(), "{value}");

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::{env, io};
 
 use super::credential::credential;
-use super::fact_position::Filling;
+use super::fact_position::TemplateWriter;
 use super::pointer;
 use super::template::{Fact, Part, Template};
-use super::text_kind::Shape;
+use super::text_kind::TextKind;
 use crate::model::event;
 use crate::model::secrets;
 use crate::model::trigger::{ComesBack, Diagnosis, Trigger};
@@ -38,7 +38,7 @@ pub struct Facts {
 
 /// What somebody made of the trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Asked {
+pub enum TriggerUse {
     /// Nobody asked for it.
     Nothing,
     /// It decided what was done: whether the machine comes back.
@@ -58,7 +58,7 @@ impl Facts {
             kept: Values::new(),
             found: Mutex::default(),
             secret: Mutex::default(),
-            asked: AtomicU8::new(Asked::Nothing as u8),
+            asked: AtomicU8::new(TriggerUse::Nothing as u8),
         }
     }
 
@@ -73,26 +73,26 @@ impl Facts {
 
     /// Why the run takes place.
     pub fn trigger(&self) -> Trigger {
-        self.ask(Asked::ErrorKind);
+        self.ask(TriggerUse::ErrorKind);
         self.diagnosis.trigger()
     }
 
     /// Whether this machine comes back by itself after the run.
     pub fn comes_back(&self) -> ComesBack {
-        self.ask(Asked::Return);
+        self.ask(TriggerUse::Return);
         self.diagnosis.comes_back()
     }
 
     /// What was made of the trigger so far.
-    pub fn asked(&self) -> Asked {
+    pub fn asked(&self) -> TriggerUse {
         match self.asked.load(Ordering::Relaxed) {
-            0 => Asked::Nothing,
-            1 => Asked::Return,
-            _ => Asked::ErrorKind,
+            0 => TriggerUse::Nothing,
+            1 => TriggerUse::Return,
+            _ => TriggerUse::ErrorKind,
         }
     }
 
-    fn ask(&self, asked: Asked) {
+    fn ask(&self, asked: TriggerUse) {
         self.asked.fetch_max(asked as u8, Ordering::Relaxed);
     }
 
@@ -179,10 +179,10 @@ impl Facts {
     /// As [`Facts::render`], and every fact that would lead to another place.
     pub fn render_at(
         &self,
-        shape: Shape,
+        shape: TextKind,
         template: &Template,
     ) -> Result<(String, Option<Fact>), String> {
-        let (mut filling, mut wrong) = (Filling::new(shape), Vec::new());
+        let (mut filling, mut wrong) = (TemplateWriter::new(shape), Vec::new());
         for part in template.parts() {
             match part {
                 Part::Literal(literal) => filling.literal(literal),
@@ -328,14 +328,14 @@ mod tests {
         let facts = Facts::new(Trigger::Stop, "r1");
         let render = |text: &str| facts.render(&Template::parse(text).expect("a template"));
         render("${run}").expect("a run");
-        assert_eq!(facts.asked(), Asked::Nothing);
+        assert_eq!(facts.asked(), TriggerUse::Nothing);
         facts.comes_back();
-        assert_eq!(facts.asked(), Asked::Return);
+        assert_eq!(facts.asked(), TriggerUse::Return);
         assert_eq!(render("${trigger}").as_deref(), Ok("stop"));
         facts.comes_back();
-        assert_eq!(facts.asked(), Asked::ErrorKind);
+        assert_eq!(facts.asked(), TriggerUse::ErrorKind);
         let other = facts.on(Trigger::Kexec);
-        assert_eq!((other.asked(), other.run()), (Asked::Nothing, "r1"));
+        assert_eq!((other.asked(), other.run()), (TriggerUse::Nothing, "r1"));
     }
 
     #[test]

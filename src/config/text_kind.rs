@@ -7,7 +7,7 @@ use crate::sys::http::Endpoint;
 /// What a configured string is, and so what a fact in it may become. A fact is data: it fills the place that it stands in
 /// and never leads to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum TextKind {
     /// Text, in which a fact may be anything.
     Text,
     /// A path of the file system. A fact that begins it may be all of it; elsewhere a fact fills one part.
@@ -25,7 +25,7 @@ pub enum Shape {
 /// A type of configured values, and what the strings are that it is read from.
 pub trait Shaped {
     /// What such a string is.
-    const SHAPE: Shape = Shape::Text;
+    const SHAPE: TextKind = TextKind::Text;
 }
 
 impl Shaped for String {}
@@ -37,9 +37,9 @@ impl Shaped for u16 {}
 impl Shaped for u64 {}
 
 impl Shaped for PathBuf {
-    const SHAPE: Shape = Shape::Path;
+    const SHAPE: TextKind = TextKind::Path;
 }
 
 impl Shaped for Endpoint {
-    const SHAPE: Shape = Shape::Url;
+    const SHAPE: TextKind = TextKind::Url;
 }

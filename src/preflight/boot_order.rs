@@ -9,7 +9,7 @@ use super::{Finding, Ordering, Units};
 use crate::plan::unit_ordering::Learnt;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{
-    ARM_UNIT, Bounds, Closure, Orders, START_UNIT, UNIT, Unit, Wanted, is_pattern, template,
+    ARM_UNIT, Closure, Orders, START_UNIT, StopLimits, UNIT, Unit, Wanted, is_pattern, template,
 };
 
 /// What was found.
@@ -88,7 +88,7 @@ fn wanted(name: &str, units: &Units<'_>) -> Result<Vec<Wanted>, BusError> {
 impl Order {
     /// Asks what each stop takes along. What a step needs is in the order anyway.
     fn learn(&mut self, ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) {
-        let bounds = Bounds::of_this_process(farewell, &[]);
+        let bounds = StopLimits::of_this_process(farewell, &[]);
         for name in &ordering.stopped {
             let closure = wanted(name, units)
                 .and_then(|wanted| Closure::of(&wanted, &bounds, |unit| units.get(unit)));

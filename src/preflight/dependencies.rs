@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::interfaces::Interfaces;
-use super::reliance::Reliance;
+use super::reliance::Requirement;
 use super::resolved_peers::Addressed;
 use super::{Inspection, Units, filesystems, needs, peers, sockets, stopped_peers};
 use crate::config::facts::Facts;
@@ -12,7 +12,7 @@ use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 
 /// What the steps rely on is looked at in this.
-pub(super) struct Scene<'a> {
+pub(super) struct Inspector<'a> {
     pub(super) plan: &'a Plan,
     pub(super) facts: &'a Facts,
     pub(super) peers: &'a [Addressed<'a>],
@@ -21,7 +21,7 @@ pub(super) struct Scene<'a> {
     pub(super) named: BTreeSet<String>,
 }
 
-impl Scene<'_> {
+impl Inspector<'_> {
     /// Looks at what the steps rely on. Where one look fails the others are still taken.
     pub(super) fn look(&self, units: &mut Units<'_>, inspection: &mut Inspection) {
         let mut reliances = Vec::new();
@@ -68,7 +68,7 @@ impl Scene<'_> {
         mut interfaces: Interfaces,
         units: &mut Units<'_>,
         inspection: &mut Inspection,
-    ) -> Vec<Reliance<'_>> {
+    ) -> Vec<Requirement<'_>> {
         let mut reliances = Vec::new();
         for peer in self.peers {
             match interfaces.behind(peer, units) {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::interfaces::Interfaces;
 use super::process_owner::{self, ProcessOwner};
-use super::reliance::{Reliance, listed};
+use super::reliance::{Requirement, listed};
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
@@ -24,7 +24,7 @@ pub(super) fn behind<'a>(
     interfaces: &mut Interfaces,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Vec<Reliance<'a>>, BusError> {
+) -> Result<Vec<Requirement<'a>>, BusError> {
     let mounts = match Mounts::read() {
         Ok(mounts) => mounts,
         Err(error) => {
@@ -33,7 +33,7 @@ pub(super) fn behind<'a>(
             return Ok(Vec::new());
         }
     };
-    let mut found: Vec<Reliance<'a>> = Vec::new();
+    let mut found: Vec<Requirement<'a>> = Vec::new();
     for step in &plan.steps {
         let fields = step.dependencies.paths.iter().chain(&step.if_path);
         let mut seen = Vec::new();
@@ -63,9 +63,9 @@ fn served<'a>(
     mount: &Mount,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Option<Reliance<'a>>, BusError> {
+) -> Result<Option<Requirement<'a>>, BusError> {
     let point = mount.point.display();
-    let mut reliance = Reliance {
+    let mut reliance = Requirement {
         step,
         what: String::new(),
         units: Vec::new(),

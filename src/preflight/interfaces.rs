@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::process_owner::{self, ProcessOwner};
-use super::reliance::{Reliance, line, listed, outlives};
+use super::reliance::{Requirement, line, listed, outlives};
 use super::resolved_peers::Addressed;
 use super::{Finding, Inspection, Units, distinct};
 use crate::config::facts::Facts;
@@ -56,7 +56,7 @@ impl Interfaces {
         &mut self,
         peer: &Addressed<'a>,
         units: &mut Units<'_>,
-    ) -> Result<Vec<Reliance<'a>>, BusError> {
+    ) -> Result<Vec<Requirement<'a>>, BusError> {
         let what = format!("talks to {}", peer.endpoint);
         self.towards(peer.step, &what, peer.address, units)
     }
@@ -68,7 +68,7 @@ impl Interfaces {
         what: &str,
         address: SocketAddr,
         units: &mut Units<'_>,
-    ) -> Result<Vec<Reliance<'a>>, BusError> {
+    ) -> Result<Vec<Requirement<'a>>, BusError> {
         let ip = address.ip().to_canonical();
         if ip.is_loopback() || ip.is_unspecified() {
             return Ok(Vec::new());
@@ -77,7 +77,7 @@ impl Interfaces {
         if self.own.contains(&ip) {
             let movers = self.movers(ip, units)?;
             let names = listed(movers.iter().map(|it| it.id.as_str()));
-            found.extend((!movers.is_empty()).then(|| Reliance {
+            found.extend((!movers.is_empty()).then(|| Requirement {
                 step,
                 what: format!("{what}, and {ip} is an address that {names} gives to this machine"),
                 units: movers,
@@ -101,7 +101,7 @@ impl Interfaces {
             return Ok(found);
         }
         let names = listed(owners.iter().map(|it| it.id.as_str()));
-        found.push(Reliance {
+        found.push(Requirement {
             step,
             what: format!("{what} through the interface {interface}, which {names} sets up"),
             units: owners,

@@ -12,7 +12,7 @@ use crate::sys::systemd::{UNIT, Unit, escape_path};
 use crate::text::duration;
 
 /// What the plan needs of farewell.service.
-pub(super) struct Demand {
+pub(super) struct UnitRequirements {
     /// The shortest stop timeout that is long enough.
     pub(super) stop_timeout: Duration,
     /// What it must be ordered after.
@@ -27,7 +27,7 @@ pub(super) struct Required {
     pub(super) why: String,
 }
 
-impl Demand {
+impl UnitRequirements {
     /// What the plan needs, as far as systemd knows it. The rest is remarked.
     pub(super) fn of(
         plan: &Plan,
@@ -36,7 +36,7 @@ impl Demand {
         learnt: &Learnt,
         units: &mut Units<'_>,
         inspection: &mut Inspection,
-    ) -> Demand {
+    ) -> UnitRequirements {
         let mut after: Vec<Required> = Vec::new();
         let mut look = |name: &str, why: String, remarks: &mut Vec<String>| match units.get(name) {
             // Nothing can be ordered after a unit that does not exist, and nothing has to.
@@ -88,7 +88,7 @@ impl Demand {
         remarks.extend(
             unknown.map(|it| format!("what else {UNIT} must be ordered after is not known: {it}")),
         );
-        Demand {
+        UnitRequirements {
             stop_timeout: plan.stop_timeout(),
             after,
         }
@@ -121,7 +121,7 @@ fn uses_place(step: &Step, facts: &Facts, place: &Path) -> bool {
 const ORIGIN: &str = "`systemctl cat farewell.service` shows who set it";
 
 /// What of `farewell` is not as it must be.
-pub(super) fn compare(farewell: &Unit, demand: &Demand) -> Vec<Finding> {
+pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |is_stale, message: String| findings.push(Finding { message, is_stale });
     if farewell.load != "loaded" {
@@ -225,12 +225,12 @@ mod tests {
         }
     }
 
-    fn demand(after: &[Unit]) -> Demand {
+    fn demand(after: &[Unit]) -> UnitRequirements {
         let required = |unit: &Unit| Required {
             unit: unit.clone(),
             why: "step a".to_owned(),
         };
-        Demand {
+        UnitRequirements {
             stop_timeout: Duration::from_secs(95),
             after: after.iter().map(required).collect(),
         }

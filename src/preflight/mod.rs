@@ -25,8 +25,8 @@ use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{self, Manager, Unit};
 
-use dependencies::Scene;
-use loaded_unit::Demand;
+use dependencies::Inspector;
+use loaded_unit::UnitRequirements;
 use resolved_peers::Addressed;
 
 pub use stop_closure::{leftovers, stops};
@@ -83,7 +83,7 @@ pub fn inspect(
     systemd_version::judge(&version, &mut inspection);
     examine(plan, facts, &farewell, &mut units, &mut inspection);
     companion_units::inspect(&farewell, &mut units, &mut inspection);
-    let scene = Scene {
+    let scene = Inspector {
         plan,
         facts,
         peers,
@@ -130,7 +130,7 @@ fn examine(
     let ordering = Ordering::of(plan, facts);
     let order = boot_order::look(&ordering, farewell, units);
     inspection.remarks.extend(order.remarks);
-    let demand = Demand::of(plan, facts, &ordering, &order.learnt, units, inspection);
+    let demand = UnitRequirements::of(plan, facts, &ordering, &order.learnt, units, inspection);
     let findings = loaded_unit::compare(farewell, &demand);
     // What is masked or not there is told of alone.
     if farewell.load == "loaded" {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::process_owner::{self, ProcessOwner, owner};
-use super::reliance::{Reliance, listed};
+use super::reliance::{Requirement, listed};
 use super::resolved_peers::Addressed;
 use super::{Inspection, Units};
 use crate::plan::steps::Step;
@@ -29,7 +29,7 @@ pub(super) fn behind<'a>(
     peers: &[Addressed<'a>],
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Vec<Reliance<'a>>, BusError> {
+) -> Result<Vec<Requirement<'a>>, BusError> {
     let remark = |inspection: &mut Inspection, text: String| {
         if !inspection.remarks.contains(&text) {
             inspection.remarks.push(text);
@@ -95,9 +95,9 @@ pub(super) fn behind<'a>(
 }
 
 /// A peer at a port that the kernel sends elsewhere.
-fn published<'a>(peer: &Addressed<'a>, engines: Vec<Unit>) -> Reliance<'a> {
+fn published<'a>(peer: &Addressed<'a>, engines: Vec<Unit>) -> Requirement<'a> {
     let names = listed(engines.iter().map(|it| it.id.as_str()));
-    Reliance {
+    Requirement {
         step: peer.step,
         what: format!(
             "talks to {}, where no process of this machine listens and somebody answers, as at a container's published \
@@ -150,12 +150,12 @@ impl Owners {
         step: &'a Step,
         endpoint: &Endpoint,
         mut remark: impl FnMut(String),
-    ) -> Vec<Reliance<'a>> {
+    ) -> Vec<Requirement<'a>> {
         let mut found = Vec::new();
         for (place, engines) in self.containers {
             let names = listed(engines.iter().map(|it| it.id.as_str()));
             let ends = if engines.len() == 1 { "ends" } else { "end" };
-            found.push(Reliance {
+            found.push(Requirement {
                 step,
                 what: format!(
                     "talks to {endpoint}, where the container {place} listens, which {names} {ends}"
@@ -185,7 +185,7 @@ impl Owners {
             listed(names.iter().copied())
         );
         if !names.is_empty() {
-            found.push(Reliance {
+            found.push(Requirement {
                 step,
                 what,
                 units: self.units,

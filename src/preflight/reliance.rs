@@ -10,7 +10,7 @@ use crate::sys::dbus::BusError;
 use crate::sys::systemd::{UNIT, Unit};
 
 /// Something that a step needs until it has ended.
-pub(super) struct Reliance<'a> {
+pub(super) struct Requirement<'a> {
     /// The step.
     pub(super) step: &'a Step,
     /// What it does with it: `talks to http://127.0.0.1:8500/, where consul.service listens`.
@@ -57,7 +57,7 @@ pub(super) fn outlives(
     Ok(false)
 }
 
-impl Reliance<'_> {
+impl Requirement<'_> {
     /// What is wrong with it, where `farewell` is not ordered after all of it. What the configuration names already
     /// (`named`) is compared on its own.
     ///

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::peers::{Sockets, owners};
-use super::reliance::Reliance;
+use super::reliance::Requirement;
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
@@ -19,7 +19,7 @@ pub(super) fn behind<'a>(
     facts: &Facts,
     units: &mut Units<'_>,
     inspection: &mut Inspection,
-) -> Result<Vec<Reliance<'a>>, BusError> {
+) -> Result<Vec<Requirement<'a>>, BusError> {
     let peers: Vec<_> = (plan.steps.iter())
         .flat_map(|step| step.dependencies.peers.iter().map(move |peer| (step, peer)))
         .filter_map(|(step, peer)| Some((step, peer.get(facts).ok()?)))

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::reliance::{Reliance, line, on};
+use super::reliance::{Requirement, line, on};
 use super::{Finding, Units};
 use crate::config::facts::Facts;
 use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::sys::dbus::BusError;
-use crate::sys::systemd::{Bounds, Cause, Closure, Unit, Wanted, is_pattern};
+use crate::sys::systemd::{Closure, StopCause, StopLimits, Unit, Wanted, is_pattern};
 
 /// What is wrong with the order of the steps that stop units.
 ///
@@ -17,7 +17,7 @@ use crate::sys::systemd::{Bounds, Cause, Closure, Unit, Wanted, is_pattern};
 pub(super) fn inspect(
     plan: &Plan,
     facts: &Facts,
-    reliances: &[Reliance<'_>],
+    reliances: &[Requirement<'_>],
     farewell: &Unit,
     units: &mut Units<'_>,
 ) -> Result<Vec<Finding>, BusError> {
@@ -89,7 +89,7 @@ fn stop(
             });
         }
     }
-    let bounds = Bounds::of_this_process(farewell, needed);
+    let bounds = StopLimits::of_this_process(farewell, needed);
     Closure::of(&wanted, &bounds, |name| units.get(name))
 }
 
@@ -127,8 +127,8 @@ fn common(one: &[Trigger], other: &[Trigger]) -> Vec<Trigger> {
 /// A step that stops what another one needs.
 struct Conflict<'a> {
     stopping: &'a str,
-    cause: &'a Cause,
-    reliance: &'a Reliance<'a>,
+    cause: &'a StopCause,
+    reliance: &'a Requirement<'a>,
     unit: &'a str,
     /// Whether the other one begins only when the stop has ended.
     is_before: bool,
@@ -142,7 +142,7 @@ impl Conflict<'_> {
         let Conflict { stopping, unit, .. } = self;
         let (step, what) = (&self.reliance.step.name, &self.reliance.what);
         let by = match self.cause {
-            Cause::Named => String::new(),
+            StopCause::Named => String::new(),
             cause => format!(" ({cause})"),
         };
         let when = on(&self.triggers);
@@ -153,15 +153,15 @@ impl Conflict<'_> {
         };
         let needs = line(&self.reliance.step.needs, &[unit]);
         let remedy = match (self.cause, self.holds) {
-            (Cause::Named | Cause::Matches(_), true) => format!(
+            (StopCause::Named | StopCause::Matches(_), true) => format!(
                 "leave {unit} out of the `units` of {stopping}, and add {needs} to {step}, so that systemd stops it \
                  after farewell"
             ),
-            (Cause::Named | Cause::Matches(_), false) => {
+            (StopCause::Named | StopCause::Matches(_), false) => {
                 format!("add `after = [{step:?}]` to {stopping}, and put it behind {step}")
             }
             // What later steps need no stop takes along.
-            (Cause::Tied(..), _) => format!("add {needs} to {step}"),
+            (StopCause::Tied(..), _) => format!("add {needs} to {step}"),
         };
         format!("step {stopping}{when} stops {unit}{by}, and step {step}, {late}, {what}: {remedy}")
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::clients::http::local_listener;
-use crate::config::facts::{Asked, Facts};
+use crate::config::facts::{Facts, TriggerUse};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
@@ -182,13 +182,13 @@ fn in_order(when: &[Trigger]) -> Vec<Trigger> {
 
 /// Of the triggers of a probe those on which its answer holds, by what it asked of its own, the first one; and the
 /// others, as probes of their own.
-fn apart(triggers: &[Trigger], asked: Asked) -> (Vec<Trigger>, Vec<Vec<Trigger>>) {
+fn apart(triggers: &[Trigger], asked: TriggerUse) -> (Vec<Trigger>, Vec<Vec<Trigger>>) {
     let Some((first, others)) = triggers.split_first() else {
         return (Vec::new(), Vec::new());
     };
     match asked {
-        Asked::Nothing => (triggers.to_vec(), Vec::new()),
-        Asked::Return => {
+        TriggerUse::Nothing => (triggers.to_vec(), Vec::new()),
+        TriggerUse::Return => {
             let is_same = |it: &&Trigger| it.restarts() == first.restarts();
             let same = triggers.iter().filter(is_same).copied().collect();
             let others: Vec<Trigger> = others.iter().filter(|it| !is_same(it)).copied().collect();
@@ -201,7 +201,7 @@ fn apart(triggers: &[Trigger], asked: Asked) -> (Vec<Trigger>, Vec<Vec<Trigger>>
                 },
             )
         }
-        Asked::ErrorKind => (vec![*first], others.iter().map(|it| vec![*it]).collect()),
+        TriggerUse::ErrorKind => (vec![*first], others.iter().map(|it| vec![*it]).collect()),
     }
 }
 
@@ -224,7 +224,7 @@ impl Stage {
     }
 
     /// The answer of a probe, and what it asked of the trigger for it.
-    fn answer(&self, probe: &Probe) -> (Answer, Asked) {
+    fn answer(&self, probe: &Probe) -> (Answer, TriggerUse) {
         let trigger = probe.triggers.first().copied().unwrap_or(Trigger::Stop);
         let facts = self.facts.on(trigger);
         (self.ask(probe.index, &facts), facts.asked())
@@ -311,13 +311,13 @@ mod tests {
     fn triggers_are_told_apart_by_what_was_asked_of_them() {
         let all = in_order(&Trigger::ALL);
         assert_eq!(all, [Stop, SoftReboot, Kexec, Reboot, Halt, Poweroff]);
-        assert_eq!(apart(&all, Asked::Nothing), (all.clone(), vec![]));
-        let (same, others) = apart(&all, Asked::Return);
+        assert_eq!(apart(&all, TriggerUse::Nothing), (all.clone(), vec![]));
+        let (same, others) = apart(&all, TriggerUse::Return);
         assert_eq!(same, [Stop, Halt, Poweroff]);
         assert_eq!(others, [vec![SoftReboot, Kexec, Reboot]]);
-        let (same, others) = apart(&[Reboot, Halt], Asked::ErrorKind);
+        let (same, others) = apart(&[Reboot, Halt], TriggerUse::ErrorKind);
         assert_eq!((same, others), (vec![Reboot], vec![vec![Halt]]));
-        assert_eq!(apart(&[Reboot], Asked::Return), (vec![Reboot], vec![]));
+        assert_eq!(apart(&[Reboot], TriggerUse::Return), (vec![Reboot], vec![]));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use crate::support::case::SLACK;
 use crate::support::servers::{Manner, Server, dead_url};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::{ErrorKind, Failure};
-use farewell::sys::http::{Endpoint, Heard, Http, Next, Request, TlsFiles};
+use farewell::sys::http::{Endpoint, Http, Next, Request, StreamEnd, TlsFiles};
 
 /// Hears `most` lines at most, and tells how it ended and what was heard.
-fn hear(url: &str, time: Duration, most: usize) -> (Result<Heard, Failure>, Vec<String>) {
+fn hear(url: &str, time: Duration, most: usize) -> (Result<StreamEnd, Failure>, Vec<String>) {
     let mut lines = Vec::new();
     let endpoint = Endpoint::parse(url).expect("a URL");
     let deadline = Deadline::after(time, Reason::Attempt);
@@ -52,7 +52,7 @@ fn lines_are_heard_as_they_come_until_enough_is_heard() {
     let url = endless(&["one\ntw", "o\n", "three"]);
     let begun = Instant::now();
     let (heard, lines) = hear(&url, LONG, 2);
-    assert!(matches!(heard, Ok(Heard::Enough)), "{heard:?}");
+    assert!(matches!(heard, Ok(StreamEnd::Enough)), "{heard:?}");
     assert_eq!(lines, ["one\n", "two\n"]);
     assert!(begun.elapsed() < LONG / 2);
 }
@@ -62,7 +62,7 @@ fn a_quiet_answer_costs_its_time_and_no_more() {
     let url = endless(&["one\n"]);
     let begun = Instant::now();
     let (heard, lines) = hear(&url, Duration::from_millis(500), 2);
-    assert!(matches!(heard, Ok(Heard::Elapsed)), "{heard:?}");
+    assert!(matches!(heard, Ok(StreamEnd::Elapsed)), "{heard:?}");
     assert_eq!(lines, ["one\n"]);
     assert!(begun.elapsed() < Duration::from_millis(500) + SLACK);
     // One that has not begun is none.
@@ -77,11 +77,11 @@ fn a_quiet_answer_costs_its_time_and_no_more() {
 fn the_end_of_an_answer_is_told_and_half_a_line_is_none() {
     let server = Server::answers(&["200 one\ntwo\nthr"]);
     let (heard, lines) = hear(&server.url(), LONG, 9);
-    assert!(matches!(heard, Ok(Heard::Ended)), "{heard:?}");
+    assert!(matches!(heard, Ok(StreamEnd::Ended)), "{heard:?}");
     assert_eq!(lines, ["one\n", "two\n"]);
     let refused = Server::answers(&["404 no\nsuch thing"]);
     match hear(&refused.url(), LONG, 9) {
-        (Ok(Heard::Refused(answer)), lines) => {
+        (Ok(StreamEnd::Refused(answer)), lines) => {
             assert_eq!(
                 (answer.status, answer.body.as_slice()),
                 (404, &b"no\nsuch thing"[..])

@@ -8,7 +8,7 @@ use super::credential_names::{Credential, credential};
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{
-    Answer, Endpoint, Heard, Http, Limits, Next, Request, TlsFiles, Unanswered,
+    Answer, Endpoint, ExchangeError, Http, Limits, Next, Request, StreamEnd, TlsFiles,
 };
 
 /// A peer with all facts put in: good for one attempt.
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         request: &Request,
         limits: Limits,
         turn: Turn,
-        send: &dyn Fn(&Endpoint, &Request, Limits) -> Result<T, Unanswered>,
+        send: &dyn Fn(&Endpoint, &Request, Limits) -> Result<T, ExchangeError>,
         good: &dyn Fn(&T) -> bool,
     ) -> Result<T, Failure> {
         let count = self.endpoints.len();
@@ -264,7 +264,7 @@ impl<'a> Session<'a> {
         request: &Request,
         deadline: Deadline,
         hear: &mut dyn FnMut(&[u8]) -> Next,
-    ) -> Result<Heard, Failure> {
+    ) -> Result<StreamEnd, Failure> {
         let endpoint = self.endpoint().ok_or_else(|| together(Vec::new()))?;
         let request = self.completed(request, endpoint);
         let tls = self.tls_at(endpoint);
@@ -318,7 +318,7 @@ enum Turn {
 }
 
 impl Turn {
-    fn goes_on(self, unanswered: &Unanswered) -> bool {
+    fn goes_on(self, unanswered: &ExchangeError) -> bool {
         match self {
             Turn::Always => true,
             Turn::Ended => !unanswered.is_sent || unanswered.is_closed,

@@ -6,7 +6,7 @@ use super::recorded_template::source;
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::template::{Fact, Part, Template};
-use crate::config::text_kind::Shape;
+use crate::config::text_kind::TextKind;
 use crate::config::url_part;
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Datum, Piece};
@@ -29,7 +29,7 @@ pub struct Field<T> {
     pub(super) key: String,
     pub(super) template: Arc<Template>,
     pub(super) secrecy: Secrecy,
-    pub(super) shape: Shape,
+    pub(super) shape: TextKind,
     pub(super) parse: fn(&str) -> Result<T, String>,
 }
 

@@ -8,7 +8,7 @@ use crate::config::document::{Located, Value};
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::template::Template;
-use crate::config::text_kind::{Shape, Shaped};
+use crate::config::text_kind::{Shaped, TextKind};
 use crate::model::secrets;
 
 impl<'a> Section<'a> {
@@ -86,7 +86,7 @@ impl<'a> Section<'a> {
 
     fn field_at<T: 'static>(
         &self,
-        shape: Shape,
+        shape: TextKind,
         key: &str,
         located: &Located,
         parse: fn(&str) -> Result<T, String>,
@@ -138,7 +138,7 @@ impl<'a> Section<'a> {
     /// As [`Section::text`], for text in which facts have another place than its type says, and that others can see.
     pub fn text_at<T: 'static>(
         &self,
-        shape: Shape,
+        shape: TextKind,
         key: &'static str,
         parse: fn(&str) -> Result<T, String>,
     ) -> Option<Field<T>> {
@@ -172,7 +172,7 @@ impl<'a> Section<'a> {
     /// As [`Section::texts`], for text in which facts have another place than its type says, and that others can see.
     pub fn texts_at<T: 'static>(
         &self,
-        shape: Shape,
+        shape: TextKind,
         key: &'static str,
         parse: fn(&str) -> Result<T, String>,
     ) -> Option<Vec<Field<T>>> {
@@ -196,14 +196,14 @@ impl<'a> Section<'a> {
             _ => item.clone(),
         };
         let items: Vec<Located> = self.items(key)?.iter().map(kept).collect();
-        let read = |item| self.field_at(Shape::Url, key, item, parse, secrecy);
+        let read = |item| self.field_at(TextKind::Url, key, item, parse, secrecy);
         let fields: Vec<_> = items.iter().map(read).collect();
         fields.into_iter().collect()
     }
 
     fn read_all<T: 'static>(
         &self,
-        shape: Shape,
+        shape: TextKind,
         key: &'static str,
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,

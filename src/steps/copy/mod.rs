@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::config::section::{Field, Secrecy, Section, plain};
-use crate::config::text_kind::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::copy::{Order, Pattern};
@@ -67,7 +67,7 @@ struct Copy {
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let from = section.required("from", |section, key| {
-        section.texts_at(Shape::Glob, key, glob)
+        section.texts_at(TextKind::Glob, key, glob)
     });
     if let Some(from) = &from {
         warn_of_same_names(section, from);

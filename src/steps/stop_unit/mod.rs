@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::section::Field;
 use crate::config::section::{Section, unit_name};
-use crate::config::text_kind::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepSpec};
 use crate::sys::signals;
@@ -61,7 +61,7 @@ struct Manner {
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let units = section.required("units", |section, key| {
-        section.texts_at(Shape::Pattern, key, instance)
+        section.texts_at(TextKind::Pattern, key, instance)
     });
     let signal = section.word("signal").map(|name| {
         let known = signals::named(&name);

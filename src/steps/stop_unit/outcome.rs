@@ -4,7 +4,7 @@ use super::stop::Stop;
 use super::stopping::{StopPhase, StoppingUnit};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::Outcome;
-use crate::sys::systemd::{Cause, Spare};
+use crate::sys::systemd::{Protection, StopCause};
 
 /// How many units are named while the step waits.
 const NAMED: usize = 5;
@@ -75,7 +75,7 @@ impl Stop<'_> {
             .closure
             .spared
             .iter()
-            .filter(|it| it.cause == Cause::Named);
+            .filter(|it| it.cause == StopCause::Named);
         for spared in named.filter(|it| !it.unit.is_down()) {
             let cause = format!("it is not stopped: {}", spared.spare);
             wrong.push(Failure::new(ErrorKind::Unit, &spared.unit.id, cause));
@@ -122,7 +122,8 @@ impl Stop<'_> {
         let missing = self.unmatched.iter();
         remarks.extend(missing.map(|pattern| format!("no unit matches {pattern}")));
         let upheld = self.closure.spared.iter();
-        let upheld = upheld.filter(|it| it.spare == Spare::UpholdingTarget && !it.unit.is_down());
+        let upheld =
+            upheld.filter(|it| it.spare == Protection::UpholdingTarget && !it.unit.is_down());
         remarks
             .extend(upheld.map(|it| format!("{} may start it again ({})", it.unit.id, it.cause)));
         remarks

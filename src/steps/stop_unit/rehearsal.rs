@@ -4,7 +4,7 @@ use super::StopUnit;
 use super::client::Client;
 use crate::config::suggestion::did_you_mean;
 use crate::model::error::{ErrorKind, Failure};
-use crate::sys::systemd::{self, Cause, Closure, Member, Spare, Unit};
+use crate::sys::systemd::{self, Closure, Member, Protection, StopCause, Unit};
 use crate::text::duration;
 
 /// One sentence on the units; what may go wrong becomes warnings.
@@ -14,7 +14,10 @@ pub(super) fn told(
     names: &[String],
     closure: &Closure,
 ) -> Result<String, Failure> {
-    let never = closure.spared.iter().find(|it| it.cause == Cause::Named);
+    let never = closure
+        .spared
+        .iter()
+        .find(|it| it.cause == StopCause::Named);
     if let Some(never) = never {
         let cause = format!("a step does not stop it: {}", never.spare);
         return Err(Failure::new(ErrorKind::Unit, &never.unit.id, cause));
@@ -28,11 +31,11 @@ pub(super) fn told(
     let named = closure
         .members
         .iter()
-        .filter(|it| !matches!(it.cause, Cause::Tied(..)));
+        .filter(|it| !matches!(it.cause, StopCause::Tied(..)));
     let mut told: Vec<String> = named.map(|it| state(&it.unit)).collect();
     let patterns = names.iter().filter(|name| systemd::is_pattern(name));
     let is_matched = |pattern: &&String| {
-        let cause = Cause::Matches((*pattern).clone());
+        let cause = StopCause::Matches((*pattern).clone());
         closure.members.iter().any(|it| it.cause == cause)
     };
     told.extend(
@@ -69,7 +72,7 @@ fn missing(
     names: &[String],
     closure: &Closure,
 ) -> Result<Vec<String>, Failure> {
-    let is_missing = |it: &&Member| it.cause == Cause::Named && !it.unit.exists();
+    let is_missing = |it: &&Member| it.cause == StopCause::Named && !it.unit.exists();
     let missing: Vec<&Member> = closure.members.iter().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(Vec::new());
@@ -106,8 +109,8 @@ fn warnings(step: &StopUnit, closure: &Closure) -> Vec<String> {
         ));
     }
     for spared in &closure.spared {
-        if spared.spare == Spare::UpholdingTarget && !spared.unit.is_down() {
-            let Cause::Tied(_, unit) = &spared.cause else {
+        if spared.spare == Protection::UpholdingTarget && !spared.unit.is_down() {
+            let StopCause::Tied(_, unit) = &spared.cause else {
                 continue;
             };
             warnings.push(format!(
@@ -119,7 +122,7 @@ fn warnings(step: &StopUnit, closure: &Closure) -> Vec<String> {
     }
     for member in &closure.members {
         let unit = &member.unit;
-        if unit.refuses_stop && !matches!(member.cause, Cause::Tied(..)) {
+        if unit.refuses_stop && !matches!(member.cause, StopCause::Tied(..)) {
             warnings.push(format!(
                 "{} has RefuseManualStop=yes, so that systemd stops it in a shutdown alone, and `systemctl stop farewell` \
                  fails this step",

@@ -11,7 +11,7 @@ use crate::step::Outcome;
 use crate::sys::cancel::Waited;
 use crate::sys::dbus::BusError;
 use crate::sys::mount_users::holders;
-use crate::sys::systemd::{self, Cause, Closure, Permission};
+use crate::sys::systemd::{self, Closure, Permission, StopCause};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
@@ -70,7 +70,7 @@ impl<'a> Stop<'a> {
         let matches = |pattern: &String| {
             let causes = closure.members.iter().map(|it| &it.cause);
             let mut causes = causes.chain(closure.spared.iter().map(|it| &it.cause));
-            causes.any(|cause| *cause == Cause::Matches(pattern.clone()))
+            causes.any(|cause| *cause == StopCause::Matches(pattern.clone()))
         };
         let patterns = names.iter().filter(|name| systemd::is_pattern(name));
         let unmatched = patterns.filter(|it| !matches(it)).cloned().collect();
@@ -232,7 +232,7 @@ impl<'a> Stop<'a> {
     fn begin(&mut self, at: usize, is_late: bool) {
         self.has_acted = true;
         let stopping = &self.stopping_units[at];
-        let is_named = !matches!(stopping.member.cause, Cause::Tied(..));
+        let is_named = !matches!(stopping.member.cause, StopCause::Tied(..));
         let is_running = !stopping.state.sub.starts_with("auto-restart");
         match self.manner.signal {
             Some((_, signal)) if is_named && is_running && !is_late => {
@@ -341,7 +341,7 @@ impl<'a> Stop<'a> {
             .tell(|manager, deadline| manager.state(deadline));
         let is_ending = state.is_ok_and(|state| state == "stopping");
         let is_due =
-            |stopping: &StoppingUnit| is_ending || matches!(stopping.member.cause, Cause::Tied(..));
+            |stopping: &StoppingUnit| is_ending || matches!(stopping.member.cause, StopCause::Tied(..));
         if !is_due(&self.stopping_units[at]) {
             return Err(LEFT.to_owned());
         }

@@ -25,7 +25,7 @@ use crate::sys::digest::{Sha256, hexadecimal};
 const MODE: u32 = 0o777;
 
 /// Why a file was not copied.
-pub(super) enum Fault {
+pub(super) enum CopyError {
     /// It could not be read.
     Source(io::Error),
     /// It could not be written.
@@ -36,9 +36,9 @@ pub(super) enum Fault {
     Shrank,
 }
 
-impl Fault {
-    pub(super) fn of_source(error: io::Error) -> Fault {
-        Fault::Source(error)
+impl CopyError {
+    pub(super) fn of_source(error: io::Error) -> CopyError {
+        CopyError::Source(error)
     }
 
     /// Whether an error usually passes by itself.
@@ -52,14 +52,14 @@ impl Fault {
 
     pub(super) fn retryable(&self) -> bool {
         match self {
-            Fault::Source(error) | Fault::Target(error) => Fault::passes(error),
-            Fault::Differs | Fault::Shrank => true,
+            CopyError::Source(error) | CopyError::Target(error) => CopyError::passes(error),
+            CopyError::Differs | CopyError::Shrank => true,
         }
     }
 
     /// Whether the next file would fare no better.
     pub(super) fn ends(&self) -> bool {
-        let Fault::Target(error) = self else {
+        let CopyError::Target(error) = self else {
             return false;
         };
         let is_of_name = matches!(
@@ -77,24 +77,26 @@ impl Fault {
 
     /// Whether the file is not there any more, or is none that is copied.
     pub(super) fn is_gone(&self) -> bool {
-        matches!(self, Fault::Source(error)
+        matches!(self, CopyError::Source(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput))
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CopyError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Source(error) => write!(out, "cannot be read: {error}"),
-            Fault::Target(error) => write!(out, "cannot be written: {error}"),
-            Fault::Differs => out.write_str("the copy, read back, differs from what was written"),
-            Fault::Shrank => out.write_str("became shorter while it was read"),
+            CopyError::Source(error) => write!(out, "cannot be read: {error}"),
+            CopyError::Target(error) => write!(out, "cannot be written: {error}"),
+            CopyError::Differs => {
+                out.write_str("the copy, read back, differs from what was written")
+            }
+            CopyError::Shrank => out.write_str("became shorter while it was read"),
         }
     }
 }
 
 /// The length and the SHA-256 of a copy, or why there is none.
-pub(super) type CopyResult = Result<(u64, String), Fault>;
+pub(super) type CopyResult = Result<(u64, String), CopyError>;
 
 /// A file that is written and has no name yet.
 struct Pending {
@@ -160,14 +162,14 @@ impl Target {
         source: &Source,
         from: &OwnedFd,
         progress: &mut Progress,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, CopyError> {
         let name = source.name.file_name().unwrap_or_default();
-        let mut reading = open_source(from, name).map_err(Fault::Source)?;
-        let directory = self.parent(&source.name).map_err(Fault::Target)?;
+        let mut reading = open_source(from, name).map_err(CopyError::Source)?;
+        let directory = self.parent(&source.name).map_err(CopyError::Target)?;
         self.search(source.name.parent().unwrap_or(Path::new("")), &directory);
         self.count += 1;
         let part = OsString::from(format!("{PART}{}-{}", self.token, self.count));
-        let file = create(&directory, &part).map_err(Fault::Target)?;
+        let file = create(&directory, &part).map_err(CopyError::Target)?;
         let copied = self.fill(&mut reading, &file, progress);
         match copied {
             Ok((bytes, sha256)) => {
@@ -194,8 +196,8 @@ impl Target {
         reading: &mut File,
         mut file: &File,
         progress: &mut Progress,
-    ) -> Result<(u64, String), Fault> {
-        let state = reading.metadata().map_err(Fault::Source)?;
+    ) -> Result<(u64, String), CopyError> {
+        let state = reading.metadata().map_err(CopyError::Source)?;
         let (mut left, mut digest) = (state.len(), Sha256::new());
         while left > 0 {
             let most = self
@@ -203,20 +205,20 @@ impl Target {
                 .len()
                 .min(usize::try_from(left).unwrap_or(usize::MAX));
             let read = match reading.read(&mut self.buffer[..most]) {
-                Ok(0) => return Err(Fault::Shrank),
+                Ok(0) => return Err(CopyError::Shrank),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Fault::Source(error)),
+                Err(error) => return Err(CopyError::Source(error)),
             };
             digest.update(&self.buffer[..read]);
             file.write_all(&self.buffer[..read])
-                .map_err(Fault::Target)?;
+                .map_err(CopyError::Target)?;
             left -= read as u64;
             progress.wrote(read);
         }
         let time = |seconds, nanos| TimeSpec::new(seconds, nanos);
         let mode = Permissions::from_mode(state.mode() & MODE);
-        file.set_permissions(mode).map_err(Fault::Target)?;
+        file.set_permissions(mode).map_err(CopyError::Target)?;
         let (read, changed) = (
             time(state.atime(), state.atime_nsec()),
             time(state.mtime(), state.mtime_nsec()),
@@ -285,7 +287,7 @@ impl Target {
                 Ok(()) => self.name(&pending),
                 Err(code) => {
                     let code = code.unwrap_or(Errno::EIO as i32);
-                    Err(Fault::Target(io::Error::from_raw_os_error(code)))
+                    Err(CopyError::Target(io::Error::from_raw_os_error(code)))
                 }
             };
             if named.is_err() {
@@ -296,9 +298,9 @@ impl Target {
         ended
     }
 
-    fn name(&mut self, pending: &Pending) -> Result<(), Fault> {
+    fn name(&mut self, pending: &Pending) -> Result<(), CopyError> {
         let mut file = &pending.file;
-        file.rewind().map_err(Fault::Target)?;
+        file.rewind().map_err(CopyError::Target)?;
         let (mut bytes, mut digest) = (0, Sha256::new());
         loop {
             match file.read(&mut self.buffer) {
@@ -308,11 +310,11 @@ impl Target {
                     digest.update(&self.buffer[..read]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Fault::Target(error)),
+                Err(error) => return Err(CopyError::Target(error)),
             }
         }
         if bytes != pending.bytes || hexadecimal(&digest.finish()) != pending.sha256 {
-            return Err(Fault::Differs);
+            return Err(CopyError::Differs);
         }
         let name = pending.source.name.file_name().unwrap_or_default();
         renameat(
@@ -321,7 +323,7 @@ impl Target {
             &pending.directory,
             name,
         )
-        .map_err(|error| Fault::Target(error.into()))
+        .map_err(|error| CopyError::Target(error.into()))
     }
 
     /// Flushes the file system that it is on.

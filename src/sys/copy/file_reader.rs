@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::bandwidth::Bandwidth;
-use super::destination::Fault;
+use super::destination::CopyError;
 use super::directory_walk::open_source;
 use super::{CHUNK, Listed};
 use crate::model::deadline::Deadline;
@@ -33,7 +33,7 @@ pub struct Unread {
 }
 
 impl Unread {
-    fn of(fault: &Fault) -> Unread {
+    fn of(fault: &CopyError) -> Unread {
         Unread {
             cause: fault.to_string(),
             retryable: fault.retryable(),
@@ -213,20 +213,20 @@ fn read(
     file: &Listed,
     part: Range<u64>,
     pieces: &SyncSender<Result<Vec<u8>, Unread>>,
-) -> Result<(), Fault> {
+) -> Result<(), CopyError> {
     let source = file.source();
-    let directory = source.open_parent().map_err(Fault::of_source)?;
+    let directory = source.open_parent().map_err(CopyError::of_source)?;
     let name = source.name.file_name().unwrap_or_default();
-    let mut reading = open_source(&directory, name).map_err(Fault::of_source)?;
+    let mut reading = open_source(&directory, name).map_err(CopyError::of_source)?;
     let from = SeekFrom::Start(part.start);
-    reading.seek(from).map_err(Fault::of_source)?;
+    reading.seek(from).map_err(CopyError::of_source)?;
     let mut left = part.end.saturating_sub(part.start);
     while left > 0 {
         let length = (CHUNK as u64).min(left);
         let mut piece = Vec::new();
         let read = (&mut reading).take(length).read_to_end(&mut piece);
-        if (read.map_err(Fault::of_source)? as u64) < length {
-            return Err(Fault::Shrank);
+        if (read.map_err(CopyError::of_source)? as u64) < length {
+            return Err(CopyError::Shrank);
         }
         left -= length;
         if pieces.send(Ok(piece)).is_err() {

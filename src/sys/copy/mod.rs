@@ -23,7 +23,7 @@ pub use glob::Pattern;
 pub use worker::serve;
 
 use super::cancel::Cancel;
-use super::probe::{Conversation, ProbeError};
+use super::probe::{ProbeError, Worker};
 use crate::model::deadline::Deadline;
 
 /// What the child is started with that copies; see [`serve`].
@@ -188,7 +188,7 @@ pub fn copy(
     hear: &mut dyn FnMut(Report),
 ) -> Result<(), ProbeError> {
     let order = serde_json::to_vec(order).map_err(io::Error::other)?;
-    let mut copying = Conversation::start(VERB, &order)?;
+    let mut copying = Worker::start(VERB, &order)?;
     loop {
         let line = copying.line(deadline, cancel)?;
         match serde_json::from_slice(&line).map_err(io::Error::other)? {

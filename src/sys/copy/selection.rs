@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use super::destination::Fault;
+use super::destination::CopyError;
 use super::directory_walk::{DirectoryWalk, open_directory};
 use super::{Order, Pattern, Report, Source, shown};
 
@@ -50,7 +50,7 @@ pub(super) fn find(
             Err(error) => problems.push(Report::Failed {
                 path: shown(pattern.base()),
                 cause: error.to_string(),
-                retryable: Fault::passes(&error),
+                retryable: CopyError::passes(&error),
             }),
             Ok(()) if nothing && pattern.literal().is_some() => problems.push(Report::Failed {
                 path: glob.clone(),

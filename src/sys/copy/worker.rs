@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
-use super::destination::{Fault, Target};
+use super::destination::{CopyError, Target};
 use super::progress::Progress;
 use super::selection::find;
 use super::{Order, Report, Source, shown};
@@ -33,7 +33,7 @@ fn carry_out(order: &Order, progress: &mut Progress) -> io::Result<()> {
             let told = Report::Failed {
                 path: shown(to),
                 cause: error.to_string(),
-                retryable: Fault::passes(&error),
+                retryable: CopyError::passes(&error),
             };
             return progress.tell(&told);
         }
@@ -74,7 +74,7 @@ fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::
             _ => match source.open_parent() {
                 Ok(opened) => &directory.insert((parent, opened)).1,
                 Err(error) => {
-                    fail(source, &Fault::of_source(error), progress)?;
+                    fail(source, &CopyError::of_source(error), progress)?;
                     continue;
                 }
             },
@@ -113,7 +113,7 @@ fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::
     Ok(())
 }
 
-fn fail(source: &Source, fault: &Fault, progress: &mut Progress) -> io::Result<()> {
+fn fail(source: &Source, fault: &CopyError, progress: &mut Progress) -> io::Result<()> {
     let told = match fault.is_gone() {
         // It was there when files were looked for: a log that was rotated away, say.
         true => Report::Skipped(format!("{} was left out: {fault}", shown(&source.path()))),

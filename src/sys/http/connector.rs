@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ClientConnection};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers};
 
 use super::connection::{Connection, Socket, end};
-use super::known_interfaces::Ways;
-use super::resolver::Names;
+use super::known_interfaces::KnownInterfaces;
+use super::resolver::NameCache;
 use crate::sys::threads;
 
 /// The least time for one address.
@@ -22,7 +22,7 @@ const LEAST: Duration = Duration::from_millis(10);
 
 /// Where the connections of one agent go, whatever the URL of a request says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Place {
+pub(super) enum Destination {
     /// The host and the port of the URL.
     Url,
     /// The real host and port behind a server's name.
@@ -32,15 +32,15 @@ pub(super) enum Place {
 }
 
 /// Makes the connections of one agent.
-pub(super) struct Dial {
-    pub(super) place: Place,
-    pub(super) names: Names,
+pub(super) struct HostConnector {
+    pub(super) place: Destination,
+    pub(super) names: NameCache,
     /// The interfaces that must still be there.
-    pub(super) ways: Ways,
+    pub(super) ways: KnownInterfaces,
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
-impl fmt::Debug for Dial {
+impl fmt::Debug for HostConnector {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.place.fmt(out)
     }
@@ -68,7 +68,7 @@ impl From<Unconnected> for ureq::Error {
     }
 }
 
-impl Connector<()> for Dial {
+impl Connector<()> for HostConnector {
     type Out = Connection;
 
     fn connect(
@@ -84,9 +84,11 @@ impl Connector<()> for Dial {
             .trim_matches(['[', ']']);
         let default = if details.needs_tls() { 443 } else { 80 };
         let socket = match &self.place {
-            Place::Socket(path) => unix(path, until)?,
-            Place::Host(host, port) => self.tcp(host, *port, until)?,
-            Place::Url => self.tcp(named, details.uri.port_u16().unwrap_or(default), until)?,
+            Destination::Socket(path) => unix(path, until)?,
+            Destination::Host(host, port) => self.tcp(host, *port, until)?,
+            Destination::Url => {
+                self.tcp(named, details.uri.port_u16().unwrap_or(default), until)?
+            }
         };
         let client = match &self.tls {
             Some(config) if details.needs_tls() => {
@@ -119,7 +121,7 @@ impl Connector<()> for Dial {
     }
 }
 
-impl Dial {
+impl HostConnector {
     /// A connection to one of the addresses of a host. Those that an earlier request found are tried first, and where
     /// none of them is good the name is looked up again: a peer may have moved.
     fn tcp(&self, host: &str, port: u16, until: Instant) -> Result<Socket, ureq::Error> {
@@ -151,12 +153,12 @@ impl Dial {
 /// The addresses that were tried, and what each of them came to at last.
 struct Tried<'a> {
     is_name: bool,
-    ways: &'a Ways,
+    ways: &'a KnownInterfaces,
     failures: Vec<(SocketAddr, io::Error)>,
 }
 
 impl<'a> Tried<'a> {
-    fn new(host: &str, ways: &'a Ways) -> Tried<'a> {
+    fn new(host: &str, ways: &'a KnownInterfaces) -> Tried<'a> {
         Tried {
             is_name: host.parse::<IpAddr>().is_err(),
             ways,

@@ -32,7 +32,7 @@ impl From<Deadline> for Limits {
 
 /// Why there is no whole answer, and what became of the request.
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct ExchangeError {
     /// What went wrong.
     pub failure: Failure,
     /// Whether something of the request was sent: the peer may have it, and may be at work.
@@ -41,10 +41,10 @@ pub struct Unanswered {
     pub is_closed: bool,
 }
 
-impl Unanswered {
+impl ExchangeError {
     /// The peer has heard nothing.
-    pub(super) fn unsent(failure: Failure) -> Unanswered {
-        Unanswered {
+    pub(super) fn unsent(failure: Failure) -> ExchangeError {
+        ExchangeError {
             failure,
             is_sent: false,
             is_closed: false,
@@ -52,17 +52,17 @@ impl Unanswered {
     }
 
     /// The peer may have the request.
-    pub(super) fn sent(failure: Failure) -> Unanswered {
-        Unanswered {
+    pub(super) fn sent(failure: Failure) -> ExchangeError {
+        ExchangeError {
             is_sent: true,
-            ..Unanswered::unsent(failure)
+            ..ExchangeError::unsent(failure)
         }
     }
 }
 
 /// Which connection a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ConnectionUse {
     /// One that was kept, else a new one.
     Any,
     /// A new one, and it is sent once.
@@ -71,9 +71,13 @@ pub(super) enum Way {
     Kept,
 }
 
-impl Way {
-    pub(super) fn of(sends_once: bool) -> Way {
-        if sends_once { Way::New } else { Way::Any }
+impl ConnectionUse {
+    pub(super) fn of(sends_once: bool) -> ConnectionUse {
+        if sends_once {
+            ConnectionUse::New
+        } else {
+            ConnectionUse::Any
+        }
     }
 }
 
@@ -86,33 +90,37 @@ pub(super) struct Call<'a> {
     pub(super) limits: Limits,
 }
 
-enum Trial {
+enum AttemptError {
     /// The connection was an old one, and the server had closed it.
     Stale,
-    Over(Unanswered),
+    Over(ExchangeError),
 }
 
 impl Call<'_> {
     /// Sends the request, and makes of the answer what `read` does.
-    pub(super) fn exchange<T>(&self, way: Way, read: &mut Read<'_, T>) -> Result<T, Unanswered> {
-        let idle = if way == Way::Any {
+    pub(super) fn exchange<T>(
+        &self,
+        connection_use: ConnectionUse,
+        read: &mut Read<'_, T>,
+    ) -> Result<T, ExchangeError> {
+        let idle = if connection_use == ConnectionUse::Any {
             IDLE
         } else {
             Duration::ZERO
         };
-        let stale = match self.once(way, idle, read) {
+        let stale = match self.once(connection_use, idle, read) {
             Ok(ended) => return Ok(ended),
-            Err(Trial::Over(unanswered)) => return Err(unanswered),
-            Err(Trial::Stale) => self.closed(),
+            Err(AttemptError::Over(unanswered)) => return Err(unanswered),
+            Err(AttemptError::Stale) => self.closed(),
         };
         // A server may close a kept connection at the very moment that it is used again; a new one tells the truth.
-        if way != Way::Any {
+        if connection_use != ConnectionUse::Any {
             return Err(stale);
         }
-        match self.once(way, Duration::ZERO, read) {
+        match self.once(connection_use, Duration::ZERO, read) {
             Ok(ended) => Ok(ended),
-            Err(Trial::Stale) => Err(stale),
-            Err(Trial::Over(mut unanswered)) => {
+            Err(AttemptError::Stale) => Err(stale),
+            Err(AttemptError::Over(mut unanswered)) => {
                 let cause = format!(
                     "{}, after a kept connection was closed before the answer",
                     unanswered.failure.cause
@@ -125,37 +133,42 @@ impl Call<'_> {
     }
 
     /// Sends the request on a new connection with a body that is read once, and reads the whole answer.
-    pub(super) fn upload(&self, body: &mut dyn std::io::Read) -> Result<Answer, Unanswered> {
+    pub(super) fn upload(&self, body: &mut dyn std::io::Read) -> Result<Answer, ExchangeError> {
         connection::begin(false);
         let left = self.left()?;
         match self.begin(SendBody::from_reader(body), left, Duration::ZERO) {
             Ok((answer, body)) => whole(answer, body, self.tls, left),
-            Err(Trial::Stale) => Err(self.closed()),
-            Err(Trial::Over(unanswered)) => Err(unanswered),
+            Err(AttemptError::Stale) => Err(self.closed()),
+            Err(AttemptError::Over(unanswered)) => Err(unanswered),
         }
     }
 
     /// The time that is left for all of it.
-    fn left(&self) -> Result<Duration, Unanswered> {
+    fn left(&self) -> Result<Duration, ExchangeError> {
         self.limits.answer.left().ok_or_else(|| {
             let subject = self.limits.answer.reason().describe();
             let cause = format!("nothing of the {subject} is left");
             let failure = Failure::new(ErrorKind::TimedOut, self.endpoint.to_string(), cause);
-            Unanswered::unsent(failure)
+            ExchangeError::unsent(failure)
         })
     }
 
-    fn closed(&self) -> Unanswered {
+    fn closed(&self) -> ExchangeError {
         let failure = errors::closed(&self.endpoint.to_string(), None);
-        Unanswered {
+        ExchangeError {
             is_closed: true,
-            ..Unanswered::sent(failure)
+            ..ExchangeError::sent(failure)
         }
     }
 
-    fn once<T>(&self, way: Way, idle: Duration, read: &mut Read<'_, T>) -> Result<T, Trial> {
-        connection::begin(way == Way::Kept);
-        let left = self.left().map_err(Trial::Over)?;
+    fn once<T>(
+        &self,
+        connection_use: ConnectionUse,
+        idle: Duration,
+        read: &mut Read<'_, T>,
+    ) -> Result<T, AttemptError> {
+        connection::begin(connection_use == ConnectionUse::Kept);
+        let left = self.left().map_err(AttemptError::Over)?;
         let method = self.request.method.as_str();
         let begun = match &self.request.body {
             Some(body) => self.begin(body.as_slice(), left, idle),
@@ -164,7 +177,7 @@ impl Call<'_> {
             None => self.begin((), left, idle),
         };
         let (answer, body) = begun?;
-        read(answer, body, self.tls, left).map_err(Trial::Over)
+        read(answer, body, self.tls, left).map_err(AttemptError::Over)
     }
 
     /// Sends the request once, and returns the head of the answer with its body to be read.
@@ -173,13 +186,13 @@ impl Call<'_> {
         body: impl AsSendBody,
         left: Duration,
         idle: Duration,
-    ) -> Result<(Answer, Body), Trial> {
+    ) -> Result<(Answer, Body), AttemptError> {
         let url = self.endpoint.to_string();
         let failed = |error, allowed| {
             let is_sent = connection::was_sent();
             let is_closed = errors::is_closed(&error);
             let failure = errors::before_head(error, &url, self.tls, (allowed, is_sent));
-            Trial::Over(Unanswered {
+            AttemptError::Over(ExchangeError {
                 failure,
                 is_sent,
                 is_closed,
@@ -197,7 +210,7 @@ impl Call<'_> {
         let answer = match self.agent.run(built) {
             Ok(answer) => answer,
             Err(error) if errors::is_closed(&error) && !connection::was_opened() => {
-                return Err(Trial::Stale);
+                return Err(AttemptError::Stale);
             }
             Err(error) => {
                 let allowed = if connection::was_sent() {
@@ -253,7 +266,7 @@ pub(super) fn whole(
     body: Body,
     tls: &TlsFiles,
     left: Duration,
-) -> Result<Answer, Unanswered> {
+) -> Result<Answer, ExchangeError> {
     let read = body
         .into_with_config()
         .limit(u64::MAX)
@@ -263,9 +276,9 @@ pub(super) fn whole(
     if let Err(error) = read {
         let is_closed = errors::is_close(&error) && answer.is_success();
         let failure = errors::in_body(error, &answer.url, tls, left);
-        return Err(Unanswered {
+        return Err(ExchangeError {
             is_closed,
-            ..Unanswered::sent(failure)
+            ..ExchangeError::sent(failure)
         });
     }
     answer.truncated = answer.body.len() > BODY_LIMIT;

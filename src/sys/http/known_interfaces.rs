@@ -13,23 +13,23 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::resolver::Names;
+use super::resolver::NameCache;
 use crate::sys::routes;
 
 /// The interface that led to each address.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ways(Arc<BTreeMap<IpAddr, String>>);
+pub(super) struct KnownInterfaces(Arc<BTreeMap<IpAddr, String>>);
 
 /// An address to which no connection is made, since its interface is gone.
 #[derive(Debug)]
-pub(super) struct Lost {
+pub(super) struct LostInterface {
     address: IpAddr,
     interface: String,
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for LostInterface {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lost { address, interface } = self;
+        let LostInterface { address, interface } = self;
         write!(
             out,
             "{interface}, the interface that led to {address} when farewell start looked, is gone or down, and over plain \
@@ -38,22 +38,22 @@ impl fmt::Display for Lost {
     }
 }
 
-impl std::error::Error for Lost {}
+impl std::error::Error for LostInterface {}
 
-impl From<Lost> for ureq::Error {
-    fn from(lost: Lost) -> Self {
+impl From<LostInterface> for ureq::Error {
+    fn from(lost: LostInterface) -> Self {
         ureq::Error::Other(Box::new(lost))
     }
 }
 
-impl Ways {
-    pub(super) fn new(ways: BTreeMap<IpAddr, String>) -> Ways {
+impl KnownInterfaces {
+    pub(super) fn new(ways: BTreeMap<IpAddr, String>) -> KnownInterfaces {
         // Every way leads through the same table of interfaces.
-        Ways(Arc::new(ways))
+        KnownInterfaces(Arc::new(ways))
     }
 
     /// Those of `addresses` to which a connection may be made.
-    pub(super) fn open(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, Lost> {
+    pub(super) fn open(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, LostInterface> {
         let way = |address: &SocketAddr| self.0.get(&address.ip().to_canonical());
         if addresses.iter().all(|address| way(address).is_none()) {
             return Ok(addresses.to_vec());
@@ -68,7 +68,7 @@ impl Ways {
             match way(address).filter(|interface| !up.contains(*interface)) {
                 None => open.push(*address),
                 Some(interface) => {
-                    lost = Some(Lost {
+                    lost = Some(LostInterface {
                         address: address.ip(),
                         interface: interface.clone(),
                     });
@@ -85,12 +85,12 @@ impl Ways {
 /// Looks before each request, on a kept connection too. The client looks names up here before it knows whether it needs a
 /// new connection; whoever connects does so instead.
 #[derive(Debug)]
-pub(super) struct Gate {
-    pub(super) names: Names,
-    pub(super) ways: Ways,
+pub(super) struct InterfaceCheck {
+    pub(super) names: NameCache,
+    pub(super) ways: KnownInterfaces,
 }
 
-impl Resolver for Gate {
+impl Resolver for InterfaceCheck {
     fn resolve(
         &self,
         uri: &Uri,
@@ -119,7 +119,7 @@ mod tests {
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         let known = [(ip("10.9.0.1"), "no-such-0"), (ip("10.9.0.2"), "lo")];
         let known = known.map(|(address, interface)| (address, interface.to_owned()));
-        let ways = Ways::new(BTreeMap::from(known));
+        let ways = KnownInterfaces::new(BTreeMap::from(known));
         let at = |text: &str| SocketAddr::new(ip(text), 80);
         let (gone, up, other) = (at("10.9.0.1"), at("10.9.0.2"), at("10.9.0.3"));
         assert_eq!(ways.open(&[up, other]).expect("open"), [up, other]);
@@ -131,6 +131,9 @@ mod tests {
         );
         let mapped = at("::ffff:10.9.0.1");
         assert!(ways.open(&[mapped]).is_err());
-        assert_eq!(Ways::default().open(&[gone]).expect("open"), [gone]);
+        assert_eq!(
+            KnownInterfaces::default().open(&[gone]).expect("open"),
+            [gone]
+        );
     }
 }

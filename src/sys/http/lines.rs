@@ -19,7 +19,7 @@ pub enum Next {
 
 /// How the hearing of an answer ended.
 #[derive(Debug)]
-pub enum Heard {
+pub enum StreamEnd {
     /// Enough was heard.
     Enough,
     /// The peer ended it.
@@ -37,10 +37,10 @@ pub(super) fn read(
     tls: &TlsFiles,
     left: Duration,
     hear: &mut dyn FnMut(&[u8]) -> Next,
-) -> Result<Heard, Failure> {
+) -> Result<StreamEnd, Failure> {
     if !answer.is_success() {
         return exchange::whole(answer, body, tls, left)
-            .map(Heard::Refused)
+            .map(StreamEnd::Refused)
             .map_err(|unanswered| unanswered.failure);
     }
     let mut reader = BufReader::new(body.into_with_config().limit(u64::MAX).reader());
@@ -51,12 +51,12 @@ pub(super) fn read(
             .take(BODY_LIMIT as u64)
             .read_until(b'\n', &mut line);
         match read {
-            Ok(0) => return Ok(Heard::Ended),
+            Ok(0) => return Ok(StreamEnd::Ended),
             Ok(_) if line.ends_with(b"\n") => match hear(&line) {
                 Next::More => {}
-                Next::Enough => return Ok(Heard::Enough),
+                Next::Enough => return Ok(StreamEnd::Enough),
             },
-            Ok(_) if line.len() < BODY_LIMIT => return Ok(Heard::Ended),
+            Ok(_) if line.len() < BODY_LIMIT => return Ok(StreamEnd::Ended),
             Ok(_) => {
                 let cause = "the answer has a line without an end";
                 return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
@@ -64,7 +64,7 @@ pub(super) fn read(
             Err(error) => {
                 let failure = errors::in_body(error, &answer.url, tls, left);
                 return match failure.kind {
-                    ErrorKind::TimedOut => Ok(Heard::Elapsed),
+                    ErrorKind::TimedOut => Ok(StreamEnd::Elapsed),
                     _ => Err(failure),
                 };
             }

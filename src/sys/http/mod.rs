@@ -26,8 +26,8 @@ use ureq::{Agent, Body};
 
 pub use endpoint::{Endpoint, server_name};
 pub use errors::closings;
-pub use exchange::{Limits, Unanswered};
-pub use lines::{Heard, Next};
+pub use exchange::{ExchangeError, Limits};
+pub use lines::{Next, StreamEnd};
 pub use message::{Answer, Request, encoded, header_name, header_value, method, strictly_encoded};
 pub use signature::{EMPTY, Signer};
 pub use tls::TlsFiles;
@@ -36,10 +36,10 @@ use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::sync::Mutex;
 use crate::sys::threads;
-use connector::{Dial, Place};
-use exchange::{Call, Way};
-use known_interfaces::{Gate, Ways};
-use resolver::Names;
+use connector::{Destination, HostConnector};
+use exchange::{Call, ConnectionUse};
+use known_interfaces::{InterfaceCheck, KnownInterfaces};
+use resolver::NameCache;
 
 /// How much of a body is read. Lists of thousands of queues, instances or shards are shorter; it takes no memory before it
 /// is needed.
@@ -61,14 +61,14 @@ const USER_AGENT: &str = concat!("farewell/", env!("CARGO_PKG_VERSION"));
 struct ConnectionKey {
     tls: Option<TlsFiles>,
     /// The client itself tells connections apart by the URL's host alone.
-    place: Place,
+    place: Destination,
 }
 
 /// All connections of a run.
 #[derive(Clone, Default)]
 pub struct Http {
-    names: Names,
-    ways: Ways,
+    names: NameCache,
+    ways: KnownInterfaces,
     agents: Arc<Mutex<HashMap<ConnectionKey, Agent>>>,
     sends_once: bool,
 }
@@ -83,7 +83,7 @@ impl Http {
     /// answers there then may be a stranger.
     pub fn with_ways(ways: BTreeMap<IpAddr, String>) -> Self {
         Http {
-            ways: Ways::new(ways),
+            ways: KnownInterfaces::new(ways),
             ..Http::default()
         }
     }
@@ -114,7 +114,7 @@ impl Http {
         deadline: Deadline,
     ) -> Result<Answer, Failure> {
         self.try_send(endpoint, tls, request, deadline.into())
-            .map_err(|unanswered| unanswered.failure)
+            .map_err(|error| error.failure)
     }
 
     /// As [`Http::send`], with a limit of its own for the connection.
@@ -127,9 +127,15 @@ impl Http {
         tls: &TlsFiles,
         request: &Request,
         limits: Limits,
-    ) -> Result<Answer, Unanswered> {
-        let way = Way::of(self.sends_once);
-        self.perform(endpoint, tls, request, (limits, way), &mut exchange::whole)
+    ) -> Result<Answer, ExchangeError> {
+        let connection_use = ConnectionUse::of(self.sends_once);
+        self.perform(
+            endpoint,
+            tls,
+            request,
+            (limits, connection_use),
+            &mut exchange::whole,
+        )
     }
 
     /// Sends a request that ends the server, and waits until the server ends the connection: before its answer, in the
@@ -143,14 +149,20 @@ impl Http {
         tls: &TlsFiles,
         request: &Request,
         limits: Limits,
-    ) -> Result<Option<Answer>, Unanswered> {
-        let way = Way::Kept;
-        let sent = self.perform(endpoint, tls, request, (limits, way), &mut exchange::whole);
+    ) -> Result<Option<Answer>, ExchangeError> {
+        let connection_use = ConnectionUse::Kept;
+        let sent = self.perform(
+            endpoint,
+            tls,
+            request,
+            (limits, connection_use),
+            &mut exchange::whole,
+        );
         let answer = match sent {
             Ok(answer) if answer.is_success() => answer,
             Ok(answer) => return Ok(Some(answer)),
-            Err(unanswered) if unanswered.is_sent && unanswered.is_closed => return Ok(None),
-            Err(unanswered) => return Err(unanswered),
+            Err(error) if error.is_sent && error.is_closed => return Ok(None),
+            Err(error) => return Err(error),
         };
         let socket = connection::kept();
         match socket.is_some_and(|it| it.ends_by(limits.answer.instant())) {
@@ -161,7 +173,7 @@ impl Http {
                     answer.status
                 );
                 let failure = Failure::new(ErrorKind::TimedOut, answer.url, cause);
-                Err(Unanswered::sent(failure))
+                Err(ExchangeError::sent(failure))
             }
         }
     }
@@ -178,13 +190,19 @@ impl Http {
         request: &Request,
         deadline: Deadline,
         hear: &mut dyn FnMut(&[u8]) -> Next,
-    ) -> Result<Heard, Failure> {
+    ) -> Result<StreamEnd, Failure> {
         let mut read = |answer: Answer, body, tls: &TlsFiles, left| {
-            lines::read(answer, body, tls, left, hear).map_err(Unanswered::sent)
+            lines::read(answer, body, tls, left, hear).map_err(ExchangeError::sent)
         };
-        let way = Way::of(self.sends_once);
-        self.perform(endpoint, tls, request, (deadline.into(), way), &mut read)
-            .map_err(|unanswered| unanswered.failure)
+        let connection_use = ConnectionUse::of(self.sends_once);
+        self.perform(
+            endpoint,
+            tls,
+            request,
+            (deadline.into(), connection_use),
+            &mut read,
+        )
+        .map_err(|error| error.failure)
     }
 
     /// Sends a request whose body is read while it is sent, of the length that `request` announces. It is sent once:
@@ -200,7 +218,7 @@ impl Http {
         body: &mut dyn std::io::Read,
         limits: Limits,
     ) -> Result<Answer, Failure> {
-        let agent = self.line(endpoint, tls, limits.connect, Way::New)?;
+        let agent = self.line(endpoint, tls, limits.connect, ConnectionUse::New)?;
         let call = Call {
             agent: &agent,
             endpoint,
@@ -208,7 +226,7 @@ impl Http {
             request,
             limits,
         };
-        call.upload(body).map_err(|unanswered| unanswered.failure)
+        call.upload(body).map_err(|error| error.failure)
     }
 
     fn perform<T>(
@@ -216,9 +234,9 @@ impl Http {
         endpoint: &Endpoint,
         tls: &TlsFiles,
         request: &Request,
-        (limits, way): (Limits, Way),
+        (limits, connection_use): (Limits, ConnectionUse),
         read: &mut Read<'_, T>,
-    ) -> Result<T, Unanswered> {
+    ) -> Result<T, ExchangeError> {
         let begun = Instant::now();
         let endpoint = endpoint.join(&request.path);
         let mut status = None;
@@ -227,8 +245,8 @@ impl Http {
             read(answer, body, tls, left)
         };
         let ended = self
-            .line(&endpoint, tls, limits.connect, way)
-            .map_err(Unanswered::unsent)
+            .line(&endpoint, tls, limits.connect, connection_use)
+            .map_err(ExchangeError::unsent)
             .and_then(|agent| {
                 let call = Call {
                     agent: &agent,
@@ -237,14 +255,14 @@ impl Http {
                     request,
                     limits,
                 };
-                call.exchange(way, &mut read)
+                call.exchange(connection_use, &mut read)
             });
         let took = begun.elapsed().as_millis();
         match (&ended, status) {
-            (Err(unanswered), _) => log::debug!(
+            (Err(error), _) => log::debug!(
                 "{} {endpoint}: {} after {took} ms",
                 request.method,
-                unanswered.failure.kind
+                error.failure.kind
             ),
             (Ok(_), status) => log::debug!(
                 "{} {endpoint}: {} in {took} ms",
@@ -260,21 +278,26 @@ impl Http {
         endpoint: &Endpoint,
         tls: &TlsFiles,
         deadline: Deadline,
-        way: Way,
+        connection_use: ConnectionUse,
     ) -> Result<Agent, Failure> {
         let https = endpoint.is_https();
         let place = match endpoint.socket() {
-            Some(path) => Place::Socket(path.to_owned()),
+            Some(path) => Destination::Socket(path.to_owned()),
             None if https && tls.server_name.is_some() => {
-                Place::Host(endpoint.host().to_owned(), endpoint.port())
+                Destination::Host(endpoint.host().to_owned(), endpoint.port())
             }
-            None => Place::Url,
+            None => Destination::Url,
         };
         let line = ConnectionKey {
             tls: https.then(|| tls.clone()),
             place,
         };
-        if let Some(agent) = self.agents.lock().get(&line).filter(|_| way != Way::Kept) {
+        if let Some(agent) = self
+            .agents
+            .lock()
+            .get(&line)
+            .filter(|_| connection_use != ConnectionUse::Kept)
+        {
             return Ok(agent.clone());
         }
         // Certificates are read only where they are needed, and while nobody waits for the lock.
@@ -283,18 +306,18 @@ impl Http {
         } else {
             None
         };
-        let dial = Dial {
+        let dial = HostConnector {
             place: line.place.clone(),
             names: self.names.clone(),
             // A certificate proves who answers, whichever way leads there.
             ways: match config {
-                Some(_) => Ways::default(),
+                Some(_) => KnownInterfaces::default(),
                 None => self.ways.clone(),
             },
             tls: config,
         };
         let agent = agent(dial);
-        if way == Way::Kept {
+        if connection_use == ConnectionUse::Kept {
             // Nobody else may use its connection.
             return Ok(agent);
         }
@@ -319,7 +342,7 @@ fn load(
         .ok_or_else(late)?
 }
 
-fn agent(dial: Dial) -> Agent {
+fn agent(dial: HostConnector) -> Agent {
     let config = Config::builder()
         .proxy(None)
         .max_redirects(0)
@@ -331,7 +354,7 @@ fn agent(dial: Dial) -> Agent {
         .output_buffer_size(HEAD_LIMIT)
         .max_idle_connections(64)
         .max_idle_age(IDLE);
-    let gate = Gate {
+    let gate = InterfaceCheck {
         names: dial.names.clone(),
         ways: dial.ways.clone(),
     };
@@ -339,4 +362,4 @@ fn agent(dial: Dial) -> Agent {
 }
 
 /// What is made of the head of an answer, its body, and the time that was left when it was asked for.
-type Read<'a, T> = dyn FnMut(Answer, Body, &TlsFiles, Duration) -> Result<T, Unanswered> + 'a;
+type Read<'a, T> = dyn FnMut(Answer, Body, &TlsFiles, Duration) -> Result<T, ExchangeError> + 'a;

@@ -23,27 +23,27 @@ type Known = HashMap<(String, u16), Vec<SocketAddr>>;
 /// The client's own resolver asks anew for each request, even where it has a connection: a name server that goes
 /// away in the middle of a shutdown would break what still works.
 #[derive(Clone)]
-pub(super) struct Names {
+pub(super) struct NameCache {
     known: Arc<Mutex<Known>>,
     look_up: LookUp,
 }
 
-impl std::fmt::Debug for Names {
+impl std::fmt::Debug for NameCache {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("Names")
     }
 }
 
-impl Default for Names {
+impl Default for NameCache {
     fn default() -> Self {
-        Names {
+        NameCache {
             known: Arc::default(),
             look_up: |host, port| Ok((host, port).to_socket_addrs()?.collect()),
         }
     }
 }
 
-impl Names {
+impl NameCache {
     /// What an earlier look-up found; `None` for a name that was not looked up, and for an address.
     pub(super) fn known(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         self.known.lock().get(&(host.to_owned(), port)).cloned()
@@ -99,8 +99,8 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn names(look_up: LookUp) -> Names {
-        Names {
+    fn names(look_up: LookUp) -> NameCache {
+        NameCache {
             known: Arc::default(),
             look_up,
         }

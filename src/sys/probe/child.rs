@@ -17,7 +17,7 @@ use nix::unistd::{AccessFlags, faccessat, syncfs};
 
 use super::{FLAG, no_answer, startable};
 
-/// What a child does that holds a [`super::Conversation`], by the verb that starts it.
+/// What a child does that holds a [`super::Worker`], by the verb that starts it.
 pub type Served<'a> = (&'a str, fn() -> io::Result<()>);
 
 /// Does what `args` (with the program's name) ask for and writes the answer, or returns `None` where

@@ -26,7 +26,7 @@ use crate::sys::sync::Mutex;
 
 pub use self::child::serve;
 pub use self::executable::{Obstacle, startable};
-pub use self::worker::Conversation;
+pub use self::worker::Worker;
 
 /// The hidden first argument.
 const FLAG: &str = "--guarded";

@@ -12,25 +12,25 @@ use crate::model::deadline::Deadline;
 use crate::sys::cancel::{Cancel, millis};
 
 /// The child and what it has said. It is killed with this value, and nobody waits for its end.
-pub struct Conversation {
+pub struct Worker {
     child: Option<Child>,
     said: Vec<u8>,
     /// How much of `said` was returned.
     heard: usize,
 }
 
-impl Conversation {
+impl Worker {
     /// Starts a child that does what `verb` says with `order`, all of which it reads first.
     ///
     /// # Errors
     /// When the system has no process left.
-    pub fn start(verb: &str, order: &[u8]) -> io::Result<Conversation> {
+    pub fn start(verb: &str, order: &[u8]) -> io::Result<Worker> {
         let mut child = command().arg(verb).stdin(Stdio::piped()).spawn()?;
         let given = match child.stdin.take() {
             Some(mut pipe) => pipe.write_all(order),
             None => Err(no_answer()),
         };
-        let conversation = Conversation {
+        let conversation = Worker {
             child: Some(child),
             said: Vec::new(),
             heard: 0,
@@ -91,7 +91,7 @@ impl Conversation {
     }
 }
 
-impl Drop for Conversation {
+impl Drop for Worker {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It has ended, or what it does is not wanted any more.

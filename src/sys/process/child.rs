@@ -10,7 +10,7 @@ use nix::sys::wait::WaitStatus;
 
 use super::group::Group;
 use super::output::Output;
-use super::poll::Wake;
+use super::poll::ExitWaiter;
 use super::{End, Member, Process, ProcessOutcome, Refusal};
 use crate::model::deadline::Deadline;
 use crate::model::event::Stream;
@@ -25,12 +25,12 @@ const MARGIN: Duration = Duration::from_millis(100);
 const NOT_ENDED: &str = "still there after SIGKILL, in a call to the kernel that does not return";
 
 /// A child that runs, and what is known of it.
-pub(super) struct Watch<'a> {
+pub(super) struct RunningChild<'a> {
     child: Child,
     group: Group,
     output: Output,
     tell: &'a mut dyn FnMut(Stream, &str),
-    wake: Wake,
+    wake: ExitWaiter,
     /// The switch, until it was turned.
     cancel: Option<&'a Cancel>,
     grace: Duration,
@@ -56,21 +56,21 @@ enum Phase {
     Killing(End),
 }
 
-impl<'a> Watch<'a> {
+impl<'a> RunningChild<'a> {
     /// `time`: the deadline, and what was left until then when the child was to be started.
     pub(super) fn new(
         process: &Process,
         mut child: Child,
         group: Group,
-        wake: Wake,
+        wake: ExitWaiter,
         time: (Deadline, Duration),
         cancel: &'a Cancel,
         tell: &'a mut dyn FnMut(Stream, &str),
-    ) -> Watch<'a> {
+    ) -> RunningChild<'a> {
         let (deadline, left) = time;
         let end_at = deadline.instant();
         let kill_at = end_at - MARGIN.min(left / 10);
-        Watch {
+        RunningChild {
             output: Output::of(&mut child),
             tell,
             child,

@@ -17,9 +17,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use self::child::Watch;
+use self::child::RunningChild;
 use self::group::Group;
-use self::poll::Wake;
+use self::poll::ExitWaiter;
 use super::cancel::{Cancel, Waited};
 use super::probe::{self, Obstacle, ProbeError};
 use super::{process_session, user};
@@ -160,13 +160,13 @@ impl Process {
                 return Ok(ProcessOutcome::of(end, Some(NOT_STARTED)));
             }
         };
-        Watch::new(self, child, group, wake, (deadline, left), cancel, tell).until_end()
+        RunningChild::new(self, child, group, wake, (deadline, left), cancel, tell).until_end()
     }
 
     /// Starts it, again and again while there is nothing left to start it with: other steps give back what they have.
     fn start_patiently(&self, deadline: Deadline, cancel: &Cancel) -> Result<Started, Refusal> {
         loop {
-            let started = Wake::new().map_err(Refusal::Io).and_then(|wake| {
+            let started = ExitWaiter::new().map_err(Refusal::Io).and_then(|wake| {
                 let started = self.start(&wake, deadline, cancel)?;
                 Ok(match started {
                     Ok(started) => started.map(|(group, child)| Ok((wake, group, child)))?,
@@ -208,7 +208,7 @@ impl Process {
     /// does not answer: `exec` then blocks for ever.
     fn start(
         &self,
-        wake: &Wake,
+        wake: &ExitWaiter,
         deadline: Deadline,
         cancel: &Cancel,
     ) -> io::Result<Result<Spawned, Waited>> {
@@ -264,7 +264,7 @@ impl Process {
 type Spawned = Result<(Group, Child), Refusal>;
 
 /// What was started, or how the wait for it ended.
-type Started = Result<(Wake, Group, Child), Waited>;
+type Started = Result<(ExitWaiter, Group, Child), Waited>;
 
 /// Whether there is nothing left now to start a process with: descriptors of this process or the system, processes or
 /// threads.

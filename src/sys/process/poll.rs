@@ -20,7 +20,7 @@ use crate::sys::sync::Mutex;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A bell that rings when a child, any child, has ended.
-pub struct Wake {
+pub struct ExitWaiter {
     bell: UnixStream,
     ear: UnixStream,
     signal: SigId,
@@ -33,16 +33,16 @@ enum Made<T> {
     Unwanted,
 }
 
-impl Wake {
+impl ExitWaiter {
     /// A bell that rings from now on.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
-    pub fn new() -> io::Result<Wake> {
+    pub fn new() -> io::Result<ExitWaiter> {
         let (bell, ear) = UnixStream::pair()?;
         ear.set_nonblocking(true)?;
         let signal = pipe::register(Signal::SIGCHLD as i32, bell.try_clone()?)?;
-        Ok(Wake { bell, ear, signal })
+        Ok(ExitWaiter { bell, ear, signal })
     }
 
     /// Waits until `until` for the bell or one of `fds`, and says which of `fds` have something to say.
@@ -118,7 +118,7 @@ impl Wake {
     }
 }
 
-impl Drop for Wake {
+impl Drop for ExitWaiter {
     fn drop(&mut self) {
         unregister(self.signal);
     }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_comes_too_late_is_discarded() {
         let (wake, cancel) = (
-            Wake::new().expect("a bell"),
+            ExitWaiter::new().expect("a bell"),
             Cancel::new().expect("a switch"),
         );
         let soon = |millis| Deadline::after(Duration::from_millis(millis), Reason::Timeout);

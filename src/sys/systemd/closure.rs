@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::protected_units::{Bounds, Spare};
-use super::stop_cause::{Cause, Tie, tied};
+use super::protected_units::{Protection, StopLimits};
+use super::stop_cause::{StopCause, StopDependency, tied};
 use super::unit::Unit;
 
 /// A unit that is stopped.
@@ -12,7 +12,7 @@ pub struct Member {
     /// The unit as it is loaded.
     pub unit: Unit,
     /// Why it is stopped.
-    pub cause: Cause,
+    pub cause: StopCause,
 }
 
 /// A unit that would be stopped, and is not.
@@ -21,9 +21,9 @@ pub struct Spared {
     /// The unit as it is loaded.
     pub unit: Unit,
     /// Why it would be stopped.
-    pub cause: Cause,
+    pub cause: StopCause,
     /// Why it is not.
-    pub spare: Spare,
+    pub spare: Protection,
 }
 
 /// What a stop comes to.
@@ -53,18 +53,18 @@ impl Closure {
     /// Those of `look`.
     pub fn of<E>(
         wanted: &[Wanted],
-        bounds: &Bounds,
+        bounds: &StopLimits,
         mut look: impl FnMut(&str) -> Result<Unit, E>,
     ) -> Result<Closure, E> {
         let mut closure = Closure::default();
         let mut known: BTreeMap<String, String> = BTreeMap::new();
         let mut seen: BTreeSet<String> = BTreeSet::new();
-        let mut upholders: Vec<(Unit, Cause)> = Vec::new();
+        let mut upholders: Vec<(Unit, StopCause)> = Vec::new();
         let wanted = wanted.iter().map(|it| match &it.pattern {
-            None => (it.name.clone(), Cause::Named),
-            Some(pattern) => (it.name.clone(), Cause::Matches(pattern.clone())),
+            None => (it.name.clone(), StopCause::Named),
+            Some(pattern) => (it.name.clone(), StopCause::Matches(pattern.clone())),
         });
-        let mut queue: VecDeque<(String, Cause)> = wanted.collect();
+        let mut queue: VecDeque<(String, StopCause)> = wanted.collect();
         while let Some((name, cause)) = queue.pop_front() {
             if known.get(&name).is_some_and(|id| seen.contains(id)) {
                 continue;
@@ -75,7 +75,7 @@ impl Closure {
                 continue;
             }
             let is_target = unit.id.ends_with(".target");
-            if is_target && matches!(cause, Cause::Tied(Tie::Upholds, _)) {
+            if is_target && matches!(cause, StopCause::Tied(StopDependency::Upholds, _)) {
                 upholders.push((unit, cause));
                 continue;
             }
@@ -83,7 +83,7 @@ impl Closure {
             match bounds.spare(&unit, &cause) {
                 Some(spare) => {
                     // The slice stays for the sake of the process that asks; what else is in it does not.
-                    if spare == Spare::Asker && unit.id.ends_with(".slice") {
+                    if spare == Protection::Asker && unit.id.ends_with(".slice") {
                         queue.extend(tied(&unit));
                     }
                     closure.spared.push(Spared { unit, cause, spare });
@@ -96,7 +96,7 @@ impl Closure {
         }
         for (unit, cause) in upholders {
             if seen.insert(unit.id.clone()) {
-                let spare = Spare::UpholdingTarget;
+                let spare = Protection::UpholdingTarget;
                 closure.spared.push(Spared { unit, cause, spare });
             }
         }
@@ -111,7 +111,7 @@ impl Closure {
     /// What is stopped besides the units that the configuration names, as far as it runs: `db@15.service (PartOf=db.service)`.
     pub fn along(&self) -> Vec<String> {
         self.active()
-            .filter(|it| matches!(it.cause, Cause::Tied(..)))
+            .filter(|it| matches!(it.cause, StopCause::Tied(..)))
             .map(|it| format!("{} ({})", it.unit.id, it.cause))
             .collect()
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     /// The closure over `units`; what is not among them does not exist.
-    fn closure(wanted: &[&str], bounds: &Bounds, units: &[Unit]) -> Closure {
+    fn closure(wanted: &[&str], bounds: &StopLimits, units: &[Unit]) -> Closure {
         let wanted: Vec<Wanted> = wanted
             .iter()
             .map(|name| Wanted {
@@ -209,7 +209,7 @@ mod tests {
             },
             unit("b.socket"),
         ];
-        let closure = closure(&["a.service"], &Bounds::default(), &units);
+        let closure = closure(&["a.service"], &StopLimits::default(), &units);
         let along = [
             "r.service (Requires=a.service)",
             "q.service (Requisite=a.service)",
@@ -237,7 +237,7 @@ mod tests {
             },
             unit("c.service"),
         ];
-        let closure = closure(&["apps.slice"], &Bounds::default(), &units);
+        let closure = closure(&["apps.slice"], &StopLimits::default(), &units);
         let along = [
             "a.service (in apps.slice)",
             "b.scope (in apps.slice)",
@@ -259,7 +259,7 @@ mod tests {
             unit("all.target"),
             unit("own.target"),
         ];
-        let closure = closure(&["a.service"], &Bounds::default(), &units);
+        let closure = closure(&["a.service"], &StopLimits::default(), &units);
         let along = [
             "keeper.service (Upholds=a.service)",
             "own.target (PartOf=a.service)",
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_the_machine_or_the_plan_needs_is_left_alone_and_ends_no_chain_for_others() {
-        let bounds = Bounds {
+        let bounds = StopLimits {
             asker: list(&["session-3.scope", "user-0.slice", "user.slice"]),
             needed: list(&["agent.service"]),
             ordered: list(&["remote-fs.target"]),
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_name_in_the_step_overrules_what_others_need() {
-        let bounds = Bounds {
+        let bounds = StopLimits {
             asker: Vec::new(),
             needed: list(&["agent.service"]),
             ordered: list(&["nfs.service"]),
@@ -353,7 +353,7 @@ mod tests {
             ..unit("real.service")
         }];
         let named = ["alias.service", "real.service"];
-        let closure = closure(&named, &Bounds::default(), &units);
+        let closure = closure(&named, &StopLimits::default(), &units);
         assert_eq!(closure.members.len(), 1);
     }
 }

@@ -33,8 +33,8 @@ pub use manager::{Job, Manager, Socket};
 pub use manual_stop::Permission;
 pub use name::{is_unit_name, template};
 pub use ordering_chain::chain;
-pub use protected_units::{Bounds, Spare};
-pub use stop_cause::{Cause, Tie};
+pub use protected_units::{Protection, StopLimits};
+pub use stop_cause::{StopCause, StopDependency};
 pub use stop_order::{longest, waits};
 pub use unit::{Unit, UnitState, escape_path};
 pub use version::{OLDEST, number as version_number};
@@ -82,7 +82,7 @@ pub fn stop_of(
     deadline: Deadline,
 ) -> Result<Closure, BusError> {
     let farewell = manager.unit(UNIT, deadline)?;
-    let bounds = Bounds::of_this_process(&farewell, needed);
+    let bounds = StopLimits::of_this_process(&farewell, needed);
     let (patterns, names): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_pattern(name));
     // Names first: a unit that is named and matched counts as named.
     let mut wanted: Vec<Wanted> = (names.into_iter().cloned())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 
-use super::stop_cause::Cause;
+use super::stop_cause::StopCause;
 use super::unit::Unit;
 use super::{OWN, units_of};
 
@@ -29,7 +29,7 @@ const DAEMONS: [&str; 13] = [
 
 /// Why a unit is not stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spare {
+pub enum Protection {
     /// One of farewell's own units.
     Own,
     /// The unit of the process that asks, or a slice around it.
@@ -46,30 +46,33 @@ pub enum Spare {
     UpholdingTarget,
 }
 
-impl Spare {
+impl Protection {
     /// Whether it holds for a unit that the configuration names, too.
     fn is_absolute(self) -> bool {
-        matches!(self, Spare::Own | Spare::Asker | Spare::Perpetual)
+        matches!(
+            self,
+            Protection::Own | Protection::Asker | Protection::Perpetual
+        )
     }
 }
 
-impl fmt::Display for Spare {
+impl fmt::Display for Protection {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Spare::Own => "it is farewell's own",
-            Spare::Asker => "the process that asks is in it",
-            Spare::Perpetual => "systemd never stops it",
-            Spare::System => "the system needs it",
-            Spare::Needed => "this or a later step needs it",
-            Spare::Ordered => "farewell.service itself is ordered after it",
-            Spare::UpholdingTarget => "a target is not stopped for what it upholds",
+            Protection::Own => "it is farewell's own",
+            Protection::Asker => "the process that asks is in it",
+            Protection::Perpetual => "systemd never stops it",
+            Protection::System => "the system needs it",
+            Protection::Needed => "this or a later step needs it",
+            Protection::Ordered => "farewell.service itself is ordered after it",
+            Protection::UpholdingTarget => "a target is not stopped for what it upholds",
         })
     }
 }
 
 /// What limits the closure of a stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bounds {
+pub struct StopLimits {
     /// The unit of the process that asks, and the slices around it.
     pub asker: Vec<String>,
     /// The `needs` of the step and of those that have not ended when it runs.
@@ -78,16 +81,16 @@ pub struct Bounds {
     pub ordered: Vec<String>,
 }
 
-impl Bounds {
+impl StopLimits {
     /// The bounds of a stop that this process asks for. `farewell` is farewell.service as it is loaded.
-    pub fn of_this_process(farewell: &Unit, needed: &[String]) -> Bounds {
+    pub fn of_this_process(farewell: &Unit, needed: &[String]) -> StopLimits {
         let files = [farewell.fragment.clone()].into_iter();
         let files = files.chain(farewell.drop_ins.iter().cloned());
         let texts = files
             // What generators write is made from the steps themselves.
             .filter(|path| !path.starts_with("/run/systemd/generator"))
             .filter_map(|path| fs::read_to_string(path).ok());
-        Bounds {
+        StopLimits {
             asker: units_of("self"),
             needed: needed.to_vec(),
             ordered: texts.flat_map(|text| after(&text)).collect(),
@@ -95,25 +98,25 @@ impl Bounds {
     }
 
     /// Why `unit` is not stopped; `None` where it is.
-    pub fn spare(&self, unit: &Unit, cause: &Cause) -> Option<Spare> {
+    pub fn spare(&self, unit: &Unit, cause: &StopCause) -> Option<Protection> {
         let is_one = |name: &str| unit.id == name || unit.names.iter().any(|it| it == name);
         let among = |names: &[String]| names.iter().any(|name| is_one(name));
         let spare = if OWN.into_iter().any(is_one) {
-            Spare::Own
+            Protection::Own
         } else if among(&self.asker) {
-            Spare::Asker
+            Protection::Asker
         } else if unit.is_perpetual {
-            Spare::Perpetual
+            Protection::Perpetual
         } else if TARGETS.into_iter().chain(DAEMONS).any(is_one) {
-            Spare::System
+            Protection::System
         } else if among(&self.needed) {
-            Spare::Needed
+            Protection::Needed
         } else if among(&self.ordered) {
-            Spare::Ordered
+            Protection::Ordered
         } else {
             return None;
         };
-        let is_named = *cause == Cause::Named;
+        let is_named = *cause == StopCause::Named;
         (spare.is_absolute() || !is_named).then_some(spare)
     }
 }

@@ -130,7 +130,7 @@ pub fn longest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::systemd::stop_cause::Cause;
+    use crate::sys::systemd::stop_cause::StopCause;
 
     fn member(id: &str, after: &[&str]) -> Member {
         let list = |names: &[&str]| names.iter().map(ToString::to_string).collect();
@@ -142,7 +142,7 @@ mod tests {
             stop_timeout: Some(Duration::from_secs(10)),
             ..Unit::default()
         };
-        let cause = Cause::Named;
+        let cause = StopCause::Named;
         Member { unit, cause }
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::clients::etcd::{self, Client, Reply, integer};
 use crate::clients::http::Peer;
 use crate::config::section::{Field, Secrecy, Section, non_empty};
-use crate::config::text_kind::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::Endpoint;
@@ -54,8 +54,8 @@ struct Etcd {
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
     let peer = Peer::read(section);
-    let key = section.text_at(Shape::Key, "key", non_empty);
-    let prefix = section.text_at(Shape::Key, "prefix", non_empty);
+    let key = section.text_at(TextKind::Key, "key", non_empty);
+    let prefix = section.text_at(TextKind::Key, "prefix", non_empty);
     let lease = section.text("lease", lease_id, Secrecy::Public);
     let member = section.text("member", non_empty, Secrecy::Public);
     let there: Vec<_> = WAYS.into_iter().filter(|key| section.has(key)).collect();

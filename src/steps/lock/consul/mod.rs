@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clients::agent::{Agent, CONSUL};
 use crate::config::facts::Facts;
 use crate::config::section::Section;
-use crate::config::text_kind::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
 use crate::step::lock::queue::{Client, Queue, Store};
@@ -54,7 +54,7 @@ struct Consul {
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let agent = Agent::read(section, CONSUL);
     let key = section.required("key", |section, key| {
-        section.text_at(Shape::Key, key, lock_name)
+        section.text_at(TextKind::Key, key, lock_name)
     });
     let problem = "a session of Consul has whole seconds, from 10s to 24h";
     let times = Times::read(section, Duration::from_secs(10), problem);

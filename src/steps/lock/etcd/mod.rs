@@ -11,7 +11,7 @@ use crate::clients::etcd;
 use crate::clients::http::Peer;
 use crate::config::facts::Facts;
 use crate::config::section::{Section, non_empty};
-use crate::config::text_kind::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::Failure;
 use crate::model::intent::Keys;
 use crate::step::lock::queue::{Client, Queue, Store};
@@ -47,7 +47,7 @@ struct Etcd {
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let peer = Peer::read(section);
     let key = section.required("key", |section, key| {
-        section.text_at(Shape::Key, key, non_empty)
+        section.text_at(TextKind::Key, key, non_empty)
     });
     let problem = "a lease has whole seconds, 2s at least";
     let times = Times::read(section, Duration::from_secs(2), problem);

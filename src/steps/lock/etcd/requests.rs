@@ -11,7 +11,7 @@ use crate::clients::http::excerpt;
 use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
 use crate::step::lock::queue::Place;
-use crate::sys::http::{Heard, Next, Request};
+use crate::sys::http::{Next, Request, StreamEnd};
 
 /// A key as it is.
 pub(super) struct Entry {
@@ -180,7 +180,7 @@ pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Dea
             Next::Enough
         }
     });
-    is_deleted || matches!(heard, Ok(Heard::Elapsed))
+    is_deleted || matches!(heard, Ok(StreamEnd::Elapsed))
 }
 
 /// Who holds the lock. What is written is never true, so that nothing is: etcd looks at once whether it may be.
