@@ -1,5 +1,6 @@
 //! Who listens at an address of this machine: the sockets of `/proc/net/tcp`, `tcp6` and `unix` (proc_pid_net(5)), and
-//! the processes that have them open (`/proc/PID/fd`).
+//! the processes that have them open (`/proc/PID/fd`). The crate `procfs` would cut the path of a unix socket at its first
+//! blank.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;

@@ -1,4 +1,7 @@
 //! The mounts that this process sees, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)), which answers even where they do not.
+//!
+//! Read here and not by the crate `procfs`, which leaves octal escapes in paths as they are, takes what follows an
+//! empty source for the source, and returns nothing at all where one line is odd or not UTF-8.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

@@ -1,4 +1,7 @@
 //! The TCP sockets of a network namespace, from `/proc/PID/net/tcp` and `tcp6` (proc_pid_net(5)).
+//!
+//! Read line by line and not by the crate `procfs`, which makes a list of the whole table, and an error of one line that it
+//! does not know.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
