@@ -9,7 +9,7 @@ mod haproxy;
 
 use crate::config::section::Section;
 use crate::model::intent::{Chain, Datum, Keys};
-use crate::step::{Action, Kind, Member, StepSpec, undo_of_member};
+use crate::step::{Action, Kind, Member, StepSpec};
 
 use asking::{ask, declared, must};
 use flight::{pause, settle, together, until_quiet};
@@ -31,8 +31,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
-    let members = BALANCERS.iter().map(|it| (it.name, it.undo));
-    undo_of_member("balancer", members, chain)
+    Member::undo("balancer", BALANCERS, chain)
 }
 
 /// The keys of what a member is about to leave.

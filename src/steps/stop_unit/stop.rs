@@ -340,8 +340,9 @@ impl<'a> Stop<'a> {
             .client
             .tell(|manager, deadline| manager.state(deadline));
         let is_ending = state.is_ok_and(|state| state == "stopping");
-        let is_due =
-            |stopping: &StoppingUnit| is_ending || matches!(stopping.member.cause, StopCause::Tied(..));
+        let is_due = |stopping: &StoppingUnit| {
+            is_ending || matches!(stopping.member.cause, StopCause::Tied(..))
+        };
         if !is_due(&self.stopping_units[at]) {
             return Err(LEFT.to_owned());
         }

@@ -25,7 +25,6 @@ use ureq::config::Config;
 use ureq::{Agent, Body};
 
 pub use endpoint::{Endpoint, server_name};
-pub use errors::closings;
 pub use exchange::{ExchangeError, Limits};
 pub use lines::{Next, StreamEnd};
 pub use message::{Answer, Request, encoded, header_name, header_value, method, strictly_encoded};

@@ -15,7 +15,7 @@ use nix::libc::O_NONBLOCK;
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{AccessFlags, faccessat, syncfs};
 
-use super::{FLAG, no_answer, startable};
+use super::{FLAG, no_answer};
 
 /// What a child does that holds a [`super::Worker`], by the verb that starts it.
 pub type Served<'a> = (&'a str, fn() -> io::Result<()>);

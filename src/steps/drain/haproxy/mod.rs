@@ -6,7 +6,7 @@ mod turn;
 mod undo;
 
 use crate::config::section::{Field, Secrecy, Section, path};
-use crate::config::shape::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::Failure;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, Outcome, StepSpec};
 use crate::sys::command_socket;
@@ -51,7 +51,7 @@ struct Haproxy {
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     let sockets = section.required("socket", |section, key| {
-        section.texts_at(Shape::Key, key, command_socket::parse)
+        section.texts_at(TextKind::Key, key, command_socket::parse)
     });
     let text = |section: &Section<'_>, key| section.text(key, name, Secrecy::Public);
     let backend = section.required("backend", text);

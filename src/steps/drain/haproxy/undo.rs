@@ -2,7 +2,7 @@
 
 use super::runtime::{Found, Runtime, State, name};
 use crate::config::section::{Field, Secrecy, Section, read_kept};
-use crate::config::shape::Shape;
+use crate::config::text_kind::TextKind;
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, Outcome};
@@ -31,7 +31,7 @@ struct Undrain {
 
 fn read(section: &Section<'_>) -> Option<Undrain> {
     let socket = section.required("socket", |section, key| {
-        section.text_at(Shape::Key, key, command_socket::parse)
+        section.text_at(TextKind::Key, key, command_socket::parse)
     });
     let text = |section: &Section<'_>, key| section.text(key, name, Secrecy::Public);
     let backend = section.required("backend", text);
