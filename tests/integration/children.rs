@@ -110,6 +110,7 @@ impl Terminal {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_command_has_its_own_three_files_and_session_and_the_limits_of_a_service() {
     let cli = Cli::new("inside", &looks());
     let file = cli.dir.file("of-root");
@@ -241,6 +242,7 @@ fn a_command_types_nothing_into_the_terminal_of_root() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn no_set_user_id_program_gives_more_rights() {
     // A program of root's that tells whom it runs as. On /tmp such ones often have no rights.
     let place = Dir(format!("/var/tmp/farewell-test-set-user-id-{}", std::process::id()).into());

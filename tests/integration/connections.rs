@@ -151,6 +151,7 @@ print('closed', flush=True)
 sys.stdin.readline()";
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn connections_in_another_network_namespace_are_counted() {
     // A port that nobody has here, and that is not given to anybody else meanwhile.
     let (listener, port, _) = connected("127.0.0.2", 0);

@@ -44,6 +44,7 @@ fn keys_are_checked() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_service_leaves_the_agent_and_the_catalog_once() {
     let consul = Consul::start("consul-leaves");
     for (id, name) in [
@@ -78,6 +79,7 @@ fn a_service_leaves_the_agent_and_the_catalog_once() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_token_is_needed_where_there_are_acls() {
     let consul = Consul::start_with_acls("consul-acls");
     let (narrow, full) = (
@@ -123,6 +125,7 @@ fn a_token_is_needed_where_there_are_acls() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn what_the_agent_cannot_take_out_of_the_catalog_is_taken_out_there() {
     let consul = Consul::start_with_acls("consul-catalog");
     let (full, reader) = (
@@ -173,6 +176,7 @@ fn what_the_agent_cannot_take_out_of_the_catalog_is_taken_out_there() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_name_in_place_of_an_id_is_a_mistake() {
     let consul = Consul::start("consul-name");
     consul.register("web-1", "web");
@@ -201,6 +205,7 @@ fn a_name_in_place_of_an_id_is_a_mistake() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     let consul = Consul::start("consul-rehearse");
     consul.register("web-1", "web");
@@ -223,6 +228,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn an_agent_that_stands_still_costs_the_timeout_and_one_that_goes_on_in_time_nothing() {
     let consul = Consul::start("consul-still");
     consul.register("web-1", "web");
@@ -255,6 +261,7 @@ fn an_agent_that_stands_still_costs_the_timeout_and_one_that_goes_on_in_time_not
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn an_agent_that_dies_after_the_request_is_asked_again_when_it_is_back() {
     let consul = Consul::start("consul-dies");
     let upstream = consul.url.strip_prefix("http://").expect("a URL");
@@ -299,6 +306,7 @@ fn an_agent_that_dies_after_the_request_is_asked_again_when_it_is_back() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn an_agent_that_comes_late_is_left() {
     let port = ports(1)[0];
     let rest = "service = \"web-1\"\ntimeout = \"80s\"";
@@ -447,6 +455,7 @@ fn answers_that_are_no_agent_s_are_failures() {
 }
 
 #[test]
+#[ignore = "needs root and Consul; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let consul = Consul::start_at("consul-manual", 8500, true);

@@ -105,6 +105,7 @@ fn a_header_with_a_credential_goes_to_no_announced_address_whatever_it_is_called
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn an_announced_address_gets_tokens_where_the_same_authority_vouches_for_it() {
     let (dir, foreign) = (Dir::new("credentials-ca"), Dir::new("credentials-foreign"));
     make_certificates(&dir);
@@ -200,6 +201,7 @@ fn secrets_in_plain_text_are_warned_of_and_more_where_others_can_read_them() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_credential_that_others_can_read_or_write_is_not_used() {
     const NOBODY: u32 = 65534;
     for (at, mode, owner, told) in [
@@ -249,6 +251,7 @@ fn a_credential_that_others_can_read_or_write_is_not_used() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn a_key_that_others_can_read_or_write_is_told_and_used_all_the_same() {
     let dir = Dir::new("credentials-key");
     make_certificates(&dir);
@@ -344,6 +347,7 @@ fn short_secrets_are_warned_of() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_secret_is_not_kept_with_the_facts_and_costs_no_run() {
     let toml = "[[step]]\nname = \"a\"\nkind = \"http\"\nurl = \"http://127.0.0.1:1/${file:/run/farewell/zone}\"\n\
                 user = \"u\"\npassword = \"${file:/run/farewell/pass}\"\nattempts = 1\n\
@@ -408,6 +412,7 @@ fn rehearsed(name: &str, user: u32, keys: &str) -> Said {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_rehearsal_warns_where_an_ordinary_user_would_get_credentials() {
     assert!(
         geteuid().is_root(),

@@ -42,6 +42,7 @@ fn told_properties(signals: &[(String, Value)]) -> serde_json::Map<String, Value
 }
 
 #[test]
+#[ignore = "needs root and dbus-daemon; tests/run has it"]
 fn a_run_is_seen_as_it_goes() {
     let config = "[farewell]\nbudget = \"85s\"\n".to_owned()
         + &gate("first")
@@ -182,6 +183,7 @@ fn a_run_is_seen_as_it_goes() {
 }
 
 #[test]
+#[ignore = "needs root and dbus-daemon; tests/run has it"]
 fn nobody_else_may_have_the_name_or_change_anything() {
     let scene = Scene::new("policy", &gate("held"));
     let ask = [
@@ -250,6 +252,7 @@ fn nobody_else_may_have_the_name_or_change_anything() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn the_last_words_of_a_quick_run_are_heard() {
     let scene = Scene::new("quick", &sh("only", "exit 0", ""));
     let monitor = scene.monitor();
@@ -266,6 +269,7 @@ fn the_last_words_of_a_quick_run_are_heard() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_thousand_quick_steps_are_a_few_messages_and_all_their_ends() {
     let step =
         |number: usize| format!("[[step]]\nname = \"s{number}\"\nkind = \"wait\"\nfor = \"0s\"\n");
@@ -331,6 +335,7 @@ fn costs_nothing(what: &str, none: Duration, run: impl Fn() -> Duration) {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_bus_that_is_not_there_or_stopped_or_dies_costs_a_run_nothing() {
     let none = unaffected(&Scene::without_bus("none", &ten_steps()));
     let scene = Scene::new("stopped", &ten_steps());
@@ -360,6 +365,7 @@ fn a_bus_that_is_not_there_or_stopped_or_dies_costs_a_run_nothing() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_bus_that_comes_late_or_back_is_found() {
     let mut scene = Scene::without_bus("late", &(gate("a") + &gate("b") + &gate("c")));
     let run = scene.cli.start(&["run"]);
@@ -389,6 +395,7 @@ fn a_bus_that_comes_late_or_back_is_found() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_name_that_another_run_has_is_left_to_it() {
     let scene = Scene::new("taken", &gate("first"));
     let first = scene.cli.start(&["run"]);

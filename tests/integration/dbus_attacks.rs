@@ -61,6 +61,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_long_call_costs_no_memory_and_nobody_the_bus() {
     let scene = Scene::new("long", &gate("held"));
     let run = scene.cli.start(&["run"]);
@@ -93,6 +94,7 @@ fn a_long_call_costs_no_memory_and_nobody_the_bus() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn nothing_that_somebody_says_is_repeated() {
     let scene = Scene::new("echo", &gate("held"));
     let run = scene.cli.start(&["run"]);
@@ -177,6 +179,7 @@ fn course(scene: &Scene, meanwhile: impl Fn(&AtomicBool) + Sync) -> Course {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_flood_of_calls_takes_no_time_and_no_memory_from_a_run() {
     let scene = Scene::new("flood", &config());
     let quiet = course(&scene, |_| {});

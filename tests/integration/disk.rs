@@ -40,6 +40,7 @@ fn assert_unharmed(cli: &Cli, ended: &Ended, cause: &str) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_full_disk_costs_the_record_alone() {
     in_own_namespace(this_test!(), full);
 }
@@ -54,6 +55,7 @@ fn full() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn systemds_run_takes_place_beside_one_without_a_name() {
     in_own_namespace(this_test!(), nameless);
 }
@@ -91,6 +93,7 @@ fn many(prefix: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_record_catches_up_when_space_comes_back() {
     in_own_namespace(this_test!(), catches_up);
 }
@@ -125,6 +128,7 @@ fn catches_up() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_read_only_state_directory_costs_the_record_alone() {
     in_own_namespace(this_test!(), read_only);
 }
@@ -155,6 +159,7 @@ fn a_records_directory_that_cannot_be_made_costs_the_record_alone() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_state_directory_that_does_not_answer_costs_little() {
     in_own_namespace(this_test!(), hanging);
 }
@@ -171,6 +176,7 @@ fn hanging() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_disk_that_freezes_delays_no_step() {
     in_own_namespace(this_test!(), freezes);
 }

@@ -44,6 +44,7 @@ fn what_to_leave_is_said_exactly_once() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn keys_and_leases_leave_and_are_gone_afterwards() {
     let etcd = Cluster::start("keys", 1);
     let run = Run::new();
@@ -86,6 +87,7 @@ fn keys_and_leases_leave_and_are_gone_afterwards() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_user_gets_a_token_and_others_are_refused() {
     let etcd = Cluster::start("auth", 1);
     etcd.ctl(&["put", "/k", "v"]);
@@ -158,6 +160,7 @@ fn a_token_is_hidden() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_member_that_removed_itself_is_verified_at_the_others() {
     let mut etcd = Cluster::start("three", 3);
     let run = Run::new();
@@ -190,6 +193,7 @@ fn a_member_that_removed_itself_is_verified_at_the_others() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_removal_whose_answer_is_lost_is_done() {
     let etcd = Cluster::start("lost", 3);
     etcd.wait_for_changes();
@@ -202,6 +206,7 @@ fn a_removal_whose_answer_is_lost_is_done() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_server_that_stands_still_costs_the_deadline_and_no_more() {
     let etcd = Cluster::start("stopped", 1);
     let run = Run::new();
@@ -277,6 +282,7 @@ fn what_is_no_gateway_is_a_status_and_an_unhealthy_cluster_passes() {
 }
 
 #[test]
+#[ignore = "needs root and etcd; tests/run has it"]
 fn the_example_of_the_manual_leaves_with_what_the_manual_grants() {
     network::own();
     let etcd = Cluster::start_at("manual-etcd", &[2379, 2380]);

@@ -150,6 +150,7 @@ fn at_once(step: &StepSpec) -> Failure {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn other_members_prove_names_of_their_own() {
     let with = |certificate| Manner {
         certificate: Some(certificate),
@@ -168,6 +169,7 @@ fn other_members_prove_names_of_their_own() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn a_gateway_that_is_off_is_told() {
     let on = || Manner {
         certificate: None,
@@ -196,6 +198,7 @@ fn a_gateway_that_is_off_is_told() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn a_server_s_certificate_that_is_not_for_clients_is_told() {
     let members = Members::start(
         "etcd-usage",
@@ -240,6 +243,7 @@ fn a_gateway_that_closes_on_its_own_token_is_told() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn addresses_that_a_member_tells_get_no_credentials_and_need_tls_where_the_url_has_it() {
     let plain = || Manner {
         certificate: None,

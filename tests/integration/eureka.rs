@@ -53,6 +53,7 @@ fn keys_are_checked() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn an_instance_leaves_and_others_stay() {
     let (eureka, run) = (eureka(), Run::new());
     for id in [&id("LEAVES"), "other"] {
@@ -69,6 +70,7 @@ fn an_instance_leaves_and_others_stay() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn a_wrong_address_is_not_taken_for_gone() {
     let (eureka, run) = (eureka(), Run::new());
     let bare = format!("http://{}", eureka.address);
@@ -86,6 +88,7 @@ fn a_wrong_address_is_not_taken_for_gone() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn clients_get_their_time_while_it_is_out_of_service() {
     let eureka = eureka();
     eureka.register("SLOWLY", &id("SLOWLY"));
@@ -121,6 +124,7 @@ fn clients_get_their_time_while_it_is_out_of_service() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn the_removal_is_not_missed_for_want_of_time() {
     let eureka = eureka();
     eureka.register("SHORT", &id("SHORT"));
@@ -144,6 +148,7 @@ fn the_removal_is_not_missed_for_want_of_time() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn a_run_that_is_killed_while_it_is_out_of_service_is_undone_after_the_boot() {
     let eureka = eureka();
     eureka.register("KILLED", &id("KILLED"));
@@ -173,6 +178,7 @@ fn a_run_that_is_killed_while_it_is_out_of_service_is_undone_after_the_boot() {
 
 /// Why `instance` must name one instance of the whole registry.
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn a_status_belongs_to_the_id_whatever_its_application_is() {
     let eureka = eureka();
     let shared = "h:shared:8080";
@@ -184,6 +190,7 @@ fn a_status_belongs_to_the_id_whatever_its_application_is() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn an_undo_is_harmless_where_there_is_nothing_to_undo() {
     let eureka = eureka();
     for (app, then_registers) in [("UNDONE-GONE", false), ("UNDONE-UP", true)] {
@@ -259,6 +266,7 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn what_a_heartbeat_brings_back_is_said() {
     let eureka = eureka();
     eureka.register("BEATS", &id("BEATS"));
@@ -320,6 +328,7 @@ fn a_server_that_hangs_lies_or_babbles_costs_the_timeout_and_no_more() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
     let eureka = eureka();
     let before = Middleman::before(eureka.address);
@@ -357,6 +366,7 @@ fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
 }
 
 #[test]
+#[ignore = "needs Eureka; tests/run has it"]
 fn a_server_that_comes_late_is_left() {
     let eureka = eureka();
     eureka.register("LATE", &id("LATE"));
@@ -373,6 +383,7 @@ fn a_server_that_comes_late_is_left() {
 }
 
 #[test]
+#[ignore = "needs root and Eureka; tests/run has it"]
 fn a_rehearsal_says_what_is_there_and_changes_nothing() {
     let (eureka, run) = (eureka(), Run::new());
     eureka.register("REHEARSED", &id("REHEARSED"));
@@ -396,6 +407,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs root and Eureka; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     let eureka = eureka();
     // The server is in the machine's own network, and is reached in another one at its default port.

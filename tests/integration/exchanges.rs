@@ -232,6 +232,7 @@ fn answers_once(address: &str) -> std::thread::JoinHandle<()> {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_name_is_looked_up_again_when_its_addresses_fail() {
     let dir = Dir::new("exchanges-names");
     std::fs::write(dir.file("hosts"), "").expect("written");
@@ -366,6 +367,7 @@ fn full_socket(path: &str) -> (std::os::fd::OwnedFd, Vec<std::os::fd::OwnedFd>) 
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_local_agent_is_left_over_its_unix_socket() {
     let consul = Consul::start("exchanges-consul");
     consul.register("web-1", "web");

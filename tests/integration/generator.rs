@@ -66,6 +66,7 @@ argv = ["echo", "gone"]
 "#;
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_order_and_the_timeout_come_from_the_configuration() {
     let made = generate(&Installed::with("generator-good", GOOD));
     assert_eq!(made.told, "", "silent when all is well");
@@ -93,6 +94,7 @@ fn the_order_and_the_timeout_come_from_the_configuration() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn without_a_configuration_the_defaults_are_said() {
     let made = generate(&Installed::new("generator-none"));
     assert_eq!(
@@ -103,6 +105,7 @@ fn without_a_configuration_the_defaults_are_said() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_broken_configuration_is_told_to_the_kernel_log_and_fails_nothing() {
     let broken = "[[step]]\nname = \"a\"\nkind = \"wiat\"\nfor = \"1s\"\n";
     let made = generate(&Installed::with("generator-broken", broken));
@@ -118,6 +121,7 @@ fn a_broken_configuration_is_told_to_the_kernel_log_and_fails_nothing() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_configuration_that_broke_since_boot_keeps_the_order_of_the_last_good_plan() {
     let place = Installed::with("generator-last-good", "nonsense");
     place.write("run/sequence.conf", "[Unit]\nAfter=app@1.service\n");
@@ -128,6 +132,7 @@ fn a_configuration_that_broke_since_boot_keeps_the_order_of_the_last_good_plan()
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_not_known_yet_is_left_out_and_kept_facts_are_used() {
     let config = "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"app@${env:FAREWELL_TEST_ZONE}.service\"]\n";
     let place = Installed::with("generator-unknown", config);
@@ -152,6 +157,7 @@ fn ordered(made: &Generated) -> Vec<&str> {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_its_files_order_after_farewell_is_left_out() {
     let place = Installed::with("generator-circle", STOPS);
     let mut made = generate(&place);
@@ -205,6 +211,7 @@ fn what_its_files_order_after_farewell_is_left_out() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_systemd_does_not_read_closes_no_circle() {
     let place = Installed::with("generator-no-circle", STOPS);
     place.write(
@@ -240,6 +247,7 @@ fn what_systemd_does_not_read_closes_no_circle() {
 
 /// What `farewell start` learnt is of this boot or of one before it, and names of units only.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_was_learnt_is_in_the_order() {
     let place = Installed::with("generator-learnt", STOPS);
     let learnt = r#"{
@@ -268,6 +276,7 @@ fn what_was_learnt_is_in_the_order() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn values_are_not_written_into_comments() {
     let config = "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"app@${env:FAREWELL_TEST_ZONE}.service\"]\n";
     let place = Installed::with("generator-comment", config);
@@ -286,6 +295,7 @@ fn values_are_not_written_into_comments() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_configuration_that_does_not_answer_costs_the_boot_its_limit() {
     let place = Installed::new("generator-hangs");
     let dead = place.path("dead");
@@ -302,6 +312,7 @@ fn a_configuration_that_does_not_answer_costs_the_boot_its_limit() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_no_regular_file_is_not_opened() {
     let place = Installed::new("generator-fifo");
     // Nobody ever writes to this one.
@@ -325,6 +336,7 @@ fn what_is_no_regular_file_is_not_opened() {
 
 /// An earlier version wrote values into comments, and systemd ends a line at a carriage return.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_was_kept_of_the_last_good_plan_is_settings_alone() {
     let place = Installed::with("generator-kept", "nonsense");
     let good = "[Unit]\nAfter=app@1.service\n\n[Service]\nTimeoutStopSec=1m35s\n";

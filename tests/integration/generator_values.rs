@@ -102,6 +102,7 @@ fn mounts(value: &str) -> BTreeSet<String> {
 }
 
 #[test]
+#[ignore = "needs root and systemd; tests/run has it"]
 fn whatever_a_fact_is_the_drop_in_orders_units_and_does_nothing_else() {
     let place = Installed::with("generator-values", CONFIG);
     fs::create_dir_all(place.path("out")).expect("made");
@@ -163,6 +164,7 @@ fn whatever_a_fact_is_the_drop_in_orders_units_and_does_nothing_else() {
 
 /// What systemd's parser tells is seen: the same with a line that does something.
 #[test]
+#[ignore = "needs root and systemd; tests/run has it"]
 fn the_parser_tells_of_what_does_not_belong_there() {
     let place = Installed::new("generator-parser");
     place.write("out/farewell.service", "[Service]\nExecStart=/bin/true\n");
@@ -185,6 +187,7 @@ fn the_parser_tells_of_what_does_not_belong_there() {
 
 /// Names and durations are needed for the plan itself; without them the kernel log says where, and no more.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_kernel_log_names_step_and_key_and_no_value() {
     let place = Installed::new("generator-log");
     fs::create_dir_all(place.path("out")).expect("made");

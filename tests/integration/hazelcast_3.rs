@@ -35,6 +35,7 @@ fn shutdown(url: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs Hazelcast; tests/run has it"]
 fn three_members_leave_one_after_the_other_and_nothing_is_lost() {
     let mut cluster = Cluster::start(Version::Three, NAME, 3);
     let urls: Vec<String> = (0..3).map(|at| cluster.url(at)).collect();
@@ -105,6 +106,7 @@ fn three_members_leave_one_after_the_other_and_nothing_is_lost() {
 }
 
 #[test]
+#[ignore = "needs Hazelcast; tests/run has it"]
 fn a_property_that_is_not_set_is_named() {
     let ports = crate::support::ports::ports(1);
     for (off, group, property) in [

@@ -387,6 +387,7 @@ fn a_name_that_does_not_resolve_is_unreachable() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_resolver_that_hangs_costs_the_deadline_and_no_more() {
     let dir = Dir::new("resolver");
     std::fs::write(dir.file("resolv.conf"), "nameserver 127.0.0.1\n").expect("written");
@@ -411,6 +412,7 @@ fn a_resolver_that_hangs_costs_the_deadline_and_no_more() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn tls_is_verified_in_both_directions() {
     let dir = Dir::new("tls");
     make_certificates(&dir);
@@ -494,6 +496,7 @@ fn tls_is_verified_in_both_directions() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn certificates_of_no_use_are_refused_with_the_reason() {
     let dir = Dir::new("tls-useless");
     make_certificates(&dir);

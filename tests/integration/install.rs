@@ -41,6 +41,7 @@ fn place(name: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn everything_is_in_its_place_and_everybody_may_read_it() {
     let said = in_a_root(
         "install >/mnt/said; cd /mnt/upper; find . -type f,l -printf '%m %y %P %l\\n'; \
@@ -120,6 +121,7 @@ fn everything_is_in_its_place_and_everybody_may_read_it() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_second_time_changes_nothing_but_what_is_not_the_same() {
     let said = in_a_root(
         "mkdir drop-ins; echo >drop-ins/50-app.toml
@@ -146,6 +148,7 @@ fn a_second_time_changes_nothing_but_what_is_not_the_same() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_configuration_is_read_by_nobody_who_could_not_read_it_before() {
     let said = in_a_root(
         "mkdir drop-ins; echo >main.toml; for mode in 600 640 644 666; do echo >drop-ins/$mode.toml; chmod $mode drop-ins/$mode.toml; done
@@ -165,6 +168,7 @@ fn a_configuration_is_read_by_nobody_who_could_not_read_it_before() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_licences_beside_the_program_are_installed_with_it() {
     let said = in_a_root(
         "there() { (cd root/usr/share/doc/farewell && cat third-party-licenses.txt 2>/dev/null) || echo none; }
@@ -184,6 +188,7 @@ fn the_licences_beside_the_program_are_installed_with_it() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn removal_leaves_the_configuration_and_the_records() {
     let said = in_a_root(
         "rm -rf root/etc/farewell root/var/lib/farewell; listed >before; mkdir drop-ins; echo >drop-ins/50-app.toml
@@ -203,6 +208,7 @@ fn removal_leaves_the_configuration_and_the_records() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_wrong_configuration_is_told_and_ends_with_78() {
     let said = in_a_root(
         "printf '[[step]]\\nname = \"a\"\\nkind = \"wiat\"\\nfor = \"1s\"\\n' >wrong.toml
@@ -216,6 +222,7 @@ fn a_wrong_configuration_is_told_and_ends_with_78() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_missing_or_wrong_is_told_before_anything_is_changed() {
     for (arguments, code, told) in [
         ("--frobnicate", 64, "unknown argument '--frobnicate'; see "),
@@ -248,6 +255,7 @@ fn what_is_missing_or_wrong_is_told_before_anything_is_changed() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn in_the_image_itself_it_does_the_same_and_needs_systemd() {
     // Not mounted: whether this machine runs systemd is not to be seen from there.
     let said = in_a_root(

@@ -80,6 +80,7 @@ fn keys_are_checked() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
     let consul = Consul::start("lock-consul-order");
     let keys = keys(&consul.url, "");
@@ -132,6 +133,7 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn it_waits_for_whoever_has_acquired_the_key() {
     let consul = Consul::start("lock-consul-foreign");
     let other = session(&consul, "{\"TTL\":\"60s\"}");
@@ -159,6 +161,7 @@ fn it_waits_for_whoever_has_acquired_the_key() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn who_may_not_write_is_refused_and_leaves_nothing() {
     let consul = Consul::start_with_acls("lock-consul-acls");
     let (reads, sessions_alone) = (
@@ -192,6 +195,7 @@ fn who_may_not_write_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_rehearsal_says_who_has_it_and_changes_nothing() {
     let consul = Consul::start("lock-consul-rehearse");
     let member = Member::new("run-1", &keys(&consul.url, ""));
@@ -211,6 +215,7 @@ fn a_rehearsal_says_who_has_it_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing() {
     let consul = Consul::start("lock-consul-still");
     let member = Member::new("run-1", &keys(&consul.url, ""));
@@ -243,6 +248,7 @@ fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing(
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_server_that_dies_before_it_is_verified_is_asked_again() {
     let consul = Consul::start("lock-consul-dies");
     let between = Middleman::before(address(&consul.url));
@@ -333,6 +339,7 @@ fn a_query_that_does_not_block_makes_no_storm() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
     let consul = Consul::start("lock-consul-lost");
     let held = Member::new("run-1", &keys(&consul.url, "ttl = \"10s\""));
@@ -369,6 +376,7 @@ fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
     let consul = Consul::start("lock-consul-left");
     let held = Member::new("run-1", &keys(&consul.url, ""));
@@ -403,6 +411,7 @@ fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let consul = Consul::start("lock-consul-hold");
     let keys = keys(&consul.url, "hold = \"50s\"");
@@ -452,6 +461,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_holder_that_is_killed_blocks_nobody_for_longer_than_twice_its_ttl() {
     let consul = Consul::start("lock-consul-killed");
     let keys = keys(&consul.url, "ttl = \"10s\"");
@@ -470,6 +480,7 @@ fn a_holder_that_is_killed_blocks_nobody_for_longer_than_twice_its_ttl() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_dead_holder_s_next_start_gives_it_back_at_once() {
     let consul = Consul::start("lock-consul-undone");
     let keys = keys(&consul.url, "ttl = \"1h\"");
@@ -483,6 +494,7 @@ fn a_dead_holder_s_next_start_gives_it_back_at_once() {
 }
 
 #[test]
+#[ignore = "needs root and Consul; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let consul = Consul::start_at("lock-consul-manual", 8500, true);

@@ -94,6 +94,7 @@ fn keys_are_checked() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
     let etcd = Cluster::start("lock-etcd-order", 1);
     let keys = keys(&etcd.urls[0], "");
@@ -144,6 +145,7 @@ fn one_has_it_at_a_time_in_the_order_in_which_they_came() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn it_is_the_lock_that_etcdctl_takes() {
     let etcd = Cluster::start("lock-etcd-ctl", 1);
     let member = Member::new("run-1", &keys(&etcd.urls[0], ""));
@@ -180,6 +182,7 @@ fn it_is_the_lock_that_etcdctl_takes() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn who_may_not_write_is_refused_and_leaves_nothing() {
     let etcd = Cluster::start("lock-etcd-auth", 1).with_auth();
     let with = |user: &str| {
@@ -217,6 +220,7 @@ fn who_may_not_write_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_rehearsal_changes_nothing() {
     let etcd = Cluster::start("lock-etcd-rehearse", 1);
     let member = Member::new("run-1", &keys(&etcd.urls[0], ""));
@@ -243,6 +247,7 @@ fn a_rehearsal_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing() {
     let etcd = Cluster::start("lock-etcd-still", 1);
     let member = Member::new("run-1", &keys(&etcd.urls[0], ""));
@@ -277,6 +282,7 @@ fn a_server_that_stands_still_costs_the_timeout_and_one_that_comes_back_nothing(
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_server_that_dies_before_it_is_verified_is_asked_again() {
     let etcd = Cluster::start("lock-etcd-dies", 1);
     let between = Middleman::before(address(&etcd.urls[0]));
@@ -322,6 +328,7 @@ fn a_server_that_dies_before_it_is_verified_is_asked_again() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
     let etcd = Cluster::start("lock-etcd-lost", 1);
     let holder = Member::new("run-1", &keys(&etcd.urls[0], "ttl = \"4s\""));
@@ -360,6 +367,7 @@ fn a_place_that_has_expired_is_taken_again_and_a_lock_that_has_is_lost() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
     let etcd = Cluster::start("lock-etcd-left", 1);
     let holder = Member::new("run-1", &keys(&etcd.urls[0], ""));
@@ -391,6 +399,7 @@ fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let etcd = Cluster::start("lock-etcd-hold", 1);
     let keys = keys(&etcd.urls[0], "ttl = \"2s\"\nhold = \"50s\"");
@@ -447,6 +456,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_lock_is_renewed_while_it_is_held_and_a_holder_that_is_killed_blocks_nobody_for_longer_than_its_ttl()
  {
     let etcd = Cluster::start("lock-etcd-killed", 1);
@@ -483,6 +493,7 @@ fn a_lock_is_renewed_while_it_is_held_and_a_holder_that_is_killed_blocks_nobody_
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_run_that_is_told_to_stop_leaves_the_queue() {
     let etcd = Cluster::start("lock-etcd-term", 1);
     let keys = keys(&etcd.urls[0], "");
@@ -514,6 +525,7 @@ fn requests(url: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn who_waits_asks_at_most_once_a_second() {
     let etcd = Cluster::start("lock-etcd-pace", 1);
     let url = &etcd.urls[0];
@@ -540,6 +552,7 @@ fn who_waits_asks_at_most_once_a_second() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn without_a_quorum_it_is_waited_for_and_had_when_there_is_one() {
     let etcd = Cluster::start("lock-etcd-quorum", 3);
     let urls = format!(
@@ -562,6 +575,7 @@ fn without_a_quorum_it_is_waited_for_and_had_when_there_is_one() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_server_that_stops_while_it_is_watched_costs_nobody_the_place() {
     let etcd = Cluster::start("lock-etcd-watched", 3);
     let keys = |order: [usize; 3]| {
@@ -587,6 +601,7 @@ fn a_server_that_stops_while_it_is_watched_costs_nobody_the_place() {
 }
 
 #[test]
+#[ignore = "needs root and etcd; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let mut own = vec![2379];

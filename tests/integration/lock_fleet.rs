@@ -125,6 +125,7 @@ fn idle(visits: &[Visit]) -> f64 {
 const IDLE: f64 = 0.25;
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn fifty_members_pass_one_by_one_through_etcd() {
     let _alone = ONE_FLEET.read().unwrap_or_else(PoisonError::into_inner);
     let etcd = Cluster::start("fleet-etcd", 1);
@@ -148,6 +149,7 @@ fn fifty_members_pass_one_by_one_through_etcd() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn fifty_members_pass_one_by_one_through_consul() {
     let _alone = ONE_FLEET.read().unwrap_or_else(PoisonError::into_inner);
     let consul = Consul::start("fleet-consul");

@@ -105,6 +105,7 @@ fn one_has_the_slot_and_the_next_one_waits_for_it() {
 }
 
 #[test]
+#[ignore = "needs systemd-id128; tests/run has it"]
 fn the_id_is_zincati_s_unless_another_one_is_given() {
     let server = FleetLock::start(Make::Poseidon);
     let member = Member::new(
@@ -409,6 +410,7 @@ fn a_run_that_is_told_to_stop_asks_no_more() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let server = FleetLock::at(3333, Make::Airlock, &["workers"]);

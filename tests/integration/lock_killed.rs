@@ -186,11 +186,13 @@ fn all(name: &str, locks: &dyn Locks) {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn whatever_becomes_of_a_run_its_lock_in_etcd_is_given_back() {
     all("etcd", &Cluster::start("lock-killed-etcd", 1));
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn whatever_becomes_of_a_run_its_lock_in_consul_is_given_back() {
     all("consul", &Consul::start("lock-killed-consul"));
 }

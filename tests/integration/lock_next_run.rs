@@ -171,11 +171,13 @@ fn all(name: &str, locks: &dyn Locks) {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_machine_takes_its_own_lock_in_etcd_over() {
     all("etcd", &Cluster::start("lock-next-etcd", 1));
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_machine_takes_its_own_lock_in_consul_over() {
     all("consul", &Consul::start("lock-next-consul"));
 }
@@ -189,6 +191,7 @@ fn a_machine_has_its_own_fleetlock_slot_again() {
 
 /// A lock of another machine is none of its own, though the records tell of the same one.
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn another_machine_s_lock_is_waited_for() {
     let etcd = Cluster::start("lock-next-other", 1);
     let place = Binary::new("lock-next-other", &config(&etcd.keys(), "6s", "true"));
@@ -258,6 +261,7 @@ fn renewed(name: &str, keys: &str, between: &Middleman, request: &str, lose: &dy
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_renewal_that_etcd_refuses_is_tried_again_and_a_loss_is_told() {
     let etcd = Cluster::start("lock-renewed-etcd", 1);
     let address = etcd.urls[0].strip_prefix("http://").expect("a URL");
@@ -273,6 +277,7 @@ fn a_renewal_that_etcd_refuses_is_tried_again_and_a_loss_is_told() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_renewal_that_consul_refuses_is_tried_again_and_a_loss_is_told() {
     let consul = Consul::start("lock-renewed-consul");
     let address = consul.url.strip_prefix("http://").expect("a URL");

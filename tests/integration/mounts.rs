@@ -47,6 +47,7 @@ fn keys_are_checked() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_mounted_file_system_is_seen() {
     in_own_namespace(this_test!(), mounted);
 }
@@ -73,6 +74,7 @@ fn mounted() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_mount_that_comes_is_waited_for() {
     in_own_namespace(this_test!(), coming);
 }
@@ -113,6 +115,7 @@ fn a_bare_or_missing_directory_is_no_mount() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_hanging_mount_costs_the_timeout_and_no_more() {
     in_own_namespace(this_test!(), hanging);
 }
@@ -165,6 +168,7 @@ fn looks_at(path: &Path) -> usize {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_program_that_hangs_in_the_kernel_is_given_up_at_the_deadline() {
     in_own_namespace(this_test!(), program);
 }
@@ -205,6 +209,7 @@ fn program() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_frozen_file_system_answers_and_a_removal_from_it_costs_the_timeout() {
     in_own_namespace(this_test!(), frozen);
 }

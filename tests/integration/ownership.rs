@@ -50,6 +50,7 @@ fn is_left_out(place: &Installed, tells: &str) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_drop_in_that_everybody_can_write_is_left_out() {
     let place = with_drop_in("trust-mode");
     set(&place.path("etc/conf.d/50-app.toml"), 0o666);
@@ -61,6 +62,7 @@ fn a_drop_in_that_everybody_can_write_is_left_out() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_drop_in_of_somebody_else_is_left_out() {
     let place = with_drop_in("trust-owner");
     chown(place.path("etc/conf.d/50-app.toml"), Some(NOBODY), None).expect("given away");
@@ -74,6 +76,7 @@ fn a_drop_in_of_somebody_else_is_left_out() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn drop_ins_of_a_directory_that_everybody_can_write_are_left_out() {
     let place = with_drop_in("trust-directory");
     set(&place.path("etc/conf.d"), 0o777);
@@ -85,6 +88,7 @@ fn drop_ins_of_a_directory_that_everybody_can_write_are_left_out() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_link_into_the_place_of_somebody_else_is_not_followed() {
     let place = Installed::with("trust-link", &says("own"));
     place.write("home/evil.toml", &says("forged"));
@@ -102,6 +106,7 @@ fn a_link_into_the_place_of_somebody_else_is_not_followed() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_weaker_drop_in_counts_again_where_the_stronger_one_is_not_to_be_trusted() {
     let place = with_drop_in("trust-weaker");
     place.write("usr/conf.d/50-app.toml", &says("packaged"));
@@ -113,6 +118,7 @@ fn a_weaker_drop_in_counts_again_where_the_stronger_one_is_not_to_be_trusted() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_last_good_plan_runs_where_the_configuration_is_not_to_be_trusted() {
     let place = Installed::with("trust-kept", &says("own"));
     assert_eq!(place.run("farewell", &["start"]).code, 0);
@@ -131,6 +137,7 @@ fn the_last_good_plan_runs_where_the_configuration_is_not_to_be_trusted() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn in_a_user_namespace_an_owner_without_a_number_there_counts_as_root() {
     // As in a container, whose image belongs to users of the host that the container does not know.
     let place = with_drop_in("trust-namespace");
@@ -145,6 +152,7 @@ fn in_a_user_namespace_an_owner_without_a_number_there_counts_as_root() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_its_group_can_write_is_only_warned_of() {
     let place = with_drop_in("trust-group");
     set(&place.path("etc/conf.d/50-app.toml"), 0o664);
@@ -156,6 +164,7 @@ fn what_its_group_can_write_is_only_warned_of() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_file_given_by_hand_is_only_warned_of() {
     let setting = Setting::new("trust-hand", &says("own"));
     let path = setting.0.0.join("farewell.toml");
@@ -181,6 +190,7 @@ fn runs_without_record(setting: &Setting, tells: &str) -> Said {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_state_directory_that_others_can_write_is_not_used() {
     let setting = Setting::new("state-open", &says("own"));
     let state = setting.0.0.join("state");
@@ -272,6 +282,7 @@ fn a_process_of_another_program_is_not_told_to_stop() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_plain_user_hears_whom_to_ask() {
     let setting = Setting::new("state-ask", &says("own"));
     assert_eq!(setting.say(&["run"]).code, 0);

@@ -90,6 +90,7 @@ fn use_it(machine: &Machine) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_deb_says_what_it_is() {
     let field = |name: &str| {
         let said = Said::by(Command::new("dpkg-deb").arg("-f").arg(deb()).arg(name));
@@ -122,6 +123,7 @@ fn the_deb_says_what_it_is() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_deb_waits_for_systemd_247() {
     let machine = machine("deb-depends");
     status(&machine, "246.6-2");
@@ -132,6 +134,7 @@ fn the_deb_waits_for_systemd_247() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_deb_enables_and_starts_nothing() {
     let machine = machine("deb-image");
     // An image build: nothing runs.
@@ -152,6 +155,7 @@ fn the_deb_enables_and_starts_nothing() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_upgrade_by_the_deb_only_reloads() {
     let machine = machine("deb-upgrade");
     let package = machine.bring(&deb());
@@ -180,6 +184,7 @@ fn an_upgrade_by_the_deb_only_reloads() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_was_disabled_stays_so() {
     let machine = machine("deb-disabled");
     let package = machine.bring(&deb());
@@ -220,6 +225,7 @@ fn what_was_disabled_stays_so() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_deb_is_removed_without_a_farewell() {
     let machine = machine("deb-remove");
     let package = machine.bring(&deb());
@@ -301,6 +307,7 @@ fn distribution(systemd: &str) -> (crate::support::Dir, std::path::PathBuf) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_rpm_installs_upgrades_and_goes() {
     let machine = machine("rpm");
     let first = rpm();

@@ -85,6 +85,7 @@ fn variables(template: &str) -> Vec<(&str, &str)> {
 }
 
 #[test]
+#[ignore = "needs packer; tests/run has it"]
 fn everything_is_formatted_as_packer_formats_it() {
     let room = Dir::new("packer-fmt");
     for folder in ["packer", "packer/amazon", "packer/plugins"] {
@@ -100,6 +101,7 @@ fn everything_is_formatted_as_packer_formats_it() {
 }
 
 #[test]
+#[ignore = "needs packer; tests/run has it"]
 fn it_is_valid_for_both_builders_with_and_without_everything_that_can_be_said() {
     let room = Dir::new("packer-valid");
     fs::write(room.file("farewell.toml"), "").expect("written");
@@ -148,6 +150,7 @@ fn it_is_valid_for_both_builders_with_and_without_everything_that_can_be_said() 
 }
 
 #[test]
+#[ignore = "needs packer; tests/run has it"]
 fn a_word_that_a_builder_does_not_know_would_be_found() {
     let room = Dir::new("packer-words");
     let before = fs::read_to_string(amazon_of_before(&room)).expect("it");
@@ -166,6 +169,7 @@ fn a_word_that_a_builder_does_not_know_would_be_found() {
 }
 
 #[test]
+#[ignore = "needs packer; tests/run has it"]
 fn a_variable_that_is_wrong_is_told_by_name_with_what_it_must_be() {
     let room = Dir::new("packer-variables");
     let amazon = amazon_of_before(&room);
@@ -260,6 +264,7 @@ fn every_variable_says_what_it_is_and_readme_md_names_it() {
 }
 
 #[test]
+#[ignore = "needs packer; tests/run has it"]
 fn what_packer_1_6_refuses_lies_where_it_does_not_look() {
     let files = |folder: &str| -> Vec<PathBuf> {
         let entries = fs::read_dir(source().join(folder)).expect("a folder");
@@ -280,6 +285,7 @@ fn what_packer_1_6_refuses_lies_where_it_does_not_look() {
 }
 
 #[test]
+#[ignore = "needs packer; tests/run has it"]
 fn a_base_from_the_network_must_be_the_one_that_a_checksum_names() {
     let room = Dir::new("packer-base");
     let sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 #[test]
+#[ignore = "needs root and openssl; tests/run has it"]
 fn connections_that_come_to_nothing_cost_their_time_and_no_more() {
     let silent = Server::start(Manner::Silent);
     let drips = Server::start(Manner::Drips);
@@ -186,6 +187,7 @@ fn step(name: &str, timeout: &str, keys: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_registry_is_left_once_and_refuses_who_may_not() {
     let etcd = Cluster::start("peers-leaves", 1);
     for key in ["/one", "/many/a", "/many/b", "/kept"] {
@@ -261,6 +263,7 @@ fn a_registry_is_left_once_and_refuses_who_may_not() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_member_leaves_its_cluster_and_is_verified() {
     let etcd = Cluster::start("peers-member", 3);
     let member = step("leave", "60s", &leave(&etcd.urls[0], "member = \"n1\""));
@@ -280,6 +283,7 @@ fn a_member_leaves_its_cluster_and_is_verified() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_registry_that_stands_still_costs_a_deadline_and_one_that_goes_on_in_time_nothing() {
     let etcd = Cluster::start("peers-still", 1);
     for key in ["/a", "/b", "/c"] {
@@ -336,6 +340,7 @@ fn a_registry_that_stands_still_costs_a_deadline_and_one_that_goes_on_in_time_no
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_registry_that_comes_back_is_left() {
     let ports = ports(2);
     let url = format!("http://127.0.0.1:{}", ports[0]);

@@ -200,6 +200,7 @@ fn host() -> String {
 }
 
 #[test]
+#[ignore = "needs root and PostgreSQL; tests/run has it"]
 fn the_row_is_deleted_and_a_row_that_is_gone_is_fine() {
     let server = PostgreSql::start("postgresql-row");
     server.join(&host());
@@ -219,6 +220,7 @@ fn the_row_is_deleted_and_a_row_that_is_gone_is_fine() {
 }
 
 #[test]
+#[ignore = "needs root and PostgreSQL; tests/run has it"]
 fn a_connection_that_lingers_is_waited_for() {
     let server = PostgreSql::start("postgresql-lingers");
     server.join(&host());
@@ -248,6 +250,7 @@ fn a_connection_that_lingers_is_waited_for() {
 }
 
 #[test]
+#[ignore = "needs root and PostgreSQL; tests/run has it"]
 fn the_timeout_is_kept_and_nothing_is_left_behind_in_the_server() {
     let server = PostgreSql::start("postgresql-late");
     server.join(&host());
@@ -288,6 +291,7 @@ fn the_timeout_is_kept_and_nothing_is_left_behind_in_the_server() {
 }
 
 #[test]
+#[ignore = "needs root and PostgreSQL; tests/run has it"]
 fn a_server_that_is_down_and_a_wrong_password_are_told() {
     let mut server = PostgreSql::start("postgresql-down");
     server.join(&host());

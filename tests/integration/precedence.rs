@@ -83,6 +83,7 @@ fn wait(name: &str, more: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn files_are_sorted_by_name_whatever_their_place() {
     let places = Places::new("sorted");
     places
@@ -99,6 +100,7 @@ fn files_are_sorted_by_name_whatever_their_place() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_file_in_a_stronger_place_replaces_the_weaker_one() {
     let places = Places::new("stronger");
     places.write("usr/conf.d/10.toml", &wait("usr", ""));
@@ -110,6 +112,7 @@ fn a_file_in_a_stronger_place_replaces_the_weaker_one() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_link_to_dev_null_or_an_empty_file_masks() {
     let places = Places::new("masked");
     places
@@ -129,6 +132,7 @@ fn a_link_to_dev_null_or_an_empty_file_masks() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_drop_in_says_where_its_steps_go() {
     let places = Places::new("places");
     places.write("etc/farewell.toml", &(wait("a", "") + &wait("b", "")));
@@ -146,6 +150,7 @@ fn a_drop_in_says_where_its_steps_go() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_wrong_with_a_replaced_step_does_not_matter() {
     let places = Places::new("replaced");
     places
@@ -170,6 +175,7 @@ fn what_is_wrong_with_a_replaced_step_does_not_matter() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_step_replaces_an_earlier_one_of_its_name_whole_and_keeps_its_place() {
     let places = Places::new("replaced");
     let earlier = wait("b", "attempts = 7\nif-path = \"${file:/no/such/file}\"");
@@ -197,6 +203,7 @@ fn a_step_replaces_an_earlier_one_of_its_name_whole_and_keeps_its_place() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn keys_of_the_head_in_a_later_file_win() {
     let places = Places::new("head");
     places
@@ -218,6 +225,7 @@ fn keys_of_the_head_in_a_later_file_win() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_wrong_is_told_with_the_path_of_its_file() {
     let places = Places::new("paths");
     places
@@ -252,6 +260,7 @@ fn what_is_wrong_is_told_with_the_path_of_its_file() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_program_reads_all_three_directories() {
     let places = Installed::new("namespace");
     places

@@ -61,6 +61,7 @@ impl Drop for Keys {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn checksums_are_signed_where_a_key_is_given() {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).expect("README.md");
     assert!(readme.contains(VERIFY), "README.md does not say {VERIFY}");
@@ -110,6 +111,7 @@ fn checksums_are_signed_where_a_key_is_given() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_key_that_gpg_does_not_have_is_refused_before_anything_is_built() {
     let keys = Keys::new("release-unknown-keys");
     let copy = Copy::new("release-unknown");
@@ -134,6 +136,7 @@ fn pins(path: &Path) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn every_tool_of_a_release_has_a_version_and_hashes() {
     let lists = Path::new(ROOT).join("packer/packages/tools");
     let mut tools = BTreeSet::new();
@@ -176,6 +179,7 @@ fn wheel(dir: &Path) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_tool_that_is_not_the_pinned_one_is_not_installed() {
     let copy = Copy::new("release-tools");
     let (index, tools) = (copy.0.0.join("index"), copy.0.0.join("tools"));
@@ -238,6 +242,7 @@ fn part<'a>(text: &'a str, title: &str) -> &'a str {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_licences_of_all_that_is_linked_in_are_told() {
     let text = fs::read_to_string(dist().join(LICENCES)).expect("the licences");
     let mut told = BTreeSet::new();
@@ -299,6 +304,7 @@ fn the_licences_of_all_that_is_linked_in_are_told() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn each_package_has_the_licences() {
     let sum = |bytes: &str, argument: &Path| {
         let mut shell = Command::new("sh");
@@ -332,6 +338,7 @@ fn each_package_has_the_licences() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_rust_without_a_list_of_licences_is_told_and_enough() {
     let dir = Dir::new("licences-without");
     let real = Said::by(Command::new("sh").args(["-c", "command -v rustc"])).stdout;

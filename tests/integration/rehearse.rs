@@ -251,6 +251,7 @@ fn bad_answers_of_servers_are_told_and_fail() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn certificates_load_and_the_handshake_goes_through() {
     let dir = Dir::new("rehearse-tls-files");
     make_certificates(&dir);
@@ -311,6 +312,7 @@ fn certificates_load_and_the_handshake_goes_through() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn programs_are_looked_for_and_not_started() {
     let dir = Dir::new("rehearse-programs");
     let write = |name: &str, text: &str, mode: u32| {
@@ -416,6 +418,7 @@ fn programs_are_looked_for_and_not_started() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn connections_are_counted_and_conditions_told() {
     // No systemd is in it.
     in_own_namespace(this_test!(), connections_and_conditions);
@@ -471,6 +474,7 @@ fn connections_and_conditions() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn mounts_and_members_files_are_looked_at() {
     in_own_namespace(this_test!(), mounts);
 }
@@ -692,6 +696,7 @@ fn revision(etcd: &Cluster, account: &[&str]) -> Value {
 
 /// A step may be ready for one trigger and not for another: each that it tells apart is rehearsed.
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn each_trigger_that_a_step_tells_apart_is_rehearsed() {
     let etcd = Cluster::start("rehearse-triggers", 2);
     let server = Server::answers(&["200"]);
@@ -759,6 +764,7 @@ fn each_trigger_that_a_step_tells_apart_is_rehearsed() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn etcd_says_what_would_leave_and_keeps_it() {
     let etcd = Cluster::start("rehearse-etcd", 1);
     let url = &etcd.urls[0].clone();
@@ -873,6 +879,7 @@ fn etcd_says_what_would_leave_and_keeps_it() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_member_of_several_could_leave() {
     let etcd = Cluster::start("rehearse-members", 3);
     let toml = etcd_step("member", &etcd.urls[0], "member = \"n1\"");
@@ -975,6 +982,7 @@ fn what_a_peer_repeats_is_masked() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_plain_user_hears_what_that_user_would_meet() {
     const NOBODY: u32 = 65534;
     let dir = Dir::new("rehearse-nobody");

@@ -16,6 +16,7 @@ fn steps(url: &str, share: &Dir, host: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_member_that_is_not_there_is_a_warning_and_strict_makes_it_a_failure() {
     let etcd = Cluster::start("warn-etcd", 1);
     let url = &etcd.urls[0].clone();

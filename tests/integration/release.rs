@@ -45,16 +45,19 @@ fn runs_on(suite: &str, glibc: &str) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn it_runs_on_debian_11() {
     runs_on("bullseye", "2.31-");
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn it_runs_on_debian_12() {
     runs_on("bookworm", "2.36-");
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn it_runs_on_debian_13() {
     runs_on("trixie", "2.41-");
 }
@@ -78,6 +81,7 @@ fn needs(program: &Path) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn it_needs_glibc_2_17_and_nothing_else() {
     let (versions, libraries) = needs(&program());
     let minor = |version: &String| {
@@ -104,6 +108,7 @@ fn it_needs_glibc_2_17_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_program_that_needs_more_is_not_released() {
     let copy = Copy::new("release-needs");
     let built = Path::new(env!("CARGO_BIN_EXE_farewell"));
@@ -120,6 +125,7 @@ fn a_program_that_needs_more_is_not_released() {
 type Change<'a> = (&'a str, &'a str, &'a str);
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_version_is_the_same_everywhere() {
     let version = env!("CARGO_PKG_VERSION");
     let (manifest, lock) = (
@@ -181,6 +187,7 @@ fn a_version_is_the_same_everywhere() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_same_sources_make_the_same_bytes() {
     let copy = Copy::new("release-again");
     // By somebody else, elsewhere, at another hour.
@@ -221,6 +228,7 @@ fn the_same_sources_make_the_same_bytes() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_archive_installs_what_the_package_has() {
     let dir = crate::support::Dir::new("release-archive");
     let archive = file_in(dist(), ".tar.gz");

@@ -92,6 +92,7 @@ fn on_the_next_start_it_is_undone(place: &Binary) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_run_on_a_full_disk_is_recorded_where_room_was_kept() {
     in_own_namespace(this_test!(), || {
         full_tmpfs();
@@ -131,6 +132,7 @@ fn full_without_extents() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_not_recorded_is_given_back_or_told() {
     in_own_namespace(this_test!(), full_without_room);
 }
@@ -171,6 +173,7 @@ fn full_without_room() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_record_in_room_of_zeros_is_a_true_prefix() {
     in_own_namespace(this_test!(), zeros);
 }

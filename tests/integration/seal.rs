@@ -11,6 +11,7 @@ fn script() -> PathBuf {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_machine_is_not_sealed_by_mistake() {
     let nobody = "--reuid 65534 --regid 65534 --clear-groups sh -s --";
     for (arguments, code, told) in [
@@ -98,6 +99,7 @@ const SEAL: &str = r#"set -eu
     cat said"#;
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_sealed_machine_has_nothing_of_the_build_and_lists_what_is_gone() {
     let mut command = Command::new("unshare");
     command

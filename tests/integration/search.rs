@@ -456,11 +456,13 @@ fn show(make: Make) {
 }
 
 #[test]
+#[ignore = "needs root and Elasticsearch or OpenSearch; tests/run has it"]
 fn nodes_of_elasticsearch_leave() {
     show(Make::Elasticsearch);
 }
 
 #[test]
+#[ignore = "needs root and Elasticsearch or OpenSearch; tests/run has it"]
 fn nodes_of_opensearch_leave() {
     show(Make::OpenSearch);
 }

@@ -18,6 +18,7 @@ fn no_secret_is_in_anything_that_a_run_leaves() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn no_secret_goes_to_the_journal() {
     in_own_namespace(this_test!(), goes_to_the_journal);
 }

@@ -14,6 +14,7 @@ argv = ["echo", "from ${file:/run/farewell/fact} on ${hostname}"]
 "#;
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_good_configuration_is_kept_with_its_facts() {
     let place = Installed::with("start-good", GOOD);
     place.write("run/fact", "here\n");
@@ -57,6 +58,7 @@ fn a_good_configuration_is_kept_with_its_facts() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_plan_is_kept_whatever_the_name_of_its_drop_in() {
     let place = Installed::with("start-name", GOOD);
     let name = OsStr::from_bytes(b"etc/conf.d/50-caf\xe9.toml");
@@ -74,6 +76,7 @@ fn a_plan_is_kept_whatever_the_name_of_its_drop_in() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_run_uses_what_was_kept_where_its_source_is_gone() {
     let place = Installed::with("start-gone", GOOD);
     place.write("run/fact", "here\n");
@@ -92,6 +95,7 @@ fn a_run_uses_what_was_kept_where_its_source_is_gone() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_configuration_that_breaks_after_the_boot_runs_as_it_was() {
     let place = Installed::with("start-broken", GOOD);
     place.write("run/fact", "here\n");
@@ -124,6 +128,7 @@ fn a_configuration_that_breaks_after_the_boot_runs_as_it_was() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn without_a_good_plan_there_would_be_none() {
     let place = Installed::with("start-never", "nonsense");
     let said = place.run("farewell", &["start"]);
@@ -137,6 +142,7 @@ fn without_a_good_plan_there_would_be_none() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_fact_that_cannot_be_had_fails_the_start_and_keeps_the_rest() {
     let place = Installed::with("start-fact", GOOD);
     let said = place.run("farewell", &["start"]);
@@ -154,6 +160,7 @@ fn a_fact_that_cannot_be_had_fails_the_start_and_keeps_the_rest() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_file_of_one_s_own_is_checked_and_nothing_is_kept() {
     let place = Installed::with("start-own", GOOD);
     place.write("run/fact", "here\n");
@@ -168,6 +175,7 @@ fn a_file_of_one_s_own_is_checked_and_nothing_is_kept() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_credential_is_never_kept() {
     let secret = "kept-nowhere-0815";
     let config = GOOD.to_owned() + "environment = { TOKEN = \"${credential:token}\" }\n";

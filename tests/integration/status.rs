@@ -34,6 +34,7 @@ fn events(text: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root and dbus-daemon; tests/run has it"]
 fn status_follows_a_run_that_it_cannot_read() {
     let scene = Scene::new("follow", &(gate("a") + &sh("b", "exit 4", "") + &gate("c")));
     let run = scene.cli.start(&["run"]);
@@ -114,6 +115,7 @@ fn status_follows_a_run_that_it_cannot_read() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn status_shows_more_of_a_run_whose_record_it_can_read() {
     let scene = Scene::new("record", &(gate("a") + &gate("b")));
     let run = scene.cli.start(&["run"]);
@@ -147,6 +149,7 @@ fn status_shows_more_of_a_run_whose_record_it_can_read() {
 }
 
 #[test]
+#[ignore = "needs dbus-daemon; tests/run has it"]
 fn status_falls_back_to_the_record() {
     let mut scene = Scene::new("fallback", &gate("a"));
     let run = scene.cli.start(&["run"]);
@@ -174,6 +177,7 @@ fn status_falls_back_to_the_record() {
 }
 
 #[test]
+#[ignore = "needs root and dbus-daemon; tests/run has it"]
 fn status_tells_of_a_run_that_leaves_without_a_word() {
     let mut scene = Scene::new("leaves", &gate("a"));
     for dies in ["run", "bus"] {

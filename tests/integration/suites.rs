@@ -33,3 +33,29 @@ fn no_module_is_left_out() {
         "tests/integration/main.rs names the modules"
     );
 }
+
+/// `cargo test` alone names what it leaves out and why; `tests/run` leaves nothing out.
+#[test]
+fn what_is_left_out_says_what_it_needs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration");
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let reasons = text
+                .lines()
+                .map(str::trim)
+                .filter(|it| it.starts_with("#[ignore"));
+            for reason in reasons {
+                let begins = reason.starts_with("#[ignore = \"needs ");
+                let ends = reason.ends_with("; tests/run has it\"]");
+                assert!(begins && ends, "{}: {reason}", path.display());
+            }
+        }
+    }
+}

@@ -63,6 +63,7 @@ fn curl(server: &TlsServer, dir: &Dir, name: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn a_servers_own_certificate_in_the_ca_file_is_trusted_as_with_curl() {
     let dir = Dir::new("trust-own");
     make_certificates(&dir);
@@ -104,6 +105,7 @@ fn a_servers_own_certificate_in_the_ca_file_is_trusted_as_with_curl() {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn nothing_else_than_that_certificate_is_trusted() {
     let dir = Dir::new("trust-attacks");
     make_certificates(&dir);
@@ -235,6 +237,7 @@ fn imposter(dir: &Dir) -> String {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn what_is_wrong_is_told_in_words_and_of_the_one_whose_it_is() {
     let dir = Dir::new("trust-words");
     make_certificates(&dir);
@@ -355,6 +358,7 @@ impl Drop for Openssl {
 }
 
 #[test]
+#[ignore = "needs openssl; tests/run has it"]
 fn a_server_of_an_older_day_is_told_as_one() {
     let dir = Dir::new("trust-old");
     make_certificates(&dir);

@@ -198,6 +198,7 @@ fn pending_on(image: &Path, point: &Path) -> usize {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_intended_survives_a_power_cut() {
     in_own_namespace(this_test!(), power_cut);
 }
@@ -221,6 +222,7 @@ fn power_cut() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_disk_that_freezes_delays_an_intent_a_little() {
     in_own_namespace(this_test!(), freezes);
 }

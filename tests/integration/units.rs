@@ -43,6 +43,7 @@ fn names(extension: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn systemd_finds_nothing_wrong_with_the_units() {
     let all = [names(".service"), names(".timer")].concat();
     assert_eq!(all.len(), 7, "{all:?}");
@@ -64,6 +65,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_typo_in_a_unit_would_be_found() {
     let said = installed(
         "sed -i s/NotifyAccess=/NotifyAcess=/ /usr/lib/systemd/system/farewell.service; \
@@ -73,6 +75,7 @@ fn a_typo_in_a_unit_would_be_found() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_manual_page_that_a_unit_names_and_that_is_not_there_would_be_found() {
     let said = installed(
         "rm /usr/share/man/man5/farewell.toml.5; exec systemd-analyze verify farewell.service",
@@ -122,6 +125,7 @@ fn explained(message: &Message) -> String {
 }
 
 #[test]
+#[ignore = "needs systemd; tests/run has it"]
 fn the_catalog_explains_every_kind_of_entry() {
     let path = units().join("farewell.catalog");
     let head = "# What `journalctl -x` says beside the entries of farewell; made from src/message.rs by\n\
@@ -212,6 +216,7 @@ fn exposure(unit: &str, drop_ins: &[&str]) -> f64 {
 }
 
 #[test]
+#[ignore = "needs systemd; tests/run has it"]
 fn what_runs_no_command_has_a_sandbox_and_commands_may_have_one() {
     for unit in ["start", "undo", "rehearse"] {
         let figure = exposure(&format!("farewell-{unit}.service"), &[]);

@@ -63,6 +63,7 @@ fn the_address_is_the_member_s_own() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
     let mut run = Run::new();
     let one = Cluster::start("safe-one", 1);
@@ -108,6 +109,7 @@ fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_member_of_three_is_spared_and_the_leader_hands_over_first() {
     let etcd = Cluster::start("safe-three", 3);
     let run = Run::new();
@@ -152,6 +154,7 @@ fn a_member_of_three_is_spared_and_the_leader_hands_over_first() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn without_a_quorum_of_the_others_it_waits_and_names_who_is_missing() {
     let mut etcd = Cluster::start("safe-lost", 3);
     let leader = etcd.leader();
@@ -226,6 +229,7 @@ fn until(condition: impl Fn() -> bool) {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_member_that_hangs_costs_the_timeout_and_one_that_comes_back_nothing() {
     let ports = ports(6);
     let url = format!("http://127.0.0.1:{}", ports[0]);
@@ -252,6 +256,7 @@ fn a_member_that_hangs_costs_the_timeout_and_one_that_comes_back_nothing() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn who_may_not_is_refused() {
     let etcd = Cluster::start("safe-auth", 3).with_auth();
     let leader = etcd.leader();
@@ -280,6 +285,7 @@ fn who_may_not_is_refused() {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn an_account_that_cannot_be_proved_without_a_quorum_does_not_hide_who_is_missing() {
     let etcd = Cluster::start("safe-unproven", 3).with_auth();
     let leader = etcd.leader();
@@ -451,6 +457,7 @@ fn base64(text: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs etcd; tests/run has it"]
 fn a_cluster_shrinks_to_one_and_no_write_is_lost() {
     let mut etcd = Cluster::start("safe-shrinks", 3);
     let writer = Writer::start(&etcd.urls);
@@ -498,6 +505,7 @@ fn a_cluster_shrinks_to_one_and_no_write_is_lost() {
 }
 
 #[test]
+#[ignore = "needs root and etcd; tests/run has it"]
 fn the_manual_s_example_runs_as_it_stands() {
     // In a thread of its own, which alone is in the other network.
     let test = || {

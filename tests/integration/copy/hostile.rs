@@ -18,6 +18,7 @@ use crate::support::own_process::{in_own_namespace, this_test};
 const USER: u32 = 64_123;
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_link_that_a_user_puts_in_the_way_leads_nowhere() {
     let (home, to) = (Dir::new("copy-home"), Dir::new("copy-home-to"));
     let secrets = Dir::new("copy-secrets");
@@ -70,6 +71,7 @@ fn a_link_at_the_target_is_replaced_and_not_written_through() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_target_that_hangs_costs_the_time_of_the_step_and_no_more() {
     in_own_namespace(this_test!(), hangs);
 }

@@ -31,6 +31,7 @@ fn before(server: &S3) -> Middleman {
 }
 
 #[test]
+#[ignore = "needs rclone; tests/run has it"]
 fn an_upload_in_parts_goes_on_where_it_stopped() {
     let server = S3::start("copy-parts");
     let between = before(&server);
@@ -62,6 +63,7 @@ fn an_upload_in_parts_goes_on_where_it_stopped() {
 }
 
 #[test]
+#[ignore = "needs rclone; tests/run has it"]
 fn parts_that_cannot_be_put_together_are_taken_away() {
     let server = S3::start("copy-aborted");
     let between = before(&server);

@@ -14,6 +14,7 @@ use crate::support::loopback::{Asked, Loopback, Reply};
 use crate::support::s3::{KEY_ID, S3, SECRET};
 
 #[test]
+#[ignore = "needs rclone; tests/run has it"]
 fn signed_files_are_taken_and_a_bad_key_is_refused() {
     let server = S3::start("copy-s3");
     let from = Dir::new("copy-s3-from");
@@ -64,6 +65,7 @@ fn signed_files_are_taken_and_a_bad_key_is_refused() {
 }
 
 #[test]
+#[ignore = "needs curl and rclone; tests/run has it"]
 fn curl_signs_in_the_same_way() {
     let heard: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
     let hears = heard.clone();

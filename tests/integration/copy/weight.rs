@@ -74,6 +74,7 @@ fn large_file() {
 }
 
 #[test]
+#[ignore = "needs rclone; tests/run has it"]
 fn files_are_put_in_little_memory() {
     in_own_process(this_test!(), put_files);
 }
@@ -141,6 +142,7 @@ fn timed(program: &str, arguments: &[&str]) -> f64 {
 
 /// Prints how long farewell takes beside rsync and rclone; the fastest of three each, in turn.
 #[test]
+#[ignore = "needs rclone and rsync; tests/run has it"]
 fn time_beside_rsync_and_rclone_is_printed() {
     let from = Dir::new("copy-beside");
     let large = if is_long() { 1 << 30 } else { 64 << 20 };

@@ -25,6 +25,7 @@ fn the_pages_examples_are_configurations_without_a_problem() {
 }
 
 #[test]
+#[ignore = "needs man and mandoc; tests/run has it"]
 fn nothing_is_wrong_with_the_pages() {
     for (name, _) in PAGES {
         let path = place(&format!("units/manual/{name}"));
@@ -56,6 +57,7 @@ fn shown(name: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs systemd; tests/run has it"]
 fn everything_that_is_installed_is_named_in_the_page_of_the_units() {
     let dir = Dir::new("reference-installed");
     let mut install = Command::new(place("packer/install.sh"));

@@ -30,6 +30,7 @@ fn validated(texts: &[String]) -> Vec<Vec<String>> {
 }
 
 #[test]
+#[ignore = "needs python3-jsonschema; tests/run has it"]
 fn program_and_schema_agree_on_every_key() {
     let documented = Documented::read();
     let cases: Vec<Case> = shapes(&documented)
@@ -72,6 +73,7 @@ fn program_and_schema_agree_on_every_key() {
 }
 
 #[test]
+#[ignore = "needs python3-jsonschema; tests/run has it"]
 fn every_sample_is_valid() {
     let mut samples: Vec<(String, String)> = Vec::new();
     let mut whole = files("units", ".toml");
@@ -129,6 +131,7 @@ const BEYOND_THE_SCHEMA: [&str; 16] = [
 ];
 
 #[test]
+#[ignore = "needs python3-jsonschema; tests/run has it"]
 fn what_is_wrong_with_a_configuration_is_seen_as_far_as_a_schema_can() {
     let paths = files("tests/integration/configuration", ".toml");
     let texts: Vec<String> = paths
@@ -154,6 +157,7 @@ fn what_is_wrong_with_a_configuration_is_seen_as_far_as_a_schema_can() {
 }
 
 #[test]
+#[ignore = "needs python3-jsonschema; tests/run has it"]
 fn durations_are_those_of_the_program() {
     let step = |duration: &str| {
         format!(

@@ -93,6 +93,7 @@ on_each_release! {
 
 /// A systemd before 248 does not tell a process that it is the command of a unit.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn without_the_process_id_of_the_command() {
     let registry = registry();
     let machine = member(Rig::new(), &registry.within(LEAVE_AND_STOP))

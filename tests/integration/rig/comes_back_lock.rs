@@ -99,6 +99,7 @@ fn is_given_back(machine: &Machine, fleet: &Fleet) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_lock_is_kept_while_the_application_has_failed() {
     let machine = rig("\"app.service\"", "hold = \"30s\"")
         .unit("app.service", &app("app", 0.0, BAD))
@@ -128,6 +129,7 @@ fn a_lock_is_kept_while_the_application_has_failed() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_lock_is_kept_while_the_application_is_started_again_and_again() {
     let again = format!("{BAD}Restart=always\nRestartSec=200ms\n[Unit]\nStartLimitIntervalSec=0\n");
     let machine = rig("\"app.service\"", "")
@@ -155,6 +157,7 @@ fn a_lock_is_kept_while_the_application_is_started_again_and_again() {
 
 /// Its job is dropped: it is neither failed nor about to start.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_lock_is_kept_while_what_the_application_requires_has_failed() {
     let requires =
         "[Unit]\nRequires=db.service\nAfter=db.service\n[Install]\nWantedBy=app.target\n";
@@ -185,6 +188,7 @@ fn a_lock_is_kept_while_what_the_application_requires_has_failed() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_systemd_does_not_start_keeps_no_lock() {
     let units = [
         "app", "masked", "disabled", "unmet", "socketed", "once", "missing",
@@ -215,6 +219,7 @@ fn what_systemd_does_not_start_keeps_no_lock() {
 
 /// A bus error is not up; and a person may decide that it is enough.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_lock_is_kept_while_systemd_is_silent_until_a_person_gives_up_waiting() {
     let machine = rig("\"app.service\"", "")
         .unit("app.service", &app("app", 0.0, BAD))
@@ -247,6 +252,7 @@ fn a_lock_is_kept_while_systemd_is_silent_until_a_person_gives_up_waiting() {
 
 /// The application is active long before it serves.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_lock_is_kept_until_the_application_says_that_it_is_ready() {
     let ready = r#"ready = { url = "http://127.0.0.1:8080/health", until = { pointer = "/state", equals = "up" } }"#;
     let serve = "[Service]\nExecStart=/usr/bin/python3 -m http.server 8080 --bind 127.0.0.1 --directory /srv/app\n";

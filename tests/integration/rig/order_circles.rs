@@ -66,6 +66,7 @@ fn is_told_and_mended(machine: Machine, parts: &[&str], mend: &str) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn through_farewell_itself() {
     is_told_and_mended(
         with("After=farewell.service").boot(),
@@ -78,6 +79,7 @@ fn through_farewell_itself() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn through_farewell_start() {
     is_told_and_mended(
         with("After=farewell-start.service").boot(),
@@ -90,6 +92,7 @@ fn through_farewell_start() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn through_a_third_unit() {
     let third = "[Unit]\nAfter=farewell.service\nBefore=app.service\n[Service]\nType=oneshot\nExecStart=true\n";
     is_told_and_mended(
@@ -107,6 +110,7 @@ fn through_a_third_unit() {
 
 /// A target waits for what it wants, without a line that says so.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn through_a_target() {
     let third = "[Unit]\nAfter=farewell-start.service\n[Service]\nType=oneshot\nExecStart=true\n";
     let machine = with("After=multi-user.target")
@@ -126,6 +130,7 @@ fn through_a_target() {
 
 /// A drop-in of farewell.service itself may close it.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn through_a_before_of_farewell() {
     is_told_and_mended(
         with("")
@@ -145,6 +150,7 @@ fn through_a_before_of_farewell() {
 
 /// After farewell-arm.service alone is no circle.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn after_farewell_arm_is_none() {
     let machine = with("After=farewell-arm.service").boot();
     machine.wait_for_life("app", "start");
@@ -155,6 +161,7 @@ fn after_farewell_arm_is_none() {
 
 /// What farewell.service is ordered after by its own file closes a circle too, which only can be told.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn through_what_the_unit_itself_names() {
     let stray = "[Unit]\nAfter=farewell.service\nBefore=network.target\n[Service]\nType=oneshot\n\
                  RemainAfterExit=yes\nExecStart=true\n";

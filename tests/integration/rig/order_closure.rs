@@ -54,6 +54,7 @@ fn is_ordered(machine: &Machine) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_stopped_along_is_there_when_the_farewell_begins() {
     let machine = machine();
     settle(&machine);
@@ -83,6 +84,7 @@ fn what_is_stopped_along_is_there_when_the_farewell_begins() {
 
 /// What comes along may change while the machine is up.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_installed_later_is_learnt() {
     let machine = machine();
     settle(&machine);
@@ -115,6 +117,7 @@ fn what_is_installed_later_is_learnt() {
 
 /// A pattern of instances orders those too that are started after the boot.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_instance_that_is_started_later_is_in_the_order() {
     let machine = Rig::new()
         .unit("worker@.service", &app("worker-%i", 0.2, ""))
@@ -158,6 +161,7 @@ fn an_instance_that_is_started_later_is_in_the_order() {
 
 /// Units that match another pattern are learnt.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_matches_a_pattern_is_learnt() {
     let machine = Rig::new()
         .app("job-a", 0.2)

@@ -28,6 +28,7 @@ fn settle(machine: &Machine) {
 
 /// systemd's own limit is five starts in ten seconds.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn restarts_without_end() {
     let machine = Rig::new().configuration(MARK).boot();
     machine.must("for n in $(seq 12); do systemctl restart farewell.service || exit; done");
@@ -40,6 +41,7 @@ fn restarts_without_end() {
 /// A file lies where the state directory should be: systemd would neither start a unit with StateDirectory= nor run its
 /// ExecStop=.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_state_directory_that_cannot_be_made() {
     let machine = Rig::new()
         .configuration(MARK)
@@ -54,6 +56,7 @@ fn a_state_directory_that_cannot_be_made() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_var_that_is_read_only() {
     let machine = Rig::new()
         .configuration(MARK)
@@ -74,6 +77,7 @@ fn a_var_that_is_read_only() {
 
 /// Where records are kept is a file system of its own: it stays until the farewell has ended, and who stops it runs none.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_file_system_of_the_records() {
     let leave = format!(
         "{MARK}\n[[step]]\nname = \"mounted\"\nkind = \"command\"\nargv = [\"mountpoint\", \"/var/lib/farewell\"]\n"
@@ -108,6 +112,7 @@ fn a_file_system_of_the_records() {
 
 /// What somebody adds to the unit makes its start fail: it counts as started, since a stop of it may well run.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_credential_that_is_missing() {
     let machine = Rig::new()
         .configuration(MARK)
@@ -126,6 +131,7 @@ fn a_credential_that_is_missing() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_sandbox_that_cannot_be_set_up_is_told() {
     let machine = Rig::new()
         .configuration(MARK)
@@ -149,6 +155,7 @@ fn a_sandbox_that_cannot_be_set_up_is_told() {
 
 /// Nothing that farewell.service asks for has to be there.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn without_farewell_start() {
     let machine = Rig::new().configuration(MARK).boot();
     settle(&machine);
@@ -162,6 +169,7 @@ fn without_farewell_start() {
 
 /// A `farewell start` that does not end costs the farewell some seconds at most.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_start_that_does_not_end() {
     let machine = Rig::new()
         .configuration(MARK)
@@ -181,6 +189,7 @@ fn a_start_that_does_not_end() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn enabled_and_disabled_together() {
     let machine = Rig::new().configuration(MARK).boot();
     let both = "systemctl is-enabled farewell.service farewell-arm.service";
@@ -216,6 +225,7 @@ fn enabled_and_disabled_together() {
 
 /// systemd forgets ExecStop= of a unit that is masked: the stop runs no farewell, and neither does the shutdown.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_mask_is_told() {
     let machine = Rig::new().configuration(MARK).boot();
     settle(&machine);

@@ -30,6 +30,7 @@ pub fn complaints(machine: &Machine) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_container_of_the_host_network_is_ended_by_its_engine() {
     let machine = Rig::new()
         .unit("docker.service", ENGINE)
@@ -52,6 +53,7 @@ fn a_container_of_the_host_network_is_ended_by_its_engine() {
 
 /// A scope of which nothing tells who made it: what is not known is said.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_scope_that_nobody_ends_is_a_remark() {
     let machine = Rig::new().configuration(&leave("")).boot();
     let _running = machine.start(
@@ -68,6 +70,7 @@ fn a_scope_that_nobody_ends_is_a_remark() {
 
 /// A published port without a proxy process: the kernel sends the connection elsewhere, and nobody listens here.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_published_port_that_nobody_listens_at_is_its_engines() {
     let machine = Rig::new()
         .unit(

@@ -20,6 +20,7 @@ while True:
 ";
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_daemon_of_a_fuse_file_system_is_needed() {
     let step = |needs: &str| {
         format!(
@@ -70,6 +71,7 @@ fn automounted() -> Rig {
 
 /// "Host is down" is what it says within a shutdown when nothing is mounted there.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_automount_that_is_not_mounted_is_mounted_for_the_run() {
     let machine = automounted().boot();
     machine.wait_until("nothing uses it", |it| {
@@ -89,6 +91,7 @@ fn an_automount_that_is_not_mounted_is_mounted_for_the_run() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_automount_that_is_mounted_stays_so_as_long_as_the_run() {
     let machine = automounted().boot();
     machine.must("ls /mnt/store/doc >/dev/null");

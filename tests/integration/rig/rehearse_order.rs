@@ -15,6 +15,7 @@ fn talks(name: &str, keys: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn needs_on_a_slice_keep_none_of_its_units() {
     let step = |needs: &str| {
         format!("[[step]]\nname = \"say\"\nkind = \"command\"\nargv = [\"/bin/true\"]\n{needs}\n")
@@ -56,6 +57,7 @@ fn needs_on_a_slice_keep_none_of_its_units() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_step_that_stops_the_agent_of_a_later_one_is_told() {
     let needs = "needs = [\"agent.service\"]";
     let machine = Rig::new()
@@ -117,6 +119,7 @@ fn a_step_that_stops_the_agent_of_a_later_one_is_told() {
 
 /// A lock is released at the very end of a run, whatever comes first.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_step_that_stops_the_agent_of_a_lock_is_told() {
     let lock = "[[step]]\nname = \"turn\"\nkind = \"lock\"\nvia = \"consul\"\nkey = \"turn\"\nneeds = [\"agent.service\"]\n";
     let machine = Rig::new()

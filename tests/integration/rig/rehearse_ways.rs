@@ -94,6 +94,7 @@ fn boot(toml: &str) -> Machine {
 
 /// The default route leads to somebody else with the same address, and he would get the token.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_stranger_behind_the_default_route_gets_nothing() {
     let machine = boot(&leave("", UNTIL_GONE));
     let told = complaints(&machine);
@@ -116,6 +117,7 @@ fn a_stranger_behind_the_default_route_gets_nothing() {
 
 /// Nothing kept, no check: this shows that the stranger of the case above was there, and would have had the token.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_machine_that_was_never_looked_at_asks_whoever_is_there() {
     let machine = boot(&leave("", UNTIL_GONE));
     machine.must("rm /run/farewell/ways.json");
@@ -125,6 +127,7 @@ fn a_machine_that_was_never_looked_at_asks_whoever_is_there() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_tunnel_that_is_needed_stays() {
     let needs = "needs = [\"stand-in-tunnel@tun9.service\"]";
     let machine = boot(&leave(needs, "sleep 0.5"));
@@ -137,6 +140,7 @@ fn a_tunnel_that_is_needed_stays() {
 
 /// Another way to the same address is used, as long as the one before is still there.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_honest_new_route_is_taken() {
     let machine = boot(&leave("", "true"));
     complaints(&machine);
@@ -148,6 +152,7 @@ fn an_honest_new_route_is_taken() {
 
 /// A unit that has no name of its interface, and an interface that no unit tells of.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn interfaces_are_known_by_the_commands_that_set_them_up() {
     let machine = boot(&leave("", "true"));
     machine.write(
@@ -174,6 +179,7 @@ fn interfaces_are_known_by_the_commands_that_set_them_up() {
 
 /// A process that holds the interface of a tunnel open, as OpenVPN's does: its unit has any name.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_tunnel_is_known_by_the_process_that_holds_it() {
     let holder = "#!/usr/bin/python3\nimport fcntl, os, struct, subprocess, time\n\
                   tun = os.open('/dev/net/tun', os.O_RDWR)\n\
@@ -199,6 +205,7 @@ fn a_tunnel_is_known_by_the_process_that_holds_it() {
 
 /// A stand-in for keepalived: an address of this machine that its unit takes away.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_address_that_moves_is_known_by_who_moves_it() {
     let machine = Rig::new()
         .unit(

@@ -18,6 +18,7 @@ units = ["app.service"]
 "#;
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn poweroff() {
     let machine = Rig::new()
         .app("app", 0.5)
@@ -34,6 +35,7 @@ fn poweroff() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn reboot_twice() {
     let mut machine = Rig::new()
         .app("app", 0.0)
@@ -56,6 +58,7 @@ fn reboot_twice() {
 
 /// logind hears of the shutdown, and farewell of logind.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn poweroff_by_logind() {
     let machine = Rig::new()
         .app("app", 0.0)

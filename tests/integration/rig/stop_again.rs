@@ -5,6 +5,7 @@ use crate::rig::harness::{Ending, Rig, app};
 
 /// It waits for another unit to start, and would be up a moment after the farewell.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_start_that_waits_is_taken_back() {
     let machine = Rig::new()
         .unit("gate.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'while ! test -e /rig/open; do sleep 0.2; done'\n")
@@ -23,6 +24,7 @@ fn a_start_that_waits_is_taken_back() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_start_that_is_queued_behind_the_stop() {
     let machine = Rig::new()
         .app("app", 3.0)
@@ -40,6 +42,7 @@ fn a_start_that_is_queued_behind_the_stop() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_upholds_or_triggers_it_goes_first() {
     let machine = Rig::new()
         .app("app", 0.3)
@@ -77,6 +80,7 @@ fn what_upholds_or_triggers_it_goes_first() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_upholding_target_is_told_of() {
     let machine = Rig::new()
         .app("app", 0.0)
@@ -101,6 +105,7 @@ fn an_upholding_target_is_told_of() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_unit_between_two_starts() {
     let machine = Rig::new()
         .unit(
@@ -124,6 +129,7 @@ fn a_unit_between_two_starts() {
 
 /// A stop job of the shutdown is queued for every active unit, and starts nothing.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn an_application_that_ends_by_itself_during_a_shutdown() {
     let config = "[[step]]\nname = \"end\"\nkind = \"command\"\nargv = [\"pkill\", \"-x\", \"-f\", \"/bin/sleep 1000001\"]\nbefore = [\"stop\"]\n\
                   [[step]]\nname = \"gone\"\nkind = \"command\"\nafter = [\"end\"]\nbefore = [\"stop\"]\n\

@@ -38,6 +38,7 @@ pub fn are_up(machine: &Machine, units: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn members_of_a_target() {
     let machine = Rig::new()
         .unit(
@@ -87,6 +88,7 @@ fn members_of_a_target() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn members_of_a_slice() {
     let machine = Rig::new()
         .unit("apps.slice", "[Slice]\n")
@@ -120,6 +122,7 @@ fn members_of_a_slice() {
 
 /// As Debian's postgresql.service is the umbrella of postgresql@15-main.service.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn parts_and_their_parts() {
     let machine = Rig::new()
         .unit(
@@ -147,6 +150,7 @@ fn parts_and_their_parts() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn everything_that_depends_on_it() {
     let mut rig = Rig::new().app("base", 0.0);
     let dependencies = [
@@ -189,6 +193,7 @@ fn everything_that_depends_on_it() {
 
 /// What every other unit needs, and what a later step needs, is not taken along, and stops nobody from stopping the rest.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_is_left_alone() {
     let needing = "[[step]]\nname = \"later\"\nkind = \"command\"\nargv = [\"true\"]\nneeds = [\"agent.service\"]\n";
     let machine = Rig::new()
@@ -240,6 +245,7 @@ fn what_is_left_alone() {
 
 /// By hand within a slice that is to be stopped: who asks lives on, and with it the slices around it.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn who_asks_is_left_alone() {
     let machine = Rig::new()
         .unit("login.slice", "[Slice]\n")
@@ -261,6 +267,7 @@ fn who_asks_is_left_alone() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn instances_are_found_when_the_step_begins() {
     let machine = Rig::new()
         .unit("worker@.service", &app("worker%i", 0.2, ""))
@@ -285,6 +292,7 @@ fn instances_are_found_when_the_step_begins() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_typo_is_a_warning_with_the_nearest_name() {
     let machine = Rig::new()
         .app("consumer", 0.0)
@@ -303,6 +311,7 @@ fn a_typo_is_a_warning_with_the_nearest_name() {
 
 /// Its file is gone, and it runs.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_running_unit_without_a_file() {
     let machine = Rig::new()
         .app("app", 0.5)

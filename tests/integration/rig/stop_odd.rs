@@ -4,6 +4,7 @@ use super::stop_closure::{are_down, said, stopping};
 use crate::rig::harness::{Ending, Rig};
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_busy_mount_is_tried_again() {
     let machine = Rig::new()
         .unit(
@@ -31,6 +32,7 @@ fn a_busy_mount_is_tried_again() {
 const REFUSING: &str = "[Unit]\nRefuseManualStop=yes\n[Service]\nExecStart=/bin/sleep infinity\nExecStop=/bin/sh -c 'echo 0 refusing stop >>/rig/log'\n";
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_unit_that_refuses_is_told_of_and_fails() {
     let machine = Rig::new()
         .unit("refusing.service", REFUSING)
@@ -57,6 +59,7 @@ fn a_unit_that_refuses_is_told_of_and_fails() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_unit_that_refuses_stops_in_a_shutdown() {
     let machine = Rig::new()
         .unit("refusing.service", REFUSING)
@@ -76,6 +79,7 @@ fn a_unit_that_refuses_stops_in_a_shutdown() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_unit_that_refuses_stops_with_what_it_depends_on() {
     let machine = Rig::new()
         .app("app", 0.0)
@@ -99,6 +103,7 @@ fn a_unit_that_refuses_stops_with_what_it_depends_on() {
 
 /// The next member of the fleet gets the lock when the application is down with all its parts, not before.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_lock_is_given_back_when_all_is_down() {
     const LOCKS: &str = r#"
 import http.server, sys

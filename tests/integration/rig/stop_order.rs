@@ -5,6 +5,7 @@ use crate::rig::harness::{Ending, Rig, app};
 
 /// A broker needs its store to end well, so that the store ends last, on whichever trigger.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_reverse_of_after() {
     let machine = Rig::new()
         .app("zookeeper", 0.0)
@@ -48,6 +49,7 @@ fn the_reverse_of_after() {
 
 /// systemd breaks such a circle when it starts them; none of them waits for another one here.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_circle_stops_together() {
     let member =
         |name: &str, after: &str| app(name, 0.5, &format!("[Unit]\nAfter={after}.service"));
@@ -76,6 +78,7 @@ fn a_circle_stops_together() {
 
 /// What waits for a unit that does not end is asked all the same before the time is over.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn grace_asks_those_that_still_wait() {
     let machine = Rig::new()
         .app("base", 0.0)
@@ -114,6 +117,7 @@ ExecStop=/bin/bash -c 'echo 0 worker stop >>/rig/log'
 "#;
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_signal_in_place_of_the_stop() {
     let machine = Rig::new()
         .unit("worker.service", WORKER)
@@ -143,6 +147,7 @@ fn a_signal_in_place_of_the_stop() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn the_stop_follows_a_signal_in_time() {
     let machine = Rig::new()
         .app("app", 0.0)

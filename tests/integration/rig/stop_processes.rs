@@ -21,6 +21,7 @@ fn machine(name: &str, unit: &str, more: &str) -> Machine {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_kill_mode_leaves_fails_the_step() {
     let machine = machine("leaving", LEAVING, "");
     let rehearsed = machine.sh("farewell rehearse");
@@ -61,6 +62,7 @@ fn what_kill_mode_leaves_fails_the_step() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_send_sigkill_leaves_fails_the_step() {
     let machine = machine("stubborn", STUBBORN, "");
     machine.farewell();
@@ -70,6 +72,7 @@ fn what_send_sigkill_leaves_fails_the_step() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_may_stay_is_a_remark() {
     let machine = machine("leaving", LEAVING, "leave-behind = true");
     let rehearsed = machine.sh("farewell rehearse");
@@ -82,6 +85,7 @@ fn what_may_stay_is_a_remark() {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn what_must_end_is_waited_for() {
     let machine = machine("leaving", LEAVING, "leave-behind = false");
     let farewell = machine.start("systemctl start farewell && systemctl stop farewell");

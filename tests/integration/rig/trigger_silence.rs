@@ -76,17 +76,20 @@ fn is_found_out_after(seconds: u64, budget: &str) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn silence_of_5_s_costs_time_alone() {
     is_found_out_after(5, "60s");
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn silence_of_20_s_costs_time_alone_where_the_budget_bears_it() {
     is_found_out_after(20, "160s");
 }
 
 /// What an override grants is over by then; systemd finds that the run has asked for more meanwhile.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_stop_timeout_that_is_over_is_extended_while_pid_1_is_silent() {
     let machine = rig("160s", "")
         .drop_in(
@@ -105,6 +108,7 @@ fn a_stop_timeout_that_is_over_is_extended_while_pid_1_is_silent() {
 
 /// A generator that takes its time has PID 1 wait for it.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_restart_beside_a_slow_daemon_reload_is_no_farewell() {
     let generator = "#!/bin/sh\n[ -e /rig/slow ] || exit 0\ntouch /rig/generating\nsleep 8\n";
     let machine = rig("60s", "")
@@ -151,6 +155,7 @@ fn until_the_run_is_over(machine: &Machine) {
 }
 
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn silence_for_ever_counts_as_poweroff_and_nothing_is_deleted_for_good() {
     const UNKNOWN: &str =
         "it counts as poweroff: locks are released, and what deletes for good is skipped";
@@ -191,6 +196,7 @@ fn silence_for_ever_counts_as_poweroff_and_nothing_is_deleted_for_good() {
 
 /// logind knows it, and is asked beside PID 1.
 #[test]
+#[ignore = "needs root; tests/run has it"]
 fn logind_decides_while_pid_1_is_silent() {
     let machine = rig("60s", MEMBERS).logind().boot();
     machine.wait_for(

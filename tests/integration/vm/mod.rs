@@ -9,6 +9,7 @@ mod scenarios;
 macro_rules! test {
     ($scenario:ident $release:ident) => {
         #[test]
+        #[ignore = "needs QEMU and root; tests/run has it"]
         fn $release() {
             let (release, scenario) = (stringify!($release), stringify!($scenario));
             crate::vm::lab::show(release, scenario, crate::vm::scenarios::$scenario);

@@ -36,16 +36,19 @@ macro_rules! on_each_release {
             fn case($rig: Rig) $body
 
             #[test]
+            #[ignore = "needs root; tests/run has it"]
             fn here() {
                 case(Rig::new());
             }
 
             #[test]
+            #[ignore = "needs root; tests/run has it"]
             fn bullseye() {
                 case(Rig::on(crate::rig::harness::Root::Bullseye));
             }
 
             #[test]
+            #[ignore = "needs root; tests/run has it"]
             fn trixie() {
                 case(Rig::on(crate::rig::harness::Root::Trixie));
             }
