@@ -54,7 +54,7 @@ impl Section<'_> {
         match self.found(key).map(|located| (located, &located.value)) {
             Some((_, Value::Text(text))) if text == word => {
                 self.know(key);
-                Some(IntegersOrWord::ErrorKind)
+                Some(IntegersOrWord::Word)
             }
             Some((located, Value::Text(_))) => {
                 self.know(key);
@@ -115,7 +115,7 @@ pub enum IntegersOrWord {
     /// A list of integers.
     Integers(Vec<i64>),
     /// The word.
-    ErrorKind,
+    Word,
 }
 
 /// A JSON value with facts in its strings.

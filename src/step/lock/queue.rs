@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::Lock;
 use super::state::{
-    LockState, Times, give_up, holder, last_call, left_before, not_acquired, remark_kept,
+    LockState, Place, Times, give_up, holder, last_call, left_before, not_acquired, remark_kept,
 };
 use crate::config::facts::Facts;
 use crate::config::section::Field;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
-use crate::model::intent::{Intent, IntentId, Keys};
+use crate::model::intent::{Intent, Keys};
 use crate::step::{AttemptContext, Outcome, Undo};
 
 /// How long a change is watched for at a time.
@@ -110,31 +110,6 @@ pub trait Client {
     }
 }
 
-/// A place in the queue.
-#[derive(Clone)]
-pub struct Place {
-    /// The lock's name.
-    pub lock: String,
-    /// The own key in the queue.
-    pub key: String,
-    /// The value of the own key: who this is.
-    pub holder: String,
-    /// What was granted for it, the last one last.
-    pub grants: Vec<String>,
-    intent: IntentId,
-    /// Whether it has the lock.
-    pub is_held: bool,
-    /// Whether it was given up, in a request whose answer is missing.
-    is_left: bool,
-}
-
-impl Place {
-    /// The last grant.
-    pub fn grant(&self) -> &str {
-        self.grants.last().map_or("", String::as_str)
-    }
-}
-
 /// Where a place is in the queue.
 pub enum Position {
     /// It is not there any more.
@@ -171,8 +146,7 @@ impl Queue {
         if let Some(place) = client.take_over_place(self, left, &lock, &holder)? {
             return Ok(place);
         }
-        let grant = client.grant(&lock, self.times.ttl)?;
-        let place = self.enter(client, &lock, format!("{lock}/{grant}"), &holder, grant)?;
+        let place = self.enter(client, &lock, None, &holder)?;
         match client.join(&place) {
             Ok(()) => Ok(place),
             Err(failure) => {
@@ -184,30 +158,19 @@ impl Queue {
         }
     }
 
-    /// Takes over the key of an earlier run with a new grant, before any request that changes the key.
+    /// Declares and notes a place with a new grant, before the request that puts it into the queue or takes its `key` over.
     ///
     /// # Errors
     /// That no grant was given, or that the lock is being given up.
-    pub fn inherit(
+    pub fn enter(
         &self,
         client: &dyn Client,
         lock: &str,
-        key: &str,
+        key: Option<&str>,
         holder: &str,
     ) -> Result<Place, Failure> {
         let grant = client.grant(lock, self.times.ttl)?;
-        self.enter(client, lock, key.to_owned(), holder, grant)
-    }
-
-    /// Declares a place and notes it, before the request that puts it into the queue.
-    fn enter(
-        &self,
-        client: &dyn Client,
-        lock: &str,
-        key: String,
-        holder: &str,
-        grant: String,
-    ) -> Result<Place, Failure> {
+        let key = key.map_or_else(|| format!("{lock}/{grant}"), str::to_owned);
         let context = client.context();
         let intent = self.intent(context.facts, lock, (&key, &grant), holder)?;
         let place = Place {

@@ -7,7 +7,7 @@ use crate::config::section::Section;
 use crate::config::template::Fact;
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
-use crate::model::intent::{Chain, Datum, Intent};
+use crate::model::intent::{Chain, Datum, Intent, IntentId};
 use crate::step::{AttemptContext, Outcome, Undo};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::text::duration::print;
@@ -93,6 +93,31 @@ impl<T: Clone + Default> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.0.inner.lock().is_busy = false;
         self.0.idle.notify_all();
+    }
+}
+
+/// A place in the queue.
+#[derive(Clone)]
+pub struct Place {
+    /// The lock's name.
+    pub lock: String,
+    /// The own key in the queue.
+    pub key: String,
+    /// The value of the own key: who this is.
+    pub holder: String,
+    /// What was granted for it, the last one last.
+    pub grants: Vec<String>,
+    pub(super) intent: IntentId,
+    /// Whether it has the lock.
+    pub is_held: bool,
+    /// Whether it was given up, in a request whose answer is missing.
+    pub(super) is_left: bool,
+}
+
+impl Place {
+    /// The last grant.
+    pub fn grant(&self) -> &str {
+        self.grants.last().map_or("", String::as_str)
     }
 }
 

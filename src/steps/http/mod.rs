@@ -70,15 +70,9 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let method = section.text("method", method, Secrecy::Public);
     let body = section.text("body", plain, Secrecy::MayHold);
     let json = section.json("json");
-    if section.has("body") && section.has("json") {
-        section.problem("json", "only one of `body` and `json` can be sent");
-    }
     let is_head = method.as_ref().and_then(Field::literal) == Some("HEAD");
-    if is_head && (section.has("body") || section.has("json")) {
-        section.problem("method", "a HEAD request has no body");
-    }
     let expect = match section.integers_or("expect", 100..=599, "closed") {
-        Some(IntegersOrWord::ErrorKind) => Expect::Closed,
+        Some(IntegersOrWord::Word) => Expect::Closed,
         Some(IntegersOrWord::Integers(statuses)) => {
             Expect::Status(Expectation::of_status(Some(statuses)))
         }
@@ -86,16 +80,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     };
     let until = section.table("until");
     let every = section.duration("every");
-    if every.is_some_and(|every| every < LEAST_EVERY) {
-        section.problem("every", "must be at least 10ms");
-    }
-    if section.has("every") && !section.has("until") {
-        section.problem("every", "means something only beside `until`");
-    }
-    if section.has("until") && section.has("expect") {
-        let message = "has its own `status`, and cannot be used with `expect`";
-        section.problem("until", message);
-    }
+    check_together(section, is_head, every);
     let until = until.map(|until| Expectation::read(&until, !is_head));
     let method_word = method.as_ref().map_or(Some("GET"), Field::literal);
     // Whoever sets the time of one attempt wants another one after it.
@@ -133,6 +118,26 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         dependencies,
         ..spec
     })
+}
+
+/// Reports keys that cannot be used together.
+fn check_together(section: &Section<'_>, is_head: bool, every: Option<Duration>) {
+    if section.has("body") && section.has("json") {
+        section.problem("json", "only one of `body` and `json` can be sent");
+    }
+    if is_head && (section.has("body") || section.has("json")) {
+        section.problem("method", "a HEAD request has no body");
+    }
+    if every.is_some_and(|every| every < LEAST_EVERY) {
+        section.problem("every", "must be at least 10ms");
+    }
+    if section.has("every") && !section.has("until") {
+        section.problem("every", "means something only beside `until`");
+    }
+    if section.has("until") && section.has("expect") {
+        let message = "has its own `status`, and cannot be used with `expect`";
+        section.problem("until", message);
+    }
 }
 
 impl Exchange {

@@ -12,11 +12,7 @@ const NAMED: usize = 5;
 impl Stop<'_> {
     /// What is waited for. Nothing in it changes by itself with time, for records keep each change.
     pub(super) fn waiting(&self) -> String {
-        let open = || {
-            self.stopping_units
-                .iter()
-                .filter(|it| !self.is_finished(it))
-        };
+        let open = || self.units.iter().filter(|it| !self.is_finished(it));
         let running: Vec<&StoppingUnit> = open().filter(|it| it.down.is_none()).collect();
         let Some(first) = running.first() else {
             return format!(
@@ -46,7 +42,7 @@ impl Stop<'_> {
 
     /// What every unit still does that is not gone.
     pub(super) fn details(&self) -> String {
-        let open = self.stopping_units.iter().filter(|it| !it.is_gone());
+        let open = self.units.iter().filter(|it| !it.is_gone());
         let details: Vec<String> = open.map(|it| it.detail(&self.spared)).collect();
         details.join("; ")
     }
@@ -55,7 +51,7 @@ impl Stop<'_> {
     pub(super) fn verdict(&mut self) -> Result<Outcome, Failure> {
         let mut wrong: Vec<Failure> = Vec::new();
         let mut remarks: Vec<String> = Vec::new();
-        for stopping in &self.stopping_units {
+        for stopping in &self.units {
             match &stopping.phase {
                 StopPhase::Refused(failure) => wrong.push(failure.clone()),
                 _ if stopping.is_gone() => {}
@@ -105,7 +101,7 @@ impl Stop<'_> {
         if !along.is_empty() {
             remarks.push(format!("with it stopped {}", along.join(", ")));
         }
-        for stopping in &self.stopping_units {
+        for stopping in &self.units {
             let name = stopping.name().to_owned();
             if stopping.state.active == "failed" {
                 let unit = self

@@ -43,7 +43,7 @@ pub(super) struct Stop<'a> {
     pub(super) client: Client<'a>,
     pub(super) manner: Manner,
     pub(super) closure: Closure,
-    pub(super) stopping_units: Vec<StoppingUnit>,
+    pub(super) units: Vec<StoppingUnit>,
     /// For each place those that must be down first.
     waits: Vec<Vec<usize>>,
     /// The units that are left alone, whose processes in a slice do not count.
@@ -76,7 +76,7 @@ impl<'a> Stop<'a> {
         let unmatched = patterns.filter(|it| !matches(it)).cloned().collect();
         Stop {
             manner,
-            stopping_units: closure
+            units: closure
                 .members
                 .iter()
                 .cloned()
@@ -116,11 +116,7 @@ impl<'a> Stop<'a> {
     fn work(&mut self) -> Result<(), Failure> {
         loop {
             self.look()?;
-            if self
-                .stopping_units
-                .iter()
-                .all(|stopping| self.is_finished(stopping))
-            {
+            if self.units.iter().all(|stopping| self.is_finished(stopping)) {
                 return Ok(());
             }
             self.act();
@@ -137,11 +133,7 @@ impl<'a> Stop<'a> {
 
     /// Looks at every unit. Where PID 1 answers too late, what was seen last is told.
     fn look(&mut self) -> Result<(), Failure> {
-        let names: Vec<String> = self
-            .stopping_units
-            .iter()
-            .map(|it| it.name().to_owned())
-            .collect();
+        let names: Vec<String> = self.units.iter().map(|it| it.name().to_owned()).collect();
         if names.is_empty() {
             return Ok(());
         }
@@ -155,7 +147,7 @@ impl<'a> Stop<'a> {
             }
             failure
         })?;
-        for (stopping, state) in self.stopping_units.iter_mut().zip(states) {
+        for (stopping, state) in self.units.iter_mut().zip(states) {
             let was_down = stopping.down.is_some();
             stopping.see(state, &self.spared);
             // It has come back, and is asked in its turn as any other.
@@ -185,10 +177,10 @@ impl<'a> Stop<'a> {
 
     /// For each place whether those that wait for it may be stopped: it is down, and what it waited for is.
     fn settled(&self) -> Vec<bool> {
-        let mut settled = vec![false; self.stopping_units.len()];
+        let mut settled = vec![false; self.units.len()];
         loop {
             let mut has_changed = false;
-            for (at, stopping) in self.stopping_units.iter().enumerate() {
+            for (at, stopping) in self.units.iter().enumerate() {
                 let is_down =
                     stopping.down.is_some() || matches!(stopping.phase, StopPhase::Refused(_));
                 if !settled[at] && is_down && self.waits[at].iter().all(|it| settled[*it]) {
@@ -206,8 +198,8 @@ impl<'a> Stop<'a> {
     fn act(&mut self) {
         let settled = self.settled();
         let is_late = Instant::now() >= self.late;
-        for at in 0..self.stopping_units.len() {
-            let stopping = &self.stopping_units[at];
+        for at in 0..self.units.len() {
+            let stopping = &self.units[at];
             if stopping.down.is_some() {
                 continue;
             }
@@ -231,7 +223,7 @@ impl<'a> Stop<'a> {
     /// Stops a unit whose turn it is: by its signal, or by itself.
     fn begin(&mut self, at: usize, is_late: bool) {
         self.has_acted = true;
-        let stopping = &self.stopping_units[at];
+        let stopping = &self.units[at];
         let is_named = !matches!(stopping.member.cause, StopCause::Tied(..));
         let is_running = !stopping.state.sub.starts_with("auto-restart");
         match self.manner.signal {
@@ -246,7 +238,7 @@ impl<'a> Stop<'a> {
                 });
                 match signalled {
                     Ok(pid) if pid > 0 => {
-                        let stopping = &mut self.stopping_units[at];
+                        let stopping = &mut self.units[at];
                         stopping.since = stopping.since.or(Some(Instant::now()));
                         stopping.phase = StopPhase::Signalled(pid);
                     }
@@ -260,7 +252,7 @@ impl<'a> Stop<'a> {
 
     /// Looks after a unit that was asked to stop: what starts it again, or has kept it from stopping.
     fn insist(&mut self, at: usize, times: u32, last: Instant) {
-        let stopping = &mut self.stopping_units[at];
+        let stopping = &mut self.units[at];
         let is_stopping = stopping.state.job == "stop" || stopping.state.active == "deactivating";
         if stopping.state.is_to_start() {
             return self.ask(at);
@@ -283,7 +275,7 @@ impl<'a> Stop<'a> {
     /// Queues the stop of a unit.
     fn ask(&mut self, at: usize) {
         self.has_acted = true;
-        let name = self.stopping_units[at].name().to_owned();
+        let name = self.units[at].name().to_owned();
         let asked = self.request(&name);
         let asked = match asked {
             Err(error) if error.is(ONLY_BY_DEPENDENCY) => match self.permit(at) {
@@ -294,7 +286,7 @@ impl<'a> Stop<'a> {
         };
         match asked {
             Ok(()) => {
-                let stopping = &mut self.stopping_units[at];
+                let stopping = &mut self.units[at];
                 let times = match stopping.phase {
                     StopPhase::Asked(times, _) => times + 1,
                     _ => 1,
@@ -319,7 +311,7 @@ impl<'a> Stop<'a> {
     }
 
     fn refused(&mut self, at: usize, error: &BusError, reason: &str) {
-        let stopping = &mut self.stopping_units[at];
+        let stopping = &mut self.units[at];
         let cause = format!("systemd does not stop it: {error}{reason}");
         // Another attempt would hear the same.
         let failure = Failure::new(ErrorKind::Unit, stopping.name(), cause).retryable(false);
@@ -343,13 +335,10 @@ impl<'a> Stop<'a> {
         let is_due = |stopping: &StoppingUnit| {
             is_ending || matches!(stopping.member.cause, StopCause::Tied(..))
         };
-        if !is_due(&self.stopping_units[at]) {
+        if !is_due(&self.units[at]) {
             return Err(LEFT.to_owned());
         }
-        let refusing = self
-            .stopping_units
-            .iter()
-            .filter(|it| it.member.unit.refuses_stop);
+        let refusing = self.units.iter().filter(|it| it.member.unit.refuses_stop);
         let due = refusing
             .filter(|it| is_due(it))
             .map(|it| it.name().to_owned());
@@ -383,19 +372,16 @@ impl<'a> Stop<'a> {
 
     /// Waits until the next look; shorter where a process that got its signal ends.
     fn pause(&self) -> Waited {
-        let pause = if self.begun.elapsed() < LONG {
-            EVERY
-        } else {
-            SLOWLY
+        let pause = match self.begun.elapsed() < LONG {
+            true => EVERY,
+            false => SLOWLY,
         };
-        let signalled = self
-            .stopping_units
-            .iter()
-            .filter_map(|stopping| match stopping.phase {
-                StopPhase::Signalled(pid) => Some(pid),
-                _ => None,
-            });
-        let signalled: Vec<u32> = signalled.collect();
+        let mut signalled = Vec::new();
+        for it in &self.units {
+            if let StopPhase::Signalled(pid) = it.phase {
+                signalled.push(pid);
+            }
+        }
         if signalled.is_empty() {
             return self.client.pause(pause);
         }

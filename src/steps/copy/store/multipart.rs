@@ -101,6 +101,12 @@ impl Transfer<'_> {
             upload.parts.push(tag.to_owned());
             keep(Some(upload.clone()));
         }
+        self.complete(object, upload)?;
+        Ok(hexadecimal(&whole.finish()))
+    }
+
+    /// Has the store put the parts together.
+    fn complete(&self, object: &Endpoint, upload: &Upload) -> Result<(), UploadError> {
         let part = |(at, tag): (usize, &String)| {
             let tag = tag
                 .replace('&', "&amp;")
@@ -131,7 +137,7 @@ impl Transfer<'_> {
                 });
                 Err(UploadError::Failed { failure, ends })
             }
-            None => Ok(hexadecimal(&whole.finish())),
+            None => Ok(()),
         }
     }
 }

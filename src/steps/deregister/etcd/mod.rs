@@ -180,24 +180,30 @@ impl Etcd {
                 .failure(ErrorKind::Unreachable, cause)
                 .retryable(false));
         }
-        let elsewhere = Client {
-            session: client.session.elsewhere(addresses),
-            context: client.context,
-        };
-        while etcd::members(&elsewhere)?
-            .iter()
-            .any(|member| member.id == id)
-        {
-            if !client.context.pause(LAG) {
-                let cause = format!("the member {id:x} is still listed after it was removed");
-                return Err(elsewhere.unexpected_answer(cause));
-            }
-        }
+        wait_until_unlisted(client, addresses, id)?;
         Ok(match removed {
             Reply::NotFound => gone,
             Reply::Done(_) => Outcome::Done,
         })
     }
+}
+
+fn wait_until_unlisted(
+    client: &Client<'_>,
+    addresses: Vec<Endpoint>,
+    id: u64,
+) -> Result<(), Failure> {
+    let elsewhere = Client {
+        session: client.session.elsewhere(addresses),
+        context: client.context,
+    };
+    while etcd::members(&elsewhere)?.iter().any(|it| it.id == id) {
+        if !client.context.pause(LAG) {
+            let cause = format!("the member {id:x} is still listed after it was removed");
+            return Err(elsewhere.unexpected_answer(cause));
+        }
+    }
+    Ok(())
 }
 
 fn only_voter(client: &Client<'_>, wanted: &str) -> Failure {

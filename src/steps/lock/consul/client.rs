@@ -9,7 +9,8 @@ use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
 use crate::model::intent::Intent;
 use crate::step::AttemptContext;
-use crate::step::lock::queue::{Client, Place, Position};
+use crate::step::lock::queue::{Client, Position};
+use crate::step::lock::state::Place;
 
 /// Consul delays the next acquisition of a key whose session was destroyed.
 const DELAYED: &str = "held by nobody, but kept back by Consul for the session that had it";

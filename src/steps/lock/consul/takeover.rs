@@ -5,7 +5,7 @@ use super::requests::Key;
 use crate::clients::http::{excerpt, peer_ids};
 use crate::model::error::Failure;
 use crate::model::intent::Intent;
-use crate::step::lock::queue::Place;
+use crate::step::lock::state::Place;
 
 impl ConsulClient<'_> {
     /// Takes over the lock that an earlier run has left, and gives up its places in the queue. Whether this one has the lock

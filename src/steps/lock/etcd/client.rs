@@ -9,7 +9,8 @@ use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
 use crate::model::intent::Intent;
 use crate::step::AttemptContext;
-use crate::step::lock::queue::{Client, Place, Position, Queue};
+use crate::step::lock::queue::{Client, Position, Queue};
+use crate::step::lock::state::Place;
 
 pub(super) struct EtcdClient<'a> {
     pub(super) client: etcd::Client<'a>,

@@ -10,7 +10,7 @@ use crate::clients::etcd::{Client, Reply, integer};
 use crate::clients::http::excerpt;
 use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
-use crate::step::lock::queue::Place;
+use crate::step::lock::state::Place;
 use crate::sys::http::{Next, Request, StreamEnd};
 
 /// A key as it is.

@@ -4,7 +4,8 @@ use super::client::EtcdClient;
 use super::requests::{self, Entry};
 use crate::model::error::Failure;
 use crate::model::intent::{Datum, Intent};
-use crate::step::lock::queue::{Place, Queue};
+use crate::step::lock::queue::Queue;
+use crate::step::lock::state::Place;
 
 impl EtcdClient<'_> {
     /// Takes over the place in the queue, or the lock itself, that an earlier run of this machine has left. Where several
@@ -46,7 +47,7 @@ impl EtcdClient<'_> {
         entry: &Entry,
         holder: &str,
     ) -> Result<Option<Place>, Failure> {
-        let place = queue.inherit(self, lock, &entry.key, holder)?;
+        let place = queue.enter(self, lock, Some(&entry.key), holder)?;
         let taken = requests::put_again(&self.client, &place, &entry.value);
         if matches!(taken, Ok(true)) {
             let remark = format!(

@@ -13,7 +13,9 @@ use crate::config::section::{Field, Secrecy, Section, non_empty, read_kept};
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum, Intent, IntentId};
-use crate::step::lock::state::{LockState, last_call, left_before, not_acquired, remark_kept};
+use crate::step::lock::state::{
+    LockState, Turn, last_call, left_before, not_acquired, remark_kept,
+};
 use crate::step::lock::{self, Lock};
 use crate::step::{Action, AttemptContext, Member, Outcome, StepSpec};
 use crate::sys::http::Request;
@@ -175,8 +177,8 @@ impl Server {
 
 impl FleetLock {
     fn wait(&self, context: &AttemptContext<'_>, end: Deadline) -> Result<Outcome, Failure> {
-        let (session, facts) = (self.server.peer.open(context)?, context.facts);
-        let group = self.server.group.get(facts)?;
+        let session = self.server.peer.open(context)?;
+        let group = self.server.group.get(context.facts)?;
         let subject = || format!("a slot of the group {group} at {}", session.address());
         let mut said = "nobody has said who holds it".to_owned();
         loop {
@@ -191,25 +193,7 @@ impl FleetLock {
                 return Err(not_acquired(context, &subject(), &said));
             }
             let was = self.state.value();
-            let intent_id = match was.intent_id {
-                Some(intent_id) => intent_id,
-                None => context.intend(&self.server.intent(facts)?)?,
-            };
-            let turn = self.state.turn(|it| {
-                it.intent_id = Some(intent_id);
-                it.is_perhaps_held = true;
-                it.asked = Some(Instant::now());
-                it.times += 1;
-            });
-            let turn = match turn {
-                Ok(turn) => turn,
-                Err(failure) => {
-                    if was.intent_id.is_none() {
-                        context.withdraw(intent_id);
-                    }
-                    return Err(failure);
-                }
-            };
+            let turn = self.declare(context, was.intent_id)?;
             let asked = self.server.ask(&session, context, "/v1/pre-reboot");
             // Without the server's own answer nobody knows whether the request took the slot.
             let is_known = match &asked {
@@ -234,6 +218,28 @@ impl FleetLock {
             }
             context.events.waiting(&format!("{}; {said}", subject()));
         }
+    }
+
+    /// Declares the request for the slot, and notes that it is under way.
+    fn declare(
+        &self,
+        context: &AttemptContext<'_>,
+        declared: Option<IntentId>,
+    ) -> Result<Turn<'_, SlotState>, Failure> {
+        let intent_id = match declared {
+            Some(intent_id) => intent_id,
+            None => context.intend(&self.server.intent(context.facts)?)?,
+        };
+        let turn = self.state.turn(|it| {
+            it.intent_id = Some(intent_id);
+            it.is_perhaps_held = true;
+            it.asked = Some(Instant::now());
+            it.times += 1;
+        });
+        if turn.is_err() && declared.is_none() {
+            context.withdraw(intent_id);
+        }
+        turn
     }
 
     /// Gives the slot back; where it cannot be held, nothing is asked for.

@@ -175,21 +175,8 @@ impl Etcd {
                 }
             }
         };
-        if !membership.is_listed {
-            let remark = format!(
-                "the member {:x} is not in the cluster any more",
-                membership.own
-            );
-            context.events.remark(&remark);
-            return Ok(Poll::Ready(Outcome::AlreadyDone));
-        }
-        if !membership.is_voter {
-            let remark = format!(
-                "{} is a learner: the quorum does not need it",
-                membership.name
-            );
-            context.events.remark(&remark);
-            return Ok(Poll::Ready(Outcome::Done));
+        if let Some(outcome) = has_no_vote(context, &membership) {
+            return Ok(Poll::Ready(outcome));
         }
         let needed = needed(&membership, context)
             .map_err(|cause| own_member.own.failure(ErrorKind::Refused, cause))?;
@@ -224,6 +211,25 @@ impl Etcd {
         }
         Ok(Poll::Pending(seen.waiting.clone(), EVERY))
     }
+}
+
+/// What a member is done with that has left the cluster or has no vote.
+fn has_no_vote(context: &AttemptContext<'_>, membership: &Membership) -> Option<Outcome> {
+    let (outcome, remark) = match (membership.is_listed, membership.is_voter) {
+        (false, _) => {
+            let own = membership.own;
+            let remark = format!("the member {own:x} is not in the cluster any more");
+            (Outcome::AlreadyDone, remark)
+        }
+        (true, false) => {
+            let name = &membership.name;
+            let remark = format!("{name} is a learner: the quorum does not need it");
+            (Outcome::Done, remark)
+        }
+        (true, true) => return None,
+    };
+    context.events.remark(&remark);
+    Some(outcome)
 }
 
 /// Moves leadership to the other member that is furthest, and says what is waited for then: whatever the answer is, it is
