@@ -588,7 +588,7 @@ fn keys_that_mean_nothing_are_told() {
     assert!(user.contains("unknown key"), "{user}");
     let empty = told("url = \"http://a\"\ncluster-name = \"\"\nshutdown = 1");
     assert!(
-        empty.contains("not empty") && empty.contains("true or false"),
+        empty.contains("must not be empty") && empty.contains("true or false"),
         "{empty}"
     );
 }
