@@ -31,6 +31,7 @@ fn maintain(consul: &Consul, enable: bool, reason: &str) {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn a_service_is_found_no_more_and_found_again_after_the_undo() {
     let consul = Consul::start("drain-consul");
     consul.register("web-1", "web");
@@ -51,6 +52,7 @@ fn a_service_is_found_no_more_and_found_again_after_the_undo() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn maintenance_of_somebody_else_stays() {
     let consul = Consul::start("drain-consul-others");
     consul.register("web-1", "web");
@@ -70,6 +72,7 @@ fn maintenance_of_somebody_else_stays() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn who_may_not_and_who_is_not_known_is_refused_at_once() {
     let consul = Consul::start_with_acls("drain-consul-acls");
     consul.register("web-1", "web");
@@ -97,6 +100,7 @@ fn who_may_not_and_who_is_not_known_is_refused_at_once() {
 }
 
 #[test]
+#[ignore = "needs Consul; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let consul = Consul::start_at("drain-consul-manual", 8500, true);

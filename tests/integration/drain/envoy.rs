@@ -114,6 +114,7 @@ static_resources:
 }
 
 #[test]
+#[ignore = "needs Envoy and haproxy; tests/run has it"]
 fn its_health_check_fails_and_is_good_again_after_the_undo() {
     let app = App::start("one");
     let mut envoy = Envoy::start("idle", &app);
@@ -152,6 +153,7 @@ fn its_health_check_fails_and_is_good_again_after_the_undo() {
 }
 
 #[test]
+#[ignore = "needs Envoy and haproxy; tests/run has it"]
 fn requests_in_flight_are_waited_for_over_a_hang_and_a_restart() {
     let app = App::start("one");
     let mut envoy = Envoy::start("flight", &app);
@@ -192,6 +194,7 @@ fn front(name: &str, envoy: &Envoy, other: &App) -> Haproxy {
 }
 
 #[test]
+#[ignore = "needs Envoy and haproxy; tests/run has it"]
 fn no_request_fails_while_one_server_says_its_farewell_and_stops() {
     let apps = pair();
     let envoy = Envoy::start("load", &apps[0]);
@@ -210,6 +213,7 @@ fn no_request_fails_while_one_server_says_its_farewell_and_stops() {
 }
 
 #[test]
+#[ignore = "needs Envoy and haproxy; tests/run has it"]
 fn requests_fail_where_the_application_is_killed_without_a_farewell() {
     let apps = pair();
     let envoy = Envoy::start("killed", &apps[0]);
@@ -220,6 +224,7 @@ fn requests_fail_where_the_application_is_killed_without_a_farewell() {
 }
 
 #[test]
+#[ignore = "needs Envoy and haproxy; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let app = App::start("one");

@@ -155,6 +155,7 @@ pub fn pair() -> [App; 2] {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn no_request_fails_while_one_server_says_its_farewell_and_stops() {
     let apps = pair();
     let haproxy = Haproxy::start_with("load", &[&apps[0], &apps[1]], "check inter 500ms");
@@ -172,6 +173,7 @@ fn no_request_fails_while_one_server_says_its_farewell_and_stops() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn requests_fail_where_the_application_is_killed_without_a_farewell() {
     let apps = pair();
     let haproxy = Haproxy::start_with("killed", &[&apps[0], &apps[1]], "check inter 500ms");
@@ -181,6 +183,7 @@ fn requests_fail_where_the_application_is_killed_without_a_farewell() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn a_fact_adds_no_command() {
     let apps = [App::start("one"), App::start("two")];
     let haproxy = Haproxy::start("fact", &[&apps[0], &apps[1]]);
@@ -194,6 +197,7 @@ fn a_fact_adds_no_command() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn an_idle_server_is_drained_at_once_and_is_back_after_the_undo() {
     let apps = [App::start("one"), App::start("two")];
     let haproxy = Haproxy::start("idle", &[&apps[0], &apps[1]]);
@@ -216,6 +220,7 @@ fn an_idle_server_is_drained_at_once_and_is_back_after_the_undo() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn sessions_and_the_queue_are_waited_for_and_then_comes_maintenance() {
     let app = App::start("one");
     // The second request waits for the first one, at the server that its cookie names.
@@ -246,6 +251,7 @@ fn sessions_and_the_queue_are_waited_for_and_then_comes_maintenance() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn a_session_that_never_ends_is_told_at_the_deadline() {
     let app = App::start("one");
     let haproxy = Haproxy::start("endless", &[&app]);
@@ -274,6 +280,7 @@ fn a_session_that_never_ends_is_told_at_the_deadline() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn who_may_not_and_who_is_not_known_is_refused_at_once() {
     let app = App::start("one");
     let haproxy = Haproxy::start("refused", &[&app]);
@@ -309,6 +316,7 @@ fn who_may_not_and_who_is_not_known_is_refused_at_once() {
 }
 
 #[test]
+#[ignore = "needs root and haproxy; tests/run has it"]
 fn a_socket_that_may_not_be_opened_is_refused() {
     let app = App::start("one");
     let haproxy = Haproxy::start("mode", &[&app]);
@@ -338,6 +346,7 @@ fn a_socket_that_may_not_be_opened_is_refused() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn maintenance_of_an_administrator_stays() {
     let app = App::start("one");
     let haproxy = Haproxy::start("before", &[&app]);
@@ -365,6 +374,7 @@ fn maintenance_of_an_administrator_stays() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn a_balancer_that_restarts_in_the_middle_drains_it_again() {
     let app = App::start("one");
     let mut haproxy = Haproxy::start("restart", &[&app]);
@@ -397,6 +407,7 @@ fn a_balancer_that_restarts_in_the_middle_drains_it_again() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn a_balancer_that_hangs_is_asked_again_and_one_that_is_gone_is_told() {
     let app = App::start("one");
     let mut haproxy = Haproxy::start("hangs", &[&app]);
@@ -431,6 +442,7 @@ fn a_balancer_that_hangs_is_asked_again_and_one_that_is_gone_is_told() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn every_balancer_of_a_list_is_drained_and_reported() {
     let app = App::start("one");
     let both = ["list-a", "list-b"].map(|name| Haproxy::start(name, &[&app]));
@@ -477,6 +489,7 @@ fn every_balancer_of_a_list_is_drained_and_reported() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn the_last_one_that_is_up_is_drained_late_and_loudly() {
     let apps = [App::start("one"), App::start("two")];
     let haproxy = Haproxy::start("last", &[&apps[0], &apps[1]]);
@@ -509,6 +522,7 @@ fn the_last_one_that_is_up_is_drained_late_and_loudly() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn of_two_that_drain_at_once_one_stays_up() {
     let apps = [App::start("one"), App::start("two")];
     let haproxy = Haproxy::start("both", &[&apps[0], &apps[1]]);
@@ -543,6 +557,7 @@ fn of_two_that_drain_at_once_one_stays_up() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn a_rehearsal_says_what_a_run_would_meet_and_changes_nothing() {
     let app = App::start("one");
     let haproxy = Haproxy::start("rehearsal", &[&app]);
@@ -569,6 +584,7 @@ fn a_rehearsal_says_what_a_run_would_meet_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn what_a_run_has_left_is_undone_by_the_next_start() {
     let app = App::start("one");
     let haproxy = Haproxy::start("start", &[&app]);
@@ -590,6 +606,7 @@ fn what_a_run_has_left_is_undone_by_the_next_start() {
 }
 
 #[test]
+#[ignore = "needs haproxy; tests/run has it"]
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let addresses = ["10.0.0.11", "10.0.0.12"];
