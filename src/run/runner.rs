@@ -79,29 +79,39 @@ impl Shared {
     fn advance(self: &Arc<Shared>, run: &Arc<RunContext>, takes_one: bool) -> Option<Start> {
         let mut own = None;
         loop {
-            let mut state = self.state.lock();
-            let scheduler = state.scheduler.as_mut()?;
-            let Some(start) = scheduler.next_start() else {
-                let (is_over, limit) = (scheduler.left == 0, scheduler.next_limit());
-                let is_early = limit.is_some_and(|it| state.wakes.is_some_and(|at| it < at));
-                if is_over || is_early {
-                    state.is_woken = true;
-                    self.changed.notify_all();
-                }
-                return own;
-            };
+            let mut starts = self.starts()?.into_iter();
             if takes_one && own.is_none() {
-                own = Some(start);
-                continue;
+                own = starts.next();
             }
-            drop(state);
-            let index = start.index;
-            if let Err(error) = self.start(run, start) {
-                let failure =
-                    Failure::new(ErrorKind::Io, "a thread for the step", error.to_string());
-                self.end(index, Ending::failed(0, failure));
+            let mut has_failed = false;
+            for start in starts {
+                let index = start.index;
+                if let Err(error) = self.start(run, start) {
+                    let cause = error.to_string();
+                    let failure = Failure::new(ErrorKind::Io, "a thread for the step", cause);
+                    self.end(index, Ending::failed(0, failure));
+                    has_failed = true;
+                }
+            }
+            if !has_failed {
+                return own;
             }
         }
+    }
+
+    /// The steps that can begin, all at once, so that none of them sees how another one of them ended. `None` when the
+    /// run is over.
+    fn starts(&self) -> Option<Vec<Start>> {
+        let mut state = self.state.lock();
+        let scheduler = state.scheduler.as_mut()?;
+        let starts: Vec<Start> = std::iter::from_fn(|| scheduler.next_start()).collect();
+        let (is_over, limit) = (scheduler.left == 0, scheduler.next_limit());
+        let is_early = limit.is_some_and(|it| state.wakes.is_some_and(|at| it < at));
+        if is_over || is_early {
+            state.is_woken = true;
+            self.changed.notify_all();
+        }
+        Some(starts)
     }
 
     fn start(self: &Arc<Shared>, run: &Arc<RunContext>, start: Start) -> std::io::Result<()> {
