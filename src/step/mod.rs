@@ -267,21 +267,21 @@ impl Member {
         subject: &str,
         members: &'static [Member],
     ) -> Option<StepSpec> {
-        let spec = Member::select(section, key, subject, members);
+        let member = Member::select(section, key, subject, members)?;
+        let spec = (member.read)(section);
         section.finish();
         spec
     }
 
-    /// As [`Member::read`], for a kind that has keys of its own beside those of its members, and finishes the section itself.
+    /// The member that the key selects. While it is unknown, so is whether the section's other keys are right.
     pub fn select(
         section: &Section<'_>,
         key: &'static str,
         subject: &str,
         members: &'static [Member],
-    ) -> Option<StepSpec> {
-        let choices: Vec<_> = members.iter().map(|it| (it.name, it.read)).collect();
-        let read = section.required(key, |section, key| section.choice(key, subject, &choices))?;
-        read(section)
+    ) -> Option<&'static Member> {
+        let choices: Vec<_> = members.iter().map(|it| (it.name, it)).collect();
+        section.required(key, |section, key| section.choice(key, subject, &choices))
     }
 
     /// The undo of what a member of the table has left.

@@ -225,7 +225,7 @@ fn nobody_else_may_have_the_name_or_change_anything() {
     .concat();
     let ended = scene.spawn(&words).end(GENEROUS);
     assert_eq!(ended.code, 0, "{ended:?}");
-    let told = ended.stdout.matches("cannot be seen on D-Bus").count();
+    let told = ended.stdout.matches("is not visible on D-Bus").count();
     assert_eq!(told, 2, "at once and in the summary: {ended:?}");
     assert!(
         ended.stdout.contains("is not allowed to own the service"),

@@ -261,7 +261,7 @@ fn addresses_that_a_member_tells_get_no_credentials_and_need_tls_where_the_url_h
     assert!(
         failure
             .cause
-            .contains("n2 has told only addresses without TLS"),
+            .contains("n2 has announced only addresses without TLS"),
         "{failure}"
     );
 

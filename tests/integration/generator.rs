@@ -114,7 +114,7 @@ fn a_broken_configuration_is_told_to_the_kernel_log_and_fails_nothing() {
     assert_eq!(
         told,
         [
-            "<4>farewell-generator: /etc/farewell/farewell.toml:3: step \"a\": key \"kind\": wrong, as `farewell check` tells",
+            "<4>farewell-generator: /etc/farewell/farewell.toml:3: step \"a\": key \"kind\": wrong; see `farewell check`",
             "<4>farewell-generator: farewell.service keeps its own order and timeout",
         ]
     );

@@ -65,7 +65,7 @@ fn every_problem_of_the_keys_is_told_and_no_secret_in_it() {
             "user = \"u\"\npassword = \"s3cret-one\"\nheaders = { authorization = \"s3cret-two\" }",
             "cannot both",
         ),
-        ("headers = { \"a b\" = \"x\" }", "no header's name"),
+        ("headers = { \"a b\" = \"x\" }", "is not a header name"),
         ("headers = { Content-Length = \"1\" }", "cannot be set"),
         ("headers = { X-Token = \"s3cret\\r\\nX: y\" }", "line break"),
         ("cert-file = \"/c\"", "`key-file`"),

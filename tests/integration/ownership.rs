@@ -298,7 +298,7 @@ fn a_plain_user_hears_whom_to_ask() {
             .args([verb, "--state", &setting.0.file("state")]);
         let said = Said::by(&mut command);
         assert_eq!(said.code, 66, "{said:?}");
-        assert!(said.stderr.contains("run it with sudo"), "{said:?}");
+        assert!(said.stderr.contains("use sudo"), "{said:?}");
     }
     // Nor can anybody hold the lock.
     let lock = setting.0.file("state/run.lock");

@@ -42,7 +42,8 @@ pub const KIND: Kind = Kind {
 };
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
-    let spec = Member::select(section, "via", "lock type", LOCKS);
+    let member = Member::select(section, "via", "lock type", LOCKS)?;
+    let spec = (member.read)(section);
     let ready = section.table("ready").map(|table| Ready::read(&table));
     section.finish();
     let spec = spec?;

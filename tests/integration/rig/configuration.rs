@@ -42,7 +42,7 @@ on_each_release! {
             .step("stop-worker", "done");
         end.in_order(&[
             "farewell: farewell start: systemd has loaded an older configuration: requesting a daemon-reload",
-            "the configuration cannot be used, as told: the last good plan runs instead",
+            "the configuration cannot be used, see above: the last good plan runs instead",
             "step stop-app: done",
             "step stop-worker: done",
             "systemd: Stopped farewell.service",

@@ -51,13 +51,17 @@ struct Etcd {
     removal_sent: AtomicBool,
 }
 
+fn some_entry(text: &str) -> Result<String, String> {
+    non_empty(text).map_err(|cause| format!("{cause}: that would mean everything"))
+}
+
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     const WAYS: [&str; 4] = ["key", "prefix", "lease", "member"];
     let peer = Peer::read(section);
-    let key = section.text_at(TextKind::Key, "key", non_empty);
-    let prefix = section.text_at(TextKind::Key, "prefix", non_empty);
+    let key = section.text_at(TextKind::Key, "key", some_entry);
+    let prefix = section.text_at(TextKind::Key, "prefix", some_entry);
     let lease = section.text("lease", lease_id, Secrecy::Public);
-    let member = section.text("member", non_empty, Secrecy::Public);
+    let member = section.text("member", some_entry, Secrecy::Public);
     let there: Vec<_> = WAYS.into_iter().filter(|key| section.has(key)).collect();
     match there.as_slice() {
         [_] => {}
