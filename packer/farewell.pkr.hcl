@@ -188,7 +188,6 @@ build {
   provisioner "file" {
     sources = concat([
       "${local.tree}/units",
-      "${local.tree}/manual",
       "${local.tree}/packer",
       "${local.tree}/README.md",
       "${local.tree}/CHANGELOG.md",

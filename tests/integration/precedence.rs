@@ -241,7 +241,7 @@ fn what_is_wrong_is_told_with_the_path_of_its_file() {
         [
             "etc/farewell.toml:6: step \"a\": key \"tiemout\": unknown key; did you mean `timeout`, which is set in line 5?",
             "usr/conf.d/10.toml:6: step \"b\": key \"after\": unknown step `aa`; did you mean `a`?",
-            "run/conf.d/20.toml:2: key \"reserve\": 10m leave nothing of the budget of 1m 30s (on poweroff) for the \
+            "run/conf.d/20.toml:2: key \"reserve\": a reserve of 10m leaves nothing of the budget of 1m 30s (on poweroff) for the \
              steps",
             "etc/conf.d/30.toml:6: step \"d\": key \"if-path\": ${env:FAREWELL_TEST_NOT_SET} is not available: not set",
         ]

@@ -141,7 +141,7 @@ fn a_lock_is_kept_while_the_application_is_started_again_and_again() {
     machine.write("/bad", "");
     let machine = fleet.reboot(machine);
     machine.wait_until("it is waited for", |it| {
-        it.journal().says("farewell start: waits for at most")
+        it.journal().says("farewell start: waiting for at most")
     });
     machine.wait_until("it is started again and again", |it| {
         it.property("app.service", "NRestarts")

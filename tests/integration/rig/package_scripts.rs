@@ -51,9 +51,9 @@ on_each_release! {
             .is("poweroff", "ok")
             .seen("poweroff.target has a start job");
         let left_out = "farewell: a restart runs no farewell (restart = \"skip\"; ";
-        let at_work = |status| format!("{left_out} (dpkg is changing the package ({status}))");
+        let at_work = |status| format!("{left_out}dpkg is changing the package ({status}))");
         end.in_order(&[
-            &format!("{left_out} (farewell.service has a restart job)"),
+            &format!("{left_out}farewell.service has a restart job)"),
             &at_work("install half-installed"),
             &at_work("deinstall half-configured"),
             "farewell: trigger stop",

@@ -20,11 +20,10 @@ use crate::support::release;
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What of a clone the image is made from.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 5] = [
     "HEAD:README.md",
     "HEAD:CHANGELOG.md",
     "HEAD:LICENSE",
-    "HEAD:manual",
     "HEAD:packer",
     "HEAD:units",
 ];
