@@ -17,7 +17,7 @@ use crate::support::servers::{Manner, Server, TlsServer, dead_url, make_certific
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use serde_json::Value;
 
-const UNSEEN: &str = "- this machine was not looked at: farewell.service runs the installed configuration, and not that \
+const UNSEEN: &str = "- this machine was not inspected: farewell.service runs the installed configuration, and not that \
                       of --config";
 
 fn step(name: &str, keys: &str) -> String {

@@ -148,7 +148,7 @@ fn full_without_room() {
         fill(&state(&place));
         let start = place.verb(&["start"]);
         assert!(
-            start.stderr.contains("no room could be kept"),
+            start.stderr.contains("no disk space could be reserved"),
             "{}",
             start.stderr
         );

@@ -270,12 +270,7 @@ fn the_program_shows_what_is_pending_and_undoes_what_it_can() {
     // It knows no such kind, as an older farewell would not.
     let ended = cli.end(&["start", "--undo-only"]);
     assert_eq!(ended.code, 1, "{ended:?}");
-    for told in [
-        ": pending",
-        &id,
-        "does not know how a sticky is undone",
-        "failed",
-    ] {
+    for told in [": pending", &id, "cannot undo a sticky", "failed"] {
         assert!(ended.stdout.contains(told), "{told}: {ended:?}");
     }
     assert_eq!(cli.end(&["start", "--undo-only"]).code, 1);

@@ -320,7 +320,7 @@ fn a_copy_of_another_machine_s_disk_says_so_in_one_line_and_a_moved_one_names_th
     let lines: Vec<&str> = ended.stdout.lines().collect();
     assert!(
         lines.len() == 2
-            && lines[0].contains(" and 1 more: left by another machine, of whose disk"),
+            && lines[0].contains(" and 1 more: left by another machine (this disk is a copy"),
         "{}",
         ended.stdout
     );

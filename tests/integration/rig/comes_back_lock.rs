@@ -236,7 +236,7 @@ fn a_lock_is_kept_while_systemd_is_silent_until_a_person_gives_up_waiting() {
     let frozen = machine.freeze();
     let said = machine.sh("farewell start --undo-only");
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.stderr.contains("systemd does not say"), "{said:?}");
+    assert!(said.stderr.contains("systemd does not report"), "{said:?}");
     assert!(fleet.is_held(&machine));
     drop(frozen);
     let said = machine.sh("farewell start --undo-only");

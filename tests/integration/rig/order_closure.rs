@@ -77,7 +77,7 @@ fn what_is_stopped_along_is_there_when_the_farewell_begins() {
     settle(&machine);
     is_ordered(&machine);
     let journal = machine.must("journalctl -b -o cat");
-    assert!(!journal.contains("asks for a daemon-reload"), "{journal}");
+    assert!(!journal.contains("requesting a daemon-reload"), "{journal}");
     let end = machine.end("systemctl poweroff");
     end.runs()[1].is("poweroff", "ok").step("up", "done");
 }
