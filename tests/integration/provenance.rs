@@ -332,7 +332,8 @@ fn each_package_has_the_licences() {
     let line = format!("/{path} {expected} l");
     assert!(files.lines().any(|it| it == line), "{line}: {files}");
     // Where Debian looks for all licences.
-    let copyright = "dpkg-deb --fsys-tarfile \"$1\" | { tar --extract --to-stdout ./usr/share/doc/farewell/copyright; cat >/dev/null; }";
+    let copyright = "dpkg-deb --fsys-tarfile \"$1\" | \
+                     { tar --extract --to-stdout ./usr/share/doc/farewell/copyright || true; cat >/dev/null; }";
     let own = fs::metadata(Path::new(ROOT).join("LICENSE")).expect("LICENSE");
     let others = format!("{copyright} | tail -c +{}", own.len() + 2);
     assert_eq!(sum(&others, &deb()), expected);
