@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::facts::Facts;
 use crate::model::deadline::{Deadline, Reason};
-use crate::model::error::{ErrorKind, Failure};
+use crate::model::error::Failure;
 use crate::plan::steps::Step;
 use crate::sys::cancel::Cancel;
 use crate::sys::probe;
@@ -27,10 +27,8 @@ pub fn unmet(
     if let Some(path) = &step.if_path {
         let path = path.get(facts)?;
         let subject = format!("if-path {}", path.display());
-        let exists = probe::exists(&path, deadline, cancel).map_err(|error| match error {
-            probe::ProbeError::Io(error) => Failure::new(ErrorKind::Io, subject, error.to_string()),
-            other => Failure::new(ErrorKind::TimedOut, subject, other.to_string()),
-        })?;
+        let exists = probe::exists(&path, deadline, cancel);
+        let exists = exists.map_err(|error| error.failure(subject))?;
         if !exists {
             return Ok(Some(format!("{} does not exist", path.display())));
         }

@@ -151,7 +151,7 @@ pub trait Action: Send + Sync {
     ///
     /// # Errors
     /// What may pass by itself, or that it is lost.
-    fn renew(&self, _scope: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+    fn renew(&self, _context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         Ok(Outcome::AlreadyDone)
     }
 }

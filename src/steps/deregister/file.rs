@@ -46,7 +46,7 @@ fn file(text: &str) -> Result<PathBuf, String> {
 impl Action for Entry {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let path = self.path.get(context.facts)?;
-        let error = |error| failed(&path, error);
+        let error = |error| failed(&path, &error);
         let removal = probe::remove(&path, context.request(), context.cancel).map_err(error)?;
         match removal {
             Removal::NoParent => return Err(no_directory(&path)),
@@ -66,7 +66,7 @@ impl Action for Entry {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let path = self.path.get(context.facts)?;
         let prospect = probe::prospect(&path, context.request(), context.cancel)
-            .map_err(|error| failed(&path, error))?;
+            .map_err(|error| failed(&path, &error))?;
         let there = match prospect.removal {
             Removal::NoParent => return Err(no_directory(&path)),
             Removal::AlreadyGone => {
@@ -85,12 +85,8 @@ impl Action for Entry {
     }
 }
 
-fn failed(path: &Path, error: ProbeError) -> Failure {
-    let kind = match error {
-        ProbeError::TimedOut(_) | ProbeError::Cancelled => ErrorKind::TimedOut,
-        ProbeError::Io(_) => ErrorKind::Io,
-    };
-    Failure::new(kind, path.display().to_string(), error.to_string())
+fn failed(path: &Path, error: &ProbeError) -> Failure {
+    error.failure(path.display().to_string())
 }
 
 fn no_directory(path: &Path) -> Failure {

@@ -174,7 +174,7 @@ impl Consul {
     fn drain(&self, client: &Client<'_>) -> Result<Outcome, Failure> {
         let context = client.context;
         let reason = format!("farewell {}", context.facts.run());
-        let mut effect = Outcome::AlreadyDone;
+        let mut outcome = Outcome::AlreadyDone;
         super::until_quiet(context, &mut || {
             let mut seen = client.must()?;
             if seen.maintenance.is_none() {
@@ -185,12 +185,12 @@ impl Consul {
                 super::declared(context, MEMBER.name, subject, what, &mut || {
                     client.set(true, &reason)
                 })?;
-                effect = Outcome::Done;
+                outcome = Outcome::Done;
                 seen = client.must()?;
             }
             client.listed(&seen)
         })?;
-        Ok(effect)
+        Ok(outcome)
     }
 
     fn restore(&self, client: &Client<'_>) -> Result<Outcome, Failure> {

@@ -76,8 +76,7 @@ impl Client<'_> {
     }
 
     fn subject(&self) -> String {
-        let address = self.session.endpoint().map(ToString::to_string);
-        format!("Envoy at {}", address.unwrap_or_default())
+        format!("Envoy at {}", self.session.address())
     }
 
     /// Whether its health check is good.

@@ -9,7 +9,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum};
 use crate::step::{self, Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
 use crate::sys::http::{Endpoint, Request};
-use crate::sys::probe::{self, ProbeError, Removal};
+use crate::sys::probe::{self, Removal};
 use crate::sys::small_file::{self, SmallFile};
 use crate::text::duration;
 
@@ -84,22 +84,10 @@ fn failed(path: &Path, cause: impl ToString) -> Failure {
     Failure::new(ErrorKind::Io, path.display().to_string(), cause.to_string())
 }
 
-fn troubled(path: &Path, error: &ProbeError) -> Failure {
-    let failure = failed(path, error);
-    match error {
-        ProbeError::Io(_) => failure,
-        ProbeError::TimedOut(_) | ProbeError::Cancelled => Failure {
-            kind: ErrorKind::TimedOut,
-            retryable: true,
-            ..failure
-        },
-    }
-}
-
 /// Removes the file; whether it was there.
 fn remove(path: &Path, context: &AttemptContext<'_>) -> Result<bool, Failure> {
     let removal = probe::remove(path, context.request(), context.cancel);
-    match removal.map_err(|it| troubled(path, &it))? {
+    match removal.map_err(|it| it.failure(path.display().to_string()))? {
         Removal::Removed => Ok(true),
         Removal::AlreadyGone => Ok(false),
         Removal::NoParent => Err(failed(path, "its directory does not exist").retryable(true)),
@@ -191,7 +179,10 @@ impl Action for Marker {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let path = self.path.get(context.facts)?;
         let prospect = probe::prospect(&path, context.request(), context.cancel);
-        let (is_there, is) = match prospect.map_err(|it| troubled(&path, &it))?.removal {
+        let (is_there, is) = match prospect
+            .map_err(|it| it.failure(path.display().to_string()))?
+            .removal
+        {
             Removal::NoParent => return Err(failed(&path, "its directory does not exist")),
             Removal::Removed => (true, "is there"),
             Removal::AlreadyGone => (false, "is not there"),

@@ -1,18 +1,18 @@
 //! `drain`: takes a server out of its balancer, then waits until nothing of it is in flight.
 
-mod asking;
 mod consul;
 mod envoy;
 mod file;
-mod flight;
 mod haproxy;
+mod in_flight;
+mod requests;
 
 use crate::config::section::Section;
 use crate::model::intent::{Chain, Datum, Keys};
 use crate::step::{Action, Kind, Member, StepSpec};
 
-use asking::{ask, declared, must};
-use flight::{pause, settle, together, until_quiet};
+use in_flight::{pause, settle, together, until_quiet};
+use requests::{ask, declared, must};
 
 /// The kind's entry in the table. Its keys:
 ///

@@ -22,6 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::cancel::{Cancel, millis};
 use super::process_session;
 use crate::model::deadline::{Deadline, Reason};
+use crate::model::error::{ErrorKind, Failure};
 use crate::sys::sync::Mutex;
 
 pub use self::child::serve;
@@ -60,6 +61,17 @@ impl fmt::Display for ProbeError {
             ProbeError::Cancelled => out.write_str("told to stop"),
             ProbeError::Io(error) => error.fmt(out),
         }
+    }
+}
+
+impl ProbeError {
+    /// The failure of a step that looked at `subject`. No answer in time may be retried; an error of the system is not.
+    pub fn failure(&self, subject: impl Into<String>) -> Failure {
+        let kind = match self {
+            ProbeError::TimedOut(_) | ProbeError::Cancelled => ErrorKind::TimedOut,
+            ProbeError::Io(_) => ErrorKind::Io,
+        };
+        Failure::new(kind, subject, self.to_string())
     }
 }
 

@@ -1,8 +1,8 @@
 //! `haproxy`: drains a server by HAProxy's runtime API, and waits until it has no session and no queue.
 
+mod min_up;
 mod place;
 mod runtime;
-mod turn;
 mod undo;
 
 use crate::config::section::{Field, Secrecy, Section, path};
@@ -129,7 +129,7 @@ impl Action for Haproxy {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let mut places = self.places(context)?;
         if self.min_up > 0 {
-            turn::take(&mut places, self.min_up, context)?;
+            min_up::drain(&mut places, self.min_up, context)?;
         }
         let mut refusals = Vec::new();
         super::until_quiet(context, &mut || {

@@ -13,7 +13,7 @@ pub(super) struct Place<'a> {
     pub(super) runtime: Runtime<'a>,
     context: &'a AttemptContext<'a>,
     maint: bool,
-    mark: Option<IntentId>,
+    intent_id: Option<IntentId>,
     pub(super) is_changed: bool,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Place<'a> {
             runtime: Runtime::new(context, socket, backend, server),
             context,
             maint,
-            mark: None,
+            intent_id: None,
             is_changed: false,
         }
     }
@@ -55,13 +55,13 @@ impl<'a> Place<'a> {
 
     /// Sets the server from one state to another, having declared it, and looks again.
     pub(super) fn set(&mut self, before: State, state: State) -> Result<Seen, Failure> {
-        match self.mark {
+        match self.intent_id {
             Some(_) => self.runtime.set(state)?,
             None => {
                 let subject = format!("the drain of {}", self.runtime.subject());
                 let set = &mut || self.runtime.set(state);
                 let what = self.kept(before);
-                self.mark = Some(declared(self.context, MEMBER.name, subject, what, set)?);
+                self.intent_id = Some(declared(self.context, MEMBER.name, subject, what, set)?);
             }
         }
         self.is_changed = true;
@@ -72,8 +72,8 @@ impl<'a> Place<'a> {
     pub(super) fn take_back(&mut self) -> Result<(), Failure> {
         self.runtime.set(State::Ready)?;
         self.is_changed = false;
-        if let Some(mark) = self.mark.take() {
-            self.context.withdraw(mark);
+        if let Some(intent_id) = self.intent_id.take() {
+            self.context.withdraw(intent_id);
         }
         Ok(())
     }

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
-use crate::sys::cancel::Waited;
 
-/// Between two looks.
+/// The interval between two checks.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Looks again and again, until `look` sees nothing in flight (`None`). What it sees is told as what the step waits for: how
-/// much, and where. A balancer that does not answer for a time is looked at again.
+/// Checks until `look` finds nothing in flight (`None`). What it finds is reported as what the step waits for: how much, and
+/// where. A balancer that does not answer for a time is asked again.
 ///
 /// # Errors
 /// What does not pass by itself, at once; at the deadline what was left then.
@@ -68,17 +66,18 @@ pub(super) fn settle(
     }
 }
 
-/// Waits for a while. Why there is no time left, where there is none.
+/// Pauses as [`AttemptContext::pause`] does. Returns why there is no time left, if there is none.
 pub(super) fn pause(context: &AttemptContext<'_>, time: Duration) -> Option<String> {
-    let next = Deadline::after(time, Reason::Attempt);
-    match context.cancel.sleep_until(context.deadline.earlier(next)) {
-        Waited::Elapsed if context.deadline.left().is_some() => None,
-        Waited::Elapsed => {
-            let limit = context.deadline.reason().describe();
-            Some(format!("still there when the {limit} was over"))
-        }
-        Waited::Cancelled => Some("told to stop".to_owned()),
+    if context.pause(time) {
+        return None;
     }
+    Some(match context.cancel.is_cancelled() {
+        true => "told to stop".to_owned(),
+        false => {
+            let limit = context.deadline.reason().describe();
+            format!("still there when the {limit} was over")
+        }
+    })
 }
 
 /// The failures of several balancers as one. It passes where one of them does.

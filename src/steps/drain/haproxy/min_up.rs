@@ -1,4 +1,4 @@
-//! Keeping the last server of a backend: who drains waits until enough others are up.
+//! `min-up`: a server is drained only while enough others of its backend are up.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const PAUSE: std::ops::Range<u64> = 100..300;
 ///
 /// # Errors
 /// That the run was told to stop, or has no time left.
-pub(super) fn take(
+pub(super) fn drain(
     places: &mut [Place<'_>],
     min_up: i64,
     context: &AttemptContext<'_>,

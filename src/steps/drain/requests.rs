@@ -1,4 +1,4 @@
-//! What every balancer with an API over HTTP needs.
+//! Requests to balancers with an API over HTTP, and the intent that is declared before one of them sticks.
 
 use crate::clients::http::{Session, unexpected};
 use crate::model::error::Failure;
@@ -42,17 +42,17 @@ pub(super) fn declared(
     what: Keys,
     act: &mut dyn FnMut() -> Result<(), Failure>,
 ) -> Result<IntentId, Failure> {
-    let mark = context.intend(&Intent {
+    let intent_id = context.intend(&Intent {
         member: member.to_owned(),
         thing: subject.clone(),
         subject,
         what,
     })?;
     match act() {
-        Ok(()) => Ok(mark),
+        Ok(()) => Ok(intent_id),
         Err(failure) => {
             if !failure.retryable {
-                context.withdraw(mark);
+                context.withdraw(intent_id);
             }
             Err(failure)
         }
