@@ -46,6 +46,8 @@ struct Cluster {
     pace: Duration,
     /// Whether each allocation is as long as its job makes it.
     bulky: bool,
+    /// Whether somebody has looked for allocations since the drain began: nothing moves before.
+    looked: bool,
     fault: Fault,
     silent: bool,
     gone: bool,
@@ -69,6 +71,7 @@ impl NomadStandIn {
                 allocations: Vec::new(),
                 pace: Duration::from_millis(250),
                 bulky: false,
+                looked: false,
                 fault: Fault::None,
                 silent: false,
                 gone: false,
@@ -275,7 +278,12 @@ impl State {
             cluster = self.changed.wait_timeout(cluster, left).expect("lock").0;
         }
         let headers = format!("X-Nomad-Index: {}\r\n", cluster.index);
-        Reply::Answer("200 OK", headers, show(&cluster).to_string())
+        let shown = show(&cluster).to_string();
+        // Whole allocations that are too long to be read tell nothing yet.
+        cluster.looked |= asked.path == "/v1/allocations"
+            || asked.path.ends_with("/allocations") && !cluster.bulky;
+        self.changed.notify_all();
+        Reply::Answer("200 OK", headers, shown)
     }
 
     fn change(&self, change: impl FnOnce(&mut Cluster)) {
@@ -301,6 +309,7 @@ impl State {
                 return;
             }
             cluster.eligible = false;
+            cluster.looked = false;
             cluster.drain = json!({
                 "Deadline": spec["Deadline"], "IgnoreSystemJobs": spec["IgnoreSystemJobs"], "Number": number,
             });
@@ -321,6 +330,10 @@ impl State {
         let end = Instant::now() + deadline;
         let is_going =
             |it: &(String, &str, &str)| it.2 == "running" && (takes_system || it.1 != "system");
+        let cluster = self.cluster.lock().expect("lock");
+        let until = end.saturating_duration_since(Instant::now());
+        let is_unseen = |it: &mut Cluster| !it.looked && it.drain["Number"] == number;
+        drop(self.changed.wait_timeout_while(cluster, until, is_unseen));
         loop {
             let (pace, left) = {
                 let cluster = self.cluster.lock().expect("lock");
