@@ -13,11 +13,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Appends the releases, side by side after all other steps.
 pub fn append(steps: &mut Vec<Step>) {
     let others: Vec<usize> = (0..steps.len()).collect();
-    let closings: Vec<Step> = steps.iter().filter_map(|it| closing(it, &others)).collect();
-    steps.extend(closings);
+    let releases: Vec<Step> = steps.iter().filter_map(|it| release(it, &others)).collect();
+    steps.extend(releases);
 }
 
-fn closing(step: &Step, others: &[usize]) -> Option<Step> {
+fn release(step: &Step, others: &[usize]) -> Option<Step> {
     let held = step.held.as_ref()?;
     // No step of a file can have this name: it contains a space.
     let name = format!("release {}", step.name);
@@ -25,8 +25,8 @@ fn closing(step: &Step, others: &[usize]) -> Option<Step> {
         after: others.to_vec(),
         when: step.when.clone(),
         always: true,
-        is_closing: true,
-        ..Step::new(name, step.kind, held.closing.clone(), TIMEOUT)
+        is_release: true,
+        ..Step::new(name, step.kind, held.release.clone(), TIMEOUT)
     })
 }
 
@@ -63,8 +63,8 @@ pub fn warn(drafts: &[Draft], problems: &mut Vec<Problem>) {
             step: Some(format!("\"{}\"", draft.name)),
             key: None,
             message: format!(
-                "no step stops the application{when}, so that it still runs when this lock is released and the next \
-                 member gets it: add a stop-unit step behind it"
+                "no step stops the application{when}, so that it still runs when this lock is released, and the next \
+                 member gets it: add a stop-unit step after it"
             ),
         });
     }

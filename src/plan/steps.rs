@@ -71,8 +71,8 @@ pub struct Step {
     pub held: Option<Held>,
     /// Whether nobody brings back what it takes out.
     pub is_permanent: bool,
-    /// Whether it is the closing of another step: the run's last act, which a run that is told to end at once still does.
-    pub is_closing: bool,
+    /// Whether it releases what another step holds: the last act of a run, even of one that is told to end at once.
+    pub is_release: bool,
 }
 
 impl Step {
@@ -103,7 +103,7 @@ impl Step {
             may_stop: false,
             held: None,
             is_permanent: false,
-            is_closing: false,
+            is_release: false,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The run for the system's console: what runs for long and how long it still may, what failed, and how it ended.
+//! Shows a run on the system's console: steps that take long, with the time they have left, failures, and the result.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Console {
     }
 }
 
-/// Whether it is shown on a console: a run that goes well has two lines there.
+/// Whether the console shows the event: a run that goes well takes two lines there.
 fn is_for_people(kind: &EventKind) -> bool {
     match kind {
         EventKind::RunStarted { .. }

@@ -1,4 +1,4 @@
-//! The contract of a reporter, and the thread that keeps reporters from delaying a run.
+//! The trait of a reporter, and the thread that keeps reporters from delaying a run.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 use crate::model::event::Event;
 use crate::view::progress::Progress;
 
-/// What a reporter is called for.
+/// Why a reporter is called.
 #[derive(Clone, Copy)]
 pub enum Update<'a> {
     /// Something happened.
     Event(&'a Event),
-    /// Some time has passed; the time since the run's start.
+    /// Time has passed: the time since the run's start.
     Tick(Duration),
-    /// No other update is due for now: the time to flush.
+    /// No other update is due: time to flush.
     Idle,
 }
 
-/// Shows a run to somebody. It must not block: all reporters share a thread. What may block is handed to a thread of
-/// its own.
+/// Shows a run somewhere. It must not block: all reporters share a thread. Whatever may block needs a thread of its
+/// own.
 pub trait Reporter: Send {
-    /// Shows an update. `progress` is the run with every event so far taken into account.
+    /// Shows an update. `progress` includes every event so far.
     fn report(&mut self, update: Update<'_>, progress: &Progress);
 }
 
 /// Takes each event without blocking.
 pub type Sink = Box<dyn Fn(&Arc<Event>) + Send>;
 
-/// Held by a thread that reports; [`Dispatcher::close`] waits until all of them are dropped.
+/// Held by a thread that reports; [`Dispatcher::close`] waits until every guard is dropped.
 pub struct Guard {
     _open: Sender<()>,
 }
@@ -50,7 +50,7 @@ struct Slot {
 }
 
 impl Feed {
-    /// A feed of one reporter, whose ticks come from its caller.
+    /// A feed for one reporter; the caller sends its ticks.
     pub fn of(reporter: impl Reporter + 'static) -> Feed {
         let mut feed = Feed::default();
         feed.add(None, Box::new(reporter));
@@ -65,8 +65,8 @@ impl Feed {
         });
     }
 
-    /// Takes an event into account, and has every reporter report the update. Before a run begins there is nothing to
-    /// report.
+    /// Folds an event into the progress, and hands the update to every reporter. Before a run begins there is nothing
+    /// to report.
     pub fn update(&mut self, update: Update<'_>) {
         if let Update::Event(event) = update {
             Progress::fold(&mut self.progress, event);
@@ -77,7 +77,7 @@ impl Feed {
         }
     }
 
-    /// Gives their ticks to the reporters that are due, and returns when the next one is.
+    /// Sends the ticks that are due, and returns when the next one is.
     fn tick(&mut self, begun: Instant) -> Option<Instant> {
         let now = Instant::now();
         for slot in &mut self.reporters {
@@ -102,7 +102,7 @@ impl Feed {
 }
 
 impl Slot {
-    /// Whether the reporter goes on: one that panics is removed, and the others stay.
+    /// Whether to keep the reporter: one that panics is removed.
     fn report(&mut self, update: Update<'_>, progress: &Progress) -> bool {
         let report = || self.reporter.report(update, progress);
         catch_unwind(AssertUnwindSafe(report)).is_ok()
@@ -119,7 +119,7 @@ pub struct Dispatcher {
     begun: Instant,
     reporters: Option<Sender<Message>>,
     sinks: Vec<Sink>,
-    /// Disconnected when every guard is dropped; nothing is ever sent.
+    /// Disconnected when every guard is dropped; nothing is ever sent over it.
     finished: Receiver<()>,
     open: Sender<()>,
 }
@@ -144,7 +144,7 @@ impl Dispatcher {
         }
     }
 
-    /// Adds a reporter, with a tick whenever `every` has passed.
+    /// Adds a reporter, with a tick every `every`.
     ///
     /// # Errors
     /// When the system has no thread left for the reporters.
@@ -190,7 +190,7 @@ impl Dispatcher {
         }
     }
 
-    /// Lets the reporters finish, for at most `patience`. One that is stuck is abandoned.
+    /// Lets the reporters finish, for at most `patience`, and abandons those that are stuck.
     pub fn close(self, patience: Duration) {
         drop((self.sinks, self.reporters, self.open));
         let _ = self.finished.recv_timeout(patience);
@@ -200,7 +200,7 @@ impl Dispatcher {
 fn feed(inbox: &Receiver<Message>, begun: Instant) {
     let mut feed = Feed::default();
     loop {
-        // Before every event, or a child that never stops writing would keep the ticks away.
+        // Before every event: otherwise a child process that never stops writing would starve the ticks.
         let next = feed.tick(begun);
         match inbox.try_recv() {
             Ok(message) => {

@@ -1,4 +1,4 @@
-//! From what the scheduler and the steps emit to events: stamped, masked, in one order, for every reporter.
+//! Makes events of what the scheduler and the steps emit: stamped, masked, and in one order for every reporter.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,56 +9,56 @@ use crate::model::event::{Event, EventKind};
 use crate::model::intent::{Intent, IntentId};
 use crate::model::machine::Machine;
 use crate::report::dispatch::{Dispatcher, Guard, Reporter, Sink};
-use crate::report::written::Written;
+use crate::report::record_progress::RecordProgress;
 use crate::run::context::EventSink;
 use crate::sys::files;
 use crate::sys::sync::Mutex;
 
-/// How long a step waits for the record to say that it begins, or to have on the disk what it intends. A disk that
-/// takes longer is not waited for again until it is back.
+/// How long a step waits until the record has its begin, or until its intent is on disk. After a disk took longer once,
+/// no step waits for it until it has caught up.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long the record may take at the end of a run until what it lacks counts as lost. Only a run that has left something
-/// waits for that.
-const LAST: Duration = Duration::from_secs(2);
+/// How long the record may take at the end of a run before missing events count as lost. Only a run that left intents
+/// waits for it.
+const FINAL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the state directory may take to tell what earlier runs have left.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long reading the intents of earlier runs from the state directory may take.
+const STATE_DIR_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The audience of a run.
+/// The event sink of a run.
 pub struct EventBus {
     begun: Instant,
-    written: Arc<Written>,
+    written: Arc<RecordProgress>,
     earlier: OnceLock<Earlier>,
     inner: Mutex<Inner>,
 }
 
-/// What is pending of earlier runs.
+/// Intents of earlier runs that are still pending.
 struct Earlier {
     store: Store,
     machine: Machine,
-    /// Looked up when somebody asks first: the kind of the step that left it, and what it left.
-    left: OnceLock<Vec<(String, Intent)>>,
+    /// Read on first use: the kind of the step that left it, and the intent.
+    pending: OnceLock<Vec<(String, Intent)>>,
 }
 
 struct Inner {
-    /// `None` once the run has ended: what an abandoned thread still emits is dropped.
+    /// `None` once the run has ended: events of an abandoned thread are dropped then.
     dispatcher: Option<Dispatcher>,
-    told: u64,
+    sent: u64,
     ended: Vec<bool>,
     /// The run's id, and the kinds of its steps.
     run: String,
     kinds: Vec<String>,
-    /// What is left by now: how many events were told with it, and what it is for people.
+    /// Open intents: how many events there were with the intent's own, and its text for people.
     left: Vec<(IntentId, u64, String)>,
 }
 
 impl EventBus {
-    /// A bus without reporters; times are counted from `begun`.
+    /// A bus without reporters; event times count from `begun`.
     pub fn new(begun: Instant) -> EventBus {
         let inner = Inner {
             dispatcher: Some(Dispatcher::new(begun)),
-            told: 0,
+            sent: 0,
             ended: Vec::new(),
             run: String::new(),
             kinds: Vec::new(),
@@ -72,22 +72,22 @@ impl EventBus {
         }
     }
 
-    /// How far the record is; for the reporter that writes it.
-    pub fn written(&self) -> Arc<Written> {
+    /// Shared with the reporter that writes the record.
+    pub fn written(&self) -> Arc<RecordProgress> {
         self.written.clone()
     }
 
-    /// Says where the records of earlier runs are, and which of them are of this machine.
-    pub fn know(&self, store: Store, machine: Machine) {
-        // Said once.
+    /// Sets where the records of earlier runs are, and which machine's records count.
+    pub fn set_store(&self, store: Store, machine: Machine) {
+        // Called once.
         let _ = self.earlier.set(Earlier {
             store,
             machine,
-            left: OnceLock::new(),
+            pending: OnceLock::new(),
         });
     }
 
-    /// Adds a reporter, with a tick whenever `every` has passed.
+    /// Adds a reporter, with a tick every `every`.
     ///
     /// # Errors
     /// When the system has no thread left for the reporters.
@@ -98,7 +98,7 @@ impl EventBus {
         }
     }
 
-    /// Adds what takes events on a thread of its own.
+    /// Adds a sink, which handles events on a thread of its own.
     pub fn add_sink(&self, sink: Sink) {
         if let Some(dispatcher) = &mut self.inner.lock().dispatcher {
             dispatcher.add_sink(sink);
@@ -110,7 +110,7 @@ impl EventBus {
         self.inner.lock().dispatcher.as_ref().map(Dispatcher::guard)
     }
 
-    /// Takes no more events, and lets the reporters finish, for at most `patience`.
+    /// Drops later events, and lets the reporters finish, for at most `patience`.
     pub fn close(&self, patience: Duration) {
         let dispatcher = self.inner.lock().dispatcher.take();
         if let Some(dispatcher) = dispatcher {
@@ -128,96 +128,96 @@ impl EventSink for EventBus {
             let inner = self.inner.lock();
             (inner.run.clone(), inner.kinds.get(step).cloned())
         };
-        let left = earlier.left.get_or_init(|| earlier.look(run));
-        let of_kind = left.iter().filter(|(it, _)| Some(it) == kind.as_ref());
+        let pending = earlier.pending.get_or_init(|| earlier.read(run));
+        let of_kind = pending.iter().filter(|(it, _)| Some(it) == kind.as_ref());
         of_kind.map(|(_, intent)| intent.clone()).collect()
     }
 
     fn unrecorded(&self) -> Vec<(usize, String)> {
         let left = self.inner.lock().left.clone();
-        if let Some((_, told, _)) = left.last() {
-            self.written.wait_to_know(*told, LAST);
+        if let Some((_, sent, _)) = left.last() {
+            self.written.wait_to_know(*sent, FINAL_PATIENCE);
         }
         let lost = left
             .into_iter()
-            .filter(|(_, told, _)| !self.written.holds(*told));
+            .filter(|(_, sent, _)| !self.written.holds(*sent));
         lost.map(|(mark, _, subject)| (mark.step, subject))
             .collect()
     }
 
     fn is_recorded(&self, mark: IntentId) -> bool {
-        let told = {
+        let sent = {
             let inner = self.inner.lock();
             let found = inner.left.iter().rfind(|(it, ..)| *it == mark);
-            found.map(|(_, told, _)| *told)
+            found.map(|(_, sent, _)| *sent)
         };
-        told.is_none_or(|told| {
-            self.written.wait_for(told, PATIENCE);
-            self.written.holds(told)
+        sent.is_none_or(|sent| {
+            self.written.wait_for(sent, PATIENCE);
+            self.written.holds(sent)
         })
     }
 
     fn emit(&self, kind: EventKind) {
         let begins = matches!(kind, EventKind::StepStarted { .. });
         let intends = matches!(kind, EventKind::Intended { .. });
-        let told = {
+        let sent = {
             let mut inner = self.inner.lock();
-            if !inner.is_timely(&kind) {
+            if !inner.is_current(&kind) {
                 return;
             }
-            inner.told += 1;
-            inner.note(&kind);
+            inner.sent += 1;
+            inner.track(&kind);
             if let Some(dispatcher) = &inner.dispatcher {
                 dispatcher.send(Event::new(self.begun.elapsed(), kind));
             }
-            inner.told
+            inner.sent
         };
         if begins {
-            // The record says that a step runs before it does, so that nothing ever ran that no record knows of.
-            self.written.wait_for(told, PATIENCE);
+            // The record has a step's begin before the step runs, so that no step ever ran without a trace.
+            self.written.wait_for(sent, PATIENCE);
         }
         if intends {
-            // And what is to be undone is known even after a power cut.
-            self.written.wait_for_sync(told, PATIENCE);
+            // An intent is on disk before it takes effect, so that it survives a power cut.
+            self.written.wait_for_sync(sent, PATIENCE);
         }
     }
 }
 
 impl Earlier {
-    fn look(&self, run: String) -> Vec<(String, Intent)> {
+    fn read(&self, run: String) -> Vec<(String, Intent)> {
         let (store, machine) = (self.store.clone(), self.machine.clone());
-        let looked = files::within(ANSWER, move || {
+        let read = files::within(STATE_DIR_PATIENCE, move || {
             let own = store.path(&run);
             let pending = Survey::of(&store, &machine)?.pending.into_iter();
             let earlier = pending.filter(|it| it.record != own);
             Ok(earlier.map(|it| (it.kind, it.intent)).collect())
         });
-        looked.unwrap_or_else(|error| {
+        read.unwrap_or_else(|error| {
             let place = self.store.directory().display();
-            log::warn!("{place}: {error}: nobody knows what earlier runs have left");
+            log::warn!("{place}: {error}: what earlier runs left to undo is not known");
             Vec::new()
         })
     }
 }
 
 impl Inner {
-    /// Notes what is asked for later.
-    fn note(&mut self, kind: &EventKind) {
+    /// Keeps what later calls need.
+    fn track(&mut self, kind: &EventKind) {
         match kind {
             EventKind::RunStarted { run, steps, .. } => {
                 self.run.clone_from(run);
                 self.kinds = steps.iter().map(|it| it.kind.clone()).collect();
             }
             EventKind::Intended { mark, intent } => {
-                self.left.push((*mark, self.told, intent.subject.clone()));
+                self.left.push((*mark, self.sent, intent.subject.clone()));
             }
             EventKind::Settled { mark } => self.left.retain(|(it, ..)| it != mark),
             _ => {}
         }
     }
 
-    /// Whether nobody has said yet that what it is about is over.
-    fn is_timely(&mut self, kind: &EventKind) -> bool {
+    /// Whether the event still counts: its step, or the run, has not ended.
+    fn is_current(&mut self, kind: &EventKind) -> bool {
         match kind {
             EventKind::RunStarted { steps, .. } => self.ended = vec![false; steps.len()],
             EventKind::StepStarted { step, .. }
@@ -232,7 +232,7 @@ impl Inner {
                     .get_mut(*step)
                     .is_some_and(|ended| !std::mem::replace(ended, true));
             }
-            // A step that is over may still be leaving something, on an abandoned thread.
+            // An abandoned thread may still declare an intent after its step has ended.
             EventKind::Intended { .. }
             | EventKind::Settled { .. }
             | EventKind::Warning { .. }

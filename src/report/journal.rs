@@ -1,4 +1,4 @@
-//! The run for the journal: one entry for each event, with its fields.
+//! Logs a run to the journal: one entry for each event, with its fields.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::view::describe;
 use crate::view::heartbeat::Reminder;
 use crate::view::progress::Progress;
 
-/// The most fields that an entry has beside its text.
+/// The most fields that an entry has beside its message.
 const FIELDS: usize = 9;
 
 /// An entry of the log.
@@ -111,7 +111,7 @@ fn waiting(progress: &Progress, index: usize, at: Duration) -> Entry<'_> {
 }
 
 fn entry<'a>(event: &Event, progress: &'a Progress) -> Option<Entry<'a>> {
-    // What a step waits for is told by the clock: it may change with each of its polls.
+    // What a step waits for is logged by the clock: it may change with every poll.
     let text = describe::of(event, progress)?;
     let (message, level) = kind(&event.kind, progress.purpose)?;
     let entry = Entry::new(message, level, text, progress);

@@ -1,4 +1,4 @@
-//! The events of a run, from the scheduler to everybody who is told of them: one file a reporter.
+//! Events of a run, from the scheduler to the reporters: one file for each reporter.
 
 pub mod console;
 pub mod dbus;
@@ -6,6 +6,6 @@ pub mod dispatch;
 pub mod event_bus;
 pub mod journal;
 pub mod record;
+pub mod record_progress;
 pub mod systemd;
 pub mod terminal;
-pub mod written;

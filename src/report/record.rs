@@ -13,9 +13,9 @@ use crate::history::reserved_space;
 use crate::history::state_dir::Store;
 use crate::model::event::{Event, EventKind};
 use crate::report::dispatch::Sink;
-use crate::report::written::Written;
+use crate::report::record_progress::RecordProgress;
 
-/// How long lines wait for each other before they are synced.
+/// How long lines are collected before they are synced together.
 const GROUP: Duration = Duration::from_millis(50);
 
 /// How many lines are written together when they come faster than they can be written one by one.
@@ -27,36 +27,36 @@ struct Record {
     run: String,
     writer: Writer,
     file: Option<File>,
-    /// Lines that the disk has not taken yet. The record stays a true prefix: nothing is written before them.
+    /// Lines that are not written yet. They go first, so that the file is always a prefix of the run.
     backlog: Vec<u8>,
-    /// How many bytes it has.
+    /// Its size in bytes.
     length: u64,
-    /// How many events it has heard that are not settled.
+    /// How many events it has received and not settled.
     unsettled: u64,
-    /// Whether somebody waits until they are on the disk.
+    /// Whether somebody waits for the sync.
     pressing: bool,
-    written: Arc<Written>,
+    written: Arc<RecordProgress>,
     sync: Option<Syncing>,
     complain: Box<dyn FnMut(String) + Send>,
     complained: bool,
 }
 
 struct Syncing {
-    /// Set while something is written and not synced, so that each group wakes the thread once.
+    /// Set while something is written and not synced, so that each group wakes the syncing thread once.
     dirty: Arc<AtomicBool>,
-    /// Says whether the group is to be synced at once.
+    /// Wakes it; `true` asks for a sync at once.
     wake: Sender<bool>,
     thread: thread::JoinHandle<()>,
 }
 
-/// Starts the thread that writes the record of a run to `store`. `complain` hears once, in a sentence, when there is
-/// none. `guard` is dropped when the record is closed.
+/// Starts the thread that writes the record of a run to `store`. `complain` is called at most once, with one sentence,
+/// if the record cannot be written. `guard` is dropped when the record is closed.
 ///
 /// # Errors
 /// When the system has no thread left.
 pub fn start(
     store: Store,
-    written: Arc<Written>,
+    written: Arc<RecordProgress>,
     complain: Box<dyn FnMut(String) + Send>,
     guard: impl Send + 'static,
 ) -> io::Result<Sink> {
@@ -168,7 +168,7 @@ impl Record {
         if let EventKind::RunStarted { run, .. } = &event.kind
             && let Err(error) = self.open(run)
         {
-            self.complain(&error, "this run leaves no record");
+            self.complain(&error, "this run will have no record");
         }
         if self.file.is_some()
             && let Some(line) = self.writer.line(event)
@@ -179,54 +179,54 @@ impl Record {
         self.pressing |= matches!(event.kind, EventKind::Intended { .. });
     }
 
-    /// Writes what was noted, tells those who wait for it, and has it synced.
+    /// Writes the collected lines, wakes those who wait for them, and starts a sync.
     fn settle(&mut self) {
         let written = self.write();
         let are_held = written.is_ok() && self.file.is_some();
         let events = std::mem::take(&mut self.unsettled);
         self.written.advance(events, are_held);
         if let Err(error) = written {
-            self.complain(&error, "the record of this run stays behind");
+            self.complain(&error, "the record of this run is incomplete");
         }
         let pressing = std::mem::take(&mut self.pressing);
         match &self.sync {
             Some(sync) if !sync.dirty.swap(true, Ordering::AcqRel) || pressing => {
-                // It ends only when this sender is gone.
+                // The thread ends only when this sender is gone.
                 let _ = sync.wake.send(pressing);
             }
             Some(_) => {}
-            // Nobody waits for a record that there is not.
+            // Without a record nobody needs to wait.
             None => self.written.sync(self.written.events()),
         }
     }
 
     fn close(&mut self) {
         if let Some(file) = &self.file {
-            // What stays behind is no part of the record, and only room that others could use.
+            // What remains is reserved space, not part of the record.
             let _ = reserved_space::give_back(file, self.length);
         }
         if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
             drop(wake);
-            // A panic there costs the sync and nothing else.
+            // A panic of that thread costs the sync and nothing else.
             let _ = thread.join();
         }
         if self.file.is_some()
             && let Err(error) = self.store.prune(&self.run)
         {
             log::warn!(
-                "{}: old records cannot be removed: {error}",
+                "{}: cannot remove old records: {error}",
                 self.store.directory().display()
             );
         }
     }
 }
 
-/// The record from the side of the thread that syncs it.
+/// The record as the syncing thread sees it.
 struct Disk {
     file: File,
     store: Store,
     dirty: Arc<AtomicBool>,
-    written: Arc<Written>,
+    written: Arc<RecordProgress>,
 }
 
 impl Disk {
@@ -235,7 +235,7 @@ impl Disk {
         while let Ok(mut pressing) = woken.recv() {
             let end = Instant::now() + GROUP;
             let mut ended = false;
-            // The rest of the group. It ends early when somebody waits for it, or the run ends.
+            // Collects the rest of the group, which ends early when somebody waits for it or the run ends.
             while !pressing && !ended {
                 match woken.recv_timeout(end.saturating_duration_since(Instant::now())) {
                     Ok(another) => pressing = another,
@@ -247,12 +247,12 @@ impl Disk {
             let events = self.written.events();
             let synced = self.file.sync_data().is_ok();
             if !synced {
-                // As on a network's disk that is full: the write before it went well.
+                // A network file system that is full may report it only here, after the write succeeded.
                 self.written.fail();
             }
             if pressing && !is_named {
-                // A record without its name would not be found. Nothing helps a directory that cannot be synced, and
-                // a run for which nobody waits does not pay for it.
+                // Without a synced directory entry the record would not be found after a power cut. A directory that
+                // cannot be synced is left so, and only runs that wait for a sync pay for it.
                 let _ = self.store.sync_names();
                 is_named = true;
             }

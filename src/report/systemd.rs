@@ -1,4 +1,4 @@
-//! The run for systemd: a status line, and the time that the run still needs.
+//! Tells systemd the run's status line and how much time it still needs.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::text::sanitize::plain;
 use crate::view::describe::left;
 use crate::view::progress::Progress;
 
-/// How often it is asked again.
-const AGAIN: Duration = Duration::from_secs(5);
+/// How often the time is extended.
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
 
-/// How many changes are told between two ticks. systemd passes each one on to the whole bus; a thousand quick steps
-/// must not keep it from its own work.
+/// How many changes are sent between two ticks. systemd emits a signal for each; a thousand quick steps must not keep
+/// it from its own work.
 const BURST: u32 = 5;
 
-/// Tells systemd what a run does.
+/// Sends a run's status to systemd.
 #[derive(Debug, Default)]
 pub struct Systemd {
     told: String,
@@ -37,11 +37,11 @@ impl Systemd {
 
     fn tell(&mut self, progress: &Progress, at: Duration) {
         let status = status(progress, at).filter(|status| *status != self.told);
-        let due = self.extended.is_none_or(|last| at >= last + AGAIN);
+        let due = self.extended.is_none_or(|last| at >= last + EXTEND_EVERY);
         let extend = (due && progress.result.is_none())
             .then(|| progress.budget.saturating_sub(at) + CLOSING);
         if !notify::send(status.as_deref(), extend) {
-            // systemd is busy; the next update says it again.
+            // systemd is busy; the next update sends it again.
             return;
         }
         if extend.is_some() {
@@ -72,7 +72,7 @@ impl Reporter for Systemd {
     }
 }
 
-/// What the run does now, or how it ended; `None` where there is nothing new to say, between two steps.
+/// What the run does now, or how it ended; `None` between two steps, where there is nothing new.
 fn status(progress: &Progress, at: Duration) -> Option<String> {
     let total = progress.steps.len();
     let text = if let Some(result) = progress.result {

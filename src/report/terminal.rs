@@ -1,4 +1,4 @@
-//! The run for somebody at a terminal, or for what reads the other end of a pipe.
+//! Shows a run on a terminal, or as plain lines in a pipe.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -14,39 +14,39 @@ use crate::view::heartbeat::Reminder;
 use crate::view::progress::{Progress, StepProgress};
 use crate::view::timeline::{self, Style};
 
-/// The time between two writes: what a person sees as at once, and what a thousand quick steps do not notice.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause between two writes: too short for a person to notice, and long enough to batch a thousand quick steps.
+const WRITE_PAUSE: Duration = Duration::from_millis(100);
 
-/// How much is kept back at most.
-const KEPT: usize = 32 << 10;
+/// The most bytes that are kept for later.
+const BACKLOG: usize = 32 << 10;
 
 /// The widest that the column of names becomes.
 const NAMES: usize = 32;
 
-/// Shows a run: finished steps scroll by above a line for each running one, or, where nobody watches, line after line.
+/// Shows a run: finished steps scroll by above a line for each running one; without a terminal, line after line.
 pub struct Terminal {
     out: Box<dyn Write + Send>,
-    look: Capabilities,
+    output: Capabilities,
     reminder: Reminder,
-    /// Whole lines that are not written yet.
+    /// Complete lines that are not written yet.
     kept: String,
     /// The columns of each live line on the screen.
     drawn: Vec<usize>,
     /// When something was written last.
     written: Option<Duration>,
-    /// Whether nobody reads any more.
+    /// Whether the reader is gone.
     deaf: bool,
 }
 
 impl Terminal {
     /// How often this reporter wants a tick.
-    pub const EVERY: Duration = BREATH;
+    pub const EVERY: Duration = WRITE_PAUSE;
 
-    /// A reporter that writes to `out`, which looks like `look`.
-    pub fn new(out: Box<dyn Write + Send>, look: Capabilities) -> Terminal {
+    /// A reporter that writes to `out`.
+    pub fn new(out: Box<dyn Write + Send>, output: Capabilities) -> Terminal {
         Terminal {
             out,
-            look,
+            output,
             reminder: Reminder::default(),
             kept: String::new(),
             drawn: Vec::new(),
@@ -57,13 +57,13 @@ impl Terminal {
 
     fn event(&mut self, event: &Event, progress: &Progress) {
         let ended = matches!(event.kind, EventKind::RunFinished { .. });
-        let style = style(&self.look, self.look.size().0);
+        let style = style(&self.output, self.output.size().0);
         if ended {
             if !progress.steps.is_empty() {
                 self.kept.push('\n');
             }
             self.kept.push_str(&timeline::draw(progress, true, &style));
-        } else if let Some(line) = if self.look.live {
+        } else if let Some(line) = if self.output.live {
             watched(event, progress, &style)
         } else {
             piped(event, progress)
@@ -71,13 +71,13 @@ impl Terminal {
             self.kept.push_str(&line);
             self.kept.push('\n');
         }
-        if ended || self.kept.len() > KEPT {
+        if ended || self.kept.len() > BACKLOG {
             self.write(progress, event.at);
         }
     }
 
     fn remind(&mut self, progress: &Progress, at: Duration) {
-        if self.look.live {
+        if self.output.live {
             return;
         }
         for step in self.reminder.due(progress, at) {
@@ -90,12 +90,12 @@ impl Terminal {
     fn write(&mut self, progress: &Progress, at: Duration) {
         let is_busy = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
         if progress.result.is_none() && self.out.flush().is_err_and(is_busy) {
-            // What was written last is not read yet: lines wait here, and live ones are drawn once.
+            // The last write is not out yet: lines wait here, and live lines are drawn once.
             return;
         }
         self.written = Some(at);
         let mut text = std::mem::take(&mut self.kept);
-        if self.look.live {
+        if self.output.live {
             text = self.redraw(&text, progress, at);
         }
         if self.deaf || text.is_empty() {
@@ -103,18 +103,18 @@ impl Terminal {
         }
         let written = self.out.write_all(text.as_bytes());
         let written = written.and_then(|()| self.out.flush());
-        // The run goes on without a reader.
+        // The run goes on without the reader.
         self.deaf = written.is_err_and(|error| !is_busy(error));
     }
 
-    /// Puts `lines` in the place of the live lines, and these below them.
+    /// Writes `lines` over the live lines, and the live lines below them.
     fn redraw(&mut self, lines: &str, progress: &Progress, at: Duration) -> String {
-        let (width, rows) = self.look.size();
+        let (width, rows) = self.output.size();
         let live: Vec<String> = match progress.result {
-            None => live(progress, at, width, rows, &self.look),
+            None => live(progress, at, width, rows, &self.output),
             Some(_) => Vec::new(),
         };
-        // A window that has become narrower since has broken the lines that stand there.
+        // A window that has become narrower has wrapped the lines on the screen.
         let above: usize = (self.drawn.iter())
             .map(|columns| columns.div_ceil(width).max(1))
             .sum();
@@ -124,7 +124,7 @@ impl Terminal {
             let _ = write!(text, "\r\x1b[{above}A\x1b[J");
         }
         text.push_str(lines);
-        let style = style(&self.look, width);
+        let style = style(&self.output, width);
         for line in &live {
             text.push_str(&style.paint(State::Running, line));
             text.push('\n');
@@ -144,7 +144,7 @@ impl Reporter for Terminal {
             }
             Update::Idle => {
                 let now = progress.at;
-                if self.written.is_none_or(|last| now >= last + BREATH) {
+                if self.written.is_none_or(|last| now >= last + WRITE_PAUSE) {
                     self.write(progress, now);
                 }
             }
@@ -152,15 +152,15 @@ impl Reporter for Terminal {
     }
 }
 
-fn style(look: &Capabilities, width: usize) -> Style {
+fn style(output: &Capabilities, width: usize) -> Style {
     Style {
         width,
-        unicode: look.unicode,
-        colour: look.colour,
+        unicode: output.unicode,
+        colour: output.colour,
     }
 }
 
-/// The line that scrolls by on a terminal. What a live line shows is not told again.
+/// The line that scrolls by on a terminal. What a live line shows is not repeated.
 fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> {
     let step = |step: &usize| progress.steps.get(*step);
     Some(match &event.kind {
@@ -183,7 +183,7 @@ fn watched(event: &Event, progress: &Progress, style: &Style) -> Option<String> 
     })
 }
 
-/// The line for a reader who is no terminal.
+/// The line for output that is not a terminal.
 fn piped(event: &Event, progress: &Progress) -> Option<String> {
     let sentence = describe::of(event, progress)?;
     Some(match &event.kind {
@@ -202,9 +202,9 @@ fn live(
     at: Duration,
     width: usize,
     rows: usize,
-    look: &Capabilities,
+    output: &Capabilities,
 ) -> Vec<String> {
-    let dots = style(look, width).dots();
+    let dots = style(output, width).dots();
     // The last column stays free, since terminals differ in what they do there; and one row for the cursor, one for
     // what scrolls by.
     let (width, room) = (width.saturating_sub(1), rows.saturating_sub(2).max(1));

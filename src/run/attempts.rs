@@ -15,14 +15,14 @@ use crate::step::{AttemptContext, AttemptPolicy, Outcome, StepEvents};
 use crate::sys::cancel::{Cancel, Waited};
 use crate::sys::sync::Mutex;
 
-/// The first pause between two attempts; each one is twice as long as the one before, up to the longest.
+/// The first pause between two attempts; pauses double up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How many remarks of one attempt are kept, the last ones.
+/// How many remarks of one attempt are kept: the last ones.
 const REMARKS: usize = 4;
 
-/// What is too short for another attempt.
+/// With less time than this left, no other attempt is made.
 const TOO_SHORT: Duration = Duration::from_millis(100);
 
 /// How a step ended.
@@ -41,8 +41,8 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// A step that was not begun.
-    pub fn without_begin(state: State, reason: impl Into<String>) -> Ending {
+    /// A step that did not begin.
+    pub fn not_begun(state: State, reason: impl Into<String>) -> Ending {
         Ending {
             state,
             attempts: 0,
@@ -68,7 +68,7 @@ impl Ending {
         }
     }
 
-    /// A step that ran when its time, or the run's, was over.
+    /// A step that reached its own time limit or the run's.
     pub fn timed_out(attempts: u32, reached: Reason, failure: Failure) -> Ending {
         Ending {
             reached: Some(reached),
@@ -87,13 +87,13 @@ impl Ending {
 pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
     let step = &run.plan.steps[index];
     let unmet = panics::catch(|| {
-        automounts::reach(step, &run.facts, deadline, cancel);
+        automounts::mount_missing(step, &run.facts, deadline, cancel);
         conditions::unmet(step, &run.facts, deadline, cancel)
     });
     match unmet {
         Ok(None) => {}
-        Ok(Some(reason)) => return Ending::without_begin(State::Skipped, reason),
-        Err(failure) if cancel.is_cancelled() => return told_to_stop(0, failure),
+        Ok(Some(reason)) => return Ending::not_begun(State::Skipped, reason),
+        Err(failure) if cancel.is_cancelled() => return stopped(0, failure),
         Err(failure) => return Ending::failed(0, failure),
     }
     run.sink.emit(EventKind::StepStarted {
@@ -102,7 +102,7 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
     });
     let speaker = StepReporter::new(run.sink.as_ref(), index);
     let needed = run.plan.needed(index);
-    // With one attempt nothing is sent twice, not even on a connection that turns out to be closed.
+    // With a single attempt no request is sent twice, not even after a kept connection turned out to be closed.
     let http = match step.attempts {
         Some(1) => &run.http.sending_once(),
         _ => &run.http,
@@ -136,9 +136,9 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
             None => first.insert(failed).clone(),
         };
         if cancel.is_cancelled() {
-            return told_to_stop(attempt, failure);
+            return stopped(attempt, failure);
         }
-        // One of several addresses may have used up its share of the time, and no more.
+        // One of several addresses may have used up only its own share of the time.
         let is_over = limit.left().is_none_or(|left| left <= TOO_SHORT);
         if failure.kind == ErrorKind::TimedOut && limit.reason() != Reason::Attempt && is_over {
             return at_the_deadline(step, deadline, attempt, failure);
@@ -149,7 +149,7 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
         let Some(left) = deadline.left().filter(|left| *left > TOO_SHORT) else {
             return at_the_deadline(step, deadline, attempt, failure);
         };
-        // Half of what is left at most: the last attempts come close to the deadline instead of far before it.
+        // At most half of what is left, so that the last attempts come close to the deadline.
         let again = pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left / 2);
         run.sink.emit(EventKind::AttemptFailed {
             step: index,
@@ -158,15 +158,15 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
             again,
         });
         if cancel.sleep(again) == Waited::Cancelled {
-            return told_to_stop(attempt, failure);
+            return stopped(attempt, failure);
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
         attempt += 1;
     }
 }
 
-/// The failure of a later attempt, with what the first one failed of: a server that ends in the middle of a request is
-/// refused ever after, say.
+/// The failure of a later attempt, with the first attempt's: after a server died in the middle of a request, for
+/// example, later attempts only see refused connections.
 fn after(first: &Failure, failure: Failure) -> Failure {
     let both_late = first.kind == ErrorKind::TimedOut && failure.kind == ErrorKind::TimedOut;
     if both_late || first.subject == failure.subject && first.cause == failure.cause {
@@ -180,16 +180,16 @@ fn after(first: &Failure, failure: Failure) -> Failure {
     Failure { cause, ..failure }
 }
 
-fn told_to_stop(attempts: u32, failure: Failure) -> Ending {
+fn stopped(attempts: u32, failure: Failure) -> Ending {
     let reason = format!("the run was told to stop; last: {failure}");
     Ending {
         attempts,
-        ..Ending::without_begin(State::Cancelled, reason)
+        ..Ending::not_begun(State::Cancelled, reason)
     }
 }
 
-/// The step's time is over. What its last attempt said keeps its word where only the step's own timeout was reached;
-/// a step that runs when the run's time ends is `timed-out` whatever it said.
+/// The step's time is over. The last attempt's error word stays if the step's own timeout was reached; a step that
+/// still runs at the end of the run's time is `timed-out`.
 fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Failure) -> Ending {
     if deadline.reason() == Reason::Timeout && failure.kind != ErrorKind::TimedOut {
         return Ending::failed(attempts, failure);
@@ -202,14 +202,14 @@ fn at_the_deadline(step: &Step, deadline: Deadline, attempts: u32, failure: Fail
     Ending::timed_out(attempts, deadline.reason(), Failure { cause, ..failure })
 }
 
-/// What a step says, told to the audience under the step's index.
+/// Passes a step's events to the event sink under the step's index.
 pub(super) struct StepReporter<'a> {
     sink: &'a dyn EventSink,
     step: usize,
-    /// What it waits for, as told last: who looks again and again may say it again and again.
+    /// What it waits for, as emitted last: a step that polls may repeat itself.
     waiting: Mutex<Option<String>>,
     remarks: Mutex<Vec<String>>,
-    /// What the step has declared, by number; `None` once it was withdrawn.
+    /// The intents that the step has declared, by number; `None` once withdrawn.
     intents: Mutex<Vec<Option<Intent>>>,
 }
 
@@ -224,12 +224,12 @@ impl<'a> StepReporter<'a> {
         }
     }
 
-    /// What an earlier attempt remarked has been told with its failure.
+    /// Remarks of an earlier attempt were reported with its failure.
     fn begin_attempt(&self) {
         self.remarks.lock().clear();
     }
 
-    /// The failure of an attempt with what the attempt has remarked before it.
+    /// The failure of an attempt, with the attempt's remarks.
     fn with_remarks(&self, failure: Failure) -> Failure {
         let remarks = self.remarks.lock();
         let news = remarks.iter().filter(|it| !failure.cause.contains(*it));
@@ -291,7 +291,7 @@ impl StepEvents for StepReporter<'_> {
     fn remark(&self, remark: &str) {
         let mut remarks = self.remarks.lock();
         if !remarks.iter().any(|it| it == remark) {
-            // What is remarked anew at each look of a long wait must not fill the record.
+            // Remarks repeated at each poll of a long wait must not fill the record.
             if remarks.len() == REMARKS {
                 remarks.remove(0);
             }

@@ -1,6 +1,6 @@
-//! Automounts on the paths of steps. From within a shutdown systemd mounts nothing for those who touch the path ("Host is
-//! down"), and where its idle timeout unmounts one in the middle of a run, whoever touches it then waits for ever: the stop
-//! job of the mount waits for farewell. So what is not mounted is started without the automount, and what is stays in use.
+//! Automounts on the paths of steps. During a shutdown systemd mounts nothing on access ("Host is down"), and after an
+//! idle timeout has unmounted one in the middle of a run, an access hangs for ever, since the mount's stop job waits
+//! for farewell. So mounts that are missing are started directly, and those that are there are kept in use.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,27 +17,27 @@ use crate::sys::mounts::{Mount, Mounts};
 use crate::sys::probe;
 use crate::sys::systemd::{self, Manager, escape_path};
 
-/// Between two looks whether something is mounted.
-const EVERY: Duration = Duration::from_millis(50);
+/// The pause between two checks whether something is mounted.
+const POLL_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long one touch of a mount may take; a server that is dead is not asked again.
+/// How long one access to a mount may take; a server that does not answer is not asked again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The shortest and the longest pause between two touches.
+/// The shortest and the longest pause between two accesses.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(15)];
 
-/// Has systemd mount what the paths of a step need, where it does not do so by itself any more. What comes of it the step
-/// itself tells.
-pub(super) fn reach(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Cancel) {
+/// Has systemd mount what the paths of a step need, where it no longer does so on access. Failures show in the step
+/// itself.
+pub(super) fn mount_missing(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Cancel) {
     let paths = paths(step, facts);
     if paths.is_empty() {
         return;
     }
     let Ok(mounts) = Mounts::read() else { return };
     let deadline = deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt));
-    for place in places(&paths) {
-        // What is below it is not seen before it is mounted; a second automount below a first one is rare, and told by
-        // the step.
+    for place in ancestors(&paths) {
+        // What is below it is visible only once it is mounted; a second automount below the first is rare, and fails in
+        // the step itself.
         if mounts.top(place).is_some_and(is_systemds)
             && let Err(error) = mount(place, deadline, cancel)
         {
@@ -53,13 +53,13 @@ pub(super) fn reach(step: &Step, facts: &Facts, deadline: Deadline, cancel: &Can
 /// Starts the mount unit of an automount that a shutdown is about to stop.
 ///
 /// # Errors
-/// Why it is not mounted.
+/// One sentence that says why it is not mounted.
 fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String> {
     let silent = |error: BusError| format!("systemd: {error}");
     let manager = Manager::connect(deadline).map_err(silent)?;
     let (automount, mount) = (escape_path(place, "automount"), escape_path(place, "mount"));
     let is_stopping = |job: &systemd::Job| job.unit == automount && job.kind == "stop";
-    // Without such a job it is mounted for whoever touches it.
+    // Without such a job it is mounted on access.
     let jobs = manager.jobs(deadline).map_err(silent)?;
     if !jobs.iter().any(is_stopping) {
         return Ok(());
@@ -73,7 +73,7 @@ fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String
                 return Err(format!("{mount} is {}", state.active));
             }
         }
-        let next = deadline.earlier(Deadline::after(EVERY, Reason::Attempt));
+        let next = deadline.earlier(Deadline::after(POLL_PAUSE, Reason::Attempt));
         if cancel.sleep_until(next) == Waited::Cancelled {
             return Err("told to stop".to_owned());
         }
@@ -81,7 +81,7 @@ fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String
             return Err(format!("{mount} has not started in time"));
         }
     }
-    // Nothing would stop it before the network goes: its stop waits for this run, as that of all other mounts does.
+    // It is not stopped before the network: like that of every other mount, its stop waits for this run.
     let farewell = manager.unit(systemd::UNIT, deadline).map_err(silent)?;
     if farewell.after.contains(&mount) {
         manager.stop_in_turn(&mount, deadline).map_err(silent)?;
@@ -95,8 +95,8 @@ fn paths(step: &Step, facts: &Facts) -> Vec<PathBuf> {
     fields.filter_map(|field| field.get(facts).ok()).collect()
 }
 
-/// All places that paths may be mounted below, each once, outer ones first.
-fn places(paths: &[PathBuf]) -> Vec<&Path> {
+/// All directories on the way to the paths, each once, outer ones first.
+fn ancestors(paths: &[PathBuf]) -> Vec<&Path> {
     let mut places: Vec<&Path> = paths.iter().flat_map(|path| path.ancestors()).collect();
     places.sort_unstable();
     places.dedup();
@@ -107,17 +107,17 @@ fn is_systemds(mount: &Mount) -> bool {
     mount.fs_type == "autofs" && mount.source.starts_with("systemd-")
 }
 
-/// After how long without use an automount of systemd unmounts; `None` for what is none, or never does.
+/// The idle timeout of a systemd automount; `None` for other mounts and for an automount without one.
 fn idle(mount: &Mount) -> Option<Duration> {
     let mut options = mount.options.split(',');
     let seconds = options.find_map(|option| option.strip_prefix("timeout=")?.parse().ok())?;
     (is_systemds(mount) && seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Keeps the automounts of a run's steps in use as long as it is there.
-pub(super) struct Awake(Option<Arc<Cancel>>);
+/// Keeps the automounts of a run's steps in use until it is dropped.
+pub(super) struct KeepInUse(Option<Arc<Cancel>>);
 
-impl Drop for Awake {
+impl Drop for KeepInUse {
     fn drop(&mut self) {
         if let Some(cancel) = &self.0 {
             cancel.cancel(Duration::ZERO);
@@ -125,33 +125,33 @@ impl Drop for Awake {
     }
 }
 
-impl Awake {
-    /// Begins, where an automount of this machine has an idle timeout.
-    pub(super) fn start(run: &Arc<RunContext>) -> Awake {
+impl KeepInUse {
+    /// Starts, if an automount of this machine has an idle timeout.
+    pub(super) fn start(run: &Arc<RunContext>) -> KeepInUse {
         let has_one = Mounts::read().is_ok_and(|mounts| mounts.iter().any(|it| idle(it).is_some()));
         if !has_one {
-            return Awake(None);
+            return KeepInUse(None);
         }
         let Ok(cancel) = Cancel::new().map(Arc::new) else {
-            return Awake(None);
+            return KeepInUse(None);
         };
         let (run, its) = (run.clone(), cancel.clone());
         let keep = move || {
             let steps = run.plan.steps.iter();
             let paths: Vec<PathBuf> = steps.flat_map(|step| paths(step, &run.facts)).collect();
-            keep(places(&paths), &its);
+            keep_in_use(ancestors(&paths), &its);
         };
         let started = thread::Builder::new().name("automounts".into()).spawn(keep);
         if let Err(error) = started {
             log::warn!("automounts may be unmounted during this run: {error}");
         }
-        Awake(Some(cancel))
+        KeepInUse(Some(cancel))
     }
 }
 
-/// Touches each of `places` that is mounted often enough for its idle timeout. It is not kept open, so that a step may
-/// unmount it.
-fn keep(mut places: Vec<&Path>, cancel: &Cancel) {
+/// Accesses each of `places` that is mounted, often enough for its idle timeout. It is not kept open, so that a step
+/// may unmount it.
+fn keep_in_use(mut places: Vec<&Path>, cancel: &Cancel) {
     loop {
         let Ok(mounts) = Mounts::read() else { return };
         let idle = |place: &Path| mounts.iter().filter(|it| it.point == place).find_map(idle);
@@ -194,6 +194,6 @@ mod tests {
     fn places_are_outer_ones_first() {
         let paths = [PathBuf::from("/mnt/a/b"), PathBuf::from("/mnt/c")];
         let expected = ["/", "/mnt", "/mnt/a", "/mnt/a/b", "/mnt/c"];
-        assert_eq!(places(&paths), expected.map(Path::new));
+        assert_eq!(ancestors(&paths), expected.map(Path::new));
     }
 }

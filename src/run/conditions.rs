@@ -10,13 +10,13 @@ use crate::sys::cancel::Cancel;
 use crate::sys::probe;
 use crate::sys::systemd::{self, Manager};
 
-/// How long a look may take; the step itself wants the rest of its time.
+/// How long a check may take; the rest of the step's time is for the step itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the step is skipped; `None` when it is to run.
 ///
 /// # Errors
-/// When a fact in a condition cannot be had, or the path's file system does not answer.
+/// If a fact in a condition cannot be resolved, or the path's file system does not answer.
 pub fn unmet(
     step: &Step,
     facts: &Facts,
@@ -49,9 +49,9 @@ pub fn unmet(
         }
         Ok(_) => Ok(None),
         Err(cause) => {
-            // A step too many is better than a member that did not leave.
+            // An unnecessary step is better than a member that did not leave.
             log::warn!(
-                "step {} runs although nobody says whether {unit} is active: {cause}",
+                "step {} runs without knowing whether {unit} is active: {cause}",
                 step.name
             );
             Ok(None)

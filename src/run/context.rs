@@ -1,4 +1,4 @@
-//! What a run needs, and where its events go.
+//! What a run needs, and the sink of its events.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -11,23 +11,23 @@ use crate::model::trigger::Trigger;
 use crate::plan::load::Plan;
 use crate::sys::http::Http;
 
-/// Takes what happens, and knows what is on record. It must not fail, and must not take time.
+/// Receives events, and knows what is on record. It must neither fail nor block.
 pub trait EventSink: Send + Sync {
-    /// Something happened, now.
+    /// Reports something that happened just now.
     fn emit(&self, kind: EventKind);
 
-    /// What earlier runs have left with steps of the same kind as this one, and is still to be undone; oldest first.
+    /// Pending intents that steps of the same kind left in earlier runs, oldest first.
     fn left_before(&self, step: usize) -> Vec<Intent> {
         let _ = step;
         Vec::new()
     }
 
-    /// What the run has left that is not in its record: the step, and what it is.
+    /// Open intents that are not in the run's record: the step, and the intent's text.
     fn unrecorded(&self) -> Vec<(usize, String)> {
         Vec::new()
     }
 
-    /// Whether an intent stands in the record.
+    /// Whether the record has an intent.
     fn is_recorded(&self, mark: IntentId) -> bool {
         let _ = mark;
         true
@@ -38,7 +38,7 @@ pub trait EventSink: Send + Sync {
 pub struct RunContext {
     /// The run's id.
     pub id: String,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
     /// The machine that it takes place on.
     pub machine: Machine,
@@ -46,14 +46,14 @@ pub struct RunContext {
     pub started: SystemTime,
     /// The steps and their limits.
     pub plan: Plan,
-    /// Why the run takes place.
+    /// The run's trigger.
     pub trigger: Trigger,
     /// The start of the budget.
     pub begun: Instant,
-    /// What `${…}` stands for.
+    /// Values of `${…}`.
     pub facts: Facts,
-    /// The door to HTTP.
+    /// The HTTP client.
     pub http: Http,
-    /// Where its events go.
+    /// Receives its events.
     pub sink: Arc<dyn EventSink>,
 }

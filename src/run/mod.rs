@@ -1,4 +1,4 @@
-//! Walks a plan under its deadlines and tells what happens. Knows no file, bus or format.
+//! Runs a plan within its deadlines and emits events. It knows no file, bus or format.
 
 mod attempts;
 mod automounts;

@@ -8,18 +8,18 @@ use std::panic::{self, AssertUnwindSafe};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::secrets::mask;
 
-/// What every panic is.
+/// Begins every message about a panic.
 const DEFECT: &str = "a defect in farewell, please report it";
 
 thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the panics of steps from standard error: they become failures. Any other one is told in a line, without a
+/// Turns panics of steps into failures instead of text on standard error. Any other panic prints one line, without a
 /// backtrace. Called once per process.
 pub fn catch_panics() {
     panic::set_hook(Box::new(|info| {
-        // Without a backtrace, which would cost more time than many a step.
+        // Without a backtrace, which would take longer than many steps.
         let place = info
             .location()
             .map_or_else(String::new, |location| format!(" at {location}"));
@@ -27,16 +27,16 @@ pub fn catch_panics() {
             PLACE.set(Some(place));
         } else {
             let line = format!("farewell: {DEFECT}: {}{place}", message(info.payload()));
-            // There is nobody left to tell that standard error is gone.
+            // If standard error is gone, there is nowhere left to report it.
             let _ = writeln!(std::io::stderr(), "{}", mask(&line));
         }
     }));
 }
 
-/// A step's work, of which a panic is a failure like any other.
+/// Does a step's work; a panic becomes a failure.
 ///
 /// # Errors
-/// The work's own, and `panic`.
+/// The work's own failure, or `panic`.
 pub fn catch<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     PLACE.set(Some(String::new()));
     let worked = panic::catch_unwind(AssertUnwindSafe(work));

@@ -1,4 +1,4 @@
-//! A rehearsal: every step asks what an attempt would need, side by side, and nothing is changed.
+//! A rehearsal: every step checks in parallel what an attempt would need, and changes nothing.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +21,7 @@ use crate::sys::http::Http;
 use crate::sys::sync::Mutex;
 use crate::sys::threads::{self, Next};
 
-/// What a step's probe may take at most, and its conditions before it; less where an attempt has less.
+/// Limit of a step's conditions and probe; less if an attempt has less.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// How long a probe may be late before its thread is left behind.
@@ -30,24 +30,24 @@ const SLACK: Duration = Duration::from_millis(250);
 /// How many probes are made at the same time.
 const AT_ONCE: usize = 16;
 
-/// What a step's rehearsal came to.
+/// The result of a step's rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// An attempt would find what it needs.
     Ready {
-        /// What was asked, and what the answer was.
+        /// What was checked, and the result.
         said: String,
-        /// What somebody should look into all the same.
+        /// What deserves attention all the same.
         warnings: Vec<String>,
     },
     /// It would be skipped, and why.
     Skipped(String),
-    /// What an attempt would fail of, as things are now.
+    /// How an attempt would fail now.
     Failed(Failure),
 }
 
 impl Answer {
-    /// Its warnings; none where it is not ready.
+    /// Its warnings; empty unless it is ready.
     pub fn warnings(&self) -> &[String] {
         match self {
             Answer::Ready { warnings, .. } => warnings,
@@ -56,33 +56,33 @@ impl Answer {
     }
 }
 
-struct Stage {
+struct Rehearsal {
     plan: Arc<Plan>,
     facts: Arc<Facts>,
     http: Http,
-    /// Nobody turns it: a rehearsal leaves nothing behind that would have to be ended.
+    /// Never cancelled: a rehearsal starts nothing that would have to be ended.
     cancel: Cancel,
 }
 
-/// What a step's rehearsal came to on some triggers.
+/// The result of a step's rehearsal on some triggers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The triggers, of those that the step runs on.
     pub triggers: Vec<Trigger>,
-    /// What it came to on each of them.
+    /// The result on each of them.
     pub answer: Answer,
 }
 
-/// One probe: of which step, and on which triggers its answer holds, the first of which it is made for.
+/// One probe of a step: made for the first of its triggers, and valid for all of them.
 #[derive(Clone)]
 struct Probe {
     index: usize,
     triggers: Vec<Trigger>,
 }
 
-/// Rehearses every step of the plan but the closings, on every trigger that it tells apart: it is asked once, and again
-/// for other triggers where the first answer depended on the trigger. Tells the answers in the plan's order, those of
-/// each step as soon as those before it are known; answers that are the same are told as one.
+/// Rehearses every step of the plan but the releases, once, and again for other triggers where the answer depended on
+/// the trigger. Reports the answers in the plan's order, each step's as soon as those before it are known, with equal
+/// answers merged.
 ///
 /// # Errors
 /// When the process has no file descriptor left.
@@ -92,15 +92,15 @@ pub fn rehearse(
     http: Http,
     mut tell: impl FnMut(usize, &[Verdict]),
 ) -> io::Result<Vec<Vec<Verdict>>> {
-    let stage = Arc::new(Stage {
+    let rehearsal = Arc::new(Rehearsal {
         plan: plan.clone(),
         facts: facts.clone(),
         http,
         cancel: Cancel::new()?,
     });
     let (sender, inbox) = mpsc::channel();
-    // Closings, which stand at the end, ask for nothing that the steps did not ask for that owe them.
-    let count = plan.steps.iter().filter(|it| !it.is_closing).count();
+    // Releases, which come last, need nothing that the steps they belong to do not need.
+    let count = plan.steps.iter().filter(|it| !it.is_release).count();
     let first = |index| Probe {
         index,
         triggers: in_order(&plan.steps[index].when),
@@ -113,15 +113,15 @@ pub fn rehearse(
         while running.len() < AT_ONCE
             && let Some(probe) = waiting.pop_front()
         {
-            let (its, sender, asked) = (stage.clone(), sender.clone(), probe.clone());
+            let (its, sender, asked) = (rehearsal.clone(), sender.clone(), probe.clone());
             let job = move || -> Next {
                 let answer = its.answer(&asked);
-                // Nobody hears of a probe that was abandoned.
+                // The receiver of an abandoned probe is gone.
                 Box::new(move || drop(sender.send((asked, answer))))
             };
             match threads::start(job) {
                 Ok(()) => {
-                    let late = Instant::now() + stage.limit(probe.index) * 2 + SLACK;
+                    let late = Instant::now() + rehearsal.limit(probe.index) * 2 + SLACK;
                     running.push((probe, late));
                 }
                 Err(error) => {
@@ -148,11 +148,11 @@ pub fn rehearse(
                     it.index == probe.index && it.triggers == probe.triggers
                 };
                 let Some(at) = running.iter().position(is_its) else {
-                    // It was abandoned, and reported so.
+                    // It was abandoned and reported before.
                     continue;
                 };
                 running.swap_remove(at);
-                let (same, others) = apart(&probe.triggers, asked);
+                let (same, others) = split(&probe.triggers, asked);
                 add(&mut answers[probe.index], same, answer);
                 waiting.extend(others.into_iter().map(|triggers| Probe {
                     index: probe.index,
@@ -173,16 +173,16 @@ pub fn rehearse(
     }
 }
 
-/// The triggers with the one first that a step is asked for before all others.
+/// The triggers, with the one to rehearse first in front.
 fn in_order(when: &[Trigger]) -> Vec<Trigger> {
     let mut triggers: Vec<Trigger> = Trigger::ALL.into_iter().rev().collect();
     triggers.retain(|it| when.contains(it));
     triggers
 }
 
-/// Of the triggers of a probe those on which its answer holds, by what it asked of its own, the first one; and the
-/// others, as probes of their own.
-fn apart(triggers: &[Trigger], asked: TriggerUse) -> (Vec<Trigger>, Vec<Vec<Trigger>>) {
+/// Splits the triggers of a probe into those for which its answer holds, according to what it used of the first one,
+/// and groups of others that need probes of their own.
+fn split(triggers: &[Trigger], asked: TriggerUse) -> (Vec<Trigger>, Vec<Vec<Trigger>>) {
     let Some((first, others)) = triggers.split_first() else {
         return (Vec::new(), Vec::new());
     };
@@ -205,7 +205,7 @@ fn apart(triggers: &[Trigger], asked: TriggerUse) -> (Vec<Trigger>, Vec<Vec<Trig
     }
 }
 
-/// Adds an answer, to one that is the same where there is one.
+/// Adds an answer, merged with an equal one.
 fn add(verdicts: &mut Vec<Verdict>, triggers: Vec<Trigger>, answer: Answer) {
     match verdicts.iter_mut().find(|it| it.answer == answer) {
         Some(same) => same.triggers.extend(triggers),
@@ -217,13 +217,13 @@ fn add(verdicts: &mut Vec<Verdict>, triggers: Vec<Trigger>, answer: Answer) {
     }
 }
 
-impl Stage {
-    /// What the probe of a step may take.
+impl Rehearsal {
+    /// The time limit of a step's probe.
     fn limit(&self, index: usize) -> Duration {
         self.plan.steps[index].attempt_timeout.min(LONGEST)
     }
 
-    /// The answer of a probe, and what it asked of the trigger for it.
+    /// The answer of a probe, and how it used the trigger.
     fn answer(&self, probe: &Probe) -> (Answer, TriggerUse) {
         let trigger = probe.triggers.first().copied().unwrap_or(Trigger::Stop);
         let facts = self.facts.on(trigger);
@@ -253,13 +253,13 @@ impl Stage {
             remarks.warn(&warning);
         }
         match panics::catch(|| step.action.rehearse(&context)) {
-            Ok(sentence) => remarks.behind(sentence),
+            Ok(sentence) => remarks.append_to(sentence),
             Err(failure) => Answer::Failed(failure),
         }
     }
 }
 
-/// Keeps what a step remarks, for the end of its sentence, and what it warns of.
+/// Collects a step's remarks, which are appended to its sentence, and its warnings.
 #[derive(Default)]
 struct Remarks {
     remarks: Mutex<Vec<String>>,
@@ -267,7 +267,7 @@ struct Remarks {
 }
 
 impl Remarks {
-    fn behind(self, sentence: String) -> Answer {
+    fn append_to(self, sentence: String) -> Answer {
         let said = [vec![sentence], self.remarks.into_inner()].concat();
         Answer::Ready {
             said: said.join("; "),
@@ -286,7 +286,7 @@ impl StepEvents for Remarks {
 
     fn output(&self, _: Stream, _: &str) {}
 
-    /// Nothing is left behind by a rehearsal, so nothing is to be undone.
+    /// A rehearsal leaves nothing that would have to be undone.
     fn intend(&self, _: &Intent) -> IntentId {
         IntentId { step: 0, number: 0 }
     }
@@ -311,13 +311,13 @@ mod tests {
     fn triggers_are_told_apart_by_what_was_asked_of_them() {
         let all = in_order(&Trigger::ALL);
         assert_eq!(all, [Stop, SoftReboot, Kexec, Reboot, Halt, Poweroff]);
-        assert_eq!(apart(&all, TriggerUse::Nothing), (all.clone(), vec![]));
-        let (same, others) = apart(&all, TriggerUse::Return);
+        assert_eq!(split(&all, TriggerUse::Nothing), (all.clone(), vec![]));
+        let (same, others) = split(&all, TriggerUse::Return);
         assert_eq!(same, [Stop, Halt, Poweroff]);
         assert_eq!(others, [vec![SoftReboot, Kexec, Reboot]]);
-        let (same, others) = apart(&[Reboot, Halt], TriggerUse::ErrorKind);
+        let (same, others) = split(&[Reboot, Halt], TriggerUse::ErrorKind);
         assert_eq!((same, others), (vec![Reboot], vec![vec![Halt]]));
-        assert_eq!(apart(&[Reboot], TriggerUse::Return), (vec![Reboot], vec![]));
+        assert_eq!(split(&[Reboot], TriggerUse::Return), (vec![Reboot], vec![]));
     }
 
     #[test]

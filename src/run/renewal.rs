@@ -1,4 +1,4 @@
-//! What a step holds is renewed while the others run.
+//! Renews what a step holds while other steps run.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::model::event::EventKind;
 use crate::step::{Action, AttemptContext};
 use crate::sys::cancel::{Cancel, Waited};
 
-/// Attempts `action` after each `every`, for the step `index`, until the switch is turned. What fails is told once, and
-/// again when it fails in another way. Also after a refusal it goes on: a peer that refuses once may not refuse again,
-/// and what is held is lost only when nobody asks any more.
+/// Attempts `action` every `every` for the step `index`, until cancelled. A failure is reported once, and again when it
+/// changes. It goes on even after a refusal: the peer may accept the next attempt, and the lock is lost only without
+/// renewals.
 pub fn keep(run: &RunContext, index: usize, every: Duration, action: &dyn Action, cancel: &Cancel) {
     let speaker = StepReporter::new(run.sink.as_ref(), index);
     let mut told = None;
@@ -28,7 +28,7 @@ pub fn keep(run: &RunContext, index: usize, every: Duration, action: &dyn Action
         };
         let attempt = panics::catch(|| action.attempt(&context));
         let failure = match attempt {
-            // Whatever came while it was given back is nobody's business any more.
+            // A failure during the release does not matter any more.
             _ if cancel.is_cancelled() => return,
             Ok(_) => {
                 told = None;
@@ -37,7 +37,7 @@ pub fn keep(run: &RunContext, index: usize, every: Duration, action: &dyn Action
             Err(failure) => failure,
         };
         let name = &run.plan.steps[index].name;
-        let message = format!("{name}: what it holds is not renewed: {failure}");
+        let message = format!("{name}: cannot renew what it holds: {failure}");
         if told.as_ref() != Some(&message) {
             run.sink.emit(EventKind::Warning {
                 message: message.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attempts::{self, Ending};
-use super::automounts::Awake;
+use super::automounts::KeepInUse;
 use super::context::RunContext;
 use super::scheduler::{Scheduler, Start};
 use crate::model::error::{ErrorKind, Failure};
@@ -14,19 +14,19 @@ use crate::sys::threads::{self, Next};
 
 pub use super::scheduler::RunOutcome;
 
-/// How long nothing is looked at where no step has a limit.
-const LONG: Duration = Duration::from_secs(3600);
+/// How long the runner sleeps when no step has a limit.
+const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
-/// A run that has not begun, and can already be told to stop.
+/// A run that has not begun, but can already be stopped.
 #[derive(Default)]
 pub struct Runner(Arc<Shared>);
 
-/// Tells a run to stop, from any thread.
+/// Stops a run, from any thread.
 #[derive(Clone)]
 pub struct Control(Arc<Shared>);
 
-/// What the threads of a run share. The thread of a step that ends goes on with the next one itself, so that a chain of
-/// steps needs one thread and no hand-over; the runner's own thread wakes for what is late, for stops, and for the end.
+/// Shared by the threads of a run. A thread whose step has ended runs the next one itself, so that a chain of steps
+/// needs one thread and no hand-over; the runner's own thread wakes for late steps, for stops, and for the end.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -35,22 +35,22 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// From the start of the run to its end.
+    /// `Some` from the start of the run to its end.
     scheduler: Option<Scheduler>,
-    /// How often it was told to stop before that.
+    /// How often it was told to stop before it began.
     stops: u32,
-    /// When the runner's thread wakes by itself; and whether it is to wake now.
+    /// When the runner's thread wakes by itself, and whether it should wake now.
     wakes: Option<Instant>,
     is_woken: bool,
 }
 
 impl Control {
-    /// What is running ends, and only `always` steps begin.
+    /// Cancels running steps; only `always` steps still begin.
     pub fn stop(&self) {
         self.tell(1);
     }
 
-    /// Everything ends now.
+    /// Ends everything now.
     pub fn stop_at_once(&self) {
         self.tell(2);
     }
@@ -58,14 +58,14 @@ impl Control {
     fn tell(&self, stops: u32) {
         let mut state = self.0.state.lock();
         state.stops = state.stops.max(stops);
-        state.heed_stops();
+        state.apply_stops();
         state.is_woken = true;
         self.0.changed.notify_all();
     }
 }
 
 impl State {
-    fn heed_stops(&mut self) {
+    fn apply_stops(&mut self) {
         match (&mut self.scheduler, self.stops) {
             (None, _) | (_, 0) => {}
             (Some(scheduler), 1) => scheduler.stop(),
@@ -75,7 +75,8 @@ impl State {
 }
 
 impl Shared {
-    /// Begins every step that can: the first one for the caller, if it `takes_one`, the others on other threads.
+    /// Begins every step that can begin: the first one on the caller's thread if it `takes_one`, the others on other
+    /// threads.
     fn advance(self: &Arc<Shared>, run: &Arc<RunContext>, takes_one: bool) -> Option<Start> {
         let mut own = None;
         loop {
@@ -99,8 +100,8 @@ impl Shared {
         }
     }
 
-    /// The steps that can begin, all at once, so that none of them sees how another one of them ended. `None` when the
-    /// run is over.
+    /// All steps that can begin, taken together so that none of them sees how another one ended. `None` when the run is
+    /// over.
     fn starts(&self) -> Option<Vec<Start>> {
         let mut state = self.state.lock();
         let scheduler = state.scheduler.as_mut()?;
@@ -143,7 +144,7 @@ impl Shared {
             return Some(outcome);
         }
         let now = Instant::now();
-        let wakes = scheduler.next_limit().unwrap_or(now + LONG);
+        let wakes = scheduler.next_limit().unwrap_or(now + IDLE_WAIT);
         state.wakes = Some(wakes);
         let patience = wakes.saturating_duration_since(now);
         let (mut state, _) = (self.changed).wait_while(state, patience, |state| !state.is_woken);
@@ -157,13 +158,13 @@ impl Shared {
 }
 
 impl Runner {
-    /// The means to stop it.
+    /// A handle to stop it.
     pub fn control(&self) -> Control {
         Control(self.0.clone())
     }
 
     /// Runs the sequence, from the event that it starts to the one that it is finished, and returns when every step has
-    /// ended, or everything was told to end at once. The operator is warned of `warnings` at its start.
+    /// ended, or everything was told to end at once. `warnings` are emitted at its start.
     pub fn run(self, run: &Arc<RunContext>, warnings: Vec<String>) -> RunOutcome {
         run.sink.emit(EventKind::RunStarted {
             run: run.id.clone(),
@@ -180,7 +181,7 @@ impl Runner {
         }
         let outcome = match Scheduler::new(run.clone()) {
             Ok(scheduler) => self.schedule(scheduler, run),
-            // No file descriptor is left for the switches that stop the steps.
+            // No file descriptor is left for cancelling steps.
             Err(error) => RunOutcome {
                 result: Result::CutShort,
                 reason: Some(format!("nothing was run: {error}")),
@@ -195,11 +196,11 @@ impl Runner {
     }
 
     fn schedule(&self, scheduler: Scheduler, run: &Arc<RunContext>) -> RunOutcome {
-        let _awake = Awake::start(run);
+        let _in_use = KeepInUse::start(run);
         let mut state = self.0.state.lock();
         state.scheduler = Some(scheduler);
-        // Before anything begins: a run that was told to stop begins no step that a stop cancels.
-        state.heed_stops();
+        // Before anything begins: a stopped run begins no step that a stop cancels.
+        state.apply_stops();
         drop(state);
         loop {
             self.0.advance(run, false);
@@ -210,7 +211,7 @@ impl Runner {
     }
 }
 
-/// Warns of what the run has left that `farewell start` will not know of: a run that leaves such things has failed.
+/// Warns of intents that are not in the record, so that `farewell start` will not undo them: such a run has failed.
 fn with_unrecorded(run: &RunContext, outcome: RunOutcome) -> RunOutcome {
     let unrecorded = run.sink.unrecorded();
     for (step, subject) in &unrecorded {
@@ -224,7 +225,7 @@ fn with_unrecorded(run: &RunContext, outcome: RunOutcome) -> RunOutcome {
     if unrecorded.is_empty() || outcome.result != Result::Ok {
         return outcome;
     }
-    let reason = "the record could not be written, so what has to be undone is not in it";
+    let reason = "the record could not be written, so the next boot will not know what to undo";
     RunOutcome {
         result: Result::Failed,
         reason: Some(reason.to_owned()),

@@ -1,4 +1,4 @@
-//! The order of the steps, their limits, and what happens when the run is told to stop.
+//! Decides which steps begin, with which limits, and what a stop does.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,13 +15,12 @@ use crate::sys::cancel::Cancel;
 use crate::sys::threads::{self, Next};
 use crate::text::duration;
 
-/// How long a step may be late before its thread is abandoned. Steps end by themselves at their deadline; only what
-/// nothing can interrupt is late.
+/// How late a step may be before its thread is abandoned. Steps end by themselves at their deadline; only
+/// uninterruptible work is late.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// What a closing has at the least, even where the budget is spent or everything is told to end: together with its
-/// slack a second.
-const LAST_WORD: Duration = Duration::from_millis(750);
+/// The time a release always has, even when the budget is spent or everything is told to end: a second, with its slack.
+const RELEASE_MINIMUM: Duration = Duration::from_millis(750);
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +31,24 @@ pub struct RunOutcome {
     pub reason: Option<String>,
 }
 
-/// A step that is to run now, on whichever thread.
+/// A step to run now, on any thread.
 pub(super) struct Start {
     pub(super) index: usize,
     pub(super) deadline: Deadline,
     pub(super) cancel: Arc<Cancel>,
 }
 
-/// A step's time on its thread.
+/// A step on its thread.
 #[derive(Clone, Copy)]
 struct RunningStep {
     since: Instant,
     deadline: Deadline,
-    /// When it is abandoned.
-    late: Instant,
+    abandon_at: Instant,
 }
 
 #[derive(Clone, Copy)]
-enum Place {
-    /// Waits for this many others.
+enum Phase {
+    /// Waits for this many other steps.
     Waiting(usize),
     /// On its thread.
     Running(RunningStep),
@@ -60,22 +58,22 @@ enum Place {
 /// A run that has begun.
 pub struct Scheduler {
     run: Arc<RunContext>,
-    places: Vec<Place>,
+    phases: Vec<Phase>,
     followers: Vec<Vec<usize>>,
     ready: VecDeque<usize>,
     running: Vec<usize>,
     pub(super) left: usize,
-    /// Turned at a stop, for all but `always` steps, and for all when everything ends.
+    /// Cancelled at a stop: for all but `always` steps, and for all when everything ends.
     cancel: Arc<Cancel>,
     cancel_always: Arc<Cancel>,
-    /// Never turned: nothing cuts a closing short but its time.
-    cancel_closing: Arc<Cancel>,
-    /// Turned when what is held is given back.
-    cancel_upkeep: Arc<Cancel>,
-    /// The end of the budget, or of the reserve after a stop.
+    /// Never cancelled: only its time limit ends a release.
+    cancel_release: Arc<Cancel>,
+    /// Cancelled when the lock is released.
+    cancel_renewal: Arc<Cancel>,
+    /// The end of the budget, or after a stop the end of the reserve.
     end: Deadline,
     reserve: Duration,
-    /// Why the steps that have not begun are cancelled, `always` ones excepted.
+    /// Why steps that have not begun are cancelled, except `always` ones.
     stopped: Option<String>,
     cut: Option<String>,
     failed: Vec<String>,
@@ -90,9 +88,9 @@ impl Scheduler {
                 followers[*before].push(index);
             }
         }
-        let places: Vec<_> = steps
+        let phases: Vec<_> = steps
             .iter()
-            .map(|step| Place::Waiting(step.after.len()))
+            .map(|step| Phase::Waiting(step.after.len()))
             .collect();
         let ready = (0..steps.len())
             .filter(|index| steps[*index].after.is_empty())
@@ -102,14 +100,14 @@ impl Scheduler {
             left: steps.len(),
             end: Deadline::at(run.begun + budget, Reason::Budget),
             reserve,
-            places,
+            phases,
             followers,
             ready,
             running: Vec::new(),
             cancel: Arc::new(Cancel::new()?),
             cancel_always: Arc::new(Cancel::new()?),
-            cancel_closing: Arc::new(Cancel::new()?),
-            cancel_upkeep: Arc::new(Cancel::new()?),
+            cancel_release: Arc::new(Cancel::new()?),
+            cancel_renewal: Arc::new(Cancel::new()?),
             stopped: None,
             cut: None,
             failed: Vec::new(),
@@ -117,7 +115,7 @@ impl Scheduler {
         })
     }
 
-    /// The next step that can begin. Those that are left out or cancelled end here.
+    /// The next step that can begin. Steps that are skipped or cancelled end here.
     pub(super) fn next_start(&mut self) -> Option<Start> {
         while let Some(index) = self.ready.pop_front() {
             let start = self.begin(index);
@@ -132,12 +130,12 @@ impl Scheduler {
         let run = self.run.clone();
         let step = &run.plan.steps[index];
         if let Some(reason) = step.skipped(run.trigger, run.facts.comes_back()) {
-            let ending = Ending::without_begin(State::Skipped, reason);
+            let ending = Ending::not_begun(State::Skipped, reason);
             self.end(index, ending, Instant::now());
             return None;
         }
         if let Some(reason) = self.stopped.as_ref().filter(|_| !step.always) {
-            let ending = Ending::without_begin(State::Cancelled, reason.clone());
+            let ending = Ending::not_begun(State::Cancelled, reason.clone());
             self.end(index, ending, Instant::now());
             return None;
         }
@@ -145,19 +143,19 @@ impl Scheduler {
         if limit.left().is_none() {
             let reason = format!("nothing was left of the {}", limit.reason().describe());
             self.cut_by_budget();
-            let ending = Ending::without_begin(State::Cancelled, reason);
+            let ending = Ending::not_begun(State::Cancelled, reason);
             self.end(index, ending, Instant::now());
             return None;
         }
         let deadline = Deadline::after(step.timeout, Reason::Timeout).earlier(limit);
-        if step.is_closing {
-            self.cancel_upkeep.cancel(Duration::ZERO);
+        if step.is_release {
+            self.cancel_renewal.cancel(Duration::ZERO);
         }
-        let cancel = self.switch(step).clone();
-        self.places[index] = Place::Running(RunningStep {
+        let cancel = self.cancel_for(step).clone();
+        self.phases[index] = Phase::Running(RunningStep {
             since: Instant::now(),
             deadline,
-            late: deadline.instant() + SLACK,
+            abandon_at: deadline.instant() + SLACK,
         });
         self.running.push(index);
         Some(Start {
@@ -167,23 +165,23 @@ impl Scheduler {
         })
     }
 
-    /// Until when a step may run that begins now, whatever its own timeout.
+    /// The run's limit for a step that begins now.
     fn limit(&self, step: &Step) -> Deadline {
         match self.end.instant().checked_sub(self.reserve) {
             Some(at) if !step.always && !self.reserve.is_zero() => {
                 Deadline::at(at, Reason::Reserve)
             }
-            _ if step.is_closing => self
+            _ if step.is_release => self
                 .end
-                .later(Deadline::after(LAST_WORD, self.end.reason())),
+                .later(Deadline::after(RELEASE_MINIMUM, self.end.reason())),
             _ => self.end,
         }
     }
 
-    /// What ends a step early.
-    fn switch(&self, step: &Step) -> &Arc<Cancel> {
-        if step.is_closing {
-            &self.cancel_closing
+    /// What cancels a step.
+    fn cancel_for(&self, step: &Step) -> &Arc<Cancel> {
+        if step.is_release {
+            &self.cancel_release
         } else if step.always {
             &self.cancel_always
         } else {
@@ -191,33 +189,33 @@ impl Scheduler {
         }
     }
 
-    /// Has what the step holds renewed.
-    fn keep_up(&self, index: usize) {
+    /// Starts renewing what the step holds.
+    fn start_renewal(&self, index: usize) {
         let held = self.run.plan.steps[index].held.as_ref();
-        let Some((every, action)) = held.and_then(|it| it.upkeep.clone()) else {
+        let Some((every, action)) = held.and_then(|it| it.renewal.clone()) else {
             return;
         };
-        let (run, cancel) = (self.run.clone(), self.cancel_upkeep.clone());
+        let (run, cancel) = (self.run.clone(), self.cancel_renewal.clone());
         let job = move || -> Next {
             renewal::keep(&run, index, every, action.as_ref(), &cancel);
             Box::new(|| {})
         };
         if let Err(error) = threads::start(job) {
             let name = &self.run.plan.steps[index].name;
-            let message = format!("{name}: what it holds is not renewed: no thread: {error}");
+            let message = format!("{name}: cannot renew what it holds: no thread: {error}");
             self.run.sink.emit(EventKind::Warning { message });
         }
     }
 
-    /// A step has ended, at that time. What comes of one that was abandoned does not matter any more.
+    /// Takes the end of a step. The result of an abandoned step is dropped.
     pub(super) fn end(&mut self, index: usize, ending: Ending, at: Instant) {
-        let took = match self.places[index] {
-            Place::Running(stint) => at.saturating_duration_since(stint.since),
-            Place::Waiting(_) => Duration::ZERO,
-            // It was abandoned, and has ended since.
-            Place::Ended => return,
+        let took = match self.phases[index] {
+            Phase::Running(running) => at.saturating_duration_since(running.since),
+            Phase::Waiting(_) => Duration::ZERO,
+            // An abandoned step has ended after all.
+            Phase::Ended => return,
         };
-        self.places[index] = Place::Ended;
+        self.phases[index] = Phase::Ended;
         self.running.retain(|running| *running != index);
         self.left -= 1;
         let run = self.run.clone();
@@ -241,14 +239,14 @@ impl Scheduler {
             reason: ending.reason,
         });
         if matches!(ending.state, State::Done | State::AlreadyDone) {
-            self.keep_up(index);
+            self.start_renewal(index);
         }
         if failed && step.on_failure == OnFailure::Stop {
             let reason = format!("{} failed, and its on-failure is \"stop\"", step.name);
             self.stopped.get_or_insert(reason);
         }
         for follower in std::mem::take(&mut self.followers[index]) {
-            if let Place::Waiting(others) = &mut self.places[follower] {
+            if let Phase::Waiting(others) = &mut self.phases[follower] {
                 *others -= 1;
                 if *others == 0 {
                     self.ready.push_back(follower);
@@ -263,40 +261,42 @@ impl Scheduler {
             .get_or_insert_with(|| format!("the budget of {budget} is spent"));
     }
 
-    /// What is running, with its index.
-    fn stints(&self) -> impl Iterator<Item = (usize, RunningStep)> {
+    /// The running steps, each with its index.
+    fn running_steps(&self) -> impl Iterator<Item = (usize, RunningStep)> {
         self.running
             .iter()
-            .filter_map(|index| match self.places[*index] {
-                Place::Running(stint) => Some((*index, stint)),
+            .filter_map(|index| match self.phases[*index] {
+                Phase::Running(running) => Some((*index, running)),
                 _ => None,
             })
     }
 
-    /// The instant at which somebody will be late.
+    /// When the next step will be abandoned.
     pub(super) fn next_limit(&self) -> Option<Instant> {
-        self.stints().map(|(_, stint)| stint.late).min()
+        self.running_steps()
+            .map(|(_, running)| running.abandon_at)
+            .min()
     }
 
     pub(super) fn abandon_late_ones(&mut self) {
         let now = Instant::now();
         let late: Vec<_> = self
-            .stints()
-            .filter(|(_, stint)| stint.late <= now)
+            .running_steps()
+            .filter(|(_, running)| running.abandon_at <= now)
             .collect();
-        for (index, stint) in late {
+        for (index, running) in late {
             let step = &self.run.plan.steps[index];
-            let ending = if self.switch(step).is_cancelled() {
+            let ending = if self.cancel_for(step).is_cancelled() {
                 let reason = "the run was told to stop, and it did not end in time";
                 Ending {
                     attempts: 1,
-                    ..Ending::without_begin(State::Cancelled, reason)
+                    ..Ending::not_begun(State::Cancelled, reason)
                 }
             } else {
                 let cause = "did not end at its deadline and was abandoned";
                 Ending::timed_out(
                     1,
-                    stint.deadline.reason(),
+                    running.deadline.reason(),
                     Failure::new(ErrorKind::TimedOut, step.kind, cause),
                 )
             };
@@ -304,8 +304,8 @@ impl Scheduler {
         }
     }
 
-    /// The first stop: what runs is cancelled, and `always` steps have the reserve, or what is left of the budget if
-    /// that is less.
+    /// The first stop: running steps are cancelled, and `always` steps have the reserve, or what is left of the budget
+    /// if that is less.
     pub(super) fn stop(&mut self) {
         if self.end.reason() == Reason::Stop {
             return;
@@ -315,8 +315,8 @@ impl Scheduler {
         self.stopped = Some(reason.to_owned());
         let budget = Deadline::at(self.end.instant(), Reason::Stop);
         self.end = Deadline::after(self.reserve, Reason::Stop).earlier(budget);
-        // `always` steps that wait for what runs get the other half of the reserve. Where nothing is kept for any,
-        // nothing waits.
+        // Running steps get half of the reserve, and the `always` steps that wait for them the other half. Without a
+        // reserve nothing waits.
         let patience = match self.end.left() {
             Some(left) => left / 2,
             None => budget.left().unwrap_or_default(),
@@ -327,42 +327,46 @@ impl Scheduler {
         let (now, end) = (Instant::now(), self.end);
         for index in &self.running {
             let step = &run.plan.steps[*index];
-            if let Place::Running(stint) = &mut self.places[*index] {
-                if step.is_closing {
+            if let Phase::Running(running) = &mut self.phases[*index] {
+                if step.is_release {
                     continue;
                 }
-                stint.deadline = stint.deadline.earlier(end);
+                running.deadline = running.deadline.earlier(end);
                 let limit = if step.always {
                     end.instant()
                 } else {
                     now + step.grace.min(patience)
                 };
-                stint.late = stint.late.min(limit + SLACK);
+                running.abandon_at = running.abandon_at.min(limit + SLACK);
             }
         }
         run.facts.set_progress(self.result(), self.failed.clone());
     }
 
-    /// The second stop: nothing runs or begins any more but the closings, and these for a moment.
+    /// The second stop: only releases still run, for a moment.
     pub(super) fn stop_at_once(&mut self) {
         self.stop();
         self.cancel_always.cancel(Duration::ZERO);
-        self.end = self.end.earlier(Deadline::after(LAST_WORD, Reason::Stop));
+        self.end = self
+            .end
+            .earlier(Deadline::after(RELEASE_MINIMUM, Reason::Stop));
         let run = self.run.clone();
         for (index, step) in run.plan.steps.iter().enumerate() {
-            let attempts = match &mut self.places[index] {
-                Place::Running(stint) if step.is_closing => {
-                    stint.late = stint.late.min(Instant::now() + LAST_WORD + SLACK);
+            let attempts = match &mut self.phases[index] {
+                Phase::Running(running) if step.is_release => {
+                    running.abandon_at = running
+                        .abandon_at
+                        .min(Instant::now() + RELEASE_MINIMUM + SLACK);
                     continue;
                 }
-                Place::Running(_) => 1,
-                Place::Waiting(_) if !step.is_closing => 0,
-                Place::Waiting(_) | Place::Ended => continue,
+                Phase::Running(_) => 1,
+                Phase::Waiting(_) if !step.is_release => 0,
+                Phase::Waiting(_) | Phase::Ended => continue,
             };
-            let ending = Ending::without_begin(State::Cancelled, "the run was told to end at once");
+            let ending = Ending::not_begun(State::Cancelled, "the run was told to end at once");
             self.end(index, Ending { attempts, ..ending }, Instant::now());
         }
-        self.ready.retain(|index| run.plan.steps[*index].is_closing);
+        self.ready.retain(|index| run.plan.steps[*index].is_release);
     }
 
     fn result(&self) -> Result {

@@ -224,11 +224,11 @@ impl StepSpec {
 /// What a step owes when it has ended: something that it holds is renewed, and given back as the run's last act.
 #[derive(Clone)]
 pub struct Held {
-    /// Attempted again and again from the good end of the step to the beginning of `closing`, each time after this long.
-    pub upkeep: Option<(Duration, Arc<dyn Action>)>,
+    /// Attempted again and again from the good end of the step to the beginning of `release`, each time after this long.
+    pub renewal: Option<(Duration, Arc<dyn Action>)>,
     /// Attempted when every other step has ended, whatever became of the step itself, which may even be under way still
     /// on a thread that was abandoned. A run that is told to end at once attempts it once, for a second.
-    pub closing: Arc<dyn Action>,
+    pub release: Arc<dyn Action>,
 }
 
 /// Makes the undo of what was intended, from the record alone: the configuration of that run may be gone. A credential

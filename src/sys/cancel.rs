@@ -1,4 +1,4 @@
-//! Telling waiting threads to stop, in a form that `poll(2)` can wait for.
+//! Cancels waiting threads, in a form that `poll(2)` can wait for.
 
 use std::io;
 use std::net::Shutdown;
@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::model::deadline::Deadline;
 
-/// A switch that is turned once; any number of threads can wait for it, or for it and something else.
+/// A one-way cancellation flag; any number of threads can wait for it, alone or together with something else.
 #[derive(Debug)]
 pub struct Cancel {
     switch: UnixStream,
@@ -23,14 +23,14 @@ pub struct Cancel {
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// Its time is over.
+    /// The time is over.
     Elapsed,
-    /// Somebody turned the switch.
+    /// [`Cancel::cancel`] was called.
     Cancelled,
 }
 
 impl Cancel {
-    /// A switch that is not turned.
+    /// A flag that is not set.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
@@ -43,26 +43,26 @@ impl Cancel {
         })
     }
 
-    /// Turns the switch: every wait ends now, and every later one at once. What has to be ended first, as children
-    /// have, must be within `patience`.
+    /// Sets the flag: every wait ends now, and every later one at once. What takes time to end, such as child
+    /// processes, has `patience`.
     pub fn cancel(&self, patience: Duration) {
         let patience = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         self.patience.store(patience, Ordering::Release);
-        // Fails only where it was shut down before, which is what is wanted.
+        // Fails only if it is shut down already, which is what is wanted.
         let _ = self.switch.shutdown(Shutdown::Write);
     }
 
-    /// How long children may take to end, once the switch is turned.
+    /// How long child processes may take to end after the cancellation.
     pub fn patience(&self) -> Duration {
         Duration::from_millis(self.patience.load(Ordering::Acquire))
     }
 
-    /// Whether the switch was turned.
+    /// Whether it is cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.wait_millis(0) == Waited::Cancelled
     }
 
-    /// Waits for `time`, or until the switch is turned.
+    /// Waits for `time`, or until it is cancelled.
     pub fn sleep(&self, time: Duration) -> Waited {
         self.sleep_until(Deadline::after(
             time,
@@ -70,7 +70,7 @@ impl Cancel {
         ))
     }
 
-    /// Waits until `deadline`, or until the switch is turned.
+    /// Waits until `deadline`, or until it is cancelled.
     pub fn sleep_until(&self, deadline: Deadline) -> Waited {
         loop {
             let Some(left) = deadline.left() else {
@@ -95,7 +95,7 @@ impl Cancel {
 }
 
 impl AsFd for Cancel {
-    /// Readable once the switch is turned. Nothing must be read from it.
+    /// Readable once cancelled. Nothing must be read from it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.waiting.as_fd()
     }

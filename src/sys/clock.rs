@@ -27,8 +27,8 @@ pub fn basic(time: SystemTime) -> String {
     time.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// A span of time in jiff's friendly format, units up to hours: `500ms`, `90s`, `1h 30m`; `None` for what is none, or
-/// is negative.
+/// A span of time in jiff's friendly format, units up to hours: `500ms`, `90s`, `1h 30m`; `None` for other text and for
+/// negative spans.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let span: SignedDuration = SpanParser::new().parse_duration(text).ok()?;
     Duration::try_from(span).ok()

@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::http::{Endpoint, strictly_encoded};
 use super::{files, host};
 
-/// The most that is read of an answer.
+/// The most bytes that are read of an answer.
 const LIMIT: u64 = 8 << 20;
 
-/// The address of such a socket: the absolute path of a unix socket, or `host:port`.
+/// Parses the address of such a socket: the absolute path of a unix socket, or `host:port`.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -46,7 +46,7 @@ pub fn shown(at: &Endpoint) -> String {
 /// Sends a line, and returns everything that comes back until the other side closes the connection.
 ///
 /// # Errors
-/// What the system says of the connection; `TimedOut` when the answer has not ended within `patience`.
+/// Any error of the connection; `TimedOut` if the answer has not ended within `patience`.
 pub fn ask(at: &Endpoint, line: &str, patience: Duration) -> io::Result<String> {
     let (at, line) = (at.clone(), format!("{line}\n"));
     files::within(patience, move || {
@@ -58,7 +58,7 @@ pub fn ask(at: &Endpoint, line: &str, patience: Duration) -> io::Result<String> 
     })
 }
 
-/// A connection that gives up by itself when nobody waits for it any more.
+/// A connection with timeouts, so that its thread ends even after the caller has given up.
 fn connect(at: &Endpoint, patience: Duration) -> io::Result<File> {
     if let Some(path) = at.socket() {
         let stream = UnixStream::connect(path)?;

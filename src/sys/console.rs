@@ -1,4 +1,4 @@
-//! The system's console, where people look when a machine does not go down.
+//! The system's console, where operators look when a machine does not go down.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,15 +6,15 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 
-/// `/dev/console`, open for lines. A console that is stopped, or slower than the lines come, loses them.
+/// `/dev/console`, open for writing. Lines are lost if the console is stopped or too slow.
 #[derive(Debug)]
 pub struct Console(File);
 
 impl Console {
-    /// Opens it, without making it this process's own terminal.
+    /// Opens it without making it the controlling terminal.
     ///
     /// # Errors
-    /// Where there is none, as in a container.
+    /// If there is none, as in a container.
     pub fn open() -> io::Result<Console> {
         OpenOptions::new()
             .write(true)
@@ -23,7 +23,7 @@ impl Console {
             .map(Console)
     }
 
-    /// Writes one line. systemd leaves its own status line unfinished, so it begins anew.
+    /// Writes one line, over the unfinished status line that systemd may have left.
     pub fn line(&mut self, line: &str) {
         let _ = self
             .0

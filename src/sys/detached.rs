@@ -14,7 +14,7 @@ pub struct Detached {
 
 #[derive(Default)]
 struct State {
-    /// How many texts are not written yet.
+    /// How many writes are outstanding.
     pending: AtomicUsize,
     failed: AtomicBool,
 }
@@ -57,7 +57,7 @@ impl Detached {
 }
 
 impl Write for Detached {
-    /// Takes all of `bytes`, whether or not what was written before is out.
+    /// Accepts all of `bytes`, even if earlier writes are outstanding.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
         self.state.pending.fetch_add(1, Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl Write for Detached {
         Ok(bytes.len())
     }
 
-    /// `WouldBlock` as long as something is not written yet.
+    /// `WouldBlock` while a write is outstanding.
     fn flush(&mut self) -> io::Result<()> {
         self.check()?;
         match self.state.pending.load(Ordering::Acquire) {

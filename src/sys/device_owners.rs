@@ -1,10 +1,10 @@
-//! The processes behind what the kernel shows: who serves a FUSE file system, and who holds a tunnel's interface.
+//! Finds the processes that serve a FUSE file system or hold a tunnel's interface.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// A process that has a device file open, and what the kernel says of it.
+/// A process that has a device file open, and its fdinfo.
 struct Holder {
     pid: u32,
     /// `/proc/PID/fdinfo/FD`.
@@ -27,9 +27,9 @@ pub fn tunnel_holders(interface: &str) -> io::Result<Vec<u32>> {
     Ok(pids(holders.iter().filter(|holder| is_its(holder))))
 }
 
-/// The processes that serve the FUSE file system at `point`, whose device number is `device`. A kernel that tells the
-/// connection in fdinfo (6.18) leaves no doubt. On others it is who names the mount point in its command line; or, where
-/// one process alone serves FUSE file systems, that one. None where there is no telling.
+/// The processes that serve the FUSE file system at `point`, whose device number is `device`. From Linux 6.18 on fdinfo
+/// shows the connection. Before, it is the process with the mount point in its command line, or the only process that
+/// serves FUSE file systems. Empty if it cannot be determined.
 ///
 /// # Errors
 /// When `/proc` is not there.
@@ -74,8 +74,8 @@ fn pids<'a>(holders: impl Iterator<Item = &'a Holder>) -> Vec<u32> {
     pids
 }
 
-/// The processes that have `device` open; those that vanish meanwhile, and those of others where this one is not
-/// root's, are left out.
+/// The processes that have `device` open, without those that end meanwhile, and those of other users unless this
+/// process is root.
 fn holders(device: &Path) -> io::Result<Vec<Holder>> {
     let mut holders = Vec::new();
     for process in fs::read_dir("/proc")?.flatten() {

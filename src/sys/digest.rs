@@ -1,4 +1,4 @@
-//! The door to digests.
+//! Digests.
 
 use ring::{digest, hmac};
 
@@ -12,11 +12,11 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// A SHA-256 of what comes in parts (FIPS 180-4).
+/// An incremental SHA-256 (FIPS 180-4).
 pub struct Sha256(digest::Context);
 
 impl Sha256 {
-    /// Of nothing yet.
+    /// The digest of no bytes.
     #[allow(
         clippy::new_without_default,
         reason = "a digest of nothing is no default"
@@ -25,7 +25,7 @@ impl Sha256 {
         Sha256(digest::Context::new(&digest::SHA256))
     }
 
-    /// Takes the next part.
+    /// Adds the next part.
     pub fn update(&mut self, part: &[u8]) {
         self.0.update(part);
     }
@@ -41,7 +41,7 @@ impl Sha256 {
     }
 }
 
-/// The SHA-256 of all that, in hexadecimal.
+/// The SHA-256 of `bytes`, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     let mut digest = Sha256::new();
     digest.update(bytes);

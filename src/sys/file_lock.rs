@@ -1,4 +1,4 @@
-//! flock(2): a lock on a file that ends with its holder.
+//! flock(2): a file lock that ends with its holder.
 
 use std::fs::File;
 use std::io;
@@ -18,10 +18,10 @@ impl Locked {
     }
 }
 
-/// Locks a file if nobody has; gives the file back if somebody has.
+/// Locks a file, or returns it if it is locked already.
 ///
 /// # Errors
-/// Where the file system has no locks.
+/// If the file system does not support locks.
 pub fn try_lock(file: File) -> io::Result<Result<Locked, File>> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Ok(Locked(lock))),
@@ -30,7 +30,7 @@ pub fn try_lock(file: File) -> io::Result<Result<Locked, File>> {
     }
 }
 
-/// The file, if somebody has locked it. Looking does not keep anybody from locking it.
+/// The file, if somebody holds a lock on it.
 pub fn is_locked(file: File) -> Option<File> {
     match Flock::lock(file, FlockArg::LockSharedNonblock) {
         Err((file, Errno::EWOULDBLOCK)) => Some(file),
@@ -38,8 +38,8 @@ pub fn is_locked(file: File) -> Option<File> {
     }
 }
 
-/// Whether another process has a lock of the other family on a file, fcntl(2)'s record lock, as dpkg has on its own.
-/// `false` too for a file that is not there or cannot be asked about.
+/// Whether another process has an fcntl(2) record lock on a file, as dpkg has on its lock file. `false` also if the
+/// file does not exist or cannot be examined.
 pub fn is_record_locked(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;

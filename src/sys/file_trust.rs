@@ -1,4 +1,4 @@
-//! Files that nobody but root, or the user of this process, could have written: they, and every directory above them.
+//! Checks that only root or this process' user could have written a file: the file itself and every directory above it.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -24,20 +24,20 @@ const LINKS: usize = 40;
 
 const KIND: u32 = SFlag::S_IFMT.bits();
 
-/// Why a file may hold what somebody else wrote.
+/// A reason why another user may have written a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong, with the path, its owner or mode, and the command that mends it.
+    /// What is wrong, with the path, its owner or mode, and the command that fixes it.
     pub message: String,
-    /// Whether the file must not be relied on; `false` for a warning.
+    /// Whether the file must not be trusted; `false` for a warning.
     pub is_untrusted: bool,
 }
 
-/// A file or directory that was opened on a path each part of which was looked at.
+/// A file or directory that was opened while each part of its path was checked.
 pub struct Opened {
-    /// It, open for reading; `None` for /dev/null, which is empty.
+    /// Open for reading; `None` for /dev/null, which is empty.
     file: Option<File>,
-    /// What is wrong with it, with the links on the way and with the directories above them.
+    /// What is wrong with it, with links on the way, and with the directories above.
     pub findings: Vec<Finding>,
 }
 
@@ -45,7 +45,7 @@ impl Opened {
     /// The text of a file.
     ///
     /// # Errors
-    /// What the system says; `InvalidData` for a file over 1 MiB or not in UTF-8.
+    /// Any I/O error; `InvalidData` for a file over 1 MiB or not in UTF-8.
     pub fn text(&mut self) -> io::Result<String> {
         let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);
         let mut bytes = Vec::new();
@@ -58,17 +58,17 @@ impl Opened {
         String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
     }
 
-    /// The first reason not to rely on it.
+    /// The first reason not to trust it.
     pub fn distrust(&self) -> Option<&Finding> {
         self.findings.iter().find(|it| it.is_untrusted)
     }
 }
 
-/// Opens a regular file, a directory or /dev/null, and looks at each directory and link on the way by the descriptor that
-/// the next one is opened from, so that nothing can be exchanged between the look and the use.
+/// Opens a regular file, a directory or /dev/null, and checks each directory and link on the way through the descriptor
+/// from which the next one is opened, so that nothing can be replaced between check and use.
 ///
 /// # Errors
-/// What the system says; `InvalidData` for a device, a socket or a FIFO.
+/// Any I/O error; `InvalidData` for a device, a socket or a FIFO.
 pub fn open(path: &Path) -> io::Result<Opened> {
     let owners = Owners::get();
     let mut findings = Vec::new();
@@ -117,7 +117,7 @@ pub fn open(path: &Path) -> io::Result<Opened> {
     })
 }
 
-/// Opens for reading what was looked at.
+/// Opens for reading what was checked.
 fn open_last(directory: &OwnedFd, name: &OsString, about: &FileStat) -> io::Result<Option<File>> {
     let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);
     let is_null = about.st_mode & KIND == SFlag::S_IFCHR.bits()
@@ -137,11 +137,11 @@ fn open_last(directory: &OwnedFd, name: &OsString, about: &FileStat) -> io::Resu
     Ok(Some(file.into()))
 }
 
-/// Whether a file or directory, its target and every directory above could be written by this user and root alone. A
-/// sticky directory above it is fine.
+/// Checks that only this user and root can write a file or directory, its target and every directory above. A sticky
+/// directory above it is fine.
 ///
 /// # Errors
-/// Why not, with path, owner or mode, and the command that mends it; or that it cannot be opened.
+/// One sentence with the path, its owner or mode and the command that fixes it; or why it cannot be opened.
 pub fn trusted(path: &Path) -> Result<(), String> {
     let opened = open(path).map_err(|error| format!("{}: {error}", path.display()))?;
     match opened.distrust() {
@@ -150,7 +150,7 @@ pub fn trusted(path: &Path) -> Result<(), String> {
     }
 }
 
-/// As [`trusted`], for a file that may be gone: then it counts who could have removed it.
+/// As [`trusted`], for a file that may be gone: then the directory from which it may have been removed counts.
 ///
 /// # Errors
 /// As [`trusted`].
@@ -164,11 +164,11 @@ pub fn trusted_or_missing(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether a file holds its secret: others can neither read nor write it, nor can its group, but a file of root's or this
-/// user's own may be read by its group.
+/// Checks that a file keeps its content secret: neither others nor its group can read or write it, except that the
+/// group may read a file that belongs to root or this user.
 ///
 /// # Errors
-/// Who can, with path and mode, and the command that mends it.
+/// One sentence with who can, the path and mode, and the command that fixes it.
 pub fn keeps_secret(path: &Path, about: &fs::Metadata) -> Result<(), String> {
     let mode = about.mode() & 0o7777;
     let (shown, name) = (path.display(), quoted(path));
@@ -191,11 +191,11 @@ pub fn keeps_secret(path: &Path, about: &fs::Metadata) -> Result<(), String> {
     ))
 }
 
-/// Whether nobody but this user and root can write into a directory of this program's own: a sticky bit, which lets everybody
-/// make files in it, does not help here.
+/// Checks that only this user and root can write into one of farewell's own directories. A sticky bit does not help
+/// here, since it lets everybody create files.
 ///
 /// # Errors
-/// As [`trusted`]; `NotFound` is no error here, since what is not there can be made.
+/// As [`trusted`]; a missing directory is fine, since it can be created.
 pub fn own_directory(path: &Path) -> Result<(), String> {
     let opened = match open(path) {
         Ok(opened) => opened,
@@ -233,11 +233,11 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Who is trusted.
+/// The owners that are trusted.
 #[derive(Clone, Copy)]
 struct Owners {
     own: u32,
-    /// What stands for every user that this user namespace does not map, of whom none can be told from root.
+    /// The uid that stands for every user that this user namespace does not map; root may be among them.
     unmapped: Option<u32>,
 }
 
@@ -254,7 +254,7 @@ impl Owners {
     }
 }
 
-/// The number that the kernel shows for users without a mapping; `None` where all have one, or where that number is a user's.
+/// The uid that the kernel shows for unmapped users; `None` if all are mapped, or that uid belongs to a user.
 fn unmapped() -> Option<u32> {
     let number = |text: &str| text.trim().parse::<u32>().ok();
     let overflow = number(&fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?)?;
@@ -310,7 +310,7 @@ fn look(path: &Path, about: &FileStat, owners: Owners, findings: &mut Vec<Findin
     }
 }
 
-/// A path as a shell takes it.
+/// A path quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+@:".contains(it);

@@ -1,4 +1,4 @@
-//! Small files, read within a time limit, and names that last.
+//! Reads small files within a time limit, and makes directory entries durable.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -17,11 +17,10 @@ pub const NO_LINK: i32 = nix::libc::O_NOFOLLOW;
 /// How long a read may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Does what may block for ever, as any access to a dead network mount does, on a thread that is left behind after
-/// `patience`.
+/// Runs an access that may block for ever, as on a dead network mount, on a thread that is abandoned after `patience`.
 ///
 /// # Errors
-/// Those of `access`; `TimedOut` when it has not ended by then.
+/// Those of `access`; `TimedOut` if it has not ended by then.
 pub fn within<T: Send + 'static>(
     patience: Duration,
     access: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -30,12 +29,12 @@ pub fn within<T: Send + 'static>(
         .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "does not answer")))
 }
 
-/// Reads a small text file. Only a regular file is opened: a FIFO would block, and a device can do anything when it is
-/// opened.
+/// Reads a small text file. Only a regular file is opened: a FIFO would block, and opening a device can have side
+/// effects.
 ///
 /// # Errors
-/// What the system says; `TimedOut` when it says nothing for 5 s; `InvalidInput` for what is no regular file;
-/// `InvalidData` for a file over 1 MiB or not in UTF-8.
+/// Any I/O error; `TimedOut` after 5 s; `InvalidInput` for anything but a regular file; `InvalidData` for a file over 1
+/// MiB or not in UTF-8.
 pub fn read(path: &Path) -> io::Result<String> {
     let path: PathBuf = path.to_owned();
     within(PATIENCE, move || text_of(open_regular(&path)?))
@@ -50,7 +49,7 @@ pub fn read_any(path: &Path) -> io::Result<String> {
     within(PATIENCE, move || text_of(File::open(&path)?))
 }
 
-/// Opens a regular file, without blocking whatever the path leads to.
+/// Opens a regular file without blocking on anything else.
 fn open_regular(path: &Path) -> io::Result<File> {
     let is_regular = |about: Metadata| match about.is_file() {
         true => Ok(()),
@@ -59,13 +58,13 @@ fn open_regular(path: &Path) -> io::Result<File> {
             "not a regular file",
         )),
     };
-    // Opening a device can have an effect (a watchdog starts), so it is looked at first.
+    // Opening a device can have an effect (a watchdog starts), so the type is checked first.
     is_regular(std::fs::metadata(path)?)?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
         .open(path)?;
-    // It can have been replaced since.
+    // It may have been replaced since.
     is_regular(file.metadata()?)?;
     Ok(file)
 }
@@ -81,10 +80,10 @@ fn text_of(file: File) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| unusable("not in UTF-8"))
 }
 
-/// Has the file system keep this much room for a file, also behind its end; `false` where it cannot.
+/// Preallocates space for a file, also beyond its end; `false` if the file system cannot.
 ///
 /// # Errors
-/// What the system says: that there is no room, say.
+/// Any I/O error, such as a full disk.
 pub fn keep_room(file: &std::fs::File, size: u64) -> io::Result<bool> {
     use nix::errno::Errno;
     use nix::fcntl::{FallocateFlags, fallocate};
@@ -99,7 +98,7 @@ pub fn keep_room(file: &std::fs::File, size: u64) -> io::Result<bool> {
     }
 }
 
-/// Has the names in a directory reach the disk.
+/// Flushes the entries of a directory to disk.
 ///
 /// # Errors
 /// The error of the system call.

@@ -1,4 +1,4 @@
-//! Who this machine is.
+//! The identity of this machine.
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ pub fn hostname() -> io::Result<String> {
 /// The id of this installation, see machine-id(5).
 ///
 /// # Errors
-/// When there is none, as in a fresh image.
+/// If there is none, as in a fresh image.
 pub fn machine_id() -> io::Result<String> {
     let id = line("/etc/machine-id")?;
     if id.is_empty() || id == "uninitialized" {
@@ -35,11 +35,11 @@ pub fn machine_id() -> io::Result<String> {
     Ok(id)
 }
 
-/// The hardware's id, as its firmware or hypervisor gives it out; see `/sys/class/dmi` in the kernel's ABI documentation
+/// The hardware's UUID from the firmware or hypervisor; see `/sys/class/dmi` in the kernel's ABI documentation
 /// (sysfs-firmware-dmi-tables) and dmidecode(8).
 ///
 /// # Errors
-/// When the hardware has none, or this process is not root's.
+/// If the hardware has none, or this process is not root.
 pub fn product_uuid() -> io::Result<String> {
     line("/sys/class/dmi/id/product_uuid")
 }
@@ -65,27 +65,27 @@ fn line(path: &str) -> io::Result<String> {
     Ok(fs::read_to_string(Path::new(path))?.trim().to_owned())
 }
 
-/// The process that a process is a child of; `None` when it is gone. See proc(5), `/proc/pid/stat`.
+/// The parent of a process; `None` if the process is gone. See proc(5), `/proc/pid/stat`.
 pub fn process_parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after) = stat.rsplit_once(')')?;
     after.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// When a process began, in clock ticks since the boot; `None` when it is gone. See proc(5), `/proc/pid/stat`.
+/// When a process began, in clock ticks since boot; `None` if it is gone. See proc(5), `/proc/pid/stat`.
 pub fn process_began(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything, parentheses too.
+    // The name before it may contain anything, even parentheses.
     let (_, after) = stat.rsplit_once(')')?;
     after.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The source address of the default route: what the kernel would put into a packet to the outside. None is sent.
+/// The source address of the default route, which the kernel would put into a packet to the outside. No packet is sent.
 ///
 /// # Errors
-/// When there is no default route.
+/// If there is no default route.
 pub fn default_address() -> io::Result<IpAddr> {
-    // Addresses that are kept for documentation (RFC 5737, RFC 3849): no closer route than the default one has them.
+    // Addresses reserved for documentation (RFC 5737, RFC 3849): only the default route covers them.
     let towards = |from: &str, to: &str| {
         let socket = UdpSocket::bind((from, 0))?;
         socket.connect((to, 9))?;
@@ -97,7 +97,7 @@ pub fn default_address() -> io::Result<IpAddr> {
 /// The first address of an interface, IPv4 before IPv6, link-local ones last.
 ///
 /// # Errors
-/// When there is no such interface, or it has no address.
+/// If there is no such interface, or it has no address.
 pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
     let addresses = addresses_where(|name| name == interface)?;
     let first = addresses.into_iter().min_by_key(|address| match address {
@@ -134,10 +134,10 @@ fn addresses_where(is_wanted: impl Fn(&str) -> bool) -> io::Result<Vec<IpAddr>> 
         .collect())
 }
 
-/// The addresses of a name, which may be one itself. A look-up that does not end is left behind after `patience`.
+/// The addresses of a host name or literal address. A lookup that does not end is abandoned after `patience`.
 ///
 /// # Errors
-/// What the system's resolver says; `TimedOut` when it says nothing.
+/// The resolver's error; `TimedOut` after `patience`.
 pub fn resolve(host: &str, port: u16, patience: Duration) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);

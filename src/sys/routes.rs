@@ -127,8 +127,12 @@ fn libc_family(family: AddressFamily) -> u8 {
 }
 
 fn interface_in(answer: &[u8]) -> io::Result<Option<u32>> {
-    let unexpected_answer =
-        || io::Error::new(io::ErrorKind::InvalidData, "a strange answer of rtnetlink");
+    let unexpected_answer = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "unexpected answer from rtnetlink",
+        )
+    };
     let word = |at: usize| -> Option<u16> {
         Some(u16::from_ne_bytes(answer.get(at..at + 2)?.try_into().ok()?))
     };

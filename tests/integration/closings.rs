@@ -28,7 +28,7 @@ fn holding(
     name: &str,
     head: &str,
     actions: Vec<Arc<dyn Action>>,
-    upkeep: Option<(Duration, Arc<dyn Action>)>,
+    renewal: Option<(Duration, Arc<dyn Action>)>,
 ) -> Plan {
     let last = actions.len() - 1;
     let steps = (0..=last).map(|it| {
@@ -39,9 +39,9 @@ fn holding(
     });
     let toml = head.to_owned() + &steps.collect::<String>();
     let mut plan = plan(name, &toml, actions);
-    let closing = plan.steps[last].action.clone();
-    plan.steps[0].held = Some(Held { upkeep, closing });
-    plan.steps[last].is_closing = true;
+    let release = plan.steps[last].action.clone();
+    plan.steps[0].held = Some(Held { renewal, release });
+    plan.steps[last].is_release = true;
     plan
 }
 
@@ -84,8 +84,8 @@ fn what_is_held_is_renewed_until_it_is_given_back() {
         Ok(Outcome::Done)
     });
     let actions = vec![tells(&story, "take"), work, tells(&story, "give back")];
-    let upkeep = Some((Duration::from_millis(20), renew));
-    let (outcome, ear, _) = run(holding("renewed", "", actions, upkeep));
+    let renewal = Some((Duration::from_millis(20), renew));
+    let (outcome, ear, _) = run(holding("renewed", "", actions, renewal));
     assert_eq!(outcome.result, RunResult::Ok);
     assert_eq!(*story.lock().expect("no panic"), ["take", "give back"]);
     let seen = renewals.load(Ordering::SeqCst);
@@ -114,8 +114,8 @@ fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
             thread::sleep(Duration::from_millis(100));
             Ok(Outcome::Done)
         });
-        let upkeep = Some((Duration::from_millis(10), renew));
-        let (outcome, ear, _) = run(holding(name, "", vec![done(), work, done()], upkeep));
+        let renewal = Some((Duration::from_millis(10), renew));
+        let (outcome, ear, _) = run(holding(name, "", vec![done(), work, done()], renewal));
         assert_eq!(outcome.result, RunResult::Ok, "{name}");
         let heard = ear.0.lock().expect("no panic");
         let warnings: Vec<_> = heard
@@ -125,7 +125,7 @@ fn a_renewal_that_fails_is_told_and_made_again_also_after_a_refusal() {
                 _ => None,
             })
             .collect();
-        let told = "s0: what it holds is not renewed: the lease: is gone";
+        let told = "s0: cannot renew what it holds: the lease: is gone";
         assert_eq!(warnings, [told], "{name}");
         let made = renewals.load(Ordering::SeqCst);
         assert!(made >= 3, "{name}: {made}");

@@ -121,7 +121,7 @@ fn catches_up() {
         assert_eq!(first == done.len(), is_freed, "{states}");
         assert_eq!(step(&report, "fill")["state"], "done");
         assert_eq!(
-            report["warnings"].to_string().contains("stays behind"),
+            report["warnings"].to_string().contains("is incomplete"),
             is_freed
         );
     }

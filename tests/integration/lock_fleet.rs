@@ -282,8 +282,8 @@ fn fleetlock_is_not_idle_for_longer_than_asking_costs() {
                     };
                     assert_eq!(taken, Ok(Outcome::Done));
                     std::thread::sleep(Duration::from_millis(20));
-                    let closing = step.held.expect("a release").closing;
-                    assert_eq!(close(&run, closing.as_ref()), Ok(Outcome::Done));
+                    let release = step.held.expect("a release").release;
+                    assert_eq!(close(&run, release.as_ref()), Ok(Outcome::Done));
                 });
             }
         }
@@ -308,9 +308,9 @@ fn fleetlock_is_not_idle_for_longer_than_asking_costs() {
     assert!(mean <= most(), "free for {mean} s");
 }
 
-fn close(run: &Run, closing: &dyn Action) -> Result<Outcome, farewell::model::error::Failure> {
+fn close(run: &Run, release: &dyn Action) -> Result<Outcome, farewell::model::error::Failure> {
     assert_eq!(run.facts.trigger(), Trigger::Poweroff);
-    closing.attempt(&AttemptContext {
+    release.attempt(&AttemptContext {
         deadline: Deadline::after(Duration::from_secs(20), Reason::Timeout),
         attempt_timeout: run.attempt_timeout,
         cancel: &run.cancel,

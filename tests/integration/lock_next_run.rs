@@ -236,7 +236,7 @@ fn renewed(name: &str, keys: &str, between: &Middleman, request: &str, lose: &dy
     );
     let warnings = place.report()["warnings"].to_string();
     assert!(
-        warnings.contains("is not renewed") && warnings.contains("403"),
+        warnings.contains("cannot renew") && warnings.contains("403"),
         "{warnings}"
     );
     assert_eq!(place.verb(&["start", "--undo-only"]).code, Some(0));

@@ -112,7 +112,7 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
         }
     };
     let events = Arc::new(EventBus::new(begun));
-    events.know(store.clone(), host::machine());
+    events.set_store(store.clone(), host::machine());
     add_reporters(&events, store, sink, matches!(entry, Entry::Unlocked(_)));
     add_dbus(&events, begun, holder.by_systemd);
     // On a machine that stays up the console may be in use.

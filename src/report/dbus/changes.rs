@@ -1,4 +1,4 @@
-//! What the events of a run are on D-Bus: its properties, and the signals of their changes.
+//! Turns the events of a run into D-Bus properties and `PropertiesChanged` signals.
 
 use zbus::Message;
 
@@ -21,7 +21,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// The changes of the run that begins with the first one; none when that is another one.
+    /// Starts from the first change; `None` unless that is [`Change::Begun`].
     pub(super) fn begin(first: Change) -> Option<Changes> {
         match first {
             Change::Begun(run) => Some(Changes { run }),
@@ -29,8 +29,8 @@ impl Changes {
         }
     }
 
-    /// Takes into account what has happened since the last time. Returns the steps that have changed, each one once: in
-    /// a burst its last word counts.
+    /// Applies changes, and returns the steps that have changed, each once: in a burst only a step's latest state
+    /// counts.
     pub(super) fn catch_up(&mut self, happened: Vec<Change>) -> Vec<usize> {
         let run = &mut self.run;
         let (mut changed, mut changes) = (vec![None; run.steps.len()], Vec::new());
@@ -52,7 +52,7 @@ impl Changes {
         changes.map(|(_, index)| index).collect()
     }
 
-    /// The signals of what has happened since the last time; the `first` time those of everything.
+    /// The signals for what has changed since the last call; on the `first` call, for everything.
     ///
     /// # Errors
     /// When something cannot be put into a message.

@@ -19,7 +19,7 @@ pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// Properties by their names.
 pub(super) type Properties<'a> = BTreeMap<&'static str, Variant<'a>>;
 
-/// A step as it travels: name, kind, state, message, attempt, and duration in microseconds.
+/// A step on the wire: name, kind, state, message, attempt, and duration in microseconds.
 pub(super) type Row = (String, String, String, String, u32, u64);
 
 /// A run at one moment.
@@ -46,9 +46,9 @@ pub struct Step {
     pub name: String,
     /// Its kind.
     pub kind: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
-    /// What it waits for, or why it failed, was skipped or cancelled; may be empty.
+    /// What it waits for, or why it failed, was skipped or was cancelled; may be empty.
     pub message: String,
     /// The attempt that was made last; 0 before it begins.
     pub attempt: u32,
@@ -59,7 +59,7 @@ pub struct Step {
 /// How long a step has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// It runs since then.
+    /// It has been running since then.
     Since(Instant),
     /// It ran that long, or not at all.
     Over(Duration),
@@ -109,7 +109,7 @@ impl Snapshot {
 }
 
 impl Step {
-    /// The step as it travels, at this moment.
+    /// The step as it goes over the wire now.
     fn row(&self) -> Row {
         let usec = u64::try_from(self.span.length().as_micros()).unwrap_or(u64::MAX);
         let state = self.state.as_str().to_owned();
@@ -117,7 +117,7 @@ impl Step {
         (name, kind, state, self.message.clone(), self.attempt, usec)
     }
 
-    /// The step that has travelled; `None` in a state that this farewell does not know.
+    /// The step read from the wire; `None` for a state that this version of farewell does not know.
     pub(super) fn from_row((name, kind, state, message, attempt, usec): Row) -> Option<Step> {
         let state = State::parse(&state)?;
         let length = Duration::from_micros(usec);
@@ -137,7 +137,7 @@ impl Step {
     }
 }
 
-/// A number of steps as D-Bus counts them.
+/// A number of steps in D-Bus' type.
 fn count(steps: usize) -> u32 {
     u32::try_from(steps).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! The run for whoever listens on D-Bus.
+//! Publishes a run on D-Bus.
 
 pub mod changes;
 pub mod interface;
@@ -24,8 +24,8 @@ pub struct DBus {
 }
 
 impl DBus {
-    /// A reporter of the run that began at `begun`. `complain` hears once, in a sentence, why the run cannot be seen on a
-    /// bus that is there. `guard` is dropped when everything is published, or cannot be.
+    /// A reporter of the run that began at `begun`. `complain` is called at most once, with one sentence that says why
+    /// a bus that exists does not show the run. `guard` is dropped when everything is published, or cannot be.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor left.
@@ -45,7 +45,7 @@ impl Reporter for DBus {
     }
 }
 
-/// What an event changes. What a child writes is the journal's; a bus is no place for a thousand lines.
+/// What an event changes. Output of child processes goes to the journal only: a bus is no place for a thousand lines.
 fn change(event: &Event, progress: &Progress, begun: Instant) -> Option<Change> {
     match &event.kind {
         EventKind::RunStarted { .. } => Some(Change::Begun(snapshot::of(progress, begun))),

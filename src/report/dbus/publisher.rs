@@ -1,4 +1,4 @@
-//! Publishes a run on the bus, from a thread of its own: nobody ever waits for the bus.
+//! Publishes a run on the bus from a thread of its own, so that no step waits for the bus.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -16,27 +16,29 @@ use crate::sys::dbus::connection::{self, Connection};
 use crate::sys::dbus::{BUS, BusError, Incoming, Kind, Side, address, bus_call, hello};
 use crate::sys::sync::Mutex;
 
-/// What one attempt to get onto the bus may take, and one batch of signals. A daemon that is busy with a shutdown may be
-/// slow; nobody waits meanwhile.
+/// Limit of one attempt to connect to the bus, and of one batch of signals. A daemon that is busy with a shutdown may
+/// be slow; no step waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time between two attempts: a bus may start late, or come back.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The pause between two attempts: a bus may start late, or come back.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The time between two batches of signals: what a person sees as at once. A thousand quick steps are a few batches.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause between two batches of signals, too short for a person to notice. A thousand quick steps make a few
+/// batches.
+const BATCH_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a bus that was there may take to hear the end of the run, and the first attempt of a run that ends at once. A
-/// stuck one costs the process no more than this, and the steps nothing.
+/// Limit for publishing the end of the run, and for the first attempt of a run that ends at once. A stuck bus delays
+/// the process by no more than this, and the steps not at all.
 const CLOSING: Duration = Duration::from_millis(100);
 
-/// RequestName's flag DBUS_NAME_FLAG_DO_NOT_QUEUE, alone: the name is neither taken from another run nor given up to one.
+/// RequestName's flag DBUS_NAME_FLAG_DO_NOT_QUEUE alone: this run neither replaces another owner of the name nor lets
+/// itself be replaced.
 const DO_NOT_QUEUE: u32 = 4;
 
-/// RequestName's answers that make this connection the owner: it is now, and it was before.
+/// RequestName's answers that make this connection the owner: PRIMARY_OWNER and ALREADY_OWNER.
 const OWNER: [u32; 2] = [1, 4];
 
-/// Hears once, in a sentence, why a run cannot be seen on a bus that is there.
+/// Called at most once, with one sentence that says why a bus that exists does not show the run.
 pub type Complain = Box<dyn FnMut(String) + Send>;
 
 /// What has changed and is not published yet.
@@ -57,7 +59,7 @@ struct Pending {
 pub struct Publisher(Arc<Inbox>);
 
 impl Publisher {
-    /// Starts the thread. It asks for the name until it has it, and drops `guard` when everything is published, or
+    /// Starts the thread. It requests the name until it owns it, and drops `guard` when everything is published, or
     /// cannot be.
     ///
     /// # Errors
@@ -76,7 +78,7 @@ impl Publisher {
                 let mut publishing = Publishing {
                     inbox: &read,
                     woken,
-                    standing: Standing::Asking(Instant::now()),
+                    state: BusState::Asking(Instant::now()),
                 };
                 publishing.run(complain);
                 drop(guard);
@@ -101,30 +103,30 @@ impl Publisher {
     }
 }
 
-/// How a run stands with the bus.
+/// Whether the run is on the bus.
 #[derive(Clone, Copy)]
-enum Standing {
-    /// It asks for the first time, since then.
+enum BusState {
+    /// It has been making its first attempt since then.
     Asking(Instant),
     /// It owns the name.
-    Present,
-    /// It has asked in vain, or was thrown out, and asks now and then.
+    Published,
+    /// The last attempt failed, or the connection broke; it tries again from time to time.
     Absent,
 }
 
-/// Why a run is not on the bus.
-enum Setback {
+/// Why a run could not be published.
+enum PublishError {
     /// There is no bus, or none that answers.
-    Away(BusError),
-    /// Somebody else has the name.
+    NoBus(BusError),
+    /// Another connection owns the name.
     Taken,
-    /// The bus does not let this process have the name.
+    /// The bus' policy does not let this process own the name.
     Refused(String),
 }
 
-impl<T: Into<BusError>> From<T> for Setback {
-    fn from(error: T) -> Setback {
-        Setback::Away(error.into())
+impl<T: Into<BusError>> From<T> for PublishError {
+    fn from(error: T) -> PublishError {
+        PublishError::NoBus(error.into())
     }
 }
 
@@ -132,7 +134,7 @@ impl<T: Into<BusError>> From<T> for Setback {
 struct Publishing<'a> {
     inbox: &'a Inbox,
     woken: UnixStream,
-    standing: Standing,
+    state: BusState,
 }
 
 /// A connection to the bus, as its client.
@@ -146,8 +148,7 @@ struct Client {
 }
 
 impl Publishing<'_> {
-    /// Gets the run onto the bus, again and again, until everything has been told there, the bus refuses, or it is too
-    /// late.
+    /// Tries to publish the run until everything is published, the bus refuses, or it is too late.
     fn run(&mut self, complain: Complain) {
         let mut complain = Some(complain);
         let mut complain = |cause: String| {
@@ -159,22 +160,22 @@ impl Publishing<'_> {
             return;
         };
         loop {
-            match self.appear(&mut changes) {
+            match self.publish(&mut changes) {
                 Ok(()) => return,
-                Err(Setback::Away(error)) => log::debug!("D-Bus: {error}"),
-                Err(Setback::Taken) => complain(format!("the name {NAME} is taken")),
-                // The daemon notes each attempt in its log, and its policy will hardly change meanwhile.
-                Err(Setback::Refused(cause)) => return complain(cause),
+                Err(PublishError::NoBus(error)) => log::debug!("D-Bus: {error}"),
+                Err(PublishError::Taken) => complain(format!("the name {NAME} is taken")),
+                // The daemon logs each attempt, and its policy is unlikely to change meanwhile.
+                Err(PublishError::Refused(cause)) => return complain(cause),
             }
-            self.standing = Standing::Absent;
-            let again = Instant::now() + AGAIN;
+            self.state = BusState::Absent;
+            let again = Instant::now() + RETRY_PAUSE;
             while Instant::now() < again {
                 if self.inbox.pending.lock().complete.is_some() {
                     return;
                 }
                 self.listen(None, Some(again));
             }
-            // Nobody has heard of it, and whoever is there later reads the properties.
+            // Nobody has seen these changes yet, and later clients read the properties.
             changes.catch_up(self.changes());
         }
     }
@@ -194,8 +195,8 @@ impl Publishing<'_> {
         mem::take(&mut self.inbox.pending.lock().changes)
     }
 
-    /// Is on the bus until everything has been told.
-    fn appear(&mut self, changes: &mut Changes) -> Result<(), Setback> {
+    /// Connects, owns the name, and publishes until the run has ended and everything is published.
+    fn publish(&mut self, changes: &mut Changes) -> Result<(), PublishError> {
         let mut client = Client {
             connection: Connection::begin(&address()?, Side::Service)?,
             pace: RateLimit::begin(),
@@ -206,14 +207,14 @@ impl Publishing<'_> {
         let request = bus_call("RequestName", &(NAME, DO_NOT_QUEUE))?;
         let answer = self.ask(&mut client, &changes.run, &request)?;
         match answer.read::<u32>() {
-            Ok(answer) if OWNER.contains(&answer) => self.standing = Standing::Present,
-            Ok(_) => return Err(Setback::Taken),
-            Err(BusError::Refused(_, message)) => return Err(Setback::Refused(message)),
+            Ok(answer) if OWNER.contains(&answer) => self.state = BusState::Published,
+            Ok(_) => return Err(PublishError::Taken),
+            Err(BusError::Refused(_, message)) => return Err(PublishError::Refused(message)),
             Err(error) => return Err(error.into()),
         }
         let mut first = true;
         loop {
-            let pause = Instant::now() + BREATH;
+            let pause = Instant::now() + BATCH_PAUSE;
             self.serve(&mut client, &changes.run, Some(pause), |pending, _| {
                 pending.complete.is_some()
             })?;
@@ -225,14 +226,14 @@ impl Publishing<'_> {
                 .iter()
                 .for_each(|signal| client.connection.send(signal));
             if changes.is_over() {
-                // The answer says that the daemon has passed on everything before it. Without it the end of this
-                // process could make the daemon throw away what it has not read.
+                // The answer shows that the daemon has passed on everything before it. Without it the daemon could drop
+                // what it has not read when this process ends.
                 client.is_leaving = true;
                 let release = bus_call("ReleaseName", &(NAME,))?;
                 self.ask(&mut client, &changes.run, &release)?;
                 return Ok(());
             }
-            // Nothing more is said to a bus that does not listen.
+            // A bus that does not answer gets nothing more.
             let limit = Instant::now() + PATIENCE;
             let is_sent = |_: &Pending, client: &Client| client.connection.unsent() == 0;
             if !self.serve(&mut client, &changes.run, Some(limit), is_sent)? {
@@ -241,13 +242,13 @@ impl Publishing<'_> {
         }
     }
 
-    /// Asks the bus itself something, and waits for its answer.
+    /// Calls a method of the bus itself, and waits for the answer.
     fn ask(
         &mut self,
         client: &mut Client,
         run: &Snapshot,
         call: &Message,
-    ) -> Result<Incoming, Setback> {
+    ) -> Result<Incoming, PublishError> {
         client.connection.send(call);
         let serial = call.primary_header().serial_num().get();
         let place = |client: &Client| client.answers.iter().position(|it| it.answers(serial));
@@ -261,15 +262,15 @@ impl Publishing<'_> {
         }
     }
 
-    /// Answers those who call until something is so, until `until`, or until nobody should wait for the bus any longer.
-    /// Tells whether it is so.
+    /// Answers callers until the condition holds, until `until`, or until it is too late to wait for the bus. Returns
+    /// whether the condition holds.
     fn serve(
         &self,
         client: &mut Client,
         run: &Snapshot,
         until: Option<Instant>,
         is_so: impl Fn(&Pending, &Client) -> bool,
-    ) -> Result<bool, Setback> {
+    ) -> Result<bool, PublishError> {
         loop {
             client.take_messages(run)?;
             client.connection.flush()?;
@@ -290,13 +291,13 @@ impl Publishing<'_> {
         }
     }
 
-    /// From when on nobody should wait for the bus.
+    /// The time after which nothing waits for the bus any more.
     fn too_late(&self, pending: &Pending) -> Option<Instant> {
         let complete = pending.complete?;
-        Some(match self.standing {
-            Standing::Asking(since) => since + CLOSING,
-            Standing::Present => complete + CLOSING,
-            Standing::Absent => complete,
+        Some(match self.state {
+            BusState::Asking(since) => since + CLOSING,
+            BusState::Published => complete + CLOSING,
+            BusState::Absent => complete,
         })
     }
 
@@ -314,8 +315,8 @@ impl Publishing<'_> {
 }
 
 impl Client {
-    /// Until when nothing is read, where those who call have had enough for now. Then they wait in the queue of the bus,
-    /// which has its limits; they cost this process nothing there.
+    /// Until when nothing is read, where callers have used up their rate limit. Their calls wait in the bus' queue,
+    /// which has limits of its own and costs this process nothing.
     fn pause(&self) -> Option<Instant> {
         match self.is_leaving {
             true => None,
@@ -323,28 +324,28 @@ impl Client {
         }
     }
 
-    /// Takes what has arrived: keeps what the bus answers, and answers those who call.
+    /// Receives what has arrived: keeps the bus' answers, and answers callers.
     fn take_messages(&mut self, run: &Snapshot) -> Result<(), BusError> {
         while self.pause().is_none() {
             let Some(message) = self.connection.take()? else {
                 return Ok(());
             };
             match message.kind {
-                // Those who come late do not keep the bus from hearing that the run has ended.
+                // Late callers do not delay the signal that the run has ended.
                 Kind::Call if self.pace.pause(self.connection.unsent()).is_none() => {
                     let before = self.connection.unsent();
                     match service::answer(run, &message) {
                         Ok(answer) => answer
                             .iter()
                             .for_each(|answer| self.connection.send(answer)),
-                        // Whoever asks for what cannot be told is not told; the others are.
+                        // A call that cannot be answered does not affect the others.
                         Err(error) => log::debug!("D-Bus: {error}"),
                     }
                     self.pace
                         .spend(rate_limit::MESSAGE + self.connection.unsent() - before);
                 }
                 Kind::Return | Kind::Error if message.sender() == BUS => self.answers.push(message),
-                // The bus tells who has which name; what others send is nothing to a run.
+                // The bus sends changes of name owners; other signals do not concern a run.
                 _ => self.pace.spend(rate_limit::MESSAGE),
             }
         }

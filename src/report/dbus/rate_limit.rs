@@ -1,20 +1,21 @@
-//! How much a service does for those who call it, so that a flood of calls takes no time from the run.
+//! Limits the work done for callers on the bus, so that a flood of calls takes no time from the run.
 
 use std::time::{Duration, Instant};
 
-/// The length of a turn. A person sees an answer that is late by one as given at once.
-const TURN: Duration = Duration::from_millis(100);
+/// The length of a window. An answer that is late by one window still seems immediate to a person.
+const WINDOW: Duration = Duration::from_millis(100);
 
-/// What may be spent in one turn: a point for each byte that is read or answered. `busctl` and `farewell status` spend a hundredth of it.
+/// What may be spent in one window: a point for each byte read or answered. `busctl` and `farewell status` spend a
+/// hundredth of it.
 const ALLOWANCE: usize = 2 << 20;
 
-/// What the work on a message is worth beside its own bytes and those of its answer.
+/// The points charged for a message beside its bytes and those of its answer.
 pub(super) const MESSAGE: usize = 8 << 10;
 
-/// How much may be unsent before nothing more is answered, in bytes.
+/// The most unsent bytes with which calls are still answered.
 const QUEUE: usize = 128 << 10;
 
-/// What was spent in this turn.
+/// The points spent in the current window.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     begun: Instant,
@@ -22,7 +23,7 @@ pub(super) struct RateLimit {
 }
 
 impl RateLimit {
-    /// The first turn begins.
+    /// Starts the first window.
     pub(super) fn begin() -> RateLimit {
         RateLimit {
             begun: Instant::now(),
@@ -30,21 +31,21 @@ impl RateLimit {
         }
     }
 
-    /// So many points are spent.
+    /// Charges points.
     pub(super) fn spend(&mut self, points: usize) {
-        if self.begun.elapsed() >= TURN {
+        if self.begun.elapsed() >= WINDOW {
             *self = RateLimit::begin();
         }
         self.spent = self.spent.saturating_add(points);
     }
 
-    /// Until when nothing should be done, where enough was done in this turn or so many bytes are `unsent`.
+    /// Until when to pause, if the window's allowance is spent or too many bytes are `unsent`.
     pub(super) fn pause(&self, unsent: usize) -> Option<Instant> {
-        let end = self.begun + TURN;
+        let end = self.begun + WINDOW;
         let now = Instant::now();
         if unsent > QUEUE {
-            // There may be room for them earlier, which is heard.
-            return Some(now + TURN);
+            // Room for them may come earlier; then the socket becomes writable.
+            return Some(now + WINDOW);
         }
         (self.spent >= ALLOWANCE && now < end).then_some(end)
     }
@@ -72,9 +73,9 @@ mod tests {
             spent: ALLOWANCE,
         };
         if let Some(end) = pace.pause(0) {
-            assert_eq!(end, begun + TURN);
+            assert_eq!(end, begun + WINDOW);
         }
-        pace.begun = Instant::now() - TURN;
+        pace.begun = Instant::now() - WINDOW;
         assert_eq!(pace.pause(0), None);
         pace.spend(1);
         assert_eq!(pace.spent, 1);

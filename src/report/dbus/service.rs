@@ -1,4 +1,4 @@
-//! What those are answered who call a run on the bus: its properties, and what it has.
+//! Answers method calls to a run on the bus: its properties, and introspection.
 
 use zbus::Message;
 use zbus::message::{Flags, Header};
@@ -10,14 +10,14 @@ use crate::sys::host;
 const INTROSPECTABLE: &str = "org.freedesktop.DBus.Introspectable";
 const PEER: &str = "org.freedesktop.DBus.Peer";
 
-/// What the object at [`PATH`] has, in the form of the D-Bus specification.
+/// The introspection data of the object at [`PATH`], in the D-Bus specification's format.
 const INTERFACES: &str = include_str!("agent1.xml");
 
-/// A refusal: the last part of its name below org.freedesktop.DBus.Error, and a sentence, which repeats nothing of what
-/// the caller said.
+/// An error reply: the last part of its name below org.freedesktop.DBus.Error, and a sentence that repeats nothing of
+/// what the caller sent.
 struct Refusal(&'static str, String);
 
-/// The answer to a call; none where none is expected.
+/// The reply to a call; `None` where the caller expects none.
 ///
 /// # Errors
 /// When it cannot be put into a message.
@@ -34,7 +34,7 @@ pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Mes
             .map(Some);
     }
     let (path, member) = (call.path(), call.member());
-    // A call may leave the interface out.
+    // The interface is optional in a call.
     let of = |name: &str| [name, ""].contains(&call.interface());
     let reply = Message::method_return(&header);
     let refusal = match member {
@@ -57,7 +57,7 @@ pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Mes
             Err(refusal) => refusal,
         },
         "Set" if of(PROPERTIES) => {
-            let sentence = "a run can be looked at, not changed";
+            let sentence = "a run's properties are read-only";
             Refusal("PropertyReadOnly", sentence.to_owned())
         }
         _ => Refusal("UnknownMethod", "there is no such method".to_owned()),
@@ -72,7 +72,7 @@ fn get<'a>(run: &'a Snapshot, call: &Incoming) -> Result<zbus::Variant<'a>, Refu
     value.ok_or_else(|| Refusal("UnknownProperty", "there is no such property".to_owned()))
 }
 
-/// Whether the interface that a call names is there.
+/// Checks that the interface a call names exists.
 fn named(call: &Incoming) -> Result<(), Refusal> {
     let interface: String = call.read().map_err(Refusal::of)?;
     known(&interface)
@@ -88,7 +88,7 @@ fn known(interface: &str) -> Result<(), Refusal> {
     }
 }
 
-/// What is at a path: the object, or the next part of the way to it.
+/// The introspection data of a path: the object, or the next node on the way to it.
 fn introspect(path: &str) -> Option<String> {
     let below = PATH.strip_prefix(path.trim_end_matches('/'))?;
     if below.is_empty() {

@@ -1,4 +1,4 @@
-//! A run as D-Bus tells it: made from its progress, and turned back into events by those who watch it there.
+//! A run as D-Bus shows it: made from the run's progress, and turned back into events by clients that watch it.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use crate::report::dbus::interface::{Snapshot, Span, Step};
 use crate::text::sanitize::plain;
 use crate::view::progress::{Progress, StepProgress};
 
-/// A run that began at `begun`, as D-Bus tells it.
+/// A run that began at `begun`, as D-Bus shows it.
 pub fn of(progress: &Progress, begun: Instant) -> Snapshot {
     let deadline = progress.started.checked_add(progress.budget);
     let steps = progress.steps.iter();
@@ -25,7 +25,7 @@ pub fn of(progress: &Progress, begun: Instant) -> Snapshot {
     }
 }
 
-/// A step of a run that began at `begun`, as D-Bus tells it.
+/// A step of a run that began at `begun`, as D-Bus shows it.
 pub fn of_step(step: &StepProgress, begun: Instant) -> Step {
     let span = match (step.started, step.took) {
         (Some(started), None) => Span::Since(begun + started),
@@ -40,7 +40,7 @@ pub fn of_step(step: &StepProgress, begun: Instant) -> Step {
         name: step.name.clone(),
         kind: step.kind.clone(),
         state: step.state,
-        // A string on D-Bus must not hold a NUL, and one on a terminal should not hold much else.
+        // D-Bus allows no NUL in a string, and a terminal should get no other control characters either.
         message: plain(&message).into_owned(),
         attempt: step.attempts,
         span,
@@ -56,12 +56,12 @@ pub fn started(run: &Snapshot) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(run.started_usec)
 }
 
-/// What a run may take.
+/// The run's budget.
 fn budget(run: &Snapshot) -> Duration {
     Duration::from_micros(run.deadline_usec.saturating_sub(run.started_usec))
 }
 
-/// How far a run is that was seen only now, `at` from its start. When the steps began that have ended is not known.
+/// The progress of a run that is first seen now, `at` after its start. When its ended steps began is not known.
 pub fn progress(run: &Snapshot, at: Duration) -> Option<Progress> {
     let events = events(None, run, at);
     let (first, rest) = events.split_first()?;
@@ -71,7 +71,7 @@ pub fn progress(run: &Snapshot, at: Duration) -> Option<Progress> {
     Some(progress)
 }
 
-/// The events that lead from `before`, or from nothing, to `after`, which was seen `at` from the run's start.
+/// The events that lead from `before`, or from nothing, to `after`, which was seen `at` after the run's start.
 pub fn events(before: Option<&Snapshot>, after: &Snapshot, at: Duration) -> Vec<Event> {
     let mut events = Vec::new();
     if before.is_none() {
@@ -82,7 +82,7 @@ pub fn events(before: Option<&Snapshot>, after: &Snapshot, at: Duration) -> Vec<
     let left = budget(after).saturating_sub(at);
     for (index, step) in after.steps.iter().enumerate() {
         let known = before.and_then(|run| run.steps.get(index));
-        for (earlier, kind) in happenings(index, known, step, left) {
+        for (earlier, kind) in step_events(index, known, step, left) {
             let at = at.saturating_sub(earlier);
             events.push(Event { at, kind });
         }
@@ -115,9 +115,9 @@ fn beginning(run: &Snapshot) -> EventKind {
     }
 }
 
-/// What has happened to a step since it was `known`, each with how long ago. The step's own limit is not told on D-Bus:
-/// it has at most what is `left` for the run.
-fn happenings(
+/// What has happened to a step since it was `known`, and how long ago. D-Bus does not carry the step's own limit: it
+/// has at most what is `left` of the run.
+fn step_events(
     step: usize,
     known: Option<&Step>,
     now: &Step,
@@ -127,7 +127,7 @@ fn happenings(
     let was = known.map_or(State::Pending, |step| step.state);
     let length = now.span.length();
     let begins = was == State::Pending && now.attempt > 0;
-    // One that had ended before anybody looked began nobody knows when.
+    // When a step began that had ended before it was first seen is not known.
     if begins && (known.is_some() || now.state == State::Running) {
         let left = left + length;
         happened.push((length, EventKind::StepStarted { step, left }));
@@ -145,7 +145,7 @@ fn happenings(
             step,
             attempt: now.attempt - 1,
             failure,
-            // It is on already, or will be, nobody says when.
+            // Whether and when it begins is not known here.
             again: Duration::ZERO,
         },
         None if now.message != said => EventKind::Waiting {
@@ -171,7 +171,7 @@ fn ending(step: usize, now: &Step) -> EventKind {
     }
 }
 
-/// The failure that a step tells of: its message is the machine word and the rest.
+/// The failure in a step's message: the error word, then the cause.
 fn failure(step: &Step) -> Option<Failure> {
     let (word, rest) = step.message.split_once(": ")?;
     Some(Failure::new(ErrorKind::parse(word)?, "", rest))

@@ -1,4 +1,4 @@
-//! The run in progress, watched on the bus.
+//! Watches the run in progress over the bus.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::interface::{NAME, PATH, PROPERTIES, Row, Snapshot, Step};
 use crate::model::deadline::{Deadline, Reason};
 use crate::sys::dbus::{BUS, BUS_PATH, Bus, BusError, Incoming};
 
-/// What the bus is asked to pass on: changes of the run, and that it has left.
+/// Match rules: changes of the run's properties, and the loss of its name.
 const RULES: [&str; 2] = [
     "type='signal',sender='org.farewell.Agent1',path='/org/farewell/Agent1',\
      interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'",
@@ -22,19 +22,19 @@ type Properties = HashMap<String, OwnedVariant>;
 /// A run that is watched.
 pub struct Watch {
     bus: Bus,
-    /// The unique name of the connection that has the run: what others send is not of it.
+    /// The unique name of the connection that publishes the run; signals of others are ignored.
     owner: String,
     run: Snapshot,
 }
 
-/// What was seen.
+/// What [`Watch::next`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// The run has changed.
     Change,
-    /// Nothing, for as long as was waited.
+    /// Nothing changed within the limit.
     Nothing,
-    /// The run has left the bus, or the bus has ended.
+    /// The run has left the bus, or the connection to the bus broke.
     Departure,
 }
 
@@ -45,7 +45,7 @@ impl Watch {
     /// When there is no bus or no run on it, or one of them does not answer in time.
     pub fn begin(deadline: Deadline) -> Result<Watch, BusError> {
         let mut bus = Bus::system(BUS, deadline)?;
-        // Before anything is asked, so that no signal is missed in between.
+        // Before any property is read, so that no signal is missed in between.
         for rule in RULES {
             bus.call::<_, ()>(BUS_PATH, BUS, "AddMatch", &(rule,), deadline)?;
         }
@@ -77,7 +77,7 @@ impl Watch {
             match self.see(&message) {
                 Ok(Seen::Nothing) => {}
                 Ok(seen) => return seen,
-                // What cannot be read is passed over; the properties that follow may be.
+                // A signal that cannot be decoded is ignored; later ones may be fine.
                 Err(error) => log::debug!("D-Bus: {error}"),
             }
         }
@@ -102,7 +102,7 @@ impl Watch {
     }
 }
 
-/// Takes properties into account; others than the known ones are passed over.
+/// Applies properties; unknown ones are ignored.
 fn take(run: &mut Snapshot, properties: Properties) -> Result<(), BusError> {
     for (name, value) in properties {
         match name.as_str() {

@@ -57,12 +57,12 @@ pub fn spec(
     dependencies: Dependencies,
 ) -> StepSpec {
     let lock: Arc<dyn Lock> = Arc::new(lock);
-    let upkeep = |every: Duration| (every, Arc::new(Renewal(lock.clone())) as Arc<dyn Action>);
+    let renew = |every: Duration| (every, Arc::new(Renewal(lock.clone())) as Arc<dyn Action>);
     StepSpec {
         dependencies,
         held: Some(Held {
-            upkeep: renewal.map(upkeep),
-            closing: Arc::new(Release(lock.clone())),
+            renewal: renewal.map(renew),
+            release: Arc::new(Release(lock.clone())),
         }),
         ..StepSpec::new(Acquisition(lock), AttemptPolicy::Polled)
     }

@@ -1,19 +1,19 @@
-//! The most bytes a second.
+//! Limits bytes per second.
 
 use std::time::{Duration, Instant};
 
 use crate::sys::sync::Mutex;
 
-/// How fast files are copied, all of them together.
+/// A rate limit for all files together.
 pub struct Bandwidth {
-    /// The most bytes a second.
+    /// Limits bytes per second.
     rate: Option<u64>,
     begun: Instant,
     bytes: Mutex<u64>,
 }
 
 impl Bandwidth {
-    /// At most so many bytes a second, from now on.
+    /// At most `rate` bytes per second, from now on.
     pub fn new(rate: Option<u64>) -> Bandwidth {
         Bandwidth {
             rate,
@@ -22,7 +22,7 @@ impl Bandwidth {
         }
     }
 
-    /// Counts bytes; how long it must take until the next ones.
+    /// Counts bytes, and returns how long to wait before the next ones.
     pub(super) fn count(&self, bytes: usize) -> Duration {
         let Some(rate) = self.rate else {
             return Duration::ZERO;

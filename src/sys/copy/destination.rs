@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::{CHUNK, Order, PART, Source};
 use crate::sys::digest::{Sha256, hexadecimal};
 
-/// Which bits of a mode are kept: a program of somebody else's must not become root's set-user-ID program.
+/// The permission bits that a copy keeps: another user's program must not become a set-user-ID program of root.
 const MODE: u32 = 0o777;
 
 /// Why a file was not copied.
@@ -30,9 +30,9 @@ pub(super) enum CopyError {
     Source(io::Error),
     /// It could not be written.
     Target(io::Error),
-    /// What was written is something else than what was read.
+    /// The copy, read back, differs from what was written.
     Differs,
-    /// It became shorter while it was read.
+    /// The file became shorter while it was read.
     Shrank,
 }
 
@@ -41,7 +41,7 @@ impl CopyError {
         CopyError::Source(error)
     }
 
-    /// Whether an error usually passes by itself.
+    /// Whether an error is usually temporary.
     pub(super) fn passes(error: &io::Error) -> bool {
         let code = error.raw_os_error().map(Errno::from_raw);
         matches!(
@@ -57,7 +57,7 @@ impl CopyError {
         }
     }
 
-    /// Whether the next file would fare no better.
+    /// Whether the next file would fail in the same way.
     pub(super) fn ends(&self) -> bool {
         let CopyError::Target(error) = self else {
             return false;
@@ -75,7 +75,7 @@ impl CopyError {
         !is_of_name
     }
 
-    /// Whether the file is not there any more, or is none that is copied.
+    /// Whether the file is gone, or became something that is not copied.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, CopyError::Source(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput))
@@ -98,7 +98,7 @@ impl fmt::Display for CopyError {
 /// The length and the SHA-256 of a copy, or why there is none.
 pub(super) type CopyResult = Result<(u64, String), CopyError>;
 
-/// A file that is written and has no name yet.
+/// A file that is written and not yet renamed.
 struct Pending {
     source: Source,
     directory: OwnedFd,
@@ -114,7 +114,7 @@ pub(super) struct Target {
     directory: OwnedFd,
     pending: Vec<Pending>,
     token: String,
-    /// The tokens of attempts that were cut short, and the directories that were searched for what they have left.
+    /// The tokens of interrupted attempts, and the directories that were searched for their files.
     cut: Vec<String>,
     searched: HashSet<PathBuf>,
     count: usize,
@@ -122,7 +122,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Opens it; a rehearsal looks whether it can be written, too.
+    /// Opens it; a rehearsal also checks that it is writable.
     pub(super) fn open(path: &Path, order: &Order) -> io::Result<Target> {
         let directory = open_directory(path)?;
         if order.rehearses {
@@ -151,12 +151,12 @@ impl Target {
         Ok((state.st_dev, state.st_ino))
     }
 
-    /// How many files wait for their name.
+    /// How many files are not renamed yet.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Writes a file under another name. Returns its length.
+    /// Writes a file under a temporary name, and returns its length.
     pub(super) fn write(
         &mut self,
         source: &Source,
@@ -190,7 +190,7 @@ impl Target {
         }
     }
 
-    /// Copies what the file has now; what is added meanwhile is another attempt's.
+    /// Copies what the file holds now; what is appended meanwhile is left to another attempt.
     fn fill(
         &mut self,
         reading: &mut File,
@@ -223,12 +223,12 @@ impl Target {
             time(state.atime(), state.atime_nsec()),
             time(state.mtime(), state.mtime_nsec()),
         );
-        // A file system that keeps no times has its own.
+        // Some file systems cannot store times.
         let _ = futimens(file, &read, &changed);
         Ok((state.len(), hexadecimal(&digest.finish())))
     }
 
-    /// Removes what attempts that were cut short have left in a directory.
+    /// Removes unfinished files of interrupted attempts from a directory.
     fn search(&mut self, path: &Path, directory: &OwnedFd) {
         if self.cut.is_empty() || self.searched.contains(path) {
             return;
@@ -247,7 +247,7 @@ impl Target {
         }
     }
 
-    /// The directory of a name, made where it is missing.
+    /// The directory of a name, created if it is missing.
     fn parent(&self, name: &Path) -> io::Result<OwnedFd> {
         let mut directory = self.directory.try_clone()?;
         let mode = Mode::from_bits_truncate(0o755);
@@ -257,7 +257,7 @@ impl Target {
                     match mkdirat(&directory, name, mode) {
                         Ok(()) => {
                             let made = open_below(directory.as_fd(), name)?;
-                            // Whatever the umask is. Where a file system has no modes, it is there all the same.
+                            // Whatever the umask is. A file system without modes has the directory all the same.
                             let _ = fchmod(&made, mode);
                             made
                         }
@@ -326,13 +326,13 @@ impl Target {
         .map_err(|error| CopyError::Target(error.into()))
     }
 
-    /// Flushes the file system that it is on.
+    /// Flushes its file system.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(syncfs(&self.directory)?)
     }
 }
 
-/// Makes a file that only this process knows.
+/// Creates a file whose name only this process knows.
 fn create(directory: &OwnedFd, part: &OsStr) -> io::Result<File> {
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -340,6 +340,6 @@ fn create(directory: &OwnedFd, part: &OsStr) -> io::Result<File> {
 }
 
 fn remove(directory: &OwnedFd, part: &OsStr) {
-    // Where it stays, it has a name that no copy has.
+    // If it stays, no copy has its name.
     let _ = unlinkat(directory, part, UnlinkatFlags::NoRemoveDir);
 }

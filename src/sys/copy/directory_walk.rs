@@ -1,4 +1,4 @@
-//! Finding regular files below a directory without following a link that somebody else could have put there.
+//! Finds regular files below a directory without following links that another user could have planted.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ use nix::unistd::geteuid;
 use super::glob::{Pattern, Positions, matches};
 use super::{PART, Source};
 
-/// The deepest directory that is looked into, counted from the fixed part: each level holds a descriptor.
+/// The deepest level that is read, counted from the base: each level holds a descriptor.
 const DEEPEST: usize = 100;
 
-/// How many symbolic links a fixed part may go through, as in the kernel.
+/// How many symbolic links the base may go through, as in the kernel.
 const LINKS: usize = 40;
 
 /// A walk below one base.
@@ -29,11 +29,11 @@ pub(super) struct DirectoryWalk<'a> {
     /// Its fixed part.
     pub(super) base: Arc<Path>,
     pub(super) exclude: &'a [String],
-    /// The device and inode of the directory that is copied to, if there is one, which is not looked into.
+    /// The device and inode of the destination directory, if there is one, which is not read.
     pub(super) target: Option<(u64, u64)>,
     /// What is found.
     pub(super) found: &'a mut dyn FnMut(Source),
-    /// Why something that matches is left out.
+    /// Called with the reason why something that matches is left out.
     pub(super) skipped: &'a mut dyn FnMut(String),
 }
 
@@ -41,7 +41,7 @@ impl DirectoryWalk<'_> {
     /// Walks.
     ///
     /// # Errors
-    /// When the base cannot be looked into.
+    /// If the base cannot be read.
     pub(super) fn go(&mut self) -> io::Result<()> {
         let base = open_directory(self.pattern.base())?;
         self.directory(&base, Path::new(""), &self.pattern.begin(), 0)
@@ -54,7 +54,7 @@ impl DirectoryWalk<'_> {
         positions: &Positions,
         depth: usize,
     ) -> io::Result<()> {
-        // By its descriptor: its name may be another directory's by now.
+        // By its descriptor: the name may belong to another directory by now.
         let listed = format!("/proc/self/fd/{}", directory.as_raw_fd());
         for entry in fs::read_dir(listed)? {
             let name = entry?.file_name();
@@ -95,7 +95,7 @@ impl DirectoryWalk<'_> {
                 SFlag::S_IFREG | SFlag::S_IFDIR => {}
                 _ if !takes => {}
                 SFlag::S_IFLNK => self.skip(&path, "a symbolic link".to_owned()),
-                _ => self.skip(&path, "no regular file".to_owned()),
+                _ => self.skip(&path, "not a regular file".to_owned()),
             }
         }
         Ok(())
@@ -132,11 +132,11 @@ pub(super) fn open_below(directory: impl AsFd, name: &OsStr) -> io::Result<Owned
     Ok(openat(directory, name, DIRECTORY, Mode::empty())?)
 }
 
-/// Opens a directory. A symbolic link on the way is followed only where nobody but root and this process' user could have
-/// put it there.
+/// Opens a directory. A symbolic link on the way is followed only if nobody but root and this process' user could have
+/// created it.
 ///
 /// # Errors
-/// What the system says; `PermissionDenied` for such a link.
+/// Any I/O error; `PermissionDenied` for such a link.
 pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let root = || Ok::<_, io::Error>(OwnedFd::from(File::open("/")?));
     let mut directories = vec![root()?];
@@ -193,18 +193,18 @@ fn is_ours(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Whether nobody else can put a name of their own in place of one in this directory.
+/// Whether nobody else can replace an entry of this directory.
 fn is_safe(directory: &FileStat) -> bool {
     let is_writable = directory.st_mode & 0o022 != 0;
     let is_sticky = directory.st_mode & 0o1000 != 0;
     is_ours(directory.st_uid) && (!is_writable || is_sticky)
 }
 
-/// Opens a file that a walk has found, as far as it is still a regular file that is no link.
+/// Opens a file that a walk has found, if it is still a regular file.
 ///
 /// # Errors
-/// What the system says; `InvalidInput` for what is no regular file any more, or a link to a file of root's that somebody
-/// else has made.
+/// Any I/O error; `InvalidInput` if it is no longer a regular file, or is a hard link that another user made to a file
+/// of root.
 pub(super) fn open_source(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDONLY
         | OFlag::O_NOFOLLOW
@@ -223,7 +223,7 @@ pub(super) fn open_source(directory: &OwnedFd, name: &OsStr) -> io::Result<File>
     let owner = fstat(directory)?.st_uid;
     if state.nlink() > 1 && state.uid() != owner && !is_ours(owner) {
         return Err(unusable(
-            "has another name, and belongs to somebody else than its directory",
+            "has another hard link, and does not belong to the owner of its directory",
         ));
     }
     Ok(file)

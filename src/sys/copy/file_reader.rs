@@ -1,4 +1,4 @@
-//! A file that is read by a thread of its own, which is left behind where the file's mount never answers.
+//! Reads a file on a thread of its own, which is abandoned if the file's mount does not answer.
 
 use std::fmt;
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
@@ -15,10 +15,10 @@ use crate::sys::cancel::Cancel;
 use crate::sys::digest::{Sha256, hexadecimal};
 use crate::sys::threads;
 
-/// How many pieces are read before somebody takes them.
+/// How many pieces are read ahead.
 const AHEAD: usize = 2;
 
-/// How often somebody who waits for a piece looks whether it is still wanted.
+/// How often a wait for a piece checks for cancellation.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a file could not be read.
@@ -28,7 +28,7 @@ pub struct Unread {
     pub cause: String,
     /// Whether another attempt may succeed.
     pub retryable: bool,
-    /// Whether the file is not there any more, or is none that is copied.
+    /// Whether the file is gone, or became something that is not copied.
     pub is_gone: bool,
 }
 
@@ -60,9 +60,9 @@ impl fmt::Display for Unread {
 pub struct Feed<'a> {
     pieces: Receiver<Result<Vec<u8>, Unread>>,
     piece: Vec<u8>,
-    /// How much of `piece` was taken.
+    /// How much of `piece` was consumed.
     taken: usize,
-    /// How much of the part has not come yet.
+    /// How much of the part has not been received yet.
     left: u64,
     digest: Sha256,
     deadline: Deadline,
@@ -72,10 +72,10 @@ pub struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// Begins to read the bytes `part` of a file, at most as fast as `pace` says.
+    /// Starts to read the bytes `part` of a file, at most at the rate of `pace`.
     ///
     /// # Errors
-    /// When the system has no thread left. Why the file cannot be read is told by what reads.
+    /// If no thread can be started. Errors of the file are returned by the reading methods.
     pub fn open(
         file: &Listed,
         part: Range<u64>,
@@ -86,7 +86,7 @@ impl<'a> Feed<'a> {
         let (file, left) = (file.clone(), part.end.saturating_sub(part.start));
         threads::start(move || -> threads::Next {
             if let Err(fault) = read(&file, part, &sender) {
-                // Where nobody listens any more, nobody needs it.
+                // Without a receiver nobody needs it.
                 let _ = sender.send(Err(Unread::of(&fault)));
             }
             Box::new(|| {})
@@ -109,7 +109,7 @@ impl<'a> Feed<'a> {
         self.unread.as_ref()
     }
 
-    /// All of it.
+    /// Reads all of it.
     ///
     /// # Errors
     /// Why it cannot be read.
@@ -208,7 +208,7 @@ impl Read for Feed<'_> {
     }
 }
 
-/// Reads the part and sends it in pieces, until nobody listens.
+/// Reads the part and sends it in pieces, until the receiver is gone.
 fn read(
     file: &Listed,
     part: Range<u64>,

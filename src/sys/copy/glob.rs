@@ -1,9 +1,9 @@
-//! Globs over paths: a fixed directory, and what names below it must be like.
+//! Globs over paths: a fixed base directory, and patterns for the names below it.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// A glob, taken apart. `*` stands for any part of a name, `?` for one byte of it, `[a-z]` and `[!a-z]` for one byte of a
+/// A parsed glob. `*` stands for any part of a name, `?` for one byte of it, `[a-z]` and `[!a-z]` for one byte of a
 /// set, `\` takes the next byte as it is, and a part `**` stands for any number of directories. Names that begin with a
 /// dot are names like others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +19,14 @@ enum Part {
     Name(Vec<u8>),
 }
 
-/// The parts of a pattern that may be next in one directory.
+/// The parts of a pattern that may match next in a directory.
 pub(super) type Positions = Vec<usize>;
 
 impl Pattern {
-    /// Takes an absolute glob apart.
+    /// Parses an absolute glob.
     ///
     /// # Errors
-    /// When it is not absolute, or names no file.
+    /// A sentence, if it is not absolute or cannot name a file.
     pub fn parse(text: &str) -> Result<Pattern, String> {
         if !text.starts_with('/') || text.contains('\0') {
             return Err(format!("`{text}` must be an absolute path"));
@@ -34,18 +34,18 @@ impl Pattern {
         let mut parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
         if text.ends_with('/') || parts.is_empty() {
             return Err(format!(
-                "`{text}` names a directory; `{}/**` is all in it",
+                "`{text}` names a directory; to copy all files in it write `{}/**`",
                 text.trim_end_matches('/')
             ));
         }
         if parts.iter().any(|part| matches!(*part, "." | "..")) {
-            return Err(format!("`{text}` must not hold `.` or `..`"));
+            return Err(format!("`{text}` must not contain `.` or `..`"));
         }
         if parts
             .iter()
             .any(|part| part.contains("**") && *part != "**")
         {
-            return Err("`**` stands for whole directories, between two `/`".to_owned());
+            return Err("`**` must be a whole path component: put a `/` on each side".to_owned());
         }
         let fixed = parts.iter().take_while(|part| is_fixed(part)).count();
         let fixed = fixed.min(parts.len() - 1);
@@ -60,7 +60,7 @@ impl Pattern {
         })
     }
 
-    /// The directory that is fixed, which the names of what matches are relative to.
+    /// The fixed directory, to which the names of matches are relative.
     pub fn base(&self) -> &Path {
         &self.base
     }
@@ -75,12 +75,12 @@ impl Pattern {
         }
     }
 
-    /// What may be next in the base.
+    /// What may match next in the base.
     pub(super) fn begin(&self) -> Positions {
         self.closed(vec![0])
     }
 
-    /// `**` stands for no directory, too.
+    /// `**` also matches no directory at all.
     fn closed(&self, mut positions: Positions) -> Positions {
         let mut at = 0;
         while let Some(position) = positions.get(at).copied() {
@@ -106,7 +106,7 @@ impl Pattern {
             }
     }
 
-    /// What may be next in a directory of that name; nothing where it need not be looked into.
+    /// What may match next in a directory of that name; empty if it need not be read.
     pub(super) fn enter(&self, positions: &Positions, name: &[u8]) -> Positions {
         let mut next = Positions::new();
         for &position in positions {
@@ -127,9 +127,9 @@ fn is_fixed(part: &str) -> bool {
     !part.contains(['*', '?', '[', '\\'])
 }
 
-/// Whether a name is like a glob without `/`.
+/// Whether a name matches a glob without `/`.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    // Where to go on with one byte more under the last `*`.
+    // Where to continue with one more byte matched by the last `*`.
     let mut again: Option<(usize, usize)> = None;
     let (mut at, mut byte) = (0, 0);
     while byte < name.len() {
@@ -155,7 +155,7 @@ pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     pattern[at..].iter().all(|it| *it == b'*')
 }
 
-/// How much of the pattern stands for this byte; `None` where its beginning does not.
+/// The length of the pattern's first element, if that matches the byte.
 fn one(pattern: &[u8], byte: u8) -> Option<usize> {
     match pattern {
         [b'?', ..] => Some(1),

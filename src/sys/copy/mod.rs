@@ -26,33 +26,33 @@ use super::cancel::Cancel;
 use super::probe::{ProbeError, Worker};
 use crate::model::deadline::Deadline;
 
-/// What the child is started with that copies; see [`serve`].
+/// The argument that starts the copying child; see [`serve`].
 pub const VERB: &str = "copy";
 
-/// How the names of files begin that are not whole yet.
+/// The prefix of the names of unfinished files.
 const PART: &str = ".farewell-part-";
 
-/// What is read and written at once.
+/// The bytes read and written at once.
 const CHUNK: usize = 128 << 10;
 
-/// What is to be copied, and where.
+/// What to copy, and where.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Order {
     /// Absolute globs.
     pub from: Vec<String>,
-    /// Globs on names of files and directories that are left out.
+    /// Globs for names of files and directories to leave out.
     pub exclude: Vec<String>,
     /// The directory; without one the files are listed.
     pub to: Option<PathBuf>,
-    /// The most bytes a second.
+    /// The rate limit in bytes per second.
     pub rate: Option<u64>,
-    /// What earlier attempts have copied.
+    /// Files that earlier attempts have copied.
     pub done: Vec<Version>,
-    /// What the names of files that are not whole yet have in them, and nobody else's have: see [`token`].
+    /// Marks the names of this attempt's unfinished files: see [`token`].
     pub token: String,
-    /// The tokens of attempts that were cut short, whose unfinished files are removed.
+    /// The tokens of interrupted attempts, whose unfinished files are removed.
     pub cut: Vec<String>,
-    /// Whether files are only counted, and the directory is only looked at.
+    /// Whether to count files and check the directory only.
     pub rehearses: bool,
 }
 
@@ -130,7 +130,7 @@ impl Listed {
     }
 }
 
-/// What the copying process tells, in this order: what is left out and what was found, then each file.
+/// What the copying process reports, in this order: what is left out and what was found, then each file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// Something is left out, and why.
@@ -142,18 +142,18 @@ pub enum Report {
         /// The paths of the two.
         paths: [String; 2],
     },
-    /// All that there is to copy, without what earlier attempts have copied.
+    /// All there is to copy, without what earlier attempts have copied.
     Found {
         /// The number of files.
         files: usize,
         /// Their bytes.
         bytes: u64,
     },
-    /// A file of those that were found, where they are listed.
+    /// A file that was found, if files are listed.
     Listed(Listed),
-    /// So many bytes have been written in this attempt.
+    /// The number of bytes written in this attempt.
     Progress(u64),
-    /// A file stands under its name, and is what it was read as.
+    /// A file is complete and has been verified.
     Copied {
         /// The name, relative to the directory.
         name: String,
@@ -164,7 +164,7 @@ pub enum Report {
         /// Which version of the file it is.
         version: Version,
     },
-    /// A file, or the directory itself where there is no name, could not be copied.
+    /// A file could not be copied.
     Failed {
         /// Its path.
         path: String,
@@ -173,14 +173,14 @@ pub enum Report {
         /// Whether another attempt may succeed.
         retryable: bool,
     },
-    /// Everything was tried, and what was copied is on the disk.
+    /// Every file was tried, and what was copied is on disk.
     Ended,
 }
 
-/// Copies, and gives `hear` what is told meanwhile.
+/// Copies, and calls `hear` with each report.
 ///
 /// # Errors
-/// When the process does not end in time or without its last word; see [`ProbeError`].
+/// If the process does not end in time, or ends without [`Report::Ended`]; see [`ProbeError`].
 pub fn copy(
     order: &Order,
     deadline: Deadline,
@@ -198,7 +198,7 @@ pub fn copy(
     }
 }
 
-/// A name that no other attempt has, on this machine or another one that copies to the same directory.
+/// A name unique among the attempts of all machines that copy to the same directory.
 pub fn token() -> String {
     use std::hash::{BuildHasher as _, Hasher as _};
     // Its keys are random.

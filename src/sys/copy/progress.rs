@@ -1,4 +1,4 @@
-//! What the process that copies says to its parent, and how fast it may write.
+//! The copying process' reports to its parent, and its write rate.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::Report;
 use super::bandwidth::Bandwidth;
 
-/// Between two words on the progress.
+/// The time between two progress reports.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What is told to the parent, and when the next byte may be written.
+/// Sends reports to the parent, and limits the write rate.
 pub(super) struct Progress {
     told: Instant,
     bytes: u64,
@@ -36,7 +36,7 @@ impl Progress {
         self.bytes += bytes as u64;
         if self.told.elapsed() >= EVERY {
             self.told = Instant::now();
-            // Where the parent is gone this process is about to be killed.
+            // If the parent is gone, this process is about to be killed.
             let _ = self.tell(&Report::Progress(self.bytes));
         }
         std::thread::sleep(self.pace.count(bytes));

@@ -1,4 +1,4 @@
-//! What is to be copied: all globs together.
+//! Selects what to copy: the matches of all globs.
 
 use std::collections::HashSet;
 use std::io;
@@ -9,7 +9,7 @@ use super::directory_walk::{DirectoryWalk, open_directory};
 use super::{Order, Pattern, Report, Source, shown};
 
 impl Source {
-    /// Opens the directory of a source from its base on, through no link.
+    /// Opens the directory of a source from its base on, following no link.
     pub(super) fn open_parent(&self) -> io::Result<OwnedFd> {
         let mut directory = open_directory(&self.base)?;
         if let Some(parent) = self.name.parent() {
@@ -21,8 +21,8 @@ impl Source {
     }
 }
 
-/// What is to be copied, of which what earlier attempts have copied is left out; `None` where two would have the same name.
-/// `target` is the directory, by device and inode, that is not looked into, if there is one.
+/// The files to copy, without those that earlier attempts have copied; `None` if two would have the same name. `target`
+/// is the device and inode of the destination, which is not read.
 pub(super) fn find(
     order: &Order,
     target: Option<(u64, u64)>,
@@ -70,7 +70,7 @@ pub(super) fn find(
     Ok(Some(sources))
 }
 
-/// Leaves out what two globs have found, and tells of two files that would have the same name.
+/// Removes duplicates that two globs have found, and reports two files that would have the same name.
 fn unify(sources: &mut Vec<Source>) -> Option<Report> {
     let mut collision = None;
     sources.sort_by(|one, other| one.name.cmp(&other.name));

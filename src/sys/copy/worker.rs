@@ -1,4 +1,4 @@
-//! The side of the process that copies.
+//! The copying process.
 
 use std::io::{self, Read as _};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::{Order, Report, Source, shown};
 const BATCH: usize = 256;
 const BATCH_BYTES: u64 = 16 << 20;
 
-/// Reads an [`Order`] from standard input, carries it out and writes what is told to standard output.
+/// Reads an [`Order`] from standard input, carries it out, and writes reports to standard output.
 ///
 /// # Errors
-/// When the parent is gone, or its order is none.
+/// If the parent is gone, or its order cannot be decoded.
 pub fn serve() -> io::Result<()> {
     let mut order = Vec::new();
     io::stdin().read_to_end(&mut order)?;
@@ -84,7 +84,7 @@ fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::
             Err(fault) => {
                 let ends = fault.ends();
                 if ends {
-                    // What is whole already stays.
+                    // What is complete already stays.
                     finish(&mut target, progress)?;
                 }
                 fail(source, &fault, progress)?;
@@ -115,7 +115,7 @@ fn copy(mut target: Target, sources: &[Source], progress: &mut Progress) -> io::
 
 fn fail(source: &Source, fault: &CopyError, progress: &mut Progress) -> io::Result<()> {
     let told = match fault.is_gone() {
-        // It was there when files were looked for: a log that was rotated away, say.
+        // It existed during the search: a log that was rotated away, for example.
         true => Report::Skipped(format!("{} was left out: {fault}", shown(&source.path()))),
         false => Report::Failed {
             path: shown(&source.path()),
@@ -126,7 +126,7 @@ fn fail(source: &Source, fault: &CopyError, progress: &mut Progress) -> io::Resu
     progress.tell(&told)
 }
 
-/// Gives the files that are written their names; whether more can be tried.
+/// Renames the written files. Returns whether to go on.
 fn finish(target: &mut Target, progress: &mut Progress) -> io::Result<bool> {
     let mut goes_on = true;
     for (source, ended) in target.finish() {

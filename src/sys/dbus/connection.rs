@@ -1,8 +1,8 @@
-//! A conversation over a socket in the D-Bus protocol, in which nobody is ever made to wait.
+//! A nonblocking connection that speaks the D-Bus protocol.
 //!
-//! zbus makes the messages and reads the values, but does not hold the conversation. PID 1 signs its answers on its own
-//! socket as `org.freedesktop.systemd1`, and zbus takes no sender but the unique names that a bus gives out; and on a bus
-//! its runtime costs a short run more than all of its messages. See the D-Bus Specification, "Message Protocol" and
+//! zbus builds messages and decodes values, but does not run the connection. PID 1 signs its answers on its own socket
+//! as `org.freedesktop.systemd1`, and zbus takes no sender but the unique names that a bus gives out; and on a bus its
+//! runtime costs a short run more than all of its messages. See the D-Bus Specification, "Message Protocol" and
 //! "Authentication Protocol".
 
 use std::io::{self, Read as _, Write as _};
@@ -25,38 +25,38 @@ use crate::model::deadline::Deadline;
 /// The longest line of the handshake.
 const LINE: usize = 1 << 10;
 
-/// How much is read at once, in bytes, before what was read is dealt with: whoever writes faster than this side reads is
-/// not read for ever.
+/// How many bytes are read at once before they are processed, so that a fast writer cannot keep this side reading for
+/// ever.
 const SWALLOW: usize = 64 << 10;
 
-/// Between two tries to get into the queue of a peer that is busy.
+/// The pause between two attempts to connect to a busy peer.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Our side of a conversation.
+/// This side of a connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
-    /// Whether the peer has let us in.
+    /// Whether the peer has accepted the authentication.
     is_open: bool,
     received: Intake,
     unsent: Vec<u8>,
-    /// Messages for a peer that has not let us in yet: PID 1 overlooks what it reads together with the end of the
-    /// handshake, until the next message.
+    /// Messages held back until the peer has accepted the authentication: PID 1 overlooks what it reads together with
+    /// the end of the handshake, until the next message.
     held: Vec<u8>,
 }
 
 impl Connection {
-    /// Connects, and says who this process is; the peer's word on that is not waited for.
+    /// Connects and authenticates, without waiting for the peer's reply.
     ///
     /// # Errors
-    /// `NoConnection` when nobody listens there; `TimedOut` when the peer's queue is full.
+    /// `NoConnection` if nobody listens there; `TimedOut` if the peer's backlog is full.
     pub fn begin(address: &UnixAddr, side: Side) -> Result<Connection, BusError> {
         let refused = |errno: Errno| BusError::NoConnection(format!("{address}: {errno}"));
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(refused)?;
         match connect(socket.as_raw_fd(), address) {
             Ok(()) => {}
-            // Where it may block, connect(2) waits for ever for a place in the queue.
+            // A blocking connect(2) would wait for ever for a place in the backlog.
             Err(Errno::EAGAIN) => return Err(BusError::TimedOut),
             Err(errno) => return Err(refused(errno)),
         }
@@ -73,10 +73,10 @@ impl Connection {
         Ok(line)
     }
 
-    /// The same for a client, with patience where the peer's queue is full.
+    /// As [`Connection::begin`] for a client, retrying while the peer's backlog is full.
     ///
     /// # Errors
-    /// As before; `TimedOut` at the deadline.
+    /// `NoConnection` if nobody listens there; `TimedOut` at the deadline.
     pub fn begin_by(address: &UnixAddr, deadline: Deadline) -> Result<Connection, BusError> {
         loop {
             match Connection::begin(address, Side::Client) {
@@ -89,7 +89,7 @@ impl Connection {
         }
     }
 
-    /// Has a message go out with the next [`Connection::flush`], or as soon as the peer lets us in.
+    /// Queues a message for the next [`Connection::flush`], or until the peer has accepted the authentication.
     pub fn send(&mut self, message: &Message) {
         let bytes = message.data().bytes();
         match self.is_open {
@@ -98,15 +98,15 @@ impl Connection {
         }
     }
 
-    /// How many bytes the peer has not taken yet.
+    /// How many bytes are not written yet.
     pub fn unsent(&self) -> usize {
         self.unsent.len() + self.held.len()
     }
 
-    /// Writes what the peer takes at once.
+    /// Writes as much as the socket takes.
     ///
     /// # Errors
-    /// When the connection is broken.
+    /// If the connection is broken.
     pub fn flush(&mut self) -> Result<(), BusError> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
@@ -119,10 +119,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what has arrived, or a good part of it, and returns how many bytes.
+    /// Reads what has arrived, or a part of it, and returns the number of bytes.
     ///
     /// # Errors
-    /// When the connection is broken, or the peer does not let us in.
+    /// If the connection is broken, or the peer rejects the authentication.
     pub fn receive(&mut self) -> Result<usize, BusError> {
         let read = self.read()?;
         if !self.is_open && self.is_let_in()? {
@@ -132,7 +132,7 @@ impl Connection {
         Ok(read)
     }
 
-    /// For poll(2), which then tells when there is something to receive, if this side `reads`, or room for what is unsent.
+    /// For poll(2): waits for input if this side `reads`, and for room if something is unsent.
     pub fn polled(&self, reads: bool) -> PollFd<'_> {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::POLLIN, reads);
@@ -143,7 +143,7 @@ impl Connection {
     /// The next message that has arrived.
     ///
     /// # Errors
-    /// When what arrives is no message.
+    /// If what has arrived is not a message.
     pub fn take(&mut self) -> Result<Option<Incoming>, BusError> {
         match self.is_open {
             true => self.received.take(),
@@ -151,10 +151,10 @@ impl Connection {
         }
     }
 
-    /// The next message, when it has arrived.
+    /// Waits for the next message.
     ///
     /// # Errors
-    /// When what arrives is no message, or the connection is broken; `TimedOut` at the deadline.
+    /// If what arrives is not a message, or the connection is broken; `TimedOut` at the deadline.
     pub fn next(&mut self, deadline: Deadline) -> Result<Incoming, BusError> {
         loop {
             self.flush()?;
@@ -190,7 +190,7 @@ impl Connection {
         Ok(read)
     }
 
-    /// Whether the peer's line is there: `OK` and its id.
+    /// Whether the peer has accepted the authentication: `OK` and its id.
     fn is_let_in(&mut self) -> Result<bool, BusError> {
         let Some(line) = self.received.line(LINE)? else {
             return Ok(false);
@@ -199,13 +199,14 @@ impl Connection {
             return Ok(true);
         }
         let line = String::from_utf8_lossy(&line);
-        Err(BusError::NoConnection(format!("not let in: {line}")))
+        Err(BusError::NoConnection(format!(
+            "authentication rejected: {line}"
+        )))
     }
 }
 
-/// Waits until there is something to read from `bell`, or something happens on the connection: something to receive, if this
-/// side reads, or room for what is unsent. Returns which of the two has something to read; neither where the time is over,
-/// or the wait was interrupted.
+/// Waits until `bell` or the connection is readable, or there is room for what is unsent. Returns which of the two is
+/// readable; neither if the time is over or the wait was interrupted.
 pub fn wait(
     bell: &UnixStream,
     line: Option<(&Connection, bool)>,
@@ -215,12 +216,12 @@ pub fn wait(
     polled.extend(line.map(|(line, reads)| line.polled(reads)));
     let _ = poll(&mut polled, left.map_or(PollTimeout::NONE, millis));
     let said = |at: usize| polled.get(at).and_then(PollFd::revents);
-    // The end of a connection is received, too.
+    // The end of a connection counts as readable.
     let line = said(1).is_some_and(|events| !(events - PollFlags::POLLOUT).is_empty());
     (said(0).is_some_and(|events| !events.is_empty()), line)
 }
 
-/// A time limit for poll(2), rounded up so that it is not over before it is.
+/// A time limit for poll(2), rounded up so that it does not end early.
 fn millis(left: Duration) -> PollTimeout {
     let millis = left.as_micros().div_ceil(1_000);
     PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)

@@ -1,39 +1,38 @@
-//! The messages in what arrives, of which no more is kept than somebody here reads.
+//! Splits received bytes into messages, with bounded memory.
 
 use zbus::wire::Endian;
 
 use super::BusError;
 use super::message::{Incoming, Kind};
 
-/// The longest answer or signal that a client reads; a list of ten thousand jobs is far below it.
+/// The longest reply or signal that a client reads; a list of ten thousand jobs is far below it.
 const LONGEST: usize = 16 << 20;
 
-/// The longest message that a service reads, and the longest call that anybody does: no call of ours has more than a few
-/// words.
+/// The longest message that a service reads, and the longest call that either side reads: our calls are much shorter.
 pub const LONGEST_CALL: usize = 8 << 10;
 
-/// The longest message that there is. See the D-Bus Specification, "Message Format".
+/// The longest message that the D-Bus Specification allows; see "Message Format".
 const LONGEST_OF_ALL: usize = 128 << 20;
 
-/// The length of what every message begins with: everything up to the length of its fields.
+/// The length of the fixed part of a message: everything up to and including the length of its fields.
 const BEGIN: usize = 16;
 
-/// Which side of a conversation reads.
+/// Which side of a connection reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It asks, and reads long answers.
+    /// It calls, and reads long replies.
     Client,
-    /// It is asked, by anybody.
+    /// It is called, by anybody.
     Service,
 }
 
-/// What has arrived and was not taken yet. It never holds more than the longest message that its side reads and what was
-/// fed to it last: everything that is longer is thrown away as it arrives.
+/// Received bytes that were not taken yet. It never holds more than the longest message that its side reads and the
+/// bytes fed last: longer messages are discarded as they arrive.
 #[derive(Debug)]
 pub struct Intake {
     side: Side,
     received: Vec<u8>,
-    /// How many bytes that are still to come belong to a message that is thrown away.
+    /// How many bytes still to come belong to a discarded message.
     unwanted: usize,
 }
 
@@ -47,17 +46,17 @@ impl Intake {
         }
     }
 
-    /// Takes in what arrives.
+    /// Adds received bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         let thrown = self.unwanted.min(bytes.len());
         self.unwanted -= thrown;
         self.received.extend_from_slice(&bytes[thrown..]);
     }
 
-    /// Takes off the first line, without its end, once it is there; the handshake is one of lines.
+    /// Takes the first line of the handshake, without its end, once it is complete.
     ///
     /// # Errors
-    /// When it has no end within `limit` bytes.
+    /// If it has no end within `limit` bytes.
     pub fn line(&mut self, limit: usize) -> Result<Option<Vec<u8>>, BusError> {
         match self.received.windows(2).position(|two| two == b"\r\n") {
             Some(end) => {
@@ -65,24 +64,26 @@ impl Intake {
                 line.truncate(end);
                 Ok(Some(line))
             }
-            None if self.received.len() > limit => {
-                Err(BusError::Unexpected("the handshake has no end".to_owned()))
-            }
+            None if self.received.len() > limit => Err(BusError::Unexpected(
+                "a line of the handshake is too long".to_owned(),
+            )),
             None => Ok(None),
         }
     }
 
-    /// Takes off the first message, once it is there as a whole. Of a message that is longer than this side reads only the
-    /// head is taken, where that is short enough; else it is passed over.
+    /// Takes the first message, once it is complete. Of a message that is longer than this side reads only the head is
+    /// taken, or nothing if the head is too long as well.
     ///
     /// # Errors
-    /// When what is there is no message, or an answer that is too long.
+    /// If the bytes are not a message, or are a reply that is too long.
     pub fn take(&mut self) -> Result<Option<Incoming>, BusError> {
         while let Some(measures) = measures(&self.received)? {
             let limit = measures.limit(self.side);
             let is_whole = measures.whole() <= limit;
             if !is_whole && self.side == Side::Client && measures.kind.is_answer() {
-                return Err(BusError::Unexpected("an endless answer".to_owned()));
+                return Err(BusError::Unexpected(
+                    "an answer longer than a client reads".to_owned(),
+                ));
             }
             if is_whole && self.received.len() < measures.whole() {
                 return Ok(None);
@@ -107,7 +108,7 @@ impl Intake {
         Ok(None)
     }
 
-    /// Throws away this many bytes, whether they are there or still to come.
+    /// Discards this many bytes, received or still to come.
     fn throw_away(&mut self, bytes: usize) {
         let here = bytes.min(self.received.len());
         self.received.drain(..here);
@@ -115,7 +116,7 @@ impl Intake {
     }
 }
 
-/// What the begin of a message says of it.
+/// The lengths in the fixed part of a message.
 struct Measures {
     order: Endian,
     kind: Kind,
@@ -137,10 +138,10 @@ impl Measures {
     }
 }
 
-/// The measures of the message that `received` begins with, once so much of it is there.
+/// The lengths of the message at the start of `received`, once its fixed part is there.
 ///
 /// # Errors
-/// When it is no message.
+/// If it is not a message.
 fn measures(received: &[u8]) -> Result<Option<Measures>, BusError> {
     let Some(begin) = received.first_chunk::<BEGIN>() else {
         return Ok(None);
@@ -160,7 +161,9 @@ fn measures(received: &[u8]) -> Result<Option<Measures>, BusError> {
     };
     let (body, fields) = (number(4), number(12));
     if body > LONGEST_OF_ALL || fields > LONGEST_OF_ALL {
-        return Err(BusError::Unexpected("an endless message".to_owned()));
+        return Err(BusError::Unexpected(
+            "a message longer than D-Bus allows".to_owned(),
+        ));
     }
     Ok(Some(Measures {
         order,

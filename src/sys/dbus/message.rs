@@ -1,4 +1,4 @@
-//! Messages that arrive, as far as anybody here asks for them.
+//! Received messages, as far as farewell reads them.
 
 use serde::de::DeserializeOwned;
 use zbus::message::Header;
@@ -8,7 +8,7 @@ use zbus::{OwnedVariant, Signature, Type};
 
 use super::BusError;
 
-/// What a message says before its body: byte order, type, flags, version, body's length, serial number, fields.
+/// The head of a message: byte order, type, flags, version, body's length, serial number, fields.
 type Head = (u8, u8, u8, u8, u32, u32, Vec<(u8, OwnedVariant)>);
 
 const PATH: u8 = 1;
@@ -22,19 +22,19 @@ const SIGNATURE: u8 = 8;
 /// The types of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Somebody calls a method.
+    /// A method call.
     Call,
-    /// The answer to a call.
+    /// The reply to a call.
     Return,
-    /// A call went wrong.
+    /// An error reply.
     Error,
-    /// Something happened.
+    /// A signal.
     Signal,
-    /// Of a type that was not known when this was written, to be passed over.
+    /// An unknown type, to be ignored.
     Other,
 }
 
-/// A message, of which only the head was understood.
+/// A message of which only the head is decoded.
 #[derive(Debug)]
 pub struct Incoming {
     /// What it is.
@@ -42,7 +42,7 @@ pub struct Incoming {
     head: Data<'static, 'static>,
     fields: Vec<(u8, OwnedVariant)>,
     body: Data<'static, 'static>,
-    /// Whether it was longer than is read, and its body was thrown away.
+    /// Whether it was too long, so that its body was discarded.
     pub is_too_long: bool,
 }
 
@@ -65,10 +65,10 @@ impl Kind {
 }
 
 impl Incoming {
-    /// A message of these bytes; `body`: `None` where it was thrown away.
+    /// Decodes a message; `body` is `None` if it was discarded.
     ///
     /// # Errors
-    /// When the head is none.
+    /// If the head cannot be decoded.
     pub fn of(
         (order, kind): (Endian, Kind),
         head: Vec<u8>,
@@ -100,7 +100,7 @@ impl Incoming {
         }
     }
 
-    /// The object that it is about; empty when it says none, as are the others.
+    /// The object path. Like the other fields, empty if the message has none.
     pub fn path(&self) -> &str {
         self.text(PATH)
     }
@@ -110,34 +110,34 @@ impl Incoming {
         self.text(INTERFACE)
     }
 
-    /// The method that is called, or the signal that is sent.
+    /// The name of the method or signal.
     pub fn member(&self) -> &str {
         self.text(MEMBER)
     }
 
-    /// Who sent it: on a bus a unique name, or the bus itself.
+    /// The sender: on a bus a unique name, or the bus itself.
     pub fn sender(&self) -> &str {
         self.text(SENDER)
     }
 
-    /// Whether it answers the call of this number.
+    /// Whether it answers the call with this serial number.
     pub fn answers(&self, serial: u32) -> bool {
         let answered = self.field(REPLY_SERIAL).map(|value| &**value);
         matches!(answered, Some(zbus::Variant::U32(number)) if *number == serial)
     }
 
-    /// The head of a call, for zbus to make an answer to.
+    /// The head of a call, as zbus needs it to build a reply.
     ///
     /// # Errors
-    /// When zbus does not understand it.
+    /// If zbus cannot decode it.
     pub fn header(&self) -> zbus::Result<Header<'_>> {
         Ok(self.head.deserialize()?.0)
     }
 
-    /// What it says.
+    /// Decodes the body.
     ///
     /// # Errors
-    /// `Refused` for an error; `Unexpected` when it is of another type.
+    /// `Refused` for an error reply; `Unexpected` for a body of another type.
     pub fn read<R: DeserializeOwned + Type>(&self) -> Result<R, BusError> {
         let signature = match self.field(SIGNATURE).map(|value| &**value) {
             Some(zbus::Variant::Signature(signature)) => signature,
@@ -154,14 +154,14 @@ impl Incoming {
         if *signature == *R::SIGNATURE {
             return Ok(self.body.deserialize()?.0);
         }
-        // zbus has the arguments of a body as one structure.
+        // zbus decodes the arguments of a body as one structure.
         let signature = signature.to_string();
         if R::SIGNATURE.to_string() == format!("({signature})") {
             return Ok(self.body.deserialize()?.0);
         }
         let wanted = R::SIGNATURE;
         Err(BusError::Unexpected(format!(
-            "{signature} in the place of {wanted}"
+            "type {signature} instead of {wanted}"
         )))
     }
 }

@@ -1,4 +1,4 @@
-//! D-Bus: connections and calls that keep a deadline.
+//! D-Bus connections and calls with deadlines.
 
 pub mod connection;
 mod inbox;
@@ -25,22 +25,22 @@ pub use message::{Incoming, Kind};
 /// The bus itself: its name, and its interface.
 pub const BUS: &str = "org.freedesktop.DBus";
 
-/// The object of the bus itself.
+/// The object path of the bus itself.
 pub const BUS_PATH: &str = "/org/freedesktop/DBus";
 
-/// How many signals are kept while an answer is waited for. Those that are asked for are a few.
+/// How many signals are kept while waiting for a reply. Only few are subscribed to.
 const MOST_SIGNALS: usize = 1 << 10;
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusError {
-    /// Nobody answered before the deadline.
+    /// No reply before the deadline.
     TimedOut,
-    /// There is no connection, or it broke: the bus is not there, or its daemon ended.
+    /// There is no connection, or it broke: there is no bus, or its daemon ended.
     NoConnection(String),
-    /// The peer's answer is an error: its name, and its message.
+    /// The peer replied with an error: its name and message.
     Refused(String, String),
-    /// The answer is not what the interface says.
+    /// The reply does not match the interface.
     Unexpected(String),
 }
 
@@ -51,13 +51,13 @@ impl fmt::Display for BusError {
             BusError::NoConnection(cause) => write!(out, "no connection: {cause}"),
             BusError::Refused(name, message) if message.is_empty() => out.write_str(name),
             BusError::Refused(_, message) => out.write_str(message),
-            BusError::Unexpected(cause) => write!(out, "a strange answer: {cause}"),
+            BusError::Unexpected(cause) => write!(out, "unexpected answer: {cause}"),
         }
     }
 }
 
 impl BusError {
-    /// The failure of a step that asked `subject`. What may pass is tried again; a refusal is not.
+    /// The failure of a step that called `subject`. Only an error reply is not retryable.
     pub fn failure(self, subject: impl Into<String>) -> Failure {
         let retryable = !matches!(self, BusError::Refused(..));
         Failure::new(ErrorKind::Bus, subject, self.to_string()).retryable(retryable)
@@ -114,7 +114,7 @@ pub fn address() -> Result<UnixAddr, BusError> {
     address.map_err(|errno| unreachable(errno.to_string()))
 }
 
-/// The first call on a bus, which gives out a name to be called by.
+/// The first call on a bus, which assigns a unique name.
 pub fn hello() -> zbus::Result<Message> {
     bus_call("Hello", &())
 }
@@ -127,13 +127,13 @@ pub fn bus_call<A: Serialize + DynamicType>(method: &str, arguments: &A) -> zbus
         .build(arguments)
 }
 
-/// A connection, and whom calls go to at its other end.
+/// A connection, and the destination of its calls.
 #[derive(Debug)]
 pub struct Bus {
     connection: Connection,
-    /// `None` where there is no bus in between, but the peer itself, as PID 1 has a socket of its own.
+    /// `None` on a direct connection to a peer, such as PID 1's own socket.
     destination: Option<String>,
-    /// Signals that have arrived from a bus while an answer was waited for.
+    /// Signals received while waiting for a reply.
     signals: VecDeque<Incoming>,
 }
 
@@ -141,7 +141,7 @@ impl Bus {
     /// The system bus (`$DBUS_SYSTEM_BUS_ADDRESS`, else the usual socket), to call `destination` there.
     ///
     /// # Errors
-    /// When there is no bus, or it does not answer in time.
+    /// If there is no bus, or it does not answer in time.
     pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, BusError> {
         let mut bus = Bus {
             connection: Connection::begin_by(&address()?, deadline)?,
@@ -152,7 +152,7 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Whether somebody has `name` on this bus now. A call to a name that nobody has would have the bus start its owner.
+    /// Whether `name` has an owner on this bus now. A call to a name without one could make the bus start a service.
     ///
     /// # Errors
     /// See [`BusError`].
@@ -160,10 +160,10 @@ impl Bus {
         self.answer(&bus_call("NameHasOwner", &(name,))?, deadline)
     }
 
-    /// The peer that listens at `path` itself.
+    /// A direct connection to the peer that listens at `path`.
     ///
     /// # Errors
-    /// When nobody listens there, or the peer's queue is full until the deadline.
+    /// If nobody listens there, or the peer's backlog stays full until the deadline.
     pub fn peer(path: &Path, deadline: Deadline) -> Result<Bus, BusError> {
         let address = UnixAddr::new(path);
         let address = address.map_err(|errno| BusError::NoConnection(errno.to_string()))?;
@@ -174,7 +174,7 @@ impl Bus {
         })
     }
 
-    /// Calls a method and returns what it answers.
+    /// Calls a method and returns its reply.
     ///
     /// # Errors
     /// See [`BusError`].
@@ -197,7 +197,7 @@ impl Bus {
         self.answer(&call.build(arguments)?, deadline)
     }
 
-    /// Sends a call and returns what it is answered.
+    /// Sends a call and returns its reply.
     ///
     /// # Errors
     /// See [`BusError`].
@@ -212,7 +212,7 @@ impl Bus {
             if message.answers(serial) {
                 return message.read();
             }
-            // A peer sends what nobody asked it for, and so does anybody on a bus.
+            // Unsolicited messages are ignored: a peer, and anybody on a bus, may send them.
             let is_asked_for = message.kind == Kind::Signal && self.destination.is_some();
             if is_asked_for && self.signals.len() < MOST_SIGNALS {
                 self.signals.push_back(message);
@@ -220,7 +220,7 @@ impl Bus {
         }
     }
 
-    /// The next signal, of those that the bus was asked for.
+    /// The next signal.
     pub fn signal(&mut self, deadline: Deadline) -> Result<Incoming, BusError> {
         if let Some(signal) = self.signals.pop_front() {
             return Ok(signal);

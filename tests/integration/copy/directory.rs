@@ -93,7 +93,7 @@ fn files_arrive_whole_with_their_modes_and_times() {
         "{remarks}"
     );
     assert!(
-        remarks.contains("fifo.log was left out: no regular file"),
+        remarks.contains("fifo.log was left out: not a regular file"),
         "{remarks}"
     );
     assert!(remarks.contains("3 files copied, 6 bytes"), "{remarks}");

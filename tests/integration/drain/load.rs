@@ -122,7 +122,7 @@ fn ask_on_and_on(port: u16, keeps: bool, tally: &Tally, is_over: &AtomicBool) {
         match ended {
             Ok(client) => {
                 counter.fetch_add(1, Ordering::SeqCst);
-                kept = keeps.then_some(client).filter(|it| !it.is_closing);
+                kept = keeps.then_some(client).filter(|it| !it.is_release);
             }
             Err(_) => {
                 tally.failed.fetch_add(1, Ordering::SeqCst);
@@ -151,7 +151,7 @@ impl From<std::io::Error> for Failed {
 struct Client {
     stream: BufReader<TcpStream>,
     /// Whether the server has said that it closes the connection.
-    is_closing: bool,
+    is_release: bool,
 }
 
 impl Client {
@@ -161,7 +161,7 @@ impl Client {
         stream.set_read_timeout(Some(GENEROUS))?;
         Ok(Client {
             stream: BufReader::new(stream),
-            is_closing: false,
+            is_release: false,
         })
     }
 
@@ -187,7 +187,7 @@ impl Client {
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok();
             }
-            self.is_closing |= line == "connection: close";
+            self.is_release |= line == "connection: close";
             if line.is_empty() {
                 break;
             }

@@ -83,14 +83,14 @@ impl Member {
 
     /// What it owes at the end of the run.
     pub fn close(&self, time: Duration) -> Result<Outcome, Failure> {
-        let owed = self.step.held.as_ref().expect("a closing");
-        owed.closing.attempt(&self.context(time))
+        let owed = self.step.held.as_ref().expect("a release");
+        owed.release.attempt(&self.context(time))
     }
 
     pub fn renew(&self, time: Duration) -> Result<Outcome, Failure> {
-        let owed = self.step.held.as_ref().expect("an upkeep");
-        let (_, upkeep) = owed.upkeep.as_ref().expect("an upkeep");
-        upkeep.attempt(&self.context(time))
+        let owed = self.step.held.as_ref().expect("a renewal");
+        let (_, renewal) = owed.renewal.as_ref().expect("a renewal");
+        renewal.attempt(&self.context(time))
     }
 
     pub fn rehearse(&self, time: Duration) -> Result<String, Failure> {

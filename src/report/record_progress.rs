@@ -1,4 +1,4 @@
-//! How far the record of a run is.
+//! How much of a run's record is written and synced.
 
 use std::mem;
 use std::thread::{self, Thread};
@@ -6,39 +6,39 @@ use std::time::{Duration, Instant};
 
 use crate::sys::sync::Mutex;
 
-/// How far the record is, for those who must not begin before it says that they do.
+/// How much of the record is written and synced, for threads that must not go on before the record has their event.
 #[derive(Default)]
-pub struct Written {
+pub struct RecordProgress {
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whether there is a record at all; else nobody waits.
+    /// Whether there is a record; without one nobody waits.
     is_kept: bool,
-    written: Reach,
-    synced: Reach,
-    /// How many events the record really has. What could not be written is heard of, and counts as written above, so
-    /// that nobody waits for it.
+    written: Watermark,
+    synced: Watermark,
+    /// How many events the record really has. Events that could not be written count as written above, so that nobody
+    /// waits for them.
     held: u64,
-    /// Whether the disk has failed to take what was written: nobody knows what it has.
+    /// Whether a sync failed: then it is not known what is on disk.
     is_broken: bool,
 }
 
 #[derive(Default)]
-struct Reach {
+struct Watermark {
     events: u64,
-    /// Set when somebody waited in vain: the disk is slow or gone, and nobody waits for it any more until it is back.
-    behind: bool,
-    /// Who waits for how many events. Each is woken when they are there, and not before: a hundred steps may wait.
+    /// Set after a wait timed out: the disk is slow or gone, and nobody waits for it until it has caught up.
+    is_stalled: bool,
+    /// Threads that wait, each with the number of events it waits for. Each is woken once: a hundred steps may wait.
     waiting: Vec<(u64, Thread)>,
 }
 
-impl Reach {
-    /// So many events have been reached. Returns the threads that waited for that.
+impl Watermark {
+    /// Sets the number of events, and returns the threads that waited for it.
     fn advance(&mut self, events: u64) -> Vec<Thread> {
         self.events = self.events.max(events);
-        self.behind = false;
+        self.is_stalled = false;
         let (reached, waiting): (Vec<_>, Vec<_>) = mem::take(&mut self.waiting)
             .into_iter()
             .partition(|(events, _)| *events <= self.events);
@@ -47,7 +47,7 @@ impl Reach {
     }
 }
 
-impl Written {
+impl RecordProgress {
     /// Waits until the first `events` events are written, for at most `patience`.
     pub fn wait_for(&self, events: u64, patience: Duration) {
         self.wait(events, patience, |state| &mut state.written);
@@ -59,35 +59,37 @@ impl Written {
         self.wait(events, patience, |state| &mut state.synced);
     }
 
-    fn wait(&self, events: u64, patience: Duration, reach: fn(&mut State) -> &mut Reach) {
-        let is_late = self.wait_while(events, patience, reach, |reach| {
-            reach.events < events && !reach.behind
+    fn wait(&self, events: u64, patience: Duration, watermark: fn(&mut State) -> &mut Watermark) {
+        let is_late = self.wait_while(events, patience, watermark, |watermark| {
+            watermark.events < events && !watermark.is_stalled
         });
         if is_late {
-            reach(&mut self.state.lock()).behind = true;
+            watermark(&mut self.state.lock()).is_stalled = true;
         }
     }
 
-    /// Waits until the first `events` events are written or could not be, for at most `patience`, also where others have
-    /// waited in vain before: for what must be known.
+    /// Waits until the first `events` events are written or could not be, for at most `patience`, even after earlier
+    /// waits timed out.
     pub fn wait_to_know(&self, events: u64, patience: Duration) {
-        let reach: fn(&mut State) -> &mut Reach = |state| &mut state.written;
-        self.wait_while(events, patience, reach, |reach| reach.events < events);
+        let watermark: fn(&mut State) -> &mut Watermark = |state| &mut state.written;
+        self.wait_while(events, patience, watermark, |watermark| {
+            watermark.events < events
+        });
     }
 
-    /// Waits while something is awaited, for at most `patience`; whether it still is.
+    /// Waits while `is_awaited`, for at most `patience`. Returns whether it still is.
     fn wait_while(
         &self,
         events: u64,
         patience: Duration,
-        reach: fn(&mut State) -> &mut Reach,
-        is_awaited: impl Fn(&Reach) -> bool,
+        watermark: fn(&mut State) -> &mut Watermark,
+        is_awaited: impl Fn(&Watermark) -> bool,
     ) -> bool {
         let end = Instant::now() + patience;
         let mut is_registered = false;
         loop {
             let mut state = self.state.lock();
-            if !state.is_kept || !is_awaited(reach(&mut state)) {
+            if !state.is_kept || !is_awaited(watermark(&mut state)) {
                 return false;
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -95,14 +97,16 @@ impl Written {
                 return true;
             }
             if !mem::replace(&mut is_registered, true) {
-                reach(&mut state).waiting.push((events, thread::current()));
+                watermark(&mut state)
+                    .waiting
+                    .push((events, thread::current()));
             }
             drop(state);
             thread::park_timeout(left);
         }
     }
 
-    /// Whether the record has the first `events` events, or nobody keeps one.
+    /// Whether the record has the first `events` events, or there is no record.
     pub fn holds(&self, events: u64) -> bool {
         let state = self.state.lock();
         !state.is_kept || (state.held >= events && !state.is_broken)
@@ -116,7 +120,7 @@ impl Written {
         self.state.lock().is_broken = true;
     }
 
-    /// So many more events are written; `are_held`: and the record has all of them.
+    /// Counts `events` more events as handled; `are_held` if the record has all of them.
     pub(super) fn advance(&self, events: u64, are_held: bool) {
         let mut state = self.state.lock();
         let written = state.written.events + events;
@@ -124,7 +128,7 @@ impl Written {
         if are_held {
             state.held = written;
         }
-        // First, so that nobody is woken only to wait for the lock.
+        // Unlocked first, so that no thread is woken only to wait for the lock.
         drop(state);
         reached.iter().for_each(Thread::unpark);
     }
@@ -148,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_must_be_known_is_waited_for_behind_a_slow_disk() {
-        let written = Written::default();
+        let written = RecordProgress::default();
         written.begin();
         // Somebody waits in vain, so that nobody else waits who need not.
         written.wait_for(1, Duration::from_millis(1));
