@@ -109,9 +109,6 @@ fn fall_back(directory: &Path, problems: &[String]) {
 }
 
 /// What the plan needs: the order, and the stop timeout.
-///
-/// # Errors
-/// Every problem of the configuration.
 fn demand() -> Result<(Ordering, Duration), Vec<String>> {
     let kept = RuntimeDir::locate(signals::is_root());
     let facts = kept.as_ref().map(RuntimeDir::facts).unwrap_or_default();

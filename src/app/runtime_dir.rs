@@ -110,9 +110,6 @@ impl RuntimeDir {
     }
 
     /// Saves the interfaces that lead to the addresses of peers over plain HTTP.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn keep_ways(&self, ways: &BTreeMap<IpAddr, String>) -> io::Result<()> {
         self.write_json(WAYS, ways)
     }
@@ -123,33 +120,21 @@ impl RuntimeDir {
     }
 
     /// Saves what systemd reported of units.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn keep_learnt(&self, learnt: &Learnt) -> io::Result<()> {
         self.write_json(LEARNT, learnt)
     }
 
     /// Saves facts, and replaces earlier ones.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn keep_facts(&self, facts: &Values) -> io::Result<()> {
         self.write_json(FACTS, facts)
     }
 
     /// Saves what farewell-generator makes of a good plan.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn keep_order(&self, drop_in: &str) -> io::Result<()> {
         self.write(ORDER, drop_in.as_bytes())
     }
 
     /// Saves the files of a good plan.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn keep_plan(&self, files: &[(PathBuf, String)]) -> io::Result<()> {
         let file = |(path, text): &(PathBuf, String)| File {
             path: path.clone(),

@@ -73,9 +73,6 @@ impl Agent {
     }
 
     /// As [`Peer::keep`].
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
         let mut kept = self.peer.keep(facts)?;
         if let Some(token) = &self.token {
@@ -85,9 +82,6 @@ impl Agent {
     }
 
     /// Everything ready to send.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn open<'a>(&'a self, context: &AttemptContext<'a>) -> Result<Session<'a>, Failure> {
         let mut session = self.peer.open(context)?;
         if let Some(token) = &self.token {

@@ -1,4 +1,4 @@
-//! Credentials, from where systemd puts them.
+//! Reads credentials from where systemd puts them.
 
 use std::env;
 use std::io;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::sys::{file_trust, files};
 
-/// A credential without the white space at its end, from where systemd puts it or would look for it: see
-/// systemd.exec(5), LoadCredential=.
+/// A credential without trailing white space, from where systemd puts it or would look for it: see systemd.exec(5),
+/// LoadCredential=.
 pub(super) fn credential(name: &str) -> Result<String, String> {
     let directory = env::var_os("CREDENTIALS_DIRECTORY")
         .filter(|path| !path.is_empty())

@@ -1,8 +1,8 @@
-//! The hosts to which a fact of a file may lead credentials.
+//! The hosts to which credentials may be sent if the host comes from a file.
 
 use std::sync::Arc;
 
-/// Names and addresses of hosts; one that begins with a dot stands for every name below it.
+/// Names and addresses of hosts; one that begins with a dot matches every name below it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
     hosts: Arc<[String]>,
@@ -10,7 +10,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// These hosts, each as [`host`] takes it.
+    /// These hosts, each checked by [`host`].
     pub fn new(hosts: Vec<String>) -> Hosts {
         let hosts = hosts.iter().map(|it| it.to_ascii_lowercase());
         Hosts {
@@ -19,7 +19,7 @@ impl Hosts {
         }
     }
 
-    /// Hosts of which nobody knows yet which ones they are, as on a build machine.
+    /// Hosts that are not known yet, as on a build machine.
     pub fn unknown() -> Hosts {
         Hosts {
             is_unknown: true,
@@ -27,12 +27,12 @@ impl Hosts {
         }
     }
 
-    /// Whether it is known that there are none.
+    /// Whether the list is known to be empty.
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty() && !self.is_unknown
     }
 
-    /// Whether a host is among them. A dot at the end of its name changes nothing.
+    /// Whether a host is among them, with or without a trailing dot.
     pub fn has(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         self.hosts.iter().any(|it| match it.starts_with('.') {
@@ -42,10 +42,7 @@ impl Hosts {
     }
 }
 
-/// Checks a host of the list, or a dot and the name that others are below.
-///
-/// # Errors
-/// When it is neither.
+/// Checks an item of the list: a host, or a dot and a domain.
 pub fn host(text: &str) -> Result<(), String> {
     let name = text.strip_prefix('.').unwrap_or(text);
     let is_plain = |it: u8| it.is_ascii_alphanumeric() || b"-._:".contains(&it);

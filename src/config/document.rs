@@ -1,4 +1,4 @@
-//! TOML documents as values that know their line.
+//! TOML documents as values with line numbers.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub struct Located {
     pub value: Value,
 }
 
-/// A TOML value, or what a record keeps in the place of one.
+/// A TOML value, or a record's substitute for one.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A string.
@@ -27,17 +27,17 @@ pub enum Value {
     Float(f64),
     /// A boolean.
     Boolean(bool),
-    /// A date or time, which no key takes.
+    /// A date or time, which no key accepts.
     Datetime,
     /// An array.
     List(Vec<Located>),
     /// A table, in the order of the file.
     Table(Table),
-    /// A string that is data: it is not parsed as a template.
+    /// A string from a record, which is not parsed as a template.
     Kept(Arc<Template>),
-    /// A string of a record of the first format.
+    /// A string from a record of the first format.
     Old(String),
-    /// A secret that is kept nowhere.
+    /// A secret that is not in the record.
     Withheld,
 }
 
@@ -77,24 +77,24 @@ pub struct SyntaxError {
     pub line: usize,
     /// What is wrong.
     pub message: String,
-    /// Whether what was understood of the document may lack more than the line.
+    /// Whether more than the line may be missing from the table.
     pub is_structural: bool,
 }
 
-/// What a text comes to.
+/// A parsed text.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
-    /// What could be understood of it.
+    /// What could be parsed.
     pub table: Table,
-    /// Its syntax errors: the first one of each line, up to one inside of a list, since a list that is not closed takes
-    /// the rest of the document for its items.
+    /// Its syntax errors: the first one of each line, up to one inside a list, since an unclosed list would consume the
+    /// rest of the document.
     pub errors: Vec<SyntaxError>,
-    /// Lines with something that is right, but probably not what is meant, and what that is.
+    /// Lines that are valid but probably not what is meant, with the reason.
     pub warnings: Vec<(usize, String)>,
 }
 
-/// Parses a document. A line that ends in CR LF ends there in a multi-line string too, as TOML allows: a script in one
-/// must not depend on the editor's line ends.
+/// Parses a document. CR LF becomes LF even in multi-line strings, as TOML allows: a script in one must not depend on
+/// the editor's line ends.
 pub fn parse(text: &str) -> Document {
     let text = &text.replace("\r\n", "\n");
     let lines = Lines::of(text);
@@ -124,8 +124,8 @@ pub fn parse(text: &str) -> Document {
     }
 }
 
-/// The first `\xHH` of a string as it is written. TOML 1.1 has this escape in double quotes, where it silently makes
-/// another name of a systemd unit's, whose own escapes look the same.
+/// The first `\xHH` of a string's source. TOML 1.1 has this escape in double quotes, where it silently changes the name
+/// of a systemd unit, whose own escapes look the same.
 fn hexadecimal_escape(raw: &str) -> Option<&str> {
     if !raw.starts_with('"') {
         return None;
@@ -146,10 +146,10 @@ fn is_in_list(message: &str) -> bool {
     message.contains("array") && !message.contains("array table")
 }
 
-/// The parser's message in words for people who do not know the grammar. `at`: what it is about.
+/// The parser's message for people who do not know the grammar. `at`: the text that it is about.
 fn understandable(message: &str, at: &str) -> String {
     match message {
-        DUPLICATE => format!("the key `{at}` is there already"),
+        DUPLICATE => format!("the key `{at}` is set twice"),
         _ if message.starts_with("string values must be quoted") && at.is_empty() => {
             "the value is missing".to_owned()
         }
@@ -218,7 +218,7 @@ impl<'a> Lines<'a> {
             DeValue::String(text) => {
                 if let Some(escape) = hexadecimal_escape(raw) {
                     let message = format!(
-                        "in double quotes `{escape}` stands for one character; where the backslash itself is meant, as \
+                        "in double quotes `{escape}` is an escape for one character; where a backslash is meant, as \
                          in the name of a systemd unit, write the string in single quotes"
                     );
                     self.warnings.borrow_mut().push((line, message));

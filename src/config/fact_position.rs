@@ -1,4 +1,4 @@
-//! Where a fact stands in a path, a URL or a name, and what its value may be there.
+//! What the value of a fact may be, depending on its position in a path, a URL or a name.
 
 use std::ops::Range;
 
@@ -8,17 +8,17 @@ use super::url_part::{UrlPart, is_of_file, url_part};
 use crate::sys::http::{encoded, strictly_encoded};
 use crate::sys::{file_trust, files};
 
-/// A text while the facts are put into it.
+/// A text into which facts are substituted.
 pub struct TemplateWriter {
     shape: TextKind,
     text: String,
-    /// Where the values of facts stand in it, and whether one begins the text.
+    /// The ranges of substituted values, and whether one begins the text.
     filled: Vec<Range<usize>>,
     host: Option<Fact>,
 }
 
 impl TemplateWriter {
-    /// An empty text of that kind.
+    /// An empty text of this kind.
     pub fn new(shape: TextKind) -> TemplateWriter {
         TemplateWriter {
             shape,
@@ -28,7 +28,7 @@ impl TemplateWriter {
         }
     }
 
-    /// Adds text that is configured.
+    /// Adds literal text.
     pub fn literal(&mut self, text: &str) {
         self.text.push_str(text);
     }
@@ -36,14 +36,14 @@ impl TemplateWriter {
     /// Adds the value of a fact.
     ///
     /// # Errors
-    /// Why it cannot stand there, in one sentence without the value.
+    /// Why the value is not allowed there, in one sentence without the value.
     pub fn fact(&mut self, fact: &Fact, value: &str) -> Result<(), String> {
-        let refused = |why: &str| format!("{fact} cannot stand there: {why}");
+        let refused = |why: &str| format!("{fact} is not allowed here: {why}");
         let spelled = match self.shape {
             TextKind::Text => Ok(value.to_owned()),
-            TextKind::Glob if value.contains('\\') => Err("its value has a `\\` in it".to_owned()),
+            TextKind::Glob if value.contains('\\') => Err("its value contains a `\\`".to_owned()),
             TextKind::Pattern | TextKind::Glob if value.contains(['*', '?', '[', ']']) => {
-                Err("its value is a pattern, and a fact is only ever a name".to_owned())
+                Err("its value is a pattern, and must be a plain name".to_owned())
             }
             _ if self.is_path() => self.in_path(fact, value),
             TextKind::Url => self.in_url(fact, value),
@@ -66,12 +66,12 @@ impl TemplateWriter {
             false => {}
         }
         match value.contains('\0') {
-            true => Err("its value has a zero byte in it".to_owned()),
+            true => Err("its value contains a zero byte".to_owned()),
             false => Ok(value.to_owned()),
         }
     }
 
-    /// Whether it is a path, where a URL could stand too.
+    /// Whether it is a path, if a URL is possible too.
     fn is_path(&self) -> bool {
         match self.shape {
             TextKind::Url => self.text.starts_with('/'),
@@ -89,9 +89,9 @@ impl TemplateWriter {
                 whole(fact)?;
                 Ok(value.to_owned())
             }
-            UrlPart::Scheme => Err("it stands in the scheme".to_owned()),
+            UrlPart::Scheme => Err("a fact cannot be part of the scheme".to_owned()),
             UrlPart::Authority if value.contains(['/', '?', '#', '@', '\\', '%']) => {
-                Err("its value is more than a host or a port".to_owned())
+                Err("its value must be only a host or a port".to_owned())
             }
             UrlPart::Authority => Ok(value.to_owned()),
             UrlPart::Socket if self.text.ends_with("://") && value.starts_with('/') => {
@@ -105,10 +105,10 @@ impl TemplateWriter {
         }
     }
 
-    /// The text, and the fact of a file that names its host or a part of that.
+    /// The text, and the fact from a file that is its host or a part of it.
     ///
     /// # Errors
-    /// That a fact leads to another place, in one sentence.
+    /// One sentence, if a fact changes the structure of the text.
     pub fn finish(self) -> Result<(String, Option<Fact>), String> {
         match self.shape {
             _ if self.is_path() => self.check_parts(0, self.text.len())?,
@@ -124,7 +124,7 @@ impl TemplateWriter {
                     it.start == 0 && it.end < self.text.len() && value.contains(['?', '#'])
                 };
                 if self.filled.iter().any(is_cut) {
-                    let why = "a fact with a query in it can only be the whole URL";
+                    let why = "a fact with a query must be the whole URL";
                     return Err(why.to_owned());
                 }
             }
@@ -133,7 +133,7 @@ impl TemplateWriter {
         Ok((self.text, self.host))
     }
 
-    /// Looks at the parts between slashes that a fact has filled.
+    /// Checks the segments that contain facts.
     fn check_parts(&self, from: usize, to: usize) -> Result<(), String> {
         let mut begin = from;
         for part in self.text[from..to].split('/') {
@@ -146,9 +146,9 @@ impl TemplateWriter {
             let is_whole = first.start == 0;
             let plain = part.replace("%2e", ".").replace("%2E", ".");
             match plain.as_str() {
-                ".." => return Err("with its facts it leads back by `..`".to_owned()),
+                ".." => return Err("with its facts it contains `..`".to_owned()),
                 "" | "." if !is_whole => {
-                    return Err("a fact leaves a part between two slashes empty".to_owned());
+                    return Err("a fact leaves the part between two slashes empty".to_owned());
                 }
                 _ => {}
             }
@@ -157,13 +157,13 @@ impl TemplateWriter {
     }
 }
 
-const PART: &str = "its value has a `/` in it, and it fills one part between slashes; only a fact that begins a path may be \
+const PART: &str = "its value contains a `/`, but it fills one part between slashes; only a fact that begins a path may be \
                     several";
 
-/// Whether a fact may be a path or a URL from its beginning: only what nobody else can have written.
+/// Checks that a fact may be a whole path or URL: only sources that no other user can write.
 fn whole(fact: &Fact) -> Result<(), String> {
     match fact {
-        // One that others could have written is not used.
+        // A file that others could have written is not used.
         Fact::Env(_) | Fact::Credential(_) => Ok(()),
         Fact::File(path) | Fact::Json(path, _) => {
             let path = path.clone();
@@ -176,7 +176,7 @@ fn whole(fact: &Fact) -> Result<(), String> {
     }
 }
 
-/// A part of the path of a socket, in which a colon would end it.
+/// Encodes a segment of a socket's path, which a colon would end.
 fn socket_part(text: &str) -> String {
     strictly_encoded(text.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! What `${…}` stands for, looked up when it is needed.
+//! The values of `${…}`, looked up when they are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -16,34 +16,34 @@ use crate::sys::http::encoded;
 use crate::sys::sync::Mutex;
 use crate::sys::{files, host};
 
-/// Values of facts by how they are written: `${ip:eth0}`.
+/// Values of facts by their source text: `${ip:eth0}`.
 pub type Values = BTreeMap<String, String>;
 
-/// The facts of one run, or of a look at the configuration.
+/// The facts of one run, or of a check of the configuration.
 ///
 /// The machine's own facts (hostname, machine-id, boot-id, ip) are looked up once, or were kept at boot, since their
-/// sources may be gone at a shutdown. `env`, `file` and `json` are read anew each time; the value kept at boot serves only
-/// where that fails. Credentials are read anew each time, and never kept.
+/// sources may be gone at shutdown. `env`, `file` and `json` are read each time; the value kept at boot is used only if
+/// that fails. Credentials are read each time, and never kept.
 pub struct Facts {
     diagnosis: Diagnosis,
     run: String,
     progress: Mutex<(event::Result, Vec<String>)>,
     kept: Values,
     found: Mutex<Values>,
-    /// Those that stand in secrets, by how they are written.
+    /// Facts that are part of secrets, by their source text.
     secret: Mutex<BTreeSet<String>>,
-    /// What was asked of the trigger.
+    /// How the trigger was used.
     asked: AtomicU8,
 }
 
-/// What somebody made of the trigger.
+/// How the trigger was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TriggerUse {
-    /// Nobody asked for it.
+    /// It was not used.
     Nothing,
-    /// It decided what was done: whether the machine comes back.
+    /// Only whether the machine comes back was used.
     Return,
-    /// Its word was written into something.
+    /// Its name was put into a text.
     ErrorKind,
 }
 
@@ -62,7 +62,7 @@ impl Facts {
         }
     }
 
-    /// The same facts for another trigger, of which nobody has asked yet.
+    /// The same facts for another trigger, not used yet.
     pub fn on(&self, trigger: Trigger) -> Facts {
         Facts {
             kept: self.kept.clone(),
@@ -71,7 +71,7 @@ impl Facts {
         }
     }
 
-    /// Why the run takes place.
+    /// The run's trigger.
     pub fn trigger(&self) -> Trigger {
         self.ask(TriggerUse::ErrorKind);
         self.diagnosis.trigger()
@@ -83,7 +83,7 @@ impl Facts {
         self.diagnosis.comes_back()
     }
 
-    /// What was made of the trigger so far.
+    /// How the trigger was used so far.
     pub fn asked(&self) -> TriggerUse {
         match self.asked.load(Ordering::Relaxed) {
             0 => TriggerUse::Nothing,
@@ -101,12 +101,12 @@ impl Facts {
         &self.run
     }
 
-    /// The same, with what was kept at boot.
+    /// The same facts, with the values kept at boot.
     pub fn with_kept(self, kept: Values) -> Self {
         Facts { kept, ..self }
     }
 
-    /// Looks up who this machine is, whether a template asks for it yet or not. What is not available is left out.
+    /// Looks up the machine's own facts, even if no template uses them. Unavailable ones are left out.
     pub fn look_at_machine(&self) {
         for fact in [
             Fact::Hostname,
@@ -114,20 +114,20 @@ impl Facts {
             Fact::BootId,
             Fact::Ip(None),
         ] {
-            // Whoever needs it hears of it there.
+            // A template that needs it reports the error.
             let _ = self.of_machine(&fact);
         }
     }
 
-    /// What was looked up of this machine so far, for later: no credentials, nothing that stands in a secret, and nothing
-    /// of the run itself.
+    /// The values looked up so far that may be kept for later: no credentials, nothing that is part of a secret, and
+    /// nothing of the run itself.
     pub fn found(&self) -> Values {
         let mut found = self.found.lock().clone();
         found.retain(|name, _| !self.is_secret(name));
         found
     }
 
-    /// Keeps the values of what is read for a secret out of what is kept for later.
+    /// Excludes facts that are part of a secret from what is kept for later.
     pub fn keep_secret(&self, template: &Template) {
         let mut secret = self.secret.lock();
         secret.extend(
@@ -138,30 +138,27 @@ impl Facts {
         );
     }
 
-    /// Whether a fact stands in a secret, as far as that was looked up.
+    /// Whether a fact is known to be part of a secret.
     pub fn is_secret(&self, name: &str) -> bool {
         let secret = self.secret.lock();
         secret.contains(name)
     }
 
-    /// Says how the run went so far.
+    /// Sets how the run went so far.
     pub fn set_progress(&self, result: event::Result, failed: Vec<String>) {
         *self.progress.lock() = (result, failed);
     }
 
-    /// `template` with its facts put in. Credentials are hidden from every output from then on.
+    /// Substitutes the facts in `template`. Credentials are masked in every output from then on.
     ///
     /// # Errors
-    /// Every fact that is not available, and why. The sentence holds no value.
+    /// Every fact that is not available, and why, without values.
     pub fn render(&self, template: &Template) -> Result<String, String> {
         self.put_in(template, |_, value| value)
     }
 
-    /// As [`Facts::render`], for the body of a form (`a=b&c=d`): a fact in a value is encoded. One that stands for whole
-    /// fields, at the beginning or behind a `&`, is put in as it is.
-    ///
-    /// # Errors
-    /// As [`Facts::render`].
+    /// As [`Facts::render`], for the body of a form (`a=b&c=d`): a fact in a value is encoded. One at the beginning or
+    /// after a `&` stands for whole fields, and is not.
     pub fn render_form(&self, template: &Template) -> Result<String, String> {
         self.put_in(template, |before, value| {
             let field = before.rsplit('&').next().unwrap_or_default();
@@ -172,11 +169,11 @@ impl Facts {
         })
     }
 
-    /// As [`Facts::render`], for a string in which each fact has its place. Also returns the fact of a file that names the
-    /// host of a URL, or a part of it.
+    /// As [`Facts::render`], for a string whose structure facts must not change. Also returns the fact from a file that
+    /// is the host of a URL, or a part of it.
     ///
     /// # Errors
-    /// As [`Facts::render`], and every fact that would lead to another place.
+    /// As [`Facts::render`], and every fact that would change the structure.
     pub fn render_at(
         &self,
         shape: TextKind,
@@ -198,7 +195,7 @@ impl Facts {
         }
     }
 
-    /// `template` with what `spell` makes of each fact's value and the text before it.
+    /// Substitutes facts, with `spell` applied to each value and the text before it.
     fn put_in(
         &self,
         template: &Template,
@@ -224,10 +221,10 @@ impl Facts {
         }
     }
 
-    /// What one fact stands for. A credential is hidden from every output from then on.
+    /// The value of one fact. A credential is masked in every output from then on.
     ///
     /// # Errors
-    /// That it is not available, and why. The sentence holds no value.
+    /// Why it is not available, without values.
     pub fn value(&self, fact: &Fact) -> Result<String, String> {
         self.look_up(fact)
             .map_err(|cause| format!("{fact} is not available: {cause}"))
@@ -288,7 +285,7 @@ impl Facts {
                 Ok(value)
             }
             (Err(cause), Some(kept)) => {
-                log::warn!("{fact} is not available ({cause}): the value kept at boot is used");
+                log::warn!("{fact} is not available ({cause}): using the value kept at boot");
                 Ok(kept.clone())
             }
             (Err(cause), None) => Err(cause),

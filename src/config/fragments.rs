@@ -16,9 +16,9 @@ pub struct Fragment {
     pub path: PathBuf,
     /// Its text.
     pub text: String,
-    /// What is in it, as far as it could be understood.
+    /// Its content, as far as it could be parsed.
     pub table: Table,
-    /// Whether a syntax error makes what is missing in it, or seems wrong, mean nothing.
+    /// Whether a syntax error makes further errors in it meaningless.
     pub is_broken: bool,
 }
 
@@ -46,12 +46,12 @@ impl Fragment {
     }
 }
 
-/// What becomes of installed files that others than root could have written.
+/// What to do with installed files that other users could have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untrusted {
-    /// They are errors. A plain user, for whom nothing runs as root, is only warned.
+    /// They are errors; for a plain user, for whom nothing runs as root, only warnings.
     Refused,
-    /// They are left out, with a warning each: a weaker drop-in of the same name counts again.
+    /// They are left out, with a warning each; a lower-priority drop-in of the same name counts again.
     LeftOut,
     /// They are read, with a warning each.
     Read,
@@ -66,12 +66,13 @@ pub enum Source {
     Installed {
         /// The main file, which may be missing.
         main: PathBuf,
-        /// Directories of drop-ins, `*.toml`, the weakest first: a file replaces one of the same name in a weaker one.
+        /// Directories of drop-ins, `*.toml`, lowest priority first: a file replaces one of the same name in an earlier
+        /// directory.
         drop_ins: Vec<PathBuf>,
-        /// What becomes of files that others could have written.
+        /// What to do with files that others could have written.
         untrusted: Untrusted,
     },
-    /// These texts, of files that had them once.
+    /// Texts of files that were kept earlier.
     Kept(Vec<(PathBuf, String)>),
 }
 
@@ -127,7 +128,7 @@ impl Source {
     }
 }
 
-/// Reads installed files, as far as they are to be trusted.
+/// Reads installed files, as far as they are trusted.
 struct Reader<'a> {
     untrusted: Untrusted,
     problems: &'a mut Vec<Problem>,
@@ -143,7 +144,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A file and its text. A file that cannot be read, or is not to be trusted, is told.
+    /// A file and its text. Reports a file that cannot be read or is not trusted.
     fn read(&mut self, path: &Path, may_be_missing: bool) -> Option<(PathBuf, String)> {
         let owned = path.to_owned();
         let opened = files::within(files::PATIENCE, move || {
@@ -167,18 +168,18 @@ impl Reader<'_> {
             .map(|text| (path.to_owned(), text))
     }
 
-    /// Tells what is wrong with what was opened; whether it is to be used.
+    /// Reports what is wrong with a file. Returns whether to use it.
     fn judge(&mut self, path: &Path, opened: &file_trust::Opened) -> bool {
         let is_refused = self.untrusted == Untrusted::Refused && signals::is_root();
         let is_used = opened.distrust().is_none() || self.untrusted != Untrusted::LeftOut;
         for finding in &opened.findings {
-            // A directory above several files is told once.
+            // A directory above several files is reported once.
             if !self.told.insert(finding.message.clone()) {
                 continue;
             }
             let fate = match (finding.is_untrusted, self.untrusted) {
-                (true, Untrusted::LeftOut) => "left out, since it is not to be trusted: ",
-                (true, _) => "is not to be trusted: ",
+                (true, Untrusted::LeftOut) => "left out because it is not trusted: ",
+                (true, _) => "not trusted: ",
                 (false, _) => "",
             };
             let problem = problem(path, 0, format!("{fate}{finding}"));
@@ -193,7 +194,7 @@ impl Reader<'_> {
         is_used
     }
 
-    /// The drop-ins that count with their texts, sorted by name. An empty one, or a link to /dev/null, masks what it
+    /// The effective drop-ins with their texts, sorted by name. An empty one, or a link to /dev/null, masks what it
     /// replaces.
     fn drop_ins(&mut self, directories: &[PathBuf]) -> Vec<(PathBuf, String)> {
         let mut places: BTreeMap<OsString, Vec<PathBuf>> = BTreeMap::new();
@@ -217,7 +218,7 @@ impl Reader<'_> {
         }
         let mut read = Vec::new();
         for paths in places.into_values() {
-            // The strongest one that is to be trusted, or the strongest one at all.
+            // The trusted one with the highest priority, or else the one with the highest priority.
             for path in paths.iter().rev() {
                 let found = self.read(path, false);
                 let is_found = found.is_some();
@@ -247,7 +248,7 @@ fn names(directory: &Path) -> io::Result<Vec<OsString>> {
 /// Warns of a file given by hand that others could have written.
 fn warn_of(path: &Path, problems: &mut Vec<Problem>) {
     let owned = path.to_owned();
-    // What cannot be opened like this is told where it is read; a pipe has no owner that matters.
+    // A file that cannot be opened is reported when it is read; the owner of a pipe does not matter.
     let opened = files::within(files::PATIENCE, move || file_trust::open(&owned));
     let findings = opened.map(|it| it.findings).unwrap_or_default();
     problems.extend(
@@ -255,7 +256,7 @@ fn warn_of(path: &Path, problems: &mut Vec<Problem>) {
             .into_iter()
             .filter(|it| it.is_untrusted)
             .map(|finding| {
-                let message = format!("a farewell that is installed would refuse it: {finding}");
+                let message = format!("an installed configuration like this is refused: {finding}");
                 Problem {
                     severity: Severity::Warning,
                     ..problem(path, 0, message)

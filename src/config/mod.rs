@@ -1,4 +1,4 @@
-//! From files to typed shapes: fragments, tables, facts. Nothing is decided here.
+//! Reads configuration files into typed values: fragments, tables, facts. Nothing is decided here.
 
 mod credential;
 pub mod credential_hosts;

@@ -8,32 +8,32 @@ use crate::text::sanitize::plain;
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// It can be run, but is probably not what is meant.
+    /// It can run, but is probably not what is meant.
     Warning,
-    /// It cannot be run.
+    /// It cannot run.
     Error,
 }
 
-/// One thing that is wrong, displayed as `FILE:LINE: step "NAME": key "KEY": MESSAGE`, on one line and without anything
-/// that a terminal obeys: names and keys are whatever the file says.
+/// One problem, displayed as `FILE:LINE: step "NAME": key "KEY": MESSAGE`, on one line and without terminal escapes:
+/// names and keys come from the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
     /// The file.
     pub file: PathBuf,
-    /// The line in it, from 1; 0 where it is the file as a whole.
+    /// The line in it, from 1; 0 for the file as a whole.
     pub line: usize,
     /// The step, by its name or else by its number in the file.
     pub step: Option<String>,
-    /// The key, with those of the tables around it: `until.status`.
+    /// The full key: `until.status`.
     pub key: Option<String>,
-    /// What is wrong and, where it is known, what would be right.
+    /// What is wrong and, if known, what would be right.
     pub message: String,
 }
 
 impl Problem {
-    /// The problem without its severity, for who says that it is a warning in another way.
+    /// The problem without its severity, for callers that show it in another way.
     pub fn sentence(&self) -> String {
         self.print("")
     }

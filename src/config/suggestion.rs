@@ -1,6 +1,6 @@
-//! Guesses at what a misspelt word was meant to be.
+//! Suggestions for misspelt words.
 
-/// The known word that is nearest to `word`, if one is near enough for a misspelling.
+/// The known word closest to `word`, if it is close enough for a misspelling.
 pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -10,7 +10,7 @@ pub fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(|(_, candidate)| candidate)
 }
 
-/// The suggestion as the end of a message, or nothing where there is none.
+/// The suggestion as the end of a message; empty if there is none.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     suggestion(word, known).map_or_else(String::new, |it| format!("; did you mean `{it}`?"))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Something that `${…}` can stand for. Its forms:
+/// A fact, `${…}`. Its forms:
 ///
 /// - `${hostname}`: the host's name
 /// - `${machine-id}`: machine-id(5)
@@ -16,8 +16,7 @@ use std::path::PathBuf;
 /// - `${failed}`: the names of the steps that failed so far, separated by commas
 /// - `${env:NAME}`: a variable of the environment
 /// - `${file:PATH}`: a file's content, without white space at its end
-/// - `${json:PATH#/POINTER}`: the string, number or boolean at a JSON pointer (RFC 6901) in a file, cloud-init's
-///   instance data say
+/// - `${json:PATH#/POINTER}`: the string, number or boolean at a JSON pointer (RFC 6901) in a file, such as cloud-init's instance data
 /// - `${credential:NAME}`: a credential, which is never shown
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
@@ -98,7 +97,7 @@ impl Fact {
         }
     }
 
-    /// Whether it comes from a file or the environment, and is read anew each time.
+    /// Whether it comes from a file or the environment, and is read each time.
     pub fn is_read(&self) -> bool {
         matches!(self, Fact::Env(_) | Fact::File(_) | Fact::Json(..))
     }
@@ -135,9 +134,9 @@ impl fmt::Display for Fact {
 /// A piece of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Text as it is.
+    /// Literal text.
     Literal(String),
-    /// A fact to be put in.
+    /// A fact to substitute.
     Fact(Fact),
 }
 
@@ -160,7 +159,7 @@ impl Template {
     /// Parses `text`; `$${` is a literal `${`.
     ///
     /// # Errors
-    /// Every fact in it that is unknown or unfinished, in one sentence each.
+    /// One sentence for each unknown or unfinished fact.
     pub fn parse(text: &str) -> std::result::Result<Template, Vec<String>> {
         let (mut parts, mut problems, mut literal, mut rest) =
             (Vec::new(), Vec::new(), String::new(), text);
@@ -172,8 +171,9 @@ impl Template {
                 rest = after;
             } else if let Some(after) = rest.strip_prefix("${") {
                 let Some(end) = after.find('}') else {
-                    problems
-                        .push("`${` without its `}` (write `$${` for a literal one)".to_owned());
+                    problems.push(
+                        "`${` without a closing `}` (write `$${` for a literal `${`)".to_owned(),
+                    );
                     rest = "";
                     break;
                 };
@@ -203,14 +203,14 @@ impl Template {
         }
     }
 
-    /// A template of these pieces: whatever text they hold is text.
+    /// A template of these parts, whose literal text is not parsed.
     pub fn of(parts: Vec<Part>) -> Template {
         Template { parts }
     }
 
-    /// A string of a record of the first format, in which runs wrote text with `${` as `$${`, or as it came from
-    /// a peer, so that nothing in it is taken for a fact. Only where a secret may stand, and the string is
-    /// `${credential:NAME}` and nothing else, it is the credential's name.
+    /// A string of a record of the first format, in which runs wrote `${` as `$${`, or as it came from a peer, so that
+    /// nothing in it counts as a fact. Only if the string may be secret and is just `${credential:NAME}`, it is the
+    /// credential's name.
     pub fn of_old_record(text: &str, may_be_secret: bool) -> Template {
         let inner = text.strip_prefix("${").and_then(|it| it.strip_suffix('}'));
         let inner = inner.filter(|it| !it.contains('}'));
@@ -222,7 +222,7 @@ impl Template {
         Template { parts: vec![part] }
     }
 
-    /// Its pieces in order.
+    /// Its parts in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
@@ -235,12 +235,12 @@ impl Template {
         })
     }
 
-    /// Whether a credential is in it.
+    /// Whether it contains a credential.
     pub fn is_secret(&self) -> bool {
         self.facts().any(|fact| matches!(fact, Fact::Credential(_)))
     }
 
-    /// The text, when there are no facts in it.
+    /// The text, if it contains no facts.
     pub fn literal(&self) -> Option<&str> {
         match self.parts.as_slice() {
             [] => Some(""),
@@ -250,7 +250,7 @@ impl Template {
     }
 }
 
-/// As it is written.
+/// The source text.
 impl fmt::Display for Template {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| part.fmt(out))

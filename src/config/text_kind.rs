@@ -1,30 +1,30 @@
-//! What the strings of the configuration are, which decides what a fact in them may become.
+//! The kinds of configured strings, which decide what facts in them may be.
 
 use std::path::PathBuf;
 
 use crate::sys::http::Endpoint;
 
-/// What a configured string is, and so what a fact in it may become. A fact is data: it fills the place that it stands in
-/// and never leads to another one.
+/// The kind of a configured string, which decides what a fact in it may be. A fact is data: it never changes the
+/// structure of the string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextKind {
-    /// Text, in which a fact may be anything.
+    /// Text in which a fact may be anything.
     Text,
-    /// A path of the file system. A fact that begins it may be all of it; elsewhere a fact fills one part.
+    /// A file system path. A fact that begins it may be the whole path; elsewhere it fills one segment.
     Path,
-    /// A path with wildcards, in which a fact has none.
+    /// A path with wildcards, which a fact must not contain.
     Glob,
-    /// A URL. As a path, and a fact in its path or query is percent-encoded.
+    /// A URL: as a path, with facts in its path or query percent-encoded.
     Url,
-    /// A name with slashes in it, as the keys of etcd and Consul are. As a path, but it need not be absolute.
+    /// A name with slashes, such as a key in etcd or Consul: as a path, but it need not be absolute.
     Key,
-    /// A name, or a pattern of names: a fact is never a pattern.
+    /// A name or a pattern of names; a fact must not be a pattern.
     Pattern,
 }
 
-/// A type of configured values, and what the strings are that it is read from.
+/// A type of configured values, and the kind of strings it is parsed from.
 pub trait Shaped {
-    /// What such a string is.
+    /// The kind.
     const SHAPE: TextKind = TextKind::Text;
 }
 

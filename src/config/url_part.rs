@@ -1,4 +1,4 @@
-//! The parts of a URL, and the fact that names its host.
+//! The parts of a URL, and the fact that is its host.
 
 use super::template::{Fact, Part, Template};
 
@@ -13,7 +13,7 @@ pub(super) enum UrlPart {
     Query,
 }
 
-/// The part that the next character belongs to, behind this text.
+/// The part that the next character after this text belongs to.
 pub(super) fn url_part(before: &str) -> UrlPart {
     let Some((scheme, rest)) = before.split_once("://") else {
         return match before {
@@ -30,13 +30,13 @@ pub(super) fn url_part(before: &str) -> UrlPart {
     }
 }
 
-/// Whether its value stands in a file.
+/// Whether its value comes from a file.
 pub(super) fn is_of_file(fact: &Fact) -> bool {
     matches!(fact, Fact::File(_) | Fact::Json(..))
 }
 
-/// The fact of a file that names the host of a URL or a part of it. What an `${env:…}` before it stands for is not known:
-/// a host may follow it.
+/// The fact from a file that is the host of a URL or a part of it. The value of an `${env:…}` before it is not known: a
+/// host may follow it.
 pub fn host_fact(url: &Template) -> Option<&Fact> {
     let mut before = String::new();
     for part in url.parts() {

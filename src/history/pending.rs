@@ -77,9 +77,6 @@ impl PendingUndo {
     }
 
     /// Writes down that it is undone, and returns when that is on the disk.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn close(&self) -> io::Result<()> {
         let path = undone(&self.record);
         let mut line = serde_json::to_vec(&Undone {
@@ -118,9 +115,6 @@ pub fn is_pending(record: &Path) -> bool {
 
 /// The machine that a record is of, and what its run has left, in order. Lines that are not whole tell nothing, but do
 /// not take the others with them.
-///
-/// # Errors
-/// The error of the system call.
 pub fn read(record: &Path) -> io::Result<(Machine, Vec<PendingUndo>)> {
     let bytes = fs::read(record)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes)).into_owned();

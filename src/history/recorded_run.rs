@@ -51,7 +51,7 @@ impl RecordedRun {
 /// Reads a record up to its end, or up to the first line that is not whole: what was written before it is true.
 ///
 /// # Errors
-/// What the system says; `InvalidData` when not even the first line is whole.
+/// Any I/O error; `InvalidData` if not even the first line is complete.
 pub fn read(path: &Path) -> io::Result<RecordedRun> {
     let (events, torn) = events(path)?;
     let mut events = events.iter();
@@ -75,9 +75,6 @@ pub fn read(path: &Path) -> io::Result<RecordedRun> {
 }
 
 /// The events of a record in order, and the line, from 1, that is not whole.
-///
-/// # Errors
-/// The error of the system call.
 pub fn events(path: &Path) -> io::Result<(Vec<Event>, Option<usize>)> {
     let bytes = std::fs::read(path)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes));

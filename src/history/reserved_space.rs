@@ -14,7 +14,7 @@ pub const SIZE: u64 = 1 << 20;
 /// behind the end of a file, and full of zeros elsewhere.
 ///
 /// # Errors
-/// What the system says: no room is left, say. Then there is no file.
+/// Any I/O error, such as a full disk; then there is no file.
 pub(super) fn make(path: &Path) -> io::Result<()> {
     let is_kept = |it: &fs::Metadata| it.len() >= SIZE || it.blocks() * 512 >= SIZE;
     match fs::symlink_metadata(path) {
@@ -45,9 +45,6 @@ fn fill(file: &File) -> io::Result<()> {
 
 /// Makes a record of the file at `room`, which is written from its beginning; `None` where there is none, or the record
 /// is there already.
-///
-/// # Errors
-/// The error of the system call.
 pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
     if record.exists() || fs::rename(room, record).is_err() {
         return Ok(None);
@@ -56,9 +53,6 @@ pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
 }
 
 /// Gives back what a record of this length has not used.
-///
-/// # Errors
-/// The error of the system call.
 pub fn give_back(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }

@@ -140,9 +140,6 @@ impl Store {
     }
 
     /// Asks to be the one run of this directory.
-    ///
-    /// # Errors
-    /// When the directory or the lock cannot be made.
     pub fn enter(&self, holder: &Holder) -> io::Result<Admission> {
         self.prepare()?;
         let path = self.directory.join("run.lock");
@@ -180,7 +177,7 @@ impl Store {
     /// Keeps room on the disk for the next run's record, unless it is kept already.
     ///
     /// # Errors
-    /// What the system says: that there is no room, say.
+    /// Any I/O error, such as a full disk.
     pub fn make_room(&self) -> io::Result<()> {
         self.prepare_runs()?;
         reserved_space::make(&self.room())?;
@@ -195,9 +192,6 @@ impl Store {
     }
 
     /// Creates the record of a run, where there is room for it.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn create(&self, run: &str) -> io::Result<File> {
         self.prepare_runs()?;
         if let Some(file) = reserved_space::take(&self.room(), &self.path(run))? {
@@ -216,7 +210,7 @@ impl Store {
     /// Looks whether nobody but this user and root could have written what is in this directory, or could write it.
     ///
     /// # Errors
-    /// `PermissionDenied`: why not, and the command that mends it.
+    /// `PermissionDenied`, with the reason and the command that fixes it.
     pub fn examine(&self) -> io::Result<()> {
         let denied = |reason| io::Error::new(io::ErrorKind::PermissionDenied, reason);
         for place in [&self.directory, &self.runs()] {
@@ -249,9 +243,6 @@ impl Store {
     }
 
     /// Has the name of a new record reach the disk, and that of the directory that it may be the first in.
-    ///
-    /// # Errors
-    /// The error of the system call.
     pub fn sync_names(&self) -> io::Result<()> {
         files::sync_directory(&self.runs())?;
         files::sync_directory(&self.directory)
@@ -266,7 +257,7 @@ impl Store {
     /// would otherwise pass for the newest, and outlive every other one, until their time comes.
     ///
     /// # Errors
-    /// What the system says; a directory that does not exist holds no records.
+    /// Any I/O error; a missing directory has no records.
     pub fn ids(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(self.runs()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -288,7 +279,7 @@ impl Store {
     /// others look newer, and so do those in which something is still to be undone.
     ///
     /// # Errors
-    /// The first that could not be removed; the others are all the same.
+    /// The first file that could not be removed; the others are removed all the same.
     pub fn prune(&self, run: &str) -> io::Result<()> {
         let mut ids = self.ids()?;
         let old = ids.len().saturating_sub(KEPT);

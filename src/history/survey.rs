@@ -25,7 +25,7 @@ impl Survey {
     /// Looks through the records of a store.
     ///
     /// # Errors
-    /// When the store cannot be read at all, or others could have written it; one that does not exist has no records.
+    /// If the store cannot be read, or others could have written it; a missing one has no records.
     pub fn of(store: &Store, machine: &Machine) -> io::Result<Survey> {
         // What others could have written tells this machine nothing.
         store.examine()?;

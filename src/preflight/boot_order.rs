@@ -1,5 +1,5 @@
-//! What farewell.service would be ordered after, beside what systemd has loaded: units that no configuration names, and
-//! circles, of which systemd would drop a member.
+//! Checks the order of farewell.service against the loaded units: finds units that no configuration names, and ordering
+//! cycles, which systemd would break by dropping a job.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,20 +12,20 @@ use crate::sys::systemd::{
     ARM_UNIT, Closure, Orders, START_UNIT, StopLimits, UNIT, Unit, Wanted, is_pattern, template,
 };
 
-/// What was found.
+/// The result.
 #[derive(Default)]
 pub(super) struct Order {
-    /// What farewell-generator has to know.
+    /// What farewell-generator needs to know.
     pub(super) learnt: Learnt,
-    /// Whether systemd answered everything: a part must not replace what is known.
+    /// Whether systemd answered every call: an incomplete answer must not replace what is known.
     pub(super) is_whole: bool,
-    /// Circles.
+    /// Ordering cycles.
     pub(super) findings: Vec<Finding>,
-    /// What could not be looked at.
+    /// What could not be checked.
     pub(super) remarks: Vec<String>,
 }
 
-/// Asks systemd what the plan's units come to, and looks for circles.
+/// Asks systemd about the plan's units, and looks for ordering cycles.
 pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) -> Order {
     let mut order = Order {
         is_whole: true,
@@ -37,7 +37,7 @@ pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) 
     let mut orders = Orders::new(manager, units.deadline);
     let mut own = BTreeSet::new();
     for name in &wanted {
-        // What does not exist is told of where it is missed.
+        // A missing unit is reported elsewhere.
         let Ok(unit) = units.get(name) else { continue };
         own.insert(unit.id.clone());
         match orders.chain(&unit.id, UNIT, None) {
@@ -71,7 +71,7 @@ pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) 
     order
 }
 
-/// The unit of this name, or those that match it.
+/// The unit with this name, or those that match it.
 fn wanted(name: &str, units: &Units<'_>) -> Result<Vec<Wanted>, BusError> {
     if !is_pattern(name) {
         let (name, pattern) = (name.to_owned(), None);
@@ -86,7 +86,7 @@ fn wanted(name: &str, units: &Units<'_>) -> Result<Vec<Wanted>, BusError> {
 }
 
 impl Order {
-    /// Asks what each stop takes along. What a step needs is in the order anyway.
+    /// Asks what each stop takes along. What a step needs is part of the order anyway.
     fn learn(&mut self, ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) {
         let bounds = StopLimits::of_this_process(farewell, &[]);
         for name in &ordering.stopped {
@@ -101,8 +101,9 @@ impl Order {
                 }
                 Err(error) => {
                     self.is_whole = false;
-                    self.remarks
-                        .push(format!("what is stopped with {name} is not known: {error}"));
+                    self.remarks.push(format!(
+                        "cannot determine what is stopped with {name}: {error}"
+                    ));
                 }
             }
         }
@@ -111,16 +112,16 @@ impl Order {
     fn fail(mut self, error: &BusError) -> Order {
         self.is_whole = false;
         self.remarks
-            .push(format!("circles of ordering were not looked for: {error}"));
+            .push(format!("cannot check for ordering cycles: {error}"));
         self
     }
 
-    /// Tells of a unit that is ordered after farewell.service, so that the opposite cannot be.
+    /// Reports a unit that is ordered after farewell.service, so that the opposite order is impossible.
     fn leave_out(&mut self, name: &str, chain: &[String], units: &mut Units<'_>) {
         self.learnt.circles.insert(name.to_owned());
         self.learnt.circles.extend(template(name));
         let message = format!(
-            "{}, so {UNIT} cannot be ordered after {name} (systemd would drop one of both at the boot or at the shutdown), and \
+            "{}, so {UNIT} cannot be ordered after {name} (systemd would drop one of the two jobs at boot or at shutdown), and \
              {name} may end before the farewell begins: {}",
             sentence(chain),
             remedy(chain, units)
@@ -128,7 +129,7 @@ impl Order {
         self.push(message);
     }
 
-    /// Tells of a circle that no drop-in of the generator can avoid.
+    /// Reports a cycle that no drop-in of the generator can avoid.
     fn find(&mut self, unit: &str, chain: &[String], units: &mut Units<'_>) {
         let circle = [&[unit.to_owned()], chain].concat();
         let message = format!(
@@ -157,11 +158,11 @@ fn sentence(chain: &[String]) -> String {
         .replacen(" after ", " is ordered after ", 1)
 }
 
-/// The line that closes the circle, among the lines that are not farewell's own.
+/// The line that closes the cycle, among lines that are not farewell's own.
 fn remedy(chain: &[String], units: &mut Units<'_>) -> String {
     let is_own = |unit: &String| [UNIT, START_UNIT, ARM_UNIT].contains(&unit.as_str());
     let links = chain.windows(2).filter(|it| !is_own(&it[0]));
-    // What names farewell was written for it, and can be changed with the least harm.
+    // A line that names farewell was written for it, and can be changed with the least risk.
     let (mut links, others): (Vec<&[String]>, Vec<&[String]>) =
         links.partition(|link| is_own(&link[1]));
     links.extend(others);
@@ -170,7 +171,7 @@ fn remedy(chain: &[String], units: &mut Units<'_>) -> String {
         let (file, number) = line(&files, key, named)?;
         let file = file.display();
         Some(format!(
-            "take {named} out of `{key}=` in line {number} of {file}, and run `systemctl daemon-reload` and `farewell start`"
+            "remove {named} from `{key}=` in line {number} of {file}, then run `systemctl daemon-reload` and `farewell start`"
         ))
     };
     for link in &links {
@@ -181,10 +182,10 @@ fn remedy(chain: &[String], units: &mut Units<'_>) -> String {
         }
     }
     let unit = links.first().map_or(UNIT, |link| link[0].as_str());
-    format!("no unit file says so; see `systemctl show -P After {unit}`")
+    format!("this order is in no unit file; see `systemctl show -P After {unit}`")
 }
 
-/// The file and the line of it, from 1 on, in which `key` names `unit`.
+/// The file and line, from 1, in which `key` names `unit`.
 fn line(files: &[PathBuf], key: &str, unit: &str) -> Option<(PathBuf, usize)> {
     let is_it = |line: &str| {
         let (name, value) = line.split_once('=')?;

@@ -1,16 +1,17 @@
-//! The units beside farewell.service: what arms it early in the boot, and what looks at it.
+//! Checks the other units of farewell: that which starts farewell.service early in the boot, and
+//! farewell-start.service.
 
 use super::{Finding, Inspection, Units};
 use crate::sys::systemd::{ARM_UNIT, START_UNIT, UNIT, Unit};
 
-/// Looks at the units beside farewell.service: whether they are there, and enabled together with it.
+/// Checks that the other units exist, and are enabled together with farewell.service.
 pub(super) fn inspect(farewell: &Unit, units: &mut Units<'_>, inspection: &mut Inspection) {
     let mut found: Vec<Unit> = Vec::new();
     for name in [ARM_UNIT, START_UNIT] {
         match units.get(name) {
             Ok(unit) => found.push(unit),
             Err(error) => {
-                let remark = format!("{name} was not looked at: {error}");
+                let remark = format!("cannot check {name}: {error}");
                 return inspection.remarks.push(remark);
             }
         }
@@ -31,7 +32,7 @@ pub(super) fn inspect(farewell: &Unit, units: &mut Units<'_>, inspection: &mut I
 fn beside(start: &Unit) -> Option<String> {
     (start.load != "loaded").then(|| {
         format!(
-            "{START_UNIT} is {}, so that at boot nothing is checked, kept or undone: {}",
+            "{START_UNIT} is {}, so that nothing is checked, kept or undone at boot: {}",
             start.load,
             match start.load.as_str() {
                 "masked" => format!("run `systemctl unmask {START_UNIT}`"),
@@ -41,7 +42,7 @@ fn beside(start: &Unit) -> Option<String> {
     })
 }
 
-/// What is wrong where one of both is enabled without the other.
+/// What is wrong if only one of the two is enabled.
 fn paired(farewell: &Unit, arm: &Unit) -> Option<String> {
     let is_enabled = |unit: &Unit| unit.file_state.starts_with("enabled");
     match (is_enabled(farewell), is_enabled(arm)) {
@@ -51,7 +52,7 @@ fn paired(farewell: &Unit, arm: &Unit) -> Option<String> {
                 state => state,
             };
             Some(format!(
-                "{ARM_UNIT} is {state} while {UNIT} is enabled, so that a machine that ends while it boots gets no farewell: run \
+                "{ARM_UNIT} is {state} while {UNIT} is enabled, so that no farewell runs if the machine goes down while it boots: run \
                  `systemctl unmask {ARM_UNIT}` and `systemctl enable {UNIT}`, which enables both"
             ))
         }

@@ -1,11 +1,11 @@
-//! The file systems that steps use and that somebody must serve: FUSE by a process of this machine, network file systems
-//! by a server behind an interface.
+//! The file systems of steps that depend on a server: FUSE on a local process, network file systems on a server behind
+//! an interface.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::interfaces::Interfaces;
 use super::process_owner::{self, ProcessOwner};
-use super::reliance::{Requirement, listed};
+use super::requirement::{Requirement, listed};
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
@@ -14,10 +14,7 @@ use crate::sys::dbus::BusError;
 use crate::sys::device_owners;
 use crate::sys::mounts::{Mount, Mounts};
 
-/// What steps rely on for their paths.
-///
-/// # Errors
-/// What PID 1 says, or does not.
+/// What steps depend on for their paths.
 pub(super) fn behind<'a>(
     plan: &'a Plan,
     facts: &Facts,
@@ -28,7 +25,7 @@ pub(super) fn behind<'a>(
     let mounts = match Mounts::read() {
         Ok(mounts) => mounts,
         Err(error) => {
-            let remark = format!("the file systems of the steps were not looked at: {error}");
+            let remark = format!("cannot check the file systems of the steps: {error}");
             inspection.remarks.push(remark);
             return Ok(Vec::new());
         }
@@ -65,7 +62,7 @@ fn served<'a>(
     inspection: &mut Inspection,
 ) -> Result<Option<Requirement<'a>>, BusError> {
     let point = mount.point.display();
-    let mut reliance = Requirement {
+    let mut requirement = Requirement {
         step,
         what: String::new(),
         units: Vec::new(),
@@ -76,15 +73,15 @@ fn served<'a>(
         let owner = process_owner::owner(pid, units)?;
         is_known |= owner.is_some() || process_owner::is_in_mount(pid);
         match owner {
-            Some(ProcessOwner::Unit(unit)) => reliance.units.push(unit),
-            Some(ProcessOwner::Session(unit)) => reliance.sessions.push(unit.id),
-            Some(ProcessOwner::Container { engines, .. }) => reliance.units.extend(engines),
+            Some(ProcessOwner::Unit(unit)) => requirement.units.push(unit),
+            Some(ProcessOwner::Session(unit)) => requirement.sessions.push(unit.id),
+            Some(ProcessOwner::Container { engines, .. }) => requirement.units.extend(engines),
             Some(ProcessOwner::Nobody(_)) | None => {}
         }
     }
     if !is_known {
         let remark = format!(
-            "step {}: which unit serves {point} ({mount}) is not known: where a unit runs its daemon, name it in `needs`",
+            "step {}: the unit that serves {point} ({mount}) is not known: if a unit runs its daemon, name it in `needs`",
             step.name
         );
         if !inspection.remarks.contains(&remark) {
@@ -92,19 +89,19 @@ fn served<'a>(
         }
         return Ok(None);
     }
-    let (services, sessions) = (reliance.units.iter(), reliance.sessions.iter());
+    let (services, sessions) = (requirement.units.iter(), requirement.sessions.iter());
     let names = listed(
         services
             .map(|unit| unit.id.as_str())
             .chain(sessions.map(String::as_str)),
     );
-    let serves = if reliance.units.len() + reliance.sessions.len() > 1 {
+    let serves = if requirement.units.len() + requirement.sessions.len() > 1 {
         "serve"
     } else {
         "serves"
     };
-    reliance.what = format!("uses {point} ({mount}), which {names} {serves}");
-    Ok(Some(reliance))
+    requirement.what = format!("uses {point} ({mount}), which {names} {serves}");
+    Ok(Some(requirement))
 }
 
 /// The address of the server of a network file system: `addr=10.0.0.5` among the mount's options (NFS, CIFS, Ceph).

@@ -1,5 +1,5 @@
-//! The interfaces that lead to the peers of steps, and this machine's own addresses: whoever set them up takes them away
-//! again when it is stopped.
+//! The interfaces that lead to the peers of steps, and this machine's own addresses: a unit that set them up removes
+//! them when it is stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::process_owner::{self, ProcessOwner};
-use super::reliance::{Requirement, line, listed, outlives};
+use super::requirement::{Requirement, line, listed, outlives};
 use super::resolved_peers::Addressed;
 use super::{Finding, Inspection, Units, distinct};
 use crate::config::facts::Facts;
@@ -17,7 +17,7 @@ use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 use crate::sys::{device_owners, host, routes};
 
-/// Managers of addresses that move between machines, and where they are configured.
+/// Managers of floating addresses, and where they are configured.
 const MOVERS: [(&str, &str); 5] = [
     ("keepalived.service", "/etc/keepalived"),
     ("vip-manager.service", "/etc/default"),
@@ -26,15 +26,15 @@ const MOVERS: [(&str, &str); 5] = [
     ("frr.service", "/etc/frr"),
 ];
 
-/// How much of a file is looked at.
+/// The most bytes that are read of a file.
 const LIMIT: u64 = 1 << 20;
 
-/// What was found out of interfaces and addresses, each looked at once.
+/// Results for interfaces and addresses, each examined once.
 pub(super) struct Interfaces {
     own: Vec<IpAddr>,
     owners: BTreeMap<String, Vec<Unit>>,
     movers: BTreeMap<IpAddr, Vec<Unit>>,
-    /// The steps that go through an interface of which nobody knows whose it is.
+    /// The steps that use an interface whose unit is unknown.
     unknown: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -48,10 +48,7 @@ impl Interfaces {
         })
     }
 
-    /// What a step relies on to reach a peer.
-    ///
-    /// # Errors
-    /// What PID 1 says, or does not.
+    /// What a step depends on to reach a peer.
     pub(super) fn behind<'a>(
         &mut self,
         peer: &Addressed<'a>,
@@ -61,7 +58,7 @@ impl Interfaces {
         self.towards(peer.step, &what, peer.address, units)
     }
 
-    /// What `step`, which does `what`, relies on to reach `address`.
+    /// What `step`, which does `what`, depends on to reach `address`.
     pub(super) fn towards<'a>(
         &mut self,
         step: &'a Step,
@@ -79,7 +76,9 @@ impl Interfaces {
             let names = listed(movers.iter().map(|it| it.id.as_str()));
             found.extend((!movers.is_empty()).then(|| Requirement {
                 step,
-                what: format!("{what}, and {ip} is an address that {names} gives to this machine"),
+                what: format!(
+                    "{what}, and {ip} is an address that {names} assigns to this machine"
+                ),
                 units: movers,
                 sessions: Vec::new(),
             }));
@@ -110,10 +109,7 @@ impl Interfaces {
         Ok(found)
     }
 
-    /// What is wrong with `${ip}`, where somebody gives its address to this machine and may take it away.
-    ///
-    /// # Errors
-    /// What PID 1 says, or does not.
+    /// What is wrong with `${ip}` if a unit assigns its address to this machine and may remove it.
     pub(super) fn of_this_machine(
         &mut self,
         facts: &Facts,
@@ -136,8 +132,8 @@ impl Interfaces {
         }
         let names: Vec<&str> = early.iter().map(String::as_str).collect();
         let message = format!(
-            "`${{ip}}` is {ip}, an address that {} gives to this machine, so that it may be another machine's when a run \
-             uses it: write `${{ip:INTERFACE}}` in its place, or add {} to the steps that use it, and run `systemctl \
+            "`${{ip}}` is {ip}, an address that {} assigns to this machine, so that another machine may have it when a run \
+             uses it: use `${{ip:INTERFACE}}` instead, or add {} to the steps that use it, and run `systemctl \
              daemon-reload`",
             listed(names.iter().copied()),
             line(&[], &names)
@@ -155,23 +151,23 @@ impl Interfaces {
         Ok(found)
     }
 
-    /// Tells of interfaces of which nobody knows whose they are.
+    /// Reports interfaces whose unit is unknown.
     pub(super) fn remark(self, inspection: &mut Inspection) {
         for (interface, steps) in self.unknown {
             let plural = if steps.len() == 1 { "" } else { "s" };
             let steps = listed(steps.iter().map(String::as_str));
             inspection.remarks.push(format!(
-                "step{plural} {steps}: packets leave through {interface}, and which unit sets it up is not known: where one \
+                "step{plural} {steps}: packets leave through {interface}, and the unit that sets it up is not known: if one \
                  takes it down at a shutdown, name that unit in `needs`"
             ));
         }
     }
 }
 
-/// The units that take `interface` away when they are stopped; none where there is no telling.
+/// The units that remove `interface` when they are stopped; empty if unknown.
 fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let mut found = Vec::new();
-    // Without /proc nobody holds it.
+    // Without /proc no holder is known.
     for pid in device_owners::tunnel_holders(interface).unwrap_or_default() {
         match process_owner::owner(pid, units)? {
             Some(ProcessOwner::Unit(unit)) => found.push(unit),
@@ -194,7 +190,7 @@ fn owners(interface: &str, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError>
     Ok(distinct(found))
 }
 
-/// The daemon that manages an interface, as its own files in /run say.
+/// The daemon that manages an interface, according to its files in /run.
 fn managers(interface: &str) -> &'static [&'static str] {
     let Ok(index) = routes::interface_index(interface) else {
         return &[];
@@ -219,7 +215,7 @@ fn managers(interface: &str) -> &'static [&'static str] {
     &[]
 }
 
-/// The engines that make bridges with such a name for their containers and machines, which end with them.
+/// The engines that create bridges with such a name for their containers and virtual machines.
 fn bridges(interface: &str) -> &'static [&'static str] {
     const KNOWN: [(&str, &[&str]); 9] = [
         ("docker", process_owner::DOCKER),
@@ -245,7 +241,7 @@ fn bridges(interface: &str) -> &'static [&'static str] {
     known.map_or(&[], |(_, units)| units)
 }
 
-/// The units that give `address` to this machine: a manager whose configuration names it, or a command.
+/// The units that assign `address` to this machine: a manager whose configuration names it, or a command.
 fn movers(address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let text = address.to_string();
     let is_named = |(_, place): &&(&str, &str)| is_in_files(&text, Path::new(place), 2);
@@ -261,7 +257,7 @@ fn movers(address: IpAddr, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError>
     Ok(found)
 }
 
-/// Whether `word` stands in a file in `directory`, or in those below it.
+/// Whether a file in or below `directory` contains `word`.
 fn is_in_files(word: &str, directory: &Path, depth: usize) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| {
@@ -277,7 +273,7 @@ fn is_in_files(word: &str, directory: &Path, depth: usize) -> bool {
     })
 }
 
-/// Whether `word` stands in `text` and is no part of a longer name or address.
+/// Whether `text` contains `word`, not as a part of a longer name or address.
 pub(super) fn has_word(text: &str, word: &str) -> bool {
     let belongs = |character: char| character.is_alphanumeric() || ".:_-".contains(character);
     text.match_indices(word).any(|(at, _)| {

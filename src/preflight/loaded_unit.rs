@@ -1,4 +1,4 @@
-//! farewell.service as systemd has it loaded, beside what the plan needs.
+//! Compares farewell.service, as systemd has it loaded, with what the plan needs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::text::duration;
 
 /// What the plan needs of farewell.service.
 pub(super) struct UnitRequirements {
-    /// The shortest stop timeout that is long enough.
+    /// The minimum stop timeout.
     pub(super) stop_timeout: Duration,
-    /// What it must be ordered after.
+    /// The units that it must be ordered after.
     pub(super) after: Vec<Required>,
 }
 
-/// A unit that must still be there while the sequence runs.
+/// A unit that must still run during the sequence.
 pub(super) struct Required {
     /// The unit as it is loaded.
     pub(super) unit: Unit,
-    /// What of which step it is there for: `step stop-app`.
+    /// Which step needs it: `step stop-app`.
     pub(super) why: String,
 }
 
 impl UnitRequirements {
-    /// What the plan needs, as far as systemd knows it. The rest is remarked.
+    /// What the plan needs, as far as systemd knows the units. Others become remarks.
     pub(super) fn of(
         plan: &Plan,
         facts: &Facts,
@@ -39,9 +39,9 @@ impl UnitRequirements {
     ) -> UnitRequirements {
         let mut after: Vec<Required> = Vec::new();
         let mut look = |name: &str, why: String, remarks: &mut Vec<String>| match units.get(name) {
-            // Nothing can be ordered after a unit that does not exist, and nothing has to.
+            // A unit that does not exist needs no order.
             Ok(unit) if unit.exists() => {
-                // It may be named under several of its names.
+                // It may be named by several of its names.
                 match after.iter_mut().find(|known| known.unit.id == unit.id) {
                     Some(known) => known.why += &format!(", {why}"),
                     None => after.push(Required { unit, why }),
@@ -50,7 +50,7 @@ impl UnitRequirements {
             }
             Ok(_) => false,
             Err(error) => {
-                remarks.push(format!("{name} was not looked at: {error}"));
+                remarks.push(format!("cannot check {name}: {error}"));
                 true
             }
         };
@@ -58,7 +58,7 @@ impl UnitRequirements {
         for name in &ordering.units {
             let steps = steps(plan, |step| uses_unit(step, facts, name));
             if !look(name, steps.clone(), remarks) {
-                remarks.push(format!("systemd knows no {name} ({steps})"));
+                remarks.push(format!("{name} does not exist ({steps})"));
             }
         }
         for (named, along) in &learnt.along {
@@ -81,13 +81,14 @@ impl UnitRequirements {
                 look(&escape_path(place, suffix), steps, remarks);
             }
         }
-        // What is ordered after farewell.service itself is told as a circle.
+        // What is ordered after farewell.service is reported as a cycle.
         after.retain(|it| !learnt.circles.contains(&it.unit.id));
         after.retain(|it| !it.unit.names.iter().any(|it| learnt.circles.contains(it)));
         let unknown = ordering.unknown.iter();
-        remarks.extend(
-            unknown.map(|it| format!("what else {UNIT} must be ordered after is not known: {it}")),
-        );
+        remarks
+            .extend(unknown.map(|it| {
+                format!("cannot determine what else {UNIT} must be ordered after: {it}")
+            }));
         UnitRequirements {
             stop_timeout: plan.stop_timeout(),
             after,
@@ -117,10 +118,10 @@ fn uses_place(step: &Step, facts: &Facts, place: &Path) -> bool {
     fields.any(|field| field.get(facts).is_ok_and(is_below))
 }
 
-/// How to see where a value comes from.
-const ORIGIN: &str = "`systemctl cat farewell.service` shows who set it";
+/// How to find where a value is set.
+const ORIGIN: &str = "`systemctl cat farewell.service` shows where it is set";
 
-/// What of `farewell` is not as it must be.
+/// What is wrong with `farewell`.
 pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |is_stale, message: String| findings.push(Finding { message, is_stale });
@@ -130,8 +131,8 @@ pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding
             "masked" => format!("run `systemctl unmask {UNIT}` and `systemctl start {UNIT}`"),
             _ => format!("see `systemctl status {UNIT}`"),
         };
-        let message = format!("{UNIT} is {state}, so that a shutdown runs no farewell: {remedy}");
-        // Nothing else that is said of it means anything.
+        let message = format!("{UNIT} is {state}, so that no farewell runs at shutdown: {remedy}");
+        // Other findings would be meaningless.
         find(false, message);
         return findings;
     }
@@ -140,7 +141,7 @@ pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding
         find(
             false,
             format!(
-                "{UNIT} is {state}, so that a shutdown runs no farewell: run `systemctl start {UNIT}`"
+                "{UNIT} is {state}, so that no farewell runs at shutdown: run `systemctl start {UNIT}`"
             ),
         );
     }
@@ -159,7 +160,7 @@ pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding
         find(
             false,
             format!(
-                "{UNIT} has NotifyAccess={access}, so that a run can neither tell its status nor ask for its time: set \
+                "{UNIT} has NotifyAccess={access}, so that a run can neither report its status nor extend its stop timeout: set \
                  NotifyAccess=exec ({ORIGIN})"
             ),
         );
@@ -193,7 +194,7 @@ pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding
     findings
 }
 
-/// What is right of `farewell` where nothing is wrong.
+/// A summary of `farewell` if nothing is wrong.
 pub(super) fn summary(farewell: &Unit) -> String {
     let granted = farewell.stop_timeout.map(duration::print);
     format!(

@@ -1,4 +1,4 @@
-//! What this machine's systemd has loaded, beside what a plan needs of it, found out before the last day.
+//! Compares what systemd has loaded on this machine with what a plan needs, in good time before a shutdown.
 
 mod boot_order;
 mod companion_units;
@@ -9,7 +9,7 @@ mod loaded_unit;
 mod needs;
 mod peers;
 mod process_owner;
-mod reliance;
+mod requirement;
 pub mod resolved_peers;
 mod sockets;
 mod stop_closure;
@@ -31,43 +31,40 @@ use resolved_peers::Addressed;
 
 pub use stop_closure::{leftovers, stops};
 
-/// What a shutdown starts, which ends every unit that conflicts with it.
+/// The target of every shutdown, which stops every unit that conflicts with it.
 const SHUTDOWN: &str = "shutdown.target";
 
-/// Something of which a run would fail, or not take place.
+/// A problem that would make a run fail, or prevent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong, and what to do; a few clauses without a full stop.
+    /// What is wrong and what to do, without a full stop.
     pub message: String,
-    /// Whether what systemd has loaded is only not what the configuration says by now: a daemon-reload, which runs the
-    /// generator, may mend it.
+    /// Whether systemd may only have loaded an old configuration, which a daemon-reload fixes, since it runs the
+    /// generator.
     pub is_stale: bool,
 }
 
-/// What was seen of this machine.
+/// The result of an inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// What is right, in one sentence.
+    /// What is right, in one sentence, if nothing is wrong.
     pub summary: String,
     /// What is wrong.
     pub findings: Vec<Finding>,
-    /// What could not be looked at, and what may be meant so: one sentence each.
+    /// What could not be checked, and what may be intended: one sentence each.
     pub remarks: Vec<String>,
-    /// What systemd told of units that no configuration names; `None` where it did not answer all.
+    /// What systemd reported about units that no configuration names; `None` if an answer is missing.
     pub learnt: Option<Learnt>,
 }
 
 impl Inspection {
-    /// Whether a daemon-reload may mend something.
+    /// Whether a daemon-reload may fix something.
     pub fn is_stale(&self) -> bool {
         self.findings.iter().any(|finding| finding.is_stale)
     }
 }
 
-/// Looks at farewell.service as it is loaded, and at the peers of the plan that are on this machine. Nothing is changed.
-///
-/// # Errors
-/// Why it was not looked at: one sentence.
+/// Checks farewell.service as it is loaded, and the plan's peers on this machine. Nothing is changed.
 pub fn inspect(
     plan: &Plan,
     facts: &Facts,
@@ -95,10 +92,7 @@ pub fn inspect(
     Ok(inspection)
 }
 
-/// Looks at the order of farewell.service alone.
-///
-/// # Errors
-/// As [`inspect`].
+/// Checks only the order of farewell.service.
 pub fn inspect_order(plan: &Plan, facts: &Facts, deadline: Deadline) -> Result<Inspection, String> {
     let manager = connect(deadline)?;
     let mut units = Units::new(&manager, deadline);
@@ -110,7 +104,7 @@ pub fn inspect_order(plan: &Plan, facts: &Facts, deadline: Deadline) -> Result<I
 
 fn connect(deadline: Deadline) -> Result<Manager, String> {
     if !systemd::is_booted() {
-        return Err("systemd does not run here".to_owned());
+        return Err("systemd is not running on this machine".to_owned());
     }
     Manager::connect(deadline).map_err(silent)
 }
@@ -119,7 +113,7 @@ fn silent(error: BusError) -> String {
     format!("systemd: {error}")
 }
 
-/// Compares what is loaded of farewell.service with what the plan needs.
+/// Compares the loaded farewell.service with what the plan needs.
 fn examine(
     plan: &Plan,
     facts: &Facts,
@@ -132,7 +126,7 @@ fn examine(
     inspection.remarks.extend(order.remarks);
     let demand = UnitRequirements::of(plan, facts, &ordering, &order.learnt, units, inspection);
     let findings = loaded_unit::compare(farewell, &demand);
-    // What is masked or not there is told of alone.
+    // A unit that is masked or missing is the only finding.
     if farewell.load == "loaded" {
         inspection.findings.extend(order.findings);
     }
@@ -140,7 +134,7 @@ fn examine(
     inspection.learnt = order.is_whole.then_some(order.learnt);
 }
 
-/// The units of this machine, each asked for once.
+/// The units of this machine, each read once.
 struct Units<'a> {
     manager: &'a Manager,
     deadline: Deadline,
@@ -160,13 +154,10 @@ impl<'a> Units<'a> {
     }
 
     /// farewell.service itself.
-    ///
-    /// # Errors
-    /// That there is none, or why it is not known.
     fn farewell(&mut self) -> Result<Unit, String> {
         let farewell = self.get(systemd::UNIT).map_err(silent)?;
         if !farewell.exists() {
-            return Err(format!("systemd knows no {}", systemd::UNIT));
+            return Err(format!("{} does not exist", systemd::UNIT));
         }
         Ok(farewell)
     }
@@ -180,7 +171,7 @@ impl<'a> Units<'a> {
         unit
     }
 
-    /// The loaded units that match a pattern, in whatever state.
+    /// The loaded units that match a pattern, in any state.
     fn matching(&mut self, pattern: &str) -> Result<Vec<Unit>, BusError> {
         let found = self
             .manager
@@ -188,7 +179,7 @@ impl<'a> Units<'a> {
         found.iter().map(|state| self.get(&state.id)).collect()
     }
 
-    /// The units that have set up what `word` names, an interface or an address, by a command that names it.
+    /// The units with a command that names `word`, an interface or an address.
     fn made_by_commands(&mut self, word: &str) -> Result<Vec<Unit>, BusError> {
         if self.commands.is_none() {
             self.commands = Some(self.manager.lasting_commands(self.deadline)?);
@@ -205,14 +196,14 @@ impl<'a> Units<'a> {
     }
 }
 
-/// Each unit once, by name.
+/// Sorts units by name, without duplicates.
 fn distinct(mut units: Vec<Unit>) -> Vec<Unit> {
     units.sort_unstable_by(|one, other| one.id.cmp(&other.id));
     units.dedup_by(|one, other| one.id == other.id);
     units
 }
 
-/// Whether `farewell` is ordered after `unit`, under whichever of its names.
+/// Whether `farewell` is ordered after `unit`, under any of its names.
 fn is_after(farewell: &Unit, unit: &Unit) -> bool {
     let is_named = |name: &String| *name == unit.id || unit.names.contains(name);
     farewell.after.iter().any(is_named)

@@ -1,21 +1,19 @@
-//! `needs` on a unit that has no processes of its own: to be ordered after it keeps none of those that it stands for.
+//! Checks `needs` on units without processes of their own: being ordered after such a unit does not keep the units that
+//! it stands for.
 
 use std::collections::BTreeSet;
 
-use super::reliance::{line, listed, on, outlives};
+use super::requirement::{line, listed, on, outlives};
 use super::{Finding, Units, distinct};
 use crate::plan::load::Plan;
 use crate::plan::steps::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 
-/// How many units are named in one sentence.
+/// How many units one sentence names.
 const NAMED: usize = 12;
 
 /// What is wrong with the `needs` of the steps.
-///
-/// # Errors
-/// What PID 1 says, or does not.
 pub(super) fn inspect(
     plan: &Plan,
     farewell: &Unit,
@@ -26,7 +24,7 @@ pub(super) fn inspect(
     for step in &plan.steps {
         for need in &step.needs {
             let unit = units.get(need)?;
-            // What does not exist is told of elsewhere.
+            // A missing unit is reported elsewhere.
             if !unit.exists() {
                 continue;
             }
@@ -48,8 +46,8 @@ pub(super) fn inspect(
     Ok(findings)
 }
 
-/// The active units that `unit` stands for: those in a slice, those that a socket, timer or path starts, those that a
-/// target pulls in.
+/// The active units that `unit` stands for: those in a slice, started by a socket, timer or path, or pulled in by a
+/// target.
 fn behind(unit: &Unit, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let (_, kind) = unit.id.rsplit_once('.').unwrap_or_default();
     let mut open: Vec<String> = match kind {
@@ -63,7 +61,7 @@ fn behind(unit: &Unit, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     while let Some(name) = open.pop() {
         let member = units.get(&name)?;
         if name.ends_with(".slice") {
-            // A slice in the slice; of others, a target's own say, the units matter.
+            // Follows slices in slices; of other members only units with processes matter.
             let inner = member.required_by.into_iter();
             let is_nested = kind == "slice";
             open.extend(inner.filter(|name| is_nested && seen.insert(name.clone())));
@@ -89,7 +87,7 @@ fn message(step: &Step, need: &str, early: &[String]) -> String {
         .collect();
     if early.is_empty() {
         return format!(
-            "step {name}{when} needs {need}, and to be ordered after a slice keeps none of its units; it has none now: name \
+            "step {name}{when} needs {need}, but being ordered after a slice does not keep its units; it has none now: name \
              the units themselves in `needs`"
         );
     }
@@ -98,7 +96,7 @@ fn message(step: &Step, need: &str, early: &[String]) -> String {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    // A socket or target may stay named; a slice is named in vain.
+    // A socket or target may stay in the list; a slice has no effect there.
     let kept = if need.ends_with(".slice") {
         others
     } else {

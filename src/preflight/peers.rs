@@ -1,11 +1,11 @@
-//! Peers of steps that are on this machine: who listens there, and who ends that.
+//! Peers of steps on this machine: which process listens, and which unit ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::process_owner::{self, ProcessOwner, owner};
-use super::reliance::{Requirement, listed};
+use super::requirement::{Requirement, listed};
 use super::resolved_peers::Addressed;
 use super::{Inspection, Units};
 use crate::plan::steps::Step;
@@ -18,13 +18,10 @@ use crate::sys::{dbus, host};
 /// How long a connection within this machine may take.
 const CONNECTION: Duration = Duration::from_secs(1);
 
-/// The socket units of this machine, asked for once.
+/// The socket units of this machine, read once.
 pub(super) type Sockets = Option<Result<Vec<Socket>, dbus::BusError>>;
 
-/// What the steps rely on for their peers on this machine.
-///
-/// # Errors
-/// What PID 1 says, or does not.
+/// What the steps depend on for their peers on this machine.
 pub(super) fn behind<'a>(
     peers: &[Addressed<'a>],
     units: &mut Units<'_>,
@@ -38,7 +35,7 @@ pub(super) fn behind<'a>(
     let own = match host::addresses() {
         Ok(own) => own,
         Err(error) => {
-            let text = format!("local peers were not looked at: {error}");
+            let text = format!("cannot check local peers: {error}");
             remark(inspection, text);
             return Ok(Vec::new());
         }
@@ -49,7 +46,7 @@ pub(super) fn behind<'a>(
     let listening = match listeners(&addresses) {
         Ok(listening) => listening,
         Err(error) => {
-            let text = format!("local peers were not looked at: /proc: {error}");
+            let text = format!("cannot check local peers: /proc: {error}");
             remark(inspection, text);
             return Ok(Vec::new());
         }
@@ -58,7 +55,7 @@ pub(super) fn behind<'a>(
     for (peer, listening) in peers.into_iter().zip(listening) {
         let (step, endpoint) = (peer.step, &peer.endpoint);
         let Some(listening) = listening else {
-            // Where nobody listens the step's own probe tells that it is unreachable; or the kernel sends it elsewhere.
+            // If nobody listens, the step's own probe finds it unreachable, or the kernel forwards it elsewhere.
             let answers =
                 |address: &SocketAddr| TcpStream::connect_timeout(address, CONNECTION).is_ok();
             let is_redirected = redirected.entry(peer.address);
@@ -66,7 +63,7 @@ pub(super) fn behind<'a>(
                 let engines = process_owner::all_running(units)?;
                 if engines.is_empty() {
                     let text = format!(
-                        "step {} talks to {endpoint}, where no process of this machine listens and somebody answers (a \
+                        "step {} talks to {endpoint}, where something answers although no process of this machine listens (a \
                          container's published port, say): name the unit that ends him in `needs`",
                         step.name
                     );
@@ -79,7 +76,7 @@ pub(super) fn behind<'a>(
         };
         if listening.holders.is_empty() && listening.is_hidden {
             let text = format!(
-                "who listens at {endpoint} (step {}) is shown to root alone: whether it outlives the run is not known",
+                "cannot determine whether the process that listens at {endpoint} (step {}) outlives the run: only root can see it",
                 step.name
             );
             remark(inspection, text);
@@ -89,18 +86,18 @@ pub(super) fn behind<'a>(
         let hears = |listen: &str| hears(listen, peer.address);
         let at = (place.as_str(), &hears as &dyn Fn(&str) -> bool);
         let owners = owners(at, &listening, units, &mut sockets, inspection)?;
-        found.extend(owners.reliances(step, endpoint, |text| remark(inspection, text)));
+        found.extend(owners.requirements(step, endpoint, |text| remark(inspection, text)));
     }
     Ok(found)
 }
 
-/// A peer at a port that the kernel sends elsewhere.
+/// A peer at a port that the kernel forwards elsewhere.
 fn published<'a>(peer: &Addressed<'a>, engines: Vec<Unit>) -> Requirement<'a> {
     let names = listed(engines.iter().map(|it| it.id.as_str()));
     Requirement {
         step: peer.step,
         what: format!(
-            "talks to {}, where no process of this machine listens and somebody answers, as at a container's published \
+            "talks to {}, where something answers although no process of this machine listens, as at a container's published \
              port, which {names} ends",
             peer.endpoint
         ),
@@ -114,7 +111,7 @@ fn is_here(address: IpAddr, own: &[IpAddr]) -> bool {
     address.is_loopback() || address.is_unspecified() || own.contains(&address)
 }
 
-/// Who listens at a place.
+/// The owners of the processes that listen at an address.
 #[derive(Default)]
 pub(super) struct Owners {
     units: Vec<Unit>,
@@ -144,8 +141,8 @@ impl Owners {
         }
     }
 
-    /// What `step` relies on that talks to `endpoint` there.
-    pub(super) fn reliances<'a>(
+    /// What `step`, which talks to `endpoint` there, depends on.
+    pub(super) fn requirements<'a>(
         self,
         step: &'a Step,
         endpoint: &Endpoint,
@@ -196,11 +193,8 @@ impl Owners {
     }
 }
 
-/// Who ends those who listen: of each process its own unit, and for PID 1 the socket unit for which it listens. `at`: the
-/// place, and whether what a socket unit listens at is that place.
-///
-/// # Errors
-/// What PID 1 says, or does not.
+/// What ends the listening processes: the unit of each process, and for PID 1 the socket unit for which it listens.
+/// `at`: the address, and whether a socket unit's address is that address.
 pub(super) fn owners(
     at: (&str, &dyn Fn(&str) -> bool),
     listening: &Listening,
@@ -225,9 +219,7 @@ pub(super) fn owners(
             let own = sockets.iter().filter(hears).map(|it| it.unit.clone());
             let own: BTreeSet<String> = own.collect();
             if own.is_empty() {
-                let text = format!(
-                    "systemd itself listens at {place}, for no socket unit that it tells of"
-                );
+                let text = format!("systemd itself listens at {place}, but not for a socket unit");
                 inspection.remarks.push(text);
             }
             for name in own {
@@ -235,14 +227,15 @@ pub(super) fn owners(
             }
         }
         Err(error) => {
-            let text = format!("for whom systemd listens at {place} is not known: {error}");
+            let text =
+                format!("cannot determine for which unit systemd listens at {place}: {error}");
             inspection.remarks.push(text);
         }
     }
     Ok(owners)
 }
 
-/// Whether a socket unit that listens at `place`, as systemd writes it, is asked by those who connect to `address`.
+/// Whether a socket unit that listens at `place`, in systemd's notation, serves connections to `address`.
 fn hears(place: &str, address: SocketAddr) -> bool {
     // It may be bound to an interface: `[::]:80%eth0`.
     let place = place.split('%').next().unwrap_or_default();
@@ -250,7 +243,7 @@ fn hears(place: &str, address: SocketAddr) -> bool {
         return false;
     };
     let (own, asked) = (place.ip().to_canonical(), address.ip().to_canonical());
-    // Any address of IPv6 is any of IPv4 too, unless BindIPv6Only= says otherwise.
+    // The IPv6 wildcard address includes IPv4, unless BindIPv6Only= says otherwise.
     let is_any = own.is_unspecified() && (own.is_ipv6() || asked.is_ipv4());
     place.port() == address.port() && (own == asked || is_any)
 }

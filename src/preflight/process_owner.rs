@@ -1,30 +1,31 @@
-//! Who ends a process at a shutdown: the unit that it belongs to, or whoever runs the container that it is in.
+//! Finds what ends a process at shutdown: its unit, or the engine of its container.
 
 use super::{SHUTDOWN, Units, distinct};
 use crate::sys::dbus::BusError;
 use crate::sys::host::process_parent;
 use crate::sys::systemd::{UNIT, Unit, group_of, unit_in};
 
-/// Who ends a process.
+/// What ends a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ProcessOwner {
     /// Its unit.
     Unit(Unit),
-    /// A scope that systemd ends, a login session say: made when it begins, so that no configuration can name it.
+    /// A scope that systemd ends, such as a login session: it is created at run time, so that no configuration can name
+    /// it.
     Session(Unit),
-    /// Whoever runs the container that it is in, which is a scope, or a control group, that systemd itself leaves alone.
+    /// The engine of its container, which is a scope or control group that systemd does not stop.
     Container {
         /// The scope or the control group.
         place: String,
-        /// The units, at least one.
+        /// The engine's units, at least one.
         engines: Vec<Unit>,
     },
-    /// A scope that systemd leaves alone, and of which nothing tells who made it.
+    /// A scope that systemd does not stop, and whose creator is unknown.
     Nobody(String),
 }
 
-/// The units that end containers, by how the names of their scopes or control groups begin. The engine of Docker ends
-/// them when it is stopped itself; those of Kubernetes leave them alone, but not what leads to them.
+/// The units that end containers, by prefixes of the names of their scopes or control groups. Docker's engine ends them
+/// when it is stopped; those of Kubernetes keep them, but not the network that leads to them.
 const ENGINES: [(&str, &[&str]); 6] = [
     ("docker", DOCKER),
     ("cri-containerd", KUBERNETES),
@@ -54,16 +55,13 @@ pub(super) const KUBERNETES: &[&str] = &[
     "rke2-agent.service",
 ];
 
-/// Podman has no daemon: a unit made for a container starts it, and this one ends what was started by hand.
+/// Podman has no daemon: a container has a unit of its own, and this one ends those started by hand.
 const PODMAN: &[&str] = &["podman-restart.service"];
 
-/// How many generations of a process are looked at.
+/// How many ancestors of a process are examined.
 const GENERATIONS: usize = 16;
 
-/// Who ends the process `pid`; `None` for one that is gone, or in no unit and no container that is known.
-///
-/// # Errors
-/// What PID 1 says, or does not.
+/// What ends the process `pid`; `None` if it is gone, or in no known unit or container.
 pub(super) fn owner(pid: u32, units: &mut Units<'_>) -> Result<Option<ProcessOwner>, BusError> {
     let Some(group) = group_of(&pid.to_string()) else {
         return Ok(None);
@@ -97,8 +95,8 @@ pub(super) fn owner(pid: u32, units: &mut Units<'_>) -> Result<Option<ProcessOwn
     }))
 }
 
-/// Whether a process is in the control group of a mount unit, as daemons are that `mount` itself has started: it ends with
-/// the mount, which farewell.service is ordered after.
+/// Whether a process is in the control group of a mount unit, as a daemon that `mount` has started: it ends with the
+/// mount, which farewell.service is ordered after.
 pub(super) fn is_in_mount(pid: u32) -> bool {
     let group = group_of(&pid.to_string()).unwrap_or_default();
     group.split('/').any(|part| part.ends_with(".mount"))
@@ -115,8 +113,8 @@ fn engines_named(place: &str) -> Option<&'static [&'static str]> {
     named.map(|(_, units)| *units)
 }
 
-/// The units that end a container: the engines that are known for its name, else the unit of the nearest process above
-/// it that is in another one.
+/// The units that end a container: the engines known for its name, else the unit of the nearest ancestor in another
+/// unit.
 fn engines(place: &str, pid: u32, units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let mut found = running(engines_named(place).unwrap_or_default(), units)?;
     if found.is_empty() {
@@ -140,7 +138,7 @@ pub(super) fn running(names: &[&str], units: &mut Units<'_>) -> Result<Vec<Unit>
     Ok(found)
 }
 
-/// All engines of containers that run here.
+/// All container engines that run on this machine.
 pub(super) fn all_running(units: &mut Units<'_>) -> Result<Vec<Unit>, BusError> {
     let names = (ENGINES.iter()).flat_map(|(_, names)| names.iter());
     let names: Vec<&str> = names.chain(PODMAN).copied().collect();

@@ -1,4 +1,4 @@
-//! The peers of a plan with their addresses, and the interfaces that lead to them.
+//! Resolves the addresses of a plan's peers, and the interfaces that lead to them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,21 +12,21 @@ use crate::plan::steps::Step;
 use crate::sys::http::Endpoint;
 use crate::sys::{host, routes};
 
-/// How long one name may take to be resolved. Where it does not, the step's own probe tells.
+/// How long the lookup of one name may take. If it fails, the step's own probe reports it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A step's peer at one of its addresses.
 pub struct Addressed<'a> {
     /// The step that talks to it.
     pub step: &'a Step,
-    /// Where, as it is configured.
+    /// The configured endpoint.
     pub endpoint: Endpoint,
     /// One of the addresses of its host.
     pub address: SocketAddr,
 }
 
-/// The peers of all steps, once for each of their addresses. Names are resolved side by side. What cannot be resolved,
-/// or whose URL is not known yet, is left out: the step's own probe tells of it.
+/// The peers of all steps, once for each address. Names are resolved in parallel. Peers that cannot be resolved, or
+/// whose URL is not known yet, are left out: the step's own probe reports them.
 pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addressed<'a>> {
     let mut asked: Vec<(&Step, Endpoint)> = Vec::new();
     for step in &plan.steps {
@@ -70,8 +70,8 @@ pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addre
     peers
 }
 
-/// The interface that leads to each peer that speaks plain http: what a run compares, since nothing else proves to it
-/// who answers. Peers to which no route leads now are left out.
+/// The interface that leads to each peer over plain http. A run compares it, since nothing else proves who answers.
+/// Peers without a route are left out.
 pub fn ways(peers: &[Addressed<'_>]) -> BTreeMap<IpAddr, String> {
     let mut ways = BTreeMap::new();
     for peer in peers.iter().filter(|peer| !peer.endpoint.is_https()) {

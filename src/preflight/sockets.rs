@@ -3,17 +3,14 @@
 use std::path::Path;
 
 use super::peers::{Sockets, owners};
-use super::reliance::Requirement;
+use super::requirement::Requirement;
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
 use crate::sys::dbus::BusError;
 use crate::sys::listeners::socket_listeners;
 
-/// What the steps rely on for the unix sockets that they talk to.
-///
-/// # Errors
-/// What PID 1 says, or does not.
+/// What the steps depend on for the unix sockets that they talk to.
 pub(super) fn behind<'a>(
     plan: &'a Plan,
     facts: &Facts,
@@ -32,19 +29,19 @@ pub(super) fn behind<'a>(
     let listening = match socket_listeners(&paths) {
         Ok(listening) => listening,
         Err(error) => {
-            let remark = format!("unix sockets were not looked at: /proc: {error}");
+            let remark = format!("cannot check unix sockets: /proc: {error}");
             inspection.remarks.push(remark);
             return Ok(Vec::new());
         }
     };
     let (mut found, mut sockets): (_, Sockets) = (Vec::new(), None);
     for (((step, endpoint), path), listening) in peers.iter().zip(paths).zip(listening) {
-        // Where nobody listens the step's own probe tells that it is unreachable.
+        // If nobody listens, the step's own probe finds it unreachable.
         let Some(listening) = listening else { continue };
         let place = path.display().to_string();
         if listening.holders.is_empty() && listening.is_hidden {
             inspection.remarks.push(format!(
-                "who listens on {place} (step {}) is shown to root alone: whether it outlives the run is not known",
+                "cannot determine whether the process that listens on {place} (step {}) outlives the run: only root can see it",
                 step.name
             ));
             continue;
@@ -52,12 +49,12 @@ pub(super) fn behind<'a>(
         let hears = |listen: &str| is_same(Path::new(listen), path);
         let at = (place.as_str(), &hears as &dyn Fn(&str) -> bool);
         let owners = owners(at, &listening, units, &mut sockets, inspection)?;
-        found.extend(owners.reliances(step, endpoint, |text| inspection.remarks.push(text)));
+        found.extend(owners.requirements(step, endpoint, |text| inspection.remarks.push(text)));
     }
     Ok(found)
 }
 
-/// Whether two paths are those of one socket: /var/run is a link to /run.
+/// Whether two paths name the same socket: /var/run is a link to /run.
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     one == other || real(one).is_some_and(|it| Some(it) == real(other))

@@ -1,15 +1,11 @@
-//! What the `stop-unit` steps of a plan would stop on this machine, as its units are now.
+//! What the `stop-unit` steps of a plan would stop on this machine now.
 
 use crate::config::facts::Facts;
 use crate::model::deadline::Deadline;
 use crate::plan::load::Plan;
 use crate::sys::systemd::{self, Closure, Manager};
 
-/// For each step of the plan what its stop comes to; `None` for a step that stops no unit, and where systemd does not run.
-/// Nothing is changed.
-///
-/// # Errors
-/// Why it was not looked at: one sentence.
+/// The effect of each step's stop; `None` for a step that stops no unit, and without systemd. Nothing is changed.
 pub fn stops(
     plan: &Plan,
     facts: &Facts,
@@ -18,7 +14,7 @@ pub fn stops(
     let mut stops: Vec<Option<Closure>> = plan.steps.iter().map(|_| None).collect();
     let is_one = |index: &usize| !plan.steps[*index].dependencies.units.is_empty();
     let stopping: Vec<usize> = (0..plan.steps.len()).filter(is_one).collect();
-    // Where systemd does not run, no unit does.
+    // Without systemd there are no units.
     if stopping.is_empty() || !systemd::is_booted() {
         return Ok(stops);
     }
@@ -36,8 +32,7 @@ pub fn stops(
     Ok(stops)
 }
 
-/// Of each unit that a step stops, and of which processes may run on behind it although the step does not say that they
-/// may: one sentence.
+/// One sentence for each stopped unit whose processes may outlive it although the step does not allow that.
 pub fn leftovers(plan: &Plan, stops: &[Option<Closure>]) -> Vec<String> {
     let mut told = Vec::new();
     for (step, closure) in plan.steps.iter().zip(stops) {

@@ -1,8 +1,8 @@
-//! Steps that stop what another step still talks to: an agent, a tunnel, a daemon.
+//! Finds steps that stop what another step still needs: an agent, a tunnel, a daemon.
 
 use std::collections::BTreeSet;
 
-use super::reliance::{Requirement, line, on};
+use super::requirement::{Requirement, line, on};
 use super::{Finding, Units};
 use crate::config::facts::Facts;
 use crate::model::trigger::Trigger;
@@ -10,14 +10,11 @@ use crate::plan::load::Plan;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{Closure, StopCause, StopLimits, Unit, Wanted, is_pattern};
 
-/// What is wrong with the order of the steps that stop units.
-///
-/// # Errors
-/// What PID 1 says, or does not.
+/// Problems with the order of steps that stop units.
 pub(super) fn inspect(
     plan: &Plan,
     facts: &Facts,
-    reliances: &[Requirement<'_>],
+    requirements: &[Requirement<'_>],
     farewell: &Unit,
     units: &mut Units<'_>,
 ) -> Result<Vec<Finding>, BusError> {
@@ -29,24 +26,24 @@ pub(super) fn inspect(
             continue;
         }
         let closure = stop(plan, at, facts, farewell, &needs[at], units)?;
-        for reliance in reliances {
-            let step = reliance.step;
+        for requirement in requirements {
+            let step = requirement.step;
             let Some(using) = plan.steps.iter().position(|it| std::ptr::eq(it, step)) else {
                 continue;
             };
             let holds = step.held.is_some();
             let common = common(&stopping.when, &step.when);
-            // A lock is renewed and released until the end of the run, whatever comes first.
+            // A lock is used until the end of the run, when it is released.
             if using == at || common.is_empty() || (!holds && is_after(plan, at, using)) {
                 continue;
             }
-            for unit in &reliance.units {
+            for unit in &requirement.units {
                 let stopped = closure.members.iter().find(|it| it.unit.id == unit.id);
                 let Some(member) = stopped else { continue };
                 let found = Conflict {
                     stopping: &stopping.name,
                     cause: &member.cause,
-                    reliance,
+                    requirement,
                     unit: &unit.id,
                     is_before: is_after(plan, using, at),
                     holds,
@@ -63,7 +60,7 @@ pub(super) fn inspect(
     Ok(findings)
 }
 
-/// What the units of a step come to, with those that are stopped with them.
+/// The units of a step, with those that are stopped along with them.
 fn stop(
     plan: &Plan,
     at: usize,
@@ -93,7 +90,7 @@ fn stop(
     Closure::of(&wanted, &bounds, |name| units.get(name))
 }
 
-/// For each step the `needs` of itself and of those that may still run behind it, which no stop takes along.
+/// For each step its own `needs` and those of steps that may run after it, which no stop takes along.
 fn needs_behind(plan: &Plan) -> Vec<Vec<String>> {
     let of = |at: usize| {
         let others = (0..plan.steps.len()).filter(move |other| !is_after(plan, at, *other));
@@ -128,7 +125,7 @@ fn common(one: &[Trigger], other: &[Trigger]) -> Vec<Trigger> {
 struct Conflict<'a> {
     stopping: &'a str,
     cause: &'a StopCause,
-    reliance: &'a Requirement<'a>,
+    requirement: &'a Requirement<'a>,
     unit: &'a str,
     /// Whether the other one begins only when the stop has ended.
     is_before: bool,
@@ -140,7 +137,7 @@ struct Conflict<'a> {
 impl Conflict<'_> {
     fn message(&self) -> String {
         let Conflict { stopping, unit, .. } = self;
-        let (step, what) = (&self.reliance.step.name, &self.reliance.what);
+        let (step, what) = (&self.requirement.step.name, &self.requirement.what);
         let by = match self.cause {
             StopCause::Named => String::new(),
             cause => format!(" ({cause})"),
@@ -151,16 +148,16 @@ impl Conflict<'_> {
             (false, true) => "which runs later",
             (false, false) => "which may run at the same time",
         };
-        let needs = line(&self.reliance.step.needs, &[unit]);
+        let needs = line(&self.requirement.step.needs, &[unit]);
         let remedy = match (self.cause, self.holds) {
             (StopCause::Named | StopCause::Matches(_), true) => format!(
                 "leave {unit} out of the `units` of {stopping}, and add {needs} to {step}, so that systemd stops it \
                  after farewell"
             ),
             (StopCause::Named | StopCause::Matches(_), false) => {
-                format!("add `after = [{step:?}]` to {stopping}, and put it behind {step}")
+                format!("add `after = [{step:?}]` to {stopping}, and move it after {step}")
             }
-            // What later steps need no stop takes along.
+            // No stop takes along what later steps need.
             (StopCause::Tied(..), _) => format!("add {needs} to {step}"),
         };
         format!("step {stopping}{when} stops {unit}{by}, and step {step}, {late}, {what}: {remedy}")

@@ -1,9 +1,9 @@
-//! The version of this machine's systemd, beside the oldest one that farewell supports.
+//! Checks the version of this machine's systemd against the oldest supported one.
 
 use super::{Finding, Inspection};
 use crate::sys::systemd::{OLDEST, version_number};
 
-/// Finds a systemd that is too old; a version without a number is only a remark.
+/// Reports a systemd that is too old; a version without a number is only a remark.
 pub(super) fn judge(version: &str, inspection: &mut Inspection) {
     match version_number(version) {
         Some(number) if number >= OLDEST => {}
@@ -23,7 +23,7 @@ pub(super) fn judge(version: &str, inspection: &mut Inspection) {
             });
         }
         None => inspection.remarks.push(format!(
-            "systemd calls its version {version:?}: not known to be {OLDEST} or later"
+            "systemd's version {version:?} has no number: farewell needs {OLDEST} or later"
         )),
     }
 }

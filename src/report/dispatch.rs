@@ -145,9 +145,6 @@ impl Dispatcher {
     }
 
     /// Adds a reporter, with a tick every `every`.
-    ///
-    /// # Errors
-    /// When the system has no thread left for the reporters.
     pub fn add(
         &mut self,
         every: Option<Duration>,

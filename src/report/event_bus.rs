@@ -88,9 +88,6 @@ impl EventBus {
     }
 
     /// Adds a reporter, with a tick every `every`.
-    ///
-    /// # Errors
-    /// When the system has no thread left for the reporters.
     pub fn add(&self, every: Option<Duration>, reporter: Box<dyn Reporter>) -> std::io::Result<()> {
         match &mut self.inner.lock().dispatcher {
             Some(dispatcher) => dispatcher.add(every, reporter),

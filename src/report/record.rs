@@ -51,9 +51,6 @@ struct Syncing {
 
 /// Starts the thread that writes the record of a run to `store`. `complain` is called at most once, with one sentence,
 /// if the record cannot be written. `guard` is dropped when the record is closed.
-///
-/// # Errors
-/// When the system has no thread left.
 pub fn start(
     store: Store,
     written: Arc<RecordProgress>,

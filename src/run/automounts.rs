@@ -51,9 +51,6 @@ pub(super) fn mount_missing(step: &Step, facts: &Facts, deadline: Deadline, canc
 }
 
 /// Starts the mount unit of an automount that a shutdown is about to stop.
-///
-/// # Errors
-/// One sentence that says why it is not mounted.
 fn mount(place: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), String> {
     let silent = |error: BusError| format!("systemd: {error}");
     let manager = Manager::connect(deadline).map_err(silent)?;

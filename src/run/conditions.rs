@@ -39,7 +39,7 @@ pub fn unmet(
     let unit = unit.get(facts)?;
     if !systemd::is_booted() {
         return Ok(Some(format!(
-            "systemd does not run here, so {unit} is not loaded"
+            "systemd is not running on this machine, so {unit} is not loaded"
         )));
     }
     let found = Manager::connect(deadline).and_then(|manager| manager.unit(&unit, deadline));

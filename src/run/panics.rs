@@ -34,9 +34,6 @@ pub fn catch_panics() {
 }
 
 /// Does a step's work; a panic becomes a failure.
-///
-/// # Errors
-/// The work's own failure, or `panic`.
 pub fn catch<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     PLACE.set(Some(String::new()));
     let worked = panic::catch_unwind(AssertUnwindSafe(work));

@@ -83,9 +83,6 @@ struct Probe {
 /// Rehearses every step of the plan but the releases, once, and again for other triggers where the answer depended on
 /// the trigger. Reports the answers in the plan's order, each step's as soon as those before it are known, with equal
 /// answers merged.
-///
-/// # Errors
-/// When the process has no file descriptor left.
 pub fn rehearse(
     plan: &Arc<Plan>,
     facts: &Arc<Facts>,

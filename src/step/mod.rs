@@ -102,8 +102,8 @@ impl AttemptContext<'_> {
     /// is the same intent.
     ///
     /// # Errors
-    /// When the attempt's time is over, or the run was told to stop: nothing sticky is begun any more then, for nobody
-    /// hears of a step that was abandoned.
+    /// If the attempt's time is over, or the run was told to stop: then nothing that needs an undo may begin, since
+    /// nothing would report its end.
     pub fn intend(&self, intent: &Intent) -> Result<IntentId, Failure> {
         if self.cancel.is_cancelled() || self.deadline.left().is_none() {
             let cause = "not begun: no time is left for it";
@@ -134,23 +134,14 @@ impl AttemptContext<'_> {
 /// A configured step, ready to be attempted any number of times.
 pub trait Action: Send + Sync {
     /// Makes one attempt, and returns when its effect was seen or it failed, at the latest at `context.deadline`.
-    ///
-    /// # Errors
-    /// The failure says whether another attempt may succeed.
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
     /// Asks everything that an attempt would need, and changes nothing. Returns one sentence, what was asked and what the
     /// answer was, at the latest at `context.deadline`.
-    ///
-    /// # Errors
-    /// What an attempt would fail of, as things are now.
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure>;
 
     /// Keeps what an undo is to give back for the time that it must wait, at the latest at `context.deadline`. Nothing, unless
     /// that expires by itself.
-    ///
-    /// # Errors
-    /// What may pass by itself, or that it is lost.
     fn renew(&self, _context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         Ok(Outcome::AlreadyDone)
     }
@@ -243,7 +234,7 @@ pub struct Held {
 /// something, what others have left since stays. It leaves nothing sticky itself.
 ///
 /// # Errors
-/// A sentence, where the intent is none of this kind's: a newer farewell may have written it.
+/// One sentence, if the intent is not of this kind: a newer farewell may have written it.
 pub type Undo = fn(&Chain) -> Result<Box<dyn Action>, String>;
 
 /// A member of a kind: a registry that can be left, a cluster that must be safe, or what keeps a lock.
@@ -287,7 +278,7 @@ impl Member {
     /// The undo of what a member of the table has left.
     ///
     /// # Errors
-    /// As [`Undo`]; also where no member of that name leaves anything.
+    /// As [`Undo`]; also if no member of that name leaves anything to undo.
     pub fn undo(
         subject: &str,
         members: &'static [Member],

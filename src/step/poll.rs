@@ -19,8 +19,8 @@ impl AttemptContext<'_> {
     /// Calls `check` until the condition holds, and says meanwhile what is waited for.
     ///
     /// # Errors
-    /// Those of `check`; `timed-out`, of `subject`, with what was still waited for when the attempt's time was over or the run
-    /// was told to stop.
+    /// Those of `check`; `timed-out` for `subject`, with what it still waits for, at the attempt's deadline or if the
+    /// run was told to stop.
     pub fn poll<T>(
         &self,
         subject: &dyn Fn() -> String,

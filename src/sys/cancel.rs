@@ -31,9 +31,6 @@ pub enum Waited {
 
 impl Cancel {
     /// A flag that is not set.
-    ///
-    /// # Errors
-    /// When the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
         let (switch, waiting) = UnixStream::pair()?;
         Ok(Cancel {

@@ -14,9 +14,6 @@ use super::{files, host};
 const LIMIT: u64 = 8 << 20;
 
 /// Parses the address of such a socket: the absolute path of a unix socket, or `host:port`.
-///
-/// # Errors
-/// What is wrong with it.
 pub fn parse(text: &str) -> Result<Endpoint, String> {
     let malformed =
         || format!("`{text}` is neither the absolute path of a unix socket nor `host:port`");

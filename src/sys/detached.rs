@@ -21,9 +21,6 @@ struct State {
 
 impl Detached {
     /// A writer to `out`. Its thread ends, and drops `guard`, when the writer is dropped and everything is written.
-    ///
-    /// # Errors
-    /// When the system has no thread left.
     pub fn new(
         mut out: impl Write + Send + 'static,
         guard: impl Send + 'static,

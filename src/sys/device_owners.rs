@@ -12,9 +12,6 @@ struct Holder {
 }
 
 /// The processes that have the TUN or TAP interface `interface` open (`iff:` in fdinfo, drivers/net/tun.c).
-///
-/// # Errors
-/// When `/proc` is not there.
 pub fn tunnel_holders(interface: &str) -> io::Result<Vec<u32>> {
     let is_its = |holder: &Holder| {
         let name = holder
@@ -30,9 +27,6 @@ pub fn tunnel_holders(interface: &str) -> io::Result<Vec<u32>> {
 /// The processes that serve the FUSE file system at `point`, whose device number is `device`. From Linux 6.18 on fdinfo
 /// shows the connection. Before, it is the process with the mount point in its command line, or the only process that
 /// serves FUSE file systems. Empty if it cannot be determined.
-///
-/// # Errors
-/// When `/proc` is not there.
 pub fn fuse_servers(point: &Path, device: u64) -> io::Result<Vec<u32>> {
     let holders = holders(Path::new("/dev/fuse"))?;
     let connection = |holder: &Holder| -> Option<u64> {

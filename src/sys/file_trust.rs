@@ -151,9 +151,6 @@ pub fn trusted(path: &Path) -> Result<(), String> {
 }
 
 /// As [`trusted`], for a file that may be gone: then the directory from which it may have been removed counts.
-///
-/// # Errors
-/// As [`trusted`].
 pub fn trusted_or_missing(path: &Path) -> Result<(), String> {
     match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {

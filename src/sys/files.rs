@@ -41,9 +41,6 @@ pub fn read(path: &Path) -> io::Result<String> {
 }
 
 /// As [`read`], for a configuration, which may come through a pipe or be masked by a link to /dev/null.
-///
-/// # Errors
-/// As [`read`].
 pub fn read_any(path: &Path) -> io::Result<String> {
     let path: PathBuf = path.to_owned();
     within(PATIENCE, move || text_of(File::open(&path)?))
@@ -99,9 +96,6 @@ pub fn keep_room(file: &std::fs::File, size: u64) -> io::Result<bool> {
 }
 
 /// Flushes the entries of a directory to disk.
-///
-/// # Errors
-/// The error of the system call.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }

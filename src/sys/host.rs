@@ -13,9 +13,6 @@ use super::files;
 use crate::model::machine::Machine;
 
 /// The host's name, as the kernel knows it.
-///
-/// # Errors
-/// When the kernel does not say.
 pub fn hostname() -> io::Result<String> {
     line("/proc/sys/kernel/hostname")
 }
@@ -54,9 +51,6 @@ pub fn machine() -> Machine {
 }
 
 /// The kernel's id of this boot; see random(4).
-///
-/// # Errors
-/// When the kernel does not say.
 pub fn boot_id() -> io::Result<String> {
     line("/proc/sys/kernel/random/boot_id")
 }
@@ -81,9 +75,6 @@ pub fn process_began(pid: i32) -> Option<u64> {
 }
 
 /// The source address of the default route, which the kernel would put into a packet to the outside. No packet is sent.
-///
-/// # Errors
-/// If there is no default route.
 pub fn default_address() -> io::Result<IpAddr> {
     // Addresses reserved for documentation (RFC 5737, RFC 3849): only the default route covers them.
     let towards = |from: &str, to: &str| {
@@ -115,9 +106,6 @@ pub fn interface_address(interface: &str) -> io::Result<IpAddr> {
 }
 
 /// The addresses of all interfaces.
-///
-/// # Errors
-/// When the kernel does not say.
 pub fn addresses() -> io::Result<Vec<IpAddr>> {
     addresses_where(|_| true)
 }

@@ -1,4 +1,4 @@
-//! The journal by its native protocol, over a socket that never makes anybody wait.
+//! Sends journal entries by journald's native protocol over a nonblocking socket.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -16,18 +16,18 @@ pub const SOCKET: &str = "/run/systemd/journal/socket";
 /// The `MESSAGE_ID` of the line that says how much was dropped.
 pub const DROPPED: &str = "e7d01b92ff7536ebf524884da94860b8";
 
-/// What one entry may take: more needs a file descriptor instead of a datagram.
+/// The longest entry: a longer one needs a file descriptor instead of a datagram.
 const ENTRY: usize = (64 << 10) - 1;
-/// What any field but the message may take.
+/// The longest field except the message.
 const FIELD: usize = 4 << 10;
-/// What entries may take while journald does not.
+/// The most bytes of entries kept while journald does not accept them.
 const BACKLOG: usize = 512 << 10;
-/// What the kernel may hold for journald; the default holds three long entries.
+/// The socket's send buffer; the default holds three long entries.
 const SEND_BUFFER: usize = 8 << 20;
 
 const CUT: &str = " … (cut)";
 
-/// A door to journald. What it does not take at once is kept, up to a limit, and offered again with the next entry.
+/// A socket to journald. Entries that it does not accept at once are kept, up to a limit, and sent before the next one.
 #[derive(Debug)]
 pub struct Journal {
     socket: UnixDatagram,
@@ -44,14 +44,11 @@ struct Backlog {
 }
 
 impl Journal {
-    /// The journal that listens at `path`; whether somebody does shows with the first entry.
-    ///
-    /// # Errors
-    /// When the process has no file descriptor left.
+    /// A socket to the journald at `path`; it is not contacted before the first entry.
     pub fn at(path: &Path) -> io::Result<Journal> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        // Root may have more than the system's limit; for others it is as much as they get.
+        // Root may exceed the system's limit; others get as much as it allows.
         if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
             let _ = setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER);
         }
@@ -62,8 +59,8 @@ impl Journal {
         })
     }
 
-    /// Sends an entry: its syslog priority, its message, and other fields by their names. Names that journald does not
-    /// take are left out.
+    /// Sends an entry: its syslog priority, its message, and other fields by their names. Fields with names that
+    /// journald does not accept are left out.
     pub fn send(&self, priority: u8, message: &str, fields: &[(&str, &str)]) {
         let entry = encode(priority, message, fields);
         let mut backlog = self.backlog.lock();
@@ -72,7 +69,7 @@ impl Journal {
         }
     }
 
-    /// Offers what was kept until journald has taken it, for at most `limit`. Tells whether it has.
+    /// Sends kept entries until none is left, for at most `limit`. Returns whether none is left.
     pub fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         loop {
@@ -82,7 +79,7 @@ impl Journal {
             if Instant::now() >= end {
                 return false;
             }
-            // poll(2) does not tell when the queue of a peer that one is not connected to has room again.
+            // poll(2) does not report room in the queue of a peer to which the socket is not connected.
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -92,12 +89,12 @@ impl Journal {
         self.backlog.lock().dropped
     }
 
-    /// Offers what was kept, the oldest first; tells whether nothing is left.
+    /// Sends kept entries, oldest first. Returns whether none is left.
     fn retry(&self, backlog: &mut Backlog) -> bool {
         if backlog.untold > 0 {
-            // The oldest are dropped first, so that their notice stands where they would have stood.
+            // The oldest entries are dropped first, so this notice is in their place.
             let message = format!(
-                "{} entries were dropped because journald did not take them",
+                "{} entries were dropped because journald did not accept them",
                 backlog.untold
             );
             if self
@@ -118,7 +115,7 @@ impl Journal {
         true
     }
 
-    /// One datagram, to the path and not over a connection: journald may come back with another socket.
+    /// Sends one datagram to the path, without a connection: journald may come back with another socket.
     fn offer(&self, entry: &[u8]) -> io::Result<()> {
         self.socket.send_to(entry, &self.path).map(drop)
     }
@@ -159,7 +156,7 @@ fn encode(priority: u8, message: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     field(&mut entry, "SYSLOG_IDENTIFIER", "farewell");
     for (name, value) in fields {
         let room = ENTRY.saturating_sub(entry.len());
-        // A message of some size must find room beside all fields.
+        // Leaves room for a message of some size beside the fields.
         if is_name(name) && room > 3 * FIELD {
             field(&mut entry, name, &cut(value, FIELD));
         }
@@ -183,7 +180,7 @@ fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.push(b'\n');
 }
 
-/// journald's own rule; a name of another form would make it throw the whole entry away.
+/// journald's own rule; it would discard the whole entry for a name of another form.
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_uppercase())

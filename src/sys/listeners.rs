@@ -1,6 +1,6 @@
-//! Who listens at an address of this machine: the sockets of `/proc/net/tcp`, `tcp6` and `unix` (proc_pid_net(5)), and
-//! the processes that have them open (`/proc/PID/fd`). The crate `procfs` would cut the path of a unix socket at its first
-//! blank.
+//! Finds who listens at an address of this machine: the sockets of `/proc/net/tcp`, `tcp6` and `unix`
+//! (proc_pid_net(5)), and the processes that have them open (`/proc/PID/fd`). The crate `procfs` would cut the path of
+//! a unix socket at its first space.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -16,15 +16,12 @@ pub struct Listening {
     /// The processes that have the socket open, in the order of their ids; several where one inherited it from the
     /// other, or where they share the port.
     pub holders: Vec<u32>,
-    /// Whether there may be others: the files of some processes are shown to root alone.
+    /// Whether there may be others: only root can see the open files of some processes.
     pub is_hidden: bool,
 }
 
-/// Who would answer at each of `addresses`, all of which are this machine's; `None` where nobody listens. One look at
-/// all processes serves all addresses; those that vanish meanwhile are left out.
-///
-/// # Errors
-/// When `/proc` is not there.
+/// Who would answer at each of `addresses`, all of which are this machine's; `None` if nobody listens. All processes
+/// are scanned once; those that end meanwhile are left out.
 pub fn listeners(addresses: &[SocketAddr]) -> io::Result<Vec<Option<Listening>>> {
     let mut sockets = Vec::new();
     sockets::each("self", |socket| {
@@ -38,10 +35,7 @@ pub fn listeners(addresses: &[SocketAddr]) -> io::Result<Vec<Option<Listening>>>
     held(answering.collect())
 }
 
-/// As [`listeners`], for unix sockets by their paths. One that a process reaches by another path is the same one.
-///
-/// # Errors
-/// As [`listeners`].
+/// As [`listeners`], for paths of unix sockets, compared after resolving links.
 pub fn socket_listeners(paths: &[&Path]) -> io::Result<Vec<Option<Listening>>> {
     let table = fs::read("/proc/net/unix")?;
     let table = String::from_utf8_lossy(&table);
@@ -57,9 +51,6 @@ pub fn socket_listeners(paths: &[&Path]) -> io::Result<Vec<Option<Listening>>> {
 }
 
 /// The users who made the sockets that would answer at `addresses`, all of which are this machine's.
-///
-/// # Errors
-/// As [`listeners`].
 pub fn users(addresses: &[SocketAddr]) -> io::Result<Vec<u32>> {
     let mut sockets = Vec::new();
     sockets::each("self", |socket| {
@@ -73,13 +64,13 @@ pub fn users(addresses: &[SocketAddr]) -> io::Result<Vec<u32>> {
     Ok(users.map(|it| it.user).collect())
 }
 
-/// The path without links; as it is where it leads nowhere.
+/// The path without links; unchanged if it does not exist.
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The path and the inode of a line that has the flag of a listening socket (`__SO_ACCEPTCON`):
-/// `0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/app.sock`.
+/// The path and inode in the line of a listening socket (`__SO_ACCEPTCON`): `0000000000000000: 00000002 00000000
+/// 00010000 0001 01 4711 /run/app.sock`.
 fn parse_unix(line: &str) -> Option<(PathBuf, u64)> {
     let (head, path) = line.split_once(" /")?;
     let mut fields = head.split_ascii_whitespace();
@@ -105,8 +96,8 @@ fn held(answering: Vec<Vec<u64>>) -> io::Result<Vec<Option<Listening>>> {
     Ok(answering.into_iter().map(listening).collect())
 }
 
-/// The sockets that the kernel would choose from for a connection to `address`: one that is bound to the address itself
-/// goes before one that is bound to any of its family, and this one before an IPv6 socket that takes IPv4 too.
+/// The sockets from which the kernel would choose for a connection to `address`: one bound to the address itself comes
+/// before one bound to the wildcard address, and that before an IPv6 socket that also accepts IPv4.
 fn answering(sockets: &[Socket], address: SocketAddr) -> Vec<u64> {
     let wanted = address.ip().to_canonical();
     let distance = |socket: &Socket| match (socket.local.ip(), wanted) {
@@ -128,7 +119,7 @@ fn answering(sockets: &[Socket], address: SocketAddr) -> Vec<u64> {
         .collect()
 }
 
-/// The processes that have each of `inodes` open, and whether there are some into which this one cannot look.
+/// The processes that have each of `inodes` open, and whether some processes could not be examined.
 fn holders(inodes: &HashSet<u64>) -> io::Result<(HashMap<u64, Vec<u32>>, bool)> {
     let mut holders: HashMap<u64, Vec<u32>> = HashMap::new();
     let mut is_hidden = false;
@@ -142,7 +133,7 @@ fn holders(inodes: &HashSet<u64>) -> io::Result<(HashMap<u64, Vec<u32>>, bool)> 
         };
         let files = match fs::read_dir(process.path().join("fd")) {
             Ok(files) => files,
-            // It has ended since, or it is somebody else's.
+            // It has ended, or belongs to another user.
             Err(error) => {
                 is_closed(&error);
                 continue;

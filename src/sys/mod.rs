@@ -1,4 +1,4 @@
-//! Doors to the world. Each foreign crate is named in one of them, and its errors stop there.
+//! Access to the system. Each external crate is used in one of these modules only, and its error types do not leave it.
 
 pub mod cancel;
 pub mod clock;

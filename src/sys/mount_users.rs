@@ -1,12 +1,12 @@
-//! Who keeps a file system from being unmounted: processes with something open on it, and mounts on top of it.
+//! Finds what keeps a file system busy: processes with something open on it, and mounts on top of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mounts::Mounts;
 
-/// What keeps `place` busy: `812 (sleep)` for a process, `the mount of /data/inner` for a mount on top of it; as far as it can
-/// be seen in /proc, at most `limit` of them. The file system itself is not touched, for it may not answer.
+/// What keeps `place` busy: `812 (sleep)` for a process, `the mount of /data/inner` for a mount on top of it; at most
+/// `limit` of them, as far as /proc shows them. The file system itself is not touched, since it may not answer.
 pub fn holders(place: &Path, limit: usize) -> Vec<String> {
     let mounts = Mounts::read().unwrap_or_default();
     let mut found: Vec<String> = (mounts.below(place))

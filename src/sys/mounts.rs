@@ -1,7 +1,8 @@
-//! The mounts that this process sees, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)), which answers even where they do not.
+//! The mounts that this process sees, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)), which can be read even if a
+//! mount does not answer.
 //!
-//! Read here and not by the crate `procfs`, which leaves octal escapes in paths as they are, takes what follows an
-//! empty source for the source, and returns nothing at all where one line is odd or not UTF-8.
+//! Parsed here because the crate `procfs` leaves octal escapes in paths, misreads a line with an empty source, and
+//! fails altogether if one line is odd or not UTF-8.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -15,13 +16,13 @@ pub struct Mount {
     pub id: u32,
     /// The id of the mount that it is mounted on.
     pub parent: u32,
-    /// The device number of its file system, as the kernel encodes it (`st_dev` of what is on it is another encoding).
+    /// The device number of its file system in the kernel's encoding (`st_dev` uses another one).
     pub device: u64,
     /// Where it is mounted.
     pub point: PathBuf,
     /// The type of its file system: `ext4`, `nfs4`.
     pub fs_type: String,
-    /// What is mounted: a device, a server's export; or what the file system says instead.
+    /// What is mounted: a device or a server's export, or what the file system shows instead.
     pub source: String,
     /// Whether the mount or its file system is read-only.
     pub read_only: bool,
@@ -41,20 +42,17 @@ impl fmt::Display for Mount {
 
 impl Mounts {
     /// The mounts as they are now.
-    ///
-    /// # Errors
-    /// When `/proc` is not there.
     pub fn read() -> io::Result<Mounts> {
         Ok(Mounts::parse(&fs::read("/proc/self/mountinfo")?))
     }
 
-    /// Parses the file's content. Lines that it does not understand are left out.
+    /// Parses the file's content. Lines that cannot be parsed are left out.
     pub fn parse(text: &[u8]) -> Mounts {
         let lines = text.split(|byte| *byte == b'\n');
         Mounts(lines.filter_map(parse_line).collect())
     }
 
-    /// Where something is mounted below `place`.
+    /// The mount points below `place`.
     pub fn below<'a>(&'a self, place: &'a Path) -> impl Iterator<Item = &'a Path> {
         let points = self.0.iter().map(|mount| mount.point.as_path());
         points.filter(move |point| *point != place && point.starts_with(place))
@@ -70,13 +68,13 @@ impl Mounts {
         self.0.iter().find(|mount| mount.id == id)
     }
 
-    /// The mount at `point` that hides those below it at the same place.
+    /// The topmost mount at `point`.
     pub fn top(&self, point: &Path) -> Option<&Mount> {
         let at_point = || self.0.iter().filter(|mount| mount.point == point);
         at_point().rfind(|mount| !at_point().any(|other| other.parent == mount.id))
     }
 
-    /// The mount that `path`, which has no symbolic links in it, is on as far as the names tell.
+    /// The mount of `path`, which must not contain symbolic links, by its name alone.
     pub fn around(&self, path: &Path) -> Option<&Mount> {
         path.ancestors().find_map(|ancestor| self.top(ancestor))
     }
@@ -126,7 +124,7 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescaped(field)).into_owned()
 }
 
-/// `field` with its octal escapes (`\040` for a blank) undone.
+/// `field` with its octal escapes (`\040` for a space) decoded.
 fn unescaped(field: &[u8]) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::with_capacity(field.len()), field);
     while let Some((first, others)) = rest.split_first() {

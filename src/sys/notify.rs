@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The environment variable with the manager's socket: a path, or `@` and a name in the abstract namespace.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// How long a manager that is busy may keep a message from being sent.
+/// How long to wait for a busy manager to accept a message.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Whether a service manager listens to this process.
@@ -17,8 +17,8 @@ pub fn is_heard() -> bool {
     std::env::var_os(SOCKET).is_some_and(|socket| !socket.is_empty())
 }
 
-/// Shows `status` beside the unit, and asks for more time before the unit's stop counts as timed out, from now on.
-/// Whether the manager took it; one that is gone does not matter to a run, which ends by its own clock.
+/// Sets the unit's `status`, and extends its stop timeout from now on. Returns whether the manager accepted the
+/// message; a run does not depend on it, since it ends by its own clock.
 pub fn send(status: Option<&str>, extend: Option<Duration>) -> bool {
     let mut message = String::new();
     if let Some(time) = extend {

@@ -11,13 +11,13 @@ use crate::model::event::Stream;
 
 const PACKAGE: &str = "farewell";
 
-/// What dpkg holds as long as it works.
+/// The lock that dpkg holds while it works.
 const DPKG_LOCK: &str = "/var/lib/dpkg/lock";
 
-/// What is being done to the package, in dpkg's words ("deinstall half-configured"); `None` when nothing is.
+/// The package's state in dpkg's words ("deinstall half-configured") while dpkg changes it; else `None`.
 ///
-/// While dpkg works on a package it is in a state between two others, and an administrator's own stop never finds it
-/// there; the lock tells this from a package that was left half-configured long ago.
+/// While dpkg works on a package, the package is in an intermediate state, in which an administrator's own stop never
+/// finds it; the lock distinguishes this from a package that was left half-configured long ago.
 pub fn change_under_way(deadline: Deadline) -> Option<String> {
     if !file_lock::is_record_locked(Path::new(DPKG_LOCK)) {
         return None;

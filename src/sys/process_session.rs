@@ -5,8 +5,8 @@ use std::process::Command;
 
 use nix::unistd::setsid;
 
-/// Has `command` begin as the leader of a session and a process group of its own, both with its process id as number. So
-/// the terminal that this process may have is not its: it cannot open /dev/tty, put input into it, or be sent its signals.
+/// Starts `command` as the leader of a session and process group of its own, so that it has no controlling terminal: it
+/// cannot open /dev/tty, insert input into it, or get its signals.
 pub fn detach(command: &mut Command) {
     let detach = || {
         setsid()?;

@@ -1,5 +1,4 @@
-//! The interface through which this machine would send a packet, asked of the kernel (rtnetlink(7)), and the state of
-//! interfaces.
+//! Asks the kernel (rtnetlink(7)) through which interface it would send a packet, and which interfaces are up.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-/// How long the kernel may take to answer, which it does at once.
+/// How long to wait for the kernel's answer in seconds; it comes at once.
 const PATIENCE: i64 = 2;
 
 /// See linux/netlink.h and linux/rtnetlink.h.
@@ -25,15 +24,12 @@ const NLM_F_REQUEST: u16 = 1;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 
-/// The lengths of nlmsghdr and of rtmsg behind it.
+/// The lengths of nlmsghdr and of the rtmsg that follows it.
 const HEADER: usize = 16;
 const ROUTE: usize = 12;
 
-/// The interface through which packets to `address` go now; `None` where no route leads there. For an address of this
-/// machine it is the interface that has the address, not the loopback one, through which such packets go in fact.
-///
-/// # Errors
-/// When the kernel does not say.
+/// The interface through which packets to `address` go now; `None` without a route. For an address of this machine it
+/// is the interface that has the address, although such packets go through the loopback interface.
 pub fn interface_towards(address: SocketAddr) -> io::Result<Option<String>> {
     if let Some(own) = interface_with(address.ip())? {
         return Ok(Some(own));
@@ -53,18 +49,12 @@ pub fn interface_towards(address: SocketAddr) -> io::Result<Option<String>> {
 }
 
 /// The interfaces that are up, as `ip link` shows it (IFF_UP).
-///
-/// # Errors
-/// When the kernel does not say.
 pub fn interfaces_up() -> io::Result<BTreeSet<String>> {
     let up = getifaddrs()?.filter(|it| it.flags.contains(InterfaceFlags::IFF_UP));
     Ok(up.map(|it| it.interface_name).collect())
 }
 
-/// The index of an interface, by which the daemons that manage interfaces name their files.
-///
-/// # Errors
-/// When there is no such interface.
+/// The index of an interface, which network daemons use in file names.
 pub fn interface_index(interface: &str) -> io::Result<u32> {
     Ok(if_nametoindex(interface)?)
 }
@@ -111,7 +101,7 @@ fn question(address: IpAddr) -> Vec<u8> {
     put(&u32::try_from(length).unwrap_or_default().to_ne_bytes());
     put(&RTM_GETROUTE.to_ne_bytes());
     put(&NLM_F_REQUEST.to_ne_bytes());
-    // The sequence number and the sender: one question on a socket of its own needs neither.
+    // The sequence number and the sender are not needed for one request on a socket of its own.
     put(&[0; 8]);
     let prefix = u8::try_from(bytes.len() * 8).unwrap_or_default();
     put(&[family, prefix, 0, 0, 0, 0, 0, 0]);

@@ -1,4 +1,4 @@
-//! Signals that this process gets, and the one that it sends to another farewell.
+//! Signals to this process, and facts about the process itself.
 
 use std::io;
 use std::thread;
@@ -7,11 +7,8 @@ use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Calls `told` at each SIGTERM or SIGINT from now on. SIGHUP does nothing: a farewell that a person started goes on
-/// when their connection is lost. (It is caught, not ignored, since children would inherit that it is ignored.)
-///
-/// # Errors
-/// When the handlers or the thread cannot be set up.
+/// Calls `told` at each SIGTERM or SIGINT from now on. SIGHUP does nothing: a run that a person started goes on when
+/// their connection is lost. (It is caught rather than ignored, since children would inherit an ignored signal.)
 pub fn on_stop(mut told: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new()
@@ -27,18 +24,18 @@ pub fn on_stop(mut told: impl FnMut() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// A signal by its name, `SIGQUIT` say, and its number; `None` where there is none of this name.
+/// A signal and its number by its name, such as `SIGQUIT`; `None` for an unknown name.
 pub fn named(name: &str) -> Option<(&'static str, i32)> {
     let signal: Signal = name.parse().ok()?;
     Some((signal.as_str(), signal as i32))
 }
 
-/// Whether this process is root's.
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// The user that this process acts as.
+/// The effective user id of this process.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }

@@ -1,4 +1,4 @@
-//! Small files that are replaced whole: a reader sees the old one or the new one, and never half of either.
+//! Small files that are replaced atomically.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
@@ -9,19 +9,19 @@ use nix::unistd::{getegid, geteuid};
 
 use super::files::{self, NO_LINK, PATIENCE};
 
-/// What a file has in it, and whose it is.
+/// A file's content and ownership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmallFile {
-    /// All of it.
+    /// Its content.
     pub text: String,
-    /// Who may do what with it, in the bits of chmod(2).
+    /// Its permission bits; see chmod(2).
     pub mode: u32,
     /// Its owner and its group.
     pub owner: (u32, u32),
 }
 
 impl SmallFile {
-    /// A new one of this process's own, that everybody may read.
+    /// A new file of this process' user that everybody may read.
     pub fn new(text: &str) -> SmallFile {
         SmallFile {
             text: text.to_owned(),
@@ -31,11 +31,11 @@ impl SmallFile {
     }
 }
 
-/// Reads a file of at most 1 MiB; `None` where there is none. A symbolic link at its path is not followed.
+/// Reads a file of at most 1 MiB; `None` if it does not exist. A symbolic link at its path is not followed.
 ///
 /// # Errors
-/// What the system says; `TimedOut` when it says nothing for 5 s; `InvalidInput` for what is no regular file;
-/// `InvalidData` for a file over 1 MiB or not in UTF-8.
+/// Any I/O error; `TimedOut` after 5 s; `InvalidInput` for anything but a regular file; `InvalidData` for a file over 1
+/// MiB or not in UTF-8.
 pub fn read(path: &Path) -> io::Result<Option<SmallFile>> {
     let path = path.to_owned();
     files::within(PATIENCE, move || {
@@ -56,10 +56,10 @@ pub fn read(path: &Path) -> io::Result<Option<SmallFile>> {
     })
 }
 
-/// Puts a file in the place of what is at `path`, and has it reach the disk.
+/// Replaces the file at `path`, and flushes it to disk.
 ///
 /// # Errors
-/// What the system says; `TimedOut` when it says nothing for 5 s.
+/// Any I/O error; `TimedOut` after 5 s.
 pub fn replace(path: &Path, file: &SmallFile) -> io::Result<()> {
     let (path, new) = (path.to_owned(), file.clone());
     files::within(PATIENCE, move || {
@@ -70,7 +70,7 @@ pub fn replace(path: &Path, file: &SmallFile) -> io::Result<()> {
         part.push(name);
         part.push(format!(".farewell-{:08x}", fastrand::u32(..)));
         let part = directory.join(part);
-        // Of that name there is nothing yet: no link of somebody else's is written through.
+        // The name must be new, so that no link of another user is followed.
         let written = (OpenOptions::new().write(true).create_new(true).mode(0o600))
             .open(&part)
             .and_then(|file| fill(file, &new))

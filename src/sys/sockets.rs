@@ -1,7 +1,6 @@
 //! The TCP sockets of a network namespace, from `/proc/PID/net/tcp` and `tcp6` (proc_pid_net(5)).
 //!
-//! Read line by line and not by the crate `procfs`, which makes a list of the whole table, and an error of one line that it
-//! does not know.
+//! Parsed here line by line because the crate `procfs` builds a list of the whole table, and fails on one unknown line.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -24,7 +23,7 @@ pub enum State {
     Closing,
     /// It waits for connections.
     Listen,
-    /// Any other one, in which nothing flows.
+    /// Any other state, in which no data flows.
     Other,
 }
 
@@ -39,15 +38,15 @@ pub struct Socket {
     pub state: State,
     /// Bytes that the peer has not acknowledged.
     pub unsent: u32,
-    /// The inode of the open file; 0 where no process has it open any more (an orphan).
+    /// The inode of the open file; 0 if no process has it open any more (an orphan).
     pub inode: u64,
-    /// The user who made it.
+    /// The uid of its creator.
     pub user: u32,
 }
 
 impl Socket {
-    /// Whether data may still flow through it: what a process that ends now would cut. Not TIME_WAIT, nor a FIN_WAIT2 that
-    /// no process has open any more: there is nobody left to read what would come.
+    /// Whether data may still flow through it, so that ending the process would cut the connection. Not TIME_WAIT, nor
+    /// a FIN_WAIT2 that no process has open any more: nobody is left to read.
     pub fn is_in_use(&self) -> bool {
         match self.state {
             State::Established | State::FinWait1 | State::CloseWait => true,
@@ -84,21 +83,21 @@ impl Socket {
     }
 }
 
-/// Tells every TCP socket of the network namespace of `process`, a name in `/proc`: a number, or `self`.
+/// Calls `tell` with every TCP socket of the network namespace of `process`, a name in `/proc`: a number, or `self`.
 ///
 /// # Errors
-/// What the kernel says, a process that has ended since among it.
+/// Any I/O error, also if the process has ended.
 pub fn each(process: &str, mut tell: impl FnMut(Socket)) -> io::Result<()> {
     for table in ["tcp", "tcp6"] {
         let file = match File::open(format!("/proc/{process}/net/{table}")) {
-            // Where IPv6 is off there are no such sockets.
+            // Without IPv6 there is no such table.
             Err(error) if error.kind() == io::ErrorKind::NotFound && table == "tcp6" => continue,
             file => file?,
         };
         let mut lines = BufReader::new(file);
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 {
-            // The head is no socket.
+            // The first line is the header.
             Socket::parse(&line).into_iter().for_each(&mut tell);
             line.clear();
         }
@@ -115,7 +114,7 @@ fn address(field: &str) -> Option<SocketAddr> {
     ))
 }
 
-/// Each group of eight digits is a word of memory, as this machine's byte order writes it.
+/// Each group of eight digits is a 32-bit word in this machine's byte order.
 fn ip(digits: &str) -> Option<IpAddr> {
     let word = |at: usize| {
         let word = u32::from_str_radix(digits.get(at..at + 8)?, 16).ok()?;

@@ -1,5 +1,5 @@
-//! A mutex and a condition variable that ignore poisoning: a step's panic is caught and reported, and must not spread to
-//! whoever shares a lock with it.
+//! A mutex and a condition variable that ignore poisoning: a step's panic is caught and reported, and must not spread
+//! to threads that share a lock with it.
 
 use std::sync::{Condvar as StdCondvar, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,17 +1,17 @@
-//! The signal to another farewell that has to make way.
+//! Ends another farewell process.
 
 use std::{fmt, fs, io};
 
 use super::host;
 
-/// Sends SIGTERM to another process of this program, if it is the one that began at `began`, in clock ticks since the boot:
-/// by a descriptor of it, so that no other process can get its number between the look and the signal.
+/// Sends SIGTERM to another process of this program if it began at `began`, in clock ticks since boot; through a pidfd,
+/// so that its pid cannot be reused between check and signal.
 ///
 /// # Errors
-/// When it is gone, is another process or another program, or is somebody else's.
+/// If it is gone, is another process or another program, or belongs to another user.
 pub fn terminate(pid: i32, began: u64) -> io::Result<()> {
     let other = || io::Error::new(io::ErrorKind::NotFound, "that process is not farewell");
-    // A number below 1 would name a group of processes.
+    // A number below 1 would name a process group.
     let number = (pid > 0).then(|| rustix::process::Pid::from_raw(pid));
     let number = number.flatten().ok_or_else(other)?;
     let process = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
@@ -23,7 +23,7 @@ pub fn terminate(pid: i32, began: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The path of a process' program, which an upgrade may have replaced meanwhile.
+/// The path of a process' program, even if an upgrade has replaced it.
 fn program(process: &dyn fmt::Display) -> Option<String> {
     let path = fs::read_link(format!("/proc/{process}/exe")).ok()?;
     let path = path.to_string_lossy().into_owned();

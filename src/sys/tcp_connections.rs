@@ -1,5 +1,5 @@
-//! The TCP connections that a port of this machine has, wherever they end: here, in another network namespace, or behind
-//! a destination that the kernel translates (DNAT), as the published port of a container.
+//! The TCP connections of a local port, wherever they end: here, in another network namespace, or behind a translated
+//! destination (DNAT), as with a container's published port.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,25 +9,22 @@ use std::path::PathBuf;
 
 use super::sockets::{self, Socket, State};
 
-/// The kernel's table of tracked connections, where it has one and shows it.
+/// The kernel's connection tracking table, if it is available.
 const TRACKED: &str = "/proc/net/nf_conntrack";
 
-/// What a port has now.
+/// The state of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
     /// Connections through which data may still flow.
     pub connections: usize,
-    /// Whether somebody listens at it, or is reached through it.
+    /// Whether a process listens on it, or is reached through it.
     pub is_served: bool,
 }
 
-/// What each of `ports` has, in their order.
+/// The state of each of `ports`, in their order.
 ///
-/// A port at which nobody listens in this network namespace may be that of a service in one of its own: there the
-/// namespaces of other processes are looked at, as far as this process may (root may).
-///
-/// # Errors
-/// When the kernel does not show this namespace's sockets.
+/// If nobody listens on a port in this network namespace, the service may have one of its own: then the namespaces of
+/// other processes are read, as far as permitted (root may).
 pub fn of(ports: &[u16]) -> io::Result<Vec<Port>> {
     let mut found = vec![Port::default(); ports.len()];
     count("self", ports, &mut found)?;
@@ -41,7 +38,7 @@ pub fn of(ports: &[u16]) -> io::Result<Vec<Port>> {
     let mut behind = Vec::new();
     for process in other_namespaces() {
         let mut elsewhere = vec![Port::default(); ports.len()];
-        // It may have ended since.
+        // The process may have ended.
         let _ = count(&process, ports, &mut elsewhere);
         for (port, there) in found.iter_mut().zip(elsewhere) {
             if !port.is_served && there.is_served {
@@ -76,7 +73,7 @@ fn count(process: &str, ports: &[u16], found: &mut [Port]) -> io::Result<()> {
     })
 }
 
-/// A process of each network namespace but this one's.
+/// One process of each other network namespace.
 fn other_namespaces() -> Vec<String> {
     let Ok(own) = fs::read_link("/proc/self/ns/net") else {
         return Vec::new();
@@ -100,13 +97,13 @@ struct Translated {
     port: u16,
     /// Where it ends.
     end: SocketAddr,
-    /// Whom the end has as its peer.
+    /// The peer that the end sees.
     peer: SocketAddr,
 }
 
 impl Translated {
-    /// Whether data may still flow through it. The kernel's table keeps connections whose ends are gone for days; where
-    /// the other namespace can be read, its socket says more.
+    /// Whether data may still flow through it. The kernel's table keeps dead connections for days; if the other
+    /// namespace can be read, the state of its socket decides.
     fn is_in_use(&self, others: &[Socket]) -> bool {
         let is_end =
             |socket: &&Socket| same(socket.local, self.end) && same(socket.remote, self.peer);
@@ -131,8 +128,8 @@ fn same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
 }
 
-/// The connections of the table through which data may flow, and whose destination is translated. A line has both
-/// directions: `ipv4 2 tcp 6 431999 ESTABLISHED src=CLIENT dst=HOST sport=A dport=B src=END dst=PEER sport=C dport=D …`.
+/// The table's connections with a translated destination through which data may flow. A line has both directions: `ipv4
+/// 2 tcp 6 431999 ESTABLISHED src=CLIENT dst=HOST sport=A dport=B src=END dst=PEER sport=C dport=D …`.
 fn translated(table: &str) -> impl Iterator<Item = Translated> {
     table.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();

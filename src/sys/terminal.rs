@@ -1,32 +1,32 @@
-//! What an output can show: whether somebody watches it, its size, its colours and its characters.
+//! The capabilities of an output: whether it is a terminal, its size, colours and characters.
 
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// How an output is drawn on.
+/// The capabilities of an output.
 #[derive(Debug)]
 pub struct Capabilities {
-    /// Somebody watches, and lines that were drawn can be drawn over.
+    /// It is a terminal on which lines can be overwritten.
     pub live: bool,
-    /// Colours are welcome.
+    /// Colours may be used.
     pub colour: bool,
     /// The locale's characters are UTF-8.
     pub unicode: bool,
-    /// Where the size is asked.
+    /// Its size.
     pub window: Window,
 }
 
 /// The size of an output.
 #[derive(Debug)]
 pub enum Window {
-    /// It does not change.
+    /// A fixed size.
     Fixed {
         /// Characters in a line.
         columns: usize,
         /// Lines.
         rows: usize,
     },
-    /// It is that of this terminal, asked anew each time.
+    /// The current size of this terminal.
     Of(OwnedFd),
 }
 
@@ -34,7 +34,7 @@ const COLUMNS: usize = 80;
 const ROWS: usize = 24;
 
 impl Capabilities {
-    /// The look of `output`, a terminal or not, in this process's environment.
+    /// The capabilities of `output` in this process' environment.
     pub fn of(output: &(impl IsTerminal + AsFd)) -> Capabilities {
         let mut look = Capabilities::guess(output.is_terminal(), |name| std::env::var(name).ok());
         if look.live
@@ -45,7 +45,7 @@ impl Capabilities {
         look
     }
 
-    /// The look of a terminal, or of a pipe or a file, in the environment that `variable` tells.
+    /// The capabilities of a terminal, pipe or file, given the environment.
     pub fn guess(terminal: bool, variable: impl Fn(&str) -> Option<String>) -> Capabilities {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let live = terminal && set("TERM").is_some_and(|term| term != "dumb");
@@ -70,7 +70,7 @@ impl Capabilities {
         match &self.window {
             Window::Fixed { columns, rows } => (*columns, *rows),
             Window::Of(terminal) => match rustix::termios::tcgetwinsize(terminal) {
-                // A serial console says 0.
+                // A serial console reports 0.
                 Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
                     (usize::from(size.ws_col), usize::from(size.ws_row))
                 }

@@ -1,4 +1,4 @@
-//! Threads that are used again: a chain of steps needs one.
+//! A pool of reusable threads: a chain of steps needs one.
 
 use std::io;
 use std::sync::Arc;
@@ -8,27 +8,23 @@ use std::time::Duration;
 
 use crate::sys::sync::Mutex;
 
-/// Enough for TLS and for JSON; only what is touched costs memory.
+/// Enough for TLS and JSON; only pages that are used cost memory.
 const STACK: usize = 512 << 10;
 
-/// What is to be done, which returns what is to be done when the thread is free again.
+/// A job, which returns what to call when its thread is idle again.
 type Job = Box<dyn FnOnce() -> Next + Send>;
 
-/// What is done when the thread can be used again: telling so, at best.
+/// Called when the thread is idle again, usually to signal that.
 pub type Next = Box<dyn FnOnce() + Send>;
 
-/// The threads that wait for their next job. They end with the process; one that never comes back from its job is left
-/// behind.
+/// The idle threads. They end with the process; one whose job never ends is abandoned.
 static IDLE: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
 
-/// Gives `job` to a free thread, or to a new one. What it returns is called when the thread can be used again.
-///
-/// # Errors
-/// When the system has no thread left.
+/// Runs `job` on an idle thread, or on a new one.
 pub fn start(job: impl FnOnce() -> Next + Send + 'static) -> io::Result<()> {
     let mut job: Job = Box::new(job);
     loop {
-        // In a statement of its own, so that the list is not held meanwhile.
+        // A statement of its own, so that the list is not locked meanwhile.
         let idle = IDLE.lock().pop();
         let Some(worker) = idle else { break };
         match worker.send(job) {
@@ -54,21 +50,18 @@ pub fn start(job: impl FnOnce() -> Next + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// What `job` returns, or `None` when it has not by the end of `patience`: its thread is left behind then.
-///
-/// # Errors
-/// When the system has no thread left.
+/// Runs `job` and returns its result, or `None` after `patience`: then its thread is abandoned.
 pub fn within<T: Send + 'static>(
     patience: Duration,
     job: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
-    // Beside the channel, whose code is there once for all types then.
+    // Kept beside the channel, so that the channel's code is not duplicated for each type.
     let made = Arc::new(Mutex::new(None));
     let (theirs, (sender, receiver)) = (made.clone(), mpsc::channel::<()>());
     start(move || -> Next {
         let value = job();
         *theirs.lock() = Some(value);
-        // The receiver is gone only when it no longer waits.
+        // Fails only if the receiver no longer waits.
         Box::new(move || {
             let _ = sender.send(());
         })

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::sys::prctl::set_no_new_privs;
 use nix::unistd::{Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 
-/// The user with this name or number. It asks the name services, which may take long.
+/// The user with this name or number. The name services may take long.
 fn find(user: &str) -> io::Result<Option<User>> {
     let by_name = User::from_name(user)?;
     Ok(match (by_name, user.parse()) {
@@ -17,11 +17,8 @@ fn find(user: &str) -> io::Result<Option<User>> {
     })
 }
 
-/// Makes `command` run as the user with this name or number, with its groups and what login(1) puts into the
-/// environment. `false` when there is no such user. It asks the name services, which may take long.
-///
-/// # Errors
-/// What the user database says.
+/// Makes `command` run as the user with this name or number, with the user's groups and login(1)'s environment. `false`
+/// if there is no such user. The name services may take long.
 pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
     let Some(found) = find(user)? else {
         return Ok(false);
@@ -31,7 +28,7 @@ pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
         .env("SHELL", &found.shell)
         .env("USER", &found.name)
         .env("LOGNAME", &found.name);
-    // Who already is that user needs no right to become it.
+    // A process that already runs as that user needs no privilege.
     if found.uid != geteuid() {
         let groups = getgrouplist(&CString::new(found.name)?, found.gid)?;
         let become_user = move || {
@@ -50,7 +47,7 @@ pub fn dress(command: &mut Command, user: &str) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Has `command`, and all that it starts, never get more rights than it has; see PR_SET_NO_NEW_PRIVS(2const).
+/// Keeps `command`, and all it starts, from gaining privileges; see PR_SET_NO_NEW_PRIVS(2const).
 pub fn forgo_privileges(command: &mut Command) {
     // SAFETY: between fork and exec the function makes one system call, and allocates nothing, not even for an error, which
     // is a number.
@@ -60,11 +57,8 @@ pub fn forgo_privileges(command: &mut Command) {
     }
 }
 
-/// Makes this process that user for good, with its groups. `false` when there is no such user. It asks the name
-/// services, which may take long.
-///
-/// # Errors
-/// What the user database says, or that this process may not.
+/// Switches this process to that user and its groups for good. `false` if there is no such user. The name services may
+/// take long.
 pub fn turn_into(user: &str) -> io::Result<bool> {
     let Some(found) = find(user)? else {
         return Ok(false);

@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Parses a duration, units up to hours.
 ///
 /// # Errors
-/// One sentence that shows how a duration is written, or that it is longer than 24 hours.
+/// One sentence that shows the format, or says that it is longer than 24 hours.
 pub fn parse(text: &str) -> Result<Duration, String> {
     match clock::parse_duration(text.trim()) {
         Some(duration) if duration > LONGEST => Err(format!("`{text}` is longer than 24h")),

@@ -344,7 +344,7 @@ fn scripts_that_the_kernel_cannot_execute_are_explained() {
     let lost = write("lost.sh", "#!/no/such/sh\ntrue\n");
     for (path, cause) in [
         (&windows, "the first line of"),
-        (&bare, "is a text file without a first line like #!/bin/sh"),
+        (&bare, "is a text file without an interpreter"),
         (
             &lost,
             "its interpreter /no/such/sh: No such file or directory",

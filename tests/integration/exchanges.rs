@@ -167,7 +167,7 @@ fn the_end_of_the_connection_may_be_the_effect() {
     let failure = fails(&stays.url(), SHORT);
     assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     assert!(
-        failure.cause.contains("did not end the connection"),
+        failure.cause.contains("did not close the connection"),
         "{failure}"
     );
     // It refuses; it was never there.

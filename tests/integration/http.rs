@@ -66,7 +66,10 @@ fn every_problem_of_the_keys_is_told_and_no_secret_in_it() {
             "cannot both",
         ),
         ("headers = { \"a b\" = \"x\" }", "is not a header name"),
-        ("headers = { Content-Length = \"1\" }", "cannot be set"),
+        (
+            "headers = { Content-Length = \"1\" }",
+            "sets this header itself",
+        ),
         ("headers = { X-Token = \"s3cret\\r\\nX: y\" }", "line break"),
         ("cert-file = \"/c\"", "`key-file`"),
         ("ca-file = \"c\"", "absolute"),

@@ -204,7 +204,7 @@ fn a_stalled_journald_delays_nobody_and_is_told_what_it_missed() {
     assert_eq!(notices.len(), 1);
     assert_eq!(
         notices[0]["MESSAGE"],
-        format!("{dropped} entries were dropped because journald did not take them")
+        format!("{dropped} entries were dropped because journald did not accept them")
     );
     let numbers: Vec<usize> = (entries.iter().filter(|entry| !notice(entry)))
         .map(|entry| entry["MESSAGE"].split(' ').next().expect("a number"))

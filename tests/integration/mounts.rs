@@ -192,7 +192,7 @@ fn program() {
     );
     let (word, message) = itself.failure();
     assert_eq!(word, "timed-out");
-    assert!(message.contains("not even started"), "{message}");
+    assert!(message.contains("not started"), "{message}");
     // Being told to stop ends the wait for it.
     let cancel = Cancel::new().expect("a switch");
     std::thread::scope(|threads| {

@@ -466,8 +466,7 @@ fn connections_and_conditions() {
             ),
         ],
     );
-    let told =
-        "- unit http would be skipped: systemd does not run here, so app.service is not loaded";
+    let told = "- unit http would be skipped: systemd is not running on this machine, so app.service is not loaded";
     assert_lines(&said, &[("unit", told.to_owned())]);
     let last = "farewell rehearse: 5 steps: 3 ready, 2 would be skipped; 1 warning\n";
     assert!(said.stdout.ends_with(last), "{said:?}");

@@ -26,7 +26,7 @@ fn a_good_configuration_is_kept_with_its_facts() {
         [
             "farewell start: 1 step, checked and kept",
             "farewell start: nothing is to be undone",
-            "farewell start: this machine was not inspected: systemd does not run here",
+            "farewell start: this machine was not inspected: systemd is not running on this machine",
         ]
     );
     let facts: serde_json::Value =
@@ -85,7 +85,7 @@ fn a_run_uses_what_was_kept_where_its_source_is_gone() {
     let said = place.run("farewell", &["run"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.contains("a | from here on "), "{said:?}");
-    let warning = "the value kept at boot is used";
+    let warning = "using the value kept at boot";
     assert!(said.stderr.contains(warning), "{said:?}");
     // Read anew where it is there.
     place.write("run/fact", "changed\n");

@@ -84,7 +84,7 @@ fn decide(by_systemd: bool, other: Option<&Holder>, waited: Duration, signals: u
 /// Admits this run. systemd's run asks one that a person started to stop, and takes over.
 ///
 /// # Errors
-/// Which run is in progress, and how to end it.
+/// A sentence that says which run is in progress and how to end it.
 pub fn admit(store: &Store, holder: &Holder) -> Result<Entry, String> {
     let asked = Instant::now();
     let mut signals = 0;

@@ -16,7 +16,7 @@ use crate::steps::KINDS;
 use crate::sys::dbus::BusError;
 use crate::sys::host;
 use crate::sys::systemd::{
-    self, Around, Manager, Orders, START_UNIT, Standing, Unit, UnitState, is_pattern,
+    self, Around, BootState, Manager, Orders, START_UNIT, Unit, UnitState, is_pattern,
     starts_at_boot,
 };
 use crate::text::elapsed;
@@ -41,9 +41,6 @@ pub enum Patience {
 
 /// The names, and patterns of names, of the units that must be up before anything is undone: those of the
 /// configuration, else of the last good plan.
-///
-/// # Errors
-/// Why they are unknown.
 fn units(options: &Options) -> Result<BTreeSet<String>, String> {
     let facts = facts(options, Trigger::Stop, "start");
     let loaded = LoadedConfig::through(&source(options), Some(&facts));
@@ -174,15 +171,17 @@ impl Look {
         for name in names {
             let (unit, state) = of_name(&manager, &name, deadline)?;
             let around = around(&manager, &unit, &state, &default, deadline)?;
-            let (list, how) = match Standing::of(&unit, &state, around) {
-                Standing::Up | Standing::NotStarted(_) => continue,
-                Standing::Down(how) => (&mut look.down, how),
-                Standing::Starting(_) if is_start && waits_for_this(&manager, &name, deadline)? => {
+            let (list, how) = match BootState::of(&unit, &state, around) {
+                BootState::Up | BootState::NotStarted(_) => continue,
+                BootState::Down(how) => (&mut look.down, how),
+                BootState::Starting(_)
+                    if is_start && waits_for_this(&manager, &name, deadline)? =>
+                {
                     let how =
                         format!("is ordered after {START_UNIT}, and starts when that has ended");
                     (&mut look.later, how)
                 }
-                Standing::Starting(how) => (&mut look.starting, how),
+                BootState::Starting(how) => (&mut look.starting, how),
             };
             list.push(format!("{name} {how}"));
         }

@@ -85,9 +85,6 @@ impl From<Failure> for Refusal {
 impl<'a> Client<'a> {
     /// Opens it at the configured addresses and at `others`, with a token where there is an account. The password goes to
     /// configured addresses alone; where none of them is there any more, the token of an earlier attempt is as good.
-    ///
-    /// # Errors
-    /// What proving the account came to.
     pub fn open(
         peer: &'a Peer,
         context: &'a AttemptContext<'a>,
@@ -122,15 +119,12 @@ impl<'a> Client<'a> {
     /// Asks for `path`.
     ///
     /// # Errors
-    /// Everything but an answer, and every refusal but "not found".
+    /// If there is no answer, and for every error reply but "not found".
     pub fn ask(&self, path: &str, body: &Value) -> Result<Reply, Failure> {
         self.try_ask(path, body).map_err(|refusal| refusal.failure)
     }
 
     /// As [`Client::ask`], with the words of a refusal.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub fn try_ask(&self, path: &str, body: &Value) -> Result<Reply, Refusal> {
         let request = Request::json("POST", path, body);
         let sent = self.session.ask(&request, self.context.request());
@@ -181,9 +175,6 @@ impl<'a> Client<'a> {
     }
 
     /// As [`Client::ask`], where there is nothing that could be missing.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub fn must(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         match self.ask(path, body)? {
             Reply::Done(answer) => Ok(answer),
@@ -195,9 +186,6 @@ impl<'a> Client<'a> {
 
     /// As [`Client::must`], where a number that is 0 is left out of the answer: what is not an answer of etcd would say that
     /// the keys are gone.
-    ///
-    /// # Errors
-    /// As [`Client::ask`].
     pub fn must_with_header(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let answer = self.must(path, body)?;
         if answer["header"].is_object() {

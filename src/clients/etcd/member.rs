@@ -36,9 +36,6 @@ impl Member {
 }
 
 /// The members of the cluster, as the member that answers knows them.
-///
-/// # Errors
-/// As [`Client::must`].
 pub fn members(client: &Client<'_>) -> Result<Vec<Member>, Failure> {
     let list = client.must("/v3/cluster/member/list", &json!({}))?;
     parse(&list).ok_or_else(|| client.unexpected_answer("the answer lists no members"))
@@ -54,7 +51,7 @@ fn parse(list: &Value) -> Option<Vec<Member>> {
 /// The ID of the member that `wanted` means, by name or by ID in hexadecimal; `None` where there is none.
 ///
 /// # Errors
-/// A sentence, where it means several.
+/// One sentence, if it matches several members.
 pub fn find(members: &[Member], wanted: &str) -> Result<Option<u64>, String> {
     let number = u64::from_str_radix(wanted.strip_prefix("0x").unwrap_or(wanted), 16).ok();
     let mut ids: Vec<u64> = members

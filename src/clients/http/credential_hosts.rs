@@ -68,7 +68,7 @@ impl CredentialHosts {
     /// The address of a URL, with the facts as they are now.
     ///
     /// # Errors
-    /// As [`Field::get`], and when credentials would go to a host that a fact names and `[farewell]` does not.
+    /// As [`Field::get`], and if credentials would go to a host from a file that is not in `[farewell]`.
     pub fn resolve(&self, url: &Field<Endpoint>, facts: &Facts) -> Result<Endpoint, Failure> {
         let (endpoint, fact) = url.get_from(facts)?;
         let subject = || format!("key \"{}\"", url.key());

@@ -67,9 +67,6 @@ impl Expectation {
     }
 
     /// What the answer lacks beside what its status says; `None` where it is as it should be.
-    ///
-    /// # Errors
-    /// As [`Json::get`].
     pub fn missing(&self, answer: &Answer, facts: &Facts) -> Result<Option<String>, Failure> {
         let equals = self.equals.as_ref().map(|it| it.get(facts)).transpose()?;
         Ok(self.lack(answer, equals.as_ref()))

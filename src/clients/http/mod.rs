@@ -199,9 +199,6 @@ impl Peer {
     }
 
     /// Its keys as a record keeps them for an undo, as [`Field::keep`] says; [`Peer::read`] reads them again.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
         let mut kept = Keys::new();
         let urls = self.urls.iter().map(|url| url.keep(facts));
@@ -253,9 +250,6 @@ impl Peer {
     }
 
     /// Its addresses, with the facts as they are now.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
         let resolve = |url| self.credential_hosts.resolve(url, facts);
         self.urls.iter().map(resolve).collect()
@@ -282,9 +276,6 @@ impl Peer {
     }
 
     /// Everything ready to send, with `user` and `password` as Basic.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn open<'a>(&'a self, context: &AttemptContext<'a>) -> Result<Session<'a>, Failure> {
         let (mut session, account) = self.open_with_account(context)?;
         if let Some(Account { user, password }) = account {
@@ -296,9 +287,6 @@ impl Peer {
     }
 
     /// Everything ready to send, and the account that the peer's own protocol has a way to prove.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn open_with_account<'a>(
         &'a self,
         context: &AttemptContext<'a>,

@@ -3,9 +3,6 @@
 use crate::config::section::non_empty;
 
 /// A UUID, as nodes of Nomad and sessions of Consul have it.
-///
-/// # Errors
-/// When it is not one.
 pub fn uuid(text: &str) -> Result<String, String> {
     let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let is_good = |(at, byte): (usize, u8)| match is_hyphen(at) {
@@ -19,9 +16,6 @@ pub fn uuid(text: &str) -> Result<String, String> {
 }
 
 /// An id of letters, digits, hyphens and underscores, as nodes of Elasticsearch have it.
-///
-/// # Errors
-/// When it is not one.
 pub fn node_id(text: &str) -> Result<String, String> {
     let is_good = |it: u8| it.is_ascii_alphanumeric() || it == b'-' || it == b'_';
     match (1..=64).contains(&text.len()) && text.bytes().all(is_good) {
@@ -31,9 +25,6 @@ pub fn node_id(text: &str) -> Result<String, String> {
 }
 
 /// One segment of a path. Servers resolve `.` and `..`, percent-encoded too.
-///
-/// # Errors
-/// When it is one of these, or empty.
 pub fn segment(text: &str) -> Result<String, String> {
     match text {
         "." | ".." => Err(format!("`{text}` would lead to another path of the server")),

@@ -103,24 +103,18 @@ impl<'a> Session<'a> {
     /// Sends a request to the address that answered last, and to the others in turn while there is no answer.
     ///
     /// # Errors
-    /// What all addresses together came to, which passes where that of one of them does.
+    /// The failures of all addresses; retryable if one of them is.
     pub fn send(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
         self.send_until(request, deadline, &|_| true)
     }
 
     /// As [`Session::send`]; also asks the next address while one answers with a server error (5xx).
-    ///
-    /// # Errors
-    /// As [`Session::send`].
     pub fn ask(&self, request: &Request, deadline: Deadline) -> Result<Answer, Failure> {
         self.send_until(request, deadline, &|answer| answer.status < 500)
     }
 
     /// As [`Session::send`]; also asks the next address while an answer is not `good`. Where none is, the last answer
     /// is returned.
-    ///
-    /// # Errors
-    /// As [`Session::send`].
     pub fn send_until(
         &self,
         request: &Request,
@@ -134,9 +128,6 @@ impl<'a> Session<'a> {
     /// the first one may still be at work: each address has its share of the time for the connection, and the answer has
     /// the rest of it. Another address is asked only where nothing was sent or the peer has ended the connection, and not
     /// even there where the run sends nothing twice.
-    ///
-    /// # Errors
-    /// As [`Session::send`].
     pub fn send_unrepeated(
         &self,
         request: &Request,
@@ -150,7 +141,7 @@ impl<'a> Session<'a> {
     /// is not a success.
     ///
     /// # Errors
-    /// As [`Session::send`]; also when the connection does not end in time.
+    /// As [`Session::send`]; also if the connection does not end in time.
     pub fn send_until_closed(
         &self,
         request: &Request,
@@ -237,9 +228,6 @@ impl<'a> Session<'a> {
 
     /// Sends a request that is [`Session::completed`] to an address below a configured one, once and to no other. `body` is
     /// read while it is sent; without it the request's own is.
-    ///
-    /// # Errors
-    /// As [`Http::send`] and [`Http::upload`].
     pub fn send_as_it_is(
         &self,
         endpoint: &Endpoint,
@@ -256,9 +244,6 @@ impl<'a> Session<'a> {
 
     /// Hears the lines of an answer that goes on and on, at the address that answered last and at no other, as
     /// [`Http::lines`] does.
-    ///
-    /// # Errors
-    /// As [`Http::lines`].
     pub fn lines(
         &self,
         request: &Request,

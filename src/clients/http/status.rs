@@ -50,7 +50,7 @@ pub fn unexpected(answer: &Answer) -> Failure {
 /// The JSON that an answer holds.
 ///
 /// # Errors
-/// `protocol`, which passes, where it holds none: something else may have answered, or half of it.
+/// `protocol`, retryable, if the body is not JSON: another server may have answered, or only a part arrived.
 pub fn document(answer: &Answer) -> Result<Value, Failure> {
     if let Some(failure) = cut(answer) {
         return Err(failure);

@@ -43,8 +43,8 @@ fn count(shards: &[Shard]) -> String {
 /// its undo needs.
 ///
 /// # Errors
-/// What cannot pass: no permission, nowhere to move to, a shard that every other node has; else what was left at the
-/// deadline.
+/// At once if it cannot succeed: no permission, nowhere to move to, a shard that every other node has; else what was
+/// left at the deadline.
 pub fn leave(
     client: &Client<'_>,
     member: &str,
@@ -210,9 +210,6 @@ impl MoveProgress {
 }
 
 /// Asks what [`leave`] would need, or [`Client::wait_for_health`] on a machine that comes back.
-///
-/// # Errors
-/// What it would fail of.
 pub fn rehearse(client: &Client<'_>) -> Result<String, Failure> {
     let (name, address) = (&client.node, client.address());
     let Some((node, others)) = client.find()? else {

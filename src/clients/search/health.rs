@@ -47,7 +47,7 @@ impl Client<'_> {
     /// Waits until the cluster's health is good enough for a node that comes back, and remarks what is not as it should be.
     ///
     /// # Errors
-    /// What it still waited for at the deadline; else as [`Client::get`].
+    /// As [`Client::get`]; what it still waits for at the deadline.
     pub fn wait_for_health(&self, node: &Node) -> Result<(), Failure> {
         let context = self.context;
         context.poll(&|| self.address(), &mut || {

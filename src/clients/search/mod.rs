@@ -99,9 +99,6 @@ impl Target {
     }
 
     /// As [`Peer::keep`].
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn keep(&self, facts: &Facts) -> Result<Keys, Failure> {
         let mut kept = self.peer.keep(facts)?;
         kept.insert("node".to_owned(), self.node.keep(facts)?);
@@ -109,9 +106,6 @@ impl Target {
     }
 
     /// Everything ready to send.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     pub fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Client<'a>, Failure> {
         Ok(Client {
             session: self.peer.open(context)?,
@@ -124,25 +118,16 @@ impl Target {
 
 impl Client<'_> {
     /// Asks, and returns the answer, whatever its status.
-    ///
-    /// # Errors
-    /// As [`Session::send`].
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         self.session.ask(request, self.context.request())
     }
 
     /// Asks for JSON.
-    ///
-    /// # Errors
-    /// Every other answer.
     pub fn must(&self, request: &Request) -> Result<Value, Failure> {
         object(&self.ask(request)?)
     }
 
     /// As [`Client::must`], of a path.
-    ///
-    /// # Errors
-    /// As [`Client::must`].
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
         self.must(&Request::get(path))
     }
@@ -190,7 +175,7 @@ impl Client<'_> {
     /// answer, which may be its own, and a mistake where all of them do.
     ///
     /// # Errors
-    /// Also where the name is a mistake, or that of several nodes.
+    /// Also if no node, or several nodes, have the name.
     pub fn find(&self) -> Result<Option<(Node, Vec<Node>)>, Failure> {
         let (mut own, others): (Vec<_>, Vec<_>) =
             (self.nodes()?.into_iter()).partition(|it| it.name == self.node);

@@ -42,9 +42,6 @@ pub(super) struct MoveRefusal {
 
 impl Client<'_> {
     /// What is on the node, as the cluster's state has it: not a health colour, which stays green while a shard stays.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
     pub fn shards(&self, node: &Node) -> Result<Vec<Shard>, Failure> {
         let id = &node.id;
         // Without shards nothing is left of the node in the answer, so that it is asked for something else, too.

@@ -1,4 +1,4 @@
-//! Configured strings that become values when a step begins.
+//! Configured strings that are parsed when a step begins.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::model::intent::{Datum, Piece};
 use crate::model::secrets;
 use crate::sys::systemd::is_unit_name;
 
-/// Whether a string may hold a credential.
+/// Whether a string may contain a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
-    /// It is shown or can be seen by others (a URL, a path, an argv): a credential in it is refused.
+    /// It is shown or visible to others (a URL, a path, an argv): a credential in it is refused.
     Public,
-    /// It may hold a credential.
+    /// It may contain a credential.
     MayHold,
-    /// It is a secret as a whole, wherever it comes from.
+    /// It is a secret as a whole, whatever its source.
     Secret,
 }
 
-/// A configured string that becomes a `T` when a step begins and the facts in it are known.
+/// A configured string that is parsed as a `T` when a step begins and its facts are known.
 pub struct Field<T> {
     pub(super) key: String,
     pub(super) template: Arc<Template>,
@@ -40,18 +40,15 @@ impl<T> Clone for Field<T> {
 }
 
 impl<T> Field<T> {
-    /// The value, with the facts as they are now.
+    /// The value with the current facts.
     ///
     /// # Errors
-    /// A `config` failure when a fact or a credential cannot be read, or when what comes out is no `T`.
+    /// A `config` failure if a fact or credential cannot be read, or the text cannot be parsed as a `T`.
     pub fn get(&self, facts: &Facts) -> Result<T, Failure> {
         self.try_get(facts).map_err(|cause| self.failure(cause))
     }
 
-    /// The value of a form's body (`a=b&c=d`), in whose values the facts are encoded.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
+    /// The value of a form's body (`a=b&c=d`), with facts encoded.
     pub fn get_form(&self, facts: &Facts) -> Result<T, Failure> {
         let text = facts.render_form(&self.template);
         text.and_then(|text| self.understood(text))
@@ -74,16 +71,13 @@ impl<T> Field<T> {
         Ok((self.understood(text)?, host))
     }
 
-    /// As [`Field::get`]; also returns the fact of a file that names the host of a URL, or a part of it.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
+    /// As [`Field::get`]; also returns the fact from a file that is the host of a URL, or a part of it.
     pub fn get_from(&self, facts: &Facts) -> Result<(T, Option<Fact>), Failure> {
         self.try_get_from(facts)
             .map_err(|cause| self.failure(cause))
     }
 
-    /// The string as it is written, with the facts' names in it.
+    /// The source text, with the facts' names in it.
     pub fn written(&self) -> String {
         self.template.to_string()
     }
@@ -95,7 +89,7 @@ impl<T> Field<T> {
         (self.parse)(&text)
     }
 
-    /// The same string, understood as something else.
+    /// The same string, parsed as something else.
     pub fn taken_as<U>(&self, parse: fn(&str) -> Result<U, String>) -> Field<U> {
         Field {
             key: self.key.clone(),
@@ -106,12 +100,9 @@ impl<T> Field<T> {
         }
     }
 
-    /// The string as a record keeps it for an undo. What others can see is text, with the facts as they are now. Where a
-    /// secret may stand, what comes from credentials, files and the environment stays a reference, and is read anew; a
-    /// secret that stands in the configuration itself is kept nowhere.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
+    /// The string as a record keeps it for an undo. A public string becomes text, with the current facts. In a string
+    /// that may be secret, facts from credentials, files and the environment stay references, to be read again; a
+    /// secret in the configuration itself is not recorded.
     pub fn keep(&self, facts: &Facts) -> Result<Datum, Failure> {
         self.try_keep(facts).map_err(|cause| self.failure(cause))
     }
@@ -137,27 +128,27 @@ impl<T> Field<T> {
         })
     }
 
-    /// The key that it is the value of.
+    /// Its key.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The fact of a file that names the host of a URL or a part of it, as far as that is known before the facts are.
+    /// The fact from a file that is the host of a URL or a part of it, as far as the template shows.
     pub fn host_fact(&self) -> Option<&Fact> {
         url_part::host_fact(&self.template)
     }
 
-    /// Whether it is a secret, or has a credential in it.
+    /// Whether it is a secret, or contains a credential.
     pub fn is_secret(&self) -> bool {
         self.secrecy == Secrecy::Secret || self.template.is_secret()
     }
 
-    /// Whether it is a secret that stands in the configuration itself.
+    /// Whether it is a secret in the configuration itself.
     pub fn is_plain_secret(&self) -> bool {
         self.secrecy == Secrecy::Secret && self.literal().is_some()
     }
 
-    /// The text, when no fact is in it.
+    /// The text, if it contains no fact.
     pub fn literal(&self) -> Option<&str> {
         self.template.literal()
     }
@@ -165,28 +156,28 @@ impl<T> Field<T> {
 
 pub(super) type Look = Box<dyn Fn(&Facts) -> Result<(), String>>;
 
-/// A look at one field that can only be taken when facts are known.
+/// A check of one field that may need facts.
 pub struct Check {
     pub(super) line: usize,
     pub(super) key: String,
     pub(super) severity: Severity,
-    /// Whether it needs no fact, and can be taken on a build machine too.
+    /// Whether it needs no fact, so that it works on a build machine.
     pub(super) is_early: bool,
     pub(super) look: Look,
 }
 
 impl Check {
-    /// Whether it can be taken where the facts of the later machine are not there yet.
+    /// Whether it works without the facts of the later machine.
     pub fn is_early(&self) -> bool {
         self.is_early
     }
 
-    /// How bad it is when something is found.
+    /// The severity of what it finds.
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// Takes the look; the problem found, as (line, key, message).
+    /// Runs the check, and returns a problem as (line, key, message).
     pub fn look(&self, facts: &Facts) -> Option<(usize, String, String)> {
         (self.look)(facts)
             .err()
@@ -194,18 +185,12 @@ impl Check {
     }
 }
 
-/// The text as it is.
-///
-/// # Errors
-/// None.
+/// Accepts any text.
 pub fn plain(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A text that is not empty.
-///
-/// # Errors
-/// When it is.
+/// Accepts any text but the empty one.
 pub fn non_empty(text: &str) -> Result<String, String> {
     match text {
         "" => Err("must not be empty".to_owned()),
@@ -213,10 +198,7 @@ pub fn non_empty(text: &str) -> Result<String, String> {
     }
 }
 
-/// An absolute path: systemd runs farewell in `/`, and a relative path would mean another file by hand.
-///
-/// # Errors
-/// When it is not absolute.
+/// Accepts an absolute path: systemd runs farewell in `/`, and a relative path would mean another file by hand.
 pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
     if text.starts_with('/') {
         Ok(text.into())
@@ -225,10 +207,7 @@ pub fn path(text: &str) -> Result<std::path::PathBuf, String> {
     }
 }
 
-/// The name of a systemd unit, with its suffix; see systemd.unit(5).
-///
-/// # Errors
-/// When it is none.
+/// Accepts the name of a systemd unit, with its suffix; see systemd.unit(5).
 pub fn unit_name(name: &str) -> Result<String, String> {
     if is_unit_name(name) {
         return Ok(name.to_owned());

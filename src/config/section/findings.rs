@@ -1,4 +1,4 @@
-//! What is found while the tables of one step are read.
+//! Collects problems while the tables of one step are read.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -8,11 +8,11 @@ use crate::config::credential_hosts::Hosts;
 use crate::config::facts::Facts;
 use crate::config::problem::{Problem, Severity};
 
-/// What is found while the tables of one step (or of `[farewell]`) are read.
+/// Collects problems and checks while the tables of one step (or of `[farewell]`) are read.
 pub struct Reading<'a> {
     pub(super) file: &'a Path,
     step: Option<String>,
-    /// Facts for strings that the plan itself needs; `None` on a build machine, where they are not there yet.
+    /// Facts for strings that the plan itself needs; `None` on a build machine, where they are not known yet.
     pub(super) facts: Option<&'a Facts>,
     pub(super) credential_hosts: Hosts,
     found: RefCell<Found>,
@@ -25,7 +25,7 @@ struct Found {
 }
 
 impl<'a> Reading<'a> {
-    /// A reading of a step, or of the head when `step` is `None`.
+    /// A reading of a step, or of `[farewell]` if `step` is `None`.
     pub fn new(file: &'a Path, step: Option<String>, facts: Option<&'a Facts>) -> Self {
         Reading {
             file,
@@ -36,7 +36,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The same, with what `[farewell]` says of hosts that credentials may be sent to.
+    /// Adds the hosts in `[farewell]` to which credentials may be sent.
     pub fn with_credential_hosts(self, hosts: &Hosts) -> Self {
         Reading {
             credential_hosts: hosts.clone(),
@@ -49,7 +49,7 @@ impl<'a> Reading<'a> {
         self.report(Severity::Error, line, key, message.into());
     }
 
-    /// Reports something that can be run, but is probably not what is meant.
+    /// Reports something that can run, but is probably not what is meant.
     pub(super) fn warning(&self, line: usize, key: String, message: String) {
         self.report(Severity::Warning, line, Some(key), message);
     }
@@ -65,7 +65,7 @@ impl<'a> Reading<'a> {
         });
     }
 
-    /// Takes a problem with a key back, for which there is a better explanation.
+    /// Removes a problem with a key, for which there is a better explanation.
     pub(super) fn retract(&self, key: &str, message: &str) {
         self.found
             .borrow_mut()
@@ -73,12 +73,12 @@ impl<'a> Reading<'a> {
             .retain(|problem| problem.key.as_deref() != Some(key) || problem.message != message);
     }
 
-    /// Keeps a look for later.
+    /// Adds a check for later.
     pub(super) fn check(&self, check: Check) {
         self.found.borrow_mut().checks.push(check);
     }
 
-    /// The problems so far, and the looks that `check` takes at the fields when it knows the facts.
+    /// The problems so far, and the checks to run when the facts are known.
     pub fn finish(self) -> (Vec<Problem>, Vec<Check>) {
         let found = self.found.into_inner();
         (found.problems, found.checks)

@@ -1,4 +1,4 @@
-//! Reading one table of the configuration key by key, with every problem told and none hiding another.
+//! Reads one table of the configuration key by key, and reports every problem.
 
 mod field;
 mod findings;

@@ -10,8 +10,8 @@ use crate::config::template::{Fact, Template};
 use crate::text::duration;
 
 impl Section<'_> {
-    /// A string that is needed to make the plan: a name, a word, a duration. Facts in it are put in now; `None` also
-    /// where they cannot be known yet, on a build machine.
+    /// A string that the plan itself needs: a name, a word, a duration. Its facts are substituted now; `None` also on a
+    /// build machine, where they are not known yet.
     fn word_at(&self, key: &str, located: &Located, expected: &str) -> Option<String> {
         let template = self.template(key, located, Secrecy::Public, expected)?;
         if let Some(literal) = template.literal() {
@@ -37,13 +37,13 @@ impl Section<'_> {
         }
     }
 
-    /// A plain string that is needed to make the plan.
+    /// A plain string that the plan itself needs.
     pub fn word(&self, key: &'static str) -> Option<String> {
         self.entry(key)
             .and_then(|located| self.word_at(key, located, "a string"))
     }
 
-    /// A list of plain strings that are needed to make the plan.
+    /// A list of plain strings that the plan itself needs.
     pub fn words(&self, key: &'static str) -> Option<Vec<String>> {
         let located = self.entry(key)?;
         let Value::List(items) = &located.value else {
@@ -57,7 +57,7 @@ impl Section<'_> {
         words.into_iter().collect()
     }
 
-    /// One of some words. `noun` names what they are: "unknown kind `htpp`; did you mean `http`?".
+    /// One of several words. `noun` names what they are: "unknown kind `htpp`; did you mean `http`?".
     pub fn choice<T: Clone>(
         &self,
         key: &'static str,
@@ -76,7 +76,7 @@ impl Section<'_> {
         chosen
     }
 
-    /// A list of some words.
+    /// A list of such words.
     pub fn choices<T: Clone>(
         &self,
         key: &'static str,
@@ -123,7 +123,7 @@ impl Section<'_> {
             .and_then(|located| self.duration_at(key, located))
     }
 
-    /// A duration that is read elsewhere, where what is wrong with it is told; `None` then, too.
+    /// A duration that is also read elsewhere, where its problems are reported; `None` for those, too.
     pub fn duration_elsewhere(&self, key: &str) -> Option<Duration> {
         let located = self.found(key)?;
         let template = match &located.value {
@@ -177,7 +177,7 @@ impl Section<'_> {
     }
 }
 
-/// The word that was meant or, where nobody can tell, all that could be.
+/// The word that was probably meant, or else all known ones.
 fn hint(word: &str, known: &[&str]) -> String {
     match did_you_mean(word, known.iter().copied()) {
         hint if hint.is_empty() => format!("; known are {}", known.join(", ")),

@@ -1,4 +1,4 @@
-//! Keys that were written down by a run, read again as a table of the configuration is.
+//! Reads keys that a run has recorded, like a table of the configuration.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use crate::config::document::{Located, Table, Value};
 use crate::config::template::{Part, Template};
 use crate::model::intent::{Datum, Keys};
 
-/// Reads `what`, whose values are as [`super::Field::keep`] returns them, with `read`. Text in it is text: it is never
-/// parsed as a template.
+/// Reads `what`, whose values are from [`super::Field::keep`], with `read`. Text is never parsed as a template.
 ///
 /// # Errors
-/// What is wrong with it, in one sentence: something else has written it, or what its undo needs is kept nowhere.
+/// One sentence, if it is malformed, or the undo needs something that is not in the record.
 pub fn read_kept<T>(
     what: &Keys,
     read: impl FnOnce(&Section<'_>) -> Option<T>,

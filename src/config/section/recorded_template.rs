@@ -1,9 +1,9 @@
-//! Facts of a template as a record keeps them, and as they are read again.
+//! Converts facts of a template to and from their form in a record.
 
 use crate::config::template::{Fact, Part};
 use crate::model::intent::{Piece, Source};
 
-/// The part of a template that a piece of a record stands for.
+/// The part of a template for a piece of a record.
 pub(super) fn part(piece: &Piece) -> Part {
     match piece {
         Piece::Text(text) => Part::Literal(text.clone()),
@@ -16,7 +16,7 @@ pub(super) fn part(piece: &Piece) -> Part {
     }
 }
 
-/// The reference to where a fact is read that no record keeps; `None` for one that it keeps as text.
+/// The reference that a record keeps for a fact; `None` for a fact that it keeps as text.
 pub(super) fn source(fact: &Fact) -> Option<Source> {
     match fact {
         Fact::Credential(name) => Some(Source::Credential(name.clone())),

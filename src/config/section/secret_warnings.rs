@@ -1,4 +1,4 @@
-//! What `check` and `start` warn of where a secret is configured.
+//! Warnings of `check` and `start` about secrets in the configuration.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,11 +9,11 @@ use super::table::Section;
 use crate::config::problem::Severity;
 use crate::config::template::Fact;
 
-/// A secret with fewer characters is a word that stands in many a text.
+/// A shorter secret is likely to occur in other text.
 const SHORTEST: usize = 8;
 
 impl Section<'_> {
-    /// Warns of a secret that stands in the configuration itself, and of one that is short.
+    /// Warns of a secret in the configuration itself, and of a short one.
     pub(super) fn caution_of_secret<T: 'static>(&self, field: &Field<T>, line: usize) {
         if !field.is_secret() {
             return;
@@ -57,21 +57,21 @@ impl Section<'_> {
         );
     }
 
-    /// Warns of a secret in plain text that stands in a key which is no secret as a whole.
+    /// Warns of a secret in plain text in a key that is not secret as a whole.
     pub fn caution_of_plain_text(&self, key: &str) {
         let file = self.reading.file.to_owned();
         self.caution(key, true, move |_| Err(in_plain_text(&file)));
     }
 }
 
-/// Whether it is short, without the word that says what it is (`Bearer`). What is empty is no secret.
+/// Whether it is short, not counting a scheme such as `Bearer`. An empty text is not a secret.
 fn is_short(secret: &str) -> bool {
     let bare = secret.trim().rsplit(' ').next().unwrap_or_default();
     (1..SHORTEST).contains(&bare.chars().count())
 }
 
 fn in_plain_text(file: &Path) -> String {
-    let advice = "a secret stands here in plain text: put it into a file in /etc/credstore (mode 0600) and write \
+    let advice = "this is a secret in plain text: put it into a file in /etc/credstore (mode 0600) and write \
                   ${credential:NAME}";
     let mode = fs::metadata(file).map(|it| it.permissions().mode() & 0o777);
     match mode {

@@ -12,7 +12,7 @@ use crate::config::text_kind::{Shaped, TextKind};
 use crate::model::secrets;
 
 impl<'a> Section<'a> {
-    /// The string as a template; `expected` is what else would be told of.
+    /// The string as a template; `expected` describes it in messages.
     pub(super) fn template(
         &self,
         key: &str,
@@ -24,14 +24,14 @@ impl<'a> Section<'a> {
         let template = match &located.value {
             Value::Text(text) => self.parsed(key, line, text, secrecy)?,
             Value::Kept(template) if secrecy == Secrecy::Public && template.literal().is_none() => {
-                self.problem_at(line, key, "a record has text here, and no reference");
+                self.problem_at(line, key, "the record has a reference here instead of text");
                 return None;
             }
             Value::Kept(template) => template.clone(),
-            // What others could see was never a credential's name.
+            // A public string never was a credential's name.
             Value::Old(text) => Arc::new(Template::of_old_record(text, secrecy != Secrecy::Public)),
             Value::Withheld => {
-                let message = "a secret that stood in the configuration itself is not in the record: undo it by hand";
+                let message = "the secret was in the configuration itself, and is not recorded: undo it by hand";
                 self.problem_at(line, key, message);
                 return None;
             }
@@ -41,7 +41,7 @@ impl<'a> Section<'a> {
             }
         };
         if secrecy == Secrecy::Public && template.is_secret() {
-            let message = "a credential must not stand here, where others can see it; a command takes it in \
+            let message = "a credential is not allowed here, where others can see it; a command gets it through \
                            `environment`, a request in `headers`, `password` or its body";
             self.problem_at(line, key, message);
             return None;
@@ -58,10 +58,10 @@ impl<'a> Section<'a> {
     ) -> Option<Arc<Template>> {
         match Template::parse(text) {
             Ok(template) => Some(Arc::new(template)),
-            // What is said of a fact repeats a part of the text, which is no matter where the text is nothing else.
+            // A message about a fact repeats a part of the text, which is safe only if the text is nothing else.
             Err(_) if secrecy == Secrecy::Secret && !is_one_fact(text) => {
                 let message =
-                    "has a `${…}` in it that is not a fact (write `$${` for a literal `${`)";
+                    "contains a `${…}` that is not a fact (write `$${` for a literal `${`)";
                 self.problem_at(line, key, message);
                 None
             }
@@ -124,7 +124,8 @@ impl<'a> Section<'a> {
         Some(field)
     }
 
-    /// A string that becomes a `T` once the facts in it are known. Without facts it is parsed now, and a problem told.
+    /// A string that is parsed as a `T` once its facts are known. Without facts it is parsed now, and a problem
+    /// reported.
     pub fn text<T: Shaped + 'static>(
         &self,
         key: &'static str,
@@ -135,7 +136,7 @@ impl<'a> Section<'a> {
             .and_then(|located| self.field(key, located, parse, secrecy))
     }
 
-    /// As [`Section::text`], for text in which facts have another place than its type says, and that others can see.
+    /// As [`Section::text`], for public text of another kind than its type implies.
     pub fn text_at<T: 'static>(
         &self,
         shape: TextKind,
@@ -169,7 +170,7 @@ impl<'a> Section<'a> {
         self.read_all(T::SHAPE, key, parse, secrecy)
     }
 
-    /// As [`Section::texts`], for text in which facts have another place than its type says, and that others can see.
+    /// As [`Section::texts`], for public text of another kind than its type implies.
     pub fn texts_at<T: 'static>(
         &self,
         shape: TextKind,
@@ -179,8 +180,8 @@ impl<'a> Section<'a> {
         self.read_all(shape, key, parse, Secrecy::Public)
     }
 
-    /// As [`Section::texts`], for paths and URLs in which `own`, like `${name}`, is no fact but stays as it is: the caller puts
-    /// something in its place.
+    /// As [`Section::texts`], for paths and URLs in which `own`, such as `${name}`, is not a fact: the caller replaces
+    /// it.
     pub fn texts_naming<T: 'static>(
         &self,
         own: &str,
@@ -209,7 +210,7 @@ impl<'a> Section<'a> {
         secrecy: Secrecy,
     ) -> Option<Vec<Field<T>>> {
         let items = self.items(key)?;
-        // All of them are read, so that every problem is told, before any missing one makes the whole `None`.
+        // All items are read, so that every problem is reported, before a missing one makes the result `None`.
         let fields: Vec<_> = items
             .iter()
             .map(|item| self.field_at(shape, key, item, parse, secrecy))
@@ -217,7 +218,7 @@ impl<'a> Section<'a> {
         fields.into_iter().collect()
     }
 
-    /// As [`Section::texts`], with a value for where the key is not there, which must be one.
+    /// As [`Section::texts`], with a default, which must be valid.
     pub fn texts_or<T: Shaped + 'static>(
         &self,
         key: &'static str,
@@ -251,7 +252,7 @@ impl<'a> Section<'a> {
         self.texts(key, parse, secrecy)
     }
 
-    /// A table of strings, in the order of the file: headers, an environment. Empty where the key is not there.
+    /// A table of strings, in the order of the file: headers, an environment. Empty if the key is missing.
     pub fn map<T: Shaped + 'static>(
         &self,
         key: &'static str,
@@ -278,7 +279,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Whether a text is a fact, or what is meant as one, and nothing else.
+/// Whether a text is only a fact, or something meant as one.
 fn is_one_fact(text: &str) -> bool {
     text.strip_prefix("${")
         .and_then(|rest| rest.split_once('}'))

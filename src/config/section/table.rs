@@ -1,4 +1,4 @@
-//! One table and the strings in it.
+//! One table and its keys.
 
 use std::cell::RefCell;
 
@@ -12,8 +12,8 @@ use crate::config::suggestion::suggestion;
 
 const MISSING: &str = "missing";
 
-/// One table, read key by key. Whatever is wrong is reported to its [`Reading`] once; the readers then return `None`,
-/// as they do for a key that is not there.
+/// One table, read key by key. A problem is reported once to its [`Reading`]; the reader then returns `None`, as for a
+/// missing key.
 pub struct Section<'a> {
     pub(super) reading: &'a Reading<'a>,
     table: &'a Table,
@@ -39,12 +39,12 @@ impl<'a> Section<'a> {
         self.line
     }
 
-    /// Whether the key is there.
+    /// Whether the key is set.
     pub fn has(&self, key: &str) -> bool {
         self.table.get(key).is_some()
     }
 
-    /// The line of a key, or of the table where the key is not there.
+    /// The line of a key, or of the table if the key is missing.
     pub fn line_of(&self, key: &str) -> usize {
         self.table.get(key).map_or(self.line, |(_, line, _)| *line)
     }
@@ -54,19 +54,19 @@ impl<'a> Section<'a> {
         self.problem_at(self.line_of(key), key, message);
     }
 
-    /// Reports something wrong with a key that stands on a line of its own within the table.
+    /// Reports something wrong with a key on a given line.
     pub fn problem_at(&self, line: usize, key: &str, message: impl Into<String>) {
         self.reading
             .problem(line, Some(format!("{}{key}", self.prefix)), message);
     }
 
-    /// Reports that a key can be run as it is, but is probably not what is meant.
+    /// Reports that a key is valid, but probably not what is meant.
     pub fn warning(&self, key: &str, message: impl Into<String>) {
         let (line, key) = (self.line_of(key), format!("{}{key}", self.prefix));
         self.reading.warning(line, key, message.into());
     }
 
-    /// Whether a credential stands in it, at any depth.
+    /// Whether it contains a credential, at any depth.
     pub fn has_credential(&self) -> bool {
         fn is_in(value: &Value) -> bool {
             match value {
@@ -82,23 +82,23 @@ impl<'a> Section<'a> {
         is_in_table(self.table)
     }
 
-    /// Where `[farewell]` lets facts of files lead credentials to.
+    /// The hosts in `[farewell]` to which credentials may be sent.
     pub fn credential_hosts(&self) -> Hosts {
         self.reading.credential_hosts.clone()
     }
 
-    /// Adds a look that `check` takes at a key when it knows the facts: at what belongs together, or lies on the disk.
+    /// Adds a check of a key for when the facts are known: keys that belong together, or files on disk.
     pub fn check(&self, key: &str, look: impl Fn(&Facts) -> Result<(), String> + 'static) {
         self.add_check(key, Severity::Error, false, Box::new(look));
     }
 
-    /// Adds something that `check` and `start` refuse, and that costs a run no more than the step.
+    /// Adds an error for `check` and `start`; in a run only the step fails.
     pub fn refuse(&self, key: &str, message: String) {
         let look = Box::new(move |_: &Facts| Err(message.clone()));
         self.add_check(key, Severity::Error, true, look);
     }
 
-    /// Adds something that `check` and `start` warn of, and a run does not. `is_early`: it depends on no fact.
+    /// Adds a warning for `check` and `start`, but not for a run. `is_early`: it needs no fact.
     pub fn caution(
         &self,
         key: &str,
@@ -119,8 +119,8 @@ impl<'a> Section<'a> {
         });
     }
 
-    /// Reports every key that nobody asked for, in place of the missing one that it was meant to be. Not to be called
-    /// where it is not known which keys are right.
+    /// Reports every unknown key, instead of the missing one that it was meant to be. Must not be called if the valid
+    /// keys are not known.
     pub fn finish(&self) {
         let asked = self.asked.borrow();
         for (key, line, _) in &self.table.entries {
@@ -139,7 +139,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The known key that is meant where it is there as well.
+    /// The known key that is meant, if it is set as well.
     fn hint_at_present(&self, key: &str, asked: &[&'static str]) -> String {
         let is_meant = |known: &&&str| self.has(known) && suggestion(key, [**known]).is_some();
         asked
@@ -153,12 +153,12 @@ impl<'a> Section<'a> {
             })
     }
 
-    /// Counts a key as asked for that is read elsewhere.
+    /// Marks a key as known that is read elsewhere.
     pub fn know(&self, key: &'static str) {
         self.asked.borrow_mut().push(key);
     }
 
-    /// Reads a key that must be there.
+    /// Reads a required key.
     pub fn required<T>(
         &self,
         key: &'static str,
@@ -181,7 +181,7 @@ impl<'a> Section<'a> {
         self.table.get(key).map(|(_, _, value)| value)
     }
 
-    /// What is there, without counting the key as asked for.
+    /// The value of a key, without marking the key as known.
     pub(super) fn found(&self, key: &str) -> Option<&'a Located> {
         self.table.get(key).map(|(_, _, value)| value)
     }

@@ -44,7 +44,7 @@ impl Section<'_> {
         integers.into_iter().collect()
     }
 
-    /// As [`Section::integers`], or one word that stands for something else.
+    /// As [`Section::integers`], or one special word.
     pub fn integers_or(
         &self,
         key: &'static str,
@@ -92,7 +92,7 @@ impl Section<'_> {
             Value::Float(number) => Some(Json::Plain((*number).into())),
             Value::Boolean(boolean) => Some(Json::Plain((*boolean).into())),
             Value::Datetime => {
-                self.wrong(key, located, "a value that JSON has");
+                self.wrong(key, located, "a JSON value");
                 None
             }
             Value::List(items) => {
@@ -132,10 +132,7 @@ pub enum Json {
 }
 
 impl Json {
-    /// The value, with the facts as they are now.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
+    /// The value with the current facts.
     pub fn get(&self, facts: &Facts) -> Result<serde_json::Value, Failure> {
         Ok(match self {
             Json::Plain(value) => value.clone(),

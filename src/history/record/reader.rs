@@ -25,7 +25,7 @@ impl Reader {
     /// The event of a line; `Ok(None)` for one that this farewell does not know.
     ///
     /// # Errors
-    /// When the line is not a whole line of a record.
+    /// If the line is not a complete line of a record.
     pub fn event(&mut self, line: &str) -> std::result::Result<Option<Event>, Torn> {
         let line: Line<'_> = serde_json::from_str(line).map_err(|_| Torn)?;
         let at = Duration::from_micros(line.at_usec);

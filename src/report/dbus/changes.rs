@@ -53,9 +53,6 @@ impl Changes {
     }
 
     /// The signals for what has changed since the last call; on the `first` call, for everything.
-    ///
-    /// # Errors
-    /// When something cannot be put into a message.
     pub(super) fn signals(
         &mut self,
         happened: Vec<Change>,

@@ -26,9 +26,6 @@ pub struct DBus {
 impl DBus {
     /// A reporter of the run that began at `begun`. `complain` is called at most once, with one sentence that says why
     /// a bus that exists does not show the run. `guard` is dropped when everything is published, or cannot be.
-    ///
-    /// # Errors
-    /// When the system has no thread or file descriptor left.
     pub fn new(begun: Instant, complain: Complain, guard: impl Send + 'static) -> io::Result<DBus> {
         let publisher = Publisher::start(complain, guard)?;
         Ok(DBus { begun, publisher })

@@ -61,9 +61,6 @@ pub struct Publisher(Arc<Inbox>);
 impl Publisher {
     /// Starts the thread. It requests the name until it owns it, and drops `guard` when everything is published, or
     /// cannot be.
-    ///
-    /// # Errors
-    /// When the system has no thread or file descriptor left.
     pub fn start(complain: Complain, guard: impl Send + 'static) -> io::Result<Publisher> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;

@@ -18,9 +18,6 @@ const INTERFACES: &str = include_str!("agent1.xml");
 struct Refusal(&'static str, String);
 
 /// The reply to a call; `None` where the caller expects none.
-///
-/// # Errors
-/// When it cannot be put into a message.
 pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Message>> {
     let header = call.header()?;
     let is_silent = header.primary().flags().contains(Flags::NO_REPLY_EXPECTED);

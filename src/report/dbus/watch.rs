@@ -42,7 +42,7 @@ impl Watch {
     /// Finds the run in progress on the system bus.
     ///
     /// # Errors
-    /// When there is no bus or no run on it, or one of them does not answer in time.
+    /// If there is no bus or no run on it, or one of them does not answer in time.
     pub fn begin(deadline: Deadline) -> Result<Watch, BusError> {
         let mut bus = Bus::system(BUS, deadline)?;
         // Before any property is read, so that no signal is missed in between.

@@ -18,13 +18,14 @@ pub trait Lock: Send + Sync {
     /// [`Outcome::AlreadyDone`].
     ///
     /// # Errors
-    /// Who held it to the end, or what cannot pass. It is called again after what may pass, and has its old place then.
+    /// The holder at the deadline, or a permanent failure. After a retryable failure it is called again, and keeps its
+    /// place in the queue.
     fn take(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
     /// Renews what is held, on a thread of its own, while other steps run; a lock that is not held needs nothing.
     ///
     /// # Errors
-    /// What may pass by itself, or that the lock is lost.
+    /// A retryable failure, or that the lock is lost.
     fn renew(&self, context: &AttemptContext<'_>) -> Result<(), Failure>;
 
     /// Gives up what is held or asked for, sees that it is gone, and withdraws the intent. It may be called while
@@ -32,21 +33,18 @@ pub trait Lock: Send + Sync {
     /// nothing was asked for, it is [`Outcome::AlreadyDone`] without a request.
     ///
     /// # Errors
-    /// As [`crate::step::Action::attempt`]; the intent stays then.
+    /// As [`crate::step::Action::attempt`]; then the intent stays pending.
     fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
     /// Leaves what is held as it is for the time that the machine needs to come back, when `farewell start` releases it
     /// by the intent. What is only asked for is given up, as [`Lock::release`] does.
-    ///
-    /// # Errors
-    /// As [`crate::step::Action::attempt`].
     fn hold(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
     /// Asks whether the lock could be taken and who holds it, and changes nothing; as
     /// [`crate::step::Action::rehearse`].
     ///
     /// # Errors
-    /// What taking it would fail of, as things are now. One that somebody holds is none.
+    /// How taking it would fail now. A lock that is held is not a failure.
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure>;
 }
 

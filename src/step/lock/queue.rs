@@ -32,9 +32,6 @@ pub trait Store: Send + Sync {
     fn grant_name(&self) -> &'static str;
 
     /// What a record keeps of its address and credentials.
-    ///
-    /// # Errors
-    /// As [`Field::get`].
     fn keep(&self, facts: &Facts) -> Result<Keys, Failure>;
 
     /// What the undo finds a place by, of its key and its first grant: the name in the record, the name for people, the value.
@@ -43,7 +40,7 @@ pub trait Store: Send + Sync {
     /// The store at one attempt.
     ///
     /// # Errors
-    /// As [`Field::get`], and why credentials were not accepted.
+    /// As [`Field::get`], or if the credentials are rejected.
     fn open<'a>(&'a self, context: &'a AttemptContext<'a>)
     -> Result<Box<dyn Client + 'a>, Failure>;
 }
@@ -161,7 +158,7 @@ impl Queue {
     /// Declares and notes a place with a new grant, before the request that puts it into the queue or takes its `key` over.
     ///
     /// # Errors
-    /// That no grant was given, or that the lock is being given up.
+    /// If no grant was given, or the lock is being released.
     pub fn enter(
         &self,
         client: &dyn Client,
@@ -211,9 +208,6 @@ impl Queue {
     }
 
     /// Forgets a place that is lost. Without its grants a request that is late cannot take it any more.
-    ///
-    /// # Errors
-    /// As [`Client::revoke`].
     pub fn forget(&self, client: &dyn Client, place: &Place) -> Result<(), Failure> {
         for grant in &place.grants {
             client.revoke(grant)?;

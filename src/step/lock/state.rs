@@ -50,9 +50,6 @@ impl<T: Clone + Default> LockState<T> {
     }
 
     /// Notes what is about to be asked for, unless it is closed: then it must not be asked for.
-    ///
-    /// # Errors
-    /// That it is closed.
     pub fn ask(&self, change: impl FnOnce(&mut T)) -> Result<(), Failure> {
         self.open(change).map(drop)
     }
@@ -69,9 +66,6 @@ impl<T: Clone + Default> LockState<T> {
 
     /// As [`LockState::ask`], for a request that must have ended before the lock can be given up; it has when what is
     /// returned is dropped.
-    ///
-    /// # Errors
-    /// As [`LockState::ask`].
     pub fn turn(&self, change: impl FnOnce(&mut T)) -> Result<Turn<'_, T>, Failure> {
         self.open(change)?.is_busy = true;
         Ok(Turn(self))
@@ -166,9 +160,6 @@ impl Times {
 }
 
 /// Who this is, for the others that wait for the same lock: `web-1 (run 20261125T190000-abcd)`.
-///
-/// # Errors
-/// When the machine's name is not known.
 pub fn holder(context: &AttemptContext<'_>) -> Result<String, Failure> {
     let facts = context.facts;
     match facts.value(&Fact::Hostname) {
@@ -215,7 +206,7 @@ pub fn left_before(
 /// Gives up what earlier runs have left, in a run that has asked for nothing itself and after which the machine is gone.
 ///
 /// # Errors
-/// The first failure; the others are given up all the same.
+/// The first failure; the others are released all the same.
 pub fn give_up(
     context: &AttemptContext<'_>,
     left: Vec<Intent>,

@@ -19,9 +19,6 @@ pub(super) enum Destination {
 }
 
 /// Reads an absolute path, or URLs.
-///
-/// # Errors
-/// What is wrong with it.
 pub(super) fn destination(text: &str) -> Result<Destination, String> {
     if text.starts_with('/') {
         return path(text).map(Destination::Directory);
@@ -38,9 +35,6 @@ pub(super) fn destination(text: &str) -> Result<Destination, String> {
 }
 
 /// The directory, for what looks at paths; the root where it is none.
-///
-/// # Errors
-/// As [`destination`].
 pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     Ok(match destination(text)? {
         Destination::Directory(path) => path,
@@ -51,7 +45,7 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
 /// The first address, for what looks at peers.
 ///
 /// # Errors
-/// As [`destination`], and where it is a directory.
+/// As [`destination`], and if it is a directory.
 pub(super) fn address(text: &str) -> Result<Endpoint, String> {
     match destination(text)? {
         Destination::Directory(_) => Err("is a directory".to_owned()),
@@ -66,9 +60,6 @@ fn named(url: &str, name: &str) -> Result<Endpoint, String> {
 
 /// The address that a file goes to. `${name}` in the only one becomes its name; of several, and of one with a query, it is
 /// the one whose path ends in the name; else the name is appended to the path.
-///
-/// # Errors
-/// That there is none.
 pub(super) fn address_of(urls: &[String], name: &OsStr) -> Result<Endpoint, String> {
     let spelled = spelled(name);
     let is_for_it = |url: &&String| {

@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_millis(200);
 /// where. A balancer that does not answer for a time is asked again.
 ///
 /// # Errors
-/// What does not pass by itself, at once; at the deadline what was left then.
+/// Permanent failures at once; what is left at the deadline.
 pub(super) fn until_quiet(
     context: &AttemptContext<'_>,
     look: &mut dyn FnMut() -> Result<Option<String>, Failure>,
@@ -43,9 +43,6 @@ pub(super) fn until_quiet(
 }
 
 /// Waits for this long, whatever is in flight; `subject` is what it is for.
-///
-/// # Errors
-/// That there is less time than that.
 pub(super) fn settle(
     context: &AttemptContext<'_>,
     subject: &str,

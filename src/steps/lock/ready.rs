@@ -82,7 +82,7 @@ impl Ready {
     /// Whether it holds now.
     ///
     /// # Errors
-    /// What the answer lacks, or why there is none.
+    /// What is missing in the answer, or why there is none.
     fn check(&self, context: &AttemptContext<'_>) -> Result<(), Failure> {
         let (answer, missing) = self.look(context)?;
         let Some(missing) = missing else {

@@ -132,7 +132,7 @@ impl StopUnit {
         let names = self.units.iter().map(|unit| unit.get(context.facts));
         let names: Vec<String> = names.collect::<Result<_, _>>()?;
         if !systemd::is_booted() {
-            let cause = "systemd does not run here, so that no unit does";
+            let cause = "systemd is not running on this machine, so there are no units";
             return Err(Failure::new(ErrorKind::Unit, names.join(", "), cause));
         }
         Ok(names)

@@ -66,7 +66,7 @@ fn state(unit: &Unit) -> String {
     }
 }
 
-/// Names that systemd knows no unit of, each with the loaded one that it may be meant to be.
+/// Names of units that do not exist, each with the loaded one that may be meant.
 fn missing(
     client: &mut Client<'_>,
     names: &[String],
@@ -90,7 +90,7 @@ fn missing(
             .map(|it| it.name.as_str())
             .filter(|it| *it != name);
         let known = known.filter(|it| it.rsplit_once('.').is_some_and(|it| it.1 == suffix));
-        format!("systemd knows no {name}{}", did_you_mean(name, known))
+        format!("{name} does not exist{}", did_you_mean(name, known))
     };
     Ok(missing.into_iter().map(tell).collect())
 }

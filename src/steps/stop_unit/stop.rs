@@ -322,7 +322,7 @@ impl<'a> Stop<'a> {
     /// the unit that they depend on. SIGTERM to their processes would skip their ExecStop=.
     ///
     /// # Errors
-    /// Why it stays forbidden, to be appended to what systemd said.
+    /// Why it stays forbidden, to be appended to systemd's message.
     fn permit(&mut self, at: usize) -> Result<(), String> {
         const LEFT: &str = "; a shutdown stops it after farewell";
         if self.permission.is_some() {

@@ -39,9 +39,6 @@ pub(super) struct DirectoryWalk<'a> {
 
 impl DirectoryWalk<'_> {
     /// Walks.
-    ///
-    /// # Errors
-    /// If the base cannot be read.
     pub(super) fn go(&mut self) -> io::Result<()> {
         let base = open_directory(self.pattern.base())?;
         self.directory(&base, Path::new(""), &self.pattern.begin(), 0)

@@ -110,9 +110,6 @@ impl<'a> Feed<'a> {
     }
 
     /// Reads all of it.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
     pub fn all(&mut self) -> Result<Vec<u8>, Unread> {
         let mut bytes = Vec::with_capacity(usize::try_from(self.left).unwrap_or_default());
         let read = self.read_to_end(&mut bytes);
@@ -120,9 +117,6 @@ impl<'a> Feed<'a> {
     }
 
     /// Reads all of it for its digest, and adds it to that of a larger part.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
     pub fn digest(&mut self, whole: Option<&mut Sha256>) -> Result<(), Unread> {
         let read = io::copy(self, &mut Digested(whole));
         self.ended(read.map(drop))

@@ -104,9 +104,6 @@ impl Connection {
     }
 
     /// Writes as much as the socket takes.
-    ///
-    /// # Errors
-    /// If the connection is broken.
     pub fn flush(&mut self) -> Result<(), BusError> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
@@ -141,9 +138,6 @@ impl Connection {
     }
 
     /// The next message that has arrived.
-    ///
-    /// # Errors
-    /// If what has arrived is not a message.
     pub fn take(&mut self) -> Result<Option<Incoming>, BusError> {
         match self.is_open {
             true => self.received.take(),

@@ -139,9 +139,6 @@ impl Measures {
 }
 
 /// The lengths of the message at the start of `received`, once its fixed part is there.
-///
-/// # Errors
-/// If it is not a message.
 fn measures(received: &[u8]) -> Result<Option<Measures>, BusError> {
     let Some(begin) = received.first_chunk::<BEGIN>() else {
         return Ok(None);

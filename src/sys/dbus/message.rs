@@ -66,9 +66,6 @@ impl Kind {
 
 impl Incoming {
     /// Decodes a message; `body` is `None` if it was discarded.
-    ///
-    /// # Errors
-    /// If the head cannot be decoded.
     pub fn of(
         (order, kind): (Endian, Kind),
         head: Vec<u8>,
@@ -127,9 +124,6 @@ impl Incoming {
     }
 
     /// The head of a call, as zbus needs it to build a reply.
-    ///
-    /// # Errors
-    /// If zbus cannot decode it.
     pub fn header(&self) -> zbus::Result<Header<'_>> {
         Ok(self.head.deserialize()?.0)
     }

@@ -139,9 +139,6 @@ pub struct Bus {
 
 impl Bus {
     /// The system bus (`$DBUS_SYSTEM_BUS_ADDRESS`, else the usual socket), to call `destination` there.
-    ///
-    /// # Errors
-    /// If there is no bus, or it does not answer in time.
     pub fn system(destination: &str, deadline: Deadline) -> Result<Bus, BusError> {
         let mut bus = Bus {
             connection: Connection::begin_by(&address()?, deadline)?,
@@ -153,9 +150,6 @@ impl Bus {
     }
 
     /// Whether `name` has an owner on this bus now. A call to a name without one could make the bus start a service.
-    ///
-    /// # Errors
-    /// See [`BusError`].
     pub fn has_owner(&mut self, name: &str, deadline: Deadline) -> Result<bool, BusError> {
         self.answer(&bus_call("NameHasOwner", &(name,))?, deadline)
     }
@@ -175,9 +169,6 @@ impl Bus {
     }
 
     /// Calls a method and returns its reply.
-    ///
-    /// # Errors
-    /// See [`BusError`].
     pub fn call<A, R>(
         &mut self,
         path: &str,
@@ -198,9 +189,6 @@ impl Bus {
     }
 
     /// Sends a call and returns its reply.
-    ///
-    /// # Errors
-    /// See [`BusError`].
     pub fn answer<R>(&mut self, call: &Message, deadline: Deadline) -> Result<R, BusError>
     where
         R: DeserializeOwned + Type,

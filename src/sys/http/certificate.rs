@@ -1,4 +1,4 @@
-//! What a certificate (RFC 5280) says of itself: only what the verifier does not tell.
+//! Reads from a certificate (RFC 5280) only what the verifier does not report.
 
 /// Parts of a certificate in DER. Nothing in it is verified.
 pub(super) struct Certificate<'a> {
@@ -21,7 +21,7 @@ const ANY_PURPOSE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 const SERVER_PURPOSE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 
 impl<'a> Certificate<'a> {
-    /// `None` where `der` is no certificate.
+    /// `None` if `der` is not a certificate.
     pub(super) fn parse(der: &'a [u8]) -> Option<Certificate<'a>> {
         let (certificate, _) = expect(der, SEQUENCE)?;
         let (signed, _) = expect(certificate, SEQUENCE)?;
@@ -52,12 +52,12 @@ impl<'a> Certificate<'a> {
         self.issuer == self.subject
     }
 
-    /// Whether it has a subjectAltName, beside which no common name counts (RFC 6125, 6.4.4).
+    /// Whether it has a subjectAltName, in which case its common name does not count (RFC 6125, 6.4.4).
     pub(super) fn has_alternative_names(&self) -> bool {
         self.extension(ALTERNATIVE_NAMES).is_some()
     }
 
-    /// Whether it may be a server's: its extended key usage says so, or there is none.
+    /// Whether a server may use it: its extended key usage allows that, or it has none.
     pub(super) fn is_for_servers(&self) -> bool {
         let Some(usage) = self.extension(EXTENDED_KEY_USAGE) else {
             return true;
@@ -95,7 +95,7 @@ fn expect(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// All elements, to the first one that is damaged.
+/// All elements up to the first damaged one.
 fn elements(mut der: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (tag, content, rest) = element(der)?;

@@ -1,4 +1,4 @@
-//! Connections: TCP or a unix socket, with TLS or without, on which every read and write ends at its deadline.
+//! TCP and unix socket connections, with or without TLS, on which every read and write has a deadline.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,7 +12,7 @@ use rustls::{ClientConnection, StreamOwned};
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
 
 thread_local! {
-    /// What became of the request that this thread makes, as the client does not tell.
+    /// What became of this thread's request: the client does not report it.
     static TRACE: Trace = const { Trace::new() };
 }
 
@@ -50,7 +50,7 @@ pub(super) fn was_opened() -> bool {
     TRACE.with(|trace| trace.opened.get())
 }
 
-/// Whether anything of the request was given to a connection.
+/// Whether any part of the request was written to a connection.
 pub(super) fn was_sent() -> bool {
     TRACE.with(|trace| trace.sent.get())
 }
@@ -89,14 +89,14 @@ impl Socket {
         })
     }
 
-    /// Whether the peer has neither closed the connection nor said anything that nobody asked for.
+    /// Whether the peer has neither closed the connection nor sent anything unsolicited.
     fn is_quiet(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         let heard = recv(self.as_fd().as_raw_fd(), &mut [0], flags);
         heard == Err(nix::errno::Errno::EAGAIN)
     }
 
-    /// Whether the peer ends the connection by `until`; what it says until then is dropped.
+    /// Whether the peer closes the connection by `until`; what it sends before that is dropped.
     pub(super) fn ends_by(self, until: Instant) -> bool {
         let mut wire = Wire::new(self, until);
         let mut buffer = [0; 4096];
@@ -131,7 +131,7 @@ impl Wire {
         Wire { socket, until }
     }
 
-    /// Does `work` until it is done or the deadline is reached, each time with what is left.
+    /// Repeats `work` with the time left until it is done or the deadline is reached.
     fn work<T>(
         &mut self,
         limit: impl Fn(&Socket, Duration) -> io::Result<()>,
@@ -151,7 +151,7 @@ impl Wire {
     }
 }
 
-/// Whether the deadline is looked at again: after a signal, and where the system's clock was a little early.
+/// Whether to check the deadline again: after a signal, or where the system's timeout was a little early.
 fn is_interrupted(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
 }
@@ -190,10 +190,10 @@ enum Channel {
 }
 
 impl Connection {
-    /// A connection over a new socket, on which a TLS handshake is made first where there is a `client` for it.
+    /// A connection over a new socket, after a TLS handshake if there is a `client` configuration.
     ///
     /// # Errors
-    /// Those of the handshake, as [`io::Error`] with the real one inside.
+    /// Those of the handshake, wrapped in an [`io::Error`].
     pub(super) fn open(
         socket: Socket,
         client: Option<ClientConnection>,
@@ -254,13 +254,13 @@ impl Connection {
     }
 }
 
-/// When a limit of the client is reached: every request has one.
+/// When the client's limit is reached: every request has one.
 pub(super) fn end(timeout: &NextTimeout) -> Instant {
     let now = Instant::now();
     now.checked_add(*timeout.after).unwrap_or(now)
 }
 
-/// Why a connection over TLS is closed: a server that refuses may have said so, after which nothing can be written.
+/// Why a TLS connection is closed: a server that rejects it may have sent an alert, after which writes fail.
 fn last_word(stream: &mut StreamOwned<ClientConnection, Wire>, error: io::Error) -> io::Error {
     let is_closed = matches!(
         error.kind(),
@@ -276,7 +276,7 @@ fn last_word(stream: &mut StreamOwned<ClientConnection, Wire>, error: io::Error)
     }
 }
 
-/// The client's error for one of a socket.
+/// A socket's error as the client's.
 fn error(error: io::Error, timeout: &NextTimeout) -> ureq::Error {
     match error.kind() {
         ErrorKind::TimedOut => ureq::Error::Timeout(timeout.reason),

@@ -1,4 +1,4 @@
-//! How a connection is made: to a unix socket, or to the addresses of a name.
+//! Connects to a unix socket, or to the addresses of a name.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -17,10 +17,10 @@ use super::known_interfaces::KnownInterfaces;
 use super::resolver::NameCache;
 use crate::sys::threads;
 
-/// The least time for one address.
+/// The minimum time for one address.
 const LEAST: Duration = Duration::from_millis(10);
 
-/// Where the connections of one agent go, whatever the URL of a request says.
+/// Where the connections of one agent really go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Destination {
     /// The host and the port of the URL.
@@ -35,7 +35,7 @@ pub(super) enum Destination {
 pub(super) struct HostConnector {
     pub(super) place: Destination,
     pub(super) names: NameCache,
-    /// The interfaces that must still be there.
+    /// The interfaces that must still be up.
     pub(super) ways: KnownInterfaces,
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
@@ -46,11 +46,11 @@ impl fmt::Debug for HostConnector {
     }
 }
 
-/// That there is no connection, and why.
+/// Why there is no connection.
 #[derive(Debug)]
 pub(super) struct Unconnected {
     pub(super) cause: String,
-    /// Whether time was what was missing.
+    /// Whether the time was over.
     pub(super) is_late: bool,
 }
 
@@ -122,8 +122,8 @@ impl Connector<()> for HostConnector {
 }
 
 impl HostConnector {
-    /// A connection to one of the addresses of a host. Those that an earlier request found are tried first, and where
-    /// none of them is good the name is looked up again: a peer may have moved.
+    /// Connects to one of the addresses of a host. Those that an earlier request found are tried first; if all fail,
+    /// the name is looked up again: a peer may have moved.
     fn tcp(&self, host: &str, port: u16, until: Instant) -> Result<Socket, ureq::Error> {
         let left = || until.saturating_duration_since(Instant::now());
         let known = self.names.known(host, port);
@@ -136,7 +136,7 @@ impl HostConnector {
         let found = match self.names.look_up(host, port, left()) {
             Ok(found) => found,
             Err(error) if known.is_none() => return Err(error),
-            // A name server that is gone too takes nothing away: what was known is tried with the rest of the time.
+            // If the name server is gone too, the known addresses are tried with the rest of the time.
             Err(_) => Vec::new(),
         };
         let known = known.unwrap_or_default();
@@ -150,7 +150,7 @@ impl HostConnector {
     }
 }
 
-/// The addresses that were tried, and what each of them came to at last.
+/// The addresses that were tried, and the last error of each.
 struct Tried<'a> {
     is_name: bool,
     ways: &'a KnownInterfaces,
@@ -166,8 +166,8 @@ impl<'a> Tried<'a> {
         }
     }
 
-    /// Tries these addresses in turn. Each gets half of the time that the one before it got, so that one that does not
-    /// answer leaves something to the others.
+    /// Tries the addresses in turn. Each gets half of the remaining time, so that one that does not answer leaves some
+    /// to the others.
     fn connect(&mut self, addresses: &[SocketAddr], until: Instant) -> Option<TcpStream> {
         let left = until.saturating_duration_since(Instant::now());
         let whole: f64 = (0..addresses.len())
@@ -177,15 +177,14 @@ impl<'a> Tried<'a> {
             let share = left.mul_f64(0.5_f64.powi(turn as i32) / whole);
             let rest = until.saturating_duration_since(Instant::now());
             let share = share.min(rest).max(LEAST);
-            // Looked at again when the connection is there, before anything is sent on it: the interface may have gone
-            // while it was made.
+            // Checked again once connected, before anything is sent: the interface may have gone meanwhile.
             let is_open = || self.ways.open(&[*address]).map_err(io::Error::other);
             let connected = is_open()
                 .and_then(|_| TcpStream::connect_timeout(address, share))
                 .and_then(|stream| is_open().map(|_| stream));
             match connected {
                 Ok(stream) => {
-                    // What is sent is sent at once; that it cannot be set would cost some milliseconds.
+                    // Send without delay; a failure to set this costs some milliseconds.
                     let _ = stream.set_nodelay(true);
                     return Some(stream);
                 }
@@ -198,13 +197,13 @@ impl<'a> Tried<'a> {
         None
     }
 
-    /// Whether an address has failed, and not for want of time.
+    /// Whether an address has failed for another reason than a timeout.
     fn is_bad(&self, address: &SocketAddr) -> bool {
         let failed = self.failures.iter().find(|(known, _)| known == address);
         failed.is_some_and(|(_, error)| !is_late(error))
     }
 
-    /// Every address with what was wrong with it.
+    /// The errors of all addresses.
     fn told(self) -> Unconnected {
         let is_late = self.failures.iter().any(|(_, error)| is_late(error));
         let told = |(address, error): &(SocketAddr, io::Error)| {
@@ -230,7 +229,7 @@ fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
 }
 
-/// A connection to a unix socket. One whose queue is full, and a path on a mount that is dead, are left behind in time.
+/// Connects to a unix socket. A full backlog, or a path on a dead mount, is abandoned in time.
 fn unix(path: &Path, until: Instant) -> Result<Socket, Unconnected> {
     let unconnected = |cause: String, is_late| Unconnected { cause, is_late };
     let path = path.to_owned();

@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 
 /// A parsed `http://`, `https://` or `unix://` URL.
 ///
-/// It is parsed here and not by the client, which takes a port beyond 65535 for no port at all.
+/// It is parsed here and not by the client, which treats a port above 65535 as no port.
 ///
-/// `unix:///run/app.sock` is a server behind a unix socket, and a path of its own stands behind another colon:
-/// `unix:///run/app.sock:/v1/info`. What cannot stand in a URL is percent-encoded in the path of the socket, and so is a
-/// colon.
+/// `unix:///run/app.sock` is a server behind a unix socket; the path of the request follows another colon:
+/// `unix:///run/app.sock:/v1/info`. In the path of the socket, colons and characters that a URL does not allow are
+/// percent-encoded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     https: bool,
     host: String,
     port: u16,
     target: String,
-    /// The unix socket, and how it is written.
+    /// The unix socket, and its spelling.
     socket: Option<(PathBuf, String)>,
 }
 
@@ -30,14 +30,14 @@ impl Endpoint {
     /// Parses a URL with its path and query.
     ///
     /// # Errors
-    /// What is wrong with it. A user or password in it is not repeated.
+    /// One sentence, which does not repeat a user or password.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         let (scheme, rest) = text.split_once("://").ok_or(BEGIN)?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "http" => false,
             "https" => true,
             "unix" => return Endpoint::parse_socket(rest),
-            // Only a word that is like a scheme is repeated: anything else may hold a password.
+            // Only a word that looks like a scheme is repeated: anything else may contain a password.
             other if other.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
                 return Err(format!("{BEGIN}, not with {other}://"));
             }
@@ -47,7 +47,8 @@ impl Endpoint {
         let (authority, target) = rest.split_at(end);
         if authority.contains('@') {
             return Err(
-                "a URL holds no user and no password here; there are the keys `user` and `password` for them".to_owned(),
+                "a URL must not contain a user or password: use the keys `user` and `password`"
+                    .to_owned(),
             );
         }
         let target = checked_target(target)?;
@@ -67,32 +68,32 @@ impl Endpoint {
         let (written, target) = rest.split_once(':').unwrap_or((rest, ""));
         if !written.starts_with('/') {
             return Err(
-                "the path of a unix socket is absolute: unix:///run/app.sock, and unix:///run/app.sock:/path where \
+                "the path of a unix socket must be absolute: unix:///run/app.sock, or unix:///run/app.sock:/path where \
                  something behind it is asked for"
                     .to_owned(),
             );
         }
         if written.contains(['?', '#']) {
             return Err(
-                "a query stands behind the path of the request: unix:///run/app.sock:/path?query"
+                "a query must follow the path of the request: unix:///run/app.sock:/path?query"
                     .to_owned(),
             );
         }
         if !target.is_empty() && !target.starts_with('/') {
-            return Err("what follows the `:` behind a unix socket is the path of the request, and begins with `/`".to_owned());
+            return Err("what follows the `:` after a unix socket is the path of the request, and must begin with `/`".to_owned());
         }
         let target = checked_target(target)?;
         checked_target(written)?;
         let path = decoded(written)
-            .ok_or("the path of the unix socket is not percent-encoded as it should be")?;
+            .ok_or("the percent-encoding in the path of the unix socket is not valid")?;
         if path.contains(&0) || path.len() > LONGEST_SOCKET {
             return Err(format!(
-                "the path of a unix socket has at most {LONGEST_SOCKET} bytes, and none that is zero"
+                "the path of a unix socket must have at most {LONGEST_SOCKET} bytes, none of them zero"
             ));
         }
         Ok(Endpoint {
             https: false,
-            // What the Host header says, as with curl.
+            // The Host header, as with curl.
             host: "localhost".to_owned(),
             port: 80,
             target,
@@ -100,19 +101,16 @@ impl Endpoint {
         })
     }
 
-    /// Parses the URL of a service that other paths are put behind, which therefore has no query.
-    ///
-    /// # Errors
-    /// As [`Endpoint::parse`].
+    /// Parses the URL of a service to which paths are appended, so that it must not have a query.
     pub fn parse_base(text: &str) -> Result<Endpoint, String> {
         let endpoint = Endpoint::parse(text)?;
         if endpoint.target.contains('?') {
-            return Err("the URL of a service holds no query (`?…`)".to_owned());
+            return Err("the URL of a service must not have a query (`?…`)".to_owned());
         }
         Ok(endpoint)
     }
 
-    /// The same server with `path` (and perhaps a query) behind its own path; an empty one changes nothing.
+    /// The same server with `path`, which may have a query, appended to its own path; an empty one changes nothing.
     pub fn join(&self, path: &str) -> Endpoint {
         if path.is_empty() {
             return self.clone();
@@ -123,7 +121,7 @@ impl Endpoint {
         }
     }
 
-    /// The same address with a parameter behind its query.
+    /// The same address with a parameter appended to its query.
     pub fn with(&self, parameter: &str) -> Endpoint {
         let sign = if self.target.contains('?') { '&' } else { '?' };
         Endpoint {
@@ -132,12 +130,12 @@ impl Endpoint {
         }
     }
 
-    /// The unix socket that the server is behind. Host and port mean nothing then.
+    /// The server's unix socket. Host and port mean nothing then.
     pub fn socket(&self) -> Option<&Path> {
         self.socket.as_ref().map(|(path, _)| path.as_path())
     }
 
-    /// The URL that the client is given: it knows nothing of unix sockets.
+    /// The URL for the client, which knows nothing of unix sockets.
     pub(super) fn to_url(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
         format!("{scheme}://{}{}", self.authority(), self.target)
@@ -163,7 +161,7 @@ impl Endpoint {
         &self.target
     }
 
-    /// The host and, where it is not the scheme's own, the port: what the Host header says.
+    /// The host and, unless it is the scheme's default, the port, as in the Host header.
     pub fn authority(&self) -> String {
         let host = bracketed(&self.host);
         if self.port == if self.https { 443 } else { 80 } {
@@ -184,16 +182,16 @@ impl fmt::Display for Endpoint {
     }
 }
 
-const BEGIN: &str = "a URL begins with http://, https:// or unix://";
+const BEGIN: &str = "a URL must begin with http://, https:// or unix://";
 
-/// The path and the query as they are asked for: from a `/` on.
+/// The path and the query as requested, beginning with `/`.
 fn checked_target(target: &str) -> Result<String, String> {
     if target.contains('#') {
-        return Err("a URL holds no fragment (`#…`) here".to_owned());
+        return Err("a URL must not have a fragment (`#…`) here".to_owned());
     }
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(
-            "white space and what is not ASCII must be percent-encoded in a URL".to_owned(),
+            "white space and non-ASCII characters in a URL must be percent-encoded".to_owned(),
         );
     }
     match target.starts_with('/') {
@@ -202,7 +200,7 @@ fn checked_target(target: &str) -> Result<String, String> {
     }
 }
 
-/// The bytes that a percent-encoded text stands for.
+/// Decodes a percent-encoded text.
 pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut decoded) = (text.bytes(), Vec::new());
     while let Some(byte) = bytes.next() {
@@ -218,7 +216,7 @@ pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
-/// The host as it stands in a URL: an IPv6 address in brackets.
+/// The host as in a URL: an IPv6 address in brackets.
 pub(super) fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
@@ -228,9 +226,6 @@ pub(super) fn bracketed(host: &str) -> String {
 }
 
 /// Checks the name that a server's certificate must be for.
-///
-/// # Errors
-/// When it is neither a name nor an address.
 pub fn server_name(text: &str) -> Result<String, String> {
     let bare = text
         .strip_prefix('[')
@@ -254,7 +249,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
-            None => Err("only a port can stand behind the `]` of an IPv6 address".to_owned()),
+            None => Err("only a port can follow the `]` of an IPv6 address".to_owned()),
         };
     }
     Ok(match authority.split_once(':') {
@@ -278,7 +273,8 @@ fn checked_host(host: &str) -> Result<String, String> {
             "`{host}` is not a host name (write an international one in its xn-- form)"
         ));
     }
-    // A name that ends in a number is an address (WHATWG URL); the system's resolver would make something of "1" or "010.1".
+    // A name that ends in a number is an address (WHATWG URL); the system's resolver would interpret even "1" or
+    // "010.1".
     let last = host.trim_end_matches('.').rsplit('.').next();
     if last.is_some_and(|it| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit()))
         && host.parse::<Ipv4Addr>().is_err()
@@ -291,7 +287,7 @@ fn checked_host(host: &str) -> Result<String, String> {
 fn checked_port(text: &str) -> Result<u16, String> {
     match text.parse::<u16>() {
         Ok(port) if port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(port),
-        // What is no number may be a password that has a slash in it.
+        // Anything but a number may be a password with a slash in it.
         _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Err(format!("the port `{text}` is not between 1 and 65535"))
         }

@@ -1,4 +1,4 @@
-//! The client's errors as words, nouns and causes.
+//! Turns the client's errors into failures.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::connector::Unconnected;
 use super::{TlsFiles, tls_error};
 use crate::model::error::{ErrorKind, Failure};
 
-/// Whether the peer closed the connection before its answer, as it may do with one that was idle.
+/// Whether the peer closed the connection before its answer, as it may do with an idle one.
 pub(super) fn is_closed(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Io(error) if is_close(error))
 }
@@ -23,7 +23,7 @@ pub(super) fn is_close(error: &io::Error) -> bool {
     )
 }
 
-/// The failure of a connection that was made, and closed or reset before the answer.
+/// The failure of a connection that was closed or reset before the answer.
 pub(super) fn closed(url: &str, cause: Option<String>) -> Failure {
     let cause = cause.unwrap_or_else(|| "the connection was closed before the answer".to_owned());
     Failure {
@@ -32,7 +32,7 @@ pub(super) fn closed(url: &str, cause: Option<String>) -> Failure {
     }
 }
 
-/// What went wrong before there was the whole head of an answer, to a request of which something was sent or nothing.
+/// The failure of a request before the head of the answer was complete; `is_sent` if any part of the request was sent.
 pub(super) fn before_head(
     error: ureq::Error,
     url: &str,
@@ -73,7 +73,7 @@ pub(super) fn before_head(
         },
         Error::HostNotFound | Error::ConnectionFailed => unreachable(error.to_string()),
         Error::BadUri(_) | Error::Http(_) => {
-            Failure::new(ErrorKind::Config, url, "cannot be asked for")
+            Failure::new(ErrorKind::Config, url, "is not a valid URL for a request")
         }
         error => {
             let cause = format!("the answer is not HTTP ({error})");
@@ -82,7 +82,7 @@ pub(super) fn before_head(
     }
 }
 
-/// What went wrong between the head and the end of the body.
+/// The failure between the head and the end of the body.
 pub(super) fn in_body(error: io::Error, url: &str, tls: &TlsFiles, allowed: Duration) -> Failure {
     if let Some(ureq::Error::Timeout(_)) = error.get_ref().and_then(|it| it.downcast_ref()) {
         let cause = format!("the answer did not end within {}", seconds(allowed));
@@ -92,9 +92,9 @@ pub(super) fn in_body(error: io::Error, url: &str, tls: &TlsFiles, allowed: Dura
         return Failure::new(ErrorKind::Tls, url, cause);
     }
     let cause = if is_close(&error) {
-        "the answer ended in the middle".to_owned()
+        "the answer is incomplete".to_owned()
     } else {
-        format!("the answer broke off ({error})")
+        format!("the answer is incomplete ({error})")
     };
     Failure::new(ErrorKind::Protocol, url, cause).retryable(true)
 }

@@ -1,4 +1,4 @@
-//! One request and its answer.
+//! One request and its response.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::{
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 
-/// Until when the parts of an exchange must have ended.
+/// The deadlines of the parts of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The connection: the name is looked up, the address answers, TLS is agreed on.
+    /// The connection: name lookup, connect, TLS handshake.
     pub connect: Deadline,
-    /// All of it.
+    /// The whole exchange.
     pub answer: Deadline,
 }
 
@@ -30,19 +30,19 @@ impl From<Deadline> for Limits {
     }
 }
 
-/// Why there is no whole answer, and what became of the request.
+/// Why there is no complete answer, and what became of the request.
 #[derive(Debug)]
 pub struct ExchangeError {
     /// What went wrong.
     pub failure: Failure,
-    /// Whether something of the request was sent: the peer may have it, and may be at work.
+    /// Whether any part of the request was sent: the peer may have received it, and may act on it.
     pub is_sent: bool,
-    /// Whether the peer has ended the connection.
+    /// Whether the peer closed the connection.
     pub is_closed: bool,
 }
 
 impl ExchangeError {
-    /// The peer has heard nothing.
+    /// Nothing was sent to the peer.
     pub(super) fn unsent(failure: Failure) -> ExchangeError {
         ExchangeError {
             failure,
@@ -51,7 +51,7 @@ impl ExchangeError {
         }
     }
 
-    /// The peer may have the request.
+    /// The peer may have received the request.
     pub(super) fn sent(failure: Failure) -> ExchangeError {
         ExchangeError {
             is_sent: true,
@@ -63,9 +63,9 @@ impl ExchangeError {
 /// Which connection a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionUse {
-    /// One that was kept, else a new one.
+    /// A kept one, else a new one.
     Any,
-    /// A new one, and it is sent once.
+    /// A new one, and the request is sent once.
     New,
     /// A new one, whose socket is held.
     Kept,
@@ -97,7 +97,7 @@ enum AttemptError {
 }
 
 impl Call<'_> {
-    /// Sends the request, and makes of the answer what `read` does.
+    /// Sends the request, and returns what `read` makes of the answer.
     pub(super) fn exchange<T>(
         &self,
         connection_use: ConnectionUse,
@@ -113,7 +113,7 @@ impl Call<'_> {
             Err(AttemptError::Over(unanswered)) => return Err(unanswered),
             Err(AttemptError::Stale) => self.closed(),
         };
-        // A server may close a kept connection at the very moment that it is used again; a new one tells the truth.
+        // A server may close a kept connection just when it is used again; a new one shows whether it still answers.
         if connection_use != ConnectionUse::Any {
             return Err(stale);
         }
@@ -132,7 +132,7 @@ impl Call<'_> {
         }
     }
 
-    /// Sends the request on a new connection with a body that is read once, and reads the whole answer.
+    /// Sends the request on a new connection, with a body that can be read once, and reads the whole answer.
     pub(super) fn upload(&self, body: &mut dyn std::io::Read) -> Result<Answer, ExchangeError> {
         connection::begin(false);
         let left = self.left()?;
@@ -143,7 +143,7 @@ impl Call<'_> {
         }
     }
 
-    /// The time that is left for all of it.
+    /// The time left for the whole exchange.
     fn left(&self) -> Result<Duration, ExchangeError> {
         self.limits.answer.left().ok_or_else(|| {
             let subject = self.limits.answer.reason().describe();
@@ -172,7 +172,7 @@ impl Call<'_> {
         let method = self.request.method.as_str();
         let begun = match &self.request.body {
             Some(body) => self.begin(body.as_slice(), left, idle),
-            // Without a body these methods would announce one of unknown length.
+            // Without a body these methods would announce a body of unknown length.
             None if ["POST", "PUT", "PATCH"].contains(&method) => self.begin(&[][..], left, idle),
             None => self.begin((), left, idle),
         };
@@ -238,7 +238,8 @@ impl Call<'_> {
 
     fn builder(&self) -> ureq::http::request::Builder {
         let asked = match &self.tls.server_name {
-            // The request is made for the name that the server must prove; who connects knows where it really goes.
+            // The request names the host for which the server must have a certificate; the connector knows where it
+            // really goes.
             Some(name) if self.endpoint.is_https() => {
                 let name = endpoint::bracketed(name);
                 let (port, target) = (self.endpoint.port(), self.endpoint.target());

@@ -1,7 +1,8 @@
-//! The interfaces that led to peers when this machine was looked at, and whether they are still there.
+//! The interfaces that led to peers at `farewell start`, and whether they are still up.
 //!
-//! When a tunnel goes, packets to the addresses behind it take the next best route, and whoever has the address there
-//! answers. Over https the certificate tells a stranger; over plain http nothing does, and he gets the token.
+//! When a tunnel goes down, packets to the addresses behind it take the next best route, and whoever has the address
+//! there answers. Over https the certificate reveals an impostor; over plain http nothing does, and it receives the
+//! token.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +21,7 @@ use crate::sys::routes;
 #[derive(Clone, Debug, Default)]
 pub(super) struct KnownInterfaces(Arc<BTreeMap<IpAddr, String>>);
 
-/// An address to which no connection is made, since its interface is gone.
+/// An address that is not connected to, since its interface is gone.
 #[derive(Debug)]
 pub(super) struct LostInterface {
     address: IpAddr,
@@ -48,7 +49,7 @@ impl From<LostInterface> for ureq::Error {
 
 impl KnownInterfaces {
     pub(super) fn new(ways: BTreeMap<IpAddr, String>) -> KnownInterfaces {
-        // Every way leads through the same table of interfaces.
+        // One table of interfaces for all addresses.
         KnownInterfaces(Arc::new(ways))
     }
 
@@ -58,7 +59,7 @@ impl KnownInterfaces {
         if addresses.iter().all(|address| way(address).is_none()) {
             return Ok(addresses.to_vec());
         }
-        // Where the kernel does not say, no way is known to be lost.
+        // If the kernel does not answer, every interface counts as up.
         let Ok(up) = routes::interfaces_up() else {
             return Ok(addresses.to_vec());
         };
@@ -82,8 +83,8 @@ impl KnownInterfaces {
     }
 }
 
-/// Looks before each request, on a kept connection too. The client looks names up here before it knows whether it needs a
-/// new connection; whoever connects does so instead.
+/// Checks interfaces before each request, even on a kept connection. The client resolves names here before it knows
+/// whether it needs a new connection; the connector does the real lookup.
 #[derive(Debug)]
 pub(super) struct InterfaceCheck {
     pub(super) names: NameCache,

@@ -1,4 +1,4 @@
-//! Answers that go on and on, heard line by line.
+//! Streaming answers, read line by line.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
@@ -8,29 +8,29 @@ use ureq::Body;
 use super::{Answer, BODY_LIMIT, TlsFiles, errors, exchange};
 use crate::model::error::{ErrorKind, Failure};
 
-/// What whoever hears a line wants then.
+/// What to do after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The next line.
     More,
-    /// No more: the connection is dropped.
+    /// Stop: the connection is dropped.
     Enough,
 }
 
-/// How the hearing of an answer ended.
+/// How a streaming answer ended.
 #[derive(Debug)]
 pub enum StreamEnd {
-    /// Enough was heard.
+    /// The caller stopped it.
     Enough,
     /// The peer ended it.
     Ended,
     /// The deadline was reached.
     Elapsed,
-    /// The answer is no success; this is the whole of it.
+    /// An answer without a success status, read completely.
     Refused(Answer),
 }
 
-/// Reads the lines of a body; one that is longer than what is read of a body at all is no line.
+/// Reads the lines of a body; a line must be shorter than [`BODY_LIMIT`].
 pub(super) fn read(
     answer: Answer,
     body: Body,
@@ -58,7 +58,7 @@ pub(super) fn read(
             },
             Ok(_) if line.len() < BODY_LIMIT => return Ok(StreamEnd::Ended),
             Ok(_) => {
-                let cause = "the answer has a line without an end";
+                let cause = "the answer has a line that is too long";
                 return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
             }
             Err(error) => {

@@ -1,13 +1,13 @@
-//! What is asked and what is answered.
+//! Requests and answers.
 
-/// A request, whatever server it goes to.
+/// A request to any server.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The method: a token in upper case.
     pub method: String,
-    /// What is put behind the path of the endpoint; empty for the endpoint as it is.
+    /// Appended to the path of the endpoint; empty for the endpoint itself.
     pub path: String,
-    /// Names and values, as [`header_name`] and [`header_value`] let them pass.
+    /// Names and values that [`header_name`] and [`header_value`] accept.
     pub headers: Vec<(String, String)>,
     /// The body, if it has one.
     pub body: Option<Vec<u8>>,
@@ -42,13 +42,13 @@ pub struct Answer {
     pub url: String,
     /// The status.
     pub status: u16,
-    /// The headers with names in lower case; those whose value is no text are left out.
+    /// The headers with names in lower case, without those whose value is not text.
     pub headers: Vec<(String, String)>,
-    /// The body, or its beginning; without a byte order mark, which some servers put before their JSON.
+    /// The body, or its beginning, without the byte order mark that some servers put before their JSON.
     pub body: Vec<u8>,
-    /// Whether the body was longer than what is read of one; the connection was dropped then.
+    /// Whether the body was longer than [`super::BODY_LIMIT`]; the connection was dropped then.
     pub truncated: bool,
-    /// What other addresses of the same peer came to before, which gave no answer at all.
+    /// Errors of other addresses of the same peer, which gave no answer.
     pub elsewhere: Vec<String>,
 }
 
@@ -61,13 +61,13 @@ impl Answer {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Whether these words stand in the body. What is decided by a peer's words is decided by those that it really said:
-    /// what is shown of them has secrets masked, of which a short one may be a part of any word.
+    /// Whether the body contains these words. Decisions are made on the original text: text for display has secrets
+    /// masked, and a short secret may be part of any word.
     pub fn says(&self, words: &str) -> bool {
         String::from_utf8_lossy(&self.body).contains(words)
     }
 
-    /// Whether the status says that all went well.
+    /// Whether the status is a success (2xx).
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -81,14 +81,14 @@ fn is_token(text: &str) -> bool {
 /// Checks a header's name.
 ///
 /// # Errors
-/// When it is none, or one that only the client itself can set.
+/// If it is not a header name, or one that only the client itself may set.
 pub fn header_name(name: &str) -> Result<(), String> {
     const OURS: [&str; 4] = ["content-length", "transfer-encoding", "expect", "upgrade"];
     if !is_token(name) {
         return Err("is not a header name".to_owned());
     }
     if OURS.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err("this header cannot be set".to_owned());
+        return Err("farewell sets this header itself".to_owned());
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ pub fn header_name(name: &str) -> Result<(), String> {
 /// Checks a header's value.
 ///
 /// # Errors
-/// When no header can hold it. The message does not repeat it, since it may be a credential.
+/// If a header cannot contain it. The message does not repeat it, since it may be a credential.
 pub fn header_value(value: &str) -> Result<String, String> {
     if value
         .bytes()
@@ -104,17 +104,18 @@ pub fn header_value(value: &str) -> Result<String, String> {
     {
         Ok(value.trim_matches([' ', '\t']).to_owned())
     } else {
-        Err("holds a control character, a line break or something that is not ASCII".to_owned())
+        Err("contains a control character, a line break or a non-ASCII character".to_owned())
     }
 }
 
-/// A text as a part of a path, as a value of a query or of a form: percent-encoded, all but what RFC 3986 leaves as it is
-/// everywhere, and the colon.
+/// Percent-encodes a path segment, or a value of a query or form: everything but RFC 3986's unreserved characters and
+/// the colon.
 pub fn encoded(text: &str) -> String {
     percent_encoded(text.as_bytes(), b"-._~:")
 }
 
-/// As [`encoded`], the colon too: as Amazon wants it, and as it is in the path of a unix socket, which a colon ends.
+/// As [`encoded`], including the colon, as Amazon's signatures need it, and the path of a unix socket, which a colon
+/// ends.
 pub fn strictly_encoded(bytes: &[u8]) -> String {
     percent_encoded(bytes, b"-._~")
 }
@@ -134,13 +135,15 @@ fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
 /// Checks a method.
 ///
 /// # Errors
-/// When it is no token in upper case, or one that makes a tunnel.
+/// If it is not a token in upper case, or is CONNECT.
 pub fn method(text: &str) -> Result<String, String> {
     if !is_token(text) || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        return Err(format!("`{text}` is not a method: a word in upper case"));
+        return Err(format!(
+            "`{text}` is not a method: use a word in upper case such as POST"
+        ));
     }
     if text == "CONNECT" {
-        return Err("CONNECT is for proxies, which are not used".to_owned());
+        return Err("CONNECT is not supported: farewell uses no proxy".to_owned());
     }
     Ok(text.to_owned())
 }

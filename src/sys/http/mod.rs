@@ -1,4 +1,4 @@
-//! The door to HTTP: connections that are kept for a whole run, and requests that end at their deadline.
+//! HTTP: connections kept for a whole run, and requests with deadlines.
 
 mod certificate;
 mod connection;
@@ -40,14 +40,14 @@ use exchange::{Call, ConnectionUse};
 use known_interfaces::{InterfaceCheck, KnownInterfaces};
 use resolver::NameCache;
 
-/// How much of a body is read. Lists of thousands of queues, instances or shards are shorter; it takes no memory before it
-/// is needed.
+/// The most bytes that are read of a body. Lists of thousands of queues, instances or shards are shorter; memory is
+/// allocated as needed.
 pub const BODY_LIMIT: usize = 8 << 20;
 
-/// The longest head of an answer, and the buffer it must fit into.
+/// The longest head of an answer, and the size of its buffer.
 const HEAD_LIMIT: usize = 32 << 10;
 
-/// How long a connection is kept without use. Servers that close earlier cost one more connection.
+/// How long an idle connection is kept. A server that closes it earlier costs one more connection.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// U+FEFF in UTF-8.
@@ -55,11 +55,11 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const USER_AGENT: &str = concat!("farewell/", env!("CARGO_PKG_VERSION"));
 
-/// What connections must have in common to be kept together.
+/// What connections must have in common to be reused.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct ConnectionKey {
     tls: Option<TlsFiles>,
-    /// The client itself tells connections apart by the URL's host alone.
+    /// The client itself distinguishes connections only by the URL's host.
     place: Destination,
 }
 
@@ -78,8 +78,8 @@ impl Http {
         Http::default()
     }
 
-    /// No connections yet, and none over plain http to an address of `ways` whose interface is gone or down: what
-    /// answers there then may be a stranger.
+    /// No connections yet, and none over plain http to an address of `ways` whose interface is gone or down: an
+    /// impostor may answer there.
     pub fn with_ways(ways: BTreeMap<IpAddr, String>) -> Self {
         Http {
             ways: KnownInterfaces::new(ways),
@@ -87,8 +87,8 @@ impl Http {
         }
     }
 
-    /// The same connections, for requests that must not be sent twice: each gets a connection of its own, since nobody
-    /// knows whether one that was kept and is closed has carried it.
+    /// The same connections, for requests that must not be sent twice: each gets a connection of its own, since it is
+    /// unknown whether a kept connection that is closed has delivered it.
     pub fn sending_once(&self) -> Http {
         Http {
             sends_once: true,
@@ -96,15 +96,15 @@ impl Http {
         }
     }
 
-    /// Whether no request is to be sent twice.
+    /// Whether no request may be sent twice.
     pub fn sends_once(&self) -> bool {
         self.sends_once
     }
 
-    /// Sends a request and reads the whole answer, of a body at most [`BODY_LIMIT`].
+    /// Sends a request and reads the whole answer, but at most [`BODY_LIMIT`] of its body.
     ///
     /// # Errors
-    /// Everything but an answer, whatever its status: `unreachable`, `timed-out`, `tls`, `protocol`.
+    /// `unreachable`, `timed-out`, `tls` or `protocol` if there is no answer; an answer with any status is `Ok`.
     pub fn send(
         &self,
         endpoint: &Endpoint,
@@ -119,7 +119,7 @@ impl Http {
     /// As [`Http::send`], with a limit of its own for the connection.
     ///
     /// # Errors
-    /// As [`Http::send`], with what became of the request.
+    /// As [`Http::send`], and what became of the request.
     pub fn try_send(
         &self,
         endpoint: &Endpoint,
@@ -137,11 +137,11 @@ impl Http {
         )
     }
 
-    /// Sends a request that ends the server, and waits until the server ends the connection: before its answer, in the
-    /// middle of it, or behind it. `Some` is an answer that is no success.
+    /// Sends a request that ends the server, and waits until the server closes the connection, before, during or after
+    /// its answer. `Some` is an answer without a success status.
     ///
     /// # Errors
-    /// As [`Http::try_send`]; also when the connection is still there at the deadline.
+    /// As [`Http::try_send`]; also if the connection is still open at the deadline.
     pub fn send_until_closed(
         &self,
         endpoint: &Endpoint,
@@ -168,7 +168,7 @@ impl Http {
             true => Ok(None),
             false => {
                 let cause = format!(
-                    "answered {}, and did not end the connection in time",
+                    "answered {}, but did not close the connection in time",
                     answer.status
                 );
                 let failure = Failure::new(ErrorKind::TimedOut, answer.url, cause);
@@ -177,11 +177,11 @@ impl Http {
         }
     }
 
-    /// Sends a request whose answer goes on and on, and gives `hear` the lines of its body as they come, until it has
-    /// heard enough, the body ends, or the deadline is reached. An answer that is no success is read as a whole.
+    /// Sends a request with a streaming answer, and calls `hear` with each line of its body, until `hear` stops it, the
+    /// body ends, or the deadline is reached. An answer without a success status is read completely.
     ///
     /// # Errors
-    /// As [`Http::send`]; that the deadline is reached is none, once the answer has begun.
+    /// As [`Http::send`], but not at the deadline once the answer has begun.
     pub fn lines(
         &self,
         endpoint: &Endpoint,
@@ -204,11 +204,11 @@ impl Http {
         .map_err(|error| error.failure)
     }
 
-    /// Sends a request whose body is read while it is sent, of the length that `request` announces. It is sent once:
-    /// nobody can read the body again.
+    /// Sends a request with a body that is read while it is sent, of the length that `request` announces. It is sent
+    /// once, since the body cannot be read again.
     ///
     /// # Errors
-    /// As [`Http::send`]; what the body's reader says is `io`.
+    /// As [`Http::send`]; an error of the body's reader is `io`.
     pub fn upload(
         &self,
         endpoint: &Endpoint,
@@ -299,7 +299,7 @@ impl Http {
         {
             return Ok(agent.clone());
         }
-        // Certificates are read only where they are needed, and while nobody waits for the lock.
+        // Certificates are read only if needed, and without the lock.
         let config = if https {
             Some(load(endpoint, tls, deadline)?)
         } else {
@@ -308,7 +308,7 @@ impl Http {
         let dial = HostConnector {
             place: line.place.clone(),
             names: self.names.clone(),
-            // A certificate proves who answers, whichever way leads there.
+            // A certificate proves who answers, whatever the route.
             ways: match config {
                 Some(_) => KnownInterfaces::default(),
                 None => self.ways.clone(),
@@ -317,14 +317,14 @@ impl Http {
         };
         let agent = agent(dial);
         if connection_use == ConnectionUse::Kept {
-            // Nobody else may use its connection.
+            // No other request may use its connection.
             return Ok(agent);
         }
         Ok(self.agents.lock().entry(line).or_insert(agent).clone())
     }
 }
 
-/// Reads certificates on a thread that is left behind at the deadline, since they may lie on a mount that is dead.
+/// Reads certificates on a thread that is abandoned at the deadline, since they may be on a dead mount.
 fn load(
     endpoint: &Endpoint,
     tls: &TlsFiles,
@@ -360,5 +360,5 @@ fn agent(dial: HostConnector) -> Agent {
     Agent::with_parts(config.build(), dial, gate)
 }
 
-/// What is made of the head of an answer, its body, and the time that was left when it was asked for.
+/// Handles the head of an answer and its body, with the time that was left when it was requested.
 type Read<'a, T> = dyn FnMut(Answer, Body, &TlsFiles, Duration) -> Result<T, ExchangeError> + 'a;

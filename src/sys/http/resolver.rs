@@ -1,4 +1,4 @@
-//! Names to addresses, within a time limit, and once a run as long as the addresses are good.
+//! Resolves names within a time limit, and only once a run as long as the addresses work.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,19 +9,19 @@ use std::time::Duration;
 use crate::sys::sync::Mutex;
 use crate::sys::threads;
 
-/// As many addresses of a name as are tried.
+/// The most addresses of a name that are tried.
 const MOST: usize = 16;
 
-/// How the system looks a name up; another function in tests, which cannot make the system's resolver hang.
+/// Looks a name up; replaced in tests, which cannot make the system's resolver hang.
 type LookUp = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
 
 /// Addresses by name and port.
 type Known = HashMap<(String, u16), Vec<SocketAddr>>;
 
-/// The names that were looked up. Each clone knows all of them.
+/// The names that were looked up, shared by all clones.
 ///
-/// The client's own resolver asks anew for each request, even where it has a connection: a name server that goes
-/// away in the middle of a shutdown would break what still works.
+/// The client's own resolver asks again for each request, even with a connection: a name server that goes away in the
+/// middle of a shutdown would break what still works.
 #[derive(Clone)]
 pub(super) struct NameCache {
     known: Arc<Mutex<Known>>,
@@ -44,15 +44,15 @@ impl Default for NameCache {
 }
 
 impl NameCache {
-    /// What an earlier look-up found; `None` for a name that was not looked up, and for an address.
+    /// What an earlier lookup found; `None` for an address, and for a name that was not looked up.
     pub(super) fn known(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         self.known.lock().get(&(host.to_owned(), port)).cloned()
     }
 
-    /// Looks a name up anew. What was known of it before stays known, behind what is found.
+    /// Looks a name up again. Known addresses stay known, after those just found.
     ///
     /// # Errors
-    /// What the system says of a name that does not resolve, or that the time is over.
+    /// The resolver's error, or that the time is over.
     pub(super) fn look_up(
         &self,
         host: &str,
@@ -65,7 +65,7 @@ impl NameCache {
         let (names, key) = (self.clone(), (host.to_owned(), port));
         let look_up = move || {
             let found = (names.look_up)(&key.0, key.1);
-            // An answer that comes too late for this request is still there for the next one.
+            // An answer that comes too late for this request is kept for the next one.
             if let Ok(addresses) = &found
                 && !addresses.is_empty()
             {

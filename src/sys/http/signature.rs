@@ -5,10 +5,10 @@ use super::endpoint::decoded;
 use super::{Endpoint, Request, strictly_encoded};
 use crate::sys::digest::{hexadecimal, hmac_sha256, sha256};
 
-/// Headers that are not signed: the connection's own.
+/// Headers that are not signed: those that concern the connection.
 const UNSIGNED: [&str; 4] = ["authorization", "content-length", "expect", "user-agent"];
 
-/// Who signs.
+/// A key that signs requests.
 #[derive(Clone)]
 pub struct Signer {
     /// The region of the bucket.
@@ -25,8 +25,8 @@ pub struct Signer {
 pub const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 impl Signer {
-    /// Adds to a request for `endpoint` what shows who asks. `body` is the SHA-256 of the body, in hexadecimal, and
-    /// `time` the time of the request, as `20130524T000000Z`.
+    /// Signs a request for `endpoint`. `body` is the SHA-256 of the body in hexadecimal, and `time` the time of the
+    /// request, as `20130524T000000Z`.
     pub fn sign(&self, request: &mut Request, endpoint: &Endpoint, body: &str, time: &str) {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let headers = &mut request.headers;
@@ -66,7 +66,7 @@ impl Signer {
     }
 }
 
-/// The names of the headers that are signed, and the text that is.
+/// The names of the signed headers, and the canonical request.
 fn canonical(request: &Request, endpoint: &Endpoint, body: &str) -> (String, String) {
     let mut headers: Vec<(String, String)> = (request.headers.iter())
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -98,7 +98,7 @@ fn canonical(request: &Request, endpoint: &Endpoint, body: &str) -> (String, Str
     (names, text)
 }
 
-/// A part of a URL, percent-encoded as Amazon spells it, however it is written.
+/// A part of a URL, normalised to Amazon's percent-encoding.
 fn spelled(part: &str) -> String {
     strictly_encoded(&decoded(part).unwrap_or_else(|| part.into()))
 }

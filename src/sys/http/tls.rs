@@ -1,4 +1,4 @@
-//! Certificates and keys: read, and checked together before the client gets them.
+//! Reads certificates and keys, and checks that they belong together.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,12 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::sys::clock::rfc3339;
 use crate::sys::{file_trust, files};
 
-/// The files that a connection over TLS needs, and the name that the server must prove.
+/// The files that a TLS connection needs, and the name that the server's certificate must have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TlsFiles {
-    /// The authorities that are trusted, in PEM; `None` for the system's.
+    /// The trusted authorities, in PEM; `None` for the system's.
     pub ca_file: Option<PathBuf>,
-    /// The client's certificate and what leads up to its authority, in PEM. With `key_file`, or not at all.
+    /// The client's certificate with its chain, in PEM. Set together with `key_file`.
     pub cert_file: Option<PathBuf>,
     /// The key of that certificate, in PEM.
     pub key_file: Option<PathBuf>,
@@ -42,7 +42,7 @@ impl TlsFiles {
         }
     }
 
-    /// As [`TlsFiles::check`], with everything that is wrong and the key of the configuration that it is about.
+    /// As [`TlsFiles::check`], with every problem and the configuration key that it concerns.
     pub fn problems(&self) -> Vec<(&'static str, Failure)> {
         let mut problems = Vec::new();
         let mut note = |key, failure: Option<Failure>| {
@@ -95,7 +95,7 @@ impl TlsFiles {
     /// What the client needs for connections over TLS.
     ///
     /// # Errors
-    /// As [`TlsFiles::check`]; also when nobody is trusted.
+    /// As [`TlsFiles::check`]; also if no authority is trusted.
     pub(super) fn load(&self) -> Result<Arc<ClientConfig>, Failure> {
         let provider = provider();
         let identity = self.identity(&provider)?;
@@ -124,7 +124,7 @@ impl TlsFiles {
     }
 }
 
-/// A certificate with what leads up to its authority, and its key.
+/// A certificate chain and its key.
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 const STORE: &str = "the system's certificate store";
@@ -147,16 +147,16 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
         .collect::<Result<_, _>>()
         .map_err(|_| failure(path, "a certificate in it is damaged"))?;
     if certificates.is_empty() {
-        return Err(failure(path, "holds no certificate in PEM"));
+        return Err(failure(path, "contains no certificate in PEM"));
     }
     Ok(certificates)
 }
 
-/// Why no server will take a client's certificate today, as far as that is known without its issuer. It is sent all the
-/// same: this machine's clock may be the one that is wrong.
+/// Why no server would accept a client's certificate today, as far as that can be told without its issuer. It is used
+/// all the same: this machine's clock may be wrong.
 fn refusal(path: &Path, chain: &[CertificateDer<'static>]) -> Option<Failure> {
     let (own, others) = chain.split_first()?;
-    // Itself stands for the issuer: what is looked at first is the same whoever that is.
+    // It serves as its own issuer here: what is checked first does not depend on the issuer.
     let mut roots = RootCertStore::empty();
     roots.add(own.clone()).ok()?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -185,12 +185,12 @@ fn refusal(path: &Path, chain: &[CertificateDer<'static>]) -> Option<Failure> {
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Failure> {
     PrivateKeyDer::from_pem_slice(read(path)?.as_bytes()).map_err(|_| {
-        let cause = "holds no private key in PEM (one with a passphrase cannot be used)";
+        let cause = "contains no private key in PEM (one with a passphrase is not supported)";
         failure(path, cause)
     })
 }
 
-/// Why a key is no secret. It is used all the same: a mode is no reason to miss a step on the last day.
+/// Why a key is not secret. It is used all the same: a file mode is no reason to fail a step at shutdown.
 fn exposed(path: &Path) -> Option<Failure> {
     let about = fs::metadata(path).ok()?;
     let cause = file_trust::keeps_secret(path, &about).err()?;

@@ -1,4 +1,4 @@
-//! Whose certificate a server may show.
+//! Verifies server certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use rustls::{
 use super::certificate::Certificate;
 use crate::sys::clock::rfc3339;
 
-/// Verifies a server's certificate as the TLS library does, with one thing more: as with curl, a server's own certificate
-/// that stands in `ca-file` byte for byte is trusted, whoever has signed it and whether or not it says that it is an
-/// authority's (as one made by plain `openssl req -x509` does). Its dates, its name and its key are verified all the same.
+/// Verifies a server's certificate as the TLS library does, with one addition: as with curl, a server certificate that
+/// is itself in `ca-file`, byte for byte, is trusted, whoever signed it and whether or not it claims to be an authority
+/// (as one made by plain `openssl req -x509` does). Its dates, its name and its key are verified all the same.
 #[derive(Debug)]
 pub(super) struct Trust {
     authorities: Arc<WebPkiServerVerifier>,
-    /// Where the authorities come from; `None` for the system's.
+    /// The source of the authorities; `None` for the system's.
     ca_file: Option<PathBuf>,
-    /// What stands in `ca-file`.
+    /// The certificates in `ca-file`.
     known: Vec<CertificateDer<'static>>,
 }
 
-/// What is wrong with a server's certificate, in words.
+/// One sentence: what is wrong with a server's certificate.
 #[derive(Debug)]
 pub(super) struct Distrust(String);
 
@@ -41,9 +41,6 @@ impl std::error::Error for Distrust {}
 
 impl Trust {
     /// Trust in these authorities, which `ca_file` holds, or the system's store.
-    ///
-    /// # Errors
-    /// When none of them can be used.
     pub(super) fn new(
         authorities: Vec<CertificateDer<'static>>,
         ca_file: Option<&Path>,
@@ -62,7 +59,7 @@ impl Trust {
         })
     }
 
-    /// Whether the one thing that is wrong with a certificate is no matter, since it is itself in `ca-file`.
+    /// Whether a certificate is trusted despite this error, since it is itself in `ca-file`.
     fn is_known(
         &self,
         shown: &CertificateDer<'_>,
@@ -74,10 +71,10 @@ impl Trust {
             return false;
         };
         match error {
-            // The library looks at the dates first, and at the issuer last: all else is verified here.
+            // The library checks the dates first and the issuer last: the rest is verified here.
             CertificateError::UnknownIssuer => {}
             error if is_of_authority(error) => {}
-            // A common name counts where there is no other name, as with curl.
+            // Without alternative names the common name counts, as with curl.
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 return is_common_name(&certificate, name);
             }
@@ -109,7 +106,7 @@ impl Trust {
                 _ => NOT_FOR_SERVERS.to_owned(),
             },
             error if is_of_authority(error) => format!(
-                "the server's certificate is an authority's (CA:TRUE), which is trusted as a server's own only where it \
+                "the server's certificate is that of an authority (CA:TRUE), which is trusted only where it \
                  stands in ca-file itself; {}",
                 self.unknown(certificate.as_ref())
             ),
@@ -125,15 +122,15 @@ impl Trust {
         let is_self_signed = certificate.is_some_and(Certificate::is_self_signed);
         match (&self.ca_file, is_self_signed) {
             (Some(path), true) => format!(
-                "the server's certificate is self-signed, and not the one in the ca-file {}",
+                "the server's certificate is self-signed, and is not in the ca-file {}",
                 path.display()
             ),
             (Some(path), false) => format!(
-                "the server's certificate is signed by none of the authorities in the ca-file {}",
+                "the server's certificate is not signed by an authority in the ca-file {}",
                 path.display()
             ),
-            (None, true) => "the server's certificate is self-signed: to trust it, name a file with it as ca-file".to_owned(),
-            (None, false) => "the server's certificate is signed by none of the authorities that the system trusts (ca-file \
+            (None, true) => "the server's certificate is self-signed: to trust it, set ca-file to a file that contains it".to_owned(),
+            (None, false) => "the server's certificate is not signed by an authority that the system trusts (ca-file \
                               names others)"
                 .to_owned(),
         }
@@ -143,9 +140,9 @@ impl Trust {
 const NOT_FOR_SERVERS: &str =
     "the server's certificate is not for servers (its extended key usage says so)";
 
-/// Whether a certificate was refused as a server's own because it says that it is an authority's.
+/// Whether a server's certificate was rejected because it claims to be an authority.
 fn is_of_authority(error: &CertificateError) -> bool {
-    // The library has no variant of its own for it.
+    // The library has no variant for it.
     matches!(error, CertificateError::Other(_))
         && format!("{error:?}").contains("CaUsedAsEndEntity")
 }
@@ -177,11 +174,11 @@ fn not_named(
         }
     };
     format!(
-        "the server's certificate {whose} (the name that it must be for is server-name, else the URL's host)"
+        "the server's certificate {whose} (the name is that in server-name, else the URL's host)"
     )
 }
 
-/// What is wrong with the dates of a certificate. The clock that is wrong may be this machine's.
+/// What is wrong with the dates of a certificate; this machine's clock may be wrong.
 fn dated(error: &CertificateError) -> Option<String> {
     let day =
         |time: UnixTime| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()));
@@ -192,7 +189,7 @@ fn dated(error: &CertificateError) -> Option<String> {
             day(*time)
         ),
         CertificateError::NotValidYetContext { time, not_before } => format!(
-            "the server's certificate is not valid yet, but from {} on (this machine's clock says {})",
+            "the server's certificate is not valid before {} (this machine's clock says {})",
             day(*not_before),
             day(*time)
         ),
@@ -212,7 +209,7 @@ fn of_library(error: &CertificateError) -> String {
                 .to_owned()
         }
         error if format!("{error:?}").contains("UnsupportedCertVersion") => {
-            "the server's certificate is one of X.509 version 1, and must be of version 3".to_owned()
+            "the server's certificate is X.509 version 1, and must be version 3".to_owned()
         }
         error => format!("the server's certificate cannot be used: {error}"),
     }

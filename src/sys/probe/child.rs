@@ -1,4 +1,4 @@
-//! The side of the child that looks.
+//! The child process of a probe.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -17,11 +17,11 @@ use nix::unistd::{AccessFlags, faccessat, syncfs};
 
 use super::{FLAG, no_answer};
 
-/// What a child does that holds a [`super::Worker`], by the verb that starts it.
+/// A verb, and what a child started as a [`super::Worker`] with it does.
 pub type Served<'a> = (&'a str, fn() -> io::Result<()>);
 
-/// Does what `args` (with the program's name) ask for and writes the answer, or returns `None` where
-/// this is not such a child. To be called before anything else in `main`.
+/// Does what `args` (with the program's name) ask for and writes the answer, or returns `None` if this process is not
+/// such a child. Call it before anything else in `main`.
 pub fn serve(
     args: impl IntoIterator<Item = OsString>,
     conversations: &[Served<'_>],
@@ -76,7 +76,7 @@ fn remains(path: &Path) -> io::Result<bool> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // A pipe without a writer would keep it waiting otherwise.
+    // Otherwise a pipe without a writer would block.
     OpenOptions::new()
         .read(true)
         .custom_flags(O_NONBLOCK)
@@ -95,7 +95,7 @@ fn probe(path: &Path) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The kernel's own word on the mount: names alone cannot tell mounts that hide each other.
+/// The mount's id from the kernel: names alone cannot distinguish mounts that hide each other.
 fn mount_of(file: &File) -> io::Result<u32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
@@ -117,14 +117,14 @@ fn remove(path: &Path) -> io::Result<Vec<u8>> {
         removed => removed?,
     }
     match directory.sync_all() {
-        // Some network file systems know no flush of a directory; what they were told they have.
+        // Some network file systems cannot flush a directory: they have applied the change already.
         Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
         synced => synced?,
     }
     Ok(b"removed".to_vec())
 }
 
-/// The directory that `path` would be in; `None` when it is not there.
+/// The directory that `path` would be in; `None` if it does not exist.
 fn directory_of(path: &Path) -> io::Result<Option<File>> {
     let parent = path
         .parent()

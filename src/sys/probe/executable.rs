@@ -1,4 +1,4 @@
-//! Whether a program could be started, found out without starting it.
+//! Checks whether a program could be started, without starting it.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::model::deadline::Deadline;
 use crate::sys::cancel::Cancel;
 use crate::sys::user;
 
-/// What the child is asked for.
+/// The child's verb.
 pub(super) const VERB: &str = "startable";
 
 /// How much of a script is read to find its interpreter, as the kernel does (BINPRM_BUF_SIZE).
@@ -29,9 +29,9 @@ pub enum Obstacle {
     UnknownUser,
     /// Its working directory cannot be entered.
     Directory(io::Error),
-    /// It is not there, or may not be executed.
+    /// It does not exist, or may not be executed.
     Program(io::Error),
-    /// It is a script whose interpreter is not there, or may not be executed.
+    /// It is a script whose interpreter does not exist, or may not be executed.
     Interpreter(PathBuf, io::Error),
     /// It is a script whose first line ends in a carriage return, which the kernel takes for a part of the interpreter's
     /// name or argument.
@@ -41,7 +41,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// Whether the program is there, and is a script that cannot be executed.
+    /// Whether the program exists, but is a script that cannot be executed.
     pub fn is_of_a_script(&self) -> bool {
         matches!(
             self,
@@ -67,18 +67,18 @@ impl fmt::Display for Obstacle {
             ),
             Obstacle::NoInterpreter(path) => write!(
                 out,
-                "{} is a text file without a first line like #!/bin/sh, so that nothing executes it",
+                "{} is a text file without an interpreter: add a first line such as #!/bin/sh",
                 path.display()
             ),
         }
     }
 }
 
-/// Looks, as `user` where one is given, whether `program` could be started in `directory`, and where it is: one without
-/// a slash is looked for in the directories of `search`, a `$PATH`. Nothing is started.
+/// Checks, as `user` if one is given, whether `program` could be started in `directory`, and finds it: a name without a
+/// slash is searched for in `search`, a `$PATH`. Nothing is started.
 ///
 /// # Errors
-/// When that cannot be known in time; see [`ProbeError`].
+/// If it cannot be determined in time; see [`ProbeError`].
 pub fn startable(
     program: &OsStr,
     search: &OsStr,
@@ -150,7 +150,7 @@ pub(super) fn answer(program: &OsStr, user: &OsStr, directory: &OsStr) -> io::Re
     Ok(answer)
 }
 
-/// Where execvp(3) would find it. One that is there and may not be executed is told only when there is no other.
+/// Where execvp(3) would find it. A file that may not be executed is reported only if there is no other.
 fn find(program: &OsStr) -> io::Result<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         let path = PathBuf::from(program);
@@ -171,7 +171,7 @@ fn find(program: &OsStr) -> io::Result<PathBuf> {
 
 fn executable(path: &Path) -> io::Result<()> {
     access(path, AccessFlags::X_OK)?;
-    // A directory can be "executed" as well.
+    // A directory can have the execute permission, too.
     if fs::metadata(path)?.is_file() {
         Ok(())
     } else {
@@ -186,7 +186,7 @@ enum Format {
     Script(PathBuf),
     /// A script whose first line ends in a carriage return.
     CarriageReturn,
-    /// A text that says nothing of an interpreter.
+    /// A text without an interpreter.
     Text,
     /// A binary of whatever format, or what cannot be read.
     Other,

@@ -1,7 +1,7 @@
-//! Looks at file systems that may never answer, each taken by a child that can be killed.
+//! Examines file systems that may never answer, each time in a child process that can be killed.
 //!
-//! A thread that touches a mount whose server is dead stays in the kernel for ever, and its process with it. So farewell
-//! runs itself again with a hidden first argument, and only that process touches the path.
+//! A thread that accesses a mount whose server is dead stays in the kernel for ever, and so does its process. So
+//! farewell runs itself again with a hidden first argument, and only that process accesses the path.
 
 mod child;
 mod executable;
@@ -34,17 +34,17 @@ const FLAG: &str = "--guarded";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Children that were killed and had not ended then.
+/// Children that were killed and are not reaped yet.
 static LEFT: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum ProbeError {
-    /// None came before a deadline with this reason.
+    /// None came before the deadline.
     TimedOut(Reason),
     /// The run was told to stop.
     Cancelled,
-    /// The system's answer is an error.
+    /// An I/O error.
     Io(io::Error),
 }
 
@@ -65,7 +65,7 @@ impl fmt::Display for ProbeError {
 }
 
 impl ProbeError {
-    /// The failure of a step that looked at `subject`. No answer in time may be retried; an error of the system is not.
+    /// The failure of a step that examined `subject`. A timeout is retryable; an I/O error is not.
     pub fn failure(&self, subject: impl Into<String>) -> Failure {
         let kind = match self {
             ProbeError::TimedOut(_) | ProbeError::Cancelled => ErrorKind::TimedOut,
@@ -75,7 +75,7 @@ impl ProbeError {
     }
 }
 
-/// What a probe saw.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The id of the mount that the path is on, as in `/proc/self/mountinfo`.
@@ -84,32 +84,33 @@ pub struct Probe {
     pub canonical: PathBuf,
 }
 
-/// What removing a file came to.
+/// The result of removing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone now, and the disk knows.
+    /// It was removed, and its directory was flushed.
     Removed,
-    /// It was gone before.
+    /// It did not exist.
     AlreadyGone,
-    /// The directory that it would be in is not there.
+    /// Its directory does not exist.
     NoParent,
 }
 
-/// What removing a file would come to.
+/// The result that removing a file would have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prospect {
-    /// What it would come to: `Removed` stands for "would be removed".
+    /// The expected result: `Removed` means "would be removed".
     pub removal: Removal,
     /// The id of the mount that its directory is on, as in `/proc/self/mountinfo`; 0 where there is no directory.
     pub mount: u32,
 }
 
-/// Makes the looks run `program`, a farewell, for processes that are none themselves: tests. The first call counts.
+/// Uses `program`, a farewell binary, for probes; for tests, which are not farewell themselves. Only the first call
+/// counts.
 pub fn use_program(program: impl Into<PathBuf>) {
     let _ = PROGRAM.set(program.into());
 }
 
-/// Whether there is anything at `path`, at the end of its symbolic links.
+/// Whether `path` exists, following symbolic links.
 ///
 /// # Errors
 /// When that cannot be known in time; see [`ProbeError`].
@@ -117,7 +118,7 @@ pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, 
     Ok(look("exists", path, deadline, cancel)? == b"yes")
 }
 
-/// Whether there is anything at `path` itself, be it a symbolic link that leads nowhere.
+/// Whether there is anything at `path` itself, even a dangling symbolic link.
 ///
 /// # Errors
 /// When that cannot be known in time; see [`ProbeError`].
@@ -125,11 +126,11 @@ pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool,
     Ok(look("remains", path, deadline, cancel)? == b"yes")
 }
 
-/// Opens the file or directory at `path`, which triggers an automount, asks its file system for its state (so that a
-/// cache alone cannot answer), and reads a directory's first entry.
+/// Opens the file or directory at `path`, which triggers an automount, stats its file system (so that the answer does
+/// not come from a cache), and reads a directory's first entry.
 ///
 /// # Errors
-/// When there is no good answer in time; see [`ProbeError`].
+/// If the file system does not answer in time, or with an error; see [`ProbeError`].
 pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, ProbeError> {
     let answer = look("probe", path, deadline, cancel)?;
     let (mount, canonical) = split(&answer);
@@ -142,7 +143,7 @@ pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, 
 /// Flushes the file system that `path` is on, and no other (syncfs(2)).
 ///
 /// # Errors
-/// When it did not end in time, or something was not written; see [`ProbeError`].
+/// If it did not end in time, or failed; see [`ProbeError`].
 pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), ProbeError> {
     look("sync", path, deadline, cancel).map(drop)
 }
@@ -150,7 +151,7 @@ pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Prob
 /// Removes the file at `path` (not a directory) and flushes the directory that it was in.
 ///
 /// # Errors
-/// When it could not be removed in time; see [`ProbeError`].
+/// If it could not be removed in time; see [`ProbeError`].
 pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Removal, ProbeError> {
     match look("remove", path, deadline, cancel)?.as_slice() {
         b"removed" => Ok(Removal::Removed),
@@ -160,7 +161,7 @@ pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Remova
     }
 }
 
-/// Looks whether [`remove`] would succeed, and removes nothing.
+/// Checks whether [`remove`] would succeed, without removing anything.
 ///
 /// # Errors
 /// What keeps it from being removed: its directory cannot be written, or it is a directory itself; see [`ProbeError`].
@@ -194,10 +195,10 @@ fn path_of(bytes: &[u8]) -> PathBuf {
 }
 
 fn no_answer() -> io::Error {
-    io::Error::other("the process that looked at it ended without an answer")
+    io::Error::other("the probe process ended without an answer")
 }
 
-/// Asks one verb about one path.
+/// Probes one path with one verb.
 fn look(
     verb: &str,
     path: &Path,
@@ -207,7 +208,7 @@ fn look(
     ask(&[verb.as_ref(), path.as_os_str()], &[], deadline, cancel)
 }
 
-/// Starts a child with these arguments and this environment, and returns its answer.
+/// Starts a child and returns its answer.
 fn ask(
     args: &[&OsStr],
     environment: &[(&str, &OsStr)],
@@ -220,7 +221,7 @@ fn ask(
         .stdin(Stdio::null())
         .spawn()?;
     let answer = listen(&mut child, deadline, cancel);
-    // Without an answer it may be in the kernel for ever, so nobody waits for its end.
+    // Without an answer it may be stuck in the kernel, so nobody waits for its end.
     if answer.is_err() {
         let _ = child.kill();
     }
@@ -236,7 +237,7 @@ fn ask(
     }
 }
 
-/// What a child is started with.
+/// The command that starts a child.
 fn command() -> Command {
     let mut left = LEFT.lock();
     left.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
@@ -254,7 +255,7 @@ fn command() -> Command {
     command
 }
 
-/// Waits for no child that has not ended: the next one that is started looks after it.
+/// Does not wait for a child that has not ended: it is reaped when the next one is started.
 fn leave(mut child: Child) {
     if !matches!(child.try_wait(), Ok(Some(_))) {
         LEFT.lock().push(child);

@@ -1,4 +1,4 @@
-//! A child that is given one order and tells how it goes, line by line.
+//! A child that carries out one order and reports line by line.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -11,7 +11,7 @@ use super::{ProbeError, command, leave, no_answer};
 use crate::model::deadline::Deadline;
 use crate::sys::cancel::{Cancel, millis};
 
-/// The child and what it has said. It is killed with this value, and nobody waits for its end.
+/// The child and its output. Dropping this kills the child without waiting for its end.
 pub struct Worker {
     child: Option<Child>,
     said: Vec<u8>,
@@ -20,10 +20,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a child that does what `verb` says with `order`, all of which it reads first.
-    ///
-    /// # Errors
-    /// When the system has no process left.
+    /// Starts a child that carries out `order` with `verb`. It reads all of `order` first.
     pub fn start(verb: &str, order: &[u8]) -> io::Result<Worker> {
         let mut child = command().arg(verb).stdin(Stdio::piped()).spawn()?;
         let given = match child.stdin.take() {
@@ -41,7 +38,7 @@ impl Worker {
     /// The next line, without its end.
     ///
     /// # Errors
-    /// When there is none in time, or the child has ended; see [`ProbeError`].
+    /// If none comes in time, or the child has ended; see [`ProbeError`].
     pub fn line(&mut self, deadline: Deadline, cancel: &Cancel) -> Result<Vec<u8>, ProbeError> {
         loop {
             let new = &self.said[self.heard..];
@@ -74,7 +71,7 @@ impl Worker {
                 Err(error) => return Err(ProbeError::Io(error.into())),
             }
             let [said, turned] = polled.map(|fd| fd.revents().is_some_and(|it| !it.is_empty()));
-            // Before the next line: a child that always has one must not keep the run.
+            // Checked before the next line, so that a child that writes without end cannot delay the run.
             if turned {
                 return Err(ProbeError::Cancelled);
             }
@@ -94,7 +91,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It has ended, or what it does is not wanted any more.
+            // It has ended, or is no longer needed.
             let _ = child.kill();
             leave(child);
         }

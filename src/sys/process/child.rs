@@ -1,4 +1,4 @@
-//! A child that runs: its output, its signals, and its end.
+//! A running child: its output, its signals, and its end.
 
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt as _;
@@ -16,48 +16,48 @@ use crate::model::deadline::Deadline;
 use crate::model::event::Stream;
 use crate::sys::cancel::Cancel;
 
-/// The shortest time between TERM and KILL of a child that is told to stop.
+/// The shortest time between TERM and KILL.
 const SHORTEST_GRACE: Duration = Duration::from_millis(100);
 
-/// Kept between KILL and the deadline, to see that everything is gone and to reap.
+/// Reserved between KILL and the deadline, for seeing that everything is gone and for reaping.
 const MARGIN: Duration = Duration::from_millis(100);
 
-const NOT_ENDED: &str = "still there after SIGKILL, in a call to the kernel that does not return";
+const NOT_ENDED: &str = "still running after SIGKILL, in a system call that does not return";
 
-/// A child that runs, and what is known of it.
+/// A running child and its state.
 pub(super) struct RunningChild<'a> {
     child: Child,
     group: Group,
     output: Output,
     tell: &'a mut dyn FnMut(Stream, &str),
     wake: ExitWaiter,
-    /// The switch, until it was turned.
+    /// The cancellation, until it has been handled.
     cancel: Option<&'a Cancel>,
     grace: Duration,
     term_at: Instant,
     kill_at: Instant,
     deadline: Deadline,
-    /// When nobody waits for it any more: at the deadline, unless KILL is late.
+    /// When to give up on it: at the deadline, unless KILL was late.
     give_up_at: Instant,
     phase: Phase,
     leader_has_ended: bool,
     leave_behind: bool,
     stayed: Vec<Member>,
-    /// Until the next look at a group that nobody rings a bell for.
+    /// The pause until the next check of the group, whose members' ends are not signalled.
     pause: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Phase {
     Running,
-    /// It was sent TERM, for this end.
+    /// It was sent TERM for this reason.
     Terminating(End),
     /// It was sent KILL.
     Killing(End),
 }
 
 impl<'a> RunningChild<'a> {
-    /// `time`: the deadline, and what was left until then when the child was to be started.
+    /// `time`: the deadline, and the time that was left when the child was to be started.
     pub(super) fn new(
         process: &Process,
         mut child: Child,
@@ -129,13 +129,13 @@ impl<'a> RunningChild<'a> {
         }
     }
 
-    /// Whether one of its processes still runs. The group is looked at when its leader has ended.
+    /// Whether one of its processes still runs. The group is checked once its leader has ended.
     fn is_running(&mut self) -> bool {
         self.leader_has_ended |= self.group.leader_has_ended();
         !self.leader_has_ended || self.group.is_running()
     }
 
-    /// Sends the signal that is due.
+    /// Sends a signal that is due.
     fn advance(&mut self, now: Instant) {
         match self.phase {
             Phase::Running if self.cancel.is_none() => self.terminate(End::Cancelled),
@@ -158,14 +158,14 @@ impl<'a> RunningChild<'a> {
             self.stayed = self.group.members();
         }
         self.group.signal(Signal::SIGTERM);
-        // A stopped process sees its TERM only when it goes on.
+        // A stopped process handles TERM only after SIGCONT.
         self.group.signal(Signal::SIGCONT);
         self.phase = Phase::Terminating(end);
         self.pause = Duration::ZERO;
     }
 
-    /// Sends KILL after the deadline, where this process was held up until then (by a busy machine or a debugger, say), and
-    /// gives it time to take effect.
+    /// Sends KILL after the deadline if this process was delayed until then (by a busy machine or a debugger, for
+    /// example), and gives it time to take effect.
     fn kill_late(&mut self, now: Instant) {
         if self.phase == Phase::Running {
             self.terminate(match self.cancel {
@@ -183,7 +183,7 @@ impl<'a> RunningChild<'a> {
             Phase::Terminating(_) => self.kill_at,
             Phase::Killing(_) => self.give_up_at,
         };
-        // The leader's end rings the bell; those of others are seen only by looking.
+        // Only the leader's end is signalled; others have to be polled.
         if !self.leader_has_ended {
             return due;
         }
@@ -197,7 +197,7 @@ impl<'a> RunningChild<'a> {
         let own = own_end(self.child.wait()?);
         let (end, leader) = match self.phase {
             Phase::Running => (own, None),
-            // Where others were still there, it had ended by itself before.
+            // If others were still there, it had ended by itself before.
             Phase::Terminating(end) | Phase::Killing(end) => {
                 (end, (!self.stayed.is_empty()).then_some(own))
             }
@@ -211,7 +211,7 @@ impl<'a> RunningChild<'a> {
         })
     }
 
-    /// Leaves the others of its group where they are. They may go on writing to its pipes, which are read as long as this
+    /// Leaves the others of its group running. They may go on writing to its pipes, which are read as long as this
     /// process lives.
     fn leave(mut self) -> Result<ProcessOutcome, Refusal> {
         self.stayed = self.group.members();
@@ -228,7 +228,8 @@ impl<'a> RunningChild<'a> {
         })
     }
 
-    /// Leaves it where it is. It stays in the table of live groups, and its leader's number is not given away.
+    /// Gives up on it. It stays in the table of live groups, and its leader is not reaped, so that its pid is not
+    /// reused.
     fn give_up(mut self) -> ProcessOutcome {
         let leader = match self.group.leader_status() {
             Some(WaitStatus::Exited(_, code)) => Some(End::Exited(code)),

@@ -1,4 +1,4 @@
-//! Process groups: who is in them, how they are told to end, and which of them this process has.
+//! Process groups: their members, their signals, and the table of those that this process has started.
 
 use std::fs;
 use std::io;
@@ -15,17 +15,17 @@ use nix::unistd::Pid;
 
 use super::Member;
 
-/// The groups whose leaders are not reaped yet, so that their numbers cannot mean anything else.
+/// The groups whose leaders are not reaped yet, so that their ids cannot be reused.
 static LIVE: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 fn live() -> MutexGuard<'static, Vec<Pid>> {
     LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The group of a child that was started as its leader and is not reaped.
+/// The group of a child that was started as its leader and is not reaped yet.
 pub struct Group {
     leader: Pid,
-    /// Those of it that ran at the last look.
+    /// Its processes that ran at the last check.
     known: Vec<Member>,
 }
 
@@ -45,12 +45,12 @@ impl Group {
         send(self.leader, signal);
     }
 
-    /// Whether the leader has ended, which leaves it to be reaped.
+    /// Whether the leader has ended; does not reap it.
     pub fn leader_has_ended(&self) -> bool {
         self.look() != Ok(WaitStatus::StillAlive)
     }
 
-    /// How the leader ended, which leaves it to be reaped; `None` where nix has no name for it (a real-time signal).
+    /// How the leader ended, without reaping it; `None` for a real-time signal, for which nix has no name.
     pub fn leader_status(&self) -> Option<WaitStatus> {
         self.look().ok()
     }
@@ -65,9 +65,9 @@ impl Group {
         }
     }
 
-    /// Whether one of its processes still runs. Zombies do not count: they have ended, and are their parents' business.
+    /// Whether one of its processes still runs. Zombies do not count: reaping them is up to their parents.
     pub fn is_running(&mut self) -> bool {
-        // Those that were there at the last look mostly still are, and then nobody else has to be looked at.
+        // Usually one of those seen last still runs, and then the others need no check.
         let group = self.leader;
         self.known
             .retain(|it| member(&Path::new("/proc").join(it.pid.to_string()), group).is_some());
@@ -93,20 +93,20 @@ impl Group {
             .collect()
     }
 
-    /// Forgets it, right before its leader is reaped.
+    /// Removes it from the table, right before its leader is reaped.
     pub fn forget(self) {
         live().retain(|leader| *leader != self.leader);
     }
 }
 
-/// Whether children may still be started. Held shared while one is.
+/// Whether children may still be started. Locked shared while one is being started.
 static OPEN: RwLock<bool> = RwLock::new(true);
 
-/// How long [`kill_all`] waits for children that are being started. One whose program is on a file system that does not
-/// answer never is.
+/// How long [`kill_all`] waits for children that are being started. A program on a file system that does not answer
+/// never starts.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Starts a leader and makes its group, unless [`kill_all`] has been called: then no child could be ended any more.
+/// Starts a leader and its group, unless [`kill_all`] has been called: nothing would end it any more.
 pub fn start<E: From<io::Error>>(
     leader: impl FnOnce() -> Result<Child, E>,
 ) -> Result<(Group, Child), E> {
@@ -119,7 +119,7 @@ pub fn start<E: From<io::Error>>(
     Ok((Group::of(child.id()), child))
 }
 
-/// Sends SIGKILL to every group that [`start`] made and nobody forgot, and lets no other one be made.
+/// Sends SIGKILL to every group in the table, and prevents new ones.
 pub fn kill_all() {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
@@ -135,20 +135,20 @@ pub fn kill_all() {
             Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(1)),
         }
     }
-    // Under the lock, so that no leader is reaped and no number given away meanwhile.
+    // Under the lock, so that no leader is reaped and no id reused meanwhile.
     for leader in live().iter() {
         send(*leader, Signal::SIGKILL);
     }
 }
 
 fn send(leader: Pid, signal: Signal) {
-    // They fail only where nobody is there any more, or where a child has become somebody else's; the deadline is kept
-    // all the same. The leader gets its own, since it may have moved to another group.
+    // They fail only if nobody is left, or a child has changed its user; the deadline holds all the same. The leader
+    // gets a signal of its own, since it may have moved to another group.
     let _ = killpg(leader, signal);
     let _ = kill(leader, signal);
 }
 
-/// The process of `directory` (`/proc/PID`), where it runs in `group`.
+/// The process of `directory` (`/proc/PID`), if it runs in `group`.
 fn member(directory: &Path, group: Pid) -> Option<Member> {
     let pid = directory.file_name()?.to_str()?.parse().ok()?;
     let stat = fs::read(directory.join("stat")).ok()?;
@@ -158,7 +158,7 @@ fn member(directory: &Path, group: Pid) -> Option<Member> {
 
 /// The name and the group in a line of `/proc/PID/stat` (proc_pid_stat(5)), unless the process is a zombie.
 fn running(stat: &[u8]) -> Option<(String, i32)> {
-    // The name may hold blanks and parentheses.
+    // The name may contain spaces and parentheses.
     let (begin, end) = (
         stat.iter().position(|byte| *byte == b'(')?,
         stat.iter().rposition(|byte| *byte == b')')?,

@@ -1,5 +1,5 @@
-//! What farewell has for itself and its children do not inherit: the limits of descriptors and core dumps, the umask, and
-//! open files.
+//! Settings of farewell that its children do not inherit: limits of descriptors and core dumps, the umask, and open
+//! files.
 
 use std::fs;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 /// A soft and a hard limit; see getrlimit(2).
 type Limit = (rlim_t, rlim_t);
 
-/// The limits that this process was started with, of those that [`prepare`] has changed.
+/// The original values of the limits that [`prepare`] has changed.
 struct Started {
     descriptors: Option<Limit>,
     core: Option<Limit>,
@@ -22,30 +22,30 @@ struct Started {
 
 static STARTED: OnceLock<Started> = OnceLock::new();
 
-/// The umask of farewell: what it writes is for its own user alone, unless a mode says otherwise.
+/// farewell's umask: only its own user can read what it writes, unless a mode says otherwise.
 const OWN_UMASK: Mode = Mode::S_IRWXG.union(Mode::S_IRWXO);
 
-/// The umask of its children, which is that of every service of systemd.
+/// The umask of its children: systemd's default for services.
 const CHILDRENS_UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
 
-/// Prepares this process for a run, once: hundreds of commands and connections side by side need more descriptors than
-/// the usual soft limit of 1024, which is that low for the sake of select(2); a core dump would hold credentials; and
-/// nobody else reads what it writes. Children started by this module get what this process was started with, the umask
-/// 0022, and no files but their own three.
+/// Prepares this process for a run, once: hundreds of parallel commands and connections need more descriptors than the
+/// usual soft limit of 1024, which is that low for select(2); a core dump would contain credentials; and nobody else
+/// may read what it writes. Children started by this module get the original limits, the umask 0022, and no files but
+/// the standard three.
 pub fn prepare() {
     STARTED.get_or_init(|| {
         umask(OWN_UMASK);
         close_at_exec();
         Started {
             descriptors: change(Resource::RLIMIT_NOFILE, |(_, hard)| hard),
-            // The hard limit stays, or a child could not have its own back.
+            // The hard limit stays; otherwise a child's could not be restored.
             core: change(Resource::RLIMIT_CORE, |_| 0),
         }
     });
 }
 
-/// Has no child inherit the files that this process was started with, beside the standard three: they are those of whoever
-/// called it, and may be root's own. What it opens itself is never inherited.
+/// Keeps children from inheriting files that this process was started with, except the standard three: they belong to
+/// the caller, and may be root's. Files that farewell opens are never inherited.
 fn close_at_exec() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
         return;
@@ -61,14 +61,14 @@ fn close_at_exec() {
     }
 }
 
-/// Sets the soft limit of `resource`; what the limit was before, where it has changed.
+/// Sets the soft limit of `resource`, and returns the old limit if it has changed.
 fn change(resource: Resource, soft: impl Fn(Limit) -> rlim_t) -> Option<Limit> {
     let before = getrlimit(resource).ok()?;
     let soft = soft(before);
     (soft != before.0 && setrlimit(resource, soft, before.1).is_ok()).then_some(before)
 }
 
-/// Has `command` begin with the limits that this process was started with, and the umask of a service.
+/// Gives `command` the original limits, and the umask of a service.
 pub(super) fn give_back(command: &mut Command) {
     let Some(&Started { descriptors, core }) = STARTED.get() else {
         return;

@@ -1,4 +1,4 @@
-//! Child processes that end, with everything that they started, when their time is over.
+//! Child processes that are ended, with everything they started, at their deadline.
 
 mod child;
 mod environment;
@@ -29,29 +29,28 @@ use crate::model::event::Stream;
 pub use self::group::kill_all;
 pub use self::inheritance::prepare;
 
-/// Between two tries to start a child while there is no file descriptor, process or thread left for it.
+/// The pause between two attempts to start a child while descriptors, processes or threads are exhausted.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
-const NOT_STARTED: &str =
-    "not even started, since its file system or the user database does not answer";
+const NOT_STARTED: &str = "not started: its file system or the user database does not answer";
 
-/// A child process, not started yet.
+/// A child process to start.
 #[derive(Clone, Default)]
 pub struct Process {
-    /// The program, looked for in `$PATH` where there is no slash in it, and its arguments.
+    /// The program, searched for in `$PATH` if it has no slash, and its arguments.
     pub argv: Vec<String>,
-    /// Who runs it, by name or number; the same user as this process when absent.
+    /// The user who runs it, by name or number; default: this process' user.
     pub user: Option<String>,
-    /// Where it runs; where this process does when absent.
+    /// Its working directory; default: this process' directory.
     pub working_directory: Option<PathBuf>,
-    /// What is in its environment beside what this process has in its own, or beside what a user begins with.
+    /// Variables added to this process' environment or, with `user`, to a fresh one.
     pub environment: Vec<(String, String)>,
-    /// Whether neither it nor anything that it starts can get more rights than it has, by a set-user-ID program say.
+    /// Whether neither it nor anything it starts can gain privileges, for example by a set-user-ID program.
     pub no_new_privileges: bool,
-    /// What it gets between TERM and KILL.
+    /// The time between TERM and KILL.
     pub grace: Duration,
-    /// Whether what it started in the background may stay when it has ended by itself. Otherwise its end is the end of
-    /// its whole process group.
+    /// Whether its background processes may stay when it has ended by itself. Otherwise it has ended when its whole
+    /// process group has.
     pub leave_behind: bool,
 }
 
@@ -60,26 +59,26 @@ pub struct Process {
 pub enum End {
     /// By itself, with this exit code.
     Exited(i32),
-    /// By a signal that did not come from here.
+    /// By a signal that farewell did not send.
     Signalled(i32),
-    /// By us, at a deadline with this reason.
+    /// By farewell, at a deadline with this reason.
     TimedOut(Reason),
-    /// By us, since the run was told to stop.
+    /// By farewell, since the run was told to stop.
     Cancelled,
 }
 
-/// What is known of a child that has ended.
+/// The outcome of a child that has ended.
 #[derive(Clone, Debug)]
 pub struct ProcessOutcome {
-    /// How it ended, with all that belongs to it.
+    /// How it and its group ended.
     pub end: End,
-    /// How it ended itself, where others of its group were still there then and had to be ended.
+    /// How the leader ended, if others of its group were still there and had to be ended.
     pub leader: Option<End>,
-    /// The processes of its group that were still there: at the TERM that ended them, or when it was left with them.
+    /// The processes of its group that were still there at TERM, or when they were left behind.
     pub stayed: Vec<Member>,
-    /// Bytes of its output that were not told.
+    /// Bytes of its output that were dropped.
     pub dropped: u64,
-    /// Where it was left, if it could not be ended in time.
+    /// Where it is stuck, if it could not be ended in time.
     pub stuck: Option<&'static str>,
 }
 
@@ -88,14 +87,14 @@ pub struct ProcessOutcome {
 pub struct Member {
     /// Its id.
     pub pid: i32,
-    /// The kernel's name of it, the first 15 bytes of its program's.
+    /// Its name in the kernel: the first 15 bytes of its program's name.
     pub name: String,
 }
 
 /// Why a child was not started.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The user database does not know its user.
+    /// The user database has no such user.
     UnknownUser(String),
     /// The system's reason.
     Io(io::Error),
@@ -128,16 +127,12 @@ pub fn signal_noun(number: i32) -> String {
 }
 
 impl Process {
-    /// Runs it to its end and returns at `deadline` at the latest, whatever it does. Each line of its output, masked
-    /// and bounded (64 KiB a line, 1 MiB in all), is told as it comes; between its two streams there is no order.
+    /// Runs it to its end, and returns at `deadline` at the latest. Calls back with each line of its output, masked and
+    /// bounded (64 KiB a line, 1 MiB in all); the order between its two streams is not kept.
     ///
     /// It has ended when its whole process group has, unless it may leave processes behind. The group gets TERM `grace`
-    /// (at most half of the time) before the deadline, or when `cancel` is turned, and then KILL. A process that leaves
-    /// the group (a daemon) is not followed. While there is no file descriptor, process or thread left for it, it is tried
-    /// again.
-    ///
-    /// # Errors
-    /// When it cannot be started.
+    /// (at most half of the time) before the deadline, or on cancellation, and then KILL. A process that leaves the
+    /// group (a daemon) is not followed. While descriptors, processes or threads are exhausted, starting it is retried.
     pub fn run(
         &self,
         deadline: Deadline,
@@ -163,7 +158,7 @@ impl Process {
         RunningChild::new(self, child, group, wake, (deadline, left), cancel, tell).until_end()
     }
 
-    /// Starts it, again and again while there is nothing left to start it with: other steps give back what they have.
+    /// Starts it, retrying while resources are exhausted: other steps release theirs.
     fn start_patiently(&self, deadline: Deadline, cancel: &Cancel) -> Result<Started, Refusal> {
         loop {
             let started = ExitWaiter::new().map_err(Refusal::Io).and_then(|wake| {
@@ -184,10 +179,7 @@ impl Process {
         }
     }
 
-    /// Looks whether it could be started now, and where its program is. Nothing is started.
-    ///
-    /// # Errors
-    /// When that cannot be known in time.
+    /// Checks whether it could be started now, and where its program is. Nothing is started.
     pub fn look(
         &self,
         deadline: Deadline,
@@ -198,13 +190,13 @@ impl Process {
         probe::startable(program, &self.search(), user, directory, deadline, cancel)
     }
 
-    /// The `$PATH` in which its program is looked for: its own one where its environment has one.
+    /// The `$PATH` in which its program is searched for: the one in its environment, if set.
     fn search(&self) -> OsString {
         let own = self.environment.iter().rfind(|(name, _)| name == "PATH");
         own.map_or_else(environment::search, |(_, value)| value.into())
     }
 
-    /// Starts it in a thread of its own, which is left behind when the program or its directory is on a file system that
+    /// Starts it on a thread of its own, which is abandoned if the program or its directory is on a file system that
     /// does not answer: `exec` then blocks for ever.
     fn start(
         &self,
@@ -218,7 +210,7 @@ impl Process {
             if let Ok((group, mut child)) = started {
                 group.signal(Signal::SIGKILL);
                 group.forget();
-                // Nobody wants to know any more how it ended.
+                // Nobody waits for its end any more.
                 let _ = child.wait();
             }
         };
@@ -260,14 +252,13 @@ impl Process {
     }
 }
 
-/// What became of the start of a child.
+/// The result of starting a child.
 type Spawned = Result<(Group, Child), Refusal>;
 
-/// What was started, or how the wait for it ended.
+/// A started child, or how the wait for it ended.
 type Started = Result<(ExitWaiter, Group, Child), Waited>;
 
-/// Whether there is nothing left now to start a process with: descriptors of this process or the system, processes or
-/// threads.
+/// Whether an error means exhausted descriptors, processes or threads.
 fn is_shortage(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw);
     matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::EAGAIN))

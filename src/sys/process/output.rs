@@ -1,4 +1,4 @@
-//! A child's output: cut into lines that are masked and bounded, and counted where something is left out.
+//! A child's output, split into masked and bounded lines; dropped bytes are counted.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -13,16 +13,17 @@ use crate::sys::threads::{self, Next};
 /// The longest line, in bytes.
 const LINE: usize = 64 << 10;
 
-/// What all lines of one child may have together, in bytes.
+/// The limit of all lines of one child together, in bytes.
 const STEP: usize = 1 << 20;
 
 /// The bytes of the longest UTF-8 character.
 const CHARACTER: usize = 4;
 
-/// Bytes that are still read of a stream when its child has ended, and somebody outside of the group holds it open.
+/// How many bytes are still read of a stream after its child has ended, if a process outside of the group holds it
+/// open.
 const LAST_WORDS: usize = 1 << 20;
 
-/// The pipes of a child, and what came out of them so far.
+/// The pipes of a child, and the output so far.
 pub struct Output {
     out: Option<ChildStdout>,
     err: Option<ChildStderr>,
@@ -41,7 +42,7 @@ impl Output {
         }
     }
 
-    /// What to wait for before [`Output::read`], unless the stream has ended.
+    /// The pipe to poll before [`Output::read`], unless the stream has ended.
     pub fn pipe(&self, stream: Stream) -> Option<BorrowedFd<'_>> {
         match stream {
             Stream::Out => self.out.as_ref().map(|pipe| pipe.as_fd()),
@@ -49,7 +50,7 @@ impl Output {
         }
     }
 
-    /// Reads once from a stream that is ready, tells the lines that end, and returns the number of bytes.
+    /// Reads once from a stream that is ready, passes on complete lines, and returns the number of bytes.
     pub fn read(&mut self, stream: Stream, tell: &mut dyn FnMut(Stream, &str)) -> usize {
         let read = match (stream, &mut self.out, &mut self.err) {
             (Stream::Out, Some(pipe), _) => pipe.read(&mut self.buffer),
@@ -68,11 +69,11 @@ impl Output {
         0
     }
 
-    /// Has the rest read and dropped by threads of their own, until those who write it have ended: a daemon must not be
-    /// ended by SIGPIPE, nor wait for ever, because of what it says.
+    /// Reads and drops the rest on threads of their own until all writers have ended: a daemon must neither be killed
+    /// by SIGPIPE nor block because of its output.
     pub fn drain(&mut self) {
         fn drop_all(mut pipe: impl io::Read + Send + 'static) {
-            // Without a thread the pipe is closed; who writes to it hears of that.
+            // Without a thread the pipe is closed, and writers get SIGPIPE.
             let _ = threads::start(move || -> Next {
                 let _ = io::copy(&mut pipe, &mut io::sink());
                 Box::new(|| {})
@@ -82,7 +83,7 @@ impl Output {
         self.err.take().into_iter().for_each(drop_all);
     }
 
-    /// Reads and tells what is there without waiting, and returns how many bytes of all were never told.
+    /// Reads and passes on what is there without waiting, and returns the total of dropped bytes.
     pub fn finish(&mut self, tell: &mut dyn FnMut(Stream, &str)) -> u64 {
         for stream in [Stream::Out, Stream::Err] {
             let mut rest = LAST_WORDS;
@@ -117,7 +118,7 @@ struct Pending {
 }
 
 impl Lines {
-    /// Takes what a child wrote, and tells every line that ends in it.
+    /// Adds output, and passes on every complete line.
     fn feed(&mut self, stream: Stream, mut bytes: &[u8], tell: &mut dyn FnMut(Stream, &str)) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.keep(stream, &bytes[..end]);
@@ -127,7 +128,7 @@ impl Lines {
         self.keep(stream, bytes);
     }
 
-    /// Tells what was written after the last line end, and returns how many bytes were never told.
+    /// Passes on what follows the last line end, and returns the number of dropped bytes.
     fn finish(&mut self, tell: &mut dyn FnMut(Stream, &str)) -> u64 {
         for stream in [Stream::Out, Stream::Err] {
             if self.pending(stream).length > 0 {
@@ -145,7 +146,7 @@ impl Lines {
     }
 
     fn keep(&mut self, stream: Stream, bytes: &[u8]) {
-        // So much more than what is shown that no secret which begins in the part that is shown is cut itself.
+        // Keeps enough beyond the shown part that a secret which begins in that part is complete.
         let capacity = if self.full {
             0
         } else {
@@ -171,7 +172,7 @@ impl Lines {
                 self.dropped += length.saturating_sub(LINE as u64);
                 tell(stream, &line);
             }
-            // Once something did not fit, nothing does: a record with holes would mislead.
+            // Once a line did not fit, all later ones are dropped: a record with holes would mislead.
             _ => {
                 self.full = true;
                 self.dropped += length;
@@ -185,8 +186,8 @@ fn shown(text: &str) -> String {
     let text = text.strip_suffix('\r').unwrap_or(text);
     let mut line = secrets::mask(text).into_owned();
     if text.len() > LINE {
-        // The masked head is how the masked whole begins, except where the cut went through a secret: there the two
-        // part, before the secret's first byte.
+        // The masked head equals the start of the masked whole, unless the cut went through a secret: then the two
+        // differ from the secret's first byte on.
         let head = secrets::mask(&text[..boundary(text, LINE)]).into_owned();
         let same = line
             .bytes()
@@ -199,7 +200,7 @@ fn shown(text: &str) -> String {
     line
 }
 
-/// The last boundary between characters at or before `at`.
+/// The last character boundary at or before `at`.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len()))
         .rev()

@@ -1,4 +1,4 @@
-//! Waiting for children, for what they write, and for the threads that start them.
+//! Waits for children, their output, and the threads that start them.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -16,17 +16,17 @@ use crate::model::deadline::Deadline;
 use crate::sys::cancel::{Cancel, Waited, millis};
 use crate::sys::sync::Mutex;
 
-/// What a thread that has just begun still gets when the run is told to stop.
+/// The time that a thread which has just begun still gets when the run is told to stop.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A bell that rings when a child, any child, has ended.
+/// Becomes readable when any child has ended.
 pub struct ExitWaiter {
     bell: UnixStream,
     ear: UnixStream,
     signal: SigId,
 }
 
-/// A value between the thread that makes it and the one that waits for it.
+/// A value on its way from the thread that makes it to the one that waits for it.
 enum Made<T> {
     NotYet,
     Ready(T),
@@ -34,10 +34,7 @@ enum Made<T> {
 }
 
 impl ExitWaiter {
-    /// A bell that rings from now on.
-    ///
-    /// # Errors
-    /// When the process has no file descriptor left.
+    /// Signals the end of children from now on.
     pub fn new() -> io::Result<ExitWaiter> {
         let (bell, ear) = UnixStream::pair()?;
         ear.set_nonblocking(true)?;
@@ -45,7 +42,7 @@ impl ExitWaiter {
         Ok(ExitWaiter { bell, ear, signal })
     }
 
-    /// Waits until `until` for the bell or one of `fds`, and says which of `fds` have something to say.
+    /// Waits until `until` for the end of a child or for one of `fds`, and returns which of `fds` are ready.
     pub fn wait<const N: usize>(
         &self,
         fds: [Option<BorrowedFd<'_>>; N],
@@ -60,7 +57,7 @@ impl ExitWaiter {
             Ok(_) => polled.iter(),
             Err(Errno::EINTR) => [].iter(),
             Err(_) => {
-                // The kernel has no memory for it; a deadline must be kept all the same, and without spinning.
+                // The kernel is out of memory; the deadline must hold all the same, without spinning.
                 std::thread::sleep(Duration::from_millis(20));
                 [].iter()
             }
@@ -73,11 +70,8 @@ impl ExitWaiter {
         fds.map(|fd| fd.is_some() && said.next() == Some(true))
     }
 
-    /// What `make` makes in a thread of its own, or how the wait for it ended. Then the thread is left behind, and what
-    /// it still makes goes to `discard`.
-    ///
-    /// # Errors
-    /// When there can be no other thread.
+    /// Runs `make` on a thread of its own, and returns its result or how the wait for it ended. In the latter case the
+    /// thread is abandoned, and its result goes to `discard`.
     pub fn wait_for<T: Send + 'static>(
         &self,
         make: impl FnOnce() -> T + Send + 'static,
@@ -97,7 +91,7 @@ impl ExitWaiter {
                     discard(value);
                 } else {
                     *made = Made::Ready(value);
-                    // Fails only where nobody listens any more.
+                    // Fails only if the receiver is gone.
                     let _ = (&bell).write_all(&[0]);
                 }
             })?;

@@ -1,4 +1,4 @@
-//! How a child becomes its program: by execve(2), which asks no shell.
+//! Executes a child's program by execve(2), without a shell.
 
 use std::env;
 use std::ffi::{CString, OsStr};
@@ -15,7 +15,7 @@ use nix::libc::{c_char, execve};
 /// Strings as execve(2) takes them.
 struct Strings {
     pointers: Vec<*const c_char>,
-    /// What the pointers point to.
+    /// The strings that the pointers refer to.
     _owned: Vec<CString>,
 }
 
@@ -37,13 +37,13 @@ impl Strings {
     }
 }
 
-/// Has `command` become its program right after what it was told to do before, with the environment that was set for it,
-/// and no other. A program without a slash is looked for in the directories of `search`.
+/// Makes `command` execute its program after its other `pre_exec` steps, with exactly the environment that was set for
+/// it. A program without a slash is searched for in the directories of `search`.
 ///
 /// The standard library calls execvp(3), which starts a shell for a text file that the kernel cannot execute.
 ///
 /// # Errors
-/// When an argument or a variable has a NUL in it.
+/// If an argument or a variable contains a NUL.
 pub(super) fn execute(command: &mut Command, search: &OsStr) -> io::Result<()> {
     let program = command.get_program();
     let paths = match program.as_bytes().contains(&b'/') {
@@ -69,7 +69,7 @@ pub(super) fn execute(command: &mut Command, search: &OsStr) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns only when none of the paths can be executed: with the error that execvp(3) gives, too.
+/// Returns only if none of the paths can be executed, with the same error as execvp(3).
 fn become_program(paths: &Strings, words: &Strings, variables: &Strings) -> Errno {
     let mut error = Errno::ENOENT;
     for path in paths.pointers.iter().filter(|path| !path.is_null()) {

@@ -1,59 +1,59 @@
-//! Whether what systemd starts at this boot is up.
+//! Whether the units that systemd starts at this boot are up.
 
 use std::collections::BTreeSet;
 
 use super::unit::{Unit, UnitState};
 
-/// How many units are looked at to find out whether something starts one at the boot.
+/// How many units are examined to find out whether something starts one at boot.
 const LOOKS: usize = 200;
 
-/// Where a unit stands after a boot.
+/// How far a unit has come after a boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It is up: active, started by something that is, or ended well.
+pub enum BootState {
+    /// It is up: active, activated on demand by something active, or ended successfully.
     Up,
-    /// systemd does not start it at this boot; why.
+    /// systemd does not start it at this boot, with the reason.
     NotStarted(String),
-    /// It is being started, or will be; how far it is.
+    /// It is being started, or will be, with its state.
     Starting(String),
-    /// It is not up, and nothing starts it; how it is.
+    /// It is not up, and nothing starts it, with its state.
     Down(String),
 }
 
-/// What a unit's standing depends on beside the unit itself.
+/// What a unit's [`BootState`] depends on beside the unit itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Around {
     /// Whether a socket, timer, path or automount that starts it is active.
     pub is_triggered: bool,
-    /// Whether something starts it at the boot; see [`starts_at_boot`].
+    /// Whether something starts it at boot; see [`starts_at_boot`].
     pub is_wanted: bool,
 }
 
-impl Standing {
-    /// Where `unit` stands, whose state and job are `state`.
-    pub fn of(unit: &Unit, state: &UnitState, around: Around) -> Standing {
-        let not_started = |why: &str| Standing::NotStarted(why.to_owned());
+impl BootState {
+    /// The boot state of `unit`, whose state and job are `state`.
+    pub fn of(unit: &Unit, state: &UnitState, around: Around) -> BootState {
+        let not_started = |why: &str| BootState::NotStarted(why.to_owned());
         let is = |how: &str| format!("is {how}");
         let detailed = |active: &str, detail: &str| is(&format!("{active} ({detail})"));
         match state.active.as_str() {
-            "active" | "reloading" | "refreshing" => return Standing::Up,
+            "active" | "reloading" | "refreshing" => return BootState::Up,
             _ if state.is_to_start() => {
-                return Standing::Starting(detailed(&state.active, "a job is to start it"));
+                return BootState::Starting(detailed(&state.active, "a start job is queued"));
             }
             "inactive" | "failed" => {}
-            active => return Standing::Starting(detailed(active, &state.sub)),
+            active => return BootState::Starting(detailed(active, &state.sub)),
         }
         match unit.load.as_str() {
             "not-found" | "" => return not_started("it does not exist"),
             "masked" => return not_started("it is masked"),
             _ if unit.is_transient => return not_started("it is transient"),
             "loaded" => {}
-            load => return Standing::Down(detailed("not loaded", load)),
+            load => return BootState::Down(detailed("not loaded", load)),
         }
         if state.active == "failed" {
-            // Something has started it, unless that was a person.
+            // Something has started it, unless a person did.
             return match around.is_wanted || unit.file_state != "disabled" {
-                true => Standing::Down(detailed("failed", &unit.result)),
+                true => BootState::Down(detailed("failed", &unit.result)),
                 false => not_started("it is disabled"),
             };
         }
@@ -62,23 +62,20 @@ impl Standing {
         }
         let has_succeeded = unit.is_oneshot && unit.has_run && unit.result == "success";
         if around.is_triggered || has_succeeded {
-            return Standing::Up;
+            return BootState::Up;
         }
         match around.is_wanted {
-            true => Standing::Down(detailed("inactive", "no job starts it")),
-            false => not_started("nothing starts it at the boot"),
+            true => BootState::Down(detailed("inactive", "no job starts it")),
+            false => not_started("nothing starts it at boot"),
         }
     }
 }
 
-/// Asks for a unit, and for its state.
+/// Returns a unit and its state.
 pub type Look<'a, E> = dyn FnMut(&str) -> Result<(Unit, UnitState), E> + 'a;
 
-/// Whether something starts a unit at the boot: the default target, or a unit that is active or about to be, wants it or
-/// something that wants it. `look` returns a unit and its state; one that it does not know starts nothing.
-///
-/// # Errors
-/// What `look` says.
+/// Whether something starts a unit at boot: the default target, or a unit that is active or about to be, wants it,
+/// directly or through other units. A unit that `look` does not know starts nothing.
 pub fn starts_at_boot<E>(
     unit: &Unit,
     default_target: &str,
@@ -139,10 +136,10 @@ mod tests {
 
     #[test]
     fn what_is_up_and_what_is_not() {
-        let of = |unit: &Unit, it: UnitState| Standing::of(unit, &it, WANTED);
+        let of = |unit: &Unit, it: UnitState| BootState::of(unit, &it, WANTED);
         let unit = loaded();
-        assert_eq!(of(&unit, state("active", "running", "")), Standing::Up);
-        assert_eq!(of(&unit, state("reloading", "reload", "")), Standing::Up);
+        assert_eq!(of(&unit, state("active", "running", "")), BootState::Up);
+        assert_eq!(of(&unit, state("reloading", "reload", "")), BootState::Up);
         let starting = [
             state("activating", "auto-restart", ""),
             state("activating", "start", "start"),
@@ -153,7 +150,7 @@ mod tests {
         for it in starting {
             let standing = of(&unit, it.clone());
             assert!(
-                matches!(standing, Standing::Starting(_)),
+                matches!(standing, BootState::Starting(_)),
                 "{it:?}: {standing:?}"
             );
         }
@@ -161,27 +158,27 @@ mod tests {
             result: "exit-code".to_owned(),
             ..loaded()
         };
-        let failed = Standing::Down("is failed (exit-code)".to_owned());
+        let failed = BootState::Down("is failed (exit-code)".to_owned());
         assert_eq!(of(&crashed, state("failed", "failed", "")), failed);
         // A job that was dropped, since a unit that it requires has failed.
         let left = of(&unit, state("inactive", "dead", ""));
         assert_eq!(
             left,
-            Standing::Down("is inactive (no job starts it)".to_owned())
+            BootState::Down("is inactive (no job starts it)".to_owned())
         );
         let broken = Unit {
             load: "bad-setting".to_owned(),
             ..loaded()
         };
         let standing = of(&broken, state("inactive", "dead", ""));
-        assert!(matches!(standing, Standing::Down(_)), "{standing:?}");
+        assert!(matches!(standing, BootState::Down(_)), "{standing:?}");
     }
 
     #[test]
     fn what_systemd_does_not_start_is_not_waited_for() {
         let dead = || state("inactive", "dead", "");
         let is_left_out = |unit: &Unit, it: UnitState, around: Around| {
-            matches!(Standing::of(unit, &it, around), Standing::NotStarted(_))
+            matches!(BootState::of(unit, &it, around), BootState::NotStarted(_))
         };
         for load in ["masked", "not-found"] {
             let unit = Unit {
@@ -216,16 +213,16 @@ mod tests {
             is_triggered: true,
             is_wanted: true,
         };
-        assert_eq!(Standing::of(&loaded(), &dead, triggered), Standing::Up);
+        assert_eq!(BootState::of(&loaded(), &dead, triggered), BootState::Up);
         let mut once = Unit {
             is_oneshot: true,
             has_run: true,
             ..loaded()
         };
-        assert_eq!(Standing::of(&once, &dead, WANTED), Standing::Up);
+        assert_eq!(BootState::of(&once, &dead, WANTED), BootState::Up);
         once.has_run = false;
-        let standing = Standing::of(&once, &dead, WANTED);
-        assert!(matches!(standing, Standing::Down(_)), "{standing:?}");
+        let standing = BootState::of(&once, &dead, WANTED);
+        assert!(matches!(standing, BootState::Down(_)), "{standing:?}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The processes in a unit's control group, read from the kernel: PID 1 forgets them when it takes the unit for inactive.
+//! The processes in a unit's control group, read from the kernel: PID 1 forgets them when it considers the unit
+//! inactive.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +16,16 @@ pub struct Process {
     pub command: String,
 }
 
-/// Where control groups are mounted: the unified hierarchy; on a hybrid one the unified one below it, and systemd's own.
+/// Mount points of control groups: the unified hierarchy; on a hybrid system the unified one below it, and systemd's
+/// own.
 const HIERARCHIES: [&str; 3] = [
     "/sys/fs/cgroup",
     "/sys/fs/cgroup/unified",
     "/sys/fs/cgroup/systemd",
 ];
 
-/// The control group of a unit, also where systemd has forgotten it, since it follows from the slice and the name. `None`
-/// for a unit that has no processes of its own.
+/// The control group of a unit, derived from its slice and name if systemd has forgotten it. `None` for a unit without
+/// processes of its own.
 pub fn control_group(unit: &Unit) -> Option<String> {
     if !unit.control_group.is_empty() {
         return Some(unit.control_group.clone());
@@ -35,7 +37,7 @@ pub fn control_group(unit: &Unit) -> Option<String> {
         None if unit.slice.is_empty() => return None,
         None => slice_path(&unit.slice),
     };
-    // systemd escapes names that the kernel could take for its own files.
+    // systemd escapes names that clash with the kernel's own files.
     let is_own = unit.id.starts_with(['_', '.']) || unit.id.starts_with("cgroup.");
     let escape = if is_own { "_" } else { "" };
     Some(format!("{}{slice}/{escape}{}", root(), unit.id))
@@ -51,7 +53,7 @@ fn slice_path(slice: &str) -> String {
     ends.map(|end| format!("/{}.slice", &stem[..end])).collect()
 }
 
-/// Where PID 1's hierarchy begins: empty but for a systemd in a container.
+/// The root of PID 1's hierarchy: empty except for a systemd in a container.
 fn root() -> String {
     let groups = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
     let path = path_in(&groups).unwrap_or_default();
@@ -59,8 +61,7 @@ fn root() -> String {
     root.to_owned()
 }
 
-/// The processes in `control_group` and below it, but not in groups of one of the units in `except`. What has ended and is
-/// not reaped yet does not count.
+/// The processes in `control_group` and below it, without groups of the units in `except`, and without zombies.
 pub fn remaining(control_group: &str, except: &[String]) -> Vec<Process> {
     let mut pids = Vec::new();
     for hierarchy in HIERARCHIES {
@@ -73,7 +74,7 @@ pub fn remaining(control_group: &str, except: &[String]) -> Vec<Process> {
 }
 
 fn collect(place: &Path, except: &[String], pids: &mut Vec<u32>) {
-    // It is gone, or on a hybrid machine in one of the hierarchies alone.
+    // It is gone, or exists in only one of the hierarchies of a hybrid system.
     let Ok(text) = fs::read_to_string(place.join("cgroup.procs")) else {
         return;
     };
@@ -92,12 +93,12 @@ fn collect(place: &Path, except: &[String], pids: &mut Vec<u32>) {
     }
 }
 
-/// A process by its id, with the program that it runs; `None` where it has ended.
+/// A process by its id, with its program; `None` if it has ended.
 fn process(pid: u32) -> Option<Process> {
     if has_ended(pid) {
         return None;
     }
-    // Its arguments may hold anything, passwords too.
+    // Its arguments may contain anything, even passwords.
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
     let command = match program {
@@ -108,12 +109,12 @@ fn process(pid: u32) -> Option<Process> {
     Some(Process { pid, command })
 }
 
-/// Whether a process has ended, be it that nobody has reaped it yet.
+/// Whether a process has ended, reaped or not.
 pub fn has_ended(pid: u32) -> bool {
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else {
         return true;
     };
-    // Behind its name, which may hold blanks and parentheses.
+    // After its name, which may contain spaces and parentheses.
     let end = stat.iter().rposition(|byte| *byte == b')');
     let state = end.and_then(|end| stat.get(end + 2));
     matches!(state, Some(b'Z' | b'X' | b'x'))

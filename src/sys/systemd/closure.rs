@@ -1,4 +1,4 @@
-//! What a stop of units takes along, and why: the dependencies through which systemd itself would stop others with them.
+//! Which units a stop takes along, and why: the dependencies through which systemd itself would stop them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,42 +15,39 @@ pub struct Member {
     pub cause: StopCause,
 }
 
-/// A unit that would be stopped, and is not.
+/// A unit that a dependency would stop, but that is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spared {
     /// The unit as it is loaded.
     pub unit: Unit,
     /// Why it would be stopped.
     pub cause: StopCause,
-    /// Why it is not.
+    /// Why it is not stopped.
     pub spare: Protection,
 }
 
-/// What a stop comes to.
+/// The effect of a stop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Closure {
     /// The units that are stopped, the named ones first.
     pub members: Vec<Member>,
-    /// Those that are not, though a name, a pattern or a dependency leads to them.
+    /// Protected units that a name, a pattern or a dependency leads to.
     pub spared: Vec<Spared>,
 }
 
-/// What the configuration names.
+/// A unit that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The name of a unit.
     pub name: String,
-    /// The pattern that it matches, where no name stands in the configuration.
+    /// The pattern that it matches, unless the configuration has its name.
     pub pattern: Option<String>,
 }
 
 impl Closure {
-    /// What a stop of `wanted` takes along within `bounds`. Units are asked for by `look` one by one, as dependencies lead
-    /// to them: reading all units of a machine would keep PID 1 busy. Inactive units are members too, for what depends on
-    /// them may run, and what triggers them may start them.
-    ///
-    /// # Errors
-    /// Those of `look`.
+    /// What a stop of `wanted` takes along within `bounds`. Units are read by `look` one by one, following
+    /// dependencies: reading all units of a machine would keep PID 1 busy. Inactive units are members too, since units
+    /// that depend on them may run, and triggers may start them.
     pub fn of<E>(
         wanted: &[Wanted],
         bounds: &StopLimits,
@@ -82,7 +79,7 @@ impl Closure {
             seen.insert(unit.id.clone());
             match bounds.spare(&unit, &cause) {
                 Some(spare) => {
-                    // The slice stays for the sake of the process that asks; what else is in it does not.
+                    // The slice stays because the asking process is in it; its other units are stopped.
                     if spare == Protection::Asker && unit.id.ends_with(".slice") {
                         queue.extend(tied(&unit));
                     }
@@ -103,12 +100,13 @@ impl Closure {
         Ok(closure)
     }
 
-    /// The members that run, or may: those of which something is to be seen.
+    /// The members that are not inactive.
     pub fn active(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|it| !it.unit.is_down())
     }
 
-    /// What is stopped besides the units that the configuration names, as far as it runs: `db@15.service (PartOf=db.service)`.
+    /// The active units that are stopped besides those that the configuration names: `db@15.service
+    /// (PartOf=db.service)`.
     pub fn along(&self) -> Vec<String> {
         self.active()
             .filter(|it| matches!(it.cause, StopCause::Tied(..)))
@@ -116,12 +114,12 @@ impl Closure {
             .collect()
     }
 
-    /// Of each member whose settings let processes run on behind it: what that means, and what to write.
+    /// For each member whose settings let processes outlive it: what that means, and what to write.
     pub fn leftovers(&self) -> Vec<String> {
         let members = self.members.iter().map(|it| &it.unit);
         let told = members.filter(|unit| unit.lets_processes_stay()).map(|unit| {
             format!(
-                "{} has {}, so that processes of it may run on when it is down, which fails the step after 10 s: write \
+                "{} has {}, so that its processes may outlive it, which fails the step 10 s after the unit is down: write \
                  `leave-behind = true` where they may, and false to wait for them",
                 unit.id,
                 unit.kill_setting()

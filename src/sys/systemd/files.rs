@@ -1,4 +1,4 @@
-//! Unit files as they lie on the disk, for the time at which systemd has none of them loaded: who is ordered after whom.
+//! The ordering in unit files on disk, for use before systemd has loaded them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::name::{stem, template};
 
-/// Where systemd looks for units, the strongest first; see systemd.unit(5). What generators write is not there yet when
-/// another generator looks.
+/// systemd's unit search path, highest priority first; see systemd.unit(5). Units from generators are not there yet
+/// when another generator runs.
 pub const UNIT_PATH: [&str; 9] = [
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
@@ -22,10 +22,10 @@ pub const UNIT_PATH: [&str; 9] = [
     "/lib/systemd/system",
 ];
 
-/// The largest file that is read; a unit has some kilobytes.
+/// The largest file that is read; units are a few kilobytes.
 const LIMIT: u64 = 256 << 10;
 
-/// What one file says.
+/// The settings of one file.
 #[derive(Debug, Default)]
 struct Settings {
     after: Vec<String>,
@@ -37,20 +37,20 @@ struct Settings {
 /// The unit files of a machine.
 #[derive(Debug, Default)]
 pub struct UnitFiles {
-    /// What a unit, a template, or a folder of drop-ins for several units says.
+    /// The settings by unit, template, or drop-in directory for several units.
     settings: BTreeMap<String, Settings>,
-    /// Other names of units.
+    /// Aliases of units.
     aliases: BTreeMap<String, String>,
     masked: BTreeSet<String>,
-    /// By unit, those that say `Before=` it.
+    /// By unit, the units with a `Before=` on it.
     after: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl UnitFiles {
-    /// Reads what lies in `directories`, the strongest first. What cannot be read is as good as not there.
+    /// Reads `directories`, highest priority first. Unreadable files are ignored.
     pub fn read<P: AsRef<Path>>(directories: &[P]) -> UnitFiles {
         let mut files = UnitFiles::default();
-        // A drop-in's name counts once for its folder.
+        // A drop-in's name counts once for each directory name.
         let mut drop_ins: BTreeSet<(String, String)> = BTreeSet::new();
         let mut units: BTreeSet<String> = BTreeSet::new();
         for directory in directories {
@@ -101,14 +101,15 @@ impl UnitFiles {
         self.add(name, path);
     }
 
-    /// Adds what a file says of a unit.
+    /// Adds a file's settings for a unit.
     fn add(&mut self, unit: &str, path: &Path) {
         if let Some(text) = text(path) {
             parse(&text, self.of(unit));
         }
     }
 
-    /// Turns every `Before=` into the `After=` that it is, and adds what systemd itself adds for sockets, timers and paths.
+    /// Turns every `Before=` into the corresponding `After=`, and adds systemd's implicit ordering for sockets, timers
+    /// and paths.
     fn turn(&mut self) {
         let mut after: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut add = |unit: &str, before: &str| {
@@ -129,7 +130,7 @@ impl UnitFiles {
     }
 
     fn own_name<'a>(&'a self, unit: &'a str) -> &'a str {
-        // An alias of an alias is none; a circle of links is no unit.
+        // Aliases of aliases do not count, so that a cycle of links ends.
         let first = self.aliases.get(unit).map_or(unit, String::as_str);
         self.aliases.get(first).map_or(first, String::as_str)
     }
@@ -151,7 +152,8 @@ impl UnitFiles {
             .collect();
         let earlier = keys.iter().filter_map(|key| self.after.get(key));
         after.extend(earlier.flatten().map(|name| name.to_owned()));
-        // A target waits for what it wants, unless one of both does without the default dependencies or is ordered otherwise.
+        // A target is ordered after what it wants, unless one of them has no default dependencies or is ordered
+        // otherwise.
         if unit.ends_with(".target") && !all().any(|it| it.has_no_defaults) {
             let wanted = all()
                 .flat_map(|it| &it.wants)
@@ -166,8 +168,8 @@ impl UnitFiles {
     }
 }
 
-/// Under which names settings may be that hold for a unit: its own, its template's, those of its prefixes
-/// (`app-.service.d`), and its type's (`service.d`).
+/// The names whose settings apply to a unit: its own, its template's, those of its prefixes (`app-.service.d`), and its
+/// type's (`service.d`).
 fn keys(unit: &str, template: &str) -> Vec<String> {
     let mut keys = vec![unit.to_owned()];
     if template != unit {
@@ -181,7 +183,7 @@ fn keys(unit: &str, template: &str) -> Vec<String> {
     keys
 }
 
-/// A name with the specifiers that names of units are written with; others leave what no unit is called.
+/// Expands the specifiers that are usual in unit names; a name with others matches no unit.
 fn expand(name: &str, unit: &str) -> String {
     if !name.contains('%') {
         return name.to_owned();
@@ -211,7 +213,7 @@ fn entries(directory: &Path) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// The text of a regular file; nothing of what would have its reader wait.
+/// The text of a regular file; anything that could block is ignored.
 fn text(path: &Path) -> Option<String> {
     let file = fs::OpenOptions::new()
         .read(true)
@@ -226,7 +228,7 @@ fn text(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Adds what the `[Unit]` section of a file says; see systemd.syntax(7).
+/// Adds the settings in the `[Unit]` section of a file; see systemd.syntax(7).
 fn parse(text: &str, settings: &mut Settings) {
     let mut is_unit = false;
     let mut whole = String::new();

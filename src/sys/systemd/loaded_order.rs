@@ -7,7 +7,7 @@ use super::ordering_chain::chain;
 use crate::model::deadline::Deadline;
 use crate::sys::dbus::BusError;
 
-/// What units are ordered after, each of them asked for once.
+/// What units are ordered after; each is read once.
 pub struct Orders<'a> {
     manager: &'a Manager,
     deadline: Deadline,
@@ -16,7 +16,7 @@ pub struct Orders<'a> {
 }
 
 impl<'a> Orders<'a> {
-    /// Nothing is asked yet.
+    /// Nothing is read yet.
     pub fn new(manager: &'a Manager, deadline: Deadline) -> Orders<'a> {
         Orders {
             manager,
@@ -26,11 +26,11 @@ impl<'a> Orders<'a> {
         }
     }
 
-    /// The shortest chain from `from` to `to` in which each unit is ordered after the next one, and which does not go over
-    /// `except`; see [`chain()`].
+    /// The shortest chain from `from` to `to` in which each unit is ordered after the next one, without `except`; see
+    /// [`chain()`].
     ///
     /// # Errors
-    /// When systemd did not say what some unit is ordered after.
+    /// If systemd did not answer for one of the units.
     pub fn chain(
         &mut self,
         from: &str,
@@ -51,7 +51,7 @@ impl<'a> Orders<'a> {
         if let Some(known) = self.known.get(unit) {
             return known.clone();
         }
-        // There are hundreds of devices, and nothing is ordered by them.
+        // There are hundreds of devices, and they do not order anything.
         let is_asked = self.error.is_none() && !unit.ends_with(".device");
         let after = if is_asked {
             self.manager.after(unit, self.deadline)

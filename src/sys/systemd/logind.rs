@@ -1,4 +1,4 @@
-//! logind, which is told of most shutdowns before PID 1 begins them: org.freedesktop.login1(5).
+//! logind, which knows of most shutdowns before PID 1 begins them: org.freedesktop.login1(5).
 
 use std::collections::HashMap;
 
@@ -15,18 +15,18 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// What logind knows of a shutdown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logind {
-    /// Whether one has begun, as far as logind knows. One that was asked of PID 1 itself is not known to it.
+    /// Whether one has begun. logind does not know of a shutdown that was requested from PID 1 directly.
     pub is_preparing: bool,
-    /// The kind of the one that has begun: `poweroff`, `reboot`, `halt`, `kexec`, `soft-reboot`. `None` where it does not
-    /// say: before systemd 254 it knows no kind for a power button.
+    /// Its kind: `poweroff`, `reboot`, `halt`, `kexec`, `soft-reboot`. `None` if unknown: before systemd 254 a power
+    /// button has no kind.
     pub kind: Option<String>,
 }
 
 impl Logind {
-    /// Asks logind where it runs, and does not start it.
+    /// Asks logind, without starting it.
     ///
     /// # Errors
-    /// See [`BusError`]; [`BusError::NoConnection`] also where it does not run.
+    /// See [`BusError`]; [`BusError::NoConnection`] also if logind does not run.
     pub fn ask(deadline: Deadline) -> Result<Logind, BusError> {
         let mut bus = Bus::system(NAME, deadline)?;
         if !bus.has_owner(NAME, deadline)? {
@@ -49,7 +49,7 @@ impl Logind {
         let is_preparing = take("PreparingForShutdown")
             .and_then(|it| bool::try_from(it).ok())
             .unwrap_or_default();
-        // One that is only scheduled, for a later hour, is none yet.
+        // A shutdown that is scheduled for later has not begun.
         let kind = announced
             .into_iter()
             .chain(scheduled)

@@ -13,7 +13,7 @@ use crate::sys::dbus::{Bus, BusError};
 use crate::sys::signals;
 use crate::sys::sync::Mutex;
 
-/// Where PID 1 listens itself, for root alone, whether there is a bus or not.
+/// PID 1's own socket, which root can use even without a bus.
 const SOCKET: &str = "/run/systemd/private";
 
 const NAME: &str = "org.freedesktop.systemd1";
@@ -21,14 +21,14 @@ const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// A connection to PID 1; one question at a time.
+/// A connection to PID 1, for one call at a time.
 #[derive(Debug)]
 pub struct Manager {
     bus: Mutex<Bus>,
 }
 
-/// A unit in a list: its name, description, load, active and sub state, whom it follows, its path, and its job's id, type
-/// and path.
+/// A unit in a list: its name, description, load, active and sub state, the unit that it follows, its path, and its
+/// job's id, type and path.
 type ListedUnit = (
     String,
     String,
@@ -53,21 +53,18 @@ pub struct Job {
     pub state: String,
 }
 
-/// A socket unit, which PID 1 itself listens for.
+/// A socket unit, for which PID 1 itself listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// Its unit.
     pub unit: String,
-    /// What it listens at, as systemd writes it: `127.0.0.1:8500`, `[::]:80`, `/run/app.sock`.
+    /// The addresses it listens on, in systemd's notation: `127.0.0.1:8500`, `[::]:80`, `/run/app.sock`.
     pub listens: Vec<String>,
 }
 
 impl Manager {
-    /// Root goes to PID 1's own socket, as systemctl does: it needs no bus, and no daemon in between. Others, and root
-    /// where that does not answer, go over the system bus.
-    ///
-    /// # Errors
-    /// When neither answers in time.
+    /// Root uses PID 1's own socket, as systemctl does, which needs no bus daemon. Others, and root if the socket does
+    /// not answer, use the system bus.
     pub fn connect(deadline: Deadline) -> Result<Manager, BusError> {
         let own = signals::is_root().then(|| Bus::peer(Path::new(SOCKET), deadline));
         match own {
@@ -77,9 +74,6 @@ impl Manager {
     }
 
     /// As [`Manager::connect`], over the system bus alone.
-    ///
-    /// # Errors
-    /// When there is no bus, or it does not answer in time.
     pub fn connect_over_bus(deadline: Deadline) -> Result<Manager, BusError> {
         Bus::system(NAME, deadline).map(Manager::over)
     }
@@ -108,9 +102,6 @@ impl Manager {
     }
 
     /// All jobs in the queue.
-    ///
-    /// # Errors
-    /// See [`BusError`].
     pub fn jobs(&self, deadline: Deadline) -> Result<Vec<Job>, BusError> {
         type Row = (
             u32,
@@ -125,38 +116,29 @@ impl Manager {
         Ok(rows.into_iter().map(job).collect())
     }
 
-    /// How the system is: running, degraded, stopping, maintenance …
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// The system state: running, degraded, stopping, maintenance …
     pub fn state(&self, deadline: Deadline) -> Result<String, BusError> {
         let arguments = (MANAGER, "SystemState");
         let state: OwnedVariant = self.call(PATH, PROPERTIES, "Get", &arguments, deadline)?;
         String::try_from(state).map_err(unexpected_answer)
     }
 
-    /// Its version, as it writes it: `252.38-1~deb12u1`, `257~rc1`.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// Its version string: `252.38-1~deb12u1`, `257~rc1`.
     pub fn version(&self, deadline: Deadline) -> Result<String, BusError> {
         let arguments = (MANAGER, "Version");
         let version: OwnedVariant = self.call(PATH, PROPERTIES, "Get", &arguments, deadline)?;
         String::try_from(version).map_err(unexpected_answer)
     }
 
-    /// Where units stand now, in the order of `names`: less than [`Manager::unit`] says, in one short answer.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// The states of units, in the order of `names`: less than [`Manager::unit`] returns, but in a single short reply.
     pub fn states(&self, names: &[String], deadline: Deadline) -> Result<Vec<UnitState>, BusError> {
         let rows: Vec<ListedUnit> =
             self.call(PATH, MANAGER, "ListUnitsByNames", &(names,), deadline)?;
         if rows.len() != names.len() {
-            let cause = format!("{} units in the place of {}", rows.len(), names.len());
+            let cause = format!("{} units instead of {}", rows.len(), names.len());
             return Err(BusError::Unexpected(cause));
         }
-        // A row has the unit's own name, where it was asked for under an alias.
+        // A row has the unit's own name, even if it was requested by an alias.
         let state = |(name, row): (&String, ListedUnit)| UnitState {
             name: name.clone(),
             ..listed(row)
@@ -164,11 +146,7 @@ impl Manager {
         Ok(names.iter().zip(rows).map(state).collect())
     }
 
-    /// The units that systemd has loaded and that match one of `patterns` (globs, as `systemctl list-units` takes them), in
-    /// whatever state. Names of unit files that are not loaded are not among them.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// The loaded units, in any state, that match one of `patterns` (globs, as for `systemctl list-units`).
     pub fn matching(
         &self,
         patterns: &[String],
@@ -181,14 +159,11 @@ impl Manager {
         Ok(rows.into_iter().map(listed).collect())
     }
 
-    /// A unit as systemd has it loaded; one that does not exist is there too, as `not-found`.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// A unit as systemd has it loaded; one that does not exist is returned as `not-found`.
     pub fn unit(&self, name: &str, deadline: Deadline) -> Result<Unit, BusError> {
         let path: OwnedObjectPath = self.call(PATH, MANAGER, "LoadUnit", &(name,), deadline)?;
         let mut values: HashMap<String, OwnedVariant> = HashMap::new();
-        // The interface of its type is asked too, where its keys matter.
+        // The properties of its type's interface are read too, if they are needed.
         for interface in own_interface(name)
             .into_iter()
             .chain(["org.freedesktop.systemd1.Unit"])
@@ -200,11 +175,8 @@ impl Manager {
         Ok(Unit::of(values))
     }
 
-    /// What a unit is ordered after, by the names that systemd has for those units; none for a unit that it does not
-    /// have. `name` is the unit's own, and no alias.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// What a unit is ordered after; empty for a unit that is not loaded. `name` must be the unit's own name, not an
+    /// alias.
     pub fn after(&self, name: &str, deadline: Deadline) -> Result<Vec<String>, BusError> {
         let path = format!("{PATH}/unit/{}", escape(name));
         let asked = ("org.freedesktop.systemd1.Unit", "After");
@@ -213,9 +185,6 @@ impl Manager {
     }
 
     /// The socket units that are active.
-    ///
-    /// # Errors
-    /// See [`BusError`].
     pub fn sockets(&self, deadline: Deadline) -> Result<Vec<Socket>, BusError> {
         let arguments: (&[&str], &[&str]) = (&["active"], &["*.socket"]);
         let rows: Vec<ListedUnit> =
@@ -232,11 +201,8 @@ impl Manager {
         rows.into_iter().map(socket).collect()
     }
 
-    /// The commands of the services that have ended and count as active (RemainAfterExit=), which are those that set
-    /// something up and take it away again: the unit, and the words of its ExecStart=, ExecStop= and ExecStopPost=.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// The commands of exited services that are still active (RemainAfterExit=), which usually set something up and
+    /// remove it at stop: the unit, and the words of its ExecStart=, ExecStop= and ExecStopPost=.
     pub fn lasting_commands(&self, deadline: Deadline) -> Result<Vec<(String, String)>, BusError> {
         /// `a(sasbttttuii)`: path, argv, whether failure is ignored, times, pid, code, status.
         type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
@@ -259,53 +225,41 @@ impl Manager {
         Ok(found)
     }
 
-    /// Stops a unit, whatever else waits for what: in this mode alone a stop from within a shutdown does not wait for the
-    /// one who asks for it (`ignore-dependencies`). Returns when the job is in the queue, not when it has ended.
+    /// Stops a unit regardless of ordering (`ignore-dependencies`): only in this mode a stop during a shutdown does not
+    /// wait for the unit that requests it. Returns when the job is queued, not when it has ended.
     ///
     /// # Errors
-    /// See [`BusError`]; a unit that is not loaded is `org.freedesktop.systemd1.NoSuchUnit`.
+    /// See [`BusError`]; `org.freedesktop.systemd1.NoSuchUnit` for a unit that is not loaded.
     pub fn stop(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "ignore-dependencies");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
         Ok(())
     }
 
-    /// Starts a unit, unless that would take back a job that is in the queue (`fail`): a shutdown goes before. Returns when
-    /// the job is in the queue.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// Starts a unit, unless that would cancel a queued job (`fail`), such as that of a shutdown. Returns when the job
+    /// is queued.
     pub fn start(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "fail");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StartUnit", &arguments, deadline)?;
         Ok(())
     }
 
-    /// The target that is started at the boot, by its own name.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// The default target, by its own name.
     pub fn default_target(&self, deadline: Deadline) -> Result<String, BusError> {
         let name: String = self.call(PATH, MANAGER, "GetDefaultTarget", &(), deadline)?;
         Ok(self.unit(&name, deadline)?.id)
     }
 
-    /// Starts a unit, whatever else waits for what (`ignore-dependencies`): in this mode alone something can be started
-    /// from within a shutdown. Returns when the job is in the queue.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// Starts a unit regardless of ordering (`ignore-dependencies`): only in this mode a unit can be started during a
+    /// shutdown. Returns when the job is queued.
     pub fn start_at_once(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "ignore-dependencies");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StartUnit", &arguments, deadline)?;
         Ok(())
     }
 
-    /// Stops a unit when it is its turn: after those that are ordered after it and are being stopped. Returns when the job
-    /// is in the queue.
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// Stops a unit in order: after the units that are ordered after it and are being stopped. Returns when the job is
+    /// queued.
     pub fn stop_in_turn(&self, unit: &str, deadline: Deadline) -> Result<(), BusError> {
         let arguments = (unit, "replace");
         let _job: OwnedObjectPath = self.call(PATH, MANAGER, "StopUnit", &arguments, deadline)?;
@@ -315,15 +269,12 @@ impl Manager {
     /// Sends a signal to the main process of a service.
     ///
     /// # Errors
-    /// See [`BusError`]; a unit without a main process is refused.
+    /// See [`BusError`]; an error reply if the unit has no main process.
     pub fn signal_main(&self, unit: &str, signal: i32, deadline: Deadline) -> Result<(), BusError> {
         self.call(PATH, MANAGER, "KillUnit", &(unit, "main", signal), deadline)
     }
 
-    /// Has systemd read its units again and run the generators, and waits until it has (`systemctl daemon-reload`).
-    ///
-    /// # Errors
-    /// See [`BusError`].
+    /// Makes systemd reload its units and run the generators, and waits for it (`systemctl daemon-reload`).
     pub fn reload(&self, deadline: Deadline) -> Result<(), BusError> {
         self.call(PATH, MANAGER, "Reload", &(), deadline)
     }
@@ -339,7 +290,7 @@ fn listed(row: ListedUnit) -> UnitState {
     }
 }
 
-/// A unit's name in the path of its object: what is no letter or digit is written as `_` and its code.
+/// Escapes a unit's name for its object path: anything but a letter or digit becomes `_` and its code.
 fn escape(name: &str) -> String {
     let bytes = name.bytes().enumerate();
     let escaped = bytes.map(|(at, byte)| match byte {

@@ -1,21 +1,21 @@
-//! A stop of units that refuse one by hand (RefuseManualStop=yes), which systemd stops for a dependency alone.
+//! Stops units with RefuseManualStop=yes, which systemd stops only because of a dependency.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-/// Where drop-ins live until the machine ends; see systemd.unit(5).
+/// The directory of runtime drop-ins; see systemd.unit(5).
 const UNITS: &str = "/run/systemd/system";
 
-/// After an administrator's own drop-ins, which have the setting that it takes back.
+/// Sorts after an administrator's drop-ins, whose setting it overrides.
 const FILE: &str = "zzz-farewell-stop.conf";
 
 const TEXT: &str = "# Made by farewell, which stops this unit with another one, or in a shutdown; taken away afterwards.\n\
                     [Unit]\nRefuseManualStop=no\n";
 
-/// Drop-ins that allow the stop of some units, until they are dropped. systemd has to read its units again to know of them,
-/// and of their end.
+/// Drop-ins that allow a manual stop of some units, removed when this is dropped. systemd must reload its units after
+/// both.
 #[derive(Debug)]
 pub struct Permission {
     files: Vec<PathBuf>,
@@ -25,14 +25,14 @@ impl Permission {
     /// Writes the drop-ins.
     ///
     /// # Errors
-    /// When one cannot be written; none is left then.
+    /// If one cannot be written; then all are removed.
     pub fn of(units: &[String]) -> io::Result<Permission> {
         let mut permission = Permission { files: Vec::new() };
         for unit in units {
             let place = PathBuf::from(UNITS).join(format!("{unit}.d"));
             let is_new = !place.exists();
             fs::create_dir_all(&place)?;
-            // Whatever the umask is: systemd warns of a unit file that not everybody can read.
+            // Whatever the umask is: systemd warns of unit files that are not world-readable.
             if is_new {
                 fs::set_permissions(&place, Permissions::from_mode(0o755))?;
             }
@@ -48,7 +48,7 @@ impl Permission {
 impl Drop for Permission {
     fn drop(&mut self) {
         for file in &self.files {
-            // What cannot be taken away is gone with the boot.
+            // What cannot be removed is gone after a reboot.
             let _ = fs::remove_file(file);
             if let Some(place) = file.parent() {
                 // Only where nothing else is in it.

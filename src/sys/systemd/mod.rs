@@ -1,4 +1,4 @@
-//! systemd, as it is asked over D-Bus: org.freedesktop.systemd1(5).
+//! systemd over D-Bus: org.freedesktop.systemd1(5).
 
 mod boot;
 mod cgroup_processes;
@@ -23,7 +23,7 @@ use crate::model::deadline::Deadline;
 use crate::sys::dbus::BusError;
 use crate::sys::signals;
 
-pub use boot::{Around, Standing, starts_at_boot};
+pub use boot::{Around, BootState, starts_at_boot};
 pub use cgroup_processes::{Process, control_group, has_ended, remaining};
 pub use closure::{Closure, Member, Spared, Wanted};
 pub use files::{UNIT_PATH, UnitFiles};
@@ -51,7 +51,7 @@ pub const START_UNIT: &str = "farewell-start.service";
 /// The unit that runs `farewell start --undo-only`.
 pub const UNDO_UNIT: &str = "farewell-undo.service";
 
-/// What starts [`UNDO_UNIT`] each minute.
+/// The timer that starts [`UNDO_UNIT`] each minute.
 pub const UNDO_TIMER: &str = "farewell-undo.timer";
 
 /// farewell's own units.
@@ -70,11 +70,8 @@ pub fn is_booted() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// What a stop of `names` (names of units, or patterns of them) comes to on this machine as it is now. `needed`: the units
-/// that it must not take along. Nothing is changed.
-///
-/// # Errors
-/// See [`BusError`].
+/// The effect that a stop of `names` (unit names or patterns) would have on this machine now. `needed`: the units that
+/// it must not take along.
 pub fn stop_of(
     manager: &Manager,
     names: &[String],
@@ -84,7 +81,7 @@ pub fn stop_of(
     let farewell = manager.unit(UNIT, deadline)?;
     let bounds = StopLimits::of_this_process(&farewell, needed);
     let (patterns, names): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_pattern(name));
-    // Names first: a unit that is named and matched counts as named.
+    // Names first: a unit that is both named and matched counts as named.
     let mut wanted: Vec<Wanted> = (names.into_iter().cloned())
         .map(|name| Wanted {
             name,
@@ -101,20 +98,20 @@ pub fn stop_of(
     Closure::of(&wanted, &bounds, |name| manager.unit(name, deadline))
 }
 
-/// Whether `name` stands for all units that match it (`worker@*.service`); see glob(7).
+/// Whether `name` is a pattern for units (`worker@*.service`); see glob(7).
 pub fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
-/// The unit that a process belongs to, by its control group (`/proc/PID/cgroup`): the first part of the path that is a
-/// service or a scope. Those below it are not PID 1's units but those of a user's own manager, or of a container's.
-/// `None` for a process that is gone, or in no unit.
+/// The unit of a process, by its control group (`/proc/PID/cgroup`): the first part of the path that is a service or a
+/// scope. Those below it belong to a user's or a container's manager, not to PID 1. `None` for a process that is gone
+/// or in no unit.
 pub fn unit_of(pid: &str) -> Option<String> {
     units_of(pid).pop().filter(|unit| is_process_unit(unit))
 }
 
-/// The units that a process is in, of which PID 1 knows: the slices around its unit, from the outermost one, and the unit.
-/// Empty for a process that is gone.
+/// The units of PID 1 that contain a process: the slices, from the outermost one, and the unit. Empty for a process
+/// that is gone.
 pub fn units_of(pid: &str) -> Vec<String> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
     groups.map_or_else(|_| Vec::new(), |groups| units_in(&groups))
@@ -126,7 +123,7 @@ pub fn group_of(pid: &str) -> Option<String> {
     path_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
 }
 
-/// The service or scope that a control group is in, as [`unit_of`] finds it.
+/// The service or scope that contains a control group, as in [`unit_of`].
 pub fn unit_in(group: &str) -> Option<String> {
     group
         .split('/')
@@ -157,7 +154,7 @@ fn units_in(groups: &str) -> Vec<String> {
 
 /// The path of a process' control group.
 fn path_in(groups: &str) -> Option<String> {
-    // The unified hierarchy first; on a hybrid one systemd's own is named.
+    // The unified hierarchy first; a hybrid system has systemd's own by name.
     let of = |prefix: &str| groups.lines().find_map(|line| line.strip_prefix(prefix));
     let named = |line: &'_ str| {
         line.split_once(":name=systemd:")
@@ -167,12 +164,12 @@ fn path_in(groups: &str) -> Option<String> {
     unified.or_else(|| groups.lines().find_map(named))
 }
 
-/// Whether PID 1 itself started this process as the command of a unit. systemd 248 and later say so in
-/// `SYSTEMD_EXEC_PID` (see systemd.exec(5)): a shell within a unit inherits the variable, but not the process id.
+/// Whether PID 1 itself started this process as the command of a unit. systemd 248 and later set `SYSTEMD_EXEC_PID`
+/// (see systemd.exec(5)): a shell within a unit inherits the variable, but not the process id.
 ///
-/// Before that only its circumstances tell: it is a child of PID 1, leads a session of its own as every command of a unit
-/// does, knows the invocation of its unit, and is in the control group of a service. What a shell, cron or sshd starts has
-/// another parent.
+/// On older versions it must be a child of PID 1, lead a session of its own as every command of a unit does, have the
+/// unit's invocation id, and be in the control group of a service. What a shell, cron or sshd starts has another
+/// parent.
 pub fn is_command_of_unit() -> bool {
     match std::env::var("SYSTEMD_EXEC_PID") {
         Ok(pid) => pid == std::process::id().to_string(),

@@ -17,10 +17,10 @@ const TYPES: [&str; 11] = [
     "device",
 ];
 
-/// The longest name that systemd takes, in bytes.
+/// The longest name that systemd accepts, in bytes.
 const LONGEST: usize = 255;
 
-/// Whether `name` is the name of a unit, or of a template of units, and nothing else: it may be written into a unit file.
+/// Whether `name` is the name of a unit or a template and nothing else, so that it may be written into a unit file.
 pub fn is_unit_name(name: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
     let is_type = |kind: &str| TYPES.contains(&kind);
@@ -30,13 +30,13 @@ pub fn is_unit_name(name: &str) -> bool {
             .is_some_and(|(stem, kind)| !stem.is_empty() && !stem.starts_with('@') && is_type(kind))
 }
 
-/// What stands before and behind the last dot: the name, and the type.
+/// The name and the type: what is before and after the last dot.
 pub(super) fn stem(unit: &str) -> Option<(&str, &str)> {
     unit.rsplit_once('.')
 }
 
-/// The template that `unit` is an instance of: `worker@.service` of `worker@1.service`, or of the pattern
-/// `worker@*.service`. `None` where it is of none, or of several.
+/// The template of an instance: `worker@.service` for `worker@1.service`, and for the pattern `worker@*.service`.
+/// `None` for other units, and for patterns that match several templates.
 pub fn template(unit: &str) -> Option<String> {
     let (name, kind) = stem(unit)?;
     let (prefix, instance) = name.split_once('@')?;

@@ -1,15 +1,15 @@
-//! Chains of ordering between units: who waits, over others, for whom.
+//! Chains of ordering between units.
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// The shortest chain from `from` to `to`, both included, in which each unit is ordered after the next one. `after` says
-/// what a unit is ordered after. `None` where there is no such chain.
+/// The shortest chain from `from` to `to`, both included, in which each unit is ordered after the next one. `after`
+/// returns what a unit is ordered after. `None` if there is no such chain.
 pub fn chain(
     from: &str,
     to: &str,
     mut after: impl FnMut(&str) -> Vec<String>,
 ) -> Option<Vec<String>> {
-    // Each unit that was reached, and the one from which it was.
+    // Each unit that was reached, and its predecessor.
     let mut reached: BTreeMap<String, String> = BTreeMap::new();
     let mut waiting = VecDeque::from([from.to_owned()]);
     while let Some(unit) = waiting.pop_front() {

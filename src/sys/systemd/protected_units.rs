@@ -1,4 +1,4 @@
-//! Units that are never stopped because something else is.
+//! Units that are never stopped along with others.
 
 use std::fmt;
 use std::fs;
@@ -7,7 +7,7 @@ use super::stop_cause::StopCause;
 use super::unit::Unit;
 use super::{OWN, units_of};
 
-/// What every unit needs, or what a shutdown itself consists of.
+/// Targets that every unit needs, or that a shutdown consists of.
 const TARGETS: [&str; 3] = ["sysinit.target", "basic.target", "shutdown.target"];
 
 /// The system's own daemons.
@@ -32,22 +32,22 @@ const DAEMONS: [&str; 13] = [
 pub enum Protection {
     /// One of farewell's own units.
     Own,
-    /// The unit of the process that asks, or a slice around it.
+    /// The unit of the asking process, or a slice around it.
     Asker,
-    /// systemd has it as long as the machine runs.
+    /// systemd keeps it as long as the machine runs.
     Perpetual,
-    /// What every other unit needs: the system's own targets and daemons.
+    /// One of the system's targets and daemons, which every other unit needs.
     System,
-    /// This step, or one that has not ended when it runs, has it among its `needs`.
+    /// This step, or one that may still run then, has it in its `needs`.
     Needed,
-    /// It stands in an After= of farewell.service itself.
+    /// farewell.service itself has an After= on it.
     Ordered,
     /// A target that upholds a unit is not stopped for it.
     UpholdingTarget,
 }
 
 impl Protection {
-    /// Whether it holds for a unit that the configuration names, too.
+    /// Whether it also applies to a unit that the configuration names.
     fn is_absolute(self) -> bool {
         matches!(
             self,
@@ -60,7 +60,7 @@ impl fmt::Display for Protection {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Protection::Own => "it is farewell's own",
-            Protection::Asker => "the process that asks is in it",
+            Protection::Asker => "this process runs in it",
             Protection::Perpetual => "systemd never stops it",
             Protection::System => "the system needs it",
             Protection::Needed => "this or a later step needs it",
@@ -70,24 +70,24 @@ impl fmt::Display for Protection {
     }
 }
 
-/// What limits the closure of a stop.
+/// The limits of a stop's closure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopLimits {
-    /// The unit of the process that asks, and the slices around it.
+    /// The unit of the asking process, and the slices around it.
     pub asker: Vec<String>,
-    /// The `needs` of the step and of those that have not ended when it runs.
+    /// The `needs` of the step and of those that may still run then.
     pub needed: Vec<String>,
-    /// What farewell.service is ordered after by its own file and an administrator's drop-ins, not by its generator.
+    /// What farewell.service is ordered after in its own file and an administrator's drop-ins, without the generator's.
     pub ordered: Vec<String>,
 }
 
 impl StopLimits {
-    /// The bounds of a stop that this process asks for. `farewell` is farewell.service as it is loaded.
+    /// The limits of a stop by this process. `farewell` is farewell.service as it is loaded.
     pub fn of_this_process(farewell: &Unit, needed: &[String]) -> StopLimits {
         let files = [farewell.fragment.clone()].into_iter();
         let files = files.chain(farewell.drop_ins.iter().cloned());
         let texts = files
-            // What generators write is made from the steps themselves.
+            // What the generator writes comes from the steps themselves.
             .filter(|path| !path.starts_with("/run/systemd/generator"))
             .filter_map(|path| fs::read_to_string(path).ok());
         StopLimits {
@@ -97,7 +97,7 @@ impl StopLimits {
         }
     }
 
-    /// Why `unit` is not stopped; `None` where it is.
+    /// Why `unit` is not stopped; `None` if it is.
     pub fn spare(&self, unit: &Unit, cause: &StopCause) -> Option<Protection> {
         let is_one = |name: &str| unit.id == name || unit.names.iter().any(|it| it == name);
         let among = |names: &[String]| names.iter().any(|name| is_one(name));
@@ -129,7 +129,7 @@ fn after(text: &str) -> Vec<String> {
             continue;
         };
         if key.trim() == "After" {
-            // An empty one takes nothing back, for After= is a list that only grows.
+            // An empty After= does not reset the list.
             found.extend(value.split_whitespace().map(str::to_owned));
         }
     }

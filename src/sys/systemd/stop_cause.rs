@@ -1,4 +1,4 @@
-//! Why a stop of units takes another one along: the dependencies through which systemd itself stops units together.
+//! Why a stop takes another unit along: the dependencies through which systemd itself stops units together.
 
 use std::fmt;
 
@@ -55,14 +55,14 @@ impl fmt::Display for StopCause {
     }
 }
 
-/// The units to which the stop of `unit` leads.
+/// The units that are stopped because `unit` is.
 pub(super) fn tied(unit: &Unit) -> impl Iterator<Item = (String, StopCause)> + use<> {
     let is_slice = unit.id.ends_with(".slice");
     let id = unit.id.clone();
     let dependencies = [
         (StopDependency::Triggers, &unit.triggered_by),
         (StopDependency::Upholds, &unit.upheld_by),
-        // Members of a slice have Requires= on it by themselves.
+        // Members of a slice have an implicit Requires= on it.
         (
             if is_slice {
                 StopDependency::Slice

@@ -1,4 +1,4 @@
-//! In which order units are stopped: the reverse of After=, as a shutdown does it.
+//! The order in which units are stopped: the reverse of After=, as in a shutdown.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::closure::Member;
 use super::unit::Unit;
 
-/// For each member, those that must be down before it is stopped: what is ordered after it, directly or with a target in
-/// between, and what would start it again. Members of an ordering circle do not wait for one another, and wait for the same.
+/// For each member, those that must be down before it is stopped: what is ordered after it, directly or through a
+/// target, and what would start it again. Members of an ordering cycle do not wait for one another, and wait for the
+/// same units.
 pub fn waits(members: &[Member]) -> Vec<Vec<usize>> {
     let count = members.len();
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
@@ -24,11 +25,12 @@ pub fn waits(members: &[Member]) -> Vec<Vec<usize>> {
         let unit = &member.unit;
         let first: Vec<usize> = among(&unit.triggered_by)
             .into_iter()
-            // The mount goes first: the stop of an automount would detach it while it is in use.
+            // The mount comes first: stopping the automount would detach it while it is in use.
             .filter(|trigger| !members[*trigger].unit.id.ends_with(".automount"))
             .chain(among(&unit.upheld_by))
             .collect();
-        // What this one is ordered after waits for it (systemd tells of an order at both ends), unless it is one of those that go first.
+        // What this one is ordered after waits for it (systemd shows an ordering at both ends), unless it is one of
+        // those that come first.
         for earlier in among(&unit.after).into_iter().chain(behind(unit, members)) {
             if !first.contains(&earlier) {
                 edges[earlier].push(at);
@@ -38,7 +40,7 @@ pub fn waits(members: &[Member]) -> Vec<Vec<usize>> {
     }
     let reach: Vec<Vec<bool>> = (0..count).map(|at| reached(&edges, at)).collect();
     let in_circle = |a: usize, b: usize| a == b || reach[a][b] && reach[b][a];
-    // What one member of a circle waits for, all of them do.
+    // What one member of a cycle waits for, all of them do.
     let waits = (0..count).map(|at| {
         let circle = (0..count).filter(|other| in_circle(at, *other));
         let mut all: Vec<usize> = circle.flat_map(|other| edges[other].clone()).collect();
@@ -50,7 +52,7 @@ pub fn waits(members: &[Member]) -> Vec<Vec<usize>> {
     waits.collect()
 }
 
-/// The members that are ordered before `unit` by a target in between: both name it.
+/// The members that are ordered before `unit` through a target that both name.
 fn behind<'a>(unit: &'a Unit, members: &'a [Member]) -> impl Iterator<Item = usize> + 'a {
     let targets: Vec<&String> = unit
         .after
@@ -76,19 +78,19 @@ fn reached(edges: &[Vec<usize>], from: usize) -> Vec<bool> {
     reached
 }
 
-/// What the stop of all members may take when each needs all its time (TimeoutStopSec=): its longest chain, with its units
-/// in the order of the stop. The time is `None` where one of them may take for ever.
+/// How long the stop of all members takes if each uses all its time (TimeoutStopSec=): the longest chain, with its
+/// units in stop order. The time is `None` if one of them has no limit.
 pub fn longest<'a>(
     members: &'a [Member],
     waits: &[Vec<usize>],
 ) -> (Option<Duration>, Vec<&'a Unit>) {
-    /// Infinite times add up to the largest one.
+    /// Stands for no limit; adding to it saturates.
     const ENDLESS: Duration = Duration::MAX;
     let own = |at: usize| match &members[at].unit {
         unit if unit.is_down() => Duration::ZERO,
         unit => unit.longest_stop().unwrap_or(ENDLESS),
     };
-    // `waits` has no circle, so that each member's time follows from those that it waits for.
+    // `waits` has no cycle, so that each member's time follows from those that it waits for.
     let mut time: Vec<Option<(Duration, Option<usize>)>> = vec![None; members.len()];
     let mut stack: Vec<usize> = (0..members.len()).collect();
     while let Some(at) = stack.pop() {

@@ -1,4 +1,4 @@
-//! A unit, as systemd has it loaded.
+//! A unit as systemd has it loaded.
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt as _;
@@ -7,18 +7,18 @@ use std::time::{Duration, SystemTime};
 
 use zbus::OwnedVariant;
 
-/// Where a unit stands.
+/// The state of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitState {
-    /// The name that it was asked for under.
+    /// The name under which it was requested.
     pub name: String,
-    /// Its own name, where it was asked for under an alias.
+    /// Its own name, even if it was requested by an alias.
     pub id: String,
     /// `ActiveState`.
     pub active: String,
     /// `SubState`.
     pub sub: String,
-    /// The type of its job in the queue: start, stop, restart …; empty where it has none.
+    /// The type of its queued job: start, stop, restart …; empty if there is none.
     pub job: String,
 }
 
@@ -28,8 +28,7 @@ impl UnitState {
         is_down(&self.active)
     }
 
-    /// Whether a job in the queue starts it, or would when its turn comes. A stop never does, and a shutdown queues one for
-    /// every active unit.
+    /// Whether a queued job will start it. A stop job never does, and a shutdown queues one for every active unit.
     pub fn is_to_start(&self) -> bool {
         ["start", "restart", "try-restart", "reload-or-start"].contains(&self.job.as_str())
     }
@@ -39,10 +38,11 @@ fn is_down(active: &str) -> bool {
     matches!(active, "inactive" | "failed")
 }
 
-/// The properties of a unit that farewell looks at; see org.freedesktop.systemd1(5). What a unit does not have is empty.
+/// The properties of a unit that farewell uses; see org.freedesktop.systemd1(5). Those that a unit does not have are
+/// empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
-    /// Its name, where it was asked for under an alias.
+    /// Its own name, even if it was requested by an alias.
     pub id: String,
     /// All its names.
     pub names: Vec<String>,
@@ -56,13 +56,13 @@ pub struct Unit {
     pub result: String,
     /// `TriggeredBy`: the sockets, timers, paths and automounts that start it.
     pub triggered_by: Vec<String>,
-    /// `Triggers`: what it starts: the service of a socket, a timer or a path.
+    /// `Triggers`: what it starts, such as the service of a socket, timer or path.
     pub triggers: Vec<String>,
-    /// `Requires`: what is started with it, and ends it.
+    /// `Requires`: what is started with it, and whose stop stops it.
     pub requires: Vec<String>,
     /// `Wants`: what is started with it.
     pub wants: Vec<String>,
-    /// `UpheldBy`: what starts it again as long as it is active itself (since systemd 249).
+    /// `UpheldBy`: what starts it again while active itself (since systemd 249).
     pub upheld_by: Vec<String>,
     /// `WantedBy`: what has Wants= on it.
     pub wanted_by: Vec<String>,
@@ -80,40 +80,40 @@ pub struct Unit {
     pub after: Vec<String>,
     /// `Before`: what is ordered after it.
     pub before: Vec<String>,
-    /// `Conflicts`: what ends it when it starts, `shutdown.target` among them for what a shutdown stops.
+    /// `Conflicts`: what stops it by starting; `shutdown.target` for units that a shutdown stops.
     pub conflicts: Vec<String>,
-    /// `StateChangeTimestamp`: since when it is in its state.
+    /// `StateChangeTimestamp`: when it entered its state.
     pub since: Option<SystemTime>,
-    /// `TimeoutStopUSec` of a service or scope, `TimeoutUSec` of a socket, mount or swap; `None` where it is infinite, or the
-    /// unit has none.
+    /// `TimeoutStopUSec` of a service or scope, `TimeoutUSec` of a socket, mount or swap; `None` if it is infinite or
+    /// missing.
     pub stop_timeout: Option<Duration>,
-    /// `Transient`: it was made by a program, and is gone with the boot.
+    /// `Transient`: it was created at run time, and is gone after a reboot.
     pub is_transient: bool,
-    /// Whether its conditions (`Condition…=`) were not met when it was to be started last.
+    /// Whether its conditions (`Condition…=`) were not met at the last start.
     pub is_condition_unmet: bool,
     /// Whether its `Type` is oneshot.
     pub is_oneshot: bool,
-    /// Whether it was ever started in this boot, as far as systemd remembers.
+    /// Whether it was started in this boot, as far as systemd remembers.
     pub has_run: bool,
     /// `NotifyAccess` of a service: none, main, exec, all.
     pub notify_access: String,
-    /// `Perpetual`: systemd has it as long as it runs itself.
+    /// `Perpetual`: systemd never stops it.
     pub is_perpetual: bool,
-    /// `RefuseManualStop`: systemd stops it for a dependency alone.
+    /// `RefuseManualStop`: systemd stops it only because of a dependency.
     pub refuses_stop: bool,
     /// `FragmentPath`: its unit file.
     pub fragment: String,
     /// `DropInPaths`: the files that add to it.
     pub drop_ins: Vec<String>,
-    /// `Slice`: the slice that it is in; empty where it has no processes.
+    /// `Slice`: its slice; empty for a unit without processes.
     pub slice: String,
-    /// `ControlGroup`: where its processes are, from the root of the hierarchy; empty where it has none now.
+    /// `ControlGroup`: its control group's path from the root of the hierarchy; empty if it has none now.
     pub control_group: String,
-    /// `KillMode`: control-group, mixed, process, none; empty where it has no processes.
+    /// `KillMode`: control-group, mixed, process, none; empty for a unit without processes.
     pub kill_mode: String,
-    /// Whether `SendSIGKILL` is no: what survives SIGTERM is left behind.
+    /// Whether `SendSIGKILL` is off: processes that survive SIGTERM are left behind.
     pub spares_survivors: bool,
-    /// `MainPID` of a service; 0 where it has none now.
+    /// `MainPID` of a service; 0 if it has none now.
     pub main_pid: u32,
     /// `Where` of a mount.
     pub mount_point: String,
@@ -123,7 +123,7 @@ pub struct Unit {
     pub file_state: String,
 }
 
-/// The types of units that have processes, and the interface that tells of them.
+/// The types of units that have processes, and their D-Bus interfaces.
 const WITH_PROCESSES: [(&str, &str); 6] = [
     ("service", "org.freedesktop.systemd1.Service"),
     ("scope", "org.freedesktop.systemd1.Scope"),
@@ -133,7 +133,7 @@ const WITH_PROCESSES: [(&str, &str); 6] = [
     ("slice", "org.freedesktop.systemd1.Slice"),
 ];
 
-/// The interface of the type of unit that `name` is, for the types that have processes.
+/// The interface of `name`'s type, for types that have processes.
 pub(super) fn own_interface(name: &str) -> Option<&'static str> {
     let (_, suffix) = name.rsplit_once('.')?;
     let found = WITH_PROCESSES.iter().find(|(it, _)| *it == suffix)?;
@@ -207,19 +207,19 @@ impl Unit {
         }
     }
 
-    /// Whether systemd knows a unit of this name. One that runs is a unit also where its file is gone.
+    /// Whether systemd knows a unit of this name. A running unit exists even if its file is gone.
     pub fn exists(&self) -> bool {
         let is_loaded = !matches!(self.load.as_str(), "not-found" | "");
         is_loaded || !matches!(self.active.as_str(), "inactive" | "")
     }
 
-    /// Whether its own settings let processes run on when it is stopped.
+    /// Whether its own settings let processes outlive its stop.
     pub fn lets_processes_stay(&self) -> bool {
         self.spares_survivors || matches!(self.kill_mode.as_str(), "process" | "none")
     }
 
-    /// The setting that decides which of its processes run on when it is stopped: `KillMode=process`; empty for a unit
-    /// without processes.
+    /// The setting that decides which of its processes outlive its stop: `KillMode=process`; empty for a unit without
+    /// processes.
     pub fn kill_setting(&self) -> String {
         match self.kill_mode.as_str() {
             _ if self.spares_survivors => "SendSIGKILL=no".to_owned(),
@@ -228,7 +228,7 @@ impl Unit {
         }
     }
 
-    /// How long its stop may take, by its own limit (TimeoutStopSec=); `None`: for ever. Nothing for a unit without processes.
+    /// The limit of its stop (TimeoutStopSec=); `None` without a limit. Zero for a unit without processes.
     pub fn longest_stop(&self) -> Option<Duration> {
         match own_interface(&self.id) {
             Some(_) if !self.id.ends_with(".slice") => self.stop_timeout,
@@ -236,14 +236,14 @@ impl Unit {
         }
     }
 
-    /// The files that it is made of.
+    /// Its unit file and drop-ins.
     pub fn files(&self) -> Vec<PathBuf> {
         let files = std::iter::once(&self.fragment).chain(&self.drop_ins);
         let files = files.filter(|file| !file.is_empty());
         files.map(PathBuf::from).collect()
     }
 
-    /// Whether nothing of it runs, and nothing is about to.
+    /// Whether it is inactive or failed.
     pub fn is_down(&self) -> bool {
         is_down(&self.active)
     }

@@ -1,6 +1,6 @@
-//! Which systemd this is.
+//! Versions of systemd.
 
-/// The oldest version that everything here works with.
+/// The oldest supported version.
 pub const OLDEST: u32 = 247;
 
 /// The number of a version as PID 1 and packages write it: 247 for `247.3-7+deb11u7`, 257 for `257~rc1`, 252 for `v252`.

@@ -78,7 +78,7 @@ on_each_release! {
         );
         would_fail(
             &machine,
-            "farewell.service is inactive, so that a shutdown runs no farewell",
+            "farewell.service is inactive, so that no farewell runs at shutdown",
         );
         let failed = machine.sh("systemctl start farewell-rehearse.service");
         assert_eq!(failed.code, 1, "{failed:?}");

@@ -72,7 +72,7 @@ fn through_farewell_itself() {
         with("After=farewell.service").boot(),
         &[
             "app.service is ordered after farewell.service, so farewell.service cannot be ordered after app.service",
-            "take farewell.service out of `After=` in line 4 of /etc/systemd/system/app.service",
+            "remove farewell.service from `After=` in line 4 of /etc/systemd/system/app.service",
         ],
         "sed -i /^After=/d /etc/systemd/system/app.service",
     );
@@ -85,7 +85,7 @@ fn through_farewell_start() {
         with("After=farewell-start.service").boot(),
         &[
             "app.service is ordered after farewell-start.service, farewell-start.service after farewell.service, so",
-            "take farewell-start.service out of `After=` in line 4 of /etc/systemd/system/app.service",
+            "remove farewell-start.service from `After=` in line 4 of /etc/systemd/system/app.service",
         ],
         "sed -i /^After=/d /etc/systemd/system/app.service",
     );
@@ -102,7 +102,7 @@ fn through_a_third_unit() {
             .boot(),
         &[
             "app.service is ordered after third.service, third.service after farewell.service, so",
-            "take farewell.service out of `After=` in line 2 of /etc/systemd/system/third.service",
+            "remove farewell.service from `After=` in line 2 of /etc/systemd/system/third.service",
         ],
         "sed -i /^After=/d /etc/systemd/system/third.service",
     );
@@ -122,7 +122,7 @@ fn through_a_target() {
         &[
             "app.service is ordered after multi-user.target, multi-user.target after third.service, third.service after \
              farewell-start.service, farewell-start.service after farewell.service, so",
-            "take farewell-start.service out of `After=` in line 2 of /etc/systemd/system/third.service",
+            "remove farewell-start.service from `After=` in line 2 of /etc/systemd/system/third.service",
         ],
         "sed -i /^After=/d /etc/systemd/system/third.service",
     );
@@ -172,7 +172,7 @@ fn through_what_the_unit_itself_names() {
     for part in [
         "farewell.service is ordered after network.target, network.target after stray.service, stray.service after \
          farewell.service: systemd breaks this circle",
-        "take farewell.service out of `After=` in line 2 of /etc/systemd/system/stray.service",
+        "remove farewell.service from `After=` in line 2 of /etc/systemd/system/stray.service",
     ] {
         assert!(said.stdout.contains(part), "{part}: {said:?}");
     }

@@ -232,7 +232,7 @@ fn a_mask_is_told() {
     machine.must("systemctl mask --now farewell.service");
     for verb in ["start", "rehearse"] {
         let said = machine.sh(&format!("farewell {verb} 2>&1"));
-        let told = "farewell.service is masked, so that a shutdown runs no farewell: run `systemctl unmask farewell.service`";
+        let told = "farewell.service is masked, so that no farewell runs at shutdown: run `systemctl unmask farewell.service`";
         assert!(said.stdout.contains(told) && said.code == 1, "{said:?}");
     }
     machine.must("test ! -e /rig/left");

@@ -90,7 +90,7 @@ fn a_published_port_that_nobody_listens_at_is_its_engines() {
     });
     let told = complaints(&machine);
     assert!(
-        told.contains("talks to http://127.0.0.1:8500/, where no process of this machine listens and somebody answers")
+        told.contains("talks to http://127.0.0.1:8500/, where something answers although no process of this machine listens")
             && told.contains("add `needs = [\"docker.service\"]` to the step"),
         "{told}"
     );

@@ -85,7 +85,7 @@ fn a_step_that_stops_the_agent_of_a_later_one_is_told() {
     assert!(
         told.contains(
             "step stop stops agent.service, and step leave, which runs later, talks to http://127.0.0.1:8500/, where \
-             agent.service listens: add `after = [\"leave\"]` to stop, and put it behind leave"
+             agent.service listens: add `after = [\"leave\"]` to stop, and move it after leave"
         ),
         "{told}"
     );

@@ -173,7 +173,7 @@ fn interfaces_are_known_by_the_commands_that_set_them_up() {
     machine.must("ip link add own0 type veth peer name own1; ip address add 10.7.0.1/24 dev own0; ip link set own0 up");
     machine.write("/etc/farewell/farewell.toml", &step("http://10.7.0.2/"));
     let said = machine.must("farewell start");
-    let told = "step leave: packets leave through own0, and which unit sets it up is not known";
+    let told = "step leave: packets leave through own0, and the unit that sets it up is not known";
     assert!(said.contains(told), "{said}");
 }
 
@@ -226,14 +226,14 @@ fn an_address_that_moves_is_known_by_who_moves_it() {
     machine.wait_for("curl -sf http://10.5.0.9:8500/");
     let told = complaints(&machine);
     assert!(
-        told.contains("and 10.5.0.9 is an address that keepalived.service gives to this machine")
+        told.contains("and 10.5.0.9 is an address that keepalived.service assigns to this machine")
             && told
                 .contains("add `needs = [\"agent.service\", \"keepalived.service\"]` to the step"),
         "{told}"
     );
     assert!(
         told.contains(
-            "`${ip}` is 10.5.0.9, an address that keepalived.service gives to this machine"
+            "`${ip}` is 10.5.0.9, an address that keepalived.service assigns to this machine"
         ) && told.contains("add `needs = [\"keepalived.service\"]` to the steps that use it"),
         "{told}"
     );

@@ -262,7 +262,7 @@ fn who_asks_is_left_alone() {
     assert_eq!(machine.step("stop"), "failed");
     assert_eq!(
         said(&machine, "stop"),
-        "login.slice: it is not stopped: the process that asks is in it"
+        "login.slice: it is not stopped: this process runs in it"
     );
 }
 
@@ -300,7 +300,7 @@ fn a_typo_is_a_warning_with_the_nearest_name() {
         .boot();
     let rehearsed = machine.sh("farewell rehearse");
     assert_eq!(rehearsed.code, 0, "{rehearsed:?}");
-    let warning = "systemd knows no consumr.service; did you mean `consumer.service`?";
+    let warning = "consumr.service does not exist; did you mean `consumer.service`?";
     assert!(rehearsed.stdout.contains(warning), "{rehearsed:?}");
     let strict = machine.sh("farewell rehearse --strict");
     assert_eq!(strict.code, 1, "{strict:?}");

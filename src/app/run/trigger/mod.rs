@@ -138,7 +138,7 @@ impl Found {
             )
         };
         if !systemd::is_booted() {
-            return stop("systemd does not run here");
+            return stop("systemd is not running on this machine");
         }
         if !systemd::is_command_of_unit() {
             return stop("started by hand");

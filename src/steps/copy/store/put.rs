@@ -147,9 +147,6 @@ impl Transfer<'_> {
     }
 
     /// As [`Transfer::send`], of a request without a body.
-    ///
-    /// # Errors
-    /// Also every answer that is not a success.
     pub(super) fn ask(&self, endpoint: &Endpoint, method: &str) -> Result<Answer, UploadError> {
         let request = Request {
             method: method.to_owned(),

@@ -159,7 +159,7 @@ impl<'a> Catalog<'a> {
     /// take it out, in this attempt or an earlier one, and is set here.
     ///
     /// # Errors
-    /// Also where this token may not take it out, with the call that does it.
+    /// Also if this token may not remove it, with the call that does.
     pub fn wait_until_unlisted(&self, asked: &mut bool) -> Result<(), Failure> {
         let context = self.client.context;
         let (id, node) = (self.client.id, &self.node);

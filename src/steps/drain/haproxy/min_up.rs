@@ -18,7 +18,7 @@ const PAUSE: std::ops::Range<u64> = 100..300;
 /// of it.
 ///
 /// # Errors
-/// That the run was told to stop, or has no time left.
+/// If the run was told to stop, or has no time left.
 pub(super) fn drain(
     places: &mut [Place<'_>],
     min_up: i64,

@@ -44,9 +44,6 @@ impl State {
 }
 
 /// The name of a backend or server: what else stood in a command would be another argument or command.
-///
-/// # Errors
-/// When it cannot be one.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     match !text.is_empty() && text.bytes().all(is_good) {

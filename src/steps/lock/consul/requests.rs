@@ -230,9 +230,6 @@ impl<'a> Requests<'a> {
     }
 
     /// Asks whether a key may be written, with a transaction that is never made: Consul looks at that first.
-    ///
-    /// # Errors
-    /// That it may not.
     pub(super) fn may_write(&self, key: &str) -> Result<(), Failure> {
         let never = json!({"KV": {"Verb": "check-index", "Key": key, "Index": u32::MAX}});
         let set = json!({"KV": {"Verb": "set", "Key": key, "Value": ""}});

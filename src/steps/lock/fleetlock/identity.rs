@@ -11,9 +11,6 @@ use crate::sys::digest::hmac_sha256;
 const ZINCATI: u128 = 0xde35_106b_6ec2_4688_b63a_fdda_a156_679b;
 
 /// The id of this machine, as `systemd-id128 machine-id --app-specific=de35106b6ec24688b63afddaa156679b` prints it.
-///
-/// # Errors
-/// When the machine has no id.
 pub(super) fn of_this_machine(facts: &Facts) -> Result<String, Failure> {
     let failed =
         |cause: String| Failure::new(ErrorKind::Config, "the app-specific machine id", cause);

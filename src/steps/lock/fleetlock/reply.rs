@@ -18,9 +18,6 @@ pub(super) enum Reply {
 }
 
 /// Judges an answer.
-///
-/// # Errors
-/// What is neither a slot nor the lack of one.
 pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
     let (kind, really_said) = error(answer);
     let said = excerpt(really_said.as_bytes());
@@ -56,9 +53,6 @@ pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
 }
 
 /// Judges the answer to a request without the protocol's header.
-///
-/// # Errors
-/// An answer that is not a FleetLock server's.
 pub(super) fn of_rehearsal(answer: &Answer) -> Result<(), Failure> {
     let (kind, _) = error(answer);
     match answer.status {

@@ -88,9 +88,6 @@ impl Membership {
 }
 
 /// How many of the others must be well.
-///
-/// # Errors
-/// Why no number of them is enough.
 pub(super) fn needed(
     membership: &Membership,
     context: &AttemptContext<'_>,

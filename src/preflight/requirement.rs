@@ -1,5 +1,5 @@
-//! What a step relies on until it has ended, and what of that would end too early: systemd stops every unit that farewell
-//! is not ordered after at the same moment that farewell starts.
+//! What a step depends on until it has ended, and which of these units would end too early: systemd stops every unit
+//! that farewell is not ordered after at the same moment that farewell starts.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +9,22 @@ use crate::plan::steps::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{UNIT, Unit};
 
-/// Something that a step needs until it has ended.
+/// Something that a step depends on until it has ended.
 pub(super) struct Requirement<'a> {
     /// The step.
     pub(super) step: &'a Step,
-    /// What it does with it: `talks to http://127.0.0.1:8500/, where consul.service listens`.
+    /// How the step uses it: `talks to http://127.0.0.1:8500/, where consul.service listens`.
     pub(super) what: String,
-    /// The units that must not be stopped before.
+    /// The units that must not be stopped earlier.
     pub(super) units: Vec<Unit>,
     /// Scopes that systemd ends and that nothing can be ordered after.
     pub(super) sessions: Vec<String>,
 }
 
-/// How far chains of Before= are followed. No unit of a usual machine has more than a few behind it.
+/// How many units are followed along Before=. Usually there are only a few.
 const STEPS: usize = 200;
 
 /// Whether `unit` is stopped only after `farewell`: directly, or through units that are stopped in between.
-///
-/// # Errors
-/// What PID 1 says, or does not.
 pub(super) fn outlives(
     unit: &Unit,
     farewell: &Unit,
@@ -43,7 +40,7 @@ pub(super) fn outlives(
             break;
         }
         for name in unit.before {
-            // Nobody waits for what a shutdown starts, or for what it does not stop.
+            // Units that a shutdown starts, or does not stop, delay nothing.
             if name == SHUTDOWN || !seen.insert(name.clone()) {
                 continue;
             }
@@ -58,11 +55,8 @@ pub(super) fn outlives(
 }
 
 impl Requirement<'_> {
-    /// What is wrong with it, where `farewell` is not ordered after all of it. What the configuration names already
-    /// (`named`) is compared on its own.
-    ///
-    /// # Errors
-    /// What PID 1 says, or does not.
+    /// What is wrong if `farewell` is not ordered after all of it. Units that the configuration names (`named`) are
+    /// compared separately.
     pub(super) fn judge(
         &self,
         farewell: &Unit,
@@ -96,7 +90,7 @@ fn message(step: &Step, what: &str, early: &[&str], sessions: &[String]) -> Stri
     }
     if !sessions.is_empty() {
         remedies.push(
-            "what runs in a scope (a login session) cannot be waited for: run it as a service"
+            "farewell cannot be ordered after a scope (a login session): run the program as a service"
                 .to_owned(),
         );
     }
