@@ -10,9 +10,7 @@ use super::template::Template;
 /// A value and the line it begins on, from 1.
 #[derive(Clone, Debug)]
 pub struct Located {
-    /// The line.
     pub line: usize,
-    /// The value.
     pub value: Value,
 }
 
@@ -23,9 +21,7 @@ pub enum Value {
     Text(String),
     /// An integer that fits 64 bits.
     Integer(i64),
-    /// A float.
     Float(f64),
-    /// A boolean.
     Boolean(bool),
     /// A date or time, which no key accepts.
     Datetime,

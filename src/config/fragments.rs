@@ -14,7 +14,6 @@ use crate::sys::{file_trust, files, signals};
 pub struct Fragment {
     /// Where it is.
     pub path: PathBuf,
-    /// Its text.
     pub text: String,
     /// Its content, as far as it could be parsed.
     pub table: Table,

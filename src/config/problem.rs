@@ -20,7 +20,6 @@ pub enum Severity {
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
-    /// The file.
     pub file: PathBuf,
     /// The line in it, from 1; 0 for the file as a whole.
     pub line: usize,

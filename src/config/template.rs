@@ -227,7 +227,6 @@ impl Template {
         &self.parts
     }
 
-    /// The facts in it.
     pub fn facts(&self) -> impl Iterator<Item = &Fact> {
         self.parts.iter().filter_map(|part| match part {
             Part::Fact(fact) => Some(fact),

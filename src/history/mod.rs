@@ -1,4 +1,4 @@
-//! Past runs: the lines of a record, what they have left, the directory of records, and the lock of the run in progress.
+//! Past runs: the records, pending undos, the state directory, and the lock of the run in progress.
 
 pub mod pending;
 pub mod record;

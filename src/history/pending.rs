@@ -1,8 +1,8 @@
-//! What runs have left behind: what their records say was intended, and what has been undone since.
+//! Pending undos: the intents in records, and what has been undone since.
 //!
 //! An intent is pending from its line in the record on, whatever became of its step, until the record says that it was
-//! settled, or the file beside it, `RUN.undone`, that it was undone. That file has a line of JSON for each: `step`,
-//! `number` and `undone` (the wall clock, RFC 3339). The record itself stays as its run has left it.
+//! settled, or the file `RUN.undone` beside it that it was undone. That file has a line of JSON for each: `step`,
+//! `number` and `undone` (the wall clock, RFC 3339). The record itself is never changed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -24,16 +24,16 @@ use crate::sys::files;
 pub enum UndoState {
     /// It is to be undone.
     Pending,
-    /// The run itself says that there is nothing to undo.
+    /// The run itself recorded that there is nothing to undo.
     Settled,
     /// It was undone, at that time.
     Undone(SystemTime),
 }
 
-/// Something that a run may have left behind.
+/// Something that a run may have left to undo.
 #[derive(Clone, Debug)]
 pub struct PendingUndo {
-    /// The record that tells of it.
+    /// The record that contains it.
     pub record: PathBuf,
     /// The name of the step that left it.
     pub step: String,
@@ -57,8 +57,8 @@ struct Undone {
 }
 
 impl PendingUndo {
-    /// Which thing of its kind and member it is about. In a record of the first format, which did not tell, everything that
-    /// its undo needs has to be the same, but for a drain of Nomad's: each run found another eligibility.
+    /// The object that it is about. In a record of the first format, which did not have it, all data of the undo must
+    /// be equal, except for a Nomad drain, where each run found another eligibility.
     pub fn thing(&self) -> String {
         let Intent {
             member,
@@ -76,7 +76,7 @@ impl PendingUndo {
         }
     }
 
-    /// Writes down that it is undone, and returns when that is on the disk.
+    /// Records that it is undone, and returns when that is on disk.
     pub fn close(&self) -> io::Result<()> {
         let path = undone(&self.record);
         let mut line = serde_json::to_vec(&Undone {
@@ -85,7 +85,7 @@ impl PendingUndo {
             undone: rfc3339(SystemTime::now()),
         })?;
         line.push(b'\n');
-        // A line that was torn must not take this one with it.
+        // An incomplete last line must not damage this one.
         if read_if_there(&path)?.is_some_and(|text| !text.is_empty() && !text.ends_with('\n')) {
             line.insert(0, b'\n');
         }
@@ -101,26 +101,25 @@ impl PendingUndo {
     }
 }
 
-/// Where it is written what of a record was undone.
+/// The file that lists what of a record was undone.
 pub fn undone(record: &Path) -> PathBuf {
     record.with_extension("undone")
 }
 
-/// Whether something in a record is pending, for whichever machine; also where the record cannot be read.
+/// Whether something in a record is pending, for any machine; `true` if the record cannot be read.
 pub fn is_pending(record: &Path) -> bool {
     read(record).map_or(true, |(_, pending)| {
         pending.iter().any(|it| it.state == UndoState::Pending)
     })
 }
 
-/// The machine that a record is of, and what its run has left, in order. Lines that are not whole tell nothing, but do
-/// not take the others with them.
+/// The machine of a record, and what its run has left, in order. Incomplete lines are ignored.
 pub fn read(record: &Path) -> io::Result<(Machine, Vec<PendingUndo>)> {
     let bytes = fs::read(record)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes)).into_owned();
     let (mut machine, mut started) = (Machine::default(), SystemTime::UNIX_EPOCH);
     let mut pending: Vec<PendingUndo> = Vec::new();
-    // Most runs leave nothing, and need no closer look.
+    // Most runs leave nothing, and need no parsing.
     if !text.contains("\"intended\"") {
         return Ok((machine, pending));
     }

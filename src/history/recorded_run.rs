@@ -1,4 +1,4 @@
-//! A record read back, whole or cut off, and its summary as `farewell report --json` and `farewell status --json` print it.
+//! Reads a record, complete or cut off, and summarises it for `farewell report --json` and `farewell status --json`.
 
 use std::io;
 use std::path::Path;
@@ -12,14 +12,14 @@ use crate::model::event::{Copied, Event};
 use crate::sys::clock::rfc3339;
 use crate::view::progress::Progress;
 
-/// A run as its record tells it.
+/// A run as its record shows it.
 #[derive(Debug)]
 pub struct RecordedRun {
-    /// The run as far as the record goes.
+    /// The run up to the end of the record.
     pub progress: Progress,
-    /// Where the record is torn: a line, from 1, of which only a part was written.
+    /// The line, from 1, that is incomplete, if there is one.
     pub torn: Option<usize>,
-    /// What it has left, and what became of that.
+    /// What it has left to undo, and what became of that.
     pub pending: Vec<PendingUndo>,
 }
 
@@ -29,7 +29,7 @@ impl RecordedRun {
         self.progress.result.is_none()
     }
 
-    /// Where the record ends, in one sentence: after which line, when, and what was running then.
+    /// One sentence about where the record ends: in which line, when, and what was running.
     pub fn cut_off_at(&self) -> String {
         let at = self.progress.at.as_secs_f64();
         let torn = self
@@ -48,7 +48,7 @@ impl RecordedRun {
     }
 }
 
-/// Reads a record up to its end, or up to the first line that is not whole: what was written before it is true.
+/// Reads a record up to its end, or up to the first incomplete line.
 ///
 /// # Errors
 /// Any I/O error; `InvalidData` if not even the first line is complete.
@@ -74,7 +74,7 @@ pub fn read(path: &Path) -> io::Result<RecordedRun> {
     })
 }
 
-/// The events of a record in order, and the line, from 1, that is not whole.
+/// The events of a record in order, and the number of an incomplete line, from 1.
 pub fn events(path: &Path) -> io::Result<(Vec<Event>, Option<usize>)> {
     let bytes = std::fs::read(path)?;
     let text = String::from_utf8_lossy(reserved_space::written(&bytes));
@@ -95,7 +95,7 @@ pub struct Summary {
     pub run: String,
     /// Why it took place.
     pub trigger: &'static str,
-    /// ok, failed, cut-short; running while it runs; cut-off where the record ends before the run did.
+    /// ok, failed, cut-short; running while it runs; cut-off if the record ends before the run did.
     pub result: &'static str,
     /// Why it was cut short, or where the record ends.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,18 +104,18 @@ pub struct Summary {
     pub started: String,
     /// From its start to its end, or to the last line of its record.
     pub duration_usec: u64,
-    /// What it might take in all.
+    /// Its budget.
     pub budget_usec: u64,
     /// The steps in the plan's order.
     pub steps: Vec<Step>,
-    /// What the operator was warned of.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
-    /// What the run has left behind, where it has left anything.
+    /// What the run has left to undo, if anything.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<Undo>,
 }
 
-/// Something that a run may have left behind.
+/// Something that a run may have left to undo.
 #[derive(Debug, Serialize)]
 pub struct Undo {
     /// The step that left it.
@@ -145,7 +145,7 @@ impl Undo {
     }
 }
 
-/// One step of a run. Times are counted from the run's start; those of a step that was not begun are null.
+/// One step of a run. Times count from the run's start; those of a step that did not begin are null.
 #[derive(Debug, Serialize)]
 pub struct Step {
     /// Its name.
@@ -166,7 +166,7 @@ pub struct Step {
     /// Why it was skipped or cancelled, or a remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The files that it has copied, the first ones of many.
+    /// The files that it has copied; of many only the first ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copied: Vec<Copied>,
 }
@@ -181,7 +181,7 @@ pub struct Error {
 }
 
 impl Summary {
-    /// The summary of a record; `running` where its run is in progress.
+    /// The summary of a record; `running` if its run is in progress.
     pub fn of(recorded: &RecordedRun, running: bool) -> Summary {
         let progress = &recorded.progress;
         let (result, reason) = match progress.result {

@@ -1,4 +1,4 @@
-//! Room on the disk for the next run's record, so that what it leaves is known also where the disk is full by then.
+//! Reserves disk space for the next run's record, so that its intents are recorded even if the disk is full by then.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -7,11 +7,11 @@ use std::path::Path;
 
 use crate::sys::files;
 
-/// How much is kept: enough for a run of a thousand steps. A longer record goes on where there is more room.
+/// The reserved size: enough for a run of a thousand steps. A longer record needs free space.
 pub const SIZE: u64 = 1 << 20;
 
-/// Makes the file at `path` that keeps the room, unless it is there. It is empty where the file system can keep room
-/// behind the end of a file, and full of zeros elsewhere.
+/// Creates the file at `path` that reserves the space, unless it exists. It is empty if the file system can preallocate
+/// beyond the end of a file, and full of zeros otherwise.
 ///
 /// # Errors
 /// Any I/O error, such as a full disk; then there is no file.
@@ -43,8 +43,8 @@ fn fill(file: &File) -> io::Result<()> {
     (0..SIZE / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))
 }
 
-/// Makes a record of the file at `room`, which is written from its beginning; `None` where there is none, or the record
-/// is there already.
+/// Turns the file at `room` into a record, to be written from its beginning; `None` if it does not exist, or the record
+/// already does.
 pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
     if record.exists() || fs::rename(room, record).is_err() {
         return Ok(None);
@@ -52,12 +52,12 @@ pub(super) fn take(room: &Path, record: &Path) -> io::Result<Option<File>> {
     OpenOptions::new().write(true).open(record).map(Some)
 }
 
-/// Gives back what a record of this length has not used.
+/// Frees what a record of this length has not used.
 pub fn give_back(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }
 
-/// What stands in a record, without the room that its run has not given back.
+/// The content of a record, without reserved space that was not freed.
 pub(super) fn written(bytes: &[u8]) -> &[u8] {
     let end = bytes.iter().rposition(|it| *it != 0);
     &bytes[..end.map_or(0, |at| at + 1)]

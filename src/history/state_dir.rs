@@ -1,4 +1,4 @@
-//! The state directory: records, and the lock that lets one run in at a time.
+//! The state directory: records, and the lock that admits one run at a time.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -19,48 +19,47 @@ use crate::sys::host;
 /// How many records are kept.
 pub const KEPT: usize = 100;
 
-/// How far ahead of this clock another one may have been without being wrong.
+/// How far ahead of this clock another one may be before it counts as wrong.
 const LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The state directory of a process.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
-    /// Whether the directory is this program's own by its place, and not named on the command line.
+    /// Whether the directory is farewell's default one, not one named on the command line.
     is_own: bool,
 }
 
-/// Who runs.
+/// The process that holds the lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Holder {
     /// The run's id.
     pub run: String,
     /// The process.
     pub pid: i32,
-    /// When that process began, in clock ticks since the boot: a number alone may be another process's by now.
+    /// When that process began, in clock ticks since boot: a pid alone may be reused.
     pub began: Option<u64>,
-    /// Whether it is systemd's run, which has the right of way over all others.
+    /// Whether it is systemd's run, which has priority over all others.
     pub by_systemd: bool,
-    /// Whether it is no run, but the undo of what runs have left.
+    /// Whether it is an undo rather than a run.
     #[serde(default)]
     pub is_undo: bool,
 }
 
-/// The lock of the state directory, and its release when dropped.
+/// The lock of the state directory, released when dropped.
 pub struct RunLock {
     _lock: Locked,
 }
 
-/// What became of the wish to run.
+/// The result of [`Store::enter`].
 pub enum Admission {
-    /// The lock is ours.
+    /// This process has the lock.
     Admitted(RunLock),
-    /// Another run has it; what it says of itself, unless it says nothing.
+    /// Another process has it, and may have written who it is.
     Occupied(Option<Holder>),
 }
 
-/// A new id for a run: the time, so that ids sort by it even where one run follows another within a second, and four
-/// letters against runs of the same millisecond.
+/// A new id for a run: the time in milliseconds, so that ids sort by it, and four random letters.
 pub fn new_id(now: SystemTime) -> String {
     let letters: String = (0..4).map(|_| fastrand::lowercase()).collect();
     format!("{}-{letters}", clock::compact(now))
@@ -87,7 +86,7 @@ impl Holder {
         }
     }
 
-    /// This process, as an undo, which makes way for systemd's run whoever started it.
+    /// This process, as an undo, which yields to systemd's run whoever started it.
     pub fn this_undo(id: &str) -> Holder {
         Holder {
             is_undo: true,
@@ -110,7 +109,7 @@ impl Store {
                 .unwrap_or_else(|| "/".into())
                 .join(".local/state")
         };
-        // systemd separates several directories with colons; the first is ours.
+        // systemd separates several directories with colons; the first one is used.
         let from_systemd = variable("STATE_DIRECTORY").map(|path| {
             match path.to_str().and_then(|it| it.split_once(':')) {
                 Some((first, _)) => PathBuf::from(first),
@@ -139,7 +138,7 @@ impl Store {
         self.directory.join("runs")
     }
 
-    /// Asks to be the one run of this directory.
+    /// Tries to take the lock.
     pub fn enter(&self, holder: &Holder) -> io::Result<Admission> {
         self.prepare()?;
         let path = self.directory.join("run.lock");
@@ -151,11 +150,11 @@ impl Store {
             .mode(0o600)
             .custom_flags(files::NO_LINK)
             .open(path)?;
-        // Whoever may read it could hold a shared lock on it: flock(2) asks for no more.
+        // Anybody who may read it could hold a shared lock on it.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         match file_lock::try_lock(file)? {
             Ok(mut lock) => {
-                // Who runs is good to know, and no reason not to run where the disk is full.
+                // A full disk is no reason not to run: the holder is only informative.
                 let _ = write_holder(lock.file(), holder);
                 Ok(Admission::Admitted(RunLock { _lock: lock }))
             }
@@ -174,7 +173,7 @@ impl Store {
         read_holder(&mut file)
     }
 
-    /// Keeps room on the disk for the next run's record, unless it is kept already.
+    /// Reserves disk space for the next run's record, unless it is reserved already.
     ///
     /// # Errors
     /// Any I/O error, such as a full disk.
@@ -185,13 +184,13 @@ impl Store {
         self.sync_names()
     }
 
-    /// The file that keeps the room. It lies among the records, so that it becomes one of them without a new name's
-    /// place in another directory.
+    /// The file that reserves the space. It is in the directory of the records, so that renaming it needs no space in
+    /// another directory.
     fn room(&self) -> PathBuf {
         self.runs().join("room-for-the-next-record")
     }
 
-    /// Creates the record of a run, where there is room for it.
+    /// Creates the record of a run, in the reserved space if possible.
     pub fn create(&self, run: &str) -> io::Result<File> {
         self.prepare_runs()?;
         if let Some(file) = reserved_space::take(&self.room(), &self.path(run))? {
@@ -207,7 +206,7 @@ impl Store {
         Ok(file)
     }
 
-    /// Looks whether nobody but this user and root could have written what is in this directory, or could write it.
+    /// Checks that only this user and root could have written what is in this directory, or can write it.
     ///
     /// # Errors
     /// `PermissionDenied`, with the reason and the command that fixes it.
@@ -219,7 +218,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes the directory where it is not there, for this user's eyes alone.
+    /// Creates the directory if it is missing, readable by this user only.
     fn prepare(&self) -> io::Result<()> {
         self.examine()?;
         make_private(&self.directory, self.is_own)
@@ -230,7 +229,7 @@ impl Store {
         make_private(&self.runs(), true)
     }
 
-    /// Takes the right to read from others where an earlier version gave it: records, and what was undone of them.
+    /// Removes read permission for others, which an earlier version gave, from records and their `.undone` files.
     fn mend_modes(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.runs())? {
             let entry = entry?;
@@ -242,19 +241,19 @@ impl Store {
         Ok(())
     }
 
-    /// Has the name of a new record reach the disk, and that of the directory that it may be the first in.
+    /// Flushes the directory entry of a new record, and that of its directory.
     pub fn sync_names(&self) -> io::Result<()> {
         files::sync_directory(&self.runs())?;
         files::sync_directory(&self.directory)
     }
 
-    /// Where the record of a run is.
+    /// The path of a run's record.
     pub fn path(&self, run: &str) -> PathBuf {
         self.runs().join(format!("{run}.jsonl"))
     }
 
-    /// The ids of the runs with a record, oldest first. Those of a clock that was far ahead come before all others: they
-    /// would otherwise pass for the newest, and outlive every other one, until their time comes.
+    /// The ids of the runs with a record, oldest first. Those from a clock that was far ahead come first: otherwise
+    /// they would count as the newest until their time comes.
     ///
     /// # Errors
     /// Any I/O error; a missing directory has no records.
@@ -275,8 +274,8 @@ impl Store {
         Ok(ids)
     }
 
-    /// Removes the oldest records beyond those that are kept. That of `run` stays, even where the clock was wrong and the
-    /// others look newer, and so do those in which something is still to be undone.
+    /// Removes the oldest records beyond [`KEPT`]. That of `run` stays, even if a wrong clock makes the others look
+    /// newer, and so do those with a pending undo.
     ///
     /// # Errors
     /// The first file that could not be removed; the others are removed all the same.
@@ -288,7 +287,7 @@ impl Store {
         let removed: Vec<_> = paths
             .filter(|path| !pending::is_pending(path))
             .map(|path| {
-                // First the record, which without the other file would be pending again.
+                // The record first: without the other file it would be pending again.
                 fs::remove_file(&path)?;
                 match fs::remove_file(pending::undone(&path)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -300,7 +299,7 @@ impl Store {
     }
 }
 
-/// Makes a directory that nobody else can look into, whatever the umask; one that is there gets that mode if it `is_own`.
+/// Creates a directory that nobody else can read, whatever the umask; an existing one gets that mode if it `is_own`.
 fn make_private(path: &Path, is_own: bool) -> io::Result<()> {
     let private = fs::Permissions::from_mode(0o700);
     match fs::metadata(path) {
@@ -331,7 +330,7 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.take(4096).read_to_string(&mut text).ok()?;
     let holder: Holder = serde_json::from_str(&text).ok()?;
-    // What the run before this one wrote stands there until the next one has written.
+    // It has the previous holder's text until the new one has written its own.
     let is_process = holder.pid > 0 && holder.began.is_some();
     (is_process && host::process_began(holder.pid) == holder.began).then_some(holder)
 }

@@ -1,4 +1,4 @@
-//! What is pending over all records of a store.
+//! Pending undos in all records of a store.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,27 +7,27 @@ use super::pending::{PendingUndo, UndoState, read};
 use super::state_dir::Store;
 use crate::model::machine::{Machine, Relation};
 
-/// What all records of a store say is pending.
+/// The pending undos in all records of a store.
 #[derive(Debug, Default)]
 pub struct Survey {
     /// What this machine has left, oldest first.
     pub pending: Vec<PendingUndo>,
-    /// What another machine has left, of which this one's disk is a copy: not to be undone here.
+    /// What another machine has left, whose disk was copied to this one: not to be undone here.
     pub foreign: Vec<PendingUndo>,
-    /// What was left under this machine's id on other hardware, or on nobody knows which machine: nobody but a person
-    /// can tell whether it is to be undone here.
+    /// What was left under this machine's id on other hardware, or on an unknown machine: a person must decide whether
+    /// it is to be undone here.
     pub moved: Vec<(PendingUndo, Machine)>,
     /// Records that cannot be read, and why. Something may be pending in them.
     pub unreadable: Vec<(PathBuf, io::Error)>,
 }
 
 impl Survey {
-    /// Looks through the records of a store.
+    /// Reads the records of a store.
     ///
     /// # Errors
     /// If the store cannot be read, or others could have written it; a missing one has no records.
     pub fn of(store: &Store, machine: &Machine) -> io::Result<Survey> {
-        // What others could have written tells this machine nothing.
+        // A file that others could have written is not trusted.
         store.examine()?;
         let mut survey = Survey::default();
         for id in store.ids()? {

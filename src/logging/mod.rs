@@ -1,4 +1,4 @@
-//! Where log records go: to the journal with their fields, or as plain lines to standard error.
+//! Logging: to the journal with fields, or as plain lines to standard error.
 
 pub mod message_id;
 
@@ -15,7 +15,7 @@ use crate::model::secrets::mask;
 use crate::sys::journal::{self, Journal};
 use crate::text::sanitize::plain;
 
-/// Where records go.
+/// Where log records go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sink {
     /// To the journal, with fields.
@@ -29,8 +29,8 @@ const LEVEL: &str = "FAREWELL_LOG";
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Sends the records of this process to the journal where standard error goes there too, else to standard error, from
-/// the level that `FAREWELL_LOG` says; else from `default`, or `info` in the journal. Later calls change nothing.
+/// Sends the log records of this process to the journal if standard error goes there too, else to standard error. The
+/// level is that of `FAREWELL_LOG`, else `default`, or `info` in the journal. Later calls change nothing.
 pub fn install(default: LevelFilter) -> Sink {
     let journal = (journal::stderr_is_journal())
         .then(|| Journal::at(Path::new(journal::SOCKET)).ok())
@@ -38,7 +38,7 @@ pub fn install(default: LevelFilter) -> Sink {
     install_to(journal, default)
 }
 
-/// The same with the journal given: `None` is for standard error.
+/// The same with the journal given; `None` means standard error.
 pub fn install_to(journal: Option<Journal>, default: LevelFilter) -> Sink {
     let logger = LOGGER.get_or_init(|| Logger::new(journal, default));
     if log::set_logger(logger).is_ok() {
@@ -50,7 +50,7 @@ pub fn install_to(journal: Option<Journal>, default: LevelFilter) -> Sink {
     }
 }
 
-/// Logs an event of a run with its fields, all of which are masked already.
+/// Logs an event of a run with its fields, which must be masked already.
 pub fn event(level: Level, text: &str, fields: &[(&'static str, Cow<'_, str>)]) {
     let args = format_args!("{text}");
     let record = Record::builder()
@@ -73,7 +73,7 @@ pub fn event(level: Level, text: &str, fields: &[(&'static str, Cow<'_, str>)]) 
     }
 }
 
-/// Gives the journal `limit` to take what it has not taken yet.
+/// Sends outstanding entries to the journal, for at most `limit`.
 pub fn flush(limit: Duration) {
     if let Some(Logger {
         journal: Some(journal),
@@ -86,7 +86,7 @@ pub fn flush(limit: Duration) {
 
 struct Logger {
     journal: Option<Journal>,
-    /// Knows the levels for both.
+    /// Filters by level for both.
     lines: env_logger::Logger,
 }
 
@@ -121,7 +121,7 @@ impl Log for Logger {
             return;
         }
         let mut fields = Fields(Vec::new());
-        // A field that cannot be read is missed; the message is not.
+        // A field that cannot be read is left out; the message is not.
         let _ = record.key_values().visit(&mut fields);
         let fields: Vec<(&str, &str)> = (fields.0.iter())
             .map(|(name, value)| (name.as_str(), value.as_str()))
@@ -137,8 +137,8 @@ impl Log for Logger {
     }
 }
 
-/// Other crates may print whole requests, headers and credentials included, when they are asked for details. Nobody can
-/// mask what a header makes of a secret, so that their details are not to be had at all.
+/// At debug level other crates may print whole requests, including headers and credentials. Encoded secrets in headers
+/// cannot be masked, so details of other crates are never logged.
 fn is_welcome(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
     metadata.level() <= Level::Warn || target == "farewell" || target.starts_with("farewell::")

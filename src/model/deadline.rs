@@ -1,8 +1,8 @@
-//! Points in time that know why they are there.
+//! Deadlines that carry their reason.
 
 use std::time::{Duration, Instant};
 
-/// Why a [`Deadline`] stands where it stands.
+/// The reason of a [`Deadline`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The limit of one attempt or request; another one may follow.
@@ -13,27 +13,27 @@ pub enum Reason {
     Budget,
     /// The point from which the budget is kept for `always` steps and releases.
     Reserve,
-    /// The end of what a run that was told to stop still has.
+    /// The end of the time left to a run that was told to stop.
     Stop,
 }
 
 impl Reason {
-    /// What has come to its end, for messages.
+    /// The limit's name, for messages.
     pub fn describe(self) -> &'static str {
         match self {
             Reason::Attempt => "attempt-timeout",
             Reason::Timeout => "timeout",
             Reason::Budget => "budget",
             Reason::Reserve => "budget without its reserve",
-            Reason::Stop => "time that is left after being told to stop",
+            Reason::Stop => "time left after being told to stop",
         }
     }
 }
 
 /// A point on the monotonic clock, with its reason.
 ///
-/// Every wait takes one. An expired deadline has no time left (`None`), never a zero timeout, which many calls take for
-/// "wait for ever".
+/// Every wait takes one. An expired deadline has no time left (`None`), never a zero timeout, which many calls
+/// interpret as "wait for ever".
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     at: Instant,
@@ -54,7 +54,7 @@ impl Deadline {
         }
     }
 
-    /// The time left, or `None` when there is none.
+    /// The time left; `None` if it has expired.
     pub fn left(&self) -> Option<Duration> {
         self.at
             .checked_duration_since(Instant::now())
@@ -66,7 +66,7 @@ impl Deadline {
         self.at
     }
 
-    /// Why it stands where it stands.
+    /// Its reason.
     pub fn reason(&self) -> Reason {
         self.reason
     }

@@ -1,25 +1,25 @@
-//! What went wrong, as a word for machines, the thing it happened to, and a cause for people.
+//! Failures: a word for machines, the subject, and a cause for people.
 
 use std::fmt;
 
 use crate::model::word_enum::word_enum;
 
 word_enum! {
-    /// The machine words of the contract, one for every way a step can fail.
+    /// The error words of the contract.
     ///
     /// They appear as `error.word` in records, as `FAREWELL_ERROR` in the journal, and in `farewell report --json`.
     pub enum ErrorKind {
         /// A limit was reached: of an attempt, of the step, or of the run's budget.
         TimedOut = "timed-out",
-        /// No connection: the name, the refused port, or a reset.
+        /// No connection: name lookup, refused connection, or reset.
         Unreachable = "unreachable",
-        /// The peer said no: 401, 403, or its protocol's own refusal.
+        /// The peer refused: 401, 403, or its protocol's equivalent.
         Refused = "refused",
         /// A certificate or a handshake.
         Tls = "tls",
         /// Any other unexpected HTTP status.
         Status = "status",
-        /// An answer that is not what the protocol says.
+        /// An answer that violates the protocol.
         Protocol = "protocol",
         /// A process ended with an unexpected exit code.
         ExitStatus = "exit-status",
@@ -41,7 +41,7 @@ word_enum! {
 }
 
 impl ErrorKind {
-    /// Whether a failure of this kind usually passes by itself, so that another attempt is worth its time.
+    /// Whether a failure of this kind is usually temporary, so that another attempt makes sense.
     fn passes(self) -> bool {
         matches!(
             self,
@@ -52,25 +52,25 @@ impl ErrorKind {
 
 /// One failure of one attempt.
 ///
-/// Displayed as `subject: cause`; the word travels beside it. Neither part may hold a secret: what is shown of a peer's
-/// answer goes through [`crate::model::secrets::mask`] when the failure becomes an event.
+/// Displayed as `subject: cause`, without the word. Text from a peer's answer is masked by
+/// [`crate::model::secrets::mask`] when the failure becomes an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The machine word.
     pub kind: ErrorKind,
-    /// What it happened to: a URL, a path, a program.
+    /// What failed: a URL, a path, a program.
     pub subject: String,
     /// What happened, in one sentence without a full stop.
     pub cause: String,
     /// Whether another attempt may succeed.
     pub retryable: bool,
-    /// How many addresses of a peer have taken the connection and closed it without an answer. Some servers have no other
-    /// way to say that a request is not for them; one that is ending does so, too.
+    /// How many addresses of a peer accepted the connection and closed it without an answer. Some servers reject a
+    /// request in this way; one that is shutting down does so, too.
     pub closings: usize,
 }
 
 impl Failure {
-    /// A failure that is retried if its word is one of those that pass (timed-out, unreachable, mount, bus).
+    /// A failure that is retryable if its kind is (timed-out, unreachable, mount, bus).
     pub fn new(kind: ErrorKind, subject: impl Into<String>, cause: impl Into<String>) -> Self {
         Failure {
             kind,
@@ -81,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// The same failure, with the kind's own judgement on whether it can pass.
+    /// The same failure, explicitly retryable or not.
     pub fn retryable(mut self, retryable: bool) -> Self {
         self.retryable = retryable;
         self

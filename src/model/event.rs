@@ -1,4 +1,4 @@
-//! What happens in a run: the scheduler and the steps emit it, the reporters show it.
+//! Events of a run: the scheduler and the steps emit them, the reporters show them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use crate::model::trigger::Trigger;
 use crate::model::word_enum::word_enum;
 
 word_enum! {
-    /// Where a step stands.
+    /// The state of a step.
     pub enum State {
         /// Not begun.
         Pending = "pending",
         /// Begun and not ended.
         Running = "running",
-        /// Its effect was seen.
+        /// Its effect was verified.
         Done = "done",
         /// There was nothing left to do.
         AlreadyDone = "already-done",
@@ -26,9 +26,9 @@ word_enum! {
         Skipped = "skipped",
         /// Its last attempt failed.
         Failed = "failed",
-        /// It was still running when its time, or the run's, was over.
+        /// It was still running at the end of its time, or of the run's.
         TimedOut = "timed-out",
-        /// It was not begun any more, or it was ended because the run was told to stop.
+        /// It did not begin, or was ended, because the run was told to stop.
         Cancelled = "cancelled",
     }
 }
@@ -48,7 +48,7 @@ impl State {
 word_enum! {
     /// How a run ended.
     pub enum Result {
-        /// Every step is done or was rightly left out.
+        /// Every step is done or was skipped by its conditions.
         Ok = "ok",
         /// A step failed.
         Failed = "failed",
@@ -60,7 +60,7 @@ word_enum! {
 /// What a run is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The machine's last duties.
+    /// A farewell.
     Farewell,
     /// To undo what earlier runs left. It has no trigger of its own, and no record.
     Undo,
@@ -119,14 +119,12 @@ pub enum EventKind {
     },
     /// A step begins.
     StepStarted {
-        /// The step.
         step: usize,
         /// What it may take from now on.
         left: Duration,
     },
     /// An attempt failed and another one follows.
     AttemptFailed {
-        /// The step.
         step: usize,
         /// The attempt that failed, from 1.
         attempt: u32,
@@ -135,42 +133,34 @@ pub enum EventKind {
         /// When the next one begins, from now.
         again: Duration,
     },
-    /// A step tells what it waits for.
+    /// A step reports what it waits for.
     Waiting {
-        /// The step.
         step: usize,
         /// What it waits for: "3 connections on port 8080".
         what: String,
     },
-    /// A step is about to leave something behind that outlives a reboot.
+    /// A step is about to change something that outlives a reboot.
     Intended {
         /// Which intent of the run.
         mark: IntentId,
         /// What it is.
         intent: Intent,
     },
-    /// There is nothing to undo any more of what was intended: the peer refused it, or the run took it back itself.
+    /// An intent needs no undo any more: the peer refused it, or the run undid it itself.
     Settled {
         /// Which intent of the run.
         mark: IntentId,
     },
-    /// A step tells in detail what it does.
+    /// A detail of what a step does.
     Noted {
-        /// The step.
         step: usize,
         /// One clause.
         text: String,
     },
     /// A step has copied a file away.
-    Copied {
-        /// The step.
-        step: usize,
-        /// The copy.
-        copy: Copied,
-    },
+    Copied { step: usize, copy: Copied },
     /// A child of a step wrote a line.
     Output {
-        /// The step.
         step: usize,
         /// Where.
         stream: Stream,
@@ -179,7 +169,6 @@ pub enum EventKind {
     },
     /// A step ends, or is left out.
     StepFinished {
-        /// The step.
         step: usize,
         /// Its last state.
         state: State,
@@ -189,10 +178,10 @@ pub enum EventKind {
         took: Duration,
         /// Why it failed.
         failure: Option<Failure>,
-        /// Why it was skipped or cancelled, or what else is worth telling of a step that is done.
+        /// Why it was skipped or cancelled, or a remark on a step that is done.
         reason: Option<String>,
     },
-    /// Something that the operator should know and that is no step's failure.
+    /// Something that the operator should know and that is not a step's failure.
     Warning {
         /// One sentence.
         message: String,
@@ -216,8 +205,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of this run, with the secrets in its texts masked. This is the only place that masks them: reporters
-    /// show what they get.
+    /// Makes an event, with the secrets in its texts masked. Events are masked only here: reporters show them as they
+    /// are.
     pub fn new(at: Duration, mut kind: EventKind) -> Event {
         kind.mask();
         Event { at, kind }
@@ -229,7 +218,7 @@ impl EventKind {
         match self {
             EventKind::RunStarted { .. }
             | EventKind::StepStarted { .. }
-            // Holds no secret, and its undo needs it as it is.
+            // It contains no secret, and its undo needs it unchanged.
             | EventKind::Intended { .. }
             | EventKind::Settled { .. } => {}
             EventKind::AttemptFailed { failure, .. } => mask_failure(failure),

@@ -1,4 +1,4 @@
-//! What a step is about to leave behind that outlives a reboot.
+//! Intents: what a step is about to change that outlives a reboot.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,30 +9,30 @@ use serde_json::{Number, Value, json};
 
 use crate::model::secrets::MASK;
 
-/// Something sticky that a step is about to leave, as the record keeps it: everything that its undo needs, since the
-/// configuration may be another one by then.
+/// A lasting change that a step is about to make, as the record keeps it: everything that its undo needs, since the
+/// configuration may have changed by then.
 ///
 /// It is data: text that is never rendered as a template, and references to where secrets are read, never their values.
-/// So nothing in it needs to be masked, and a password that is a common word spoils nothing.
+/// So nothing in it needs to be masked, and masking a password that is a common word cannot damage it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Intent {
-    /// The word of the member that leaves it, among those of its kind: "nomad". Empty where the kind has no members.
+    /// The name of the kind's member: "nomad". Empty if the kind has no members.
     pub member: String,
     /// What it is, for people: "the drain of node web-1".
     pub subject: String,
-    /// Which thing it is about, the same in every run: what tells the node, the instance or the key from all others,
-    /// and nothing that changes from run to run. Intents of one kind and member on the same thing are one [`Chain`].
-    /// Empty in a record of the first format, which did not tell.
+    /// Identifies the changed object, the same in every run: the node, the instance or the key, and nothing that
+    /// changes from run to run. Intents of one kind and member on the same object are one [`Chain`]. Empty in a record
+    /// of the first format, which did not have it.
     pub thing: String,
-    /// Addresses, ids, how it was before, and references to secrets, in the member's own terms.
+    /// Addresses, ids, the state before, and references to secrets, in the member's own terms.
     pub what: Keys,
 }
 
 /// The key of the condition that must hold before something is undone, in the terms of its kind.
 pub const READY: &str = "ready";
 
-/// The names of an intent's data, and the data.
+/// An intent's data by name.
 pub type Keys = BTreeMap<String, Datum>;
 
 /// A value in an intent.
@@ -41,38 +41,34 @@ pub type Keys = BTreeMap<String, Datum>;
 pub enum Datum {
     /// True or false.
     Flag(bool),
-    /// A number.
     Number(Number),
     /// Text as it is.
     Text(String),
-    /// Text that is put together when it is needed. Empty where a secret stood in the configuration itself: it is kept
-    /// nowhere.
+    /// Text that is assembled when it is needed. Empty for a secret in the configuration itself, which is not recorded.
     Reference(Vec<Piece>),
-    /// A list.
     List(Vec<Datum>),
     /// Names and their values.
     Table(Keys),
-    /// A string of a record of the first format: text with `${` written as `$${`, or, where a secret may stand, the name of
-    /// a credential.
+    /// A string of a record of the first format: text with `${` written as `$${`, or, in a secret value, the name of a
+    /// credential.
     Old(String),
 }
 
-/// A piece of a text that is put together when it is needed.
+/// A piece of a text that is assembled when it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// Text as it is.
     Text(String),
-    /// What is read from somewhere.
+    /// Text read from a source.
     From(Source),
 }
 
-/// Where something is read that is not kept in a record.
+/// The source of a value that is not in the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// The credential of this name.
     Credential(String),
-    /// A file.
     File(PathBuf),
     /// The value at a JSON pointer in a file.
     Json(PathBuf, String),
@@ -80,10 +76,10 @@ pub enum Source {
     Env(String),
 }
 
-/// The only member of the object that a reference is written as: the name of no key and of no header.
+/// The only member of a reference's JSON object; no key or header has this name.
 const REFERENCE: &str = "read from";
 
-/// Which intent of a run. It may be kept, and withdrawn by another step of the same run.
+/// Identifies an intent of a run. Another step of the same run may withdraw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IntentId {
     /// The step that declared it, by its index in the plan.
@@ -92,7 +88,7 @@ pub struct IntentId {
     pub number: u32,
 }
 
-/// What is pending on one thing, left by one run after another. Its undo restores what the first one found, by the
+/// The pending intents on one object, left by successive runs. Their undo restores what the first one found, with the
 /// addresses and references of the last one.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -109,27 +105,27 @@ impl Chain {
         }
     }
 
-    /// Adds what a later run has left.
+    /// Adds an intent of a later run.
     pub fn push(&mut self, intent: Intent) {
         self.later.push(intent);
     }
 
-    /// What was left first.
+    /// The first intent.
     pub fn first(&self) -> &Intent {
         &self.first
     }
 
-    /// What was left last.
+    /// The last intent.
     pub fn last(&self) -> &Intent {
         self.later.last().unwrap_or(&self.first)
     }
 
-    /// All of it, in the order in which it was left.
+    /// All intents, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Intent> {
         std::iter::once(&self.first).chain(&self.later)
     }
 
-    /// The text of a key in each of them that has it, in the same order.
+    /// The texts of a key in the intents that have it, oldest first.
     pub fn texts(&self, key: &str) -> Vec<String> {
         let text = |it: &Intent| Some(it.what.get(key)?.text()?.into_owned());
         self.iter().filter_map(text).collect()
@@ -137,8 +133,7 @@ impl Chain {
 }
 
 impl Intent {
-    /// Whether something of it was masked, as in records of the first format, so that it does not say any more what is
-    /// to be undone.
+    /// Whether it contains masked text, as in records of the first format, so that it is incomplete.
     pub fn is_masked(&self) -> bool {
         self.thing.is_empty()
             && (self.member.contains(MASK) || self.what.iter().any(|(name, it)| it.masks(name)))
@@ -174,7 +169,7 @@ impl From<Written> for Intent {
         let read = if is_old { old } else { Datum::from };
         let entries = match written.what {
             Value::Object(entries) => entries,
-            // Nothing that a farewell has written: its undo misses what it needs, and says so.
+            // farewell never writes this: the undo misses what it needs, and reports it.
             _ => serde_json::Map::new(),
         };
         Intent {
@@ -186,7 +181,7 @@ impl From<Written> for Intent {
     }
 }
 
-/// Entry by entry, since to collect a map is to sort a list, whose code would be there once for each source of it.
+/// Entry by entry: collecting into a map sorts a list, with code for each iterator type.
 fn keys(entries: serde_json::Map<String, Value>, read: fn(Value) -> Datum) -> Keys {
     let mut keys = Keys::new();
     for (name, value) in entries {
@@ -206,7 +201,7 @@ fn old(value: Value) -> Datum {
 }
 
 impl Datum {
-    /// The text, where it is one that is known as it stands.
+    /// The text, if it is literal.
     pub fn text(&self) -> Option<std::borrow::Cow<'_, str>> {
         match self {
             Datum::Text(text) => Some(text.into()),
@@ -252,7 +247,7 @@ impl From<Piece> for Value {
     fn from(piece: Piece) -> Value {
         match piece {
             Piece::Text(text) => text.into(),
-            // A path that is no UTF-8 cannot stand in a configuration.
+            // A path in a configuration is UTF-8.
             Piece::From(source) => serde_json::to_value(source).unwrap_or_default(),
         }
     }
@@ -267,7 +262,7 @@ impl From<Value> for Datum {
             Value::Object(entries) => match entries.get(REFERENCE) {
                 Some(Value::Array(pieces)) if entries.len() == 1 => {
                     let pieces: Option<Vec<_>> = pieces.iter().map(piece).collect();
-                    // What a newer farewell refers to is as good as not kept.
+                    // A reference of a newer farewell counts as missing.
                     Datum::Reference(pieces.unwrap_or_default())
                 }
                 _ => Datum::Table(keys(entries, Datum::from)),
@@ -322,7 +317,7 @@ impl From<Keys> for Datum {
     }
 }
 
-/// As JSON, for what tells one thing from another.
+/// As JSON, for comparing objects.
 impl fmt::Display for Datum {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         Value::from(self.clone()).fmt(out)

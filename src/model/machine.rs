@@ -1,23 +1,23 @@
-//! Which machine a record is of.
+//! Identifies the machine of a record.
 
 use serde::{Deserialize, Serialize};
 
-/// What tells one machine from another. Either part may be missing: an image has no machine-id yet, only root can read
-/// the product UUID, and not all hardware has one.
+/// The identity of a machine. Either part may be missing: an image has no machine-id yet, only root can read the
+/// product UUID, and not all hardware has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Machine {
     /// The id of the installation, see machine-id(5). A clone of the disk has the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The id of the hardware, or of what a hypervisor gives out as such: the SMBIOS system UUID.
+    /// The id of the hardware, or the one that a hypervisor assigns: the SMBIOS system UUID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
 }
 
 impl Machine {
-    /// What this machine is to another one. What is missing on either side is unknown, not different, so that the other
-    /// part decides alone.
+    /// The relation of this machine to another one. A part that is missing on either side is unknown, not different, so
+    /// that the other part decides alone.
     pub fn relation(&self, other: &Machine) -> Relation {
         // Kernels differ in the case of the product UUID's letters.
         let is_same = |one: &Option<String>, other: &Option<String>| {
@@ -34,10 +34,9 @@ impl Machine {
     }
 }
 
-/// What one machine is to another.
+/// The relation of one machine to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// The same one.
     Same,
     /// The same installation on other hardware: it was moved or restored, or is a copy that kept its id.
     Moved,

@@ -1,4 +1,4 @@
-//! The words that every other room uses: errors, events, deadlines, secrets, triggers.
+//! Types that every other module uses: errors, events, deadlines, secrets, triggers.
 
 pub mod deadline;
 pub mod error;

@@ -13,7 +13,7 @@ word_enum! {
         Reboot = "reboot",
         /// The system starts another kernel.
         Kexec = "kexec",
-        /// Userspace alone restarts (systemd 254 and later).
+        /// Only userspace restarts (systemd 254 and later).
         SoftReboot = "soft-reboot",
         /// Only farewell's own unit is stopped, or `farewell run` is called by hand.
         Stop = "stop",
@@ -30,12 +30,12 @@ impl Trigger {
     }
 }
 
-/// Why a run takes place, as far as that was found out.
+/// Why a run takes place, as far as it was detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Diagnosis {
     /// For this trigger.
     Known(Trigger),
-    /// The system goes down, or nobody says whether it does, and it is not known whether it comes back.
+    /// The system goes down, or may go down, and it is not known whether it comes back.
     UnknownShutdown,
 }
 
@@ -44,15 +44,14 @@ pub enum Diagnosis {
 pub enum ComesBack {
     /// It restarts.
     Yes,
-    /// It is taken for gone.
+    /// It counts as gone.
     No,
-    /// Nobody knows.
+    /// It is not known.
     Unknown,
 }
 
 impl ComesBack {
-    /// Whether what a member leaves in its cluster must still suit it after a restart: where nobody knows whether the
-    /// machine restarts, too.
+    /// Whether the machine may come back, so that what a member leaves in its cluster must suit it after a restart.
     pub fn is_possible(self) -> bool {
         match self {
             ComesBack::Yes | ComesBack::Unknown => true,
@@ -62,7 +61,7 @@ impl ComesBack {
 }
 
 impl Diagnosis {
-    /// What `when`, `${trigger}` and the budget go by: an unknown shutdown counts as poweroff.
+    /// The trigger for `when`, `${trigger}` and the budget: an unknown shutdown counts as poweroff.
     pub fn trigger(self) -> Trigger {
         match self {
             Diagnosis::Known(trigger) => trigger,

@@ -25,7 +25,7 @@ macro_rules! word_enum {
                 }
             }
 
-            /// The one that the contract calls `word`.
+            /// The variant for a word of the contract.
             pub fn parse(word: &str) -> Option<$name> {
                 $name::ALL.into_iter().find(|it| it.as_str() == word)
             }

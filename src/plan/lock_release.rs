@@ -1,4 +1,4 @@
-//! The implicit last steps of a plan: locks are released as the run's last act.
+//! The implicit last steps of a plan, which release locks.
 
 use std::path::PathBuf;
 use std::time::Duration;

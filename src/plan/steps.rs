@@ -71,7 +71,7 @@ pub struct Step {
     pub held: Option<Held>,
     /// Whether nobody brings back what it takes out.
     pub is_permanent: bool,
-    /// Whether it releases what another step holds: the last act of a run, even of one that is told to end at once.
+    /// Whether it releases what another step holds, at the end of every run, even of one that is told to end at once.
     pub is_release: bool,
 }
 

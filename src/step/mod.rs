@@ -1,4 +1,4 @@
-//! The contract of a step's kind: how it is read from the configuration, and what one attempt of it does.
+//! The traits and types of a step's kind: how it is read from the configuration, and what one attempt does.
 
 pub mod lock;
 mod poll;
@@ -18,44 +18,44 @@ use crate::sys::http::{Endpoint, Http};
 
 pub use poll::{Poll, late};
 
-/// A step's time where the configuration gives none.
+/// The default `timeout`.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a successful attempt saw.
+/// The outcome of a successful attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The effect that was asked for.
+    /// The effect was verified.
     Done,
-    /// That there was nothing left to do.
+    /// There was nothing left to do.
     AlreadyDone,
 }
 
 /// What steps report while they run.
 pub trait StepEvents: Sync {
-    /// What the step waits for, as a noun: "3 connections on port 8080". Reported again whenever it changes.
+    /// What the step waits for, as a noun phrase: "3 connections on port 8080". Report it again whenever it changes.
     fn waiting(&self, what: &str);
     /// A line that a child wrote.
     fn output(&self, stream: Stream, line: &str);
-    /// Something worth knowing of a step that ends well.
+    /// Something worth knowing about a step that succeeds.
     fn remark(&self, remark: &str);
-    /// Something that somebody should look into, although the step can go on. A rehearsal shows it as a warning, which
+    /// Something that deserves attention, although the step can go on. A rehearsal shows it as a warning, which
     /// `--strict` makes a failure; a run reports it as a remark.
     fn warn(&self, warning: &str) {
         self.remark(warning);
     }
-    /// Something that goes to the journal at once, and not into the record: what the step is about to do, in detail.
+    /// A detail of what the step is about to do: it goes to the journal, not into the record.
     fn note(&self, _what: &str) {}
     /// A file that the step has copied, for the record.
     fn copied(&self, _copy: Copied) {}
-    /// What [`AttemptContext::intend`] was told.
+    /// See [`AttemptContext::intend`].
     fn intend(&self, intent: &Intent) -> IntentId;
-    /// What [`AttemptContext::withdraw`] was told.
+    /// See [`AttemptContext::withdraw`].
     fn withdraw(&self, intent_id: IntentId);
-    /// What [`AttemptContext::left_before`] returns.
+    /// See [`AttemptContext::left_before`].
     fn left_before(&self) -> Vec<Intent> {
         Vec::new()
     }
-    /// What [`AttemptContext::is_recorded`] returns.
+    /// See [`AttemptContext::is_recorded`].
     fn is_recorded(&self, intent_id: IntentId) -> bool {
         let _ = intent_id;
         true
@@ -64,20 +64,19 @@ pub trait StepEvents: Sync {
 
 /// Everything that one attempt may use.
 pub struct AttemptContext<'a> {
-    /// When the attempt must have ended, whatever its peer does. The runner does not wait for it any longer.
+    /// When the attempt must have ended, whatever its peer does: the runner does not wait longer.
     pub deadline: Deadline,
     /// The limit of one request, for kinds that make many in one attempt.
     pub attempt_timeout: Duration,
-    /// Turned when the run is told to stop.
+    /// Cancelled when the run is told to stop.
     pub cancel: &'a Cancel,
-    /// What `${…}` stands for.
+    /// Values of `${…}`.
     pub facts: &'a Facts,
-    /// The door to HTTP, with its connections.
+    /// The HTTP client with its connections.
     pub http: &'a Http,
-    /// Where progress goes.
+    /// Receives progress.
     pub events: &'a dyn StepEvents,
-    /// Units that this step, or one that may still run after it or beside it, has among its `needs`: nothing but their own
-    /// name stops them.
+    /// Units in the `needs` of this step, or of one that may run beside or after it: only naming them stops them.
     pub needed: &'a [String],
 }
 
@@ -88,76 +87,74 @@ impl AttemptContext<'_> {
             .earlier(Deadline::after(self.attempt_timeout, Reason::Attempt))
     }
 
-    /// Warns, in a rehearsal, that `what` is not there although it is to leave: a host name that has changed is seen on
-    /// no other day. `keys` are those that say what is meant.
+    /// Warns, in a rehearsal, that `what` does not exist, so that a run would leave nothing: otherwise a changed host
+    /// name would go unnoticed. `keys` are those that identify it.
     pub fn warn_of_absence(&self, what: &str, keys: &str) {
         self.events.warn(&format!(
-            "{what} is not there, so that a run would leave nothing: if its application is running, check {keys}"
+            "{what} does not exist, so that a run would have nothing to leave: if its application is running, check {keys}"
         ));
     }
 
-    /// Declares what the attempt is about to leave behind, before the request that leaves it, and returns when the
-    /// record has it on the disk; a disk that takes longer than 50 ms is not waited for. From here on it is to be
-    /// undone, whatever becomes of the attempt. What the step has declared before, in this attempt or an earlier one,
-    /// is the same intent.
+    /// Declares a lasting change before the request that makes it, and returns when the record has it on disk, or after
+    /// 50 ms. From here on it is pending, whatever becomes of the attempt. Declaring it again, in this attempt or a
+    /// later one, returns the same intent.
     ///
     /// # Errors
     /// If the attempt's time is over, or the run was told to stop: then nothing that needs an undo may begin, since
     /// nothing would report its end.
     pub fn intend(&self, intent: &Intent) -> Result<IntentId, Failure> {
         if self.cancel.is_cancelled() || self.deadline.left().is_none() {
-            let cause = "not begun: no time is left for it";
+            let cause = "not begun: no time is left";
             return Err(Failure::new(ErrorKind::TimedOut, &intent.subject, cause));
         }
         Ok(self.events.intend(intent))
     }
 
-    /// Takes an intent back: the peer has refused, so that nothing sticks, or the run itself has undone it, as a lock
-    /// is released. Not for a request whose reply is missing: nobody knows what it did.
+    /// Withdraws an intent: the peer has refused the change, or the run itself has undone it, as when a lock is
+    /// released. Not for a request whose reply is missing: its effect is unknown.
     pub fn withdraw(&self, intent_id: IntentId) {
         self.events.withdraw(intent_id);
     }
 
-    /// What earlier runs of this machine have left with steps of this kind, and is still to be undone; oldest first. A
-    /// state directory that does not answer within a second has nothing to tell.
+    /// Pending intents of steps of this kind in earlier runs of this machine, oldest first; none if the state directory
+    /// does not answer within a second.
     pub fn left_before(&self) -> Vec<Intent> {
         self.events.left_before()
     }
 
-    /// Whether what was declared stands in the record. Where it does not, the disk being full say, `farewell start` will
-    /// not undo it.
+    /// Whether the record has an intent. If not, as on a full disk, `farewell start` will not undo it.
     pub fn is_recorded(&self, intent_id: IntentId) -> bool {
         self.events.is_recorded(intent_id)
     }
 }
 
-/// A configured step, ready to be attempted any number of times.
+/// A configured step, which can be attempted any number of times.
 pub trait Action: Send + Sync {
-    /// Makes one attempt, and returns when its effect was seen or it failed, at the latest at `context.deadline`.
+    /// Makes one attempt, and returns when its effect was verified or it failed, at the latest at `context.deadline`.
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
-    /// Asks everything that an attempt would need, and changes nothing. Returns one sentence, what was asked and what the
-    /// answer was, at the latest at `context.deadline`.
+    /// Checks everything that an attempt would need, and changes nothing. Returns one sentence, what was checked and
+    /// the result, at the latest at `context.deadline`.
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure>;
 
-    /// Keeps what an undo is to give back for the time that it must wait, at the latest at `context.deadline`. Nothing, unless
-    /// that expires by itself.
+    /// Renews what an undo will release while it must wait, until `context.deadline` at the latest. Does nothing unless
+    /// it expires by itself.
     fn renew(&self, _context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         Ok(Outcome::AlreadyDone)
     }
 }
 
-/// What a step has to do with the rest of this machine, so that farewell.service is ordered after it: systemd stops
-/// everything else at the same moment that farewell starts.
+/// What a step uses on this machine, so that farewell.service is ordered after it: systemd stops everything else at the
+/// same moment that farewell starts.
 #[derive(Default)]
 pub struct Dependencies {
     /// Units that it stops: names, or patterns of them.
     pub units: Vec<Field<String>>,
-    /// Whether processes that a unit's own settings let run on after its stop are left, where the configuration says so.
+    /// The key `leave-behind`: whether processes may outlive their unit's stop.
     pub leave_behind: Option<bool>,
     /// Paths that it uses, which may be on mounts.
     pub paths: Vec<Field<PathBuf>>,
-    /// Peers that it talks to. Where one is on this machine, its unit must outlive the run.
+    /// Peers that it talks to. If one is on this machine, its unit must outlive the run.
     pub peers: Vec<Field<Endpoint>>,
     /// Whether the peers get credentials.
     pub credentials: bool,
@@ -170,35 +167,35 @@ pub enum AttemptPolicy {
     Once,
     /// Attempts of a part of the timeout each, until one succeeds (a request).
     Retried,
-    /// Attempts of which each may take all that is left; `attempt-timeout` is for what comes before its peer is at work (the
+    /// Attempts that may each take all the time left; `attempt-timeout` limits what precedes the peer's work (the
     /// connection of a request that must not be repeated meanwhile).
     Patient,
-    /// One attempt that lasts until its condition holds; `attempt-timeout` is for each look at it (a wait).
+    /// One attempt that lasts until its condition holds; `attempt-timeout` limits each check (a wait).
     Polled,
 }
 
-/// What the configuration of a step's kind comes to.
+/// What a kind makes of a step's configuration.
 pub struct StepSpec {
     /// What an attempt does.
     pub action: Box<dyn Action>,
     /// How it uses its time.
     pub policy: AttemptPolicy,
-    /// What it may still need to end once it is cancelled, for its children say. Zero: it can be abandoned at once.
+    /// The time it needs to end after cancellation, for example for its child processes. Zero: it can be abandoned at
+    /// once.
     pub grace: Duration,
-    /// What it has to do with the rest of this machine.
+    /// What it uses on this machine.
     pub dependencies: Dependencies,
-    /// Whether it may stop the application: what nobody stops before a lock is released runs on behind it.
+    /// Whether it may stop the application, which should be stopped before a lock is released.
     pub may_stop: bool,
-    /// What is due after it, to the end of the run.
+    /// What it holds until the end of the run.
     pub held: Option<Held>,
-    /// Whether it takes out what neither `farewell start` nor the member itself brings back, should this machine restart
-    /// after all.
+    /// Whether it removes something that neither `farewell start` nor the member itself restores if the machine comes
+    /// back after all.
     pub is_permanent: bool,
 }
 
 impl StepSpec {
-    /// The step of a kind that needs no time to end, has nothing to do with the rest of this machine, and owes nothing
-    /// when it has ended.
+    /// A step that needs no time to end, uses nothing on this machine, and holds nothing.
     pub fn new(action: impl Action + 'static, policy: AttemptPolicy) -> StepSpec {
         StepSpec {
             action: Box::new(action),
@@ -212,45 +209,45 @@ impl StepSpec {
     }
 }
 
-/// What a step owes when it has ended: something that it holds is renewed, and given back as the run's last act.
+/// What a step holds after it has ended: it is renewed, and released at the end of the run.
 #[derive(Clone)]
 pub struct Held {
-    /// Attempted again and again from the good end of the step to the beginning of `release`, each time after this long.
+    /// Attempted at this interval from the step's success to the beginning of `release`.
     pub renewal: Option<(Duration, Arc<dyn Action>)>,
-    /// Attempted when every other step has ended, whatever became of the step itself, which may even be under way still
-    /// on a thread that was abandoned. A run that is told to end at once attempts it once, for a second.
+    /// Attempted when every other step has ended, whatever became of the step itself, which may even still be running
+    /// on an abandoned thread. A run that is told to end at once attempts it once, for a second.
     pub release: Arc<dyn Action>,
 }
 
-/// Makes the undo of what was intended, from the record alone: the configuration of that run may be gone. A credential
-/// is read anew, by the name that the intent has for it.
+/// Makes the undo of an intent from the record alone: the configuration of that run may be gone. A credential is read
+/// again, by its name in the intent.
 ///
-/// Where one run after another has left the same thing, it is one undo: what the first one found is restored, by the
-/// addresses of the last one.
+/// Intents of successive runs on the same object are one undo: it restores what the first one found, with the addresses
+/// of the last one.
 ///
-/// The undo is attempted as a step is, with the same retries, until it succeeds; over several boots, if need be. It is
-/// done when its effect was seen, and must be harmless where there is nothing to undo: the run may have been killed
-/// before its request, between request and reply, or after somebody undid it by hand. Where the peer knows who left
-/// something, what others have left since stays. It leaves nothing sticky itself.
+/// The undo is attempted like a step, with the same retries, until it succeeds, over several boots if need be. It is
+/// done when its effect was verified, and must be harmless if there is nothing to undo: the run may have been killed
+/// before its request, between request and reply, or after an operator undid it. If the peer knows who made a change,
+/// later changes of others stay. An undo makes no lasting change itself.
 ///
 /// # Errors
 /// One sentence, if the intent is not of this kind: a newer farewell may have written it.
 pub type Undo = fn(&Chain) -> Result<Box<dyn Action>, String>;
 
-/// A member of a kind: a registry that can be left, a cluster that must be safe, or what keeps a lock.
+/// A member of a kind: a registry, a cluster, a balancer or a lock.
 ///
 /// The doc comment of each member lists its keys, as that of a [`Kind`] does.
 pub struct Member {
     /// The word that selects it: `etcd` in `registry = "etcd"`.
     pub name: &'static str,
-    /// Reads the member's own keys, as [`Kind::read`] does, and leaves it to the kind to finish the section.
+    /// Reads the member's own keys, as [`Kind::read`] does; the kind finishes the section.
     pub read: fn(&Section<'_>) -> Option<StepSpec>,
-    /// How what it leaves is undone; the intent's member is its name. `None` where it leaves nothing sticky.
+    /// Its undo; the intent's member is its name. `None` if it makes no lasting change.
     pub undo: Option<Undo>,
 }
 
 impl Member {
-    /// Reads the step of the member that the key selects, and finishes the section. `subject` is what the key's value is in
+    /// Reads the step of the member that the key selects, and finishes the section. `subject` names the key's value in
     /// messages.
     pub fn read(
         section: &Section<'_>,
@@ -264,7 +261,7 @@ impl Member {
         spec
     }
 
-    /// The member that the key selects. While it is unknown, so is whether the section's other keys are right.
+    /// The member that the key selects. If it is unknown, the section's other keys are not checked.
     pub fn select(
         section: &Section<'_>,
         key: &'static str,
@@ -275,7 +272,7 @@ impl Member {
         section.required(key, |section, key| section.choice(key, subject, &choices))
     }
 
-    /// The undo of what a member of the table has left.
+    /// The undo of a member's intents.
     ///
     /// # Errors
     /// As [`Undo`]; also if no member of that name leaves anything to undo.
@@ -289,22 +286,22 @@ impl Member {
         match undo.and_then(|it| it.undo) {
             Some(undo) => undo(chain),
             None => Err(format!(
-                "this farewell does not know how what the {subject} `{member}` leaves is undone; the one that left it does"
+                "this version of farewell cannot undo what the {subject} `{member}` leaves; the version that left it can"
             )),
         }
     }
 }
 
-/// A kind of step: its name in the configuration, how its keys are read, and how what its steps leave is undone.
+/// A kind of step: its name, its configuration, and its undo.
 ///
-/// The doc comment of each entry in the tables lists its keys, as tests/integration/reference/keys.rs wants it: manual and schema are
-/// made of that.
+/// The doc comment of each entry in the tables lists its keys, in the format of tests/integration/reference/keys.rs:
+/// the manual and the schema are generated from it.
 pub struct Kind {
     /// The word after `kind =`.
     pub name: &'static str,
-    /// Reads the kind's own keys and finishes the section (the keys that every step has were read before). Everything
-    /// that is wrong is reported to the section; `None` when nothing came of it.
+    /// Reads the kind's own keys and finishes the section (the common keys were read before). Problems are reported to
+    /// the section; then it returns `None`.
     pub read: fn(&Section<'_>) -> Option<StepSpec>,
-    /// How what its steps have declared with [`AttemptContext::intend`] is undone; `None` for a kind that leaves nothing sticky.
+    /// The undo of its intents (see [`AttemptContext::intend`]); `None` for a kind that makes no lasting change.
     pub undo: Option<Undo>,
 }

@@ -1,4 +1,4 @@
-//! Waiting for a condition: it is checked again and again until it holds or the attempt's time is over.
+//! Polls a condition until it holds or the attempt's time is over.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::cancel::Waited;
 
-/// What one check of a condition came to.
+/// The result of one check of a condition.
 pub enum Poll<T> {
     /// It holds.
     Ready(T),
-    /// It does not hold: what is waited for, as a noun, and the pause before the next check.
+    /// It does not hold: what to wait for, as a noun phrase, and the pause before the next check.
     Pending(String, Duration),
 }
 
 impl AttemptContext<'_> {
-    /// Calls `check` until the condition holds, and says meanwhile what is waited for.
+    /// Calls `check` until the condition holds, and reports meanwhile what it waits for.
     ///
     /// # Errors
     /// Those of `check`; `timed-out` for `subject`, with what it still waits for, at the attempt's deadline or if the
@@ -41,15 +41,15 @@ impl AttemptContext<'_> {
         }
     }
 
-    /// Pauses between two checks, no longer than the attempt lasts. Returns whether there is time for another check: the
-    /// deadline is not reached, and nobody told the run to stop.
+    /// Pauses between two checks, no longer than the attempt lasts. Returns whether there is time for another check:
+    /// the deadline is not reached, and the run was not told to stop.
     pub fn pause(&self, time: Duration) -> bool {
         let next = Deadline::after(time, Reason::Attempt).earlier(self.deadline);
         self.cancel.sleep_until(next) == Waited::Elapsed && self.deadline.left().is_some()
     }
 
-    /// The failure of a check. At the deadline it counts what was waited for, and not that the last request had no time
-    /// for an answer any more.
+    /// The failure of a check. At the deadline it reports what was waited for, rather than the timeout of the last
+    /// request.
     fn waited(&self, what: Option<&str>, failure: Failure) -> Failure {
         match what {
             Some(what) if failure.kind == ErrorKind::TimedOut && self.deadline.left().is_none() => {
@@ -61,7 +61,7 @@ impl AttemptContext<'_> {
     }
 }
 
-/// The failure of a condition that did not come to hold in time.
+/// The failure of a condition that did not hold in time.
 pub fn late(subject: String, what: &str) -> Failure {
     let cause = format!("still waiting for {what}");
     Failure::new(ErrorKind::TimedOut, subject, cause)

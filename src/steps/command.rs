@@ -150,7 +150,7 @@ impl Action for Command {
             context.events.remark(&remark);
         }
         if self.leave_behind && !outcome.stayed.is_empty() {
-            let remark = format!("{} runs on behind it", named(&outcome.stayed));
+            let remark = format!("{} is still running", named(&outcome.stayed));
             context.events.remark(&remark);
         }
         self.judge(&program, &outcome)
@@ -244,7 +244,7 @@ fn timed_out(outcome: &ProcessOutcome, reason: Reason) -> String {
         return format!("had not ended {over}");
     }
     format!(
-        "ended itself, but what it started had not {over}: {} (with `leave-behind = true` it runs on)",
+        "ended, but processes that it started had not {over}: {} (`leave-behind = true` lets them run on)",
         named(&outcome.stayed)
     )
 }

@@ -98,7 +98,7 @@ impl WaitConnections {
             .map_err(|error| Failure::new(ErrorKind::Io, "/proc/net/tcp", error.to_string()))
     }
 
-    /// `nobody listens on port 8081`, where there is one that nobody served.
+    /// `no process listens on port 8081`, where there is one that nobody served.
     fn unserved(&self, served: &[bool]) -> Option<String> {
         let ports = self.ports.iter().zip(served);
         let ports: Vec<String> = ports
@@ -106,7 +106,8 @@ impl WaitConnections {
             .map(|(port, _)| port.to_string())
             .collect();
         let plural = if ports.len() == 1 { "" } else { "s" };
-        (!ports.is_empty()).then(|| format!("nobody listens on port{plural} {}", ports.join(", ")))
+        (!ports.is_empty())
+            .then(|| format!("no process listens on port{plural} {}", ports.join(", ")))
     }
 
     /// `3 connections on port 8080, 1 connection on port 8443`.

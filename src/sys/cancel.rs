@@ -54,7 +54,6 @@ impl Cancel {
         Duration::from_millis(self.patience.load(Ordering::Acquire))
     }
 
-    /// Whether it is cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.wait_millis(0) == Waited::Cancelled
     }

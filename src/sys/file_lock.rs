@@ -12,7 +12,6 @@ use nix::libc::{F_UNLCK, F_WRLCK, SEEK_SET, flock};
 pub struct Locked(Flock<File>);
 
 impl Locked {
-    /// The file.
     pub fn file(&mut self) -> &mut File {
         &mut self.0
     }

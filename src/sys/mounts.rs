@@ -12,7 +12,6 @@ use std::{fmt, fs, io};
 /// One mount, displayed as `nfs4 from srv:/export`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its id.
     pub id: u32,
     /// The id of the mount that it is mounted on.
     pub parent: u32,

@@ -34,7 +34,6 @@ pub struct Socket {
     pub local: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
-    /// Its state.
     pub state: State,
     /// Bytes that the peer has not acknowledged.
     pub unsent: u32,

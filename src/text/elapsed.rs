@@ -1,4 +1,4 @@
-//! Durations as they are told to people; configured values are printed by `config::duration` instead.
+//! Elapsed times for people; configured values are printed by [`super::duration::print`] instead.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
-/// A duration that is watched while it grows, so that its decimal does not come and go: `0.0 s`, `3.0 s`, `1 min 30 s`.
+/// A growing duration, always with a decimal below a minute: `0.0 s`, `3.0 s`, `1 min 30 s`.
 pub fn tenths(duration: Duration) -> String {
     let tenths = rounded(duration, 100_000);
     if tenths < 600 {
@@ -25,7 +25,7 @@ pub fn tenths(duration: Duration) -> String {
     }
 }
 
-/// A duration to the second, for what is left of a limit: `21 s`, `1 min 30 s`.
+/// A duration to the second, for the rest of a limit: `21 s`, `1 min 30 s`.
 pub fn whole(duration: Duration) -> String {
     let seconds = rounded(duration, 1_000_000);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

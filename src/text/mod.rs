@@ -1,4 +1,4 @@
-//! Text for people: durations, and foreign text made harmless.
+//! Text for people: durations, and sanitized text from outside.
 
 pub mod duration;
 pub mod elapsed;

@@ -1,10 +1,10 @@
-//! Foreign text made harmless for terminals, and fitted into columns.
+//! Sanitizes text for terminals, and fits it into columns.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// `text` on one line and without anything that a terminal obeys: white space becomes a blank, other control characters
-/// and those that turn the reading direction are spelt out (`\x1b`).
+/// `text` on one line and without terminal control: white space becomes a space; other control characters, and those
+/// that change the text direction, are escaped (`\x1b`).
 pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_obeyed) {
         return Cow::Borrowed(text);
@@ -52,7 +52,7 @@ pub fn fit<'a>(text: &'a str, limit: usize, dots: &str) -> Cow<'a, str> {
     Cow::Owned(kept + dots)
 }
 
-/// The blanks that `text` lacks to take `limit` columns.
+/// The spaces that pad `text` to `limit` columns.
 pub fn padding(text: &str, limit: usize) -> String {
     " ".repeat(limit.saturating_sub(columns(text)))
 }

@@ -1,4 +1,4 @@
-//! One sentence for each event, as logs and plain output tell it.
+//! One sentence for each event, for logs and plain output.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::text::elapsed;
 use crate::view::progress::{Progress, StepProgress};
 use crate::view::timeline::headline;
 
-/// The sentence for `event`, which `progress` has taken into account; `None` where [`waiting`] tells it in its time.
+/// The sentence for `event`, which `progress` includes; `None` for events that [`waiting`] reports later.
 pub fn of(event: &Event, progress: &Progress) -> Option<String> {
     let name = |step: &usize| progress.steps.get(*step).map_or("", |step| &step.name);
     Some(match &event.kind {
@@ -91,7 +91,7 @@ pub fn ending(step: &StepProgress) -> String {
     text
 }
 
-/// What a running step waits for, and how long it still may.
+/// What a running step waits for, and how much time is left.
 pub fn waiting(step: &StepProgress, at: Duration) -> String {
     let left = left(step, at);
     match &step.waiting {
@@ -100,7 +100,7 @@ pub fn waiting(step: &StepProgress, at: Duration) -> String {
     }
 }
 
-/// What is left for a running step: "21 s left".
+/// The time left for a running step: "21 s left".
 pub fn left(step: &StepProgress, at: Duration) -> String {
     let left = step.deadline.unwrap_or_default().saturating_sub(at);
     format!("{} left", elapsed::whole(left))

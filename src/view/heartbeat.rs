@@ -1,17 +1,17 @@
-//! Says when it is time to tell again what a running step waits for.
+//! Decides when to report again what a running step waits for.
 
 use std::time::Duration;
 
 use crate::view::progress::Progress;
 
-/// How long a step may run without a word about what it waits for, at first.
+/// How long a step runs before the first report.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A step that runs for hours is spoken of each time when it has run for another eighth of its time, and so often at least.
+/// A long step is reported whenever its time has grown by an eighth, and at least this often.
 const PART: u32 = 8;
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Remembers when each step was last spoken of.
+/// Remembers when each step was last reported.
 #[derive(Debug, Default)]
 pub struct Reminder {
     told: Vec<Option<Duration>>,

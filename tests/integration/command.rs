@@ -282,14 +282,14 @@ fn what_is_still_there_at_the_deadline_is_ended_and_named() {
     let (word, message) = attempt.failure();
     assert_eq!(word, "timed-out");
     let begin =
-        "sh: ended itself, but what it started had not when the timeout was over: processes ";
+        "sh: ended, but processes that it started had not when the timeout was over: processes ";
     assert!(message.starts_with(begin), "{message}");
     assert!(
         message.contains("(sleep)") && message.contains("(sh)"),
         "{message}"
     );
     assert!(
-        message.ends_with("(with `leave-behind = true` it runs on)"),
+        message.ends_with("(`leave-behind = true` lets them run on)"),
         "{message}"
     );
 
@@ -320,7 +320,7 @@ fn a_daemon_may_be_left_behind_and_can_go_on_writing() {
         remark.starts_with("process") && remark.contains("(sh)"),
         "{remark}"
     );
-    assert!(remark.ends_with("runs on behind it"), "{remark}");
+    assert!(remark.ends_with("is still running"), "{remark}");
     fs::write(&go, "").expect("written");
     let end = Instant::now() + SECOND * 60;
     // More than a pipe holds: it was read, and did not end the writer.

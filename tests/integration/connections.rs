@@ -131,7 +131,7 @@ fn a_port_that_nobody_serves_is_told() {
     drop(listener);
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    let remark = format!("nobody listens on port {port}");
+    let remark = format!("no process listens on port {port}");
     assert_eq!(attempt.told.remark(), remark);
     let (said, warnings) = rehearse_with_warnings("wait-connections", &keys);
     assert_eq!(said, Ok(format!("no connection on port {port} now")));

@@ -221,7 +221,7 @@ fn a_rehearsal_says_what_is_there_and_changes_nothing() {
         told.expect("an answer")
             .contains("not there, and the catalog does not list it on n1")
     );
-    assert!(run.remarks()[0].contains("service nope is not there"));
+    assert!(run.remarks()[0].contains("service nope does not exist"));
     assert_eq!(consul.services(), ["web-1"]);
     let failure = run.rehearse(&leave(&dead_url(), "service = \"web-1\""), TIME);
     assert_eq!(failure.expect_err("nobody").kind, ErrorKind::Unreachable);

@@ -422,7 +422,7 @@ fn one_that_goes_by_itself_is_not_asked_to() {
     );
     assert_eq!(
         run.remarks(),
-        ["it was the last member of the cluster dev: nobody has its data now"]
+        ["it was the last member of the cluster dev: no other member has its data"]
     );
 }
 

@@ -155,7 +155,7 @@ fn it_waits_for_whoever_has_acquired_the_key() {
         let taking = threads.spawn(|| next.take(LONG));
         next.waits_for("held by the session");
         consul.ask(&format!("PUT /v1/session/destroy/{other}"), "");
-        next.waits_for("held by nobody, but kept back by Consul");
+        next.waits_for("not held, but delayed by Consul");
         assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
 }
@@ -200,7 +200,7 @@ fn a_rehearsal_says_who_has_it_and_changes_nothing() {
     let consul = Consul::start("lock-consul-rehearse");
     let member = Member::new("run-1", &keys(&consul.url, ""));
     let told = member.rehearse(TIME).expect("allowed");
-    assert!(told.contains("held by nobody"), "{told}");
+    assert!(told.contains("not held"), "{told}");
     let there = json(&consul, "GET /v1/kv/?keys", "");
     assert_eq!(there.as_array().map(Vec::len), Some(0), "{there}");
     assert!(sessions(&consul).is_empty());
@@ -420,8 +420,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let release = step_of(&place.report(), "release lock");
     assert_eq!(release["state"], "done");
-    let kept =
-        "kept while this machine comes back, for 50s at most: `farewell start` gives it back";
+    let kept = "kept while this machine comes back, for 50s at most: `farewell start` releases it";
     assert_eq!(release["reason"], kept);
     let held = sessions(&consul);
     assert_eq!((held.len(), &held[0]["TTL"]), (1, &"50s".into()));

@@ -347,7 +347,7 @@ fn a_machine_that_comes_back_keeps_its_slot_and_its_next_start_gives_it_back() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let release = step_of(&place.report(), "release lock");
     assert_eq!(release["state"], "done");
-    let kept = "kept while this machine comes back: `farewell start` gives it back";
+    let kept = "kept while this machine comes back: `farewell start` releases it";
     assert_eq!(release["reason"], kept);
     assert_eq!(server.holder("default").as_deref(), Some("a"));
     let start = place.verb(&["start", "--undo-only"]);

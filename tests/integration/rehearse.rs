@@ -112,7 +112,7 @@ fn requests_that_change_nothing_are_sent_and_others_are_not() {
         );
     let said = Setting::new("rehearse-http", &toml).say(&["rehearse"]);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
-    let shown = "answered 200, so it can be reached; whether it takes the";
+    let shown = "answered 200, so it can be reached; whether it accepts the";
     assert_lines(
         &said,
         &[
@@ -120,11 +120,11 @@ fn requests_that_change_nothing_are_sent_and_others_are_not() {
             ("head", format!("+ head http HEAD {url}/h: answered 200")),
             (
                 "post",
-                format!("+ post http OPTIONS {url}/p in place of POST: {shown} POST is not shown"),
+                format!("+ post http OPTIONS {url}/p instead of POST: {shown} POST is not known"),
             ),
             (
                 "polls",
-                format!("+ polls http OPTIONS {url}/u in place of PUT: {shown} PUT is not shown"),
+                format!("+ polls http OPTIONS {url}/u instead of PUT: {shown} PUT is not known"),
             ),
             (
                 "so",
@@ -200,8 +200,8 @@ fn bad_answers_of_servers_are_told_and_fail() {
     };
     let reached = |name: &str, status: &str| {
         let line = format!(
-            "+ {name} http OPTIONS {} in place of POST: answered {status}, so it can be reached; whether it takes the \
-             POST is not shown",
+            "+ {name} http OPTIONS {} instead of POST: answered {status}, so it can be reached; whether it accepts the \
+             POST is not known",
             url(name)
         );
         (name.to_owned(), line)
@@ -285,7 +285,7 @@ fn certificates_load_and_the_handshake_goes_through() {
             (
                 "good",
                 format!(
-                    "+ good http OPTIONS {url}/ in place of POST: answered 200, so it can be reached…"
+                    "+ good http OPTIONS {url}/ instead of POST: answered 200, so it can be reached…"
                 ),
             ),
             (
@@ -783,7 +783,7 @@ fn etcd_says_what_would_leave_and_keeps_it() {
             + &etcd_step("only", url, &format!("member = \"n1\"\n{account}"))
             + &etcd_step("no-member", url, &format!("member = \"n7\"\n{account}"))
     };
-    let shown = "reading is allowed; whether deleting is, is not shown";
+    let shown = "reading is allowed; deleting was not tried";
     let expected = |remark: &str| {
         vec![
             (

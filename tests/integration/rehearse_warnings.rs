@@ -37,7 +37,7 @@ fn a_member_that_is_not_there_is_a_warning_and_strict_makes_it_a_failure() {
     let file = share.0.join("new").display().to_string();
     for (step, what, key) in [("key", "key \"/app/new\"", "key"), ("file", &file, "path")] {
         let warning = format!(
-            "warning: {what} is not there, so that a run would leave nothing: if its application is running, check `{key}`"
+            "warning: {what} does not exist, so that a run would have nothing to leave: if its application is running, check `{key}`"
         );
         let is_it = |line: &str| line.starts_with(&format!("! {step}")) && line.ends_with(&warning);
         assert!(said.stdout.lines().any(is_it), "{said:?}");

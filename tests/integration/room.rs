@@ -157,7 +157,7 @@ fn full_without_room() {
         assert_eq!(run.code, Some(1), "{told}");
         assert_eq!(server.holder("default"), None, "{told}");
         assert!(
-            told.contains("given back already, before the machine is back"),
+            told.contains("released already, before the machine is back"),
             "{told}"
         );
         assert!(!nomad.is_eligible());

@@ -640,7 +640,7 @@ fn a_restart_is_prepared_only_when_the_cluster_bears_it() {
             (
                 ("green", [0, 0, 0]),
                 false,
-                "away with this node until it is back, for want of replicas: [logs][0]",
+                "without a replica, and so not available until this node is back: [logs][0]",
             ),
             (("green", [0, 0, 0]), true, ""),
         ] {

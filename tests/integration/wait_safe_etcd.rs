@@ -101,9 +101,7 @@ fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
         "{failure}"
     );
     assert!(
-        failure
-            .cause
-            .contains("of two voting members both make the quorum"),
+        failure.cause.contains("needs both for its quorum"),
         "{failure}"
     );
 }

@@ -297,10 +297,10 @@ fn authenticate(
         reply => reply.map_err(|refusal| refusal.failure)?,
     };
     let Reply::Done(answer) = reply else {
-        return Err(client.unexpected_answer("there is no authentication here"));
+        return Err(client.unexpected_answer("the server has no authentication endpoint"));
     };
     let Some(token) = answer["token"].as_str().filter(|token| !token.is_empty()) else {
-        return Err(client.unexpected_answer("the answer to the password holds no token"));
+        return Err(client.unexpected_answer("the answer to the login has no token"));
     };
     secrets::hide(token);
     Ok(Some(token.to_owned()))
@@ -308,7 +308,7 @@ fn authenticate(
 
 /// The failure of an address that answers 404 in no words of etcd's.
 fn no_gateway(answer: &Answer) -> Failure {
-    let cause = "status 404: there is no JSON gateway of etcd 3.4 or later; is it turned off (--enable-grpc-gateway=false)?";
+    let cause = "status 404: no JSON gateway of etcd 3.4 or later answers here; is it turned off (--enable-grpc-gateway=false)?";
     Failure::new(ErrorKind::Status, &answer.url, cause)
 }
 

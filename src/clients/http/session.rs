@@ -354,7 +354,7 @@ impl Answered for Option<Answer> {
 fn together(failures: Vec<Failure>) -> Failure {
     let mut failures = failures.into_iter();
     let Some(mut all) = failures.next() else {
-        return Failure::new(ErrorKind::Config, "", "there is no address to ask");
+        return Failure::new(ErrorKind::Config, "", "no address is configured");
     };
     for failure in failures {
         all.cause = format!("{}; {failure}", all.cause);

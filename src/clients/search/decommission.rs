@@ -249,7 +249,7 @@ pub fn rehearse(client: &Client<'_>) -> Result<String, Failure> {
     };
     Ok(format!(
         "node {name} at {address}: there{already}, {} on it, and {} other nodes can hold data; reading is allowed; whether \
-         the cluster's settings may be changed is not shown",
+         the cluster's settings may be changed is not known",
         count(&shards),
         others.iter().filter(|it| it.holds_data).count()
     ))

@@ -96,7 +96,7 @@ impl Client<'_> {
             }
             ("green", Wanted::Green) => Ok(HealthCheck::Sufficient(self.alone(node)?.map(|alone| {
                 format!(
-                    "green, and away with this node until it is back, for want of replicas: {alone}"
+                    "green, but without a replica, and so not available until this node is back: {alone}"
                 )
             }))),
             ("yellow", Wanted::Green) => Ok(match self.alone(node)? {

@@ -128,7 +128,6 @@ impl<T> Field<T> {
         })
     }
 
-    /// Its key.
     pub fn key(&self) -> &str {
         &self.key
     }

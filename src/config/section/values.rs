@@ -65,7 +65,6 @@ impl Section<'_> {
         }
     }
 
-    /// A boolean.
     pub fn boolean(&self, key: &'static str) -> Option<bool> {
         let located = self.entry(key)?;
         match located.value {
@@ -114,7 +113,6 @@ impl Section<'_> {
 pub enum IntegersOrWord {
     /// A list of integers.
     Integers(Vec<i64>),
-    /// The word.
     Word,
 }
 

@@ -44,7 +44,7 @@ pub(in crate::history) enum Entry<'a> {
     },
     StepStarted {
         step: Cow<'a, str>,
-        /// What the step may take from now on.
+        /// The time limit of the step from now on.
         #[serde(default)]
         left_usec: u64,
     },

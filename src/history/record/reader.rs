@@ -11,7 +11,7 @@ use crate::model::intent::IntentId;
 use crate::model::trigger::Trigger;
 use crate::sys::clock::parse_rfc3339;
 
-/// A line that is not whole, or is not a line of a record.
+/// A line that is incomplete, or not a line of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Torn;
 
@@ -22,7 +22,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The event of a line; `Ok(None)` for one that this farewell does not know.
+    /// The event of a line; `Ok(None)` for one that this version does not know.
     ///
     /// # Errors
     /// If the line is not a complete line of a record.

@@ -14,8 +14,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The line of an event, with its end; `None` for events that records do not keep (a child's output is the
-    /// journal's).
+    /// The line of an event, with its end; `None` for events that records do not keep (a child's output goes to the
+    /// journal).
     pub fn line(&mut self, event: &Event) -> Option<Vec<u8>> {
         if let EventKind::RunStarted { steps, .. } = &event.kind {
             self.steps = steps.clone();

@@ -1,7 +1,7 @@
-//! Values that must not be seen, and the one place that hides them.
+//! The registry of secrets, and the function that masks them.
 //!
-//! Every credential that is read and every value of a secret key is registered here; whatever leaves the process as
-//! text (events, log lines) goes through [`mask`]. The registry is global because the `log` facade is.
+//! Every credential and every value of a secret key is registered here; all text that leaves the process (events, log
+//! lines) goes through [`mask`]. The registry is global because the `log` facade is.
 
 mod spelling;
 
@@ -13,12 +13,12 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use spelling::{hexadecimal, html, json, percent, percent_twice, plain, shell};
 
-/// What stands in a text where a secret stood.
+/// Replaces a secret in a text.
 pub const MASK: &str = "********";
 
 static HIDDEN: RwLock<Hidden> = RwLock::new(Hidden::new());
 
-/// The fewest base64 characters that are taken for a secret's: fewer stand in many a text by chance.
+/// The fewest base64 characters that count as part of a secret: fewer occur by chance.
 const TELLING: usize = 6;
 
 /// The widths at which base64(1) and PEM break lines.
@@ -27,7 +27,7 @@ const WRAPS: [usize; 2] = [76, 64];
 /// What is hidden.
 struct Hidden {
     texts: Vec<String>,
-    /// The bytes that a spelling of one of them can begin with.
+    /// The bytes with which a spelling of one of them can begin.
     begins: [bool; 256],
 }
 
@@ -52,7 +52,7 @@ impl Hidden {
         self.texts.push(text.to_owned());
     }
 
-    /// Where the longest spelling of a hidden text that begins at `at` ends.
+    /// The end of the longest spelling of a secret that begins at `at`.
     fn end(&self, text: &[u8], at: usize) -> Option<usize> {
         if !self.begins[usize::from(text[at])] {
             return None;
@@ -79,9 +79,9 @@ impl Hidden {
     }
 }
 
-/// Hides `secret` from now on, in the spellings in which a peer or a child may repeat it: as it is, line by line,
-/// escaped as JSON, HTML or XML, quoted for a shell, percent-encoded once and twice, decoded as a form is, in hexadecimal,
-/// and in both alphabets of base64, there also in the middle of something longer.
+/// Masks `secret` from now on, in every spelling in which a peer or a child may repeat it: literally, line by line,
+/// escaped as JSON, HTML or XML, quoted for a shell, percent-encoded once and twice, decoded as a form is, in
+/// hexadecimal, and in both alphabets of base64, even in the middle of something longer.
 pub fn hide(secret: &str) {
     let mut hidden = HIDDEN
         .write()
@@ -119,8 +119,8 @@ pub fn hide(secret: &str) {
     }
 }
 
-/// What a server makes of `text` that it takes for a form's value: each plus is a blank there, and what looks
-/// percent-encoded is decoded. Blanks alone are no secret, and stand in every text.
+/// What a server decodes from `text` as a form's value: a plus becomes a space, and percent-encoding is decoded. Spaces
+/// alone are not a secret, and occur in every text.
 fn form_decoded(text: &str) -> impl Iterator<Item = String> {
     let blanks = text.contains('+').then(|| text.replace('+', " "));
     let decoded = blanks.as_deref().or(Some(text)).and_then(unescaped);
@@ -130,7 +130,7 @@ fn form_decoded(text: &str) -> impl Iterator<Item = String> {
         .filter(|it| !it.trim().is_empty())
 }
 
-/// `text` with every `%XX` in it decoded; `None` where there is none, or where no text comes out.
+/// `text` with every `%XX` in it decoded; `None` if there is none, or the result is not UTF-8.
 fn unescaped(text: &str) -> Option<String> {
     let (bytes, mut decoded, mut at) = (text.as_bytes(), Vec::new(), 0);
     while at < bytes.len() {
@@ -147,7 +147,7 @@ fn unescaped(text: &str) -> Option<String> {
         .flatten()
 }
 
-/// What `text` alone decides of its base64 where `before` bytes stand in front of it, and anything behind it.
+/// The base64 characters that `text` alone determines if `before` bytes precede it, whatever follows.
 fn encoded_within(alphabet: &impl Engine, before: usize, text: &str) -> String {
     let bytes = [vec![0; before], text.as_bytes().to_vec()].concat();
     let (from, to) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
@@ -165,7 +165,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
         .unwrap_or_else(|poisoned| poisoned.into_inner());
     let bytes = text.as_bytes();
     let (mut masked, mut copied) = (String::new(), 0);
-    // Where the spellings end that overlap one another up to here: nothing of any of them is shown.
+    // The end of overlapping spellings, which are masked as one.
     let mut until: Option<usize> = None;
     for at in 0..bytes.len() {
         if until.is_some_and(|end| end <= at) {
@@ -187,7 +187,7 @@ pub fn mask(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// The length in bytes of the longest hidden spelling: who cuts text apart keeps this much more, masks, and then cuts.
+/// The length in bytes of the longest spelling: to cut a text, keep this much more, mask, then cut.
 pub fn longest() -> usize {
     let hidden = HIDDEN
         .read()

@@ -1,11 +1,11 @@
-//! How others spell a secret: each of these measures one spelling of it at the beginning of a text.
+//! Spellings of a secret: each function measures one at the beginning of a text.
 
 /// The length of `secret` as it is, at the beginning of `text`.
 pub(super) fn plain(text: &[u8], secret: &str) -> Option<usize> {
     text.starts_with(secret.as_bytes()).then_some(secret.len())
 }
 
-/// The same, percent-encoded, whichever bytes whoever did it found necessary to encode.
+/// The same, percent-encoded, whichever bytes are encoded.
 pub(super) fn percent(text: &[u8], secret: &str) -> Option<usize> {
     let mut length = 0;
     for byte in secret.bytes() {
@@ -21,7 +21,7 @@ pub(super) fn percent(text: &[u8], secret: &str) -> Option<usize> {
     Some(length)
 }
 
-/// The same, escaped as in a JSON string, whichever characters whoever did it found necessary to escape.
+/// The same, escaped as in a JSON string, whichever characters are escaped.
 pub(super) fn json(text: &[u8], secret: &str) -> Option<usize> {
     const SHORT: [(char, u8); 8] = [
         ('"', b'"'),
@@ -57,7 +57,7 @@ pub(super) fn json(text: &[u8], secret: &str) -> Option<usize> {
     Some(length)
 }
 
-/// The same, percent-encoded twice: `%2520` for a blank.
+/// The same, percent-encoded twice: `%2520` for a space.
 pub(super) fn percent_twice(text: &[u8], secret: &str) -> Option<usize> {
     let mut length = 0;
     for byte in secret.bytes() {
@@ -101,7 +101,7 @@ pub(super) fn html(text: &[u8], secret: &str) -> Option<usize> {
 /// The length of `&#38;` or `&#x26;` at the beginning of `text`, where it is that character.
 fn numbered(text: &[u8], character: char) -> Option<usize> {
     let inner = text.strip_prefix(b"&#")?;
-    // As many zeros may stand before it as one likes; so many as nobody writes are left out, see `longest`.
+    // Any number of leading zeros is allowed; unusually many are ignored, see `longest`.
     let most = 6 * character.len_utf8() - 3;
     let end = inner.iter().take(most + 1).position(|it| *it == b';')?;
     let inner = std::str::from_utf8(&inner[..end]).ok()?;

@@ -1,4 +1,4 @@
-//! The contract of a lock that lets one member of a fleet leave at a time.
+//! The trait of a lock that lets one member of a fleet leave at a time.
 
 pub mod queue;
 pub mod state;
@@ -10,11 +10,11 @@ use crate::model::error::Failure;
 use crate::model::trigger::ComesBack;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Held, Outcome, StepSpec};
 
-/// A configured lock, which keeps to itself what it holds: a lease, a session, a place in the queue.
+/// A configured lock, which tracks what it holds: a lease, a session, a place in the queue.
 pub trait Lock: Send + Sync {
-    /// Takes the lock, and waits for it until `context.deadline`. It reports who holds it, renews meanwhile what its place in
-    /// the queue hangs on, and declares with [`AttemptContext::intend`] what would be left behind before it asks for it. When it
-    /// gives up for good, at the deadline or when the run is told to stop, it leaves the queue. What is held already is
+    /// Takes the lock, waiting until `context.deadline`. Meanwhile it reports the holder, renews its place in the
+    /// queue, and declares each grant with [`AttemptContext::intend`] before requesting it. When it gives up for good,
+    /// at the deadline or when the run is told to stop, it leaves the queue. A lock that is held already is
     /// [`Outcome::AlreadyDone`].
     ///
     /// # Errors
@@ -22,25 +22,25 @@ pub trait Lock: Send + Sync {
     /// place in the queue.
     fn take(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
-    /// Renews what is held, on a thread of its own, while other steps run; a lock that is not held needs nothing.
+    /// Renews the lock, on a thread of its own, while other steps run; does nothing if it is not held.
     ///
     /// # Errors
     /// A retryable failure, or that the lock is lost.
     fn renew(&self, context: &AttemptContext<'_>) -> Result<(), Failure>;
 
-    /// Gives up what is held or asked for, sees that it is gone, and withdraws the intent. It may be called while
-    /// [`Lock::take`] is under way on a thread that was left behind, and wins over it: nothing is held afterwards. Where
-    /// nothing was asked for, it is [`Outcome::AlreadyDone`] without a request.
+    /// Releases what is held or requested, verifies it, and withdraws the intent. It may be called while [`Lock::take`]
+    /// is still running on an abandoned thread, and overrides it: nothing is held afterwards. If nothing was requested,
+    /// it is [`Outcome::AlreadyDone`] without a request.
     ///
     /// # Errors
     /// As [`crate::step::Action::attempt`]; then the intent stays pending.
     fn release(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
-    /// Leaves what is held as it is for the time that the machine needs to come back, when `farewell start` releases it
-    /// by the intent. What is only asked for is given up, as [`Lock::release`] does.
+    /// Keeps the lock for the time that the machine needs to come back, when `farewell start` releases it by the
+    /// intent. What is only requested is released, as by [`Lock::release`].
     fn hold(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure>;
 
-    /// Asks whether the lock could be taken and who holds it, and changes nothing; as
+    /// Checks whether the lock could be taken and who holds it, without changing anything; as
     /// [`crate::step::Action::rehearse`].
     ///
     /// # Errors
@@ -48,7 +48,8 @@ pub trait Lock: Send + Sync {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure>;
 }
 
-/// The step that takes a lock, renews it every `renewal` unless nothing expires, and gives it back as the run's last act.
+/// The step that takes a lock, renews it every `renewal` unless it does not expire, and releases it at the end of the
+/// run.
 pub fn spec(
     lock: impl Lock + 'static,
     renewal: Option<Duration>,
@@ -66,7 +67,7 @@ pub fn spec(
     }
 }
 
-/// The step itself.
+/// Takes the lock.
 struct Acquisition(Arc<dyn Lock>);
 
 impl Action for Acquisition {
@@ -79,7 +80,7 @@ impl Action for Acquisition {
     }
 }
 
-/// What keeps it.
+/// Renews the lock.
 struct Renewal(Arc<dyn Lock>);
 
 impl Action for Renewal {
@@ -92,15 +93,15 @@ impl Action for Renewal {
     }
 }
 
-/// The run's last act. A machine that comes back keeps the lock until it is up again, so that its fleet does not lose
-/// the next member meanwhile.
+/// Releases the lock. A machine that comes back keeps it until it is up again, so that its fleet does not lose the next
+/// member meanwhile.
 struct Release(Arc<dyn Lock>);
 
 impl Action for Release {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         match context.facts.comes_back() {
             ComesBack::Yes => self.0.hold(context),
-            // A lock that a machine keeps which never comes back blocks its fleet.
+            // A lock kept by a machine that never comes back would block its fleet.
             ComesBack::No | ComesBack::Unknown => self.0.release(context),
         }
     }

@@ -14,10 +14,10 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
 use crate::step::{AttemptContext, Outcome, Undo};
 
-/// How long a change is watched for at a time.
+/// How long one watch lasts.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// The shortest pause between two looks at the queue where nothing can be watched.
+/// The shortest pause between two polls of the queue if it cannot be watched.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A store that keeps the queue of a lock.
@@ -28,16 +28,17 @@ pub trait Store: Send + Sync {
     /// The undo of its member.
     fn undo(&self) -> Undo;
 
-    /// What it calls a grant: "lease".
+    /// Its word for a grant: "lease".
     fn grant_name(&self) -> &'static str;
 
     /// What a record keeps of its address and credentials.
     fn keep(&self, facts: &Facts) -> Result<Keys, Failure>;
 
-    /// What the undo finds a place by, of its key and its first grant: the name in the record, the name for people, the value.
+    /// What identifies a place for its undo, its key or its first grant: the name in the record, the name for people,
+    /// the value.
     fn identity<'a>(&self, key: &'a str, grant: &'a str) -> (&'static str, &'static str, &'a str);
 
-    /// The store at one attempt.
+    /// Opens the store for one attempt.
     ///
     /// # Errors
     /// As [`Field::get`], or if the credentials are rejected.
@@ -45,7 +46,7 @@ pub trait Store: Send + Sync {
     -> Result<Box<dyn Client + 'a>, Failure>;
 }
 
-/// A store at one attempt. Each request fails with what the store answers in place of what it is asked for.
+/// A store during one attempt.
 #[allow(clippy::missing_errors_doc)]
 pub trait Client {
     /// The attempt.
@@ -54,13 +55,13 @@ pub trait Client {
     /// The address that answered last.
     fn address(&self) -> String;
 
-    /// A new grant for the lock, which expires when it is not renewed for `ttl`.
+    /// A new grant for the lock, which expires unless renewed within `ttl`.
     fn grant(&self, lock: &str, ttl: Duration) -> Result<String, Failure>;
 
-    /// Renews a grant. Returns whether it was there still.
+    /// Renews a grant. Returns whether it still existed.
     fn renew(&self, grant: &str) -> Result<bool, Failure>;
 
-    /// Ends a grant and every key under it; one that is gone already is fine.
+    /// Revokes a grant and every key under it; one that is already gone is fine.
     fn revoke(&self, grant: &str) -> Result<(), Failure>;
 
     /// Takes over a place in the queue that an earlier run of this machine has left: it must not wait for itself.
@@ -82,14 +83,14 @@ pub trait Client {
         Ok(())
     }
 
-    /// Looks where the place is in the queue, and acquires the lock where it is the first one.
+    /// Finds the place's position in the queue, and acquires the lock if it is first.
     fn position(&self, place: &Place) -> Result<Position, Failure>;
 
-    /// Waits until there may be something new in the queue since the last call of [`Client::position`], at most until
-    /// `until`. Returns whether that worked; if it did not, the queue is polled.
+    /// Waits until the queue may have changed since the last call of [`Client::position`], at most until `until`.
+    /// Returns whether that worked; otherwise the queue is polled.
     fn watch(&self, until: Deadline) -> Result<bool, Failure>;
 
-    /// Gives up the place with its grants, and verifies that it is gone. Returns whether it was there.
+    /// Removes the place with its grants, and verifies that it is gone. Returns whether it existed.
     fn leave(&self, place: &Place) -> Result<bool, Failure>;
 
     /// Moves what is held to the last one of the place's grants. Returns whether it was held.
@@ -107,13 +108,13 @@ pub trait Client {
     }
 }
 
-/// Where a place is in the queue.
+/// The position of a place in the queue.
 pub enum Position {
-    /// It is not there any more.
+    /// It is gone.
     Lost,
     /// It has the lock.
     First,
-    /// It waits; who holds the lock, for people.
+    /// It waits; with the holder of the lock, for people.
     Behind(String),
 }
 
@@ -155,7 +156,8 @@ impl Queue {
         }
     }
 
-    /// Declares and notes a place with a new grant, before the request that puts it into the queue or takes its `key` over.
+    /// Declares and tracks a place with a new grant, before the request that puts it into the queue or takes its `key`
+    /// over.
     ///
     /// # Errors
     /// If no grant was given, or the lock is being released.
@@ -207,7 +209,7 @@ impl Queue {
         })
     }
 
-    /// Forgets a place that is lost. Without its grants a request that is late cannot take it any more.
+    /// Forgets a place that is lost. Without its grants a late request cannot take it any more.
     pub fn forget(&self, client: &dyn Client, place: &Place) -> Result<(), Failure> {
         for grant in &place.grants {
             client.revoke(grant)?;
@@ -221,13 +223,13 @@ impl Queue {
         self.state.change(|it| *it = None);
     }
 
-    /// Waits until the lock is this one's.
+    /// Waits until this place has the lock.
     fn wait(&self, client: &dyn Client, end: Deadline) -> Result<Outcome, Failure> {
         let context = client.context();
         let lock = self.key.get(context.facts)?;
         let mut left = left_before(context, self.store.name(), "key", &lock);
         let mut renewed = None;
-        let mut held = "nobody knows who holds it".to_owned();
+        let mut held = "its holder is not known".to_owned();
         loop {
             let (place, position) = self.position(client, &mut left, &mut renewed)?;
             let is_lost = match position {
@@ -266,7 +268,7 @@ impl Queue {
         }
     }
 
-    /// Where the place is in the queue that this one joins where it has none, with its grant renewed when that is due.
+    /// The position in the queue, which it joins if it has no place, with its grant renewed when due.
     fn position(
         &self,
         client: &dyn Client,

@@ -1,4 +1,4 @@
-//! What a lock has asked for, known to the thread that takes it and to the one that gives it up.
+//! The state of a lock, shared by the thread that takes it and the one that releases it.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::step::{AttemptContext, Outcome, Undo};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::text::duration::print;
 
-/// What is held or asked for. The thread that takes a lock may be abandoned in the middle of a request; whoever gives
-/// the lock up closes this first, and nothing new is asked for from then on.
+/// What is held or requested. The thread that takes a lock may be abandoned in the middle of a request; a release
+/// closes the state first, and nothing new is requested from then on.
 pub struct LockState<T> {
     inner: Mutex<Inner<T>>,
     idle: Condvar,
@@ -39,17 +39,17 @@ impl<T: Clone + Default> Default for LockState<T> {
 }
 
 impl<T: Clone + Default> LockState<T> {
-    /// What is known now.
+    /// The current value.
     pub fn value(&self) -> T {
         self.inner.lock().value.clone()
     }
 
-    /// Notes what has changed.
+    /// Changes the value.
     pub fn change(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.inner.lock().value);
     }
 
-    /// Notes what is about to be asked for, unless it is closed: then it must not be asked for.
+    /// Records what is about to be requested. Fails if the state is closed: then it must not be requested.
     pub fn ask(&self, change: impl FnOnce(&mut T)) -> Result<(), Failure> {
         self.open(change).map(drop)
     }
@@ -57,22 +57,20 @@ impl<T: Clone + Default> LockState<T> {
     fn open(&self, change: impl FnOnce(&mut T)) -> Result<MutexGuard<'_, Inner<T>>, Failure> {
         let mut inner = self.inner.lock();
         if inner.is_closed {
-            let cause = "not requested, because the lock is being given up";
+            let cause = "not requested, because the lock is being released";
             return Err(Failure::new(ErrorKind::TimedOut, "the lock", cause).retryable(false));
         }
         change(&mut inner.value);
         Ok(inner)
     }
 
-    /// As [`LockState::ask`], for a request that must have ended before the lock can be given up; it has when what is
-    /// returned is dropped.
+    /// As [`LockState::ask`], for a request that must end before the lock can be released: drop the result when it has.
     pub fn turn(&self, change: impl FnOnce(&mut T)) -> Result<Turn<'_, T>, Failure> {
         self.open(change)?.is_busy = true;
         Ok(Turn(self))
     }
 
-    /// Closes it, and waits until the request that is under way has ended, for `patience` at most. Returns whether it
-    /// has.
+    /// Closes it, and waits until a request in progress has ended, for at most `patience`. Returns whether it has.
     pub fn close(&self, patience: Duration) -> bool {
         let mut inner = self.inner.lock();
         inner.is_closed = true;
@@ -80,7 +78,7 @@ impl<T: Clone + Default> LockState<T> {
     }
 }
 
-/// A request that is under way.
+/// A request in progress.
 pub struct Turn<'a, T: Clone + Default>(&'a LockState<T>);
 
 impl<T: Clone + Default> Drop for Turn<'_, T> {
@@ -95,16 +93,16 @@ impl<T: Clone + Default> Drop for Turn<'_, T> {
 pub struct Place {
     /// The lock's name.
     pub lock: String,
-    /// The own key in the queue.
+    /// Its key in the queue.
     pub key: String,
-    /// The value of the own key: who this is.
+    /// The value of its key: who this is.
     pub holder: String,
-    /// What was granted for it, the last one last.
+    /// Its grants, oldest first.
     pub grants: Vec<String>,
     pub(super) intent: IntentId,
     /// Whether it has the lock.
     pub is_held: bool,
-    /// Whether it was given up, in a request whose answer is missing.
+    /// Whether its removal was requested and the answer is missing.
     pub(super) is_left: bool,
 }
 
@@ -121,9 +119,9 @@ impl Place {
 /// - `hold` (duration; default "10m"): whole seconds: how long it stays held while this machine reboots
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// From one renewal to the end, should no other one come.
+    /// The time from the last renewal to expiry.
     pub ttl: Duration,
-    /// From the end of the run to the end, should the machine not come back.
+    /// The time from the end of the run to expiry, should the machine not come back.
     pub hold: Duration,
 }
 
@@ -131,7 +129,7 @@ pub struct Times {
 const RENEWALS: u32 = 4;
 
 impl Times {
-    /// Reads them; whatever is shorter than `least` is a problem, with `subject` as its message.
+    /// Reads them; a time shorter than `least` is a problem, with `subject` as its message.
     pub fn read(section: &Section<'_>, least: Duration, subject: &str) -> Option<Times> {
         let read = |key: &'static str, default: Duration| {
             if !section.has(key) {
@@ -159,7 +157,7 @@ impl Times {
     }
 }
 
-/// Who this is, for the others that wait for the same lock: `web-1 (run 20261125T190000-abcd)`.
+/// This machine's name for others that wait for the same lock: `web-1 (run 20261125T190000-abcd)`.
 pub fn holder(context: &AttemptContext<'_>) -> Result<String, Failure> {
     let facts = context.facts;
     match facts.value(&Fact::Hostname) {
@@ -172,22 +170,21 @@ pub fn holder(context: &AttemptContext<'_>) -> Result<String, Failure> {
     }
 }
 
-/// Until when a lock is waited for: a little of the time is kept for leaving the queue.
+/// Until when to wait for a lock: a little time is reserved for leaving the queue.
 pub fn last_call(context: &AttemptContext<'_>) -> Deadline {
     let left = context.deadline.left().unwrap_or_default();
     let kept = (left / 10).min(Duration::from_secs(1));
     Deadline::after(left.saturating_sub(kept), context.deadline.reason())
 }
 
-/// Reports how a lock that is still held at the end of the run will end; `limit`: when it expires by itself.
+/// Reports that a lock is kept at the end of the run; `limit`: when it expires by itself.
 pub fn remark_kept(context: &AttemptContext<'_>, limit: Option<Duration>) {
     let limit = limit.map_or(String::new(), |it| format!(", for {} at most", print(it)));
-    let remark =
-        format!("kept while this machine comes back{limit}: `farewell start` gives it back");
+    let remark = format!("kept while this machine comes back{limit}: `farewell start` releases it");
     context.events.remark(&remark);
 }
 
-/// What earlier runs of this machine have left of the lock whose name stands at `key` in their intents; oldest first.
+/// Pending intents of earlier runs of this machine for a lock, whose name is at `key`; oldest first.
 pub fn left_before(
     context: &AttemptContext<'_>,
     member: &str,
@@ -203,7 +200,8 @@ pub fn left_before(
     left
 }
 
-/// Gives up what earlier runs have left, in a run that has asked for nothing itself and after which the machine is gone.
+/// Releases what earlier runs have left, in a run that has requested nothing itself and after which the machine is
+/// gone.
 ///
 /// # Errors
 /// The first failure; the others are released all the same.
@@ -227,10 +225,10 @@ pub fn give_up(
     outcome
 }
 
-/// The failure of a lock that was waited for to the end.
+/// The failure of a lock that was not acquired in time.
 pub fn not_acquired(context: &AttemptContext<'_>, subject: &str, held: &str) -> Failure {
     let cause = if context.cancel.is_cancelled() {
-        format!("given up because the run was told to stop; {held}")
+        format!("not acquired, because the run was told to stop; {held}")
     } else {
         let subject = context.deadline.reason().describe();
         format!("not acquired before the end of the {subject}; {held}")

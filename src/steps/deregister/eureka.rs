@@ -257,8 +257,9 @@ impl Eureka {
             return Err(client.failure(ErrorKind::TimedOut, cause));
         }
         if wanted > latest {
-            let remark =
-                format!("clients had less than {time} to see it out of service, for want of time");
+            let remark = format!(
+                "too little time was left: clients had less than {time} to see it out of service"
+            );
             context.events.remark(&remark);
         }
         Ok(())
@@ -313,7 +314,7 @@ impl Action for Eureka {
         let address = client.session.address();
         let found = match status {
             Some(status) => {
-                format!("there, with status {status}; whether it may be removed is not shown")
+                format!("there, with status {status}; whether it may be removed is not known")
             }
             None => {
                 context.warn_of_absence(&client.subject, "`app` and `instance`");

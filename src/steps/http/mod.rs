@@ -222,7 +222,7 @@ fn ask_instead(
         return Err(unexpected(&answer));
     }
     Ok(format!(
-        "OPTIONS {} in place of {method}: answered {}, so it can be reached; whether it takes the {method} is not shown",
+        "OPTIONS {} instead of {method}: answered {}, so it can be reached; whether it accepts the {method} is not known",
         answer.url, answer.status
     ))
 }

@@ -1,4 +1,4 @@
-//! `lock`: one member at a time across the fleet. The lock is given back as the run's last act.
+//! `lock`: one member at a time across the fleet. The lock is released at the end of the run.
 
 mod consul;
 mod etcd;
@@ -70,7 +70,7 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(Box::new(WhenReady { ready, undo }))
 }
 
-/// A lock that is given back after a boot only when the condition holds.
+/// A lock that is released after a boot only when the condition holds.
 struct Conditional {
     action: Box<dyn Action>,
     ready: Ready,

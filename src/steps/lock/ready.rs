@@ -1,4 +1,4 @@
-//! What must hold at the next start before a lock is given back.
+//! What must hold at the next start before a lock is released.
 
 use serde_json::Value;
 

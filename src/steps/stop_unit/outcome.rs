@@ -60,7 +60,7 @@ impl Stop<'_> {
                 }
                 _ => {
                     let cause = format!(
-                        "{}: write `leave-behind = true` where they may, and false to wait for them",
+                        "{}: set `leave-behind = true` to allow that, or false to wait for them",
                         stopping.detail(&self.spared)
                     );
                     wrong.push(Failure::new(ErrorKind::Unit, "", cause));

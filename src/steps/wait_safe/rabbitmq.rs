@@ -93,7 +93,7 @@ fn check(
 }
 
 fn no_interface(answer: &Answer) -> Failure {
-    let cause = "status 404: there is no management interface of RabbitMQ 3.8.10 or later";
+    let cause = "status 404: no management interface of RabbitMQ 3.8.10 or later answers here";
     Failure::new(ErrorKind::Status, &answer.url, cause)
 }
 

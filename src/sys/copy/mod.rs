@@ -137,7 +137,6 @@ pub enum Report {
     Skipped(String),
     /// Two files would have the same name.
     Collision {
-        /// The name.
         name: String,
         /// The paths of the two.
         paths: [String; 2],
@@ -166,7 +165,6 @@ pub enum Report {
     },
     /// A file could not be copied.
     Failed {
-        /// Its path.
         path: String,
         /// Why.
         cause: String,

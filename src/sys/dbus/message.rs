@@ -28,7 +28,6 @@ pub enum Kind {
     Return,
     /// An error reply.
     Error,
-    /// A signal.
     Signal,
     /// An unknown type, to be ignored.
     Other,
@@ -102,7 +101,6 @@ impl Incoming {
         self.text(PATH)
     }
 
-    /// The interface that it is of.
     pub fn interface(&self) -> &str {
         self.text(INTERFACE)
     }

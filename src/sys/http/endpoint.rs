@@ -151,7 +151,6 @@ impl Endpoint {
         &self.host
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.port
     }

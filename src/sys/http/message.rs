@@ -40,7 +40,6 @@ impl Request {
 pub struct Answer {
     /// The URL that was asked.
     pub url: String,
-    /// The status.
     pub status: u16,
     /// The headers with names in lower case, without those whose value is not text.
     pub headers: Vec<(String, String)>,

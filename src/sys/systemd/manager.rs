@@ -45,7 +45,6 @@ type ListedUnit = (
 /// A job in systemd's queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its unit.
     pub unit: String,
     /// start, stop, restart …
     pub kind: String,
@@ -56,7 +55,6 @@ pub struct Job {
 /// A socket unit, for which PID 1 itself listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Its unit.
     pub unit: String,
     /// The addresses it listens on, in systemd's notation: `127.0.0.1:8500`, `[::]:80`, `/run/app.sock`.
     pub listens: Vec<String>,

@@ -44,7 +44,6 @@ fn is_down(active: &str) -> bool {
 pub struct Unit {
     /// Its own name, even if it was requested by an alias.
     pub id: String,
-    /// All its names.
     pub names: Vec<String>,
     /// `LoadState`: loaded, not-found, masked …
     pub load: String,

@@ -183,11 +183,11 @@ impl Opened<'_> {
         let code = tagged(&answer.body, "Code").unwrap_or_default();
         match (answer.status, code.as_str()) {
             (200..=299, _) | (404, "NoSuchKey") => Ok(format!(
-                "{} is there and knows the key; whether it takes files is not shown",
+                "{} exists and knows the key; whether it accepts files is not known",
                 endpoint.authority()
             )),
             (403, "AccessDenied") => Ok(format!(
-                "{} is there and knows the key, which may not read; whether it takes files is not shown",
+                "{} exists and knows the key, which may not read; whether it accepts files is not known",
                 endpoint.authority()
             )),
             _ => Err(unexpected(&answer)),
@@ -208,7 +208,7 @@ impl Opened<'_> {
             // A presigned address is for a PUT alone.
             401 | 403 if self.urls.iter().all(|it| !it.contains('?')) => Err(unexpected(&answer)),
             status if status < 500 || status == 501 => Ok(format!(
-                "OPTIONS {} answered {status}, so that it can be reached; whether it takes files is not shown",
+                "OPTIONS {} answered {status}, so it can be reached; whether it accepts files is not known",
                 answer.url
             )),
             _ => Err(unexpected(&answer)),

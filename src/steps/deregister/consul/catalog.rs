@@ -145,7 +145,7 @@ impl<'a> Catalog<'a> {
         let document = document(&answer)?;
         let entries = document.as_array();
         let entries = entries
-            .ok_or_else(|| self.unexpected_answer("is no list"))?
+            .ok_or_else(|| self.unexpected_answer("is not a list"))?
             .iter();
         let own = entries.filter(|it| it["Node"].as_str() == Some(node));
         let (ids, others): (Vec<_>, Vec<_>) = own

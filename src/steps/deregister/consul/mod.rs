@@ -214,7 +214,7 @@ impl Action for Consul {
             context.warn_of_absence(&client.subject(), "`service` (the ID) and `url`");
         }
         Ok(format!(
-            "service {id} at {address}: {agent}, and {catalog}; whether this token may take it out is not shown"
+            "service {id} at {address}: {agent}, and {catalog}; whether this token may deregister it is not known"
         ))
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn of_range(
         count => format!("{count} keys"),
     };
     // A user may be allowed to read what it may not delete.
-    let shown = "reading is allowed; whether deleting is, is not shown";
+    let shown = "reading is allowed; deleting was not tried";
     Ok(format!(
         "{what} {key:?} at {}: {found}; {shown}",
         client.session.address()

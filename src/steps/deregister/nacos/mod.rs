@@ -274,7 +274,7 @@ impl Action for Nacos {
         let found = match client.found() {
             Some(entry) => {
                 self.name.check(&instance, entry.ephemeral)?;
-                "there; whether this account may remove it is not shown"
+                "there; whether this account may remove it is not known"
             }
             None => {
                 context.warn_of_absence(&instance.to_string(), KEYS);

@@ -100,7 +100,7 @@ impl Nomad {
             Some(_) => {
                 let time = duration::print(fitting);
                 let remark =
-                    format!("the drain's deadline was shortened to {time}, for want of time");
+                    format!("the drain's deadline was shortened to {time} to fit the step's time");
                 context.events.remark(&remark);
                 fitting
             }
@@ -200,7 +200,7 @@ impl Action for Nomad {
             count => format!("{count} allocations to move away"),
         };
         Ok(format!(
-            "node {} at {address}: {state}, {found}; whether this token may drain it is not shown",
+            "node {} at {address}: {state}, {found}; whether this token may drain it is not known",
             node.name
         ))
     }

@@ -13,7 +13,7 @@ use crate::step::lock::queue::{Client, Position};
 use crate::step::lock::state::Place;
 
 /// Consul delays the next acquisition of a key whose session was destroyed.
-const DELAYED: &str = "held by nobody, but kept back by Consul for the session that had it";
+const DELAYED: &str = "not held, but delayed by Consul (lock-delay) for the session that had it";
 
 /// What is too short for a blocking query after which all is as it was.
 const SHORT: Duration = Duration::from_millis(100);
@@ -165,12 +165,12 @@ impl Client for ConsulClient<'_> {
         self.requests.may_write(&format!("{lock}/rehearsal"))?;
         let waiting = self.requests.contenders(lock)?.len();
         let held = match (self.requests.holding(lock)?, waiting) {
-            (None, _) => "held by nobody".to_owned(),
+            (None, _) => "not held".to_owned(),
             (Some(key), 0 | 1) => held_by(&key),
             (Some(key), waiting) => format!("{}, and {} in the queue", held_by(&key), waiting - 1),
         };
         Ok(format!(
-            "lock {lock} at {}: {held}; reading and writing the keys is allowed; whether making a session is, is not shown",
+            "lock {lock} at {}: {held}; reading and writing the keys is allowed; creating a session was not tried",
             self.address()
         ))
     }

@@ -260,7 +260,7 @@ impl<'a> Requests<'a> {
         let document = self.json(&answer)?;
         let keys = document.as_array().map(|it| it.iter().map(Key::parse));
         let keys: Option<Vec<_>> = keys.and_then(Iterator::collect);
-        keys.ok_or_else(|| self.unexpected_answer("the answer lists what is not a key"))
+        keys.ok_or_else(|| self.unexpected_answer("the answer lists something other than a key"))
     }
 
     /// A key as it is now.

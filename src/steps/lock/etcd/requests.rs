@@ -48,7 +48,7 @@ fn range(lock: &str) -> Value {
 fn keys(client: &Client<'_>, answer: &Value) -> Result<Vec<Entry>, Failure> {
     let keys = answer["kvs"].as_array().map_or(&[][..], Vec::as_slice);
     let keys: Option<Vec<_>> = keys.iter().map(Entry::parse).collect();
-    keys.ok_or_else(|| client.unexpected_answer("the answer lists what is not a key"))
+    keys.ok_or_else(|| client.unexpected_answer("the answer lists something other than a key"))
 }
 
 /// All keys of the queue, the oldest first and with its value.
@@ -72,7 +72,7 @@ pub(super) fn queue(client: &Client<'_>, lock: &str) -> Result<(Vec<Entry>, i64)
 /// "held by web-1 (run …)".
 pub(super) fn held(queue: &[Entry]) -> String {
     match queue.first() {
-        None => "held by nobody".to_owned(),
+        None => "not held".to_owned(),
         // As etcdctl leaves it.
         Some(Entry { key, value, .. }) if value.is_empty() => {
             format!("held by the key {}", excerpt(key.as_bytes()))

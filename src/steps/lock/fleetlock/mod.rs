@@ -1,4 +1,4 @@
-//! `fleetlock`: a slot of a FleetLock server, which can be asked for and given back, and nothing else.
+//! `fleetlock`: a slot of a FleetLock server, which can be taken and released, and nothing else.
 
 mod identity;
 mod reply;
@@ -31,7 +31,7 @@ use reply::Reply;
 ///
 /// Source: Zincati's "FleetLock protocol", and the servers coreos/airlock (`internal/server`) and poseidon/fleetlock
 /// (`internal/server.go`). POST `v1/pre-reboot`: any 2xx is held, now or before; 423 (poseidon's `lock_held`) and 500
-/// with the kind `failed_lock` (airlock's) are "not now". POST `v1/steady-state`: any 2xx is given back, or nothing was
+/// with the kind `failed_lock` (airlock's) are "not now". POST `v1/steady-state`: any 2xx is released, or nothing was
 /// held; 423 is held by another id. Both: 400, 405 and other 4xx are refused, other 5xx may pass. The protocol has no
 /// way to ask who holds what, so that the answer itself is what is seen. Nothing expires.
 pub const MEMBER: Member = Member {
@@ -180,7 +180,7 @@ impl FleetLock {
         let session = self.server.peer.open(context)?;
         let group = self.server.group.get(context.facts)?;
         let subject = || format!("a slot of the group {group} at {}", session.address());
-        let mut said = "nobody has said who holds it".to_owned();
+        let mut said = "its holder is not known".to_owned();
         loop {
             // Also after an attempt that failed: whatever comes, a member asks once a second.
             let next = self.state.value().next();
@@ -260,7 +260,7 @@ impl FleetLock {
     /// Gives the slot back at the end of a run that is not in the record: nobody would do it later.
     fn release_unrecorded(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         self.leave(context)?;
-        let cause = "given back already, before the machine is back: it could not be recorded for `farewell start`, and \
+        let cause = "released already, before the machine is back: it could not be recorded for `farewell start`, and \
                      would be held for ever";
         let subject = self.server.intent(context.facts)?.subject;
         Err(Failure::new(ErrorKind::Io, subject, cause))
@@ -286,7 +286,7 @@ impl FleetLock {
         }
     }
 
-    /// Closes, so that no request for the slot overtakes the one that gives it back.
+    /// Closes, so that no request for the slot overtakes the one that releases it.
     fn close(&self, context: &AttemptContext<'_>) -> bool {
         let left = context.deadline.left().unwrap_or_default();
         self.state.close(left / 2)
@@ -314,7 +314,8 @@ impl Lock for FleetLock {
         }
         // Sent all the same: the other one may have been answered long ago, on a connection that is dead.
         self.server.release_slot(context)?;
-        let cause = "given back, but a request for it is still under way, which may take it again";
+        let cause =
+            "released, but an earlier request for it is still in progress and may take it again";
         let subject = self.server.intent(context.facts)?.subject;
         Err(Failure::new(ErrorKind::TimedOut, subject, cause))
     }

@@ -176,7 +176,8 @@ impl Action for ShutdownUndo {
         match find_shutdown(&client, &self.id)?.filter(is_own) {
             None => Ok(Outcome::Done),
             Some(_) => {
-                Err(client.unexpected_answer("the shutdown stands there after it was deleted"))
+                Err(client
+                    .unexpected_answer("the shutdown is still registered after it was deleted"))
             }
         }
     }
@@ -184,8 +185,8 @@ impl Action for ShutdownUndo {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let client = self.target.open(context)?;
         let stands = match find_shutdown(&client, &self.id)? {
-            Some(it) => format!("a shutdown of type {} stands there", it.kind),
-            None => "no shutdown stands there".to_owned(),
+            Some(it) => format!("a shutdown of type {} is registered", it.kind),
+            None => "no shutdown is registered".to_owned(),
         };
         Ok(format!("node {}: {stands}", client.node))
     }

@@ -322,7 +322,7 @@ impl Action for Etcd {
             )
         };
         Ok(format!(
-            "member {} at {address}: one of {} that vote{leads}; {state}; whether leadership may be moved is not shown",
+            "member {} at {address}: one of {} that vote{leads}; {state}; whether leadership may be moved is not known",
             membership.name,
             membership.voters()
         ))

@@ -101,9 +101,9 @@ pub(super) fn needed(
 
 fn enough(voters: usize, comes_back: bool) -> Result<usize, &'static str> {
     match voters {
-        0 | 1 => Err("it is the cluster's only voting member: there is no cluster without it"),
+        0 | 1 => Err("it is the cluster's only voting member: the cluster cannot run without it"),
         2 if comes_back => Err(
-            "of two voting members both make the quorum: there is none while this one is away; a third one would cure that",
+            "a cluster of two voting members needs both for its quorum, and has none while this one is away: add a third member",
         ),
         2 => Ok(1),
         voters => Ok(voters / 2 + 1),

@@ -45,7 +45,7 @@ impl Health {
             })
         };
         read().ok_or_else(|| {
-            let cause = "does not say how the cluster is, as Hazelcast does";
+            let cause = "the answer is not Hazelcast's cluster health";
             Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true)
         })
     }

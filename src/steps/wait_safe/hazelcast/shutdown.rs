@@ -106,7 +106,7 @@ impl Hazelcast {
         if holding == 0 {
             let what = if count == 0 { "" } else { " that holds data" };
             let remark = format!(
-                "it was the last member{what} of the cluster {}: nobody has its data now",
+                "it was the last member{what} of the cluster {}: no other member has its data",
                 account.name
             );
             client.context.events.remark(&remark);
