@@ -42,6 +42,47 @@ pub(super) fn until_quiet(
     }
 }
 
+/// As [`until_quiet`], in several balancers at once. One that refuses keeps the others from nothing: it is left out from then
+/// on, and told when they are quiet.
+///
+/// # Errors
+/// As [`until_quiet`], and what was refused.
+pub(super) fn until_all_quiet<T>(
+    context: &AttemptContext<'_>,
+    places: &mut Vec<T>,
+    advance: &dyn Fn(&mut T) -> Result<Option<String>, Failure>,
+) -> Result<(), Failure> {
+    let mut refusals = Vec::new();
+    until_quiet(context, &mut || {
+        let (mut subjects, mut failures) = (Vec::new(), Vec::new());
+        places.retain_mut(|place| match advance(place) {
+            Ok(None) => true,
+            Ok(Some(subject)) => {
+                subjects.push(subject);
+                true
+            }
+            Err(failure) if failure.retryable => {
+                failures.push(failure);
+                true
+            }
+            Err(failure) => {
+                context.events.note(&failure.to_string());
+                refusals.push(failure);
+                false
+            }
+        });
+        match together(failures) {
+            Some(failure) if subjects.is_empty() => return Err(failure),
+            error => subjects.extend(error.map(|it| it.to_string())),
+        }
+        Ok((!subjects.is_empty()).then(|| subjects.join(", ")))
+    })?;
+    match together(refusals) {
+        Some(refusal) => Err(refusal.retryable(false)),
+        None => Ok(()),
+    }
+}
+
 /// Waits for this long, whatever is in flight; `subject` is what it is for.
 pub(super) fn settle(
     context: &AttemptContext<'_>,

@@ -1,18 +1,22 @@
 //! `drain`: takes a server out of its balancer, then waits until nothing of it is in flight.
 
+mod caddy;
 mod consul;
 mod envoy;
 mod file;
 mod haproxy;
+mod haproxy_dataplane;
 mod in_flight;
+mod names;
 mod requests;
 
 use crate::config::section::Section;
 use crate::model::intent::{Chain, Datum, Keys};
 use crate::step::{Action, Kind, Member, StepSpec};
 
-use in_flight::{pause, settle, together, until_quiet};
-use requests::{ask, declared, must};
+use in_flight::{pause, settle, together, until_all_quiet, until_quiet};
+use names::server_name;
+use requests::{ask, declared, keep_one, must};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -24,7 +28,14 @@ pub const KIND: Kind = Kind {
 };
 
 /// The balancers that a server can be drained from.
-pub const BALANCERS: &[Member] = &[consul::MEMBER, envoy::MEMBER, file::MEMBER, haproxy::MEMBER];
+pub const BALANCERS: &[Member] = &[
+    caddy::MEMBER,
+    consul::MEMBER,
+    envoy::MEMBER,
+    file::MEMBER,
+    haproxy::MEMBER,
+    haproxy_dataplane::MEMBER,
+];
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
     Member::read(section, "balancer", "balancer", BALANCERS)

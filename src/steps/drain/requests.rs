@@ -1,8 +1,9 @@
 //! Requests to balancers with an API over HTTP, and the intent that is declared before one of them sticks.
 
-use crate::clients::http::{Session, unexpected};
+use crate::clients::http::{Peer, Session, unexpected};
+use crate::config::facts::Facts;
 use crate::model::error::Failure;
-use crate::model::intent::{Intent, IntentId, Keys};
+use crate::model::intent::{Datum, Intent, IntentId, Keys};
 use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request};
 
@@ -32,6 +33,16 @@ pub(super) fn must(
         true => Ok(answer),
         false => Err(unexpected(&answer)),
     }
+}
+
+/// What [`Peer::keep`] keeps of a peer, with one of its addresses alone: the one at this index.
+pub(super) fn keep_one(peer: &Peer, facts: &Facts, at: usize) -> Result<Keys, Failure> {
+    let mut kept = peer.keep(facts)?;
+    if let Some(Datum::List(urls)) = kept.get_mut("url") {
+        urls.drain(at + 1..);
+        urls.drain(..at);
+    }
+    Ok(kept)
 }
 
 /// Declares what a balancer's member is about to leave, and does it. What is refused is taken back: it leaves nothing.

@@ -106,9 +106,9 @@ impl Haproxy {
     }
 }
 
-const READY: u32 = 0;
-const MAINT: u32 = 1;
-const DRAIN: u32 = 8;
+pub const READY: u32 = 0;
+pub const MAINT: u32 = 1;
+pub const DRAIN: u32 = 8;
 
 pub fn keys(socket: &str, rest: &str) -> String {
     format!(

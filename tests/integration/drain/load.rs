@@ -11,7 +11,7 @@ use crate::support::binary::Binary;
 use crate::support::cli::{GENEROUS, Running, wait_until};
 
 /// Clients that keep their connection, and as many that make a new one for each request.
-const CLIENTS: usize = 3;
+pub const CLIENTS: usize = 3;
 
 /// What became of the requests.
 #[derive(Debug, Default)]

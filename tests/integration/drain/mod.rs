@@ -2,10 +2,13 @@
 
 mod app;
 mod balancer;
+mod caddy;
+mod caddy_load;
 mod consul;
 mod envoy;
 mod file;
 mod haproxy;
+mod haproxy_dataplane;
 mod load;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ pub mod case;
 pub mod cli;
 pub mod consul;
 pub mod daemon;
+pub mod dataplane_stand_in;
 pub mod etcd;
 pub mod eureka;
 pub mod fetched;

@@ -5,6 +5,7 @@ mod place;
 mod runtime;
 mod undo;
 
+use super::server_name;
 use crate::config::section::{Field, Secrecy, Section, path};
 use crate::config::text_kind::TextKind;
 use crate::model::error::Failure;
@@ -12,7 +13,6 @@ use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, O
 use crate::sys::command_socket;
 use crate::sys::http::Endpoint;
 use place::Place;
-use runtime::name;
 
 /// The balancer's entry in the table. Its keys:
 ///
@@ -53,7 +53,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let sockets = section.required("socket", |section, key| {
         section.texts_at(TextKind::Key, key, command_socket::parse)
     });
-    let text = |section: &Section<'_>, key| section.text(key, name, Secrecy::Public);
+    let text = |section: &Section<'_>, key| section.text(key, server_name, Secrecy::Public);
     let backend = section.required("backend", text);
     let server = section.required("server", text);
     let maint = section.boolean("maint").unwrap_or(false);
@@ -131,37 +131,11 @@ impl Action for Haproxy {
         if self.min_up > 0 {
             min_up::drain(&mut places, self.min_up, context)?;
         }
-        let mut refusals = Vec::new();
-        super::until_quiet(context, &mut || {
-            let (mut subjects, mut failures) = (Vec::new(), Vec::new());
-            places.retain_mut(|place| match place.advance() {
-                Ok(None) => true,
-                Ok(Some(subject)) => {
-                    subjects.push(subject);
-                    true
-                }
-                Err(failure) if failure.retryable => {
-                    failures.push(failure);
-                    true
-                }
-                // The others are drained all the same.
-                Err(failure) => {
-                    context.events.note(&failure.to_string());
-                    refusals.push(failure);
-                    false
-                }
-            });
-            match super::together(failures) {
-                Some(failure) if subjects.is_empty() => return Err(failure),
-                error => subjects.extend(error.map(|it| it.to_string())),
-            }
-            Ok((!subjects.is_empty()).then(|| subjects.join(", ")))
-        })?;
-        match super::together(refusals) {
-            Some(refusal) => Err(refusal.retryable(false)),
-            None if places.iter().any(|it| it.is_changed) => Ok(Outcome::Done),
-            None => Ok(Outcome::AlreadyDone),
-        }
+        super::until_all_quiet(context, &mut places, &|place| place.advance())?;
+        Ok(match places.iter().any(|it| it.is_changed) {
+            true => Outcome::Done,
+            false => Outcome::AlreadyDone,
+        })
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

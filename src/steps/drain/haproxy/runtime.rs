@@ -43,17 +43,6 @@ impl State {
     }
 }
 
-/// The name of a backend or server: what else stood in a command would be another argument or command.
-pub(super) fn name(text: &str) -> Result<String, String> {
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_good) {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
-            "`{text}` is no name of HAProxy's: letters, digits, and any of `_.:-`"
-        )),
-    }
-}
-
 /// What one look saw.
 pub(super) struct Seen {
     pub(super) state: State,

@@ -1,6 +1,7 @@
 //! The undo of a drain: the server is set to what it was before.
 
-use super::runtime::{Found, Runtime, State, name};
+use super::super::server_name;
+use super::runtime::{Found, Runtime, State};
 use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::config::text_kind::TextKind;
 use crate::model::error::{ErrorKind, Failure};
@@ -33,7 +34,7 @@ fn read(section: &Section<'_>) -> Option<Undrain> {
     let socket = section.required("socket", |section, key| {
         section.text_at(TextKind::Key, key, command_socket::parse)
     });
-    let text = |section: &Section<'_>, key| section.text(key, name, Secrecy::Public);
+    let text = |section: &Section<'_>, key| section.text(key, server_name, Secrecy::Public);
     let backend = section.required("backend", text);
     let server = section.required("server", text);
     let states = ["ready", "drain", "maint"].map(|it| (it, it));
