@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::Dir;
-use crate::support::cli::{Cli, DYING, GENEROUS, Running, sh, until, wait_until};
+use crate::support::binary::{Binary, DYING, GENEROUS, Running, sh, until, wait_until};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
@@ -112,8 +112,8 @@ impl Terminal {
 #[test]
 #[ignore = "needs root; tests/run has it"]
 fn a_command_has_its_own_three_files_and_session_and_the_limits_of_a_service() {
-    let cli = Cli::new("inside", &looks());
-    let file = cli.dir.file("of-root");
+    let binary = Binary::new("inside", &looks());
+    let file = binary.dir.file("of-root");
     fs::write(&file, "secret").expect("written");
     let terminal = Terminal::new();
     // Whoever calls farewell may have opened files, and has limits and a umask of its own.
@@ -122,7 +122,7 @@ fn a_command_has_its_own_three_files_and_session_and_the_limits_of_a_service() {
          set -- $$ \"$@\"; look() {{ {LOOK} }}; look $$ | sed 's/^/caller | /'; shift; exec \"$@\""
     );
     let first = ["bash", "-c", begin.as_str(), "caller"];
-    let run = terminal.start(&behind(&first, &cli.command(&["run"])));
+    let run = terminal.start(&behind(&first, &binary.command(&["run"])));
     let ended = run.end(GENEROUS);
     assert_eq!(ended.code, 0, "{ended:?}");
     let caller_lines = lines(&ended.stdout, "caller");
@@ -167,7 +167,7 @@ fn a_user_begins_with_a_fresh_environment() {
         format!("[[step]]\nname = \"{name}\"\nkind = \"command\"\nargv = [\"env\"]\n{more}\n")
     };
     let config = env("root", more) + &env("nobody", &format!("user = \"nobody\"\n{more}"));
-    let cli = Cli::new("fresh", &config);
+    let binary = Binary::new("fresh", &config);
     // What a person or a unit has in its environment.
     let set = [
         "LANG=C.UTF-8",
@@ -179,8 +179,8 @@ fn a_user_begins_with_a_fresh_environment() {
         "HOME=/root",
         "CREDENTIALS_DIRECTORY=/of/root",
     ];
-    let bus = format!("DBUS_SYSTEM_BUS_ADDRESS={}", cli.bus());
-    let run = cli.command(&["run"]);
+    let bus = format!("DBUS_SYSTEM_BUS_ADDRESS={}", binary.bus());
+    let run = binary.command(&["run"]);
     let mut command = Command::new("env");
     command.arg("-i").args(set).arg(&bus);
     command.arg(run.get_program()).args(run.get_args());
@@ -230,9 +230,9 @@ fn a_command_types_nothing_into_the_terminal_of_root() {
         format!("[[step]]\nname = \"{name}\"\nkind = \"command\"\n{argv}\n{more}\n")
     };
     let config = step("root", "") + &step("nobody", "user = \"nobody\"");
-    let cli = Cli::new("types", &config);
+    let binary = Binary::new("types", &config);
     let terminal = Terminal::new();
-    let ended = terminal.start(&cli.command(&["run"])).end(GENEROUS);
+    let ended = terminal.start(&binary.command(&["run"])).end(GENEROUS);
     for step in ["root", "nobody"] {
         let said = lines(&ended.stdout, step);
         assert_eq!(said, ["no terminal: No such device or address"], "{step}");
@@ -253,8 +253,8 @@ fn no_set_user_id_program_gives_more_rights() {
     let script = format!("{whom} -u");
     let step = |name: &str, more: &str| sh(name, &script, &format!("user = \"nobody\"\n{more}"));
     let config = step("may", "") + &step("may-not", "no-new-privileges = true");
-    let cli = Cli::new("set-user-id", &config);
-    let ended = cli.start(&["run"]).end(GENEROUS);
+    let binary = Binary::new("set-user-id", &config);
+    let ended = binary.start(&["run"]).end(GENEROUS);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(lines(&ended.stdout, "may"), ["0"], "{ended:?}");
     assert_eq!(lines(&ended.stdout, "may-not"), ["65534"], "{ended:?}");
@@ -263,15 +263,15 @@ fn no_set_user_id_program_gives_more_rights() {
 #[test]
 fn ctrl_c_ends_what_a_run_by_hand_has_started() {
     let script = "trap 'touch @/ended; exit 0' TERM; touch @/on; while :; do sleep 0.05; done";
-    let cli = Cli::new("ctrl-c", &sh("waits", script, "timeout = \"80s\""));
+    let binary = Binary::new("ctrl-c", &sh("waits", script, "timeout = \"80s\""));
     let mut terminal = Terminal::new();
-    let run = terminal.start(&cli.command(&["run"]));
-    wait_until("the command runs", || cli.exists("on"));
+    let run = terminal.start(&binary.command(&["run"]));
+    wait_until("the command runs", || binary.exists("on"));
     terminal.keys.write_all(b"\x03").expect("typed");
     let ended = run.end(GENEROUS);
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert!(cli.exists("ended"), "{ended:?}");
-    assert_eq!(cli.left(), Vec::<String>::new());
+    assert!(binary.exists("ended"), "{ended:?}");
+    assert_eq!(binary.left(), Vec::<String>::new());
 }
 
 #[test]
@@ -280,15 +280,15 @@ fn a_command_is_killed_also_where_farewell_was_held_up_past_its_deadline() {
     let next = format!("touch @/next; {}", until("@/go"));
     let config = sh("deaf", deaf, "timeout = \"5s\"\ngrace = \"300ms\"")
         + &sh("next", &next, "always = true\ntimeout = \"80s\"");
-    let cli = Cli::new("held-up", &config);
+    let binary = Binary::new("held-up", &config);
     let begun = Instant::now();
-    let run = cli.start(&["run"]);
-    wait_until("the command runs", || cli.exists("deaf"));
+    let run = binary.start(&["run"]);
+    wait_until("the command runs", || binary.exists("deaf"));
     run.signal(Signal::SIGSTOP);
-    let pid = fs::read_to_string(cli.dir.file("deaf")).expect("read");
+    let pid = fs::read_to_string(binary.dir.file("deaf")).expect("read");
     std::thread::sleep(Duration::from_secs(6).saturating_sub(begun.elapsed()));
     run.signal(Signal::SIGCONT);
-    wait_until("the next one runs", || cli.exists("next"));
+    wait_until("the next one runs", || binary.exists("next"));
     // While farewell still runs: at its end it kills what is left anyway.
     let directory = Path::new("/proc").join(pid.trim());
     let seen = Instant::now();
@@ -296,8 +296,8 @@ fn a_command_is_killed_also_where_farewell_was_held_up_past_its_deadline() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(!directory.exists(), "{pid}");
-    fs::write(cli.dir.file("go"), "").expect("written");
+    fs::write(binary.dir.file("go"), "").expect("written");
     let ended = run.end(GENEROUS);
     assert!(ended.stdout.contains("step deaf: timed-out"), "{ended:?}");
-    assert_eq!(cli.left(), [""; 0]);
+    assert_eq!(binary.left(), [""; 0]);
 }

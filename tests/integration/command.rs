@@ -5,12 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use crate::support::Dir;
-use crate::support::cli::{DYING, wait_until};
+use crate::support::Run;
+use crate::support::binary::{DYING, Ended, farewell, wait_until};
 use crate::support::own_process::{in_own_process, this_test};
-use crate::support::program::{Said, farewell};
-use crate::support::scope::{
-    Attempt, Told, attempt, attempt_into, attempt_with, problems, rehearse,
-};
+use crate::support::scope::{Attempt, attempt, attempt_in, attempt_with, problems, rehearse};
 use farewell::model::event::Stream;
 use farewell::step::Outcome;
 use farewell::sys::cancel::Cancel;
@@ -121,14 +119,14 @@ fn a_user_gets_its_groups_and_environment() {
     let probe = "id -un; id -Gn; echo $HOME $USER $LOGNAME $SHELL";
     let attempt = sh(probe, "user = 'nobody'", SECOND * 10);
     assert_eq!(attempt.result, Ok(Outcome::Done), "needs to be run by root");
-    let lines = attempt.told.lines();
+    let lines = attempt.recorder.lines();
     assert_eq!(lines[..2], ["nobody", "nogroup"]);
     assert!(
         lines[2].starts_with("/nonexistent nobody nobody /"),
         "{lines:?}"
     );
     let by_number = sh("id -un", "user = '65534'", SECOND * 10);
-    assert_eq!(by_number.told.lines(), ["nobody"]);
+    assert_eq!(by_number.recorder.lines(), ["nobody"]);
 }
 
 #[test]
@@ -139,7 +137,7 @@ fn the_environment_is_the_step_s_and_its_directory_too() {
         keys,
         SECOND * 10,
     );
-    let lines = attempt.told.lines();
+    let lines = attempt.recorder.lines();
     assert_eq!(lines[..3], ["/usr", "a b /h", "/dev/null"]);
     let ids: Vec<&str> = lines[3].split_whitespace().collect();
     assert_eq!(ids[0], ids[1], "leads a group");
@@ -149,7 +147,7 @@ fn the_environment_is_the_step_s_and_its_directory_too() {
 fn lines_keep_their_order_and_their_stream() {
     let script = "for i in $(seq 1 500); do echo $i; done; echo no end >&2; printf last";
     let attempt = sh(script, "", SECOND * 10);
-    let output = attempt.told.output.lock().expect("no panic");
+    let output = attempt.recorder.output();
     let of = |stream| -> Vec<&str> {
         let of = output.iter().filter(|(it, _)| *it == stream);
         of.map(|(_, line)| line.as_str()).collect()
@@ -168,10 +166,10 @@ fn too_much_output_is_dropped_and_counted() {
         SECOND * 20,
     );
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    let told: usize = attempt.told.lines().iter().map(String::len).sum();
+    let told: usize = attempt.recorder.lines().iter().map(String::len).sum();
     assert!(told <= 1 << 20 && told > (1 << 20) - 1001, "{told}");
     assert_eq!(
-        attempt.told.remark(),
+        attempt.recorder.remarks().join("\n"),
         format!("{} bytes of its output were dropped", 3_000_000 - told)
     );
 }
@@ -184,10 +182,10 @@ fn an_endless_line_costs_no_memory_and_blocks_nobody() {
 fn drops_an_endless_line() {
     let attempt = sh("head -c 100000000 /dev/zero", "", SECOND * 30);
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    assert_eq!(attempt.told.lines()[0].len(), 64 << 10);
+    assert_eq!(attempt.recorder.lines()[0].len(), 64 << 10);
     let dropped = 100_000_000 - (64 << 10);
     assert_eq!(
-        attempt.told.remark(),
+        attempt.recorder.remarks().join("\n"),
         format!("{dropped} bytes of its output were dropped")
     );
     let status = fs::read_to_string("/proc/self/status").expect("proc");
@@ -208,11 +206,11 @@ fn a_secret_is_masked_across_the_cut() {
     farewell::model::secrets::hide("hunter2-hunter2-hunter2");
     let script = "head -c 65530 /dev/zero | tr '\\0' x; echo hunter2-hunter2-hunter2; echo hunter2-hunter2-hunter2";
     let attempt = sh(script, "", SECOND * 10);
-    let lines = attempt.told.lines();
+    let lines = attempt.recorder.lines();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with("xxx") && lines[0].len() >= 65530);
     assert!(
-        !attempt.told.text().contains("hun"),
+        !attempt.recorder.lines().join("\n").contains("hun"),
         "{}",
         &lines[0][65520..]
     );
@@ -232,7 +230,7 @@ fn a_child_that_ignores_term_is_killed_by_its_deadline() {
         (word, message.as_str()),
         ("timed-out", "sh: had not ended when the timeout was over")
     );
-    assert_eq!(attempt.told.lines(), ["on"]);
+    assert_eq!(attempt.recorder.lines(), ["on"]);
 }
 
 #[test]
@@ -241,7 +239,7 @@ fn term_comes_a_grace_before_the_deadline_and_lets_it_clean_up() {
     let attempt = ended("mark-cleans", script, "grace = '10s'", SECOND * 12);
     assert_eq!(attempt.failure().0, "timed-out");
     // The shell may say first that its child was terminated too.
-    let lines = attempt.told.lines();
+    let lines = attempt.recorder.lines();
     assert!(lines.iter().any(|line| line == "cleaned"), "{lines:?}");
     assert!(
         attempt.took >= SECOND * 2 - Duration::from_millis(50),
@@ -270,9 +268,9 @@ fn what_a_program_starts_in_the_background_is_waited_for() {
     let script = format!("(sleep 0.6; echo late; touch {file}) & echo started");
     let attempt = ended("mark-waited", &script, "", SECOND * 60);
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    assert_eq!(attempt.told.lines(), ["started", "late"]);
+    assert_eq!(attempt.recorder.lines(), ["started", "late"]);
     assert!(std::path::Path::new(&file).exists());
-    assert_eq!(attempt.told.remark(), "");
+    assert_eq!(attempt.recorder.remarks().join("\n"), "");
 }
 
 #[test]
@@ -314,8 +312,8 @@ fn a_daemon_may_be_left_behind_and_can_go_on_writing() {
     );
     let attempt = sh(&script, "leave-behind = true", SECOND * 60);
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    assert_eq!(attempt.told.lines(), ["started"]);
-    let remark = attempt.told.remark();
+    assert_eq!(attempt.recorder.lines(), ["started"]);
+    let remark = attempt.recorder.remarks().join("\n");
     assert!(
         remark.starts_with("process") && remark.contains("(sh)"),
         "{remark}"
@@ -357,7 +355,7 @@ fn scripts_that_the_kernel_cannot_execute_are_explained() {
         assert_eq!(rehearse("command", &keys), Err(message));
         let config = format!("[[step]]\nname = 'a'\nkind = 'command'\n{keys}\n");
         fs::write(dir.file("a.toml"), config).expect("written");
-        let said = Said::by(
+        let said = Ended::of(
             farewell()
                 .current_dir(&dir.0)
                 .args(["check", "--config", "a.toml"]),
@@ -371,7 +369,7 @@ fn scripts_that_the_kernel_cannot_execute_are_explained() {
     // An image may not have it yet.
     let config = "[[step]]\nname = 'a'\nkind = 'command'\nargv = ['/no/such/program']\n";
     fs::write(dir.file("a.toml"), config).expect("written");
-    let said = Said::by(
+    let said = Ended::of(
         farewell()
             .current_dir(&dir.0)
             .args(["check", "--config", "a.toml"]),
@@ -388,10 +386,10 @@ fn a_child_of_a_leader_that_ends_soon_is_not_told() {
         SECOND * 10,
     );
     assert_eq!(
-        (attempt.result, attempt.told.text()),
+        (attempt.result, attempt.recorder.lines().join("\n")),
         (Ok(Outcome::Done), "after".into())
     );
-    assert_eq!(attempt.told.remark(), "");
+    assert_eq!(attempt.recorder.remarks().join("\n"), "");
 }
 
 #[test]
@@ -437,7 +435,7 @@ fn a_daemon_that_keeps_the_pipe_open_keeps_nobody_waiting() {
         SECOND * 60,
     );
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    let pid = attempt.told.text();
+    let pid = attempt.recorder.lines().join("\n");
     let killed = std::process::Command::new("kill").arg(&pid).status();
     assert!(killed.expect("started").success(), "{pid} lives on");
 }
@@ -445,10 +443,10 @@ fn a_daemon_that_keeps_the_pipe_open_keeps_nobody_waiting() {
 #[test]
 fn being_told_to_stop_ends_it_with_a_short_grace() {
     let cancel = Cancel::new().expect("a switch");
-    let told = Told::default();
+    let run = Run::new();
     let (result, cancelled) = std::thread::scope(|threads| {
         let cancelling = threads.spawn(|| {
-            wait_until("it ignores TERM", || told.lines() == ["deaf"]);
+            wait_until("it ignores TERM", || run.recorder.lines() == ["deaf"]);
             let now = Instant::now();
             cancel.cancel(Duration::MAX);
             now
@@ -456,11 +454,15 @@ fn being_told_to_stop_ends_it_with_a_short_grace() {
         let keys = "argv = ['sh', '-c', 'trap \"\" TERM; echo deaf; while :; do sleep 0.1; done']\ngrace = '300ms'\n\
                     environment = { MARK = 'mark-cancel' }";
         let limits = (SECOND * 300, SECOND * 300);
-        let (result, _) = attempt_into(&told, "command", keys, limits, &cancel);
+        let (result, _) = attempt_in(&run, "command", keys, limits, &cancel);
         (result, cancelling.join().expect("no panic"))
     });
     let took = cancelled.elapsed();
-    let attempt = Attempt { result, told, took };
+    let attempt = Attempt {
+        result,
+        recorder: run.recorder,
+        took,
+    };
     assert_eq!(attempt.failure(), ("timed-out", "sh: told to stop".into()));
     assert_eq!(processes_with("mark-cancel"), Vec::<String>::new());
     let took = attempt.took;
@@ -474,7 +476,7 @@ fn being_told_to_stop_ends_it_with_a_short_grace() {
         &cancel,
     );
     assert_eq!(
-        (attempt.failure().0, attempt.told.text()),
+        (attempt.failure().0, attempt.recorder.lines().join("\n")),
         ("timed-out", String::new())
     );
 }

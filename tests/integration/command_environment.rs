@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::cli::Cli;
+use crate::support::binary::{Binary, Ended};
 use crate::support::own_process::{again, is_inside, this_test};
-use crate::support::program::Said;
 use crate::support::scope::attempt;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn what_is_systemd_s_is_kept_from_it() {
     if is_inside(this_test!()) {
         let attempt = attempt("command", "argv = ['env']", SECOND * 10);
-        return println!("{}", attempt.told.text());
+        return println!("{}", attempt.recorder.lines().join("\n"));
     }
     let output = again(this_test!(), &[])
         .env("NOTIFY_SOCKET", "/scrub")
@@ -44,8 +43,8 @@ fn commands_have_the_umask_of_a_service_and_the_core_limit_that_farewell_was_sta
             let step = format!(
                 "[[step]]\nname = \"look\"\nkind = \"command\"\nargv = [\"bash\", \"-c\", {look:?}]\n"
             );
-            let cli = Cli::new("inherited", &step);
-            let command = cli.command(&["run"]);
+            let binary = Binary::new("inherited", &step);
+            let command = binary.command(&["run"]);
             let mut limited = std::process::Command::new("bash");
             let begin = format!(
                 "umask {umask}; ulimit -S -c 0; ulimit -H -c {hard}; ulimit -S -c {soft}; exec \"$0\" \"$@\""
@@ -58,7 +57,7 @@ fn commands_have_the_umask_of_a_service_and_the_core_limit_that_farewell_was_sta
                     None => limited.env_remove(key),
                 };
             }
-            let said = Said::by(&mut limited);
+            let said = Ended::of(&mut limited);
             assert_eq!(said.code, 0, "{said:?}");
             let lines = said.stderr.lines().chain(said.stdout.lines());
             let seen: Vec<&str> = lines

@@ -9,14 +9,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::support::Dir;
-use crate::support::program::{Said, farewell};
+use crate::support::binary::{Ended, farewell};
 
 fn place() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/configuration")
 }
 
-fn check(directory: &Path, file: &str) -> Said {
-    Said::by(
+fn check(directory: &Path, file: &str) -> Ended {
+    Ended::of(
         farewell()
             .current_dir(directory)
             .args(["check", "--config", file]),
@@ -101,7 +101,7 @@ fn a_credential_that_others_can_read_is_refused() {
     fs::write(dir.file("token"), "hunter2-and-more\n").expect("written");
     let check_with = |mode| {
         fs::set_permissions(dir.file("token"), fs::Permissions::from_mode(mode)).expect("set");
-        Said::by(
+        Ended::of(
             farewell()
                 .current_dir(&dir.0)
                 .env("CREDENTIALS_DIRECTORY", &dir.0)
@@ -139,7 +139,7 @@ fn an_escape_that_looks_like_one_of_a_unit_name_is_warned_of() {
 #[test]
 fn the_quick_start_has_no_problems() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
-    let said = Said::by(farewell().current_dir(units).args([
+    let said = Ended::of(farewell().current_dir(units).args([
         "check",
         "--image",
         "--config",

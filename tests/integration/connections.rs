@@ -5,10 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::cli::wait_until;
-use crate::support::scope::{
-    Told, attempt, attempt_into, attempt_with, problems, rehearse_with_warnings,
-};
+use crate::support::Run;
+use crate::support::binary::wait_until;
+use crate::support::scope::{attempt, attempt_in, attempt_with, problems, rehearse_with_warnings};
 use farewell::step::Outcome;
 use farewell::sys::cancel::Cancel;
 
@@ -31,7 +30,7 @@ fn a_port_without_connections_is_done_at_once() {
     let (_listener, port, _) = connected("127.0.0.1", 0);
     let attempt = attempt("wait-connections", &format!("ports = {port}"), SECOND * 60);
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    assert_eq!(attempt.told.waits(), [""; 0]);
+    assert_eq!(attempt.recorder.waiting(), [""; 0]);
 }
 
 #[test]
@@ -48,7 +47,7 @@ fn connections_are_counted_told_and_waited_for() {
             SECOND * 10,
         );
         assert_eq!(some.result, Ok(Outcome::Done));
-        let (told, cancel) = (Told::default(), Cancel::new().expect("a switch"));
+        let (run, cancel) = (Run::new(), Cancel::new().expect("a switch"));
         let waits = [
             format!("3 connections on port {port}"),
             format!("2 connections on port {port}"),
@@ -57,15 +56,15 @@ fn connections_are_counted_told_and_waited_for() {
         let (result, _) = std::thread::scope(|threads| {
             threads.spawn(|| {
                 for (connection, waits) in connections.into_iter().zip(&waits) {
-                    wait_until(waits, || told.waits().last() == Some(waits));
+                    wait_until(waits, || run.recorder.waiting().last() == Some(waits));
                     drop(connection);
                 }
             });
             let limits = (SECOND * 300, SECOND * 300);
-            attempt_into(&told, "wait-connections", &keys, limits, &cancel)
+            attempt_in(&run, "wait-connections", &keys, limits, &cancel)
         });
         assert_eq!(result, Ok(Outcome::Done));
-        assert_eq!(told.waits(), waits, "it tells what changes");
+        assert_eq!(run.recorder.waiting(), waits, "it tells what changes");
     }
 }
 
@@ -127,12 +126,12 @@ fn a_port_that_nobody_serves_is_told() {
     let (listener, port, _) = connected("127.0.0.1", 0);
     let keys = format!("ports = {port}");
     let served = attempt("wait-connections", &keys, SECOND * 60);
-    assert_eq!(served.told.remark(), "");
+    assert_eq!(served.recorder.remarks().join("\n"), "");
     drop(listener);
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
     assert_eq!(attempt.result, Ok(Outcome::Done));
     let remark = format!("no process listens on port {port}");
-    assert_eq!(attempt.told.remark(), remark);
+    assert_eq!(attempt.recorder.remarks().join("\n"), remark);
     let (said, warnings) = rehearse_with_warnings("wait-connections", &keys);
     assert_eq!(said, Ok(format!("no connection on port {port} now")));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -176,7 +175,7 @@ fn connections_in_another_network_namespace_are_counted() {
     assert_eq!(said.next().expect("a line").expect("read"), "closed");
     let attempt = attempt("wait-connections", &keys, SECOND * 60);
     assert_eq!(attempt.result, Ok(Outcome::Done));
-    assert_eq!(attempt.told.remark(), "");
+    assert_eq!(attempt.recorder.remarks().join("\n"), "");
     drop(input);
     assert!(apart.wait().expect("ended").success());
 }
@@ -205,7 +204,7 @@ fn a_wait_lasts_exactly_its_time() {
     let short = attempt_of("300ms", SECOND * 60);
     assert_eq!(short.result, Ok(Outcome::Done));
     assert!(short.took >= Duration::from_millis(300), "{:?}", short.took);
-    assert_eq!(short.told.waits(), ["a wait of 300ms"]);
+    assert_eq!(short.recorder.waiting(), ["a wait of 300ms"]);
     for time in ["1m", "24h"] {
         let long = attempt_of(time, SECOND);
         assert_eq!(long.failure().0, "timed-out");

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::case::{Case, all_hold};
-use crate::support::cli::wait_until;
 use crate::support::consul::Consul;
 use crate::support::loopback::{Loopback, Middleman, Reply};
 use crate::support::ports::ports;
@@ -246,17 +245,12 @@ fn an_agent_that_stands_still_costs_the_timeout_and_one_that_goes_on_in_time_not
             "service = \"web-1\"\ntimeout = \"50s\"\nattempt-timeout = \"700ms\"",
         ),
     );
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("an attempt has failed", || {
         step_of(&binary.report(), "leave")["attempts"].as_u64() >= Some(2)
     });
     consul.signal(SIGCONT);
-    assert_eq!(
-        run.wait().expect("its end").code(),
-        Some(0),
-        "{:#}",
-        binary.report()
-    );
+    assert_eq!(run.end(GENEROUS).code, 0, "{:#}", binary.report());
     assert!(consul.services().is_empty());
 }
 
@@ -273,23 +267,23 @@ fn an_agent_that_dies_after_the_request_is_asked_again_when_it_is_back() {
         let (missed, timeout) = (before.missed(), if comes_back { "50s" } else { "2s" });
         let rest = format!("service = {id:?}\ntimeout = {timeout:?}");
         let binary = Binary::new(&format!("consul-dies-{id}"), &whole(&before.url(), &rest));
-        let mut run = binary.start(&["run"]);
+        let run = binary.start(&["run"]);
         wait_until("nobody was there", || before.missed() > missed);
         if comes_back {
             before.come_back();
         }
-        let code = run.wait().expect("its end").code();
+        let code = run.end(GENEROUS).code;
         let report = binary.report();
         let step = step_of(&report, "leave");
         if comes_back {
             assert_eq!(
                 (code, step["state"].as_str()),
-                (Some(0), Some("done")),
+                (0, Some("done")),
                 "{report:#}"
             );
         } else {
             // It is gone, and nobody has seen that: nobody is there, or the time ended while a connection was made.
-            assert_eq!(code, Some(1), "{report:#}");
+            assert_eq!(code, 1, "{report:#}");
             let word = step["error"]["word"].as_str();
             assert!(
                 matches!(word, Some("unreachable" | "timed-out")),
@@ -314,12 +308,12 @@ fn an_agent_that_comes_late_is_left() {
         "consul-late",
         &whole(&format!("http://127.0.0.1:{port}"), rest),
     );
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("an attempt has failed", || {
         step_of(&binary.report(), "leave")["attempts"].as_u64() >= Some(2)
     });
     let _consul = Consul::start_at("consul-late-agent", port, false);
-    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(run.end(GENEROUS).code, 0);
     assert_eq!(step_of(&binary.report(), "leave")["state"], "already-done");
 }
 

@@ -7,9 +7,9 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::binary::{Binary, Ended};
 use crate::support::installed::Installed;
 use crate::support::loopback::{Asked, Loopback, Reply};
-use crate::support::program::{Said, Setting};
 use crate::support::servers::{TlsServer, answer, make_certificates, read_request};
 use crate::support::{Dir, Run, step};
 use nix::unistd::{Uid, geteuid, setfsuid};
@@ -91,10 +91,10 @@ fn a_header_with_a_credential_goes_to_no_announced_address_whatever_it_is_called
          headers = {{ X-Team = \"${{credential:team}}\", X-Run = \"shown\" }}\n",
         first.url()
     );
-    let setting = Setting::new("credentials-header-run", &toml);
+    let binary = Binary::new("credentials-header-run", &toml);
     dir.credential("team", SECRET);
-    let said = Said::by(
-        setting
+    let said = Ended::of(
+        binary
             .command(&["run"])
             .env("CREDENTIALS_DIRECTORY", &dir.0),
     );
@@ -149,16 +149,16 @@ fn a_unix_socket_that_a_member_announces_is_not_asked() {
 }
 
 /// What `check` says of these steps in a file of this mode. It never fails of a warning.
-fn check(name: &str, mode: u32, keys: &str) -> Said {
-    let setting = Setting::new(&format!("credentials-{name}"), keys);
-    let file = setting.0.file("farewell.toml");
+fn check(name: &str, mode: u32, keys: &str) -> Ended {
+    let binary = Binary::new(&format!("credentials-{name}"), keys);
+    let file = binary.dir.file("farewell.toml");
     fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set");
-    setting.0.credential("long", "a-long-secret");
-    setting.0.credential("short", "pass");
-    let said = Said::by(
-        setting
+    binary.dir.credential("long", "a-long-secret");
+    binary.dir.credential("short", "pass");
+    let said = Ended::of(
+        binary
             .command(&["check"])
-            .env("CREDENTIALS_DIRECTORY", &setting.0.0)
+            .env("CREDENTIALS_DIRECTORY", &binary.dir.0)
             .env("FAREWELL_TEST_SHORT", "abc"),
     );
     assert_eq!(said.code, 0, "{keys}: {said:?}");
@@ -229,13 +229,13 @@ fn a_credential_that_others_can_read_or_write_is_not_used() {
     ] {
         let step = "[[step]]\nname = \"a\"\nkind = \"command\"\nargv = [\"true\"]\n\
                     environment = { PGPASSWORD = \"${credential:long}\" }\n";
-        let setting = Setting::new(&format!("credentials-open-{at}"), step);
-        setting.0.credential("long", SECRET);
-        let file = setting.0.0.join("long");
+        let binary = Binary::new(&format!("credentials-open-{at}"), step);
+        binary.dir.credential("long", SECRET);
+        let file = binary.dir.0.join("long");
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("set");
         chown(&file, Some(owner), None).expect("given");
-        let mut command = setting.command(&["run"]);
-        let said = Said::by(command.env("CREDENTIALS_DIRECTORY", &setting.0.0));
+        let mut command = binary.command(&["run"]);
+        let said = Ended::of(command.env("CREDENTIALS_DIRECTORY", &binary.dir.0));
         let told = match told {
             "" => "step a: done".to_owned(),
             told => format!("{}{}", told, file.display()),
@@ -264,7 +264,7 @@ fn a_key_that_others_can_read_or_write_is_told_and_used_all_the_same() {
         file("client.crt"),
         file("client.key"),
     ));
-    let setting = Setting::new("credentials-key-config", &keys);
+    let binary = Binary::new("credentials-key-config", &keys);
     for (mode, told) in [
         (0o666, "can be read by others (mode 0666): chmod 600 "),
         (0o602, "can be written by others (mode 0602): chmod 600 "),
@@ -272,13 +272,13 @@ fn a_key_that_others_can_read_or_write_is_told_and_used_all_the_same() {
     ] {
         let key = file("client.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(mode)).expect("set");
-        let said = setting.say(&["check"]);
+        let said = binary.verb(&["check"]);
         assert_eq!(said.code, if told.is_empty() { 0 } else { 78 }, "{said:?}");
         if !told.is_empty() {
             let told = format!("{told}{key}");
             assert!(said.stderr.contains(&told), "{told}: {said:?}");
         }
-        let said = setting.say(&["run"]);
+        let said = binary.verb(&["run"]);
         assert!(said.stdout.contains("step a: done"), "{said:?}");
     }
 }
@@ -388,7 +388,7 @@ fn answer_one<S: Read + Write>(stream: S) {
 }
 
 /// What `rehearse` says of a step with credentials, whose peer is a socket that `user` has made.
-fn rehearsed(name: &str, user: u32, keys: &str) -> Said {
+fn rehearsed(name: &str, user: u32, keys: &str) -> Ended {
     let make = move || {
         // Of this thread alone: the owner of a socket is the file system's user of who makes it.
         setfsuid(Uid::from_raw(user));
@@ -399,15 +399,15 @@ fn rehearsed(name: &str, user: u32, keys: &str) -> Said {
     std::thread::spawn(move || {
         listener.incoming().flatten().for_each(answer_one);
     });
-    let setting = Setting::new(
+    let binary = Binary::new(
         &format!("credentials-owner-{name}"),
         &http(&format!("url = \"http://127.0.0.1:{port}/\"\n{keys}")),
     );
-    setting.0.credential("long", "a-long-secret");
-    Said::by(
-        setting
+    binary.dir.credential("long", "a-long-secret");
+    Ended::of(
+        binary
             .command(&["rehearse"])
-            .env("CREDENTIALS_DIRECTORY", &setting.0.0),
+            .env("CREDENTIALS_DIRECTORY", &binary.dir.0),
     )
 }
 
@@ -419,7 +419,7 @@ fn a_rehearsal_warns_where_an_ordinary_user_would_get_credentials() {
         "needs root: it makes sockets of others"
     );
     let account = "user = \"u\"\npassword = \"${credential:long}\"";
-    let is_told = |said: &Said| said.stdout.contains("the user with the id 1234 listens");
+    let is_told = |said: &Ended| said.stdout.contains("the user with the id 1234 listens");
     let said = rehearsed("user", 1234, account);
     assert!(is_told(&said), "{said:?}");
     assert!(said.stdout.contains("1 warning"), "{said:?}");
@@ -431,13 +431,13 @@ fn a_rehearsal_warns_where_an_ordinary_user_would_get_credentials() {
     std::thread::spawn(move || {
         listener.incoming().flatten().for_each(answer_one);
     });
-    let setting = Setting::new(
+    let binary = Binary::new(
         "credentials-owner-unix",
         &http(&format!("url = \"unix://{path}:/\"\n{account}")),
     );
     dir.credential("long", "a-long-secret");
-    let said = Said::by(
-        setting
+    let said = Ended::of(
+        binary
             .command(&["rehearse"])
             .env("CREDENTIALS_DIRECTORY", &dir.0),
     );

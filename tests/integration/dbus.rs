@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::support::binary::{Binary, Ended, GENEROUS, Running, sh, wait_until};
 use crate::support::bus::{NAME, NOBODY, PATH, Scene, gate};
-use crate::support::cli::{Cli, Ended, GENEROUS, Running, sh, wait_until};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use serde_json::{Value, json};
 
@@ -50,9 +50,9 @@ fn a_run_is_seen_as_it_goes() {
         + &gate("last");
     let scene = Scene::new("seen", &config);
     let monitor = scene.monitor();
-    let run = scene.cli.start(&["run", "--trigger", "reboot"]);
+    let run = scene.binary.start(&["run", "--trigger", "reboot"]);
     scene.wait_for_name();
-    wait_until("the step runs", || scene.cli.exists("first-on"));
+    wait_until("the step runs", || scene.binary.exists("first-on"));
     // What comes within a tenth of a second is told together.
     let is_told = || scene.property("Steps")[0][2] == "running";
     wait_until("that is told", is_told);
@@ -93,7 +93,7 @@ fn a_run_is_seen_as_it_goes() {
 
     for by in [[].as_slice(), NOBODY.as_slice()] {
         let property = |name| scene.property_by(by, name).expect("an answer");
-        assert_eq!(property("RunId"), scene.cli.report()["run"]);
+        assert_eq!(property("RunId"), scene.binary.report()["run"]);
         assert_eq!(property("Trigger"), "reboot");
         assert_eq!(
             (property("State"), property("Result")),
@@ -117,8 +117,8 @@ fn a_run_is_seen_as_it_goes() {
     let before = so_far();
     wait_until("its time goes on", || so_far() > before);
 
-    scene.cli.touch("first-go");
-    wait_until("the next one runs", || scene.cli.exists("last-on"));
+    scene.binary.touch("first-go");
+    wait_until("the next one runs", || scene.binary.exists("last-on"));
     wait_until("that is told", || scene.property("StepsDone") == 2);
     let failed = scene.property("Steps")[1].clone();
     assert_eq!(failed[2], "failed");
@@ -127,7 +127,7 @@ fn a_run_is_seen_as_it_goes() {
         why.starts_with("exit-status: ") && why.contains('3'),
         "{why}"
     );
-    scene.cli.touch("last-go");
+    scene.binary.touch("last-go");
     assert_eq!(run.end(GENEROUS).code, 1);
 
     let signals = monitor.all();
@@ -202,7 +202,7 @@ fn nobody_else_may_have_the_name_or_change_anything() {
     assert_eq!(granted.code, 0, "{granted:?}");
 
     // farewell itself is told so once, and its run is none the worse for it.
-    let home = scene.cli.dir.0.join("nobody");
+    let home = scene.binary.dir.0.join("nobody");
     fs::create_dir(&home).expect("a directory");
     std::os::unix::fs::chown(&home, Some(65534), Some(65534)).expect("given away");
     fs::write(
@@ -233,7 +233,7 @@ fn nobody_else_may_have_the_name_or_change_anything() {
     );
 
     // Looking is all there is.
-    let run = scene.cli.start(&["run"]);
+    let run = scene.binary.start(&["run"]);
     scene.wait_for_name();
     for before in [[].as_slice(), NOBODY.as_slice()] {
         let set = scene.busctl(
@@ -247,7 +247,7 @@ fn nobody_else_may_have_the_name_or_change_anything() {
     let elsewhere = scene.busctl(&[], &["introspect", NAME, "/"]);
     assert_eq!(elsewhere.code, 0, "{elsewhere:?}");
     assert_eq!(scene.property("State"), "running");
-    scene.cli.touch("held-go");
+    scene.binary.touch("held-go");
     assert_eq!(run.end(GENEROUS).code, 0);
 }
 
@@ -257,7 +257,7 @@ fn the_last_words_of_a_quick_run_are_heard() {
     let scene = Scene::new("quick", &sh("only", "exit 0", ""));
     let monitor = scene.monitor();
     for number in 1..=20 {
-        assert_eq!(scene.cli.end(&["run"]).code, 0);
+        assert_eq!(scene.binary.verb(&["run"]).code, 0);
         wait_until("its end was heard", || {
             monitor.count("RunFinished") == number
         });
@@ -276,7 +276,7 @@ fn a_thousand_quick_steps_are_a_few_messages_and_all_their_ends() {
     let config: String = (0..1_000).map(step).collect();
     let scene = Scene::new("thousand", &config);
     let monitor = scene.monitor();
-    assert_eq!(scene.cli.end(&["run"]).code, 0);
+    assert_eq!(scene.binary.verb(&["run"]).code, 0);
     let signals = monitor.all();
     let mut done: Vec<_> = bodies(&signals, "StepChanged")
         .into_iter()
@@ -312,14 +312,14 @@ fn assert_unaffected(scene: &Scene, ended: &Ended) {
         ended.stderr.is_empty() && !ended.stdout.contains("D-Bus"),
         "{ended:?}"
     );
-    let report = scene.cli.report();
+    let report = scene.binary.report();
     assert_eq!(report["result"], "ok");
     let steps = report["steps"].as_array().expect("steps");
     assert!(steps.iter().all(|it| it["state"] == "done"), "{report}");
 }
 
 fn unaffected(scene: &Scene) -> Duration {
-    let ended = scene.cli.end(&["run"]);
+    let ended = scene.binary.verb(&["run"]);
     assert_unaffected(scene, &ended);
     ended.took
 }
@@ -346,12 +346,12 @@ fn a_bus_that_is_not_there_or_stopped_or_dies_costs_a_run_nothing() {
     let halves = ten_steps() + &gate("held") + &ten_steps().replace("\"s", "\"t");
     let half = |after: &dyn Fn(&mut Scene)| {
         let mut scene = Scene::new("half", &halves);
-        let run = scene.cli.start(&["run"]);
+        let run = scene.binary.start(&["run"]);
         scene.wait_for_name();
-        wait_until("one half is over", || scene.cli.exists("held-on"));
+        wait_until("one half is over", || scene.binary.exists("held-on"));
         after(&mut scene);
         let begun = Instant::now();
-        scene.cli.touch("held-go");
+        scene.binary.touch("held-go");
         let ended = run.end(GENEROUS);
         let took = begun.elapsed();
         assert_unaffected(&scene, &ended);
@@ -368,21 +368,21 @@ fn a_bus_that_is_not_there_or_stopped_or_dies_costs_a_run_nothing() {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_bus_that_comes_late_or_back_is_found() {
     let mut scene = Scene::without_bus("late", &(gate("a") + &gate("b") + &gate("c")));
-    let run = scene.cli.start(&["run"]);
-    wait_until("the step runs", || scene.cli.exists("a-on"));
+    let run = scene.binary.start(&["run"]);
+    wait_until("the step runs", || scene.binary.exists("a-on"));
     scene.start_bus();
     scene.wait_for_name();
     assert_eq!(scene.property("StepsDone"), 0);
     drop(scene.bus.take());
-    scene.cli.touch("a-go");
-    wait_until("the next one runs", || scene.cli.exists("b-on"));
+    scene.binary.touch("a-go");
+    wait_until("the next one runs", || scene.binary.exists("b-on"));
     scene.start_bus();
     let monitor = scene.monitor();
     scene.wait_for_name();
     assert_eq!(scene.property("StepsDone"), 1);
-    scene.cli.touch("b-go");
-    wait_until("the last one runs", || scene.cli.exists("c-on"));
-    scene.cli.touch("c-go");
+    scene.binary.touch("b-go");
+    wait_until("the last one runs", || scene.binary.exists("c-on"));
+    scene.binary.touch("c-go");
     assert_eq!(run.end(GENEROUS).code, 0);
     let signals = monitor.all();
     let told = told_properties(&signals);
@@ -398,16 +398,16 @@ fn a_bus_that_comes_late_or_back_is_found() {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_name_that_another_run_has_is_left_to_it() {
     let scene = Scene::new("taken", &gate("first"));
-    let first = scene.cli.start(&["run"]);
+    let first = scene.binary.start(&["run"]);
     scene.wait_for_name();
     let id = scene.property("RunId");
-    let other = Cli::new("dbus-second", &gate("second"));
+    let other = Binary::new("dbus-second", &gate("second"));
     let mut command = other.command(&["run"]);
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", scene.cli.bus());
+    command.env("DBUS_SYSTEM_BUS_ADDRESS", scene.binary.bus());
     let second = Running::spawn(&mut command);
     wait_until("that is told", || second.told().contains("is taken"));
     assert_eq!(scene.property("RunId"), id);
-    scene.cli.touch("first-go");
+    scene.binary.touch("first-go");
     assert_eq!(first.end(GENEROUS).code, 0);
     // Then the name is free, and the other one gets it.
     scene.wait_for_name();

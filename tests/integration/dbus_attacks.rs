@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::binary::{GENEROUS, Running, step_of, wait_until};
 use crate::support::bus::{NAME, PATH, Scene, gate};
 use crate::support::caller::{self, Caller, ERROR, RETURN, call, get_all};
-use crate::support::cli::{GENEROUS, Running, step, wait_until};
 use serde_json::json;
 
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
@@ -51,7 +51,7 @@ fn owner(scene: &Scene) -> String {
 
 /// The socket of its bus.
 fn socket(scene: &Scene) -> PathBuf {
-    scene.cli.dir.0.join("bus")
+    scene.binary.dir.0.join("bus")
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {
@@ -64,7 +64,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_long_call_costs_no_memory_and_nobody_the_bus() {
     let scene = Scene::new("long", &gate("held"));
-    let run = scene.cli.start(&["run"]);
+    let run = scene.binary.start(&["run"]);
     scene.wait_for_name();
     let owner_before = owner(&scene);
     let mut caller = Caller::connect(&socket(&scene));
@@ -89,7 +89,7 @@ fn a_long_call_costs_no_memory_and_nobody_the_bus() {
     assert!(grown < 1024, "{grown} KiB more than {before}");
     assert_eq!(owner(&scene), owner_before, "it has never left the bus");
     assert_eq!(scene.property("State"), "running");
-    scene.cli.touch("held-go");
+    scene.binary.touch("held-go");
     assert_eq!(run.end(GENEROUS).code, 0);
 }
 
@@ -97,7 +97,7 @@ fn a_long_call_costs_no_memory_and_nobody_the_bus() {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn nothing_that_somebody_says_is_repeated() {
     let scene = Scene::new("echo", &gate("held"));
-    let run = scene.cli.start(&["run"]);
+    let run = scene.binary.start(&["run"]);
     scene.wait_for_name();
     let mut caller = Caller::connect(&socket(&scene));
     let messages = [
@@ -116,7 +116,7 @@ fn nothing_that_somebody_says_is_repeated() {
         assert_eq!(kind, ERROR, "{message:?}");
         assert!(!contains(&answer, "echo"), "{message:?}");
     }
-    scene.cli.touch("held-go");
+    scene.binary.touch("held-go");
     assert_eq!(run.end(GENEROUS).code, 0);
 }
 
@@ -156,22 +156,22 @@ fn course(scene: &Scene, meanwhile: impl Fn(&AtomicBool) + Sync) -> Course {
     let over = AtomicBool::new(false);
     thread::scope(|threads| {
         let _over = Over(&over);
-        let run = scene.cli.start(&["run"]);
+        let run = scene.binary.start(&["run"]);
         scene.wait_for_name();
         threads.spawn(|| meanwhile(&over));
-        wait_until("ten steps are over", || scene.cli.exists("held-on"));
+        wait_until("ten steps are over", || scene.binary.exists("held-on"));
         let (cpu, peak) = (cpu(&run), kibibytes(&run, MEMORY));
-        scene.cli.touch("held-go");
+        scene.binary.touch("held-go");
         let ended = run.end(GENEROUS);
         assert_eq!(ended.code, 0, "{ended:?}");
-        let report = scene.cli.report();
+        let report = scene.binary.report();
         assert_eq!(report["result"], json!("ok"));
         let number = |value: &serde_json::Value| value.as_u64().expect("a time");
         for file in ["held-on", "held-go"] {
-            fs::remove_file(scene.cli.dir.0.join(file)).expect("removed");
+            fs::remove_file(scene.binary.dir.0.join(file)).expect("removed");
         }
         Course {
-            ten_steps: number(&step(&report, "held")["started_usec"]),
+            ten_steps: number(&step_of(&report, "held")["started_usec"]),
             cpu,
             peak,
         }

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use crate::support::cli::{
-    Cli, Ended, GENEROUS, Running, json, sh, states, step, until, wait_until,
+use crate::support::binary::{
+    Binary, Ended, GENEROUS, Running, json, sh, states, step_of, until, wait_until,
 };
 use crate::support::fuse::Hanging;
 use crate::support::namespace::{Frozen, Mounted, ext4};
@@ -27,16 +27,16 @@ fn warnings(ended: &Ended) -> Vec<&str> {
 }
 
 /// Every step ran, and one warning says why there is no record.
-fn assert_unharmed(cli: &Cli, ended: &Ended, cause: &str) {
+fn assert_unharmed(binary: &Binary, ended: &Ended, cause: &str) {
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(cli.words(), ["a", "b", "c"]);
+    assert_eq!(binary.words(), ["a", "b", "c"]);
     let warnings = warnings(ended);
     assert!(
         warnings.len() == 1 && warnings[0].contains(cause),
         "{ended:?}"
     );
     assert_eq!(ended.stderr, "");
-    assert_eq!(cli.end(&["report"]).code, 66);
+    assert_eq!(binary.verb(&["report"]).code, 66);
 }
 
 #[test]
@@ -46,12 +46,15 @@ fn a_full_disk_costs_the_record_alone() {
 }
 
 fn full() {
-    let cli = Cli::new("full", &words(&["a", "b", "c"]));
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
-    let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
+    let binary = Binary::new("full", &words(&["a", "b", "c"]));
+    let _mounted = Mounted::at(
+        &["-t", "tmpfs", "-o", "mode=700,size=64k", "x"],
+        &binary.state,
+    );
+    let mut filler = fs::File::create(binary.state.join("filler")).expect("made");
     while filler.write_all(&[0; 4096]).is_ok() {}
-    let ended = cli.end(&["run"]);
-    assert_unharmed(&cli, &ended, "No space left");
+    let ended = binary.verb(&["run"]);
+    assert_unharmed(&binary, &ended, "No space left");
 }
 
 #[test]
@@ -62,27 +65,30 @@ fn systemds_run_takes_place_beside_one_without_a_name() {
 
 fn nameless() {
     let hold = format!("touch @/on; {}", until("@/go"));
-    let cli = Cli::new("nameless", &sh("hold", &hold, "timeout = \"80s\""));
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
-    let mut filler = fs::File::create(cli.state.join("filler")).expect("made");
+    let binary = Binary::new("nameless", &sh("hold", &hold, "timeout = \"80s\""));
+    let _mounted = Mounted::at(
+        &["-t", "tmpfs", "-o", "mode=700,size=64k", "x"],
+        &binary.state,
+    );
+    let mut filler = fs::File::create(binary.state.join("filler")).expect("made");
     while filler.write_all(&[0; 4096]).is_ok() {}
-    let run = cli.start(&["run"]);
-    wait_until("the step runs", || cli.exists("on"));
-    let second = cli.end(&["run"]);
+    let run = binary.start(&["run"]);
+    wait_until("the step runs", || binary.exists("on"));
+    let second = binary.verb(&["run"]);
     assert_eq!(second.code, 75, "{second:?}");
     assert!(
         second.stderr.contains("another run is in progress"),
         "{second:?}"
     );
-    cli.configure(&words(&["a", "b", "c"]));
-    let systemds = cli.start_by_systemd().end(GENEROUS);
+    binary.configure(&words(&["a", "b", "c"]));
+    let systemds = binary.start_by_systemd().end(GENEROUS);
     assert_eq!(systemds.code, 0, "{systemds:?}");
     assert!(
         systemds.stdout.contains("another run is in progress"),
         "{systemds:?}"
     );
-    assert_eq!(cli.words(), ["a", "b", "c"]);
-    cli.touch("go");
+    assert_eq!(binary.words(), ["a", "b", "c"]);
+    binary.touch("go");
     assert_eq!(run.end(GENEROUS).code, 0);
 }
 
@@ -107,11 +113,14 @@ fn catches_up() {
     let full = many("before") + &fill + &many("while");
     let config = full.clone() + &sh("free", "rm @/state/filler", "") + &many("later");
     for (name, config, is_freed) in [("freed", &config, true), ("stays", &full, false)] {
-        let cli = Cli::new(name, config);
-        let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,size=64k", "x"], &cli.state);
-        let ended = cli.end(&["run"]);
+        let binary = Binary::new(name, config);
+        let _mounted = Mounted::at(
+            &["-t", "tmpfs", "-o", "mode=700,size=64k", "x"],
+            &binary.state,
+        );
+        let ended = binary.verb(&["run"]);
         assert_eq!((ended.code, warnings(&ended).len()), (0, 1), "{ended:?}");
-        let report = cli.report();
+        let report = binary.report();
         assert_eq!(report["result"], if is_freed { "ok" } else { "cut-off" });
         // A prefix: after the first step that is not done there is none that is.
         let states = states(&report);
@@ -119,7 +128,7 @@ fn catches_up() {
         let first = done.iter().position(|it| !it).unwrap_or(done.len());
         assert!(done[first..].iter().all(|it| !it), "{states}");
         assert_eq!(first == done.len(), is_freed, "{states}");
-        assert_eq!(step(&report, "fill")["state"], "done");
+        assert_eq!(step_of(&report, "fill")["state"], "done");
         assert_eq!(
             report["warnings"].to_string().contains("is incomplete"),
             is_freed
@@ -134,28 +143,28 @@ fn a_read_only_state_directory_costs_the_record_alone() {
 }
 
 fn read_only() {
-    let cli = Cli::new("read-only", &words(&["a", "b", "c"]));
-    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,ro", "x"], &cli.state);
-    let ended = cli.end(&["run"]);
-    assert_unharmed(&cli, &ended, "Read-only");
+    let binary = Binary::new("read-only", &words(&["a", "b", "c"]));
+    let _mounted = Mounted::at(&["-t", "tmpfs", "-o", "mode=700,ro", "x"], &binary.state);
+    let ended = binary.verb(&["run"]);
+    assert_unharmed(&binary, &ended, "Read-only");
 }
 
 #[test]
 fn a_file_in_the_place_of_the_state_directory_costs_the_record_alone() {
-    let cli = Cli::new("file", &words(&["a", "b", "c"]));
-    cli.touch("state");
-    let ended = cli.end(&["run"]);
-    assert_unharmed(&cli, &ended, "state");
+    let binary = Binary::new("file", &words(&["a", "b", "c"]));
+    binary.touch("state");
+    let ended = binary.verb(&["run"]);
+    assert_unharmed(&binary, &ended, "state");
 }
 
 #[test]
 fn a_records_directory_that_cannot_be_made_costs_the_record_alone() {
-    let cli = Cli::new("runs", &words(&["a", "b", "c"]));
-    fs::create_dir(&cli.state).expect("made");
-    fs::set_permissions(&cli.state, fs::Permissions::from_mode(0o755)).expect("set");
-    fs::write(cli.state.join("runs"), "").expect("written");
-    let ended = cli.end(&["run"]);
-    assert_unharmed(&cli, &ended, "no record");
+    let binary = Binary::new("runs", &words(&["a", "b", "c"]));
+    fs::create_dir(&binary.state).expect("made");
+    fs::set_permissions(&binary.state, fs::Permissions::from_mode(0o755)).expect("set");
+    fs::write(binary.state.join("runs"), "").expect("written");
+    let ended = binary.verb(&["run"]);
+    assert_unharmed(&binary, &ended, "no record");
 }
 
 #[test]
@@ -165,12 +174,12 @@ fn a_state_directory_that_does_not_answer_costs_little() {
 }
 
 fn hanging() {
-    let cli = Cli::new("hanging", &words(&["a", "b", "c"]));
-    fs::create_dir(&cli.state).expect("made");
-    let _hanging = Hanging::mount(&cli.state, false);
-    let ended = cli.end(&["run"]);
+    let binary = Binary::new("hanging", &words(&["a", "b", "c"]));
+    fs::create_dir(&binary.state).expect("made");
+    let _hanging = Hanging::mount(&binary.state, false);
+    let ended = binary.verb(&["run"]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(cli.words(), ["a", "b", "c"]);
+    assert_eq!(binary.words(), ["a", "b", "c"]);
     assert_eq!(warnings(&ended).len(), 1, "{ended:?}");
     assert!(ended.took < Duration::from_secs(60), "{:?}", ended.took);
 }
@@ -188,8 +197,8 @@ fn freezes() {
         "timeout = \"80s\"",
     );
     for freeze_first in [true, false] {
-        let cli = Cli::new("freezes", &(hold.clone() + &words(&["a", "b", "c"])));
-        let (images, disk) = (cli.dir.0.join("images"), cli.state.clone());
+        let binary = Binary::new("freezes", &(hold.clone() + &words(&["a", "b", "c"])));
+        let (images, disk) = (binary.dir.0.join("images"), binary.state.clone());
         fs::create_dir_all(&images).expect("made");
         fs::create_dir_all(&disk).expect("made");
         ext4(&images, &disk);
@@ -199,14 +208,14 @@ fn freezes() {
         if freeze_first {
             frozen = Some(Frozen::freeze(&disk));
         }
-        let running = run.insert(cli.start(&["run"]));
-        wait_until("the step runs", || cli.exists("on"));
+        let running = run.insert(binary.start(&["run"]));
+        wait_until("the step runs", || binary.exists("on"));
         if !freeze_first {
             frozen = Some(Frozen::freeze(&disk));
         }
-        cli.touch("go");
+        binary.touch("go");
         // It is frozen until the run is over: a step that waits for it would never end.
-        wait_until("the steps end", || cli.words().len() == 3);
+        wait_until("the steps end", || binary.words().len() == 3);
         wait_until("the run is over", || running.told().contains(": ok after"));
         drop(frozen);
         let ended = run.take().expect("running").end(GENEROUS);
@@ -217,8 +226,8 @@ fn freezes() {
             "{ended:?}"
         );
         if !freeze_first {
-            let report = json(&cli.end(&["report", "--json"]));
-            assert_ne!(step(&report, "hold")["state"], "pending");
+            let report = json(&binary.verb(&["report", "--json"]));
+            assert_ne!(step_of(&report, "hold")["state"], "pending");
         }
         for point in [&disk, &images] {
             let unmounted = std::process::Command::new("umount")

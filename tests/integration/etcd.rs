@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, step_of, wait_until};
 use crate::support::etcd::Cluster;
 use crate::support::loopback::{Held, Middleman};
 use crate::support::servers::{Server, dead_url};

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::cli::wait_until;
+use crate::support::binary::wait_until;
 use crate::support::loopback::{Loopback, Reply};
 use crate::support::ports::ports;
 use crate::support::servers::{make_certificates, openssl};

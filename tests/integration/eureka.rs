@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, Running, step_of, wait_until};
 use crate::support::case::{Case, all_hold};
-use crate::support::cli::{Running, wait_until};
 use crate::support::eureka::{Eureka, eureka};
 use crate::support::loopback::{Loopback, Middleman, Reply};
 use crate::support::servers::{Manner, Server, dead_url};
@@ -66,7 +65,7 @@ fn an_instance_leaves_and_others_stay() {
     let again = leave(&eureka.url(), "LEAVES", "");
     assert_eq!(run.attempt(&again, TIME), Ok(Outcome::AlreadyDone));
     assert_eq!(run.attempt(&again, TIME), Ok(Outcome::AlreadyDone));
-    assert!(run.ear.intents.lock().expect("lock").is_empty());
+    assert!(run.recorder.intents().is_empty());
 }
 
 #[test]
@@ -94,11 +93,11 @@ fn clients_get_their_time_while_it_is_out_of_service() {
     eureka.register("SLOWLY", &id("SLOWLY"));
     let rest = "out-of-service = \"2s\"\ntimeout = \"50s\"";
     let binary = Binary::new("eureka-slowly", &whole(&eureka.url(), "SLOWLY", rest));
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("it is out of service", || {
         eureka.status("SLOWLY", &id("SLOWLY")) == "OUT_OF_SERVICE"
     });
-    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(run.end(GENEROUS).code, 0);
     let report = binary.report();
     let step = step_of(&report, "leave");
     assert_eq!(
@@ -115,7 +114,7 @@ fn clients_get_their_time_while_it_is_out_of_service() {
     let undo = binary.verb(&["start", "--undo-only"]);
     assert_eq!(
         (undo.code, undo.stdout.contains("pending")),
-        (Some(0), false),
+        (0, false),
         "{}",
         undo.stdout
     );
@@ -159,12 +158,12 @@ fn a_run_that_is_killed_while_it_is_out_of_service_is_undone_after_the_boot() {
         eureka.status("KILLED", &id("KILLED")) == "OUT_OF_SERVICE"
     });
     run.signal(nix::sys::signal::Signal::SIGKILL);
-    assert_eq!(run.end(crate::support::cli::GENEROUS).code, -9);
+    assert_eq!(run.end(crate::support::binary::GENEROUS).code, -9);
     // The application registers anew as it starts, and would get no requests.
     eureka.register("KILLED", &id("KILLED"));
     assert_eq!(eureka.status("KILLED", &id("KILLED")), "OUT_OF_SERVICE");
     let undo = binary.verb(&["start", "--undo-only"]);
-    assert_eq!(undo.code, Some(0), "{}{}", undo.stdout, undo.stderr);
+    assert_eq!(undo.code, 0, "{}{}", undo.stdout, undo.stderr);
     assert!(
         undo.stdout
             .contains("the status OUT_OF_SERVICE of KILLED/h:KILLED:8080"),
@@ -172,7 +171,7 @@ fn a_run_that_is_killed_while_it_is_out_of_service_is_undone_after_the_boot() {
         undo.stdout
     );
     assert_eq!(eureka.status("KILLED", &id("KILLED")), "UP");
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(eureka.status("KILLED", &id("KILLED")), "UP");
 }
 
@@ -202,7 +201,7 @@ fn an_undo_is_harmless_where_there_is_nothing_to_undo() {
             eureka.status(app, &id(app)) == "OUT_OF_SERVICE"
         });
         run.signal(nix::sys::signal::Signal::SIGKILL);
-        run.end(crate::support::cli::GENEROUS);
+        run.end(crate::support::binary::GENEROUS);
         let remove = leave(&eureka.url(), app, "");
         assert_eq!(Run::new().attempt(&remove, TIME), Ok(Outcome::Done));
         let expected = if then_registers {
@@ -212,7 +211,7 @@ fn an_undo_is_harmless_where_there_is_nothing_to_undo() {
             ""
         };
         let undo = binary.verb(&["start", "--undo-only"]);
-        assert_eq!(undo.code, Some(0), "{}{}", undo.stdout, undo.stderr);
+        assert_eq!(undo.code, 0, "{}{}", undo.stdout, undo.stderr);
         assert_eq!(eureka.status(app, &id(app)), expected);
     }
 }
@@ -252,14 +251,14 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
     let step = step_of(&report, "leave");
     assert_eq!(
         (run.code, &step["error"]["word"], &step["attempts"]),
-        (Some(1), &"refused".into(), &1.into()),
+        (1, &"refused".into(), &1.into()),
         "{report:#}"
     );
     assert!(!format!("{report}{}{}", run.stdout, run.stderr).contains("s3cret-eureka"));
     let undo = binary.verb(&["start", "--undo-only"]);
     assert_eq!(
         (undo.code, undo.stdout.contains("pending")),
-        (Some(0), false),
+        (0, false),
         "{}",
         undo.stdout
     );
@@ -341,25 +340,25 @@ fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
         let timeout = if comes_back { "50s" } else { "8s" };
         let config = whole(&url, app, &format!("timeout = {timeout:?}"));
         let binary = Binary::new(&format!("eureka-{app}"), &config);
-        let mut run = binary.start(&["run"]);
+        let run = binary.start(&["run"]);
         wait_until("nobody was there", || before.missed() > missed);
         if comes_back {
             before.come_back();
         }
-        let code = run.wait().expect("its end").code();
+        let code = run.end(GENEROUS).code;
         let report = binary.report();
         let step = step_of(&report, "leave");
         if comes_back {
             assert_eq!(
                 (code, step["state"].as_str()),
-                (Some(0), Some("done")),
+                (0, Some("done")),
                 "{report:#}"
             );
         } else {
             // Nobody is there, or the time ended while a connection was made.
             let word = step["error"]["word"].as_str();
             let is_silent = matches!(word, Some("unreachable" | "timed-out"));
-            assert!(code == Some(1) && is_silent, "{report:#}");
+            assert!(code == 1 && is_silent, "{report:#}");
         }
         assert_eq!(eureka.status(app, &id(app)), "");
     }
@@ -374,10 +373,10 @@ fn a_server_that_comes_late_is_left() {
     before.go_down();
     let url = format!("{}/eureka", before.url());
     let binary = Binary::new("eureka-late", &whole(&url, "LATE", "timeout = \"50s\""));
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("nobody was there", || before.missed() > 1);
     before.come_back();
-    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(run.end(GENEROUS).code, 0);
     assert_eq!(step_of(&binary.report(), "leave")["state"], "done");
     assert_eq!(eureka.status("LATE", &id("LATE")), "");
 }
@@ -425,7 +424,7 @@ fn the_manual_s_example_works_as_it_stands() {
     let binary = Binary::new("eureka-manual", &example.replace("30s", "1s"));
     for state in ["done", "already-done"] {
         let run = binary.verb(&["run"]);
-        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        assert_eq!(run.code, 0, "{}", run.stderr);
         assert_eq!(step_of(&binary.report(), "leave-eureka")["state"], state);
         assert_eq!(eureka.status("WEB", &id), "");
     }
@@ -437,6 +436,6 @@ fn the_manual_s_example_works_as_it_stands() {
     );
     // And as it stands, word for word.
     binary.configure(&example);
-    assert_eq!(binary.verb(&["check"]).code, Some(0));
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["check"]).code, 0);
+    assert_eq!(binary.verb(&["run"]).code, 0);
 }

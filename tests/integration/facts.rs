@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::program::{Said, Setting};
+use crate::support::binary::{Binary, Ended};
 use serde_json::Value;
 
-fn report(setting: &Setting) -> Value {
-    let said = setting.say(&["report", "--json"]);
+fn report(binary: &Binary) -> Value {
+    let said = binary.verb(&["report", "--json"]);
     serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
 }
 
@@ -88,28 +88,28 @@ fn facts_are_what_the_machine_says() {
             &format!("{}, \"${{run}}\"", words.join(", ")),
             "${credential:token}",
         );
-    let setting = Setting::new("facts", "");
-    let dir = setting.0.0.display().to_string();
+    let binary = Binary::new("facts", "");
+    let dir = binary.dir.0.display().to_string();
     let toml = toml.replace("/DIR", &dir);
-    fs::write(setting.0.file("farewell.toml"), toml).expect("written");
-    fs::write(setting.0.file("zone"), "eu 1\n\n").expect("written");
+    fs::write(binary.dir.file("farewell.toml"), toml).expect("written");
+    fs::write(binary.dir.file("zone"), "eu 1\n\n").expect("written");
     let json = r#"{"v1":{"zones":[{},{"/name":"b"}],"port":8080,"price":1.50,"id":12345678901234567890123}}"#;
     // Behind a byte order mark, as some editors write it.
-    fs::write(setting.0.file("data.json"), format!("\u{feff}{json}")).expect("written");
-    setting.0.credential("token", "hunter2\n");
-    let said = Said::by(
-        setting
+    fs::write(binary.dir.file("data.json"), format!("\u{feff}{json}")).expect("written");
+    binary.dir.credential("token", "hunter2\n");
+    let said = Ended::of(
+        binary
             .command(&["run", "--trigger", "kexec"])
             .env("FAREWELL_TEST_SET", "a  b")
             .env("CREDENTIALS_DIRECTORY", &dir),
     );
     assert_eq!(said.code, 1, "{said:?}");
-    let told = fs::read_to_string(setting.0.file("told")).expect("told");
+    let told = fs::read_to_string(binary.dir.file("told")).expect("told");
     let mut told = told.lines();
     for (word, value) in &expected {
         assert_eq!(told.next(), Some(value.as_str()), "{word}");
     }
-    let report = report(&setting);
+    let report = report(&binary);
     assert_eq!(told.next(), report["run"].as_str(), "{report}");
     assert_eq!(told.next(), Some("hunter2"));
     assert_eq!(report["trigger"], "kexec");
@@ -117,8 +117,8 @@ fn facts_are_what_the_machine_says() {
 
 #[test]
 fn a_missing_fact_costs_its_own_step_and_no_other() {
-    let setting = Setting::new("missing", "");
-    let dir = setting.0.0.display().to_string();
+    let binary = Binary::new("missing", "");
+    let dir = binary.dir.0.display().to_string();
     let step = |name: &str, word: &str, value: &str| {
         tell(
             name,
@@ -134,11 +134,11 @@ fn a_missing_fact_costs_its_own_step_and_no_other() {
         + &step("credential", "", "${credential:farewell-test-none}")
         + &step("right", "${env:PATH}", "")
         + &step("last", "${failed}", "");
-    fs::write(setting.0.file("farewell.toml"), toml).expect("written");
-    fs::write(setting.0.file("data.json"), "{}").expect("written");
-    let said = setting.say(&["run"]);
+    fs::write(binary.dir.file("farewell.toml"), toml).expect("written");
+    fs::write(binary.dir.file("data.json"), "{}").expect("written");
+    let said = binary.verb(&["run"]);
     assert_eq!(said.code, 1, "{said:?}");
-    let report = report(&setting);
+    let report = report(&binary);
     for (at, fact) in [
         "${env:FAREWELL_TEST_NOT_SET}",
         "${file:/no/such/file}",
@@ -165,10 +165,10 @@ fn a_missing_fact_costs_its_own_step_and_no_other() {
         );
     }
     assert_eq!(report["steps"][4]["state"], "done", "{report}");
-    let last = fs::read_to_string(setting.0.file("last")).expect("told");
+    let last = fs::read_to_string(binary.dir.file("last")).expect("told");
     assert_eq!(last, "env,file,json,credential\n\n");
 
-    let checked = setting.say(&["check"]);
+    let checked = binary.verb(&["check"]);
     assert_eq!(checked.code, 78);
     assert_eq!(
         checked.stderr.matches("is not available").count(),
@@ -176,7 +176,7 @@ fn a_missing_fact_costs_its_own_step_and_no_other() {
         "{}",
         checked.stderr
     );
-    let checked = setting.say(&["check", "--image"]);
+    let checked = binary.verb(&["check", "--image"]);
     assert_eq!(
         (checked.code, checked.stderr.as_str()),
         (0, ""),
@@ -192,8 +192,8 @@ fn every_missing_fact_of_a_value_is_told() {
         "\"${env:FAREWELL_TEST_A} ${env:FAREWELL_TEST_B}\"",
         "",
     );
-    let setting = Setting::new("both", &toml);
-    let said = setting.say(&["check"]);
+    let binary = Binary::new("both", &toml);
+    let said = binary.verb(&["check"]);
     assert!(said.stderr.ends_with(
         ":4: step \"a\": key \"argv\": ${env:FAREWELL_TEST_A} is not available: not set; ${env:FAREWELL_TEST_B} is not \
          available: not set\n"
@@ -203,9 +203,9 @@ fn every_missing_fact_of_a_value_is_told() {
 #[test]
 fn a_name_or_duration_that_needs_a_missing_fact_makes_no_plan() {
     let toml = "[[step]]\nname = \"leave-${env:FAREWELL_TEST_ROLE}\"\nkind = \"wait\"\nfor = \"${env:FAREWELL_TEST_FOR}\"\n";
-    let setting = Setting::new("plan-facts", toml);
+    let binary = Binary::new("plan-facts", toml);
     for verb in ["check", "plan", "run"] {
-        let said = setting.say(&[verb]);
+        let said = binary.verb(&[verb]);
         assert_eq!(
             (
                 said.code,
@@ -215,13 +215,13 @@ fn a_name_or_duration_that_needs_a_missing_fact_makes_no_plan() {
             "{said:?}"
         );
     }
-    assert_eq!(setting.say(&["check", "--image"]).code, 0);
-    let said = Said::by(
-        setting
+    assert_eq!(binary.verb(&["check", "--image"]).code, 0);
+    let said = Ended::of(
+        binary
             .command(&["run"])
             .env("FAREWELL_TEST_ROLE", "web")
             .env("FAREWELL_TEST_FOR", "1ms"),
     );
     assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(report(&setting)["steps"][0]["name"], "leave-web");
+    assert_eq!(report(&binary)["steps"][0]["name"], "leave-web");
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use crate::support::binary::Ended;
 use crate::support::fuse::Hanging;
 use crate::support::installed::Installed;
-use crate::support::program::Said;
 
 /// The generator as systemd runs it, the kernel log, and the drop-in that it wrote.
 struct Generated {
@@ -367,7 +367,7 @@ fn what_was_kept_of_the_last_good_plan_is_settings_alone() {
 
 #[test]
 fn under_its_own_name_it_is_no_generator() {
-    let said = Said::by(crate::support::program::farewell().arg("/tmp"));
+    let said = Ended::of(crate::support::binary::farewell().arg("/tmp"));
     assert_eq!(said.code, 64, "{said:?}");
     assert!(!Path::new("/tmp/farewell.service.d").exists());
 }

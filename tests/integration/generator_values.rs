@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use crate::support::binary::printed;
 use crate::support::installed::Installed;
-use crate::support::program::printed;
 use serde_json::json;
 
 /// What every value is made of: whatever systemd, a terminal or a shell obeys, and what would show that it was obeyed.

@@ -4,11 +4,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 
 /// Runs a script with a copy of this machine's root at /mnt/root, whose changes are in /mnt/upper, and a release of farewell
 /// in "/mnt/a release": `install` calls its script for that root, `listed` tells each file of it that is farewell's.
-fn in_a_root(script: &str) -> Said {
+fn in_a_root(script: &str) -> Ended {
     let room = r#"set -eu; source=$1; program=$2
         umask 077
         mount -t tmpfs none /mnt
@@ -23,7 +23,7 @@ fn in_a_root(script: &str) -> Said {
         snapshot() { find /mnt/upper -printf '%p %y %m %i %T@ %C@\n' | sort; }
         listed() { (cd /mnt/root && find etc usr var -xdev -name '*farewell*' -o -path '*farewell/*') | sort; }
         "#;
-    Said::by(
+    Ended::of(
         Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c"])
             .arg(format!("{room}{script}"))
@@ -35,7 +35,7 @@ fn in_a_root(script: &str) -> Said {
 
 /// What systemd calls one of its places, below the root.
 fn place(name: &str) -> String {
-    let said = Said::by(Command::new("systemd-path").arg(name));
+    let said = Ended::of(Command::new("systemd-path").arg(name));
     assert_eq!(said.code, 0, "{said:?}");
     said.stdout.trim().trim_start_matches('/').to_owned()
 }

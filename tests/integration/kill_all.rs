@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::Dir;
-use crate::support::cli::wait_until;
+use crate::support::binary::wait_until;
 use crate::support::own_process::{in_own_process, this_test};
 use crate::support::scope::attempt;
 use farewell::sys::process;

@@ -4,9 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::case::SLACK;
-use crate::support::cli::wait_until;
 use crate::support::consul::Consul;
 use crate::support::locks::{Member, config, die_holding, undo};
 use crate::support::loopback::{Loopback, Middleman, Reply};
@@ -401,11 +400,11 @@ fn a_lock_that_is_given_up_while_it_is_waited_for_is_not_had_afterwards() {
         "lock-consul-term-run",
         &config(&keys(&consul.url, ""), "60s", "true"),
     );
-    let mut run = place.start(&["run", "--trigger", "poweroff"]);
+    let run = place.start(&["run", "--trigger", "poweroff"]);
     wait_until("it waits", || queue(&consul) == 2);
-    let pid = i32::try_from(run.id()).expect("a pid");
+    let pid = i32::try_from(run.pid).expect("a pid");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), SIGTERM).expect("signalled");
-    assert_eq!(run.wait().expect("waited for").code(), Some(75));
+    assert_eq!(run.end(GENEROUS).code, 75);
     assert_eq!((queue(&consul), sessions(&consul).len()), (1, 1));
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
 }
@@ -417,8 +416,9 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let keys = keys(&consul.url, "hold = \"50s\"");
     let place = Binary::new("lock-consul-hold-run", &config(&keys, "30s", "true"));
     let run = place.verb(&["run", "--trigger", "reboot"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let release = step_of(&place.report(), "release lock");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report = place.report();
+    let release = step_of(&report, "release lock");
     assert_eq!(release["state"], "done");
     let kept = "kept while this machine comes back, for 50s at most: `farewell start` releases it";
     assert_eq!(release["reason"], kept);
@@ -434,7 +434,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
         next.waits_for("held by ");
         assert!(!holder(&consul).is_empty() && queue(&consul) == 1);
         let start = place.verb(&["start", "--undo-only"]);
-        assert_eq!(start.code, Some(0), "{}", start.stderr);
+        assert_eq!(start.code, 0, "{}", start.stderr);
         assert!(
             start.stdout.contains("the lock l (session "),
             "{}",
@@ -443,7 +443,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
         assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     let again = place.verb(&["start", "--undo-only"]);
-    assert_eq!((again.code, again.stdout.as_str()), (Some(0), NOTHING));
+    assert_eq!((again.code, again.stdout.as_str()), (0, NOTHING));
     // What others have left since stays.
     let intent = next.pending().remove(0);
     assert_eq!(next.close(TIME), Ok(Outcome::Done));
@@ -467,14 +467,14 @@ fn a_holder_that_is_killed_blocks_nobody_for_longer_than_twice_its_ttl() {
     let dead = die_holding("lock-consul-dead", &keys);
     let begun = Instant::now();
     let next = Binary::new("lock-consul-after", &config(&keys, "60s", "true"));
-    assert_eq!(next.verb(&["run", "--trigger", "poweroff"]).code, Some(0));
+    assert_eq!(next.verb(&["run", "--trigger", "poweroff"]).code, 0);
     assert!(
         begun.elapsed() < Duration::from_secs(20) + SLACK,
         "{:?}",
         begun.elapsed()
     );
     let start = dead.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}", start.stderr);
+    assert_eq!(start.code, 0, "{}", start.stderr);
     assert!(start.stdout.contains("already-done"), "{}", start.stdout);
 }
 
@@ -485,7 +485,7 @@ fn a_dead_holder_s_next_start_gives_it_back_at_once() {
     let keys = keys(&consul.url, "ttl = \"1h\"");
     let dead = die_holding("lock-consul-undone-dead", &keys);
     assert!(!holder(&consul).is_empty());
-    assert_eq!(dead.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(dead.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(
         (holder(&consul), sessions(&consul).len()),
         (String::new(), 0)

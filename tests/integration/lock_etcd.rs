@@ -5,9 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::case::SLACK;
-use crate::support::cli::wait_until;
 use crate::support::etcd::Cluster;
 use crate::support::locks::{Member, config, die_holding, undo};
 use crate::support::loopback::{Middleman, ask};
@@ -400,8 +399,9 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     let keys = keys(&etcd.urls[0], "ttl = \"2s\"\nhold = \"50s\"");
     let place = Binary::new("lock-etcd-hold-run", &config(&keys, "30s", "true"));
     let run = place.verb(&["run", "--trigger", "reboot"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let release = step_of(&place.report(), "release lock");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report = place.report();
+    let release = step_of(&report, "release lock");
     assert_eq!(release["state"], "done");
     let kept = "kept while this machine comes back, for 50s at most: `farewell start` releases it";
     assert_eq!(release["reason"], kept);
@@ -422,7 +422,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
         next.waits_for("1 before this one");
         assert_eq!(queue(&etcd).len(), 2);
         let start = place.verb(&["start", "--undo-only"]);
-        assert_eq!(start.code, Some(0), "{}", start.stderr);
+        assert_eq!(start.code, 0, "{}", start.stderr);
         assert!(
             start.stdout.contains("the lock l (key l/"),
             "{}",
@@ -432,7 +432,7 @@ fn a_machine_that_comes_back_keeps_its_lock_and_its_next_start_gives_it_back() {
     });
     assert_eq!(queue(&etcd).len(), 1);
     let again = place.verb(&["start", "--undo-only"]);
-    assert_eq!((again.code, again.stdout.as_str()), (Some(0), NOTHING));
+    assert_eq!((again.code, again.stdout.as_str()), (0, NOTHING));
     // The intent of one whose key has another value by now, or none, undoes nothing.
     let intent = next.pending().remove(0);
     let own = intent.what["own"].text().expect("a key").into_owned();
@@ -463,26 +463,26 @@ fn a_lock_is_renewed_while_it_is_held_and_a_holder_that_is_killed_blocks_nobody_
         "lock-etcd-next",
         &config(&keys, "60s", &format!("mkdir {flag}")),
     );
-    let mut run = inside.start(&["run", "--trigger", "poweroff"]);
+    let run = inside.start(&["run", "--trigger", "poweroff"]);
     wait_until("it is inside", || std::path::Path::new(&flag).exists());
     assert_eq!(
         next.verb(&["run", "--trigger", "poweroff"]).code,
-        Some(0),
+        0,
         "two were inside"
     );
-    assert!(run.wait().expect("waited for").success());
+    assert!(run.end(GENEROUS).code == 0);
 
     let dead = die_holding("lock-etcd-dead", &keys);
     let begun = Instant::now();
     let next = Binary::new("lock-etcd-after", &config(&keys, "60s", "true"));
-    assert_eq!(next.verb(&["run", "--trigger", "poweroff"]).code, Some(0));
+    assert_eq!(next.verb(&["run", "--trigger", "poweroff"]).code, 0);
     assert!(
         begun.elapsed() < Duration::from_secs(6) + SLACK,
         "{:?}",
         begun.elapsed()
     );
     let start = dead.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}", start.stderr);
+    assert_eq!(start.code, 0, "{}", start.stderr);
     assert!(start.stdout.contains("already-done"), "{}", start.stdout);
 }
 
@@ -494,11 +494,11 @@ fn a_run_that_is_told_to_stop_leaves_the_queue() {
     let holder = Member::new("run-1", &keys);
     assert_eq!(holder.take(TIME), Ok(Outcome::Done));
     let place = Binary::new("lock-etcd-term-run", &config(&keys, "60s", "true"));
-    let mut run = place.start(&["run", "--trigger", "poweroff"]);
+    let run = place.start(&["run", "--trigger", "poweroff"]);
     wait_until("it waits", || queue(&etcd).len() == 2);
-    let pid = i32::try_from(run.id()).expect("a pid");
+    let pid = i32::try_from(run.pid).expect("a pid");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), SIGTERM).expect("signalled");
-    assert_eq!(run.wait().expect("waited for").code(), Some(75));
+    assert_eq!(run.end(GENEROUS).code, 75);
     assert_eq!(queue(&etcd).len(), 1);
     // Whoever of the two comes first has left the queue: the step that waits, when it is cancelled, or the release.
     let report = place.report();

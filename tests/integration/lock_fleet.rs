@@ -6,14 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::support::cli::wait_until;
+use crate::support::binary::wait_until;
 use crate::support::consul::Consul;
 use crate::support::etcd::Cluster;
 use crate::support::fleetlock_stand_in::{FleetLock, Heard, Make};
 use crate::support::{Dir, Run, step};
-use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::trigger::Trigger;
-use farewell::step::{Action, AttemptContext, Outcome};
+use farewell::step::{Action, Outcome};
 
 const MEMBERS: usize = 50;
 
@@ -310,13 +309,5 @@ fn fleetlock_is_not_idle_for_longer_than_asking_costs() {
 
 fn close(run: &Run, release: &dyn Action) -> Result<Outcome, farewell::model::error::Failure> {
     assert_eq!(run.facts.trigger(), Trigger::Poweroff);
-    release.attempt(&AttemptContext {
-        deadline: Deadline::after(Duration::from_secs(20), Reason::Timeout),
-        attempt_timeout: run.attempt_timeout,
-        cancel: &run.cancel,
-        facts: &run.facts,
-        http: &run.http,
-        events: &run.ear,
-        needed: &[],
-    })
+    release.attempt(&run.context(Duration::from_secs(20)))
 }

@@ -4,9 +4,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::case::SLACK;
-use crate::support::cli::wait_until;
 use crate::support::fleetlock_stand_in::{FleetLock, Make, Trouble};
 use crate::support::locks::{Member, config, die_holding, undo};
 use crate::support::servers::{Manner, Server, dead_url};
@@ -344,14 +343,15 @@ fn a_machine_that_comes_back_keeps_its_slot_and_its_next_start_gives_it_back() {
         &config(&keys(&server.url, "a"), "30s", "true"),
     );
     let run = place.verb(&["run", "--trigger", "reboot"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let release = step_of(&place.report(), "release lock");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report = place.report();
+    let release = step_of(&report, "release lock");
     assert_eq!(release["state"], "done");
     let kept = "kept while this machine comes back: `farewell start` releases it";
     assert_eq!(release["reason"], kept);
     assert_eq!(server.holder("default").as_deref(), Some("a"));
     let start = place.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}", start.stderr);
+    assert_eq!(start.code, 0, "{}", start.stderr);
     assert_eq!(server.holder("default"), None);
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
     // What is not held is not held over, either.
@@ -376,7 +376,7 @@ fn a_holder_that_is_killed_keeps_the_slot_until_its_next_start() {
             heard(&server).iter().any(|it| it.starts_with("c asks"))
         });
         let start = dead.verb(&["start", "--undo-only"]);
-        assert_eq!(start.code, Some(0), "{}", start.stderr);
+        assert_eq!(start.code, 0, "{}", start.stderr);
         assert_eq!(taking.join().expect("no panic"), Ok(Outcome::Done));
     });
     assert_eq!(dead.verb(&["start", "--undo-only"]).stdout, NOTHING);
@@ -400,11 +400,11 @@ fn a_run_that_is_told_to_stop_asks_no_more() {
         "lock-fleetlock-term",
         &config(&keys(&server.url, "a"), "60s", "true"),
     );
-    let mut run = place.start(&["run", "--trigger", "poweroff"]);
+    let run = place.start(&["run", "--trigger", "poweroff"]);
     wait_until("it waits", || !server.heard().is_empty());
-    let pid = i32::try_from(run.id()).expect("a pid");
+    let pid = i32::try_from(run.pid).expect("a pid");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), SIGTERM).expect("signalled");
-    assert_eq!(run.wait().expect("waited for").code(), Some(75));
+    assert_eq!(run.end(GENEROUS).code, 75);
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
     assert_eq!(server.holder("default").as_deref(), Some("b"));
 }
@@ -422,13 +422,7 @@ fn the_manual_s_example_works_as_it_stands() {
         &["rehearse"],
     ] {
         let ended = place.verb(verb);
-        assert_eq!(
-            ended.code,
-            Some(0),
-            "{verb:?}: {} {}",
-            ended.stdout,
-            ended.stderr
-        );
+        assert_eq!(ended.code, 0, "{verb:?}: {} {}", ended.stdout, ended.stderr);
         let is_held = verb.contains(&"reboot");
         assert_eq!(server.holder("workers").is_some(), is_held, "{verb:?}");
     }

@@ -2,17 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Child;
 use std::time::Duration;
 
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, GENEROUS, Running, step_of, wait_until};
 use crate::support::consul::Consul;
 use crate::support::etcd::Cluster;
 use crate::support::fleetlock_stand_in::{FleetLock, Make};
 use crate::support::locks::config;
 use crate::support::loopback::{Held, Middleman};
-use nix::sys::signal::Signal::{self, SIGKILL, SIGTERM};
+use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 
 /// What a start says that has nothing to do.
 const NOTHING: &str = "farewell start: nothing is to be undone\n";
@@ -92,16 +90,11 @@ fn address(url: &str) -> SocketAddr {
     address.parse().expect("an address")
 }
 
-fn signal(run: &Child, signal: Signal) {
-    let pid = i32::try_from(run.id()).expect("a pid");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("signalled");
-}
-
 /// What is left of a dead run is undone, once.
 fn is_undone(place: &Binary, locks: &dyn Locks) {
     let start = place.verb(&["start", "--undo-only"]);
     let told = format!("{}{}", start.stdout, start.stderr);
-    assert_eq!(start.code, Some(0), "{told}");
+    assert_eq!(start.code, 0, "{told}");
     assert!(start.stdout.contains("undo lock"), "{told}");
     assert_eq!(locks.places(), 0, "{told}");
     assert_eq!(place.verb(&["start", "--undo-only"]).stdout, NOTHING);
@@ -115,17 +108,17 @@ fn killed_while_it_takes(name: &str, locks: &dyn Locks) {
         let name = format!("lock-killed-{name}-{places}");
         let place = Binary::new(&name, &config(&keys, "30s", "true"));
         between.hold(locks.sticky(), held);
-        let mut run = place.start(&["run", "--trigger", "poweroff"]);
+        let run = place.start(&["run", "--trigger", "poweroff"]);
         between.wait();
-        signal(&run, SIGKILL);
-        run.wait().expect("waited for");
+        run.signal(SIGKILL);
+        run.end(GENEROUS);
         assert_eq!(locks.places(), places, "{held:?}");
         is_undone(&place, locks);
     }
 }
 
 /// A run whose lock is held while its command waits for a file.
-fn inside(name: &str, keys: &str, trigger: &str) -> (Binary, Child) {
+fn inside(name: &str, keys: &str, trigger: &str) -> (Binary, Running) {
     let place = Binary::new(name, "");
     let (on, go) = (place.dir.file("on"), place.dir.file("go"));
     let script = format!("touch {on}; while ! [ -e {go} ]; do sleep 0.02; done");
@@ -142,12 +135,12 @@ fn killed_while_it_holds(name: &str, locks: &dyn Locks) {
     for (at, request) in locks.holding().iter().enumerate() {
         for held in [Held::Request, Held::Answer] {
             let name = format!("lock-held-{name}-{at}-{held:?}");
-            let (place, mut run) = inside(&name, &keys, "reboot");
+            let (place, run) = inside(&name, &keys, "reboot");
             between.hold(request, held);
             std::fs::write(place.dir.file("go"), "").expect("written");
             between.wait();
-            signal(&run, SIGKILL);
-            run.wait().expect("waited for");
+            run.signal(SIGKILL);
+            run.end(GENEROUS);
             assert!(locks.places() > 0, "{request} {held:?}");
             is_undone(&place, locks);
         }
@@ -158,16 +151,16 @@ fn killed_while_it_holds(name: &str, locks: &dyn Locks) {
 fn told_to_end(name: &str, locks: &dyn Locks) {
     for times in [1, 2] {
         let name = format!("lock-told-{name}-{times}");
-        let (place, mut run) = inside(&name, &locks.keys(locks.url()), "poweroff");
+        let (place, run) = inside(&name, &locks.keys(locks.url()), "poweroff");
         assert!(locks.places() > 0);
         for time in 0..times {
             if time > 0 {
                 // A signal that is pending is not pending twice.
                 std::thread::sleep(Duration::from_millis(50));
             }
-            signal(&run, SIGTERM);
+            run.signal(SIGTERM);
         }
-        assert_eq!(run.wait().expect("waited for").code(), Some(75));
+        assert_eq!(run.end(GENEROUS).code, 75);
         assert_eq!(locks.places(), 0, "told {times} times");
         let report = place.report();
         assert_eq!(

@@ -1,18 +1,17 @@
 //! The run after one that still has a lock: it does not wait for its own machine, and leaves nothing behind.
 
 use std::path::Path;
-use std::process::Child;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, GENEROUS, Running, step_of, wait_until};
 use crate::support::consul::Consul;
 use crate::support::etcd::Cluster;
 use crate::support::fleetlock_stand_in::{FleetLock, Make};
 use crate::support::locks::{Member, config};
 use crate::support::loopback::Middleman;
 use farewell::step::Outcome;
+use nix::sys::signal::Signal;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -63,21 +62,21 @@ fn consul_keys(url: &str, ttl: &str) -> String {
 
 fn run(place: &Binary, trigger: &str) {
     let run = place.verb(&["run", "--trigger", trigger]);
-    assert_eq!(run.code, Some(0), "{trigger}: {}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 0, "{trigger}: {}{}", run.stdout, run.stderr);
     assert_eq!(step_of(&place.report(), "in")["state"], "done");
 }
 
 /// Whatever is left, the next start undoes it, and the one after it has nothing to do.
 fn is_undone(place: &Binary, locks: &dyn Locks) {
     let start = place.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert_eq!(locks.places(), 0, "{}", start.stdout);
     let again = place.verb(&["start", "--undo-only"]).stdout;
     assert_eq!(again, "farewell start: nothing is to be undone\n");
 }
 
 /// A run whose lock is held while its command waits for a file.
-fn inside(place: &Binary, keys: &str, trigger: &str) -> Child {
+fn inside(place: &Binary, keys: &str, trigger: &str) -> Running {
     let (on, go) = (place.dir.file("on"), place.dir.file("go"));
     let script = format!("touch {on}; while ! [ -e {go} ]; do sleep 0.02; done");
     place.configure(&config(keys, "30s", &script));
@@ -86,9 +85,9 @@ fn inside(place: &Binary, keys: &str, trigger: &str) -> Child {
     run
 }
 
-fn kill(mut run: Child, place: &Binary) {
-    run.kill().expect("killed");
-    run.wait().expect("waited for");
+fn kill(run: Running, place: &Binary) {
+    run.signal(Signal::SIGKILL);
+    run.end(GENEROUS);
     // Its command ends by itself.
     std::fs::write(place.dir.file("go"), "").expect("written");
 }
@@ -152,14 +151,9 @@ fn not_reached(name: &str, locks: &dyn Locks) {
     let at = lock.find("[[step]]").expect("a step");
     place.configure(&format!("{}{fails}{}", &lock[..at], &lock[at..]));
     let reboot = place.verb(&["run", "--trigger", "reboot"]);
-    assert_eq!(
-        (reboot.code, locks.places()),
-        (Some(1), 1),
-        "{}",
-        reboot.stdout
-    );
+    assert_eq!((reboot.code, locks.places()), (1, 1), "{}", reboot.stdout);
     let end = place.verb(&["run", "--trigger", "poweroff"]);
-    assert_eq!((end.code, locks.places()), (Some(1), 0), "{}", end.stdout);
+    assert_eq!((end.code, locks.places()), (1, 0), "{}", end.stdout);
     is_undone(&place, locks);
 }
 
@@ -207,7 +201,7 @@ fn another_machine_s_lock_is_waited_for() {
         .expect("written");
     }
     let second = place.verb(&["run", "--trigger", "reboot"]);
-    assert_eq!(second.code, Some(1), "{}", second.stdout);
+    assert_eq!(second.code, 1, "{}", second.stdout);
     assert!(second.stdout.contains("held by "), "{}", second.stdout);
     assert_eq!(etcd.places(), 1);
 }
@@ -228,18 +222,13 @@ fn renewed(name: &str, keys: &str, between: &Middleman, request: &str, lose: &dy
     let before = renewals();
     wait_until("it is renewed again", || renewals() > before + 2);
     std::fs::write(place.dir.file("go"), "").expect("written");
-    assert_eq!(
-        crate::support::locks::code(run),
-        Some(0),
-        "{:#}",
-        place.report()
-    );
+    assert_eq!(run.end(GENEROUS).code, 0, "{:#}", place.report());
     let warnings = place.report()["warnings"].to_string();
     assert!(
         warnings.contains("cannot renew") && warnings.contains("403"),
         "{warnings}"
     );
-    assert_eq!(place.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(place.verb(&["start", "--undo-only"]).code, 0);
 
     for trigger in ["reboot", "poweroff"] {
         let place = Binary::new(&format!("lost-{name}-{trigger}"), "");
@@ -249,14 +238,15 @@ fn renewed(name: &str, keys: &str, between: &Middleman, request: &str, lose: &dy
             place.report()["warnings"].to_string().contains("is lost")
         });
         std::fs::write(place.dir.file("go"), "").expect("written");
-        assert_eq!(crate::support::locks::code(run), Some(1));
-        let release = step_of(&place.report(), "release lock");
+        assert_eq!(run.end(GENEROUS).code, 1);
+        let report = place.report();
+        let release = step_of(&report, "release lock");
         assert_eq!(release["state"], "failed", "{release}");
         assert!(
             release["error"]["message"].to_string().contains("is lost"),
             "{release}"
         );
-        assert_eq!(place.verb(&["start", "--undo-only"]).code, Some(0));
+        assert_eq!(place.verb(&["start", "--undo-only"]).code, 0);
     }
 }
 

@@ -108,7 +108,7 @@ fn every_example_is_a_whole_configuration_without_a_problem() {
             // On a build machine: the credentials of the example are not there.
             let check = binary.verb(&["check", "--image"]);
             let told = format!("units/manual/{name}.md: {}{}", check.stdout, check.stderr);
-            assert_eq!(check.code, Some(0), "{told}");
+            assert_eq!(check.code, 0, "{told}");
             // How an application is stopped is not what these pages are about.
             let is_meant = |line: &&str| line.contains("no step stops the application");
             let warnings = check.stderr.lines().filter(|line| !is_meant(line));

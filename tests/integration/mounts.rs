@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::cli::wait_until;
+use crate::support::binary::wait_until;
 use crate::support::fuse::Hanging;
 use crate::support::namespace::{Frozen, ext4, mount};
 use crate::support::own_process::{in_own_namespace, this_test};
-use crate::support::scope::{Attempt, Told, action, attempt, attempt_into, attempt_with, problems};
+use crate::support::scope::{Attempt, attempt, attempt_in, attempt_with, problems};
+use crate::support::{Run, scope};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::step::Outcome;
 use farewell::sys::cancel::Cancel;
@@ -82,19 +83,22 @@ fn a_mount_that_comes_is_waited_for() {
 fn coming() {
     let (point, there) = (directory("coming"), directory("there"));
     mount(&["-t", "tmpfs", "x"], &there);
-    let (told, cancel) = (Told::default(), Cancel::new().expect("a switch"));
+    let (run, cancel) = (Run::new(), Cancel::new().expect("a switch"));
     let (result, _) = std::thread::scope(|threads| {
         threads.spawn(|| {
-            wait_until("it waits", || !told.waits().is_empty());
+            wait_until("it waits", || !run.recorder.waiting().is_empty());
             mount(&["-t", "tmpfs", "x"], &point);
         });
         let keys = format!("paths = {:?}", [&there, &point]);
         let limits = (SECOND * 300, SECOND * 100);
-        attempt_into(&told, "wait-mounts", &keys, limits, &cancel)
+        attempt_in(&run, "wait-mounts", &keys, limits, &cancel)
     });
     assert_eq!(result, Ok(Outcome::Done));
     let bare = "not a mount point (the bare directory under it is there)";
-    assert_eq!(told.waits(), [format!("{}: {bare}", point.display())]);
+    assert_eq!(
+        run.recorder.waiting(),
+        [format!("{}: {bare}", point.display())]
+    );
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn hanging() {
             "{} (fuse from srv:/hanging): does not answer",
             point.display()
         );
-        assert_eq!(attempt.told.waits(), [waits]);
+        assert_eq!(attempt.recorder.waiting(), [waits]);
 
         let path = point.join("entry");
         let keys = format!("registry = 'file'\npath = {path:?}");
@@ -278,7 +282,7 @@ fn a_file_is_removed_and_that_is_verified() {
 
 #[test]
 fn looks_tell_what_is_there() {
-    action("wait", "for = '0s'");
+    scope::step("wait", "for = '0s'");
     let (deadline, cancel) = (
         Deadline::after(SECOND * 10, Reason::Attempt),
         Cancel::new().expect("a switch"),

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::case::{Case, all_hold};
-use crate::support::cli::wait_until;
 use crate::support::loopback::{Loopback, Middleman, Reply};
 use crate::support::nacos_stand_in::{ACCOUNT, NacosStandIn};
 use crate::support::servers::{Manner, Server, dead_url};
@@ -225,7 +224,7 @@ fn what_was_registered_over_grpc_is_disabled_and_shown_again() {
         let before = nacos.shown(80).expect("registered");
         let rest = "timeout = \"50s\"";
         let binary = Binary::new(&format!("nacos-grpc-{version}"), &whole(&nacos.url, rest));
-        assert_eq!(binary.verb(&["run"]).code, Some(0), "{:#}", binary.report());
+        assert_eq!(binary.verb(&["run"]).code, 0, "{:#}", binary.report());
         let report = binary.report();
         let step = step_of(&report, "leave");
         assert_eq!(step["state"], "done", "{report:#}");
@@ -242,13 +241,13 @@ fn what_was_registered_over_grpc_is_disabled_and_shown_again() {
         assert_eq!(heard.iter().filter(is_update).count(), 1, "{heard:?}");
         // Disabled, it would stay so when its application registers it again.
         let undo = binary.verb(&["start", "--undo-only"]);
-        assert_eq!(undo.code, Some(0), "{}", undo.stdout);
+        assert_eq!(undo.code, 0, "{}", undo.stdout);
         assert!(
             undo.stdout
                 .contains("that instance 127.0.0.1:80 of web is disabled")
         );
         assert_eq!(nacos.shown(80), Some(before), "{version}");
-        assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+        assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     }
 }
 
@@ -271,8 +270,8 @@ fn who_may_not_disable_is_told_what_helps() {
             && failure.cause.contains("authorization failed!"),
         "{failure}"
     );
-    assert_eq!(run.ear.intents.lock().expect("no panic").len(), 1);
-    assert_eq!(run.ear.withdrawn.lock().expect("no panic").len(), 1);
+    assert_eq!(run.recorder.intents().len(), 1);
+    assert_eq!(run.recorder.withdrawn().len(), 1);
 }
 
 #[test]
@@ -431,25 +430,25 @@ fn a_server_that_dies_after_the_request_is_asked_again_when_it_is_back() {
             name,
             &whole(&before.url(), &format!("timeout = {timeout:?}")),
         );
-        let mut run = binary.start(&["run"]);
+        let run = binary.start(&["run"]);
         wait_until("nobody was there", || before.missed() > missed);
         if comes_back {
             before.come_back();
         }
-        let code = run.wait().expect("its end").code();
+        let code = run.end(GENEROUS).code;
         let report = binary.report();
         let step = step_of(&report, "leave");
         if comes_back {
             let states = ["done", "already-done"];
             assert!(
-                code == Some(0) && states.iter().any(|it| step["state"] == *it),
+                code == 0 && states.iter().any(|it| step["state"] == *it),
                 "{report:#}"
             );
         } else {
             // Nobody is there, or the time ended while a connection was made.
             let word = step["error"]["word"].as_str();
             let is_silent = matches!(word, Some("unreachable" | "timed-out"));
-            assert!(code == Some(1) && is_silent, "{report:#}");
+            assert!(code == 1 && is_silent, "{report:#}");
         }
         assert!(nacos.registered().is_empty());
     }
@@ -463,10 +462,10 @@ fn a_server_that_comes_late_is_left() {
     let before = Middleman::before(upstream.parse().expect("an address"));
     before.go_down();
     let binary = Binary::new("nacos-late", &whole(&before.url(), "timeout = \"50s\""));
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("nobody was there", || before.missed() > 1);
     before.come_back();
-    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(run.end(GENEROUS).code, 0);
     assert_eq!(step_of(&binary.report(), "leave")["state"], "done");
     assert!(nacos.registered().is_empty());
 }

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, Running, step_of, wait_until};
 use crate::support::case::{Case, all_hold};
-use crate::support::cli::{GENEROUS, Running, wait_until};
 use crate::support::loopback::{Loopback, Reply};
 use crate::support::nomad_stand_in::{Fault, NODE, NomadStandIn};
 use crate::support::own_process::{in_own_process, this_test};
@@ -91,7 +90,7 @@ fn a_node_is_drained_until_nothing_runs_on_it() {
         Ok(Outcome::AlreadyDone)
     );
     assert_eq!(drains(&nomad), 1);
-    assert_eq!(run.ear.intents.lock().expect("lock").len(), 1);
+    assert_eq!(run.recorder.intents().len(), 1);
 }
 
 #[test]
@@ -165,7 +164,7 @@ fn a_drain_of_somebody_else_is_waited_for_and_left_as_it_is() {
     assert_eq!(run.attempt(&leave(&nomad.url, ""), TIME), Ok(Outcome::Done));
     assert!(nomad.running().is_empty());
     assert_eq!(drains(&nomad), 0);
-    assert!(run.ear.intents.lock().expect("lock").is_empty());
+    assert!(run.recorder.intents().is_empty());
     assert!(
         run.remarks()[0].contains("somebody else"),
         "{:?}",
@@ -179,10 +178,10 @@ fn a_drain_that_somebody_ends_is_told_at_once() {
     nomad.run(&[("web.a[0]", "service")]);
     nomad.set_pace(Duration::from_secs(3600));
     let binary = binary("nomad-ended", &nomad.url, "timeout = \"50s\"");
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("it drains", || nomad.drains());
     nomad.undrain_by_hand();
-    assert_eq!(run.wait().expect("its end").code(), Some(1));
+    assert_eq!(run.end(GENEROUS).code, 1);
     let report = binary.report();
     let step = step_of(&report, "leave");
     assert_eq!(
@@ -226,14 +225,14 @@ fn who_may_not_is_refused_and_leaves_nothing_pending() {
     let step = step_of(&report, "leave");
     assert_eq!(
         (run.code, &step["error"]["word"]),
-        (Some(1), &"refused".into()),
+        (1, &"refused".into()),
         "{report:#}"
     );
     assert_eq!(step["attempts"], 1, "{report:#}");
     let undo = binary.verb(&["start", "--undo-only"]);
     assert_eq!(
         (undo.code, undo.stdout.contains("pending")),
-        (Some(0), false),
+        (0, false),
         "{}",
         undo.stdout
     );
@@ -247,7 +246,7 @@ fn a_drain_is_undone_after_the_boot_and_once() {
     nomad.run(&[("web.a[0]", "service")]);
     let binary = binary("nomad-undo", &nomad.url, "");
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(
         run.stdout.contains("leaves the drain of node n1"),
         "{}",
@@ -255,12 +254,12 @@ fn a_drain_is_undone_after_the_boot_and_once() {
     );
     assert!(!nomad.is_eligible());
     let undo = binary.verb(&["start", "--undo-only"]);
-    assert_eq!(undo.code, Some(0), "{}{}", undo.stdout, undo.stderr);
+    assert_eq!(undo.code, 0, "{}{}", undo.stdout, undo.stderr);
     assert!(nomad.is_eligible());
     let bodies = nomad.bodies();
     assert_eq!(bodies[1], json!({"DrainSpec": null, "MarkEligible": true}));
     let asked = nomad.heard().len();
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(nomad.heard().len(), asked, "nothing is pending any more");
 }
 
@@ -276,7 +275,7 @@ fn a_run_that_is_killed_before_the_reply_is_undone() {
     run.signal(nix::sys::signal::Signal::SIGKILL);
     assert_eq!(run.end(GENEROUS).code, -9);
     nomad.set_fault(Fault::None);
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert!(nomad.is_eligible());
     assert_eq!(nomad.running().len(), 1);
 }
@@ -288,19 +287,19 @@ fn an_undo_leaves_what_others_have_left() {
     nomad.run(&[("web.a[0]", "service")]);
     nomad.set_eligible(false);
     let before = binary("nomad-others-before", &nomad.url, "");
-    assert_eq!(before.verb(&["run"]).code, Some(0));
+    assert_eq!(before.verb(&["run"]).code, 0);
     let undo = before.verb(&["start", "--undo-only"]);
-    assert_eq!(undo.code, Some(0), "{}", undo.stdout);
+    assert_eq!(undo.code, 0, "{}", undo.stdout);
     assert!(!nomad.is_eligible());
     assert_eq!(drains(&nomad), 1, "it is as it was");
 
     nomad.set_eligible(true);
     nomad.run(&[("web.a[0]", "service")]);
     let after = binary("nomad-others-after", &nomad.url, "");
-    assert_eq!(after.verb(&["run"]).code, Some(0));
+    assert_eq!(after.verb(&["run"]).code, 0);
     nomad.drain_by_hand();
     let undo = after.verb(&["start", "--undo-only"]);
-    assert_eq!(undo.code, Some(0), "{}", undo.stdout);
+    assert_eq!(undo.code, 0, "{}", undo.stdout);
     assert!(!nomad.is_eligible());
     assert_eq!(drains(&nomad), 2, "the drain by hand is none of ours");
 }
@@ -309,9 +308,9 @@ fn an_undo_leaves_what_others_have_left() {
 fn an_undo_of_a_node_that_is_gone_or_undrained_is_harmless() {
     let nomad = NomadStandIn::start();
     let binary = binary("nomad-undone-by-hand", &nomad.url, "");
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["run"]).code, 0);
     nomad.set_eligible(true);
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(drains(&nomad), 1);
 }
 
@@ -418,12 +417,12 @@ fn an_agent_that_dies_after_the_request_is_asked_again_when_it_is_back() {
     nomad.run(&[("web.a[0]", "service"), ("web.a[1]", "service")]);
     nomad.set_fault(Fault::GoneAfterDrain);
     let binary = binary("nomad-dies", &nomad.url, "timeout = \"50s\"");
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     wait_until("an attempt has failed", || {
         step_of(&binary.report(), "leave")["attempts"].as_u64() >= Some(2)
     });
     nomad.be_gone(false);
-    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(run.end(GENEROUS).code, 0);
     assert_eq!(step_of(&binary.report(), "leave")["state"], "done");
     assert!(nomad.running().is_empty());
     assert_eq!(drains(&nomad), 1, "it is drained once");
@@ -507,11 +506,11 @@ fn the_manual_s_example_works_as_it_stands() {
         let told = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         assert!(!told.contains(token), "{told}");
-        (output.status.code(), told)
+        (output.status.code().expect("a code"), told)
     };
     for state in ["done", "already-done"] {
         let (code, told) = verb(&["run"]);
-        assert_eq!(code, Some(0), "{told}");
+        assert_eq!(code, 0, "{told}");
         assert_eq!(
             step_of(&binary.report(), "leave-nomad")["state"],
             state,
@@ -521,6 +520,6 @@ fn the_manual_s_example_works_as_it_stands() {
     assert_eq!(nomad.running(), ["logs.all[0]"]);
     // The token is read anew, by its name.
     let (code, told) = verb(&["start", "--undo-only"]);
-    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(code, 0, "{told}");
     assert!(nomad.is_eligible());
 }

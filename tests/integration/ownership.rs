@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::binary::{Binary, Ended};
 use crate::support::installed::Installed;
-use crate::support::program::{Said, Setting};
 
 const NOBODY: u32 = 65534;
 
@@ -146,7 +146,7 @@ fn in_a_user_namespace_an_owner_without_a_number_there_counts_as_root() {
     let said = place.run("farewell", &["run"]);
     assert!(!said.stdout.contains("step forged"), "{said:?}");
     assert!(said.stdout.contains("belongs to uid 4711"), "{said:?}");
-    let said = Said::by(&mut place.command("farewell", &["run"], &["--user", "--map-root-user"]));
+    let said = Ended::of(&mut place.command("farewell", &["run"], &["--user", "--map-root-user"]));
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.contains("step forged: done"), "{said:?}");
 }
@@ -166,11 +166,11 @@ fn what_its_group_can_write_is_only_warned_of() {
 #[test]
 #[ignore = "needs root; tests/run has it"]
 fn a_file_given_by_hand_is_only_warned_of() {
-    let setting = Setting::new("trust-hand", &says("own"));
-    let path = setting.0.0.join("farewell.toml");
+    let binary = Binary::new("trust-hand", &says("own"));
+    let path = binary.dir.0.join("farewell.toml");
     set(&path, 0o666);
     for verb in ["check", "run"] {
-        let said = setting.say(&[verb]);
+        let said = binary.verb(&[verb]);
         assert_eq!(said.code, 0, "{said:?}");
         let tells = format!("chmod o-w {}", path.display());
         assert!(
@@ -181,8 +181,8 @@ fn a_file_given_by_hand_is_only_warned_of() {
 }
 
 /// A run that takes place, with a warning and without a record.
-fn runs_without_record(setting: &Setting, tells: &str) -> Said {
-    let said = setting.say(&["run"]);
+fn runs_without_record(binary: &Binary, tells: &str) -> Ended {
+    let said = binary.verb(&["run"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.contains("step own: done"), "{said:?}");
     assert!(said.stdout.contains(tells), "{tells}: {said:?}");
@@ -192,36 +192,36 @@ fn runs_without_record(setting: &Setting, tells: &str) -> Said {
 #[test]
 #[ignore = "needs root; tests/run has it"]
 fn a_state_directory_that_others_can_write_is_not_used() {
-    let setting = Setting::new("state-open", &says("own"));
-    let state = setting.0.0.join("state");
+    let binary = Binary::new("state-open", &says("own"));
+    let state = binary.dir.0.join("state");
     fs::create_dir(&state).expect("made");
-    let victim = setting.0.0.join("victim");
+    let victim = binary.dir.0.join("victim");
     fs::write(&victim, "precious").expect("written");
     symlink(&victim, state.join("run.lock")).expect("linked");
     for bits in [0o777, 0o1777] {
         set(&state, bits);
-        runs_without_record(&setting, "can be written by");
+        runs_without_record(&binary, "can be written by");
         assert_eq!(fs::read_to_string(&victim).expect("there"), "precious");
         assert!(!state.join("runs").exists());
     }
     set(&state, 0o755);
     chown(&state, Some(NOBODY), None).expect("given away");
-    runs_without_record(&setting, "belongs to uid 65534");
+    runs_without_record(&binary, "belongs to uid 65534");
     assert_eq!(fs::read_to_string(&victim).expect("there"), "precious");
     // A link is not followed, whosever it is.
     chown(&state, Some(0), None).expect("taken back");
-    let said = setting.say(&["run"]);
+    let said = binary.verb(&["run"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(fs::read_to_string(&victim).expect("there"), "precious");
 }
 
 #[test]
 fn nothing_is_undone_that_others_could_have_recorded() {
-    let setting = Setting::new("state-forged", &says("own"));
-    let state = setting.0.0.join("state");
-    assert_eq!(setting.say(&["run"]).code, 0);
+    let binary = Binary::new("state-forged", &says("own"));
+    let state = binary.dir.0.join("state");
+    assert_eq!(binary.verb(&["run"]).code, 0);
     set(&state.join("runs"), 0o777);
-    let said = setting.say(&["start", "--undo-only"]);
+    let said = binary.verb(&["start", "--undo-only"]);
     assert!(said.code != 0, "{said:?}");
     let tells = format!("chmod o-w {}", state.join("runs").display());
     assert!(said.stderr.contains(&tells), "{said:?}");
@@ -230,16 +230,16 @@ fn nothing_is_undone_that_others_could_have_recorded() {
 #[test]
 fn records_and_the_lock_are_for_nobody_elses_eyes_whatever_the_umask() {
     for umask in ["000", "022", "077"] {
-        let setting = Setting::new(&format!("state-modes-{umask}"), &says("own"));
-        let run = setting.command(&["run"]);
+        let binary = Binary::new(&format!("state-modes-{umask}"), &says("own"));
+        let run = binary.command(&["run"]);
         let mut shell = Command::new("sh");
         shell
             .args(["-c", "umask $0; exec \"$@\"", umask])
             .arg(run.get_program())
             .args(run.get_args());
-        let said = Said::by(&mut shell);
+        let said = Ended::of(&mut shell);
         assert_eq!(said.code, 0, "{said:?}");
-        let state = setting.0.0.join("state");
+        let state = binary.dir.0.join("state");
         assert_eq!(mode(&state), 0o700);
         assert_eq!(mode(&state.join("runs")), 0o700);
         assert_eq!(mode(&state.join("run.lock")), 0o600);
@@ -251,17 +251,17 @@ fn records_and_the_lock_are_for_nobody_elses_eyes_whatever_the_umask() {
 
 #[test]
 fn an_upgrade_takes_the_right_to_read_from_others() {
-    let setting = Setting::new("state-upgrade", &says("own"));
-    let state = setting.0.0.join("state");
+    let binary = Binary::new("state-upgrade", &says("own"));
+    let state = binary.dir.0.join("state");
     fs::create_dir_all(state.join("runs")).expect("made");
     for name in ["run.lock", "runs/1.jsonl", "runs/1.undone"] {
         fs::write(state.join(name), "").expect("written");
         set(&state.join(name), 0o644);
     }
     set(&state.join("runs"), 0o755);
-    let said = setting.say(&["start"]);
+    let said = binary.verb(&["start"]);
     assert!(said.code == 0 || said.code == 1, "{said:?}");
-    assert_eq!(setting.say(&["run"]).code, 0);
+    assert_eq!(binary.verb(&["run"]).code, 0);
     assert_eq!(mode(&state.join("runs")), 0o700);
     for name in ["run.lock", "runs/1.jsonl", "runs/1.undone"] {
         assert_eq!(mode(&state.join(name)), 0o600, "{name}");
@@ -284,24 +284,24 @@ fn a_process_of_another_program_is_not_told_to_stop() {
 #[test]
 #[ignore = "needs root; tests/run has it"]
 fn a_plain_user_hears_whom_to_ask() {
-    let setting = Setting::new("state-ask", &says("own"));
-    assert_eq!(setting.say(&["run"]).code, 0);
-    let program = setting.0.0.join("farewell");
+    let binary = Binary::new("state-ask", &says("own"));
+    assert_eq!(binary.verb(&["run"]).code, 0);
+    let program = binary.dir.0.join("farewell");
     fs::copy(env!("CARGO_BIN_EXE_farewell"), &program).expect("copied");
     set(&program, 0o755);
-    set(&setting.0.0, 0o755);
+    set(&binary.dir.0, 0o755);
     for verb in ["report", "status"] {
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(&program)
-            .args([verb, "--state", &setting.0.file("state")]);
-        let said = Said::by(&mut command);
+            .args([verb, "--state", &binary.dir.file("state")]);
+        let said = Ended::of(&mut command);
         assert_eq!(said.code, 66, "{said:?}");
         assert!(said.stderr.contains("use sudo"), "{said:?}");
     }
     // Nor can anybody hold the lock.
-    let lock = setting.0.file("state/run.lock");
+    let lock = binary.dir.file("state/run.lock");
     assert!(File::open(&lock).is_ok());
     let held = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

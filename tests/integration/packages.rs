@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 use crate::support::release::{Copy, deb, file_in, rpm};
 use crate::support::roots::{DPKG, Machine};
 
@@ -93,7 +93,7 @@ fn use_it(machine: &Machine) -> String {
 #[ignore = "needs root; tests/run has it"]
 fn the_deb_says_what_it_is() {
     let field = |name: &str| {
-        let said = Said::by(Command::new("dpkg-deb").arg("-f").arg(deb()).arg(name));
+        let said = Ended::of(Command::new("dpkg-deb").arg("-f").arg(deb()).arg(name));
         said.stdout.trim().to_owned()
     };
     for (name, value) in [
@@ -108,14 +108,14 @@ fn the_deb_says_what_it_is() {
     ] {
         assert_eq!(field(name), value, "{name}");
     }
-    let conffiles = Said::by(
+    let conffiles = Ended::of(
         Command::new("dpkg-deb")
             .arg("--info")
             .arg(deb())
             .arg("conffiles"),
     );
     assert_eq!(conffiles.stdout.trim(), CONFIG);
-    let listed = Said::by(Command::new("dpkg-deb").arg("-c").arg(deb())).stdout;
+    let listed = Ended::of(Command::new("dpkg-deb").arg("-c").arg(deb())).stdout;
     assert!(
         listed.lines().all(|line| line.contains(" root/root ")),
         "{listed}"
@@ -263,8 +263,8 @@ fn the_deb_is_removed_without_a_farewell() {
 }
 
 /// rpm of this host, at work in a machine.
-fn rpm_in(machine: &Machine, arguments: &[&str], package: &Path) -> Said {
-    Said::by(
+fn rpm_in(machine: &Machine, arguments: &[&str], package: &Path) -> Ended {
+    Ended::of(
         Command::new("rpm")
             .arg("--root")
             .arg(machine.root())
@@ -301,7 +301,7 @@ fn distribution(systemd: &str) -> (crate::support::Dir, std::path::PathBuf) {
         &config,
         "--target",
     ]);
-    let said = Said::by(nfpm.arg(&package));
+    let said = Ended::of(nfpm.arg(&package));
     assert_eq!(said.code, 0, "{said:?}");
     (dir, package)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::Dir;
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 
 fn source() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,7 +41,7 @@ fn amazon_of_before(room: &Dir) -> String {
 }
 
 /// Packer, in a checkout whose binary is built, with an account of AWS that does not exist.
-fn packer(room: &Dir, arguments: &[&str]) -> Said {
+fn packer(room: &Dir, arguments: &[&str]) -> Ended {
     let mut command = Command::new("packer");
     command
         .args(arguments)
@@ -54,10 +54,10 @@ fn packer(room: &Dir, arguments: &[&str]) -> Said {
         .env("CHECKPOINT_DISABLE", "1")
         .env("AWS_ACCESS_KEY_ID", "nobody")
         .env("AWS_SECRET_ACCESS_KEY", "nothing");
-    Said::by(&mut command)
+    Ended::of(&mut command)
 }
 
-fn validate(room: &Dir, template: &str, variables: &[&str]) -> Said {
+fn validate(room: &Dir, template: &str, variables: &[&str]) -> Ended {
     let mut arguments = vec!["validate"];
     let binary = concat!("binary=", env!("CARGO_BIN_EXE_farewell"));
     for variable in [binary].iter().chain(variables) {
@@ -68,7 +68,7 @@ fn validate(room: &Dir, template: &str, variables: &[&str]) -> Said {
 }
 
 /// What Packer says, on one line: it breaks lines where a terminal ends.
-fn told(said: &Said) -> String {
+fn told(said: &Ended) -> String {
     let text = format!("{} {}", said.stdout, said.stderr);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

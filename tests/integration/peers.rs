@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::case::{Case, SLACK, TIMEOUT, all_hold, http, leave, urls};
-use crate::support::cli::wait_until;
 use crate::support::etcd::Cluster;
 use crate::support::fuse::Hanging;
 use crate::support::ports::ports;
@@ -224,13 +223,10 @@ fn a_registry_is_left_once_and_refuses_who_may_not() {
     };
     let (code, states, _) = run();
     assert_eq!(states, ["done ", "done ", "done ", "already-done "]);
-    assert_eq!(code, Some(0));
+    assert_eq!(code, 0);
     assert_eq!(etcd.ctl(&["get", "", "--prefix", "--keys-only"]), "/kept");
     let (code, states, _) = run();
-    assert_eq!(
-        (code, states),
-        (Some(0), ["already-done "; 4].map(str::to_owned))
-    );
+    assert_eq!((code, states), (0, ["already-done "; 4].map(str::to_owned)));
 
     let lease = leased();
     let account = "user = \"root\"\npassword = \"s3cret-root\"\n";
@@ -252,14 +248,14 @@ fn a_registry_is_left_once_and_refuses_who_may_not() {
         took < SLACK,
         "refusals leave their time to the others: {took:?}"
     );
-    assert_eq!(code, Some(1));
+    assert_eq!(code, 1);
     binary.configure(&with);
     let (code, states, _) = run();
     assert_eq!(
         states,
         ["already-done ", "already-done ", "done ", "already-done "]
     );
-    assert_eq!(code, Some(0));
+    assert_eq!(code, 0);
 }
 
 #[test]
@@ -270,7 +266,7 @@ fn a_member_leaves_its_cluster_and_is_verified() {
     let binary = Binary::new("peers-member-run", &member);
     let run = binary.verb(&["run"]);
     let report = binary.report();
-    assert_eq!(run.code, Some(0), "{report:#}");
+    assert_eq!(run.code, 0, "{report:#}");
     let leave = step_of(&report, "leave");
     // A busy cluster may take the member out and still answer that it ran out of time: the next attempt finds it gone.
     let ends: &[&str] = match leave["attempts"].as_u64() {
@@ -304,7 +300,7 @@ fn a_registry_that_stands_still_costs_a_deadline_and_one_that_goes_on_in_time_no
     let binary = Binary::new("peers-still-run", "");
     let go = binary.dir.file("go");
     binary.configure(&config.replace("GO", &go));
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     binary.wait_for("hold", "running");
     etcd.signal(0, Signal::SIGSTOP);
     std::fs::write(&go, "").expect("written");
@@ -324,7 +320,7 @@ fn a_registry_that_stands_still_costs_a_deadline_and_one_that_goes_on_in_time_no
         step_of(&binary.report(), "c")["attempts"].as_u64() >= Some(2)
     });
     etcd.signal(0, Signal::SIGCONT);
-    assert_eq!(run.wait().expect("its end").code(), Some(1));
+    assert_eq!(run.end(GENEROUS).code, 1);
     let report = binary.report();
     let c = step_of(&report, "c");
     assert_eq!(step_of(&report, "a")["state"], "done", "{report:#}");
@@ -346,13 +342,13 @@ fn a_registry_that_comes_back_is_left() {
     let url = format!("http://127.0.0.1:{}", ports[0]);
     let keys = leave(&url, "key = \"/late\"");
     let binary = Binary::new("peers-late", &step("leave", "80s", &keys));
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     binary.wait_for("leave", "running");
     wait_until("an attempt has failed", || {
         step_of(&binary.report(), "leave")["attempts"].as_u64() >= Some(2)
     });
     let _etcd = Cluster::start_at("peers-late-etcd", &ports);
-    assert_eq!(run.wait().expect("its end").code(), Some(0));
+    assert_eq!(run.end(GENEROUS).code, 0);
     let report = binary.report();
     let step = step_of(&report, "leave");
     assert_eq!(step["state"], "already-done", "{report:#}");

@@ -6,18 +6,18 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use crate::support::Dir;
+use crate::support::binary::{Binary, Ended};
 use crate::support::loopback::{Asked, Loopback, Reply};
-use crate::support::program::{Said, Setting};
 use serde_json::{Value, json};
 
-fn report(setting: &Setting) -> Value {
-    let said = setting.say(&["report", "--json"]);
+fn report(binary: &Binary) -> Value {
+    let said = binary.verb(&["report", "--json"]);
     serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"))
 }
 
 /// State and error word of each step of the newest run.
-fn steps(setting: &Setting) -> Vec<(String, String)> {
-    let report = report(setting);
+fn steps(binary: &Binary) -> Vec<(String, String)> {
+    let report = report(binary);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let steps = report["steps"].as_array().expect("steps");
     steps
@@ -68,7 +68,7 @@ fn a_fact_removes_no_file_but_one_of_its_directory() {
          [[step]]\nname = \"goes-on\"\nkind = \"command\"\nargv = [\"true\"]\n",
         dir.file("members")
     );
-    let setting = Setting::new("places-path-setting", &toml);
+    let binary = Binary::new("places-path-binary", &toml);
     for (value, victim) in [
         ("../victim", "victim"),
         ("below/victim", "members/below/victim"),
@@ -76,8 +76,8 @@ fn a_fact_removes_no_file_but_one_of_its_directory() {
     ] {
         fs::write(dir.file(victim), "").expect("written");
         fs::write(&id, json!({ "id": value }).to_string()).expect("written");
-        assert_eq!(setting.say(&["run"]).code, 1, "{value}");
-        let [leave, other] = &steps(&setting)[..] else {
+        assert_eq!(binary.verb(&["run"]).code, 1, "{value}");
+        let [leave, other] = &steps(&binary)[..] else {
             panic!("two steps")
         };
         assert_eq!(
@@ -87,7 +87,7 @@ fn a_fact_removes_no_file_but_one_of_its_directory() {
         );
         assert_eq!(other.0, "done", "{value}");
         assert!(fs::exists(dir.file(victim)).expect("looked"), "{value}");
-        let checked = setting.say(&["check"]);
+        let checked = binary.verb(&["check"]);
         assert_eq!(checked.code, 78, "{value}");
         assert!(
             checked.stderr.contains("key \"path\": ${json:") && !checked.stderr.contains("victim"),
@@ -96,8 +96,8 @@ fn a_fact_removes_no_file_but_one_of_its_directory() {
     }
     fs::write(dir.file("members/web-1"), "").expect("written");
     fs::write(&id, json!({ "id": "web-1" }).to_string()).expect("written");
-    assert_eq!(setting.say(&["check"]).code, 0);
-    assert_eq!(setting.say(&["run"]).code, 0);
+    assert_eq!(binary.verb(&["check"]).code, 0);
+    assert_eq!(binary.verb(&["run"]).code, 0);
     assert!(!fs::exists(dir.file("members/web-1")).expect("looked"));
 }
 
@@ -112,16 +112,16 @@ fn a_fact_adds_no_part_and_no_parameter_to_a_url() {
         heard.server.url().trim_end_matches('/'),
         id = dir.file("id")
     );
-    let setting = Setting::new("places-url-setting", &toml);
-    assert_eq!(setting.say(&["run"]).code, 0);
+    let binary = Binary::new("places-url-binary", &toml);
+    assert_eq!(binary.verb(&["run"]).code, 0);
     let value = "..%2F..%2Fadmin%2Fdelete%3Fall%3D1%26x%23";
     let line = format!("DELETE /apps/{value}/x?id={value}&force=0 HTTP/1.1");
     let asked = heard.take();
     assert!(asked.len() == 1 && asked[0].starts_with(&line), "{asked:?}");
     // It cannot be encoded so that no server takes it for the way up.
     fs::write(dir.file("id"), "..").expect("written");
-    assert_eq!(setting.say(&["run"]).code, 1);
-    assert_eq!(steps(&setting)[0].1, "config");
+    assert_eq!(binary.verb(&["run"]).code, 1);
+    assert_eq!(steps(&binary)[0].1, "config");
     assert_eq!(heard.take(), Vec::<String>::new());
 }
 
@@ -135,12 +135,12 @@ const CREDENTIALS: [&str; 6] = [
     "method = \"POST\"\njson = { a = [\"${credential:token}\"] }",
 ];
 
-fn with_token(setting: &Setting, arguments: &[&str]) -> Said {
-    setting.0.credential("token", "s3cret-here");
-    Said::by(
-        setting
+fn with_token(binary: &Binary, arguments: &[&str]) -> Ended {
+    binary.dir.credential("token", "s3cret-here");
+    Ended::of(
+        binary
             .command(arguments)
-            .env("CREDENTIALS_DIRECTORY", &setting.0.0),
+            .env("CREDENTIALS_DIRECTORY", &binary.dir.0),
     )
 }
 
@@ -171,19 +171,19 @@ fn a_file_takes_credentials_to_listed_hosts_alone() {
                  [[step]]\nname = \"goes-on\"\nkind = \"command\"\nargv = [\"true\"]\n"
             );
             let case = format!("{url} {credentials}");
-            let setting = Setting::new(&format!("places-hosts-{at}-{which}"), &step);
+            let binary = Binary::new(&format!("places-hosts-{at}-{which}"), &step);
             for verb in [&["check"][..], &["check", "--image"], &["start"]] {
-                let said = with_token(&setting, verb);
+                let said = with_token(&binary, verb);
                 assert_eq!(said.code, 78, "{case}: {said:?}");
                 assert!(
                     said.stderr.contains("credential-hosts = [\".example\"]"),
                     "{case}: {said:?}"
                 );
             }
-            assert_eq!(with_token(&setting, &["run"]).code, 1, "{case}");
+            assert_eq!(with_token(&binary, &["run"]).code, 1, "{case}");
             let is = |state: &str, word: &str| (state.to_owned(), word.to_owned());
             assert_eq!(
-                steps(&setting),
+                steps(&binary),
                 [is("failed", "config"), is("done", "")],
                 "{case}"
             );
@@ -191,23 +191,23 @@ fn a_file_takes_credentials_to_listed_hosts_alone() {
             // Others are listed, and then this one.
             let list = |hosts: &str| {
                 let head = format!("[farewell]\ncredential-hosts = {hosts}\n");
-                fs::write(setting.0.file("farewell.toml"), head + &step).expect("written");
+                fs::write(binary.dir.file("farewell.toml"), head + &step).expect("written");
             };
             list("[\".example\", \"127.0.0.2\"]");
-            let said = with_token(&setting, &["check"]);
+            let said = with_token(&binary, &["check"]);
             assert!(
                 said.code == 78 && said.stderr.contains("names a host that is not in"),
                 "{case}: {said:?}"
             );
-            assert_eq!(with_token(&setting, &["run"]).code, 1, "{case}");
+            assert_eq!(with_token(&binary, &["run"]).code, 1, "{case}");
             assert_eq!(heard.take(), Vec::<String>::new(), "{case}");
             // On a build machine the facts of the later machine are not there yet.
             list("[\"${env:FAREWELL_TEST_NOT_SET}\"]");
-            let said = with_token(&setting, &["check", "--image"]);
+            let said = with_token(&binary, &["check", "--image"]);
             assert_eq!(said.code, 0, "{case}: {said:?}");
             list("[\".example\", \"127.0.0.1\"]");
-            assert_eq!(with_token(&setting, &["check"]).code, 0, "{case}");
-            assert_eq!(with_token(&setting, &["run"]).code, 0, "{case}");
+            assert_eq!(with_token(&binary, &["check"]).code, 0, "{case}");
+            assert_eq!(with_token(&binary, &["run"]).code, 0, "{case}");
             assert_eq!(heard.take().len(), 1, "{case}");
         }
     }
@@ -236,14 +236,14 @@ fn other_hosts_are_free() {
         ),
     ] {
         let step = format!("[[step]]\nname = \"tell\"\nkind = \"http\"\nurl = \"{url}\"\n{keys}\n");
-        let setting = Setting::new("places-free-setting", &step);
+        let binary = Binary::new("places-free-binary", &step);
         let whole = format!("http://127.0.0.1:{port}/x");
         let variables = [
             ("FAREWELL_TEST_URL", whole.as_str()),
             ("FAREWELL_TEST_HOST", "127.0.0.1"),
         ];
         for verb in ["check", "run"] {
-            let said = Said::by(setting.command(&[verb]).envs(variables));
+            let said = Ended::of(binary.command(&[verb]).envs(variables));
             assert_eq!(said.code, 0, "{url}: {said:?}");
         }
         assert_eq!(heard.take().len(), 1, "{url}");
@@ -263,14 +263,14 @@ fn what_everybody_can_write_begins_no_path_and_no_url() {
         dir.file("path"),
         dir.file("url")
     );
-    let setting = Setting::new("places-trust-setting", &toml);
+    let binary = Binary::new("places-trust-binary", &toml);
     let set = |mode| {
         for name in ["path", "url"] {
             fs::set_permissions(dir.file(name), fs::Permissions::from_mode(mode)).expect("set");
         }
     };
     set(0o666);
-    let said = setting.say(&["check"]);
+    let said = binary.verb(&["check"]);
     assert_eq!(
         (
             said.code,
@@ -279,16 +279,16 @@ fn what_everybody_can_write_begins_no_path_and_no_url() {
         (78, 2),
         "{said:?}"
     );
-    assert_eq!(setting.say(&["run"]).code, 1);
+    assert_eq!(binary.verb(&["run"]).code, 1);
     assert!(
-        steps(&setting).iter().all(|(_, word)| word == "config"),
+        steps(&binary).iter().all(|(_, word)| word == "config"),
         "{:?}",
-        steps(&setting)
+        steps(&binary)
     );
     assert!(fs::exists(dir.file("victim")).expect("looked"));
     assert_eq!(heard.take(), Vec::<String>::new());
     set(0o644);
-    assert_eq!(setting.say(&["run"]).code, 0);
+    assert_eq!(binary.verb(&["run"]).code, 0);
     assert!(!fs::exists(dir.file("victim")).expect("looked"));
     assert_eq!(heard.take().len(), 1);
 }
@@ -300,10 +300,10 @@ fn a_fact_is_never_a_pattern_of_units() {
         "[[step]]\nname = \"stop\"\nkind = \"stop-unit\"\nunits = [\"app@${{file:{}}}.service\"]\n",
         dir.file("zone")
     );
-    let setting = Setting::new("places-pattern-setting", &toml);
+    let binary = Binary::new("places-pattern-binary", &toml);
     for (value, code) in [("*", 78), ("[a-z]", 78), ("?", 78), ("a", 0)] {
         fs::write(dir.file("zone"), value).expect("written");
-        let said = setting.say(&["check"]);
+        let said = binary.verb(&["check"]);
         assert_eq!(said.code, code, "{value}: {said:?}");
     }
 }
@@ -317,11 +317,11 @@ fn an_empty_fact_makes_no_prefix_of_everything() {
         heard.server.url(),
         dir.file("name")
     );
-    let setting = Setting::new("places-prefix-setting", &toml);
+    let binary = Binary::new("places-prefix-binary", &toml);
     for value in ["", "a/b", ".."] {
         fs::write(dir.file("name"), value).expect("written");
-        assert_eq!(setting.say(&["run"]).code, 1, "{value}");
-        assert_eq!(steps(&setting)[0].1, "config", "{value}");
+        assert_eq!(binary.verb(&["run"]).code, 1, "{value}");
+        assert_eq!(steps(&binary)[0].1, "config", "{value}");
     }
     assert_eq!(heard.take(), Vec::<String>::new());
 }
@@ -340,8 +340,8 @@ fn facts_are_read_from_regular_files_alone() {
         let toml = format!(
             "[[step]]\nname = \"tell\"\nkind = \"command\"\nargv = [\"true\", \"${{file:{path}}}\", \"${{json:{path}#/a}}\"]\n"
         );
-        let setting = Setting::new("places-fifo-setting", &toml);
-        let said = setting.say(&["check"]);
+        let binary = Binary::new("places-fifo-binary", &toml);
+        let said = binary.verb(&["check"]);
         assert_eq!(
             (said.code, said.stderr.matches("not a regular file").count()),
             (78, 2),
@@ -353,7 +353,7 @@ fn facts_are_read_from_regular_files_alone() {
 #[test]
 fn a_configuration_that_is_given_by_hand_may_come_through_a_pipe() {
     let toml = "[[step]]\nname = \"a\"\nkind = \"wait\"\nfor = \"1ms\"\n";
-    let mut command = crate::support::program::farewell();
+    let mut command = crate::support::binary::farewell();
     let mut child = command
         .args(["check", "--config", "/dev/stdin"])
         .stdin(Stdio::piped())

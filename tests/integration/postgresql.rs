@@ -3,8 +3,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, Ended, GENEROUS, Running, step_of, wait_until};
 use crate::support::{Dir, manual, network};
 use nix::sys::signal::Signal::SIGQUIT;
 use serde_json::Value;
@@ -173,26 +172,26 @@ fn place(name: &str, timeout: &str, password: &str) -> Binary {
     binary
 }
 
-fn run(binary: &Binary) -> Child {
-    let log = fs::File::create(binary.dir.file("log")).expect("made");
+fn run(binary: &Binary) -> Running {
     let mut command = binary.command(&["run"]);
-    command
-        .env("CREDENTIALS_DIRECTORY", &binary.dir.0)
-        .stdout(log.try_clone().expect("a descriptor"))
-        .stderr(log);
-    command.spawn().expect("it starts")
+    Running::spawn(command.env("CREDENTIALS_DIRECTORY", &binary.dir.0))
 }
 
 /// Runs it to its end: the exit code, the step, and all that was said.
-fn end(binary: &Binary, mut run: Child) -> (Option<i32>, Value, String) {
-    let code = run.wait().expect("its end").code();
-    let said = fs::read_to_string(binary.dir.file("log")).expect("read");
+fn end(binary: &Binary, run: Running) -> (i32, Value, String) {
+    let Ended {
+        code,
+        stdout,
+        stderr,
+        ..
+    } = run.end(GENEROUS);
+    let said = stdout + &stderr;
     let report = binary.report();
     assert!(
         !format!("{said}{report}").contains("s3cret"),
         "{said}{report:#}"
     );
-    (code, step_of(&report, "leave-members"), said)
+    (code, step_of(&report, "leave-members").clone(), said)
 }
 
 fn host() -> String {
@@ -208,7 +207,7 @@ fn the_row_is_deleted_and_a_row_that_is_gone_is_fine() {
     let binary = place("postgresql-row-run", "60s", PASSWORD);
     for _ in 0..2 {
         let (code, step, said) = end(&binary, run(&binary));
-        assert_eq!((code, &step["state"]), (Some(0), &"done".into()), "{said}");
+        assert_eq!((code, &step["state"]), (0, &"done".into()), "{said}");
         assert_eq!(server.members(), "another");
     }
     let mut rehearsal = binary.command(&["rehearse"]);
@@ -244,7 +243,7 @@ fn a_connection_that_lingers_is_waited_for() {
     let end_it = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ";
     server.sql(&format!("{end_it}'{}'", host()), "sync");
     let (code, step, said) = end(&binary, running);
-    assert_eq!((code, &step["state"]), (Some(0), &"done".into()), "{said}");
+    assert_eq!((code, &step["state"]), (0, &"done".into()), "{said}");
     assert_eq!(server.connections("another"), "1");
     drop((lingering, other));
 }
@@ -257,11 +256,7 @@ fn the_timeout_is_kept_and_nothing_is_left_behind_in_the_server() {
     let _lingering = server.connect(&host(), "SELECT pg_sleep(3600)");
     let binary = place("postgresql-late-run", "8s", PASSWORD);
     let (code, step, said) = end(&binary, run(&binary));
-    assert_eq!(
-        (code, &step["state"]),
-        (Some(1), &"timed-out".into()),
-        "{said}"
-    );
+    assert_eq!((code, &step["state"]), (1, &"timed-out".into()), "{said}");
     let took = step["duration_usec"].as_u64().expect("a number");
     // A command gets TERM before its deadline, so that it has ended at it.
     assert!((2_000_000..60_000_000).contains(&took), "{step:#}");
@@ -279,11 +274,7 @@ fn the_timeout_is_kept_and_nothing_is_left_behind_in_the_server() {
     let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holder' AND wait_event = 'PgSleep'";
     wait_until("it holds the row", || server.sql(count, "sync") == "1");
     let (code, step, said) = end(&binary, run(&binary));
-    assert_eq!(
-        (code, &step["state"]),
-        (Some(1), &"timed-out".into()),
-        "{said}"
-    );
+    assert_eq!((code, &step["state"]), (1, &"timed-out".into()), "{said}");
     wait_until("the server has ended what psql began", || {
         server.connections("farewell") == "0"
     });
@@ -299,7 +290,7 @@ fn a_server_that_is_down_and_a_wrong_password_are_told() {
     let (code, step, said) = end(&wrong, run(&wrong));
     assert_eq!(
         (code, &step["error"]["word"]),
-        (Some(1), &"exit-status".into()),
+        (1, &"exit-status".into()),
         "{said}"
     );
     assert!(said.contains("password authentication failed"), "{said}");
@@ -308,7 +299,7 @@ fn a_server_that_is_down_and_a_wrong_password_are_told() {
     let (code, step, said) = end(&binary, run(&binary));
     assert_eq!(
         (code, &step["error"]["word"]),
-        (Some(1), &"exit-status".into()),
+        (1, &"exit-status".into()),
         "{said}"
     );
     assert!(
@@ -320,7 +311,7 @@ fn a_server_that_is_down_and_a_wrong_password_are_told() {
     let (code, step, said) = end(&binary, run(&binary));
     assert_eq!(
         (code, &step["error"]["word"]),
-        (Some(1), &"exit-status".into()),
+        (1, &"exit-status".into()),
         "{said}"
     );
     assert!(
@@ -329,6 +320,6 @@ fn a_server_that_is_down_and_a_wrong_password_are_told() {
     );
     server.begin();
     let (code, step, said) = end(&binary, run(&binary));
-    assert_eq!((code, &step["state"]), (Some(0), &"done".into()), "{said}");
+    assert_eq!((code, &step["state"]), (0, &"done".into()), "{said}");
     assert_eq!(server.members(), "");
 }

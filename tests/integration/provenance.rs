@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::Dir;
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 use crate::support::release::{Copy, deb, dist, file_in, program, rpm};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -39,14 +39,14 @@ impl Keys {
             .args(["--batch", "--quiet", "--passphrase", ""])
             .args(["--quick-generate-key", SIGNER, "ed25519", "sign", "1d"])
             .env("GNUPGHOME", self.home());
-        let said = Said::by(generate);
+        let said = Ended::of(generate);
         assert_eq!(said.code, 0, "{said:?}");
     }
 
-    fn verify(&self, dir: &Path) -> Said {
+    fn verify(&self, dir: &Path) -> Ended {
         let mut shell = Command::new("sh");
         let verify = shell.args(["-c", VERIFY]).current_dir(dir);
-        Said::by(verify.env("GNUPGHOME", self.home()).env("LC_ALL", "C"))
+        Ended::of(verify.env("GNUPGHOME", self.home()).env("LC_ALL", "C"))
     }
 }
 
@@ -72,7 +72,7 @@ fn checksums_are_signed_where_a_key_is_given() {
     let released = copy.0.0.join("target/dist");
     let script = |arguments: &[&str]| {
         let mut script = copy.script(&program());
-        Said::by(script.args(arguments).env("GNUPGHOME", keys.home()))
+        Ended::of(script.args(arguments).env("GNUPGHOME", keys.home()))
     };
     let said = script(&["--sign", SIGNER]);
     assert_eq!(said.code, 0, "{said:?}");
@@ -116,7 +116,7 @@ fn a_key_that_gpg_does_not_have_is_refused_before_anything_is_built() {
     let keys = Keys::new("release-unknown-keys");
     let copy = Copy::new("release-unknown");
     let mut script = Command::new(copy.0.0.join("packer/packages/release"));
-    let said = Said::by(
+    let said = Ended::of(
         script
             .args(["--sign", "nobody@farewell.example"])
             .env("GNUPGHOME", keys.home()),
@@ -173,7 +173,7 @@ fn wheel(dir: &Path) -> String {
             wheel.writestr(info + '/RECORD', 'thing.py,,\\n')\n\
         print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())\n";
     let path = dir.join("thing-1.0-py3-none-any.whl");
-    let said = Said::by(Command::new("python3").args(["-c", script]).arg(path));
+    let said = Ended::of(Command::new("python3").args(["-c", script]).arg(path));
     assert_eq!(said.code, 0, "{said:?}");
     said.stdout.trim().to_owned()
 }
@@ -194,11 +194,11 @@ fn a_tool_that_is_not_the_pinned_one_is_not_installed() {
         script
             .env("PIP_NO_INDEX", "1")
             .env("PIP_FIND_LINKS", &index);
-        let said = Said::by(&mut script);
+        let said = Ended::of(&mut script);
         assert!(!copy.0.0.join("target/dist/SHA256SUMS").exists());
         let installed = tools.join("lib");
         let mut find = Command::new("find");
-        let found = Said::by(find.arg(installed).args(["-name", "thing.py"]));
+        let found = Ended::of(find.arg(installed).args(["-name", "thing.py"]));
         (said, !found.stdout.is_empty())
     };
     let (said, is_installed) = installs(&"0".repeat(64));
@@ -215,7 +215,7 @@ fn a_tool_that_is_not_the_pinned_one_is_not_installed() {
 /// The crates that are linked in, as `NAME VERSION`.
 fn linked() -> BTreeSet<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let said = Said::by(
+    let said = Ended::of(
         cargo
             .args(["tree", "--locked", "--offline", "--prefix", "none"])
             .args(["--edges", "normal,no-proc-macro", "--format", "{p}"])
@@ -308,7 +308,7 @@ fn the_licences_of_all_that_is_linked_in_are_told() {
 fn each_package_has_the_licences() {
     let sum = |bytes: &str, argument: &Path| {
         let mut shell = Command::new("sh");
-        let said = Said::by(
+        let said = Ended::of(
             shell
                 .args(["-euc", &format!("{bytes} | sha256sum"), "sh"])
                 .arg(argument),
@@ -328,7 +328,7 @@ fn each_package_has_the_licences() {
     assert_eq!(sum(&in_deb, &deb()), expected);
     let mut query = Command::new("rpm");
     let format = "[%{FILENAMES} %{FILEDIGESTS} %{FILEFLAGS:fflags}\n]";
-    let files = Said::by(query.args(["-qp", "--qf", format]).arg(rpm())).stdout;
+    let files = Ended::of(query.args(["-qp", "--qf", format]).arg(rpm())).stdout;
     let line = format!("/{path} {expected} l");
     assert!(files.lines().any(|it| it == line), "{line}: {files}");
     // Where Debian looks for all licences.
@@ -345,7 +345,7 @@ fn each_package_has_the_licences() {
 #[ignore = "needs root; tests/run has it"]
 fn a_rust_without_a_list_of_licences_is_told_and_enough() {
     let dir = Dir::new("licences-without");
-    let real = Said::by(Command::new("sh").args(["-c", "command -v rustc"])).stdout;
+    let real = Ended::of(Command::new("sh").args(["-c", "command -v rustc"])).stdout;
     // A stand-in for a distribution's Rust, which has no such list below its sysroot.
     let stand_in = dir.0.join("rustc");
     let sysroot = dir.0.join("sysroot");
@@ -358,7 +358,7 @@ fn a_rust_without_a_list_of_licences_is_told_and_enough() {
     fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("set");
     let path = std::env::var("PATH").expect("PATH");
     let mut licences = Command::new(Path::new(ROOT).join("packer/packages/licenses"));
-    let said = Said::by(
+    let said = Ended::of(
         licences
             .current_dir(ROOT)
             .env("PATH", format!("{}:{path}", dir.0.display())),

@@ -79,7 +79,7 @@ fn a_node_of_three_waits_while_a_queue_needs_it() {
         // A cluster that needs the node at the moment is no failure of a rehearsal.
         let said =
             binary("needs", &keys(&urls[1], &account("guest", "guest")), "20s").verb(&["rehearse"]);
-        assert_eq!(said.code, Some(0), "{}", said.stdout);
+        assert_eq!(said.code, 0, "{}", said.stdout);
         assert!(
             said.stdout.contains("not safe at the moment") && said.stdout.contains(missing),
             "{}",
@@ -154,7 +154,7 @@ fn refuses(rabbits: &Rabbits) {
         );
         let said = binary("refused", &keys, "20s").verb(&["rehearse"]);
         assert!(
-            said.code == Some(1) && !said.stdout.contains("s3cret"),
+            said.code == 1 && !said.stdout.contains("s3cret"),
             "{}",
             said.stdout
         );

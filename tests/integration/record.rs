@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::Dir;
-use crate::support::cli::{self as cli, Cli, Ended, GENEROUS, sh, states, step, until, wait_until};
+use crate::support::binary::{
+    self as binary, Binary, Ended, GENEROUS, sh, states, step_of, until, wait_until,
+};
 use nix::sys::signal::Signal::SIGKILL;
 use serde_json::{Value, json};
 
@@ -35,22 +37,22 @@ struct Toll {
 fn kill_once(place: &Path, name: &str, delay: Duration, toll: &mut Toll) {
     let dir = Dir(place.join(format!("farewell-{}-{name}", std::process::id())));
     fs::create_dir_all(&dir.0).expect("a directory");
-    let cli = Cli::within(dir, &quick_steps());
-    let run = cli.start(&["run"]);
+    let binary = Binary::within(dir, &quick_steps());
+    let run = binary.start(&["run"]);
     std::thread::sleep(delay);
     run.signal(SIGKILL);
     let ended = run.end(GENEROUS);
-    wait_until("its children have ended", || cli.left().is_empty());
-    let side = cli.text("side");
-    let shown = cli.end(&["report", "--json"]);
+    wait_until("its children have ended", || binary.left().is_empty());
+    let side = binary.text("side");
+    let shown = binary.verb(&["report", "--json"]);
     if shown.code == 66 {
-        assert!(side.is_empty() && cli.lines().is_empty(), "{side}");
+        assert!(side.is_empty() && binary.lines().is_empty(), "{side}");
         toll.without_record += 1;
         return;
     }
-    let report = cli::json(&shown);
+    let report = binary::json(&shown);
     for name in ["a", "b", "c", "d", "e"] {
-        let state = step(&report, name)["state"].as_str().expect("text");
+        let state = step_of(&report, name)["state"].as_str().expect("text");
         let begun = side.contains(&format!("start {name}\n"));
         let over = side.contains(&format!("end {name}\n"));
         assert!(
@@ -62,14 +64,14 @@ fn kill_once(place: &Path, name: &str, delay: Duration, toll: &mut Toll) {
             "{name} began\n{report}\n{side}"
         );
     }
-    let text = cli.end(&["report"]).stdout;
+    let text = binary.verb(&["report"]).stdout;
     if report["result"] == "cut-off" {
         toll.cut_off += 1;
         toll.with_running += usize::from(states(&report).contains("running"));
         assert!(text.contains(": cut off after "), "{text}");
         let running: Vec<&str> = ["a", "b", "c", "d", "e"]
             .into_iter()
-            .filter(|name| step(&report, name)["state"] == "running")
+            .filter(|name| step_of(&report, name)["state"] == "running")
             .collect();
         let place = match running.as_slice() {
             [] => "while no step was running".to_owned(),
@@ -97,9 +99,9 @@ fn a_killed_run_leaves_a_true_record() {
     } else {
         std::env::temp_dir()
     };
-    let measured = Cli::new("measured", &quick_steps());
+    let measured = Binary::new("measured", &quick_steps());
     let begun = Instant::now();
-    (0..5).for_each(|_| assert_eq!(measured.end(&["run"]).code, 0));
+    (0..5).for_each(|_| assert_eq!(measured.verb(&["run"]).code, 0));
     let duration = begun.elapsed() / 5;
     let half = |half: u32| {
         let mut toll = Toll::default();
@@ -133,9 +135,9 @@ fn a_killed_run_leaves_a_true_record() {
 
 #[test]
 fn a_torn_record_tells_what_its_whole_lines_say() {
-    let cli = Cli::new("torn", &(quick_steps() + &sh("fails", "exit 1", "")));
-    assert_eq!(cli.end(&["run"]).code, 1);
-    let path = cli.records().pop().expect("a record");
+    let binary = Binary::new("torn", &(quick_steps() + &sh("fails", "exit 1", "")));
+    assert_eq!(binary.verb(&["run"]).code, 1);
+    let path = binary.records().pop().expect("a record");
     let whole = fs::read(&path).expect("read");
     let first = 1 + whole.iter().position(|it| *it == b'\n').expect("lines");
     let sampled = (0..60).map(|at| at * whole.len() / 60);
@@ -149,12 +151,12 @@ fn a_torn_record_tells_what_its_whole_lines_say() {
         whole.len(),
     ]) {
         fs::write(&path, &whole[..length]).expect("written");
-        let (shown, text) = (cli.end(&["report", "--json"]), cli.end(&["report"]));
+        let (shown, text) = (binary.verb(&["report", "--json"]), binary.verb(&["report"]));
         assert_eq!(shown.code, text.code);
         assert_eq!(shown.code, if length < first { 66 } else { 0 }, "{shown:?}");
-        assert_eq!(cli.end(&["status"]).code, shown.code);
-        assert_eq!(cli.end(&["status", "--follow"]).code, shown.code);
-        assert_eq!(cli.end(&["report", "--list"]).code, shown.code);
+        assert_eq!(binary.verb(&["status"]).code, shown.code);
+        assert_eq!(binary.verb(&["status", "--follow"]).code, shown.code);
+        assert_eq!(binary.verb(&["report", "--list"]).code, shown.code);
         if shown.code == 66 {
             assert!(
                 shown.stdout.is_empty() && !shown.stderr.is_empty(),
@@ -162,7 +164,7 @@ fn a_torn_record_tells_what_its_whole_lines_say() {
             );
             continue;
         }
-        let report = cli::json(&shown);
+        let report = binary::json(&shown);
         let kept: Vec<Value> = whole[..length]
             .split_inclusive(|it| *it == b'\n')
             .filter(|line| line.ends_with(b"\n"))
@@ -191,78 +193,84 @@ fn a_torn_record_tells_what_its_whole_lines_say() {
 
 #[test]
 fn only_the_newest_hundred_records_are_kept() {
-    let cli = Cli::new("prune", &sh("a", ":", ""));
-    let runs = cli.state.join("runs");
+    let binary = Binary::new("prune", &sh("a", ":", ""));
+    let runs = binary.state.join("runs");
     fs::create_dir_all(&runs).expect("made");
     let old = |at: usize| runs.join(format!("20200101T000000Z-{at:04}.jsonl"));
     (0..120).for_each(|at| fs::write(old(at), "").expect("written"));
-    assert_eq!(cli.end(&["run"]).code, 0);
-    assert_eq!(cli.records().len(), 100);
+    assert_eq!(binary.verb(&["run"]).code, 0);
+    assert_eq!(binary.records().len(), 100);
     assert!(!old(20).exists() && old(21).exists());
-    assert_eq!(cli.report()["result"], "ok");
+    assert_eq!(binary.report()["result"], "ok");
 }
 
 #[test]
 fn a_run_keeps_its_own_record_when_the_clock_was_wrong() {
-    let cli = Cli::new("future", &sh("a", ":", ""));
-    let runs = cli.state.join("runs");
+    let binary = Binary::new("future", &sh("a", ":", ""));
+    let runs = binary.state.join("runs");
     fs::create_dir_all(&runs).expect("made");
     let future = |at: usize| runs.join(format!("29990101T000000.000Z-{at:04}.jsonl"));
     (0..120).for_each(|at| fs::write(future(at), "").expect("written"));
-    assert_eq!(cli.end(&["run"]).code, 0);
-    assert_eq!(cli.records().len(), 100);
+    assert_eq!(binary.verb(&["run"]).code, 0);
+    assert_eq!(binary.records().len(), 100);
     assert_eq!(
-        cli::json(&cli.end(&["report", "20", "--json"]))["result"],
+        binary::json(&binary.verb(&["report", "20", "--json"]))["result"],
         "ok"
     );
 }
 
-fn list(cli: &Cli) -> Vec<Value> {
-    let list = cli::json(&cli.end(&["report", "--list", "--json"]));
+fn list(binary: &Binary) -> Vec<Value> {
+    let list = binary::json(&binary.verb(&["report", "--list", "--json"]));
     list.as_array().expect("runs").clone()
 }
 
 #[test]
 fn past_runs_are_found_by_id_by_prefix_and_in_the_list() {
-    let cli = Cli::new("list", &sh("a", ":", ""));
+    let binary = Binary::new("list", &sh("a", ":", ""));
     for verb in [
         ["report"].as_slice(),
         &["report", "--list"],
         &["status"],
         &["status", "--follow"],
     ] {
-        let ended = cli.end(verb);
+        let ended = binary.verb(verb);
         assert_eq!((ended.code, ended.stdout.as_str()), (66, ""), "{ended:?}");
         assert!(ended.stderr.contains("no run is recorded"), "{ended:?}");
     }
     // Several in one second, which must not lose their order.
     let triggers = ["poweroff", "reboot", "kexec", "halt", "stop", "soft-reboot"];
     for trigger in triggers {
-        assert_eq!(cli.end(&["run", "--trigger", trigger]).code, 0);
-        assert_eq!(cli.report()["trigger"], trigger, "the last run is shown");
+        assert_eq!(binary.verb(&["run", "--trigger", trigger]).code, 0);
+        assert_eq!(binary.report()["trigger"], trigger, "the last run is shown");
         assert_eq!(
-            cli::json(&cli.end(&["status", "--json"]))["trigger"],
+            binary::json(&binary.verb(&["status", "--json"]))["trigger"],
             trigger
         );
     }
-    let list = list(&cli);
+    let list = list(&binary);
     let listed: Vec<_> = list
         .iter()
         .rev()
         .map(|it| it["trigger"].as_str().expect("text"))
         .collect();
     assert_eq!(listed, triggers);
-    let lines = cli.end(&["report", "--list"]).stdout;
+    let lines = binary.verb(&["report", "--list"]).stdout;
     assert_eq!(lines.lines().count(), triggers.len());
     for (run, line) in list.iter().zip(lines.lines()) {
         let id = run["run"].as_str().expect("an id");
         assert!(line.starts_with(id) && line.contains(" ok "), "{line}");
-        assert_eq!(cli::json(&cli.end(&["report", id, "--json"])), *run);
+        assert_eq!(binary::json(&binary.verb(&["report", id, "--json"])), *run);
         let prefix = &id[..id.len() - 1];
-        assert_eq!(cli::json(&cli.end(&["report", prefix, "--json"])), *run);
-        assert!(cli.end(&["report", id]).stdout.contains(id));
+        assert_eq!(
+            binary::json(&binary.verb(&["report", prefix, "--json"])),
+            *run
+        );
+        assert!(binary.verb(&["report", id]).stdout.contains(id));
     }
-    let (several, unknown) = (cli.end(&["report", "2"]), cli.end(&["report", "nothing"]));
+    let (several, unknown) = (
+        binary.verb(&["report", "2"]),
+        binary.verb(&["report", "nothing"]),
+    );
     assert!(
         several.code == 66 && several.stderr.contains("several runs"),
         "{several:?}"
@@ -281,24 +289,24 @@ fn a_run_in_progress_is_shown_and_followed_to_its_end() {
         "timeout = \"80s\"",
     ) + &sh("beside", &until("@/go"), "timeout = \"80s\"\nafter = []")
         + &sh("late", ":", "after = [\"waits\", \"beside\"]");
-    let cli = Cli::new("status", &config);
-    let run = cli.start(&["run"]);
-    wait_until("the step runs", || cli.exists("on"));
-    let status = || cli::json(&cli.end(&["status", "--json"]));
+    let binary = Binary::new("status", &config);
+    let run = binary.start(&["run"]);
+    wait_until("the step runs", || binary.exists("on"));
+    let status = || binary::json(&binary.verb(&["status", "--json"]));
     wait_until("both run", || {
         states(&status()).starts_with("waits running, beside running")
     });
     assert_eq!(status()["result"], "running");
-    assert_eq!(step(&status(), "late")["state"], "pending");
-    assert_eq!(list(&cli)[0]["result"], "running");
-    let text = cli.end(&["status"]).stdout;
+    assert_eq!(step_of(&status(), "late")["state"], "pending");
+    assert_eq!(list(&binary)[0]["result"], "running");
+    let text = binary.verb(&["status"]).stdout;
     assert!(
         text.contains(": running after") && !text.contains("cut off"),
         "{text}"
     );
-    let follows = cli.start(&["status", "--follow"]);
+    let follows = binary.start(&["status", "--follow"]);
     wait_until("it follows", || follows.told().contains("waits"));
-    cli.touch("go");
+    binary.touch("go");
     assert_eq!(run.end(GENEROUS).code, 0);
     let told = |ended: &Ended| {
         assert_eq!(ended.code, 0, "{ended:?}");
@@ -308,19 +316,19 @@ fn a_run_in_progress_is_shown_and_followed_to_its_end() {
         );
     };
     told(&follows.end(GENEROUS));
-    told(&cli.end(&["status", "--follow"]));
+    told(&binary.verb(&["status", "--follow"]));
     assert_eq!(status()["result"], "ok");
 }
 
 #[test]
 fn following_a_run_that_is_killed_ends_and_says_so() {
-    let cli = Cli::new(
+    let binary = Binary::new(
         "follow-killed",
         &sh("waits", &format!("touch @/on; {}", until("@/go")), ""),
     );
-    let run = cli.start(&["run"]);
-    wait_until("the step runs", || cli.exists("on"));
-    let follows = cli.start(&["status", "--follow"]);
+    let run = binary.start(&["run"]);
+    wait_until("the step runs", || binary.exists("on"));
+    let follows = binary.start(&["status", "--follow"]);
     wait_until("it follows", || follows.told().contains("waits"));
     run.signal(SIGKILL);
     assert_eq!(run.end(GENEROUS).code, -9);
@@ -330,27 +338,27 @@ fn following_a_run_that_is_killed_ends_and_says_so() {
         told.stdout.contains("cut off: the record ends") && told.stdout.contains("while waits ran"),
         "{told:?}"
     );
-    cli.touch("go");
-    wait_until("its child has ended", || cli.left().is_empty());
+    binary.touch("go");
+    wait_until("its child has ended", || binary.left().is_empty());
 }
 
 #[test]
 fn a_record_of_a_clock_that_was_far_ahead_is_the_oldest() {
-    let cli = Cli::new("ahead", &sh("a", "true", ""));
-    assert_eq!(cli.end(&["run"]).code, 0);
-    let own = cli::json(&cli.end(&["report", "--json"]))["run"].clone();
-    let text = fs::read_to_string(&cli.records()[0]).expect("a record");
-    let runs = cli.state.join("runs");
+    let binary = Binary::new("ahead", &sh("a", "true", ""));
+    assert_eq!(binary.verb(&["run"]).code, 0);
+    let own = binary::json(&binary.verb(&["report", "--json"]))["run"].clone();
+    let text = fs::read_to_string(&binary.records()[0]).expect("a record");
+    let runs = binary.state.join("runs");
     for number in 0..120 {
         let id = format!("20991231T2359{:02}.{:03}Z-aaaa", number % 60, number);
         let record = text.replace(own.as_str().expect("an id"), &id);
         fs::write(runs.join(format!("{id}.jsonl")), record).expect("written");
     }
-    let shown = cli::json(&cli.end(&["report", "--json"]));
+    let shown = binary::json(&binary.verb(&["report", "--json"]));
     assert_eq!(shown["run"], own, "the newest");
     // The next run removes those of the future, and not its own predecessor.
-    assert_eq!(cli.end(&["run"]).code, 0);
-    let names: Vec<String> = cli
+    assert_eq!(binary.verb(&["run"]).code, 0);
+    let names: Vec<String> = binary
         .records()
         .iter()
         .map(|path| path.display().to_string())

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::Dir;
+use crate::support::binary::{Binary, Ended};
 use crate::support::etcd::Cluster;
 use crate::support::fuse::Hanging;
 use crate::support::namespace::mount;
 use crate::support::own_process::{in_own_namespace, this_test};
-use crate::support::program::{Said, Setting};
 use crate::support::servers::{Manner, Server, TlsServer, dead_url, make_certificates};
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 use serde_json::Value;
@@ -36,7 +36,7 @@ fn command(name: &str, argv: &str, keys: &str) -> String {
 }
 
 /// The line of a step: its mark, name, kind and sentence, with single blanks between them.
-fn line(said: &Said, step: &str) -> String {
+fn line(said: &Ended, step: &str) -> String {
     let lines = said.stdout.lines().map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         words.join(" ")
@@ -47,7 +47,7 @@ fn line(said: &Said, step: &str) -> String {
 }
 
 /// Each expected line by its step; what is `…` at the end of one may be anything.
-fn assert_lines(said: &Said, expected: &[(&str, String)]) {
+fn assert_lines(said: &Ended, expected: &[(&str, String)]) {
     for (step, expected) in expected {
         let line = line(said, step);
         match expected.strip_suffix('…') {
@@ -110,7 +110,7 @@ fn requests_that_change_nothing_are_sent_and_others_are_not() {
             &format!("{url}/n"),
             "until = { pointer = \"/a\", equals = 2 }",
         );
-    let said = Setting::new("rehearse-http", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-http", &toml).verb(&["rehearse"]);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
     let shown = "answered 200, so it can be reached; whether it accepts the";
     assert_lines(
@@ -188,7 +188,7 @@ fn bad_answers_of_servers_are_told_and_fail() {
         &format!("{dead}/${{env:FAREWELL_TEST_NOT_SET}}"),
         "",
     );
-    let said = Setting::new("rehearse-bad", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-bad", &toml).verb(&["rehearse"]);
     assert_eq!((said.code, said.stderr.as_str()), (1, ""), "{said:?}");
     let url = |name: &str| {
         let (_, _, server) = answers.iter().find(|(it, ..)| *it == name).expect("one");
@@ -277,7 +277,7 @@ fn certificates_load_and_the_handshake_goes_through() {
             &url,
             &format!("ca-file = {:?}", file("none.crt")),
         );
-    let said = Setting::new("rehearse-tls", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-tls", &toml).verb(&["rehearse"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert_lines(
         &said,
@@ -350,10 +350,10 @@ fn programs_are_looked_for_and_not_started() {
             &quoted("good"),
             "environment = { T = \"${credential:none}\" }",
         );
-    let setting = Setting::new("rehearse-command", &toml);
+    let binary = Binary::new("rehearse-command", &toml);
     let before = tree(&dir.0);
-    let said = Said::by(
-        setting
+    let said = Ended::of(
+        binary
             .command(&["rehearse"])
             .env("CREDENTIALS_DIRECTORY", &dir.0),
     );
@@ -412,7 +412,7 @@ fn programs_are_looked_for_and_not_started() {
     assert_eq!(tree(&dir.0), before);
     assert!(!said.stdout.contains("s3cret"), "{said:?}");
     assert!(
-        !setting.0.0.join("state").exists(),
+        !binary.dir.0.join("state").exists(),
         "no state directory is made"
     );
 }
@@ -443,7 +443,7 @@ fn connections_and_conditions() {
         "kind = \"wait\"\nfor = \"30s\"\nwhen = [\"kexec\"]",
     ) + &http("role", &dead, "if-path = \"/no/such/role\"")
         + &http("unit", &dead, "if-unit = \"app.service\"");
-    let said = Setting::new("rehearse-conditions", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-conditions", &toml).verb(&["rehearse"]);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
     assert_lines(
         &said,
@@ -529,13 +529,13 @@ fn mounts() {
                 hangs.join("x")
             ),
         );
-    let setting = Setting::new("rehearse-mounts-setting", &toml);
+    let binary = Binary::new("rehearse-mounts-binary", &toml);
     let before = tree(&good);
     // Twice: the processes that look can be killed, and they cannot.
     for served in [false, true] {
         let hanging = Hanging::mount(&hangs, served);
         let begun = Instant::now();
-        let said = setting.say(&["rehearse"]);
+        let said = binary.verb(&["rehearse"]);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(20), "{took:?}");
         assert_eq!((said.code, said.stderr.as_str()), (1, ""), "{said:?}");
@@ -711,8 +711,8 @@ fn each_trigger_that_a_step_tells_apart_is_rehearsed() {
         + &safe("gone", "when = [\"poweroff\", \"halt\"]")
         + &safe("back", "when = [\"reboot\"]")
         + &http("word", &word, "when = [\"reboot\", \"stop\"]");
-    let setting = Setting::new("rehearse-triggers", &toml);
-    let said = setting.say(&["rehearse"]);
+    let binary = Binary::new("rehearse-triggers", &toml);
+    let said = binary.verb(&["rehearse"]);
     assert_eq!(said.code, 1, "{said:?}");
     let own = |step: &str| -> Vec<String> {
         let lines = said.stdout.lines();
@@ -743,7 +743,7 @@ fn each_trigger_that_a_step_tells_apart_is_rehearsed() {
         said.stdout.contains("4 steps: 2 ready, 2 would fail"),
         "{said:?}"
     );
-    let said = setting.say(&["rehearse", "--json"]);
+    let said = binary.verb(&["rehearse", "--json"]);
     let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
     let steps = report["steps"].as_array().expect("steps");
     let state = |name: &str, trigger: &str| {
@@ -826,7 +826,7 @@ fn etcd_says_what_would_leave_and_keeps_it() {
         ]
     };
     let before = revision(&etcd, &[]);
-    let said = Setting::new("rehearse-etcd-plain", &with(account)).say(&["rehearse"]);
+    let said = Binary::new("rehearse-etcd-plain", &with(account)).verb(&["rehearse"]);
     assert_eq!(said.code, 1, "{said:?}");
     let off = "; etcd has authentication turned off: user and password were not used";
     assert_lines(&said, &expected(off));
@@ -843,8 +843,8 @@ fn etcd_says_what_would_leave_and_keeps_it() {
             url,
             "key = \"/app/a\"\nuser = \"root\"\npassword = \"s3cret-wrong\"",
         );
-    let setting = Setting::new("rehearse-etcd-auth", &toml);
-    let said = setting.say(&["rehearse"]);
+    let binary = Binary::new("rehearse-etcd-auth", &toml);
+    let said = binary.verb(&["rehearse"]);
     assert_lines(&said, &expected(""));
     for step in ["nobody", "reader", "wrong"] {
         let beginning = format!("x {step} deregister would fail: refused: {url}/v3/…");
@@ -864,7 +864,7 @@ fn etcd_says_what_would_leave_and_keeps_it() {
         &format!("key = \"/k\"\n{account}\nattempt-timeout = \"600ms\""),
     );
     let begun = Instant::now();
-    let said = Setting::new("rehearse-etcd-stopped", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-etcd-stopped", &toml).verb(&["rehearse"]);
     assert!(
         begun.elapsed() < Duration::from_secs(10),
         "{:?}",
@@ -883,7 +883,7 @@ fn a_member_of_several_could_leave() {
     let etcd = Cluster::start("rehearse-members", 3);
     let toml = etcd_step("member", &etcd.urls[0], "member = \"n1\"");
     let before = etcd.ctl(&["member", "list"]);
-    let said = Setting::new("rehearse-member", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-member", &toml).verb(&["rehearse"]);
     assert_eq!(said.code, 0, "{said:?}");
     let told = line(&said, "member");
     let there = format!(
@@ -903,7 +903,7 @@ fn peers_that_hang_cost_their_time_once() {
         .map(|it| http(&format!("s{it}"), &server.url(), "attempt-timeout = \"1s\""))
         .collect();
     let begun = Instant::now();
-    let said = Setting::new("rehearse-hanging", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-hanging", &toml).verb(&["rehearse"]);
     let took = begun.elapsed();
     assert!(took < limit * STEPS / 3, "side by side: {took:?}");
     assert_eq!(said.code, 1, "{said:?}");
@@ -928,7 +928,7 @@ fn it_is_told_as_json_too() {
     let toml = http("good", &good.url(), "")
         + &http("dead", &dead, "")
         + &http("skipped", &dead, "if-path = \"/no/such\"");
-    let said = Setting::new("rehearse-json", &toml).say(&["rehearse", "--json"]);
+    let said = Binary::new("rehearse-json", &toml).verb(&["rehearse", "--json"]);
     assert_eq!((said.code, said.stderr.as_str()), (1, ""), "{said:?}");
     let told: Value = serde_json::from_str(&said.stdout).expect("JSON");
     let message = told["steps"][1]["error"]["message"].clone();
@@ -943,7 +943,7 @@ fn it_is_told_as_json_too() {
     });
     assert_eq!(told, expected);
     let toml = http("good", &good.url(), "");
-    let said = Setting::new("rehearse-json-good", &toml).say(&["rehearse", "--json"]);
+    let said = Binary::new("rehearse-json-good", &toml).verb(&["rehearse", "--json"]);
     let told: Value = serde_json::from_str(&said.stdout).expect("JSON");
     assert_eq!((said.code, &told["result"]), (0, &"ok".into()), "{said:?}");
 }
@@ -952,7 +952,7 @@ fn it_is_told_as_json_too() {
 fn a_configuration_that_is_wrong_is_not_rehearsed() {
     let server = Server::answers(&["200"]);
     let toml = http("asks", &server.url(), "") + &step("wrong", "kind = \"wait\"\nfor = \"soon\"");
-    let said = Setting::new("rehearse-wrong", &toml).say(&["rehearse"]);
+    let said = Binary::new("rehearse-wrong", &toml).verb(&["rehearse"]);
     assert_eq!((said.code, said.stdout.as_str()), (78, ""), "{said:?}");
     assert!(said.stderr.contains("`soon` is not a duration"), "{said:?}");
     assert_eq!(server.connections(), 0);
@@ -964,13 +964,13 @@ fn what_a_peer_repeats_is_masked() {
     let dir = Dir::new("rehearse-secrets");
     dir.credential("token", "s3cret-\"quoted\"\n");
     let keys = "headers = { X-Token = \"${credential:token}\" }\nuser = \"joe\"\npassword = \"s3cret-literal\"";
-    let setting = Setting::new("rehearse-secret", &http("echo", &server.url(), keys));
+    let binary = Binary::new("rehearse-secret", &http("echo", &server.url(), keys));
     for arguments in [&["rehearse"][..], &["rehearse", "--json"]] {
-        let mut command = setting.command(arguments);
+        let mut command = binary.command(arguments);
         command
             .env("CREDENTIALS_DIRECTORY", &dir.0)
             .env("FAREWELL_LOG", "trace");
-        let said = Said::by(&mut command);
+        let said = Ended::of(&mut command);
         assert!(
             said.stdout.contains("status 400: ******** ********"),
             "{said:?}"
@@ -1002,8 +1002,8 @@ fn a_plain_user_hears_what_that_user_would_meet() {
         + &command("roots", &quoted("roots"), "")
         + &command("as-root", &quoted("everybodys"), "user = \"root\"")
         + &step("leaves", &file);
-    let setting = Setting::new("rehearse-nobody-setting", &toml);
-    let said = Said::by(setting.command(&["rehearse"]).uid(NOBODY).gid(NOBODY));
+    let binary = Binary::new("rehearse-nobody-binary", &toml);
+    let said = Ended::of(binary.command(&["rehearse"]).uid(NOBODY).gid(NOBODY));
     assert_eq!(
         (said.code, said.stderr.as_str()),
         (1, ""),

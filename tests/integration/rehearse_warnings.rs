@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::support::Dir;
+use crate::support::binary::Binary;
 use crate::support::etcd::Cluster;
-use crate::support::program::Setting;
 use serde_json::Value;
 
 fn steps(url: &str, share: &Dir, host: &str) -> String {
@@ -25,14 +25,14 @@ fn a_member_that_is_not_there_is_a_warning_and_strict_makes_it_a_failure() {
     fs::write(share.0.join("old"), "v").expect("a file");
 
     // As it was registered.
-    let setting = Setting::new("warn-there", &steps(url, &share, "old"));
-    let said = setting.say(&["rehearse", "--strict"]);
+    let binary = Binary::new("warn-there", &steps(url, &share, "old"));
+    let said = binary.verb(&["rehearse", "--strict"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(!said.stdout.contains("warning"), "{said:?}");
 
     // The host has another name since.
-    let setting = Setting::new("warn-gone", &steps(url, &share, "new"));
-    let said = setting.say(&["rehearse"]);
+    let binary = Binary::new("warn-gone", &steps(url, &share, "new"));
+    let said = binary.verb(&["rehearse"]);
     assert_eq!(said.code, 0, "{said:?}");
     let file = share.0.join("new").display().to_string();
     for (step, what, key) in [("key", "key \"/app/new\"", "key"), ("file", &file, "path")] {
@@ -47,7 +47,7 @@ fn a_member_that_is_not_there_is_a_warning_and_strict_makes_it_a_failure() {
             .ends_with("farewell rehearse: 2 steps: 2 ready; 2 warnings\n"),
         "{said:?}"
     );
-    let strict = setting.say(&["rehearse", "--strict"]);
+    let strict = binary.verb(&["rehearse", "--strict"]);
     assert_eq!(strict.code, 1, "{strict:?}");
     assert!(
         strict
@@ -61,7 +61,7 @@ fn a_member_that_is_not_there_is_a_warning_and_strict_makes_it_a_failure() {
         (&["rehearse", "--json"][..], "ok", 0),
         (&["rehearse", "--json", "--strict"], "failed", 1),
     ] {
-        let said = setting.say(options);
+        let said = binary.verb(options);
         assert_eq!(said.code, code, "{said:?}");
         let document: Value = serde_json::from_str(&said.stdout).expect("JSON");
         assert_eq!(document["result"], result, "{document}");

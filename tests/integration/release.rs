@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::binary::Ended;
 use crate::support::loopback::{Loopback, Reply};
-use crate::support::program::Said;
 use crate::support::release::{Copy, deb, dist, file_in, program};
 use crate::support::roots::{Machine, SHELL};
 
@@ -64,7 +64,8 @@ fn it_runs_on_debian_13() {
 
 /// What a program needs of the libraries of the machine: versions of symbols, and libraries.
 fn needs(program: &Path) -> (Vec<String>, Vec<String>) {
-    let told = |argument: &str| Said::by(Command::new("objdump").arg(argument).arg(program)).stdout;
+    let told =
+        |argument: &str| Ended::of(Command::new("objdump").arg(argument).arg(program)).stdout;
     let words = told("-T");
     let words = words.split(|it: char| it.is_whitespace() || "()".contains(it));
     let mut versions: Vec<String> = words
@@ -112,7 +113,7 @@ fn it_needs_glibc_2_17_and_nothing_else() {
 fn a_program_that_needs_more_is_not_released() {
     let copy = Copy::new("release-needs");
     let built = Path::new(env!("CARGO_BIN_EXE_farewell"));
-    let said = Said::by(&mut copy.script(built));
+    let said = Ended::of(&mut copy.script(built));
     assert_eq!(said.code, 70, "{said:?}");
     assert!(
         said.stderr.contains("it must run with glibc 2.17"),
@@ -179,7 +180,7 @@ fn a_version_is_the_same_everywhere() {
         for (file, from, to) in changes {
             copy.replace(file, from, to);
         }
-        let said = Said::by(&mut copy.script(&program()));
+        let said = Ended::of(&mut copy.script(&program()));
         assert_eq!(said.code, 65, "{said:?}");
         assert!(said.stderr.contains(told), "{told}: {said:?}");
         assert!(!copy.0.0.join("target/dist/SHA256SUMS").exists());
@@ -206,12 +207,12 @@ fn the_same_sources_make_the_same_bytes() {
         .env("TZ", "Asia/Kathmandu")
         .env("LC_ALL", "tr_TR.UTF-8")
         .env("HOME", "/nonexistent");
-    let said = Said::by(&mut again);
+    let said = Ended::of(&mut again);
     assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
     let sums = |dir: &Path| fs::read_to_string(dir.join("SHA256SUMS")).expect("sums");
     assert_eq!(sums(&copy.0.0.join("target/dist")), sums(dist()));
     let mut check = Command::new("sha256sum");
-    let said = Said::by(
+    let said = Ended::of(
         check
             .args(["--check", "--strict", "SHA256SUMS"])
             .current_dir(dist()),
@@ -220,7 +221,7 @@ fn the_same_sources_make_the_same_bytes() {
     // `tests/run --long` builds the program twice, too.
     if std::env::var_os("FAREWELL_TESTS_LONG").is_some() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let said = Said::by(Command::new(root.join("packer/packages/release")).arg("--verify"));
+        let said = Ended::of(Command::new(root.join("packer/packages/release")).arg("--verify"));
         assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
         let end = "built twice, the same bytes";
         assert!(said.stdout.contains(end), "{said:?}");
@@ -247,7 +248,7 @@ fn the_archive_installs_what_the_package_has() {
         .arg(archive)
         .arg(deb())
         .current_dir(&dir.0);
-    let said = Said::by(&mut shell);
+    let said = Ended::of(&mut shell);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
     let entries: usize = said.stdout.trim().parse().expect("a number");
     assert!(entries > 30, "{entries} entries");

@@ -6,8 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::fleetlock_stand_in::{FleetLock, Make};
 use crate::support::locks::config;
 use crate::support::namespace::{Mounted, ext4_with};
@@ -51,7 +50,7 @@ fn state(place: &Binary) -> PathBuf {
 
 fn starts(place: &Binary) {
     let start = place.verb(&["start"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
 }
 
 /// The records, without what keeps the room.
@@ -69,10 +68,10 @@ fn is_recorded_on_a_full_disk(place: &Binary) {
     place.configure(&lock(&server));
     starts(place);
     let list = place.verb(&["report", "--list"]);
-    assert_eq!(list.code, Some(66), "the room is no run: {}", list.stdout);
+    assert_eq!(list.code, 66, "the room is no run: {}", list.stdout);
     fill(&state(place));
     let run = place.verb(&["run", "--trigger", "reboot"]);
-    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(server.holder("default").as_deref(), Some("a"));
     let report = place.report();
     assert_eq!(report["result"], "ok", "{report:#}");
@@ -87,7 +86,7 @@ fn is_recorded_on_a_full_disk(place: &Binary) {
 fn on_the_next_start_it_is_undone(place: &Binary) {
     fs::remove_file(state(place).join("filler")).expect("removed");
     let start = place.verb(&["start"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert!(start.stdout.contains("undo lock"), "{}", start.stdout);
 }
 
@@ -154,7 +153,7 @@ fn full_without_room() {
         );
         let run = place.verb(&["run", "--trigger", "reboot"]);
         let told = format!("{}{}", run.stdout, run.stderr);
-        assert_eq!(run.code, Some(1), "{told}");
+        assert_eq!(run.code, 1, "{told}");
         assert_eq!(server.holder("default"), None, "{told}");
         assert!(
             told.contains("released already, before the machine is back"),
@@ -167,7 +166,7 @@ fn full_without_room() {
         // On a machine that is gone the slot is given back anyhow.
         place.configure(&lock(&server));
         let run = place.verb(&["run", "--trigger", "poweroff"]);
-        assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+        assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
         assert_eq!(server.holder("default"), None);
     }
 }
@@ -187,16 +186,15 @@ fn zeros() {
     let keys = format!("via = \"fleetlock\"\nurl = {:?}\nid = \"a\"", server.url);
     place.configure(&config(&keys, "10s", &format!("touch {on}; exec sleep 60")));
     starts(&place);
-    let mut run = place.start(&["run", "--trigger", "reboot"]);
+    let run = place.start(&["run", "--trigger", "reboot"]);
     wait_until("it is inside", || Path::new(&on).exists());
     let report = place.report();
     assert_eq!(
         (&report["result"], step_of(&report, "in")["state"].as_str()),
         (&"running".into(), Some("running"))
     );
-    let pid = i32::try_from(run.id()).expect("a pid");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), SIGKILL).expect("killed");
-    run.wait().expect("waited for");
+    run.signal(SIGKILL);
+    run.end(GENEROUS);
     // What was not given back is no part of the record.
     let path = records(&place).remove(0);
     let bytes = fs::read(&path).expect("read");
@@ -218,7 +216,7 @@ fn zeros() {
         assert!(reason.contains("in the middle of line"), "{torn}: {reason}");
     }
     let start = place.verb(&["start"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert_eq!(server.holder("default"), None);
 }
 
@@ -253,7 +251,7 @@ fn room_is_kept_once_and_given_back() {
     (0..150).for_each(|at| fs::write(pruned(at), "").expect("written"));
     // Used by the first run, and not missed by the second.
     for times in [1, 2] {
-        assert_eq!(place.verb(&["run"]).code, Some(0));
+        assert_eq!(place.verb(&["run"]).code, 0);
         let own: Vec<_> = records(&place)
             .into_iter()
             .filter(|it| !it.to_string_lossy().contains(&hour))
@@ -268,5 +266,5 @@ fn room_is_kept_once_and_given_back() {
     }
     starts(&place);
     assert!(room().is_some(), "and pruning leaves it alone");
-    assert_eq!(place.verb(&["report", "--list"]).code, Some(0));
+    assert_eq!(place.verb(&["report", "--list"]).code, 0);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("packer/seal.sh")
@@ -30,7 +30,7 @@ fn a_machine_is_not_sealed_by_mistake() {
         let mut command = Command::new("setpriv");
         command.args(nobody.split(' ')).args(arguments);
         command.stdin(fs::File::open(script()).expect("the script"));
-        let said = Said::by(&mut command);
+        let said = Ended::of(&mut command);
         assert_eq!(said.code, code, "{said:?}");
         assert!(said.stderr.starts_with(told), "{said:?}");
     }
@@ -106,7 +106,7 @@ fn a_sealed_machine_has_nothing_of_the_build_and_lists_what_is_gone() {
         .args(["-m", "--propagation", "private", "sh", "-c", SEAL, "sh"])
         .arg(script())
         .args(GONE.iter().chain(&EMPTY).chain(&KEPT));
-    let said = Said::by(&mut command);
+    let said = Ended::of(&mut command);
     assert_eq!(said.code, 0, "{said:?}");
     let has = |line: String| {
         let is_there = said.stdout.lines().any(|it| it == line);

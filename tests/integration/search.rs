@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of};
 use crate::support::case::{SLACK, TIMEOUT};
 use crate::support::search::{Make, SearchCluster};
 use crate::support::servers::{Manner as Misbehaves, Server, dead_url};
@@ -51,7 +51,8 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn state_of(binary: &Binary) -> (Value, Value) {
-    let step = step_of(&binary.report(), "safe");
+    let report = binary.report();
+    let step = step_of(&report, "safe");
     (step["state"].clone(), step["error"]["word"].clone())
 }
 
@@ -90,11 +91,11 @@ impl Stage {
         let unknown = self.binary("unknown", "n7", "20s");
         let said = unknown.verb(&["rehearse"]);
         assert!(
-            said.code == Some(1) && said.stdout.contains("no node is called n7"),
+            said.code == 1 && said.stdout.contains("no node is called n7"),
             "{}",
             said.stdout
         );
-        assert_eq!(unknown.verb(&["run"]).code, Some(1));
+        assert_eq!(unknown.verb(&["run"]).code, 1);
         assert_eq!(state_of(&unknown), ("failed".into(), "config".into()));
         assert_eq!(
             self.cluster.get("/_cluster/settings?flat_settings=true"),
@@ -109,7 +110,7 @@ impl Stage {
         assert!(cluster.rows("n3") > 0);
         let binary = self.binary("leaves", "n3", "60s");
         for state in ["done", "already-done"] {
-            assert_eq!(binary.verb(&["run"]).code, Some(0), "{:#}", binary.report());
+            assert_eq!(binary.verb(&["run"]).code, 0, "{:#}", binary.report());
             assert_eq!(state_of(&binary).0, state, "{:#}", binary.report());
             assert_eq!(
                 (cluster.rows("n3"), cluster.excluded()),
@@ -117,7 +118,7 @@ impl Stage {
             );
         }
         let undo = binary.verb(&["start", "--undo-only"]);
-        assert_eq!(undo.code, Some(0), "{}", undo.stdout);
+        assert_eq!(undo.code, 0, "{}", undo.stdout);
         assert!(
             undo.stdout
                 .contains("the exclusion of node n3 from allocation"),
@@ -129,7 +130,7 @@ impl Stage {
         cluster.set("persistent", EXCLUDED, "n3");
         let again = binary.verb(&["start", "--undo-only"]);
         assert!(
-            again.code == Some(0) && again.stdout.contains("nothing is to be undone"),
+            again.code == 0 && again.stdout.contains("nothing is to be undone"),
             "{}",
             again.stdout
         );
@@ -144,7 +145,7 @@ impl Stage {
         cluster.set("persistent", EXCLUDED, "ghost");
         cluster.set("transient", EXCLUDED, "n9");
         let binary = self.binary("transient", "n3", "60s");
-        assert_eq!(binary.verb(&["run"]).code, Some(0), "{:#}", binary.report());
+        assert_eq!(binary.verb(&["run"]).code, 0, "{:#}", binary.report());
         assert_eq!(
             (cluster.rows("n3"), cluster.excluded()),
             (0, ["n9,n3".to_owned(), "ghost".to_owned()])
@@ -152,7 +153,7 @@ impl Stage {
         // By hand, before the start: there is nothing to undo.
         cluster.set("transient", EXCLUDED, Value::Null);
         cluster.set("persistent", EXCLUDED, Value::Null);
-        assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+        assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
         assert_eq!(cluster.excluded(), ["none", "none"]);
         cluster.settle();
     }
@@ -191,16 +192,11 @@ impl Stage {
         assert_eq!(state_of(&binary), ("timed-out".into(), "timed-out".into()));
         assert!(ended.took < TIMEOUT + 2 * SLACK, "{:?}", ended.took);
         let binary = self.binary("goes-on", "n3", "60s");
-        let mut run = binary.start(&["run"]);
+        let run = binary.start(&["run"]);
         binary.wait_for("safe", "running");
         self.cluster.signal(Signal::SIGCONT);
-        assert_eq!(
-            run.wait().expect("its end").code(),
-            Some(0),
-            "{:#}",
-            binary.report()
-        );
-        assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+        assert_eq!(run.end(GENEROUS).code, 0, "{:#}", binary.report());
+        assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
         assert_eq!(self.cluster.excluded(), ["none", "none"]);
         self.cluster.settle();
     }
@@ -313,7 +309,7 @@ impl Stage {
         let health = || cluster.get("/_cluster/health")["status"].clone();
         let rows = cluster.rows("n3");
         let binary = self.binary("reboots", "n3", "60s");
-        assert_eq!(binary.verb(&reboot).code, Some(0), "{:#}", binary.report());
+        assert_eq!(binary.verb(&reboot).code, 0, "{:#}", binary.report());
         assert_eq!(
             (cluster.rows("n3"), cluster.excluded()),
             (rows, ["none".to_owned(), "none".to_owned()])
@@ -327,7 +323,7 @@ impl Stage {
         );
         until("it is red", || health() == "red");
         let binary = self.binary("red", "n3", "2s");
-        assert_eq!(binary.verb(&reboot).code, Some(1), "{:#}", binary.report());
+        assert_eq!(binary.verb(&reboot).code, 1, "{:#}", binary.report());
         assert_eq!(state_of(&binary), ("timed-out".into(), "timed-out".into()));
         let told = step_of(&binary.report(), "safe")["error"]["message"].to_string();
         assert!(
@@ -504,7 +500,7 @@ fn a_shutdown_is_prepared_and_taken_back() {
     assert!(said.stdout.contains("node n3 at"), "{}", said.stdout);
     assert_eq!(search.changes(), Vec::<String>::new());
     for state in ["done", "already-done"] {
-        assert_eq!(binary.verb(&["run"]).code, Some(0), "{:#}", binary.report());
+        assert_eq!(binary.verb(&["run"]).code, 0, "{:#}", binary.report());
         assert_eq!(state_of(&binary).0, state);
     }
     assert_eq!(search.changes(), [format!("PUT {SHUTDOWN}")]);
@@ -512,45 +508,45 @@ fn a_shutdown_is_prepared_and_taken_back() {
     assert_eq!(there.kind, "remove");
     let undo = binary.verb(&["start", "--undo-only"]);
     assert!(
-        undo.code == Some(0) && undo.stdout.contains("the shutdown (remove) of node n3"),
+        undo.code == 0 && undo.stdout.contains("the shutdown (remove) of node n3"),
         "{}",
         undo.stdout
     );
     assert!(search.shutdown().is_none());
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(search.changes().len(), 2);
 
     // What somebody else has put there since stays; what is gone is gone.
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["run"]).code, 0);
     let theirs = Shutdown {
         kind: "restart".to_owned(),
         reason: "an upgrade".to_owned(),
         looks: 9,
     };
     search.put(Some(theirs));
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(
         search.shutdown().expect("it stands there").reason,
         "an upgrade"
     );
     search.put(None);
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["run"]).code, 0);
     search.put(None);
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
 
     // An undo that is refused stays pending.
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["run"]).code, 0);
     search.behave(Manner {
         status: Some("403 Forbidden"),
         ..Manner::default()
     });
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(1));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 1);
     // It is done and not answered.
     search.behave(Manner {
         drops: 2,
         ..Manner::default()
     });
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert!(search.shutdown().is_none());
 }
 
@@ -699,8 +695,8 @@ fn a_shutdown_that_stalls_is_waited_for_with_its_reason() {
         search.behave(Manner::default());
         assert_eq!(waits.join().expect("no panic"), Ok(Outcome::Done));
     });
-    let intents = run.ear.intents.lock().expect("no panic");
-    assert!(intents.len() >= 2 && run.ear.withdrawn.lock().expect("no panic").is_empty());
+    let intents = run.recorder.intents();
+    assert!(intents.len() >= 2 && run.recorder.withdrawn().is_empty());
 }
 
 #[test]
@@ -729,10 +725,8 @@ fn a_server_without_the_interface_gets_an_exclusion() {
             "{failure}"
         );
         let intents: Vec<String> = run
-            .ear
-            .intents
-            .lock()
-            .expect("no panic")
+            .recorder
+            .intents()
             .iter()
             .map(|it| it.subject.clone())
             .collect();
@@ -743,7 +737,7 @@ fn a_server_without_the_interface_gets_an_exclusion() {
                 "the exclusion of node n3 from allocation"
             ]
         );
-        let withdrawn = run.ear.withdrawn.lock().expect("no panic");
+        let withdrawn = run.recorder.withdrawn();
         assert_eq!(
             withdrawn.iter().map(|it| it.number).collect::<Vec<_>>(),
             [0]
@@ -768,10 +762,10 @@ fn a_server_that_dies_before_its_answer_is_asked_again_and_undone() {
         ..Manner::default()
     });
     let binary = binary_at(&search, "drops", "20s");
-    assert_eq!(binary.verb(&["run"]).code, Some(0), "{:#}", binary.report());
+    assert_eq!(binary.verb(&["run"]).code, 0, "{:#}", binary.report());
     // Sent twice on the wire, and not once more when it stood there.
     assert_eq!(search.changes().len(), 2);
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert!(search.shutdown().is_none());
     // It never answers, and is undone when it does.
     search.behave(Manner {
@@ -779,10 +773,10 @@ fn a_server_that_dies_before_its_answer_is_asked_again_and_undone() {
         ..Manner::default()
     });
     let binary = binary_at(&search, "dies", "1500ms");
-    assert_eq!(binary.verb(&["run"]).code, Some(1));
+    assert_eq!(binary.verb(&["run"]).code, 1);
     assert_eq!(state_of(&binary), ("timed-out".into(), "timed-out".into()));
     assert!(search.shutdown().is_some());
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert!(search.shutdown().is_none());
 }
 
@@ -801,7 +795,7 @@ fn who_may_not_is_refused_and_leaves_nothing() {
                 (ErrorKind::Refused, false),
                 "{failure}"
             );
-            assert!(run.ear.intents.lock().expect("no panic").is_empty());
+            assert!(run.recorder.intents().is_empty());
         }
         for nonsense in [
             "",
@@ -843,11 +837,7 @@ fn who_may_not_is_refused_and_leaves_nothing() {
         (ErrorKind::Refused, false),
         "{failure}"
     );
-    assert_eq!(
-        run.ear.withdrawn.lock().expect("no panic").len(),
-        1,
-        "nothing is to be undone"
-    );
+    assert_eq!(run.recorder.withdrawn().len(), 1, "nothing is to be undone");
     // A server that is silent, and one that is not there.
     let silent = Server::start(Misbehaves::Silent);
     for (url, word) in [

@@ -75,7 +75,7 @@ fn check_repeats_no_password_of_a_wrong_configuration() {
         for verb in [&["check"][..], &["plan"], &["run"]] {
             let ended = binary.verb(verb);
             let said = format!("{}{}", ended.stdout, ended.stderr);
-            assert_eq!(ended.code, Some(78), "{verb:?}: {wrong}\n{said}");
+            assert_eq!(ended.code, 78, "{verb:?}: {wrong}\n{said}");
             clean(&wrong, said.as_bytes());
             assert!(
                 !said.contains(number) && !said.contains("Dg3-Sk9"),

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::support::binary::{GENEROUS, json as parsed, sh, states, wait_until};
 use crate::support::bus::{NOBODY, Scene, gate};
-use crate::support::cli::{GENEROUS, json as parsed, sh, states, wait_until};
 use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
 use serde_json::{Value, json};
 
@@ -37,14 +37,14 @@ fn events(text: &str) -> Vec<String> {
 #[ignore = "needs root and dbus-daemon; tests/run has it"]
 fn status_follows_a_run_that_it_cannot_read() {
     let scene = Scene::new("follow", &(gate("a") + &sh("b", "exit 4", "") + &gate("c")));
-    let run = scene.cli.start(&["run"]);
+    let run = scene.binary.start(&["run"]);
     scene.wait_for_name();
-    wait_until("the step runs", || scene.cli.exists("a-on"));
+    wait_until("the step runs", || scene.binary.exists("a-on"));
     let follower = scene.status(&NOBODY, "nothing", &["--follow"]);
     wait_until("it follows", || {
         follower.told().contains("step a (command): started")
     });
-    scene.cli.touch("a-go");
+    scene.binary.touch("a-go");
     wait_until("that is followed", || {
         follower.told().contains("step c (command): started")
     });
@@ -52,7 +52,7 @@ fn status_follows_a_run_that_it_cannot_read() {
     // A look at it, as text and as JSON.
     let seen = scene.status(&NOBODY, "nothing", &[]).end(GENEROUS);
     assert_eq!(seen.code, 0, "{seen:?}");
-    let id = scene.cli.report()["run"]
+    let id = scene.binary.report()["run"]
         .as_str()
         .expect("an id")
         .to_owned();
@@ -70,7 +70,7 @@ fn status_follows_a_run_that_it_cannot_read() {
         "{closed:?}"
     );
     let json = parsed(&scene.status(&NOBODY, "nothing", &["--json"]).end(GENEROUS));
-    let record = scene.cli.report();
+    let record = scene.binary.report();
     assert_eq!(states(&json), "a done, b failed, c running");
     for member in ["run", "trigger", "result", "started", "budget_usec"] {
         let here = &json[member];
@@ -97,7 +97,7 @@ fn status_follows_a_run_that_it_cannot_read() {
     let message = |report: &Value| report["steps"][1]["error"]["message"].clone();
     assert_eq!(message(&json), message(&record));
 
-    scene.cli.touch("c-go");
+    scene.binary.touch("c-go");
     let ended = run.end(GENEROUS);
     let followed = follower.end(GENEROUS);
     assert_eq!((ended.code, followed.code), (1, 0), "{followed:?}");
@@ -118,10 +118,10 @@ fn status_follows_a_run_that_it_cannot_read() {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn status_shows_more_of_a_run_whose_record_it_can_read() {
     let scene = Scene::new("record", &(gate("a") + &gate("b")));
-    let run = scene.cli.start(&["run"]);
+    let run = scene.binary.start(&["run"]);
     scene.wait_for_name();
-    scene.cli.touch("a-go");
-    wait_until("the next one runs", || scene.cli.exists("b-on"));
+    scene.binary.touch("a-go");
+    wait_until("the next one runs", || scene.binary.exists("b-on"));
     let ours = parsed(&scene.status(&[], "state", &["--json"]).end(GENEROUS));
     assert_eq!(
         (&ours["run"], &ours["result"]),
@@ -133,7 +133,7 @@ fn status_shows_more_of_a_run_whose_record_it_can_read() {
     );
 
     // A directory that was named is meant alone.
-    let named = scene.cli.dir.file("nothing");
+    let named = scene.binary.dir.file("nothing");
     let other = scene
         .status(&[], "nothing", &["--state", &named])
         .end(GENEROUS);
@@ -142,7 +142,7 @@ fn status_shows_more_of_a_run_whose_record_it_can_read() {
     wait_until("it follows", || {
         follower.told().contains("step b (command): started")
     });
-    scene.cli.touch("b-go");
+    scene.binary.touch("b-go");
     assert_eq!(run.end(GENEROUS).code, 0);
     let followed = follower.end(GENEROUS);
     assert!(followed.stdout.contains(": ok after "), "{followed:?}");
@@ -152,7 +152,7 @@ fn status_shows_more_of_a_run_whose_record_it_can_read() {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn status_falls_back_to_the_record() {
     let mut scene = Scene::new("fallback", &gate("a"));
-    let run = scene.cli.start(&["run"]);
+    let run = scene.binary.start(&["run"]);
     scene.wait_for_name();
     let id = scene.property("RunId");
     let last = |scene: &Scene| {
@@ -168,7 +168,7 @@ fn status_falls_back_to_the_record() {
     );
     drop(scene.bus.take());
     assert_eq!(last(&scene), (id.clone(), json!("running")), "no bus");
-    scene.cli.touch("a-go");
+    scene.binary.touch("a-go");
     assert_eq!(run.end(GENEROUS).code, 0);
     scene.start_bus();
     assert_eq!(last(&scene), (id, json!("ok")), "nobody has the name");
@@ -181,7 +181,7 @@ fn status_falls_back_to_the_record() {
 fn status_tells_of_a_run_that_leaves_without_a_word() {
     let mut scene = Scene::new("leaves", &gate("a"));
     for dies in ["run", "bus"] {
-        let run = scene.cli.start(&["run"]);
+        let run = scene.binary.start(&["run"]);
         scene.wait_for_name();
         let id = scene.property("RunId").as_str().expect("an id").to_owned();
         let follower = scene.status(&NOBODY, "nothing", &["--follow"]);
@@ -199,10 +199,10 @@ fn status_tells_of_a_run_that_leaves_without_a_word() {
             last.starts_with(&format!("run {id} has left D-Bus")),
             "{last}"
         );
-        scene.cli.touch("a-go");
+        scene.binary.touch("a-go");
         let code = run.end(GENEROUS).code;
         assert_eq!(code, if dies == "run" { -9 } else { 0 });
-        assert_eq!(scene.cli.left(), Vec::<String>::new());
-        fs::remove_file(scene.cli.dir.0.join("a-go")).expect("removed");
+        assert_eq!(scene.binary.left(), Vec::<String>::new());
+        fs::remove_file(scene.binary.dir.0.join("a-go")).expect("removed");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::cli::{Cli, Ended, GENEROUS, Running, sh, states, step, until, wait_until};
+use crate::support::binary::{
+    Binary, Ended, GENEROUS, Running, sh, states, step_of, until, wait_until,
+};
 use crate::support::servers::{Manner, Server};
 use nix::sys::signal::Signal::{SIGCONT, SIGHUP, SIGSTOP, SIGTERM};
 
@@ -37,8 +39,8 @@ fn running(lines: &[String]) -> Vec<String> {
 }
 
 /// A run that was stopped when its record had `k` lines has closed everything.
-fn assert_closed(cli: &Cli, ended: &Ended, before: &[String]) {
-    let (report, lines) = (cli.report(), cli.lines());
+fn assert_closed(binary: &Binary, ended: &Ended, before: &[String]) {
+    let (report, lines) = (binary.report(), binary.lines());
     let last = lines.last().expect("lines");
     assert!(last.contains("\"run-finished\""), "{last}");
     // Where everything was over by then, it failed as the silent server makes it.
@@ -57,7 +59,7 @@ fn assert_closed(cli: &Cli, ended: &Ended, before: &[String]) {
         !states.contains("pending") && !states.contains("running"),
         "{states}"
     );
-    assert_eq!(cli.left(), [""; 0]);
+    assert_eq!(binary.left(), [""; 0]);
     assert!(ended.took < Duration::from_secs(60), "{ended:?}");
 }
 
@@ -65,25 +67,25 @@ fn assert_closed(cli: &Cli, ended: &Ended, before: &[String]) {
 fn at_every_point(name: &str, signals: usize) -> Vec<(String, usize)> {
     let server = Server::start(Manner::Silent);
     let config = small_run(&server);
-    let whole = Cli::new(&format!("{name}-whole"), &config);
-    assert_eq!(whole.end(&["run"]).code, 1);
+    let whole = Binary::new(&format!("{name}-whole"), &config);
+    assert_eq!(whole.verb(&["run"]).code, 1);
     let events = whole.lines().len();
     assert!(events > 12, "{:?}", whole.lines());
     let once = |k: usize| {
-        let cli = Cli::new(&format!("{name}-{k}"), &config);
-        let run = cli.start(&["run"]);
+        let binary = Binary::new(&format!("{name}-{k}"), &config);
+        let run = binary.start(&["run"]);
         wait_until("the record grows", || {
-            !cli.records().is_empty() && cli.lines().len() >= k
+            !binary.records().is_empty() && binary.lines().len() >= k
         });
-        let before = cli.lines();
+        let before = binary.lines();
         (0..signals).for_each(|_| run.signal(SIGTERM));
         let ended = run.end(GENEROUS);
-        assert_closed(&cli, &ended, &before);
-        let report = cli.report();
+        assert_closed(&binary, &ended, &before);
+        let report = binary.report();
         if report["result"] == "cut-short" && signals == 1 {
             for name in running(&before).iter().filter(|name| *name != "last") {
                 // It may have ended by itself between the look and the signal.
-                let state = step(&report, name)["state"]
+                let state = step_of(&report, name)["state"]
                     .as_str()
                     .expect("text")
                     .to_owned();
@@ -94,13 +96,13 @@ fn at_every_point(name: &str, signals: usize) -> Vec<(String, usize)> {
                 );
             }
         }
-        let last = step(&report, "last")["state"]
+        let last = step_of(&report, "last")["state"]
             .as_str()
             .expect("text")
             .to_owned();
         (
             last,
-            cli.words().iter().filter(|word| *word == "last").count(),
+            binary.words().iter().filter(|word| *word == "last").count(),
             report["result"] == "cut-short",
         )
     };
@@ -149,16 +151,16 @@ fn what_runs_at_a_stop_is_cancelled() {
         )
         + &sh("late", "echo late >> @/words", "after = [\"runs\"]")
         + &sh("last", "echo last >> @/words", "always = true");
-    let cli = Cli::new(
+    let binary = Binary::new(
         "cancelled",
         &format!("[farewell]\nreserve = \"30s\"\n{config}"),
     );
-    let run = cli.start(&["run"]);
-    wait_until("both run", || cli.exists("on") && cli.exists("on2"));
+    let run = binary.start(&["run"]);
+    wait_until("both run", || binary.exists("on") && binary.exists("on2"));
     run.signal(SIGTERM);
     let ended = run.end(GENEROUS);
-    assert_eq!((ended.code, cli.words()), (75, vec!["last".to_owned()]));
-    let report = cli.report();
+    assert_eq!((ended.code, binary.words()), (75, vec!["last".to_owned()]));
+    let report = binary.report();
     let expected = "runs cancelled, stubborn cancelled, late cancelled, last done";
     assert_eq!(states(&report), expected);
     assert!(
@@ -167,7 +169,7 @@ fn what_runs_at_a_stop_is_cancelled() {
             .expect("a reason")
             .contains("told to stop")
     );
-    assert_eq!(cli.left(), [""; 0]);
+    assert_eq!(binary.left(), [""; 0]);
 }
 
 #[test]
@@ -179,70 +181,76 @@ fn a_second_stop_ends_the_always_steps_too() {
             "trap '' TERM; touch @/last; while :; do sleep 0.05; done",
             "always = true\ntimeout = \"60s\"",
         );
-    let cli = Cli::new("second", &config);
-    let run = cli.start(&["run"]);
-    wait_until("the step runs", || cli.exists("on"));
+    let binary = Binary::new("second", &config);
+    let run = binary.start(&["run"]);
+    wait_until("the step runs", || binary.exists("on"));
     run.signal(SIGTERM);
-    wait_until("the always step runs", || cli.exists("last"));
+    wait_until("the always step runs", || binary.exists("last"));
     run.signal(SIGTERM);
     let ended = run.end(Duration::from_secs(20));
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert_eq!(states(&cli.report()), "runs cancelled, last cancelled");
-    assert!(cli.lines().last().expect("lines").contains("run-finished"));
-    assert_eq!(cli.left(), [""; 0]);
+    assert_eq!(states(&binary.report()), "runs cancelled, last cancelled");
+    assert!(
+        binary
+            .lines()
+            .last()
+            .expect("lines")
+            .contains("run-finished")
+    );
+    assert_eq!(binary.left(), [""; 0]);
 }
 
 /// A run that waits for the file `go`.
-fn held(name: &str) -> (Cli, Running) {
+fn held(name: &str) -> (Binary, Running) {
     let config = sh(
         "waits",
         &format!("touch @/on; {}", until("@/go")),
         "timeout = \"80s\"",
     ) + &sh("next", "echo next >> @/words", "");
-    let cli = Cli::new(name, &config);
-    let run = cli.start(&["run"]);
-    wait_until("the step runs", || cli.exists("on"));
-    (cli, run)
+    let binary = Binary::new(name, &config);
+    let run = binary.start(&["run"]);
+    wait_until("the step runs", || binary.exists("on"));
+    (binary, run)
 }
 
 #[test]
 fn a_lost_connection_changes_nothing() {
-    let (cli, run) = held("hangup");
+    let (binary, run) = held("hangup");
     run.signal(SIGHUP);
     run.signal(SIGHUP);
-    cli.touch("go");
+    binary.touch("go");
     let ended = run.end(GENEROUS);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(states(&cli.report()), "waits done, next done");
+    assert_eq!(states(&binary.report()), "waits done, next done");
 }
 
 #[test]
 fn a_second_run_by_hand_names_the_first_and_leaves_it_alone() {
-    let (cli, run) = held("two");
-    let second = cli.end(&["run"]);
+    let (binary, run) = held("two");
+    let second = binary.verb(&["run"]);
     assert_eq!(second.code, 75, "{second:?}");
-    let id = cli.report()["run"].as_str().expect("an id").to_owned();
+    let id = binary.report()["run"].as_str().expect("an id").to_owned();
     assert!(second.stderr.contains(&id), "{second:?}");
     assert!(
         second.stderr.contains(&format!("process {}", run.pid)),
         "{second:?}"
     );
-    cli.touch("go");
+    binary.touch("go");
     assert_eq!(run.end(GENEROUS).code, 0);
-    assert_eq!((cli.records().len(), cli.words().len()), (1, 1));
-    assert_eq!(cli.report()["result"], "ok");
+    assert_eq!((binary.records().len(), binary.words().len()), (1, 1));
+    assert_eq!(binary.report()["result"], "ok");
 }
 
 #[test]
 fn systemds_run_takes_over_from_one_by_hand() {
-    let (cli, run) = held("takeover");
-    cli.configure(&sh("own", "echo own >> @/words", ""));
-    let second = cli.start_by_systemd().end(GENEROUS);
+    let (binary, run) = held("takeover");
+    binary.configure(&sh("own", "echo own >> @/words", ""));
+    let second = binary.start_by_systemd().end(GENEROUS);
     assert_eq!(second.code, 0, "{second:?}");
     assert_eq!(run.end(GENEROUS).code, 75);
-    assert_eq!(cli.words(), ["own"]);
-    assert_eq!(cli.records().len(), 2);
-    let list = crate::support::cli::json(&cli.end(&["report", "--list", "--json"]));
+    assert_eq!(binary.words(), ["own"]);
+    assert_eq!(binary.records().len(), 2);
+    let list = crate::support::binary::json(&binary.verb(&["report", "--list", "--json"]));
     let mut results: Vec<_> = list
         .as_array()
         .expect("runs")
@@ -251,20 +259,20 @@ fn systemds_run_takes_over_from_one_by_hand() {
         .collect();
     results.sort();
     assert_eq!(results, ["\"cut-short\"", "\"ok\""]);
-    assert_eq!(cli.left(), [""; 0]);
+    assert_eq!(binary.left(), [""; 0]);
 }
 
 #[test]
 fn systemds_run_goes_on_beside_one_that_does_not_react() {
-    let (cli, run) = held("deaf");
-    cli.configure(&sh("own", "echo own >> @/words", ""));
+    let (binary, run) = held("deaf");
+    binary.configure(&sh("own", "echo own >> @/words", ""));
     run.signal(SIGSTOP);
-    let second = cli.start_by_systemd().end(GENEROUS);
+    let second = binary.start_by_systemd().end(GENEROUS);
     run.signal(SIGCONT);
     assert_eq!(second.code, 0, "{second:?}");
     assert!(second.stdout.contains("does not end"), "{second:?}");
     assert_eq!(run.end(GENEROUS).code, 75);
-    assert_eq!(cli.words(), ["own"]);
+    assert_eq!(binary.words(), ["own"]);
 }
 
 #[test]
@@ -285,25 +293,28 @@ fn a_budget_that_is_spent_at_any_step_ends_the_run() {
             before.concat(),
             after.concat()
         );
-        let cli = Cli::new(&format!("budget-{hanging}"), &config);
-        let ended = cli.end(&["run"]);
+        let binary = Binary::new(&format!("budget-{hanging}"), &config);
+        let ended = binary.verb(&["run"]);
         assert_eq!(ended.code, 75, "{ended:?}");
         assert!(ended.took < Duration::from_secs(30), "{:?}", ended.took);
-        let report = cli.report();
+        let report = binary.report();
         assert_eq!(report["result"], "cut-short");
         assert!(
             report["reason"].as_str().expect("a reason").contains("2s"),
             "{report}"
         );
-        assert_eq!(cli.words().len(), hanging);
-        assert_eq!(step(&report, &format!("s{hanging}"))["state"], "timed-out");
+        assert_eq!(binary.words().len(), hanging);
+        assert_eq!(
+            step_of(&report, &format!("s{hanging}"))["state"],
+            "timed-out"
+        );
         for late in hanging + 1..4 {
             let name = format!("s{late}");
-            let step = step(&report, &name);
+            let step = step_of(&report, &name);
             assert_eq!(step["state"], "cancelled");
             assert_eq!(step["reason"], "nothing was left of the budget");
             assert!(ended.stdout.contains(&name), "{}", ended.stdout);
         }
-        assert_eq!(cli.left(), [""; 0]);
+        assert_eq!(binary.left(), [""; 0]);
     }
 }

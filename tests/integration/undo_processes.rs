@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::cli::{self, Cli, GENEROUS, sh, wait_until};
+use crate::support::binary::{self, Binary, GENEROUS, sh, wait_until};
 use crate::support::namespace::{Frozen, ext4, mount};
 use crate::support::own_process::{in_own_namespace, is_inside, this_test};
 use crate::support::sticky::{
@@ -145,31 +145,31 @@ fn record_of_a_lock(id: &str, url: &str) -> String {
 fn systemds_run_takes_over_from_an_undo() {
     let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = mute.local_addr().expect("an address");
-    let cli = Cli::new(
+    let binary = Binary::new(
         "undo-takeover",
         &sh("b", "echo b >> @/words", "timeout = '20s'"),
     );
-    let runs = cli.state.join("runs");
+    let runs = binary.state.join("runs");
     fs::create_dir_all(&runs).expect("made");
     let id = "20261128T134606.930Z-nqlq";
     let text = record_of_a_lock(id, &format!("http://{address}"));
     fs::write(runs.join(format!("{id}.jsonl")), text).expect("written");
-    let process = cli.start(&["start", "--undo-only"]);
+    let process = binary.start(&["start", "--undo-only"]);
     // It asks, and is not answered.
     let _asked = mute.accept().expect("asked");
-    let by_hand = cli.end(&["run"]);
+    let by_hand = binary.verb(&["run"]);
     assert_eq!(by_hand.code, 75, "{by_hand:?}");
     assert!(by_hand.stderr.contains("undo "), "{by_hand:?}");
-    let ended = cli.start_by_systemd().end(GENEROUS);
+    let ended = binary.start_by_systemd().end(GENEROUS);
     assert_eq!(
-        (ended.code, cli.words()),
+        (ended.code, binary.words()),
         (0, vec!["b".to_owned()]),
         "{ended:?}"
     );
     assert!(!ended.stdout.contains("beside"), "{ended:?}");
     // What it did not get to stays pending.
     assert_eq!(process.end(GENEROUS).code, 1);
-    let left = cli::json(&cli.end(&["report", id, "--json"]));
+    let left = binary::json(&binary.verb(&["report", id, "--json"]));
     assert_eq!(left["undo"][0]["state"], "pending", "{left:#}");
 }
 
@@ -257,28 +257,28 @@ fn freezes() {
 
 #[test]
 fn the_program_shows_what_is_pending_and_undoes_what_it_can() {
-    let cli = Cli::new("undo-program", "");
-    let none = cli.end(&["start", "--undo-only"]);
+    let binary = Binary::new("undo-program", "");
+    let none = binary.verb(&["start", "--undo-only"]);
     assert_eq!((none.code, none.stderr.as_str()), (0, ""), "{none:?}");
-    assert!(!cli.state.exists(), "nothing was to be done");
+    assert!(!binary.state.exists(), "nothing was to be done");
     let peer = Peer::start();
     let steps = vec![("a", raise(&peer.url("a")))];
-    let (id, _) = run(&store(&cli.state), &host::machine(), GENEROUS, steps);
-    let report = cli.end(&["report", &id]);
+    let (id, _) = run(&store(&binary.state), &host::machine(), GENEROUS, steps);
+    let report = binary.verb(&["report", &id]);
     let left = format!("a: left the flag {}, to be undone by", peer.url("a"));
     assert!(report.stdout.contains(&left), "{report:?}");
     // It knows no such kind, as an older farewell would not.
-    let ended = cli.end(&["start", "--undo-only"]);
+    let ended = binary.verb(&["start", "--undo-only"]);
     assert_eq!(ended.code, 1, "{ended:?}");
     for told in [": pending", &id, "cannot undo a sticky", "failed"] {
         assert!(ended.stdout.contains(told), "{told}: {ended:?}");
     }
-    assert_eq!(cli.end(&["start", "--undo-only"]).code, 1);
-    let undo = || cli::json(&cli.end(&["report", &id, "--json"]))["undo"].clone();
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 1);
+    let undo = || binary::json(&binary.verb(&["report", &id, "--json"]))["undo"].clone();
     assert_eq!(undo()[0]["state"], "pending");
     let facts = Facts::new(Trigger::Stop, "test");
     let outcome = farewell::app::undo::undo(
-        &store(&cli.state),
+        &store(&binary.state),
         &host::machine(),
         facts,
         &[KIND],
@@ -287,6 +287,6 @@ fn the_program_shows_what_is_pending_and_undoes_what_it_can() {
     assert_eq!(outcome, UndoOutcome::Undone);
     assert_eq!(undo()[0]["state"], "undone");
     assert!(undo()[0]["at"].as_str().is_some_and(|at| at.ends_with('Z')));
-    assert!(cli.end(&["report", &id]).stdout.contains("a: undone 2"));
-    assert_eq!(cli.end(&["start", "--undo-only"]).code, 0);
+    assert!(binary.verb(&["report", &id]).stdout.contains("a: undone 2"));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::support::binary::{Binary, Ended, step_of};
 use crate::support::fleetlock_stand_in::{FleetLock, Make};
@@ -34,14 +33,7 @@ fn verb(binary: &Binary, verb: &[&str], variables: &[(&str, &str)]) -> Ended {
     command
         .env("CREDENTIALS_DIRECTORY", credentials)
         .envs(variables.iter().copied());
-    let output = command.output().expect("it starts");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Ended {
-        code: output.status.code(),
-        stdout: text(output.stdout),
-        stderr: text(output.stderr),
-        took: Duration::ZERO,
-    }
+    Ended::of(&mut command)
 }
 
 fn undo(binary: &Binary) -> Ended {
@@ -118,7 +110,7 @@ fn a_record_of_the_first_format_is_undone() {
     let peer = Everything::start(NODE);
     let binary = old("records-old", &peer.server.url(), |text| text);
     let ended = undo(&binary);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     let heard = peer.heard();
     let find = |part: &str| heard.iter().find(|it| it.contains(part)).expect(part);
     // A credential by its name, and text that was written as a template would be.
@@ -129,7 +121,7 @@ fn a_record_of_the_first_format_is_undone() {
     assert!(given_back.contains(r#""id":"web-${x}""#), "{given_back}");
     assert!(given_back.contains("authorization: Basic "), "{given_back}");
     let asked = heard.len();
-    assert_eq!(undo(&binary).code, Some(0));
+    assert_eq!(undo(&binary).code, 0);
     assert_eq!(peer.heard().len(), asked);
 }
 
@@ -191,10 +183,11 @@ fn a_peer_s_name_for_itself_is_not_sent_back() {
         binary.configure(&format!(
             "[[step]]\nname = \"leave\"\nkind = \"deregister\"\nregistry = \"nomad\"\nurl = {url:?}\ntimeout = \"2s\"\n"
         ));
-        assert_eq!(verb(&binary, &["run"], &[]).code, Some(1), "{node}");
-        let word = &step_of(&binary.report(), "leave")["error"]["word"];
+        assert_eq!(verb(&binary, &["run"], &[]).code, 1, "{node}");
+        let report = binary.report();
+        let word = &step_of(&report, "leave")["error"]["word"];
         assert_eq!(word, "protocol", "{node}");
-        assert_eq!(undo(&binary).code, Some(0), "{node}");
+        assert_eq!(undo(&binary).code, 0, "{node}");
         let heard = peer.heard();
         assert!(!heard.join("\n").contains(SECRET), "{heard:?}");
         assert!(
@@ -219,11 +212,11 @@ fn facts_side_by_side_are_no_template() {
         &["run", "--trigger", "reboot"],
         &[("A", "x$"), ("B", &rest)],
     );
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     let id = format!("x$${{file:{path}}}").replace("$$", "$");
     assert_eq!(server.holder("default").as_deref(), Some(id.as_str()));
     let ended = undo(&binary);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     assert_eq!(server.holder("default"), None);
     assert!(server.heard().iter().all(|it| it.id == id));
 }
@@ -238,7 +231,7 @@ fn a_password_that_is_a_common_word_spoils_no_undo() {
          user = \"fleet\"\npassword = \"${{credential:fleet}}\"\n"
     ));
     let run = verb(&binary, &["run", "--trigger", "reboot"], &[]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(server.holder("fleet").as_deref(), Some("fleet-1"));
     // The password is not in the record, and everything else is.
     let text = record(&binary);
@@ -248,7 +241,7 @@ fn a_password_that_is_a_common_word_spoils_no_undo() {
         "{text}"
     );
     let ended = undo(&binary);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
     assert_eq!(server.holder("fleet"), None);
 }
 
@@ -262,16 +255,13 @@ fn a_header_s_value_from_a_file_is_not_in_the_record() {
         "[[step]]\nname = \"lock\"\nkind = \"lock\"\nvia = \"fleetlock\"\nurl = {url:?}\nid = \"i\"\n\
          headers = {{ X-ApiKey = \"key ${{file:{path}}}\", Authorization = \"Bearer ${{credential:nomad}}\" }}\n"
     ));
-    assert_eq!(
-        verb(&binary, &["run", "--trigger", "reboot"], &[]).code,
-        Some(0)
-    );
+    assert_eq!(verb(&binary, &["run", "--trigger", "reboot"], &[]).code, 0);
     let text = record(&binary);
     assert!(
         !text.contains(SECRET) && !text.contains("the-token"),
         "{text}"
     );
-    assert_eq!(undo(&binary).code, Some(0));
+    assert_eq!(undo(&binary).code, 0);
     assert_eq!(server.holder("default"), None);
 }
 
@@ -290,17 +280,17 @@ fn drains_one_after_another_are_one_chain() {
         for at in 0..times {
             nomad.set_fault(Fault::None);
             nomad.run(&[("web.a[0]", "service")]);
-            assert_eq!(binary.verb(&["run"]).code, Some(0), "run {at}");
+            assert_eq!(binary.verb(&["run"]).code, 0, "run {at}");
             assert!(!nomad.is_eligible());
             nomad.set_fault(Fault::Forbidding);
-            assert_eq!(undo(&binary).code, Some(1), "undo {at}");
+            assert_eq!(undo(&binary).code, 1, "undo {at}");
         }
         nomad.set_fault(Fault::None);
         let ended = undo(&binary);
-        assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
         assert!(nomad.is_eligible(), "{}", ended.stdout);
         let asked = nomad.heard().len();
-        assert_eq!(undo(&binary).code, Some(0));
+        assert_eq!(undo(&binary).code, 0);
         assert_eq!(nomad.heard().len(), asked, "nothing is pending any more");
     }
 }
@@ -316,7 +306,7 @@ fn a_copy_of_another_machine_s_disk_says_so_in_one_line_and_a_moved_one_names_th
     let peer = Everything::start(NODE);
     let copy = copied("records-copy", &peer.server.url());
     let ended = undo(&copy);
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
     let lines: Vec<&str> = ended.stdout.lines().collect();
     assert!(
         lines.len() == 2
@@ -333,7 +323,7 @@ fn a_copy_of_another_machine_s_disk_says_so_in_one_line_and_a_moved_one_names_th
     let ended = undo(&moved);
     assert_eq!(
         ended.code,
-        Some(i32::from(has_product)),
+        i32::from(has_product),
         "{}{}",
         ended.stdout,
         ended.stderr
@@ -359,6 +349,6 @@ fn a_copy_of_another_machine_s_disk_says_so_in_one_line_and_a_moved_one_names_th
         assert_eq!(peer.heard().len(), 0);
         fs::remove_file(moved.dir.file("state/runs/20261128T134606.930Z-nqlq.jsonl"))
             .expect("removed");
-        assert_eq!(undo(&moved).code, Some(0));
+        assert_eq!(undo(&moved).code, 0);
     }
 }

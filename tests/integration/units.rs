@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::Dir;
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 use farewell::logging::message_id::{MESSAGES, Message};
 
 fn units() -> PathBuf {
@@ -13,7 +13,7 @@ fn units() -> PathBuf {
 }
 
 /// Runs a script in a mount namespace in which farewell is installed below /usr.
-fn installed(script: &str) -> Said {
+fn installed(script: &str) -> Ended {
     // A tmpfs over the parents, so that the mount points cost this machine nothing.
     let install = "set -e; source=$1; program=$2; \
         mount -t tmpfs none /mnt; mkdir /mnt/upper /mnt/work; \
@@ -22,7 +22,7 @@ fn installed(script: &str) -> Said {
         \"$source/packer/install.sh\" --stage --binary \"$program\" >/dev/null; \
         mount -t overlay -o lowerdir=/usr,upperdir=/mnt/upper,workdir=/mnt/work none /usr; \
         cp -r /mnt/stage/usr/. /usr; ";
-    Said::by(
+    Ended::of(
         Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c"])
             .arg(format!("{install}{script}"))
@@ -145,7 +145,7 @@ fn the_catalog_explains_every_kind_of_entry() {
     fs::copy(&path, place.join("farewell.catalog")).expect("copied");
     let journalctl = |argument: &str| {
         let root = format!("--root={}", dir.0.display());
-        Said::by(Command::new("journalctl").args([root.as_str(), argument]))
+        Ended::of(Command::new("journalctl").args([root.as_str(), argument]))
     };
     let said = journalctl("--update-catalog");
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
@@ -184,8 +184,8 @@ fn the_sample_is_a_configuration_and_so_is_what_it_suggests() {
     ] {
         let path = dir.file("farewell.toml");
         fs::write(&path, text).expect("written");
-        let mut check = crate::support::program::farewell();
-        let said = Said::by(check.args(["check", "--image", "--config", &path]));
+        let mut check = crate::support::binary::farewell();
+        let said = Ended::of(check.args(["check", "--image", "--config", &path]));
         assert_eq!(
             (said.code, said.stdout.as_str(), said.stderr.as_str()),
             (0, told, "")
@@ -202,7 +202,7 @@ fn exposure(unit: &str, drop_ins: &[&str]) -> f64 {
         fs::copy(units().join(name), format!("{place}/50-{name}")).expect("copied");
     }
     fs::copy(units().join(unit), dir.file(unit)).expect("copied");
-    let said = Said::by(
+    let said = Ended::of(
         Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager"])
             .arg(dir.file(unit)),

@@ -3,16 +3,16 @@
 use std::fs;
 
 use crate::support::Dir;
-use crate::support::program::{Said, Setting, farewell};
+use crate::support::binary::{Binary, Ended, farewell};
 use serde_json::Value;
 
-fn say(arguments: &[&str]) -> Said {
-    Said::by(farewell().args(arguments))
+fn say(arguments: &[&str]) -> Ended {
+    Ended::of(farewell().args(arguments))
 }
 
 /// Budget and reserve in seconds.
-fn times(setting: &Setting, trigger: &str) -> (u64, u64) {
-    let said = setting.say(&["plan", "--json", "--trigger", trigger]);
+fn times(binary: &Binary, trigger: &str) -> (u64, u64) {
+    let said = binary.verb(&["plan", "--json", "--trigger", trigger]);
     let plan: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
     assert_eq!(plan["trigger"], trigger);
     let seconds = |key: &str| plan[key].as_u64().expect("a number") / 1_000_000;
@@ -25,44 +25,44 @@ const WAIT: &str = "[[step]]\nname = \"a\"\nkind = \"wait\"\nfor = \"1ms\"\ntime
 fn budgets_go_by_trigger() {
     let budget =
         "[farewell]\nbudget = { default = \"40s\", stop = \"30m\", soft-reboot = \"20s\" }\n";
-    let setting = Setting::new("budgets", &(budget.to_owned() + WAIT));
+    let binary = Binary::new("budgets", &(budget.to_owned() + WAIT));
     for trigger in ["poweroff", "halt", "reboot", "kexec"] {
-        assert_eq!(times(&setting, trigger), (40, 0), "{trigger}");
+        assert_eq!(times(&binary, trigger), (40, 0), "{trigger}");
     }
-    assert_eq!(times(&setting, "soft-reboot"), (20, 0));
-    assert_eq!(times(&setting, "stop"), (1800, 0));
+    assert_eq!(times(&binary, "soft-reboot"), (20, 0));
+    assert_eq!(times(&binary, "stop"), (1800, 0));
 }
 
 #[test]
 fn the_reserve_is_a_tenth_where_there_are_always_steps() {
     let always = WAIT.to_owned() + "always = true\n";
-    assert_eq!(times(&Setting::new("reserve-0", WAIT), "reboot"), (90, 0));
+    assert_eq!(times(&Binary::new("reserve-0", WAIT), "reboot"), (90, 0));
     assert_eq!(
-        times(&Setting::new("reserve-tenth", &always), "reboot"),
+        times(&Binary::new("reserve-tenth", &always), "reboot"),
         (90, 9)
     );
     let given = "[farewell]\nreserve = \"20s\"\n".to_owned() + WAIT;
     assert_eq!(
-        times(&Setting::new("reserve-given", &given), "reboot"),
+        times(&Binary::new("reserve-given", &given), "reboot"),
         (90, 20)
     );
 }
 
 #[test]
 fn a_restart_is_a_farewell_only_where_that_is_wanted() {
-    let setting = Setting::new("restart-skip", WAIT);
-    let said = setting.say(&["run", "--trigger", "restart"]);
+    let binary = Binary::new("restart-skip", WAIT);
+    let said = binary.verb(&["run", "--trigger", "restart"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
         said.stderr.contains("a restart runs no farewell"),
         "{said:?}"
     );
-    assert_eq!(setting.say(&["report"]).code, 66, "there is no record");
+    assert_eq!(binary.verb(&["report"]).code, 66, "there is no record");
 
     let run = "[farewell]\nrestart = \"run\"\n".to_owned() + WAIT;
-    let setting = Setting::new("restart-run", &run);
-    assert_eq!(setting.say(&["run", "--trigger", "restart"]).code, 0);
-    let report = setting.say(&["report", "--json"]);
+    let binary = Binary::new("restart-run", &run);
+    assert_eq!(binary.verb(&["run", "--trigger", "restart"]).code, 0);
+    let report = binary.verb(&["report", "--json"]);
     let report: Value = serde_json::from_str(&report.stdout).expect("JSON");
     assert_eq!(
         (&report["trigger"], &report["result"]),
@@ -74,9 +74,9 @@ fn a_restart_is_a_farewell_only_where_that_is_wanted() {
 #[test]
 fn an_empty_sequence_is_told_and_no_error() {
     for toml in ["", "# nothing\n", "[farewell]\n", "step = []\n"] {
-        let setting = Setting::new("empty", toml);
+        let binary = Binary::new("empty", toml);
         for verb in ["check", "plan", "rehearse", "run"] {
-            let said = setting.say(&[verb]);
+            let said = binary.verb(&[verb]);
             assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
             assert!(
                 said.stdout.contains("the sequence is empty"),
@@ -115,8 +115,8 @@ fn a_wrong_configuration_is_not_run() {
         "[[step]]\nname = \"a\"\nkind = \"command\"\nargv = [\"touch\", \"{mark}\"]\n\n\
          [[step]]\nname = \"b\"\nkind = \"wait\"\nfor = \"soon\"\n"
     );
-    let setting = Setting::new("not-run-setting", &toml);
-    let said = setting.say(&["run"]);
+    let binary = Binary::new("not-run-binary", &toml);
+    let said = binary.verb(&["run"]);
     assert_eq!(said.code, 78, "{said:?}");
     assert!(
         said.stderr
@@ -180,7 +180,7 @@ fn every_verb_has_help() {
 
 #[test]
 fn nothing_to_show_is_66() {
-    let setting = Setting::new("nothing", WAIT);
+    let binary = Binary::new("nothing", WAIT);
     for arguments in [
         &["report"][..],
         &["report", "--json"],
@@ -188,7 +188,7 @@ fn nothing_to_show_is_66() {
         &["status"],
         &["status", "--json"],
     ] {
-        let said = setting.say(arguments);
+        let said = binary.verb(arguments);
         assert_eq!(
             (said.code, said.stdout.as_str()),
             (66, ""),
@@ -196,9 +196,9 @@ fn nothing_to_show_is_66() {
         );
         assert!(!said.stderr.is_empty(), "{arguments:?}");
     }
-    assert_eq!(setting.say(&["run"]).code, 0);
+    assert_eq!(binary.verb(&["run"]).code, 0);
     for arguments in [&["report"][..], &["status"], &["report", "--list"]] {
-        assert_eq!(setting.say(arguments).code, 0, "{arguments:?}");
+        assert_eq!(binary.verb(arguments).code, 0, "{arguments:?}");
     }
-    assert_eq!(setting.say(&["report", "no-such-run"]).code, 66);
+    assert_eq!(binary.verb(&["report", "no-such-run"]).code, 66);
 }

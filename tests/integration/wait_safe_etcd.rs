@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::binary::{Binary, step_of};
+use crate::support::binary::{Binary, GENEROUS, step_of};
 use crate::support::etcd::Cluster;
 use crate::support::ports::ports;
-use crate::support::program::Setting;
 use crate::support::stand_in_etcd::{Manner, StandInEtcd};
 use crate::support::{Dir, Run, problems, step};
 use farewell::config::facts::Facts;
@@ -81,8 +80,8 @@ fn nothing_survives_the_only_member_and_of_two_the_other_one_survives() {
             .contains("n1: it is the cluster's only voting member"),
         "{failure}"
     );
-    let said = Setting::new("safe-one-rehearse", &config(&keys(&one.urls[0], ""), "20s"))
-        .say(&["rehearse"]);
+    let said = Binary::new("safe-one-rehearse", &config(&keys(&one.urls[0], ""), "20s"))
+        .verb(&["rehearse"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.stdout.contains("only voting member"), "{said:?}");
 
@@ -114,7 +113,7 @@ fn a_member_of_three_is_spared_and_the_leader_hands_over_first() {
     let leader = etcd.leader();
     let follower = (leader + 1) % 3;
     let (before, config) = (state(&etcd), config(&keys(&etcd.urls[leader], ""), "20s"));
-    let said = Setting::new("safe-three-rehearse", &config).say(&["rehearse"]);
+    let said = Binary::new("safe-three-rehearse", &config).verb(&["rehearse"]);
     assert_eq!(said.code, 0, "{said:?}");
     let (own, of) = (
         format!("member n{}", leader + 1),
@@ -145,10 +144,7 @@ fn a_member_of_three_is_spared_and_the_leader_hands_over_first() {
         Ok(Outcome::Done)
     );
     assert_eq!(state(&etcd), after);
-    assert!(
-        run.ear.intents.lock().expect("no panic").is_empty(),
-        "nothing sticks"
-    );
+    assert!(run.recorder.intents().is_empty(), "nothing sticks");
 }
 
 #[test]
@@ -174,11 +170,11 @@ fn without_a_quorum_of_the_others_it_waits_and_names_who_is_missing() {
         run.waiting()
     );
     // A cluster that is not safe at the moment is no failure of a rehearsal.
-    let said = Setting::new(
+    let said = Binary::new(
         "safe-lost-rehearse",
         &config(&keys(&etcd.urls[own], ""), "20s"),
     )
-    .say(&["rehearse"]);
+    .verb(&["rehearse"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
         said.stdout.contains("not safe at the moment") && said.stdout.contains(&name),
@@ -232,15 +228,10 @@ fn a_member_that_hangs_costs_the_timeout_and_one_that_comes_back_nothing() {
     let ports = ports(6);
     let url = format!("http://127.0.0.1:{}", ports[0]);
     let binary = Binary::new("safe-hangs", &config(&keys(&url, ""), "80s"));
-    let mut run = binary.start(&["run"]);
+    let run = binary.start(&["run"]);
     binary.wait_for("safe", "running");
     let etcd = Cluster::start_at("safe-late", &ports);
-    assert_eq!(
-        run.wait().expect("its end").code(),
-        Some(0),
-        "{:#}",
-        binary.report()
-    );
+    assert_eq!(run.end(GENEROUS).code, 0, "{:#}", binary.report());
     etcd.signal(0, Signal::SIGSTOP);
     binary.configure(&config(&keys(&url, ""), "1500ms"));
     let ended = binary.verb(&["run"]);
@@ -268,14 +259,14 @@ fn who_may_not_is_refused() {
         "{failure}"
     );
     assert!(!failure.to_string().contains("s3cret"), "{failure}");
-    let said = Setting::new(
+    let said = Binary::new(
         "safe-auth-rehearse",
         &config(
             &keys(url, "user = \"root\"\npassword = \"s3cret-wrong\""),
             "20s",
         ),
     );
-    assert_eq!(said.say(&["rehearse"]).code, 1);
+    assert_eq!(said.verb(&["rehearse"]).code, 1);
     assert_eq!(etcd.ctl(&["--user", "root:s3cret-root", "get", "k"]), "");
     let right = step(&keys(url, "user = \"root\"\npassword = \"s3cret-root\""));
     assert_eq!(run.retry(&right, TIME), Ok(Outcome::Done));
@@ -479,7 +470,7 @@ fn a_cluster_shrinks_to_one_and_no_write_is_lost() {
         let binary = Binary::new(&format!("safe-shrinks-{name}"), &config);
         let ended = binary.verb(&["run"]);
         let report = binary.report();
-        assert_eq!(ended.code, Some(0), "{report:#}");
+        assert_eq!(ended.code, 0, "{report:#}");
         assert_eq!(step_of(&report, "safe")["state"], "done", "{report:#}");
         etcd.wait_for_end(leader);
         left.retain(|it| *it != leader);

@@ -11,7 +11,7 @@ use farewell::model::error::ErrorKind;
 use farewell::step::Outcome;
 
 use super::{Copying, TIME, files, write};
-use crate::support::cli::{Cli, GENEROUS, json, step};
+use crate::support::binary::{Binary, GENEROUS, json, step_of};
 use crate::support::namespace::mount;
 use crate::support::own_process::{in_own_namespace, this_test};
 use crate::support::{Dir, problems};
@@ -98,7 +98,7 @@ fn files_arrive_whole_with_their_modes_and_times() {
     );
     assert!(remarks.contains("3 files copied, 6 bytes"), "{remarks}");
     // The digest of "one", as sha256sum prints it.
-    let copied = copying.ear.copied.lock().expect("no panic");
+    let copied = copying.run.recorder.copied();
     let one = copied.iter().find(|it| it.name == "a.log").expect("listed");
     assert_eq!(one.bytes, 3);
     assert_eq!(
@@ -224,7 +224,7 @@ fn an_attempt_that_is_cut_short_leaves_nothing_that_the_next_one_does_not_remove
     assert!(!to.0.join("d/a").exists());
     assert_eq!(copying.attempt(TIME), Ok(Outcome::Done));
     assert_eq!(files(&to.0), ["d/a"]);
-    let waiting = copying.ear.waiting.lock().expect("no panic").join(", ");
+    let waiting = copying.run.recorder.waiting().join(", ");
     assert!(
         waiting.contains("the copy, 0 bytes of 585.9 KiB"),
         "{waiting}"
@@ -257,10 +257,7 @@ fn a_file_that_grows_is_copied_up_to_its_length_at_the_start() {
     assert!(copy.len() >= bytes.len());
     bytes.resize(copy.len(), 7);
     assert!(copy == bytes, "the copy is no beginning of the file");
-    assert_eq!(
-        copying.ear.copied.lock().expect("no panic")[0].bytes,
-        copy.len() as u64
-    );
+    assert_eq!(copying.run.recorder.copied()[0].bytes, copy.len() as u64);
 }
 
 #[test]
@@ -272,15 +269,15 @@ fn the_record_lists_what_was_copied_and_the_rate_is_kept() {
         from.file("*"),
         to.0
     );
-    let cli = Cli::new("copy-record-cli", &config);
-    let ended = cli.start(&["run"]).end(GENEROUS);
+    let binary = Binary::new("copy-record-cli", &config);
+    let ended = binary.start(&["run"]).end(GENEROUS);
     assert!(
         ended.stderr.contains("1 file copied, 293.0 KiB")
             || ended.stdout.contains("1 file copied, 293.0 KiB"),
         "{ended:?}"
     );
-    let report = json(&cli.end(&["report", "--json"]));
-    let save = step(&report, "save");
+    let report = json(&binary.verb(&["report", "--json"]));
+    let save = step_of(&report, "save");
     assert_eq!(save["state"], "done");
     assert_eq!(save["copied"][0]["name"], "a.log");
     assert_eq!(save["copied"][0]["bytes"], 300_000);

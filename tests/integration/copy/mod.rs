@@ -9,58 +9,21 @@ mod weight;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use farewell::config::facts::Facts;
-use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::Failure;
-use farewell::model::event::{Copied, Stream};
-use farewell::model::intent::{Intent, IntentId};
-use farewell::model::trigger::Trigger;
-use farewell::step::{AttemptContext, Outcome, StepEvents, StepSpec};
-use farewell::sys::cancel::Cancel;
-use farewell::sys::http::Http;
+use farewell::step::{AttemptContext, Outcome, StepSpec};
 use farewell::sys::probe;
+
+use crate::support::Run;
 
 /// What anything may take that ends by itself, on the slowest machine.
 const TIME: Duration = Duration::from_secs(120);
 
-/// Hears what a copy tells.
-#[derive(Default)]
-struct Ear {
-    waiting: Mutex<Vec<String>>,
-    remarks: Mutex<Vec<String>>,
-    copied: Mutex<Vec<Copied>>,
-}
-
-impl StepEvents for Ear {
-    fn waiting(&self, what: &str) {
-        self.waiting.lock().expect("no panic").push(what.to_owned());
-    }
-    fn output(&self, _: Stream, _: &str) {}
-    fn remark(&self, remark: &str) {
-        self.remarks
-            .lock()
-            .expect("no panic")
-            .push(remark.to_owned());
-    }
-    fn copied(&self, copy: Copied) {
-        self.copied.lock().expect("no panic").push(copy);
-    }
-    fn intend(&self, _: &Intent) -> IntentId {
-        unreachable!("a copy leaves nothing sticky")
-    }
-    fn withdraw(&self, _: IntentId) {}
-}
-
 /// A copy that can be attempted again and again.
 struct Copying {
     step: StepSpec,
-    ear: Ear,
-    cancel: Cancel,
-    facts: Facts,
-    http: Http,
+    run: Run,
 }
 
 impl Copying {
@@ -74,40 +37,28 @@ impl Copying {
         let keys = format!("kind = \"copy\"\nfrom = {from}\nto = {to}\n{more}");
         Copying {
             step: crate::support::step(&keys),
-            ear: Ear::default(),
-            cancel: Cancel::new().expect("a switch"),
-            facts: Facts::new(Trigger::Poweroff, "run-1"),
-            http: Http::new(),
-        }
-    }
-
-    fn scope(&self, time: Duration) -> AttemptContext<'_> {
-        AttemptContext {
-            deadline: Deadline::after(time, Reason::Timeout),
-            attempt_timeout: time,
-            cancel: &self.cancel,
-            facts: &self.facts,
-            http: &self.http,
-            events: &self.ear,
-            needed: &[],
+            run: Run::new(),
         }
     }
 
     fn attempt(&self, time: Duration) -> Result<Outcome, Failure> {
-        self.step.action.attempt(&self.scope(time))
+        self.step.action.attempt(&AttemptContext {
+            attempt_timeout: time,
+            ..self.run.context(time)
+        })
     }
 
     fn rehearse(&self) -> Result<String, Failure> {
-        self.step.action.rehearse(&self.scope(TIME))
+        self.run.rehearse(&self.step, TIME)
     }
 
     fn remarks(&self) -> String {
-        self.ear.remarks.lock().expect("no panic").join("\n")
+        self.run.remarks().join("\n")
     }
 
     /// The names of what was copied, sorted.
     fn names(&self) -> Vec<String> {
-        let copied = self.ear.copied.lock().expect("no panic");
+        let copied = self.run.recorder.copied();
         let mut names: Vec<String> = copied.iter().map(|it| it.name.clone()).collect();
         names.sort();
         names

@@ -138,7 +138,7 @@ fn files_are_put_behind_a_url_or_at_their_name_in_it() {
             let sizes: Vec<usize> = kept.values().map(String::len).collect();
             assert_eq!(sizes, [3, 0, 3 << 20]);
         }
-        let copied = copying.ear.copied.lock().expect("no panic").clone();
+        let copied = copying.run.recorder.copied();
         let one = copied.iter().find(|it| it.name == "a.log").expect("it");
         // Of "one".
         assert!(one.sha256.starts_with("7692c3ad3540bb80"), "{}", one.sha256);

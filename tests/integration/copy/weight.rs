@@ -9,7 +9,7 @@ use farewell::step::Outcome;
 
 use super::{Copying, TIME, files, write};
 use crate::support::Dir;
-use crate::support::cli::Cli;
+use crate::support::binary::Binary;
 use crate::support::own_process::{in_own_process, this_test};
 use crate::support::s3::{S3, SECRET};
 
@@ -92,9 +92,9 @@ fn put_files() {
         server.url,
         S3::keys(SECRET)
     );
-    let cli = Cli::new("copy-put-weight-config", &config);
+    let binary = Binary::new("copy-put-weight-config", &config);
     let most = peak(|| {
-        let ended = cli.start(&["run"]).end(TIME * 10);
+        let ended = binary.start(&["run"]).end(TIME * 10);
         assert_eq!(ended.code, 0, "{ended:?}");
     });
     println!(
@@ -120,7 +120,7 @@ fn small_files() {
     assert!(most <= 12 << 10, "{most} KiB");
     assert_eq!(files(&to.0).len(), 10_000);
     // The record is no place for all of them.
-    assert_eq!(copying.ear.copied.lock().expect("no panic").len(), 1000);
+    assert_eq!(copying.run.recorder.copied().len(), 1000);
     assert!(copying.remarks().contains("the first 1000 of 10000 files"));
 }
 

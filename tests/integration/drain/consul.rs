@@ -4,8 +4,7 @@ use farewell::model::error::ErrorKind;
 use farewell::step::{Outcome, StepSpec};
 
 use super::{TIME, intents, undo};
-use crate::support::binary::Binary;
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, wait_until};
 use crate::support::consul::Consul;
 use crate::support::{Run, manual, network, step};
 
@@ -88,7 +87,7 @@ fn who_may_not_and_who_is_not_known_is_refused_at_once() {
         (failure.kind, failure.retryable),
         (ErrorKind::Refused, false)
     );
-    assert_eq!(run.ear.withdrawn.lock().expect("lock").len(), 1);
+    assert_eq!(run.recorder.withdrawn().len(), 1);
     let unknown = keys(&consul.url, token).replace("web-1", "web-9");
     let unknown = crate::support::step_with_warnings(&unknown);
     let failure = run.attempt(&unknown, TIME).expect_err("unknown");
@@ -119,12 +118,12 @@ fn the_manual_s_example_works_as_it_stands() {
         command.env("CREDENTIALS_DIRECTORY", &binary.dir.0);
         let output = command.output().expect("it starts");
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
-        (output.status.code(), told)
+        (output.status.code().expect("a code"), told)
     };
     let (code, told) = verb(&["run"]);
-    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(code, 0, "{told}");
     assert_eq!(found(&consul), 0);
     let (code, told) = verb(&["start", "--undo-only"]);
-    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(code, 0, "{told}");
     assert_eq!(found(&consul), 1);
 }

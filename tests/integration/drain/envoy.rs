@@ -9,8 +9,7 @@ use super::balancer::Process;
 use super::haproxy::{Haproxy, pair};
 use super::load::{End, load};
 use super::{TIME, intents, undo};
-use crate::support::binary::Binary;
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, wait_until};
 use crate::support::fetched::fetched;
 use crate::support::ports::ports;
 use crate::support::servers::Server;
@@ -231,8 +230,8 @@ fn the_manual_s_example_works_as_it_stands() {
     let envoy = Envoy::start_at("manual", &app, ports(1)[0], 9901);
     let binary = Binary::new("drain-envoy-manual-run", &manual::example("drain-envoy"));
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(!envoy.is_healthy());
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert!(envoy.is_healthy());
 }

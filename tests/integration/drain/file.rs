@@ -11,8 +11,7 @@ use farewell::sys::probe;
 use super::app::{App, ask};
 use super::haproxy::Haproxy;
 use super::{TIME, intents, undo};
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, step_of, wait_until};
 use crate::support::servers::Server;
 use crate::support::{Dir, Run, manual, network, problems, step};
 
@@ -176,9 +175,9 @@ fn the_manual_s_example_works_as_it_stands() {
     let example = manual::example("drain-file").replace("/run/app/out-of-service", &path);
     let binary = Binary::new("drain-file-run", &example.replace("\"5s\"", "\"50ms\""));
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(step_of(&binary.report(), "leave-balancer")["state"], "done");
     assert!(Path::new(&path).exists());
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert!(!Path::new(&path).exists());
 }

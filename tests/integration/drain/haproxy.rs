@@ -12,10 +12,8 @@ use super::app::{App, Asking, ask};
 use super::balancer::Process;
 use super::load::{End, load};
 use super::{TIME, intents, undo};
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, Ended, step_of, wait_until};
 use crate::support::ports::ports;
-use crate::support::program::Said;
 use crate::support::{Dir, Run, manual, network, problems, step};
 
 /// A HAProxy with a backend `web`, whose servers are `s1`, `s2` and so on.
@@ -264,7 +262,7 @@ fn a_session_that_never_ends_is_told_at_the_deadline() {
             "timeout = \"1500ms\"\nattempt-timeout = \"1s\"",
         ),
     );
-    assert_eq!(binary.verb(&["run"]).code, Some(1));
+    assert_eq!(binary.verb(&["run"]).code, 1);
     let report = binary.report();
     let leave = step_of(&report, "leave");
     assert_eq!(leave["state"], "timed-out", "{report:#}");
@@ -309,7 +307,7 @@ fn who_may_not_and_who_is_not_known_is_refused_at_once() {
         assert_eq!(failure.cause, said);
         assert!(begun.elapsed() < TIME / 4);
         // Nothing is left that would have to be undone.
-        let withdrawn = run.ear.withdrawn.lock().expect("lock").len();
+        let withdrawn = run.recorder.withdrawn().len();
         assert_eq!(intents(&run).len(), withdrawn);
     }
     assert_eq!(haproxy.state("s1"), READY);
@@ -330,7 +328,7 @@ fn a_socket_that_may_not_be_opened_is_refused() {
     // The directories that lead to the binary may be closed to others.
     let program = haproxy.dir.file("farewell");
     std::fs::copy(env!("CARGO_BIN_EXE_farewell"), &program).expect("copied");
-    let said = Said::by(
+    let said = Ended::of(
         std::process::Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", &program])
             .args(["rehearse", "--config", &binary.dir.file("farewell.toml")])
@@ -554,7 +552,7 @@ fn of_two_that_drain_at_once_one_stays_up() {
     for run in &runs {
         assert!(run.remarks().is_empty(), "{:?}", run.remarks());
         // What was taken back at once is not to be undone later.
-        let withdrawn = run.ear.withdrawn.lock().expect("lock").len();
+        let withdrawn = run.recorder.withdrawn().len();
         assert_eq!(intents(run).len() - withdrawn, 1);
     }
 }
@@ -593,18 +591,18 @@ fn what_a_run_has_left_is_undone_by_the_next_start() {
     let haproxy = Haproxy::start("start", &[&app]);
     let binary = binary("start", &keys(&haproxy.admin(), ""));
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     let told = format!("leaves the drain of web/s1 at {}", haproxy.admin());
     assert!(run.stdout.contains(&told), "{}", run.stdout);
     assert_eq!(haproxy.state("s1"), DRAIN);
     let start = binary.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert_eq!(haproxy.state("s1"), READY);
     // Twice without an undo in between: what the first one found is restored.
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["run"]).code, 0);
+    assert_eq!(binary.verb(&["run"]).code, 0);
     assert_eq!(step_of(&binary.report(), "leave")["state"], "already-done");
-    assert_eq!(binary.verb(&["start", "--undo-only"]).code, Some(0));
+    assert_eq!(binary.verb(&["start", "--undo-only"]).code, 0);
     assert_eq!(haproxy.state("s1"), READY);
 }
 
@@ -632,9 +630,9 @@ fn the_manual_s_example_works_as_it_stands() {
         format!("web/{hostname} at 10.0.0.12:9999: ready, 0 sessions and 0 queued, 1 others up");
     assert!(rehearsal.stdout.contains(&told), "{}", rehearsal.stdout);
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(both.each_ref().map(|it| it.state(&hostname)), [DRAIN; 2]);
     let start = binary.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert_eq!(both.each_ref().map(|it| it.state(&hostname)), [READY; 2]);
 }

@@ -7,8 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::app::App;
-use crate::support::binary::Binary;
-use crate::support::cli::{GENEROUS, Running, wait_until};
+use crate::support::binary::{Binary, GENEROUS, Running, wait_until};
 
 /// Clients that keep their connection, and as many that make a new one for each request.
 pub const CLIENTS: usize = 3;

@@ -53,5 +53,5 @@ fn undo(intents: &[Intent]) -> StepSpec {
 
 /// What a run has declared.
 fn intents(run: &Run) -> Vec<Intent> {
-    run.ear.intents.lock().expect("lock").clone()
+    run.recorder.intents()
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::keys::{Documented, Key, Need};
 use crate::support::Dir;
-use crate::support::program::{Said, farewell};
+use crate::support::binary::{Ended, farewell};
 
 /// A table of the configuration, and whether it is right.
 pub struct Case {
@@ -284,7 +284,7 @@ pub fn checked(cases: &[Case]) -> Vec<Vec<String>> {
     let check = |text: &str| {
         let path = dir.file("farewell.toml");
         fs::write(&path, text).expect("written");
-        let said = Said::by(farewell().args(["check", "--image", "--config", &path]));
+        let said = Ended::of(farewell().args(["check", "--image", "--config", &path]));
         let errors = said
             .stderr
             .lines()

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::pages::{self, PAGES};
 use super::tree::{place, read};
 use crate::support::Dir;
-use crate::support::program::{Said, farewell};
+use crate::support::binary::{Ended, farewell};
 
 #[test]
 fn the_pages_examples_are_configurations_without_a_problem() {
@@ -16,7 +16,7 @@ fn the_pages_examples_are_configurations_without_a_problem() {
     for (name, template) in PAGES {
         for text in pages::configurations(template) {
             fs::write(&path, &text).expect("written");
-            let said = Said::by(farewell().args(["check", "--image", "--config", &path]));
+            let said = Ended::of(farewell().args(["check", "--image", "--config", &path]));
             assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{name}: {text}");
             examples += 1;
         }
@@ -33,10 +33,10 @@ fn nothing_is_wrong_with_the_pages() {
         man.args(["--warnings", "-E", "UTF-8", "-l"])
             .arg(&path)
             .env("LC_ALL", "C.UTF-8");
-        let said = Said::by(&mut man);
+        let said = Ended::of(&mut man);
         assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{name}");
         assert!(said.stdout.contains("SEE ALSO"), "{name}: {}", said.stdout);
-        let said = Said::by(
+        let said = Ended::of(
             Command::new("mandoc")
                 .args(["-T", "lint", "-W", "warning"])
                 .arg(&path),
@@ -64,7 +64,7 @@ fn everything_that_is_installed_is_named_in_the_page_of_the_units() {
     install
         .args(["--stage", "--binary", env!("CARGO_BIN_EXE_farewell")])
         .env("DESTDIR", &dir.0);
-    let said = Said::by(&mut install);
+    let said = Ended::of(&mut install);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""));
     let installed: Vec<&str> = said
         .stdout

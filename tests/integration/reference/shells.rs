@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::tree::{place, read};
 use crate::support::Dir;
-use crate::support::program::Said;
+use crate::support::binary::Ended;
 
 /// What bash offers for the last of these words.
 fn completed(words: &[&str]) -> Vec<String> {
@@ -17,7 +17,7 @@ fn completed(words: &[&str]) -> Vec<String> {
     bash.args(["--norc", "-c", script, "bash"])
         .arg(file)
         .args(words);
-    let said = Said::by(&mut bash);
+    let said = Ended::of(&mut bash);
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{words:?}");
     said.stdout.lines().map(str::to_owned).collect()
 }
@@ -54,7 +54,7 @@ fn fish_and_zsh_read_their_completions() {
         .args(["--no-config", "-c", fish])
         .arg(file)
         .env("HOME", &home.0);
-    let said = Said::by(&mut command);
+    let said = Ended::of(&mut command);
     assert_eq!(said.stderr, "");
     let words: Vec<&str> = said
         .stdout
@@ -62,7 +62,7 @@ fn fish_and_zsh_read_their_completions() {
         .filter_map(|line| line.split('\t').next())
         .collect();
     assert_eq!(words, ["run", "kexec"], "{said:?}");
-    let said = Said::by(
+    let said = Ended::of(
         Command::new("zsh")
             .arg("-n")
             .arg(place("units/completions/_farewell")),

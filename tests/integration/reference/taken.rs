@@ -6,7 +6,7 @@ use std::fs;
 use super::cases::shapes;
 use super::keys::{Documented, sources};
 use crate::support::Dir;
-use crate::support::program::{Said, farewell};
+use crate::support::binary::{Ended, farewell};
 
 /// Every word that stands as a string in src/ and could be a key.
 fn candidates() -> BTreeSet<String> {
@@ -35,7 +35,7 @@ fn taken(before: &str, table: &str, candidates: &BTreeSet<String>) -> BTreeSet<S
         table => format!("{before}\n{table} = {{ {} }}\n", entries.join(", ")),
     };
     fs::write(&path, text).expect("written");
-    let said = Said::by(farewell().args(["check", "--image", "--config", &path]));
+    let said = Ended::of(farewell().args(["check", "--image", "--config", &path]));
     let prefix = match table {
         "" => String::new(),
         table => format!("{table}."),
@@ -110,7 +110,7 @@ fn the_documented_facts_are_those_that_are_known() {
             facts.join(", ")
         );
         fs::write(&path, text).expect("written");
-        Said::by(farewell().args(["check", "--image", "--config", &path])).stderr
+        Ended::of(farewell().args(["check", "--image", "--config", &path])).stderr
     };
     let forms = documented
         .facts

@@ -10,7 +10,7 @@ use super::keys::Documented;
 use super::pages::{self, PAGES};
 use super::tree::{blocks, files, place, read};
 use crate::support::Dir;
-use crate::support::program::{Said, farewell};
+use crate::support::binary::{Ended, farewell};
 
 /// What the schema says of each document: its problems.
 fn validated(texts: &[String]) -> Vec<Vec<String>> {
@@ -193,7 +193,7 @@ fn durations_are_those_of_the_program() {
     let path = dir.file("farewell.toml");
     for (text, problems) in texts.iter().zip(validated(&texts)) {
         fs::write(&path, text).expect("written");
-        let said = Said::by(farewell().args(["check", "--image", "--config", &path]));
+        let said = Ended::of(farewell().args(["check", "--image", "--config", &path]));
         assert_eq!(
             said.code == 0,
             problems.is_empty(),

@@ -5,7 +5,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::cli::{Cli, Ended, GENEROUS, Running, sh, until, wait_until};
+use super::binary::{Binary, Ended, GENEROUS, Running, sh, until, wait_until};
 use super::daemon::Daemon;
 use super::signals;
 
@@ -28,7 +28,7 @@ pub fn gate(name: &str) -> String {
 
 /// A configuration and a state directory, and a bus that may be there.
 pub struct Scene {
-    pub cli: Cli,
+    pub binary: Binary,
     pub bus: Option<Daemon>,
 }
 
@@ -40,12 +40,12 @@ impl Scene {
     }
 
     pub fn without_bus(name: &str, config: &str) -> Scene {
-        let cli = Cli::new(&format!("dbus-{name}"), config);
-        Scene { cli, bus: None }
+        let binary = Binary::new(&format!("dbus-{name}"), config);
+        Scene { binary, bus: None }
     }
 
     pub fn start_bus(&mut self) {
-        self.bus = Some(Daemon::start(&self.cli.dir.0, true));
+        self.bus = Some(Daemon::start(&self.binary.dir.0, true));
     }
 
     pub fn signal_bus(&self, signal: Signal) {
@@ -56,13 +56,13 @@ impl Scene {
     pub fn spawn(&self, words: &[&str]) -> Running {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
-        self.cli.dress(&mut command);
+        self.binary.dress(&mut command);
         Running::spawn(&mut command)
     }
 
     /// busctl on the bus of the test, by root or after `before`.
     pub fn busctl(&self, before: &[&str], arguments: &[&str]) -> Ended {
-        let address = format!("--address={}", self.cli.bus());
+        let address = format!("--address={}", self.binary.bus());
         let words = [before, &["busctl", "--json=short", &address], arguments].concat();
         self.spawn(&words).end(GENEROUS)
     }
@@ -85,7 +85,7 @@ impl Scene {
 
     /// Hears everything on the bus from now on.
     pub fn monitor(&self) -> Monitor {
-        let address = format!("--address={}", self.cli.bus());
+        let address = format!("--address={}", self.binary.bus());
         let monitor = self.spawn(&["busctl", "--json=short", &address, "monitor"]);
         let ask = [
             "call",
@@ -113,8 +113,8 @@ impl Scene {
             }
         };
         command.arg("status").args(arguments);
-        self.cli.dress(&mut command);
-        command.env("STATE_DIRECTORY", self.cli.dir.file(state));
+        self.binary.dress(&mut command);
+        command.env("STATE_DIRECTORY", self.binary.dir.file(state));
         Running::spawn(&mut command)
     }
 }

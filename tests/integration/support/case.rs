@@ -84,7 +84,7 @@ impl Case {
         };
         assert_eq!(
             (run.code, &report["result"]),
-            (Some(code), &Value::from(result)),
+            (code, &Value::from(result)),
             "{told}"
         );
     }

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use super::Dir;
-use super::cli::wait_until;
+use super::binary::wait_until;
 use super::fetched::fetched;
 use super::loopback::ask;
 use super::ports::ports;

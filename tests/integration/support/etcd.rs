@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Dir;
-use super::cli::GENEROUS;
+use super::binary::GENEROUS;
 use super::ports::ports;
 use super::signals;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 
-use super::cli::wait_until;
+use super::binary::wait_until;
 use super::fetched::fetched;
 use super::loopback::ask;
 use super::ports::ports;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::Dir;
-use super::program::Said;
+use super::binary::Ended;
 
 /// What stands at /etc/farewell, /run/farewell and /usr/lib/farewell while a program runs.
 pub struct Installed(pub Dir);
@@ -44,8 +44,8 @@ impl Installed {
 
     /// Runs the program under this name, with the files of `units` in /etc/systemd/system, with nothing but the path and its state directory in its environment. The
     /// kernel log is the file `kmsg`.
-    pub fn run(&self, name: &str, arguments: &[&str]) -> Said {
-        Said::by(&mut self.command(name, arguments, &[]))
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Ended {
+        Ended::of(&mut self.command(name, arguments, &[]))
     }
 
     /// The same as a command, in further namespaces.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::program::printed;
+use super::binary::printed;
 
 /// The entries, oldest first.
 #[derive(Clone)]

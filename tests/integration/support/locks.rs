@@ -10,8 +10,7 @@ use farewell::model::trigger::Trigger;
 use farewell::step::{Action, AttemptContext, Outcome, StepSpec};
 use farewell::steps::KINDS;
 
-use super::binary::Binary;
-use super::cli::wait_until;
+use super::binary::{Binary, GENEROUS, wait_until};
 use super::{Run, read};
 
 /// A member with one lock.
@@ -39,13 +38,8 @@ impl Member {
 
     pub fn context(&self, time: Duration) -> AttemptContext<'_> {
         AttemptContext {
-            deadline: Deadline::after(time, Reason::Timeout),
             attempt_timeout: self.run.attempt_timeout.min(time),
-            cancel: &self.run.cancel,
-            facts: &self.run.facts,
-            http: &self.run.http,
-            events: &self.run.ear,
-            needed: &[],
+            ..self.run.context(time)
         }
     }
 
@@ -99,16 +93,7 @@ impl Member {
 
     /// What is to be undone.
     pub fn pending(&self) -> Vec<Intent> {
-        let withdrawn = self.run.ear.withdrawn.lock().expect("no panic");
-        let intents = self.run.ear.intents.lock().expect("no panic");
-        let is_pending =
-            |(at, _): &(usize, &Intent)| !withdrawn.iter().any(|it| it.number as usize == *at);
-        intents
-            .iter()
-            .enumerate()
-            .filter(is_pending)
-            .map(|(_, intent)| intent.clone())
-            .collect()
+        self.run.recorder.pending()
     }
 
     /// Undoes it as the next start does.
@@ -138,11 +123,6 @@ pub fn config(keys: &str, timeout: &str, script: &str) -> String {
     )
 }
 
-/// The exit code of a run that comes to its end.
-pub fn code(mut run: std::process::Child) -> Option<i32> {
-    run.wait().expect("waited for").code()
-}
-
 /// A process that holds a lock and is killed, with the command that it runs; the place keeps its record.
 pub fn die_holding(name: &str, keys: &str) -> Binary {
     let binary = Binary::new(name, "");
@@ -152,10 +132,10 @@ pub fn die_holding(name: &str, keys: &str) -> Binary {
         "30s",
         &format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 60"),
     ));
-    let mut run = binary.start(&["run", "--trigger", "poweroff"]);
+    let run = binary.start(&["run", "--trigger", "poweroff"]);
     wait_until("it is inside", || std::path::Path::new(&pid).exists());
-    run.kill().expect("killed");
-    run.wait().expect("waited for");
+    run.signal(nix::sys::signal::Signal::SIGKILL);
+    run.end(GENEROUS);
     let child = std::fs::read_to_string(&pid).expect("read");
     let child = child.trim().parse().expect("a pid");
     let _ = nix::sys::signal::kill(

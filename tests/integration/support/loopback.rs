@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
-use super::cli::wait_until;
+use super::binary::wait_until;
 use super::servers::{answer, read_request};
 
 /// A request, taken apart.

@@ -5,7 +5,6 @@ pub mod binary;
 pub mod bus;
 pub mod caller;
 pub mod case;
-pub mod cli;
 pub mod consul;
 pub mod daemon;
 pub mod dataplane_stand_in;
@@ -27,9 +26,9 @@ pub mod network;
 pub mod nomad_stand_in;
 pub mod own_process;
 pub mod ports;
-pub mod program;
 pub mod rabbitmq;
 pub mod recorded;
+pub mod recorder;
 pub mod registry;
 pub mod release;
 pub mod roots;
@@ -48,7 +47,6 @@ pub mod story;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use farewell::config::document;
@@ -56,54 +54,20 @@ use farewell::config::facts::Facts;
 use farewell::config::section::{Check, Reading, Section};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::Failure;
-use farewell::model::event::Stream;
-use farewell::model::intent::{Intent, IntentId};
 use farewell::model::trigger::Trigger;
-use farewell::step::{AttemptContext, Outcome, StepEvents, StepSpec};
+use farewell::step::{AttemptContext, Outcome, StepSpec};
 use farewell::steps::KINDS;
 use farewell::sys::cancel::Cancel;
 use farewell::sys::http::Http;
 
-/// Hears what a step tells.
-#[derive(Default)]
-pub struct Ear {
-    pub waiting: Mutex<Vec<String>>,
-    pub remarks: Mutex<Vec<String>>,
-    pub intents: Mutex<Vec<Intent>>,
-    pub withdrawn: Mutex<Vec<IntentId>>,
-}
-
-impl StepEvents for Ear {
-    fn waiting(&self, what: &str) {
-        self.waiting.lock().expect("lock").push(what.to_owned());
-    }
-
-    fn output(&self, _: Stream, _: &str) {}
-
-    fn remark(&self, remark: &str) {
-        self.remarks.lock().expect("lock").push(remark.to_owned());
-    }
-
-    fn intend(&self, intent: &Intent) -> IntentId {
-        let mut intents = self.intents.lock().expect("no panic");
-        intents.push(intent.clone());
-        IntentId {
-            step: 0,
-            number: u32::try_from(intents.len() - 1).expect("few"),
-        }
-    }
-
-    fn withdraw(&self, mark: IntentId) {
-        self.withdrawn.lock().expect("no panic").push(mark);
-    }
-}
+use recorder::Recorder;
 
 /// A run without a runner.
 pub struct Run {
     pub http: Http,
     pub facts: Facts,
     pub cancel: Cancel,
-    pub ear: Ear,
+    pub recorder: Recorder,
     pub attempt_timeout: Duration,
 }
 
@@ -113,35 +77,32 @@ impl Run {
             http: Http::new(),
             facts: Facts::new(Trigger::Poweroff, "run-1"),
             cancel: Cancel::new().expect("descriptors"),
-            ear: Ear::default(),
+            recorder: Recorder::default(),
             attempt_timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// The context of one attempt that must end within `time`.
+    pub fn context(&self, time: Duration) -> AttemptContext<'_> {
+        AttemptContext {
+            deadline: Deadline::after(time, Reason::Timeout),
+            attempt_timeout: self.attempt_timeout,
+            cancel: &self.cancel,
+            facts: &self.facts,
+            http: &self.http,
+            events: &self.recorder,
+            needed: &[],
         }
     }
 
     /// One attempt that must end within `time`.
     pub fn attempt(&self, step: &StepSpec, time: Duration) -> Result<Outcome, Failure> {
-        step.action.attempt(&AttemptContext {
-            deadline: Deadline::after(time, Reason::Timeout),
-            attempt_timeout: self.attempt_timeout,
-            cancel: &self.cancel,
-            facts: &self.facts,
-            http: &self.http,
-            events: &self.ear,
-            needed: &[],
-        })
+        step.action.attempt(&self.context(time))
     }
 
     /// One rehearsal that must end within `time`.
     pub fn rehearse(&self, step: &StepSpec, time: Duration) -> Result<String, Failure> {
-        step.action.rehearse(&AttemptContext {
-            deadline: Deadline::after(time, Reason::Timeout),
-            attempt_timeout: self.attempt_timeout,
-            cancel: &self.cancel,
-            facts: &self.facts,
-            http: &self.http,
-            events: &self.ear,
-            needed: &[],
-        })
+        step.action.rehearse(&self.context(time))
     }
 
     /// Attempts as a runner makes them: again while the failure passes.
@@ -159,11 +120,11 @@ impl Run {
     }
 
     pub fn waiting(&self) -> Vec<String> {
-        self.ear.waiting.lock().expect("lock").clone()
+        self.recorder.waiting()
     }
 
     pub fn remarks(&self) -> Vec<String> {
-        self.ear.remarks.lock().expect("lock").clone()
+        self.recorder.remarks()
     }
 }
 

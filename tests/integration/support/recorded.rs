@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::binary::printed;
 use super::journal::Journal;
-use super::program::printed;
 
 /// What the record and the journal say of a run.
 pub struct Run<'a> {

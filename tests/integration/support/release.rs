@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use super::Dir;
-use super::program::Said;
+use super::binary::Ended;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -27,7 +27,7 @@ pub fn dist() -> &'static Path {
     static DIST: OnceLock<PathBuf> = OnceLock::new();
     DIST.get_or_init(|| {
         let mut script = Command::new(Path::new(ROOT).join("packer/packages/release"));
-        let said = Said::by(script.arg("--if-changed"));
+        let said = Ended::of(script.arg("--if-changed"));
         assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
         Path::new(ROOT).join("target/dist")
     })
@@ -100,7 +100,7 @@ impl Copy {
     /// packer/packages/release of this copy, which packages a program, in this release's time.
     pub fn script(&self, program: &Path) -> Command {
         let mut time = Command::new("rpm");
-        let time = Said::by(time.args(["-qp", "--qf", "%{BUILDTIME}"]).arg(rpm())).stdout;
+        let time = Ended::of(time.args(["-qp", "--qf", "%{BUILDTIME}"]).arg(rpm())).stdout;
         let mut script = Command::new(self.0.0.join("packer/packages/release"));
         script
             .env("SOURCE_DATE_EPOCH", time)
@@ -114,7 +114,7 @@ impl Copy {
     /// Packages the released program as this revision; where its packages are.
     pub fn revision(&self, number: u32) -> PathBuf {
         let mut script = self.script(&program());
-        let said = Said::by(script.args(["--revision", &number.to_string()]));
+        let said = Ended::of(script.args(["--revision", &number.to_string()]));
         assert_eq!(said.code, 0, "{}\n{}", said.stdout, said.stderr);
         self.0.0.join("target/dist")
     }

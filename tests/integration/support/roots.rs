@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::program::Said;
+use super::binary::Ended;
 
 /// Enough to run a program that is not static, and the shell.
 pub const SHELL: &str = "base-files,dash";
@@ -51,7 +51,7 @@ fn make(suite: &str, packages: &str, variant: &str) -> PathBuf {
             let _ = fs::remove_dir_all(&half);
             let mut shell = Command::new("sh");
             shell.args(["-c", script, "sh", suite, packages]);
-            Said::by(shell.arg(&half).arg(variant))
+            Ended::of(shell.arg(&half).arg(variant))
         };
         // A mirror that many ask at once refuses now and then.
         let mut said = attempt();
@@ -79,7 +79,7 @@ impl Machine {
             .join(format!("machine-{name}"));
         let _ = fs::remove_dir_all(&place);
         // Links in place of copies: whatever changes a file here makes a new one, as dpkg and rpm do.
-        let said = Said::by(Command::new("cp").arg("-al").arg(from).arg(&place));
+        let said = Ended::of(Command::new("cp").arg("-al").arg(from).arg(&place));
         assert_eq!(said.code, 0, "{said:?}");
         Machine(place)
     }
@@ -124,9 +124,9 @@ impl Machine {
     }
 
     /// Runs a script in it, with its own /proc.
-    pub fn run(&self, script: &str) -> Said {
+    pub fn run(&self, script: &str) -> Ended {
         let enter = "mount -t proc proc \"$1/proc\" && exec chroot \"$1\" /bin/sh -c \"$2\"";
-        Said::by(
+        Ended::of(
             Command::new("unshare")
                 .args(["-m", "--propagation", "private", "sh", "-c", enter, "sh"])
                 .arg(&self.0)

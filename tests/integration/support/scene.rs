@@ -241,7 +241,8 @@ impl Scene {
         let mut run = command.spawn().expect("it starts");
         let commands = watched(&mut run);
         let report = binary.report();
-        assert_eq!(run.wait().expect("its end").code(), Some(1), "{report:#}");
+        let status = run.wait().expect("waited for");
+        assert_eq!(status.code(), Some(1), "{report:#}");
 
         for (name, state, word) in [
             ("good", "done", ""),

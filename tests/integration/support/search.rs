@@ -180,11 +180,11 @@ impl SearchCluster {
     }
 
     /// Sets or clears a cluster setting.
-    pub fn set(&self, place: &str, setting: &str, value: impl Into<Value>) {
+    pub fn set(&self, place: &str, binary: &str, value: impl Into<Value>) {
         self.ask(
             "PUT",
             "/_cluster/settings",
-            &json!({place: {setting: value.into()}}),
+            &json!({place: {binary: value.into()}}),
         );
     }
 

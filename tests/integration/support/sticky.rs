@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Dir;
-use super::cli::{GENEROUS, Running};
+use super::binary::{GENEROUS, Running};
 use super::own_process::again;
 use super::servers::{answer, read_request};
 use farewell::app::undo::{UndoOutcome, undo};

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::keeper::Keeper;
 use super::life::Life;
 use super::machine::Machine;
+use crate::support::binary::printed;
 use crate::support::journal::Journal;
-use crate::support::program::printed;
 use crate::support::recorded::{self, Run};
 
 /// What PID 1 asked of the kernel as its last act.
@@ -74,7 +74,7 @@ impl End {
     /// The state of a step in the last run.
     pub fn step(&self, name: &str) -> String {
         let report = self.records.last().expect("a run");
-        let step = crate::support::cli::step(report, name);
+        let step = crate::support::binary::step_of(report, name);
         step["state"].as_str().expect("a state").to_owned()
     }
 

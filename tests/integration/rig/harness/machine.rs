@@ -17,9 +17,8 @@ use super::end::{End, story};
 use super::keeper::{GENEROUS, Keeper};
 use super::life::Life;
 use super::network::Cable;
-use crate::support::cli;
+use crate::support::binary::{self, Ended};
 use crate::support::journal::Journal;
-use crate::support::program::Said;
 
 /// A machine of a case; whatever happens, nothing of it is left when this is gone.
 pub struct Machine {
@@ -47,6 +46,7 @@ pub struct Running {
     child: Child,
     script: String,
     place: PathBuf,
+    begun: Instant,
 }
 
 impl Machine {
@@ -169,11 +169,12 @@ impl Machine {
             child: command.spawn().expect("nsenter"),
             script: script.to_owned(),
             place,
+            begun: Instant::now(),
         }
     }
 
     /// Runs a script in the machine to its end.
-    pub fn sh(&self, script: &str) -> Said {
+    pub fn sh(&self, script: &str) -> Ended {
         self.start(script).end()
     }
 
@@ -246,7 +247,7 @@ impl Machine {
 
     /// The state of a step in the last run.
     pub fn step(&self, name: &str) -> String {
-        cli::step(&self.report(), name)["state"]
+        binary::step_of(&self.report(), name)["state"]
             .as_str()
             .expect("a state")
             .to_owned()
@@ -340,7 +341,7 @@ impl Drop for Machine {
 
 impl Running {
     /// Waits for its end.
-    pub fn end(mut self) -> Said {
+    pub fn end(mut self) -> Ended {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("waited") {
@@ -362,15 +363,16 @@ impl Running {
         self.child.try_wait().expect("waited").is_some()
     }
 
-    fn said(&self, code: i32) -> Said {
+    fn said(&self, code: i32) -> Ended {
         let text = |end: &str| {
             let bytes = fs::read(self.place.with_extension(end)).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        Said {
+        Ended {
             code,
             stdout: text("out"),
             stderr: text("err"),
+            took: self.begun.elapsed(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::unistd::Pid;
 
+use crate::support::binary::printed;
 use crate::support::network;
-use crate::support::program::printed;
 
 /// The configuration of the machine's end, for systemd-networkd.
 pub const MACHINE: &str = "[Match]\nName=host0\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\nLinkLocalAddressing=no\n";

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::support::program::printed;
+use crate::support::binary::printed;
 use crate::support::roots;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use crate::support::program::printed as output;
+pub use crate::support::binary::printed as output;
 
 /// Says what goes on, at once: libtest keeps back what `println` writes until a test has failed.
 pub fn say(what: impl Display) {
