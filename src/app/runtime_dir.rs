@@ -2,10 +2,10 @@
 //! the interfaces that lead to its peers.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::DirBuilder;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -17,6 +17,7 @@ use crate::config::fragments::Source;
 use crate::plan::unit_ordering::Learnt;
 use crate::sys::clock::rfc3339;
 use crate::sys::file_trust;
+use crate::sys::small_file::{self, SmallFile};
 
 const FACTS: &str = "facts.json";
 const PLAN: &str = "plan.json";
@@ -131,7 +132,7 @@ impl RuntimeDir {
 
     /// Saves what farewell-generator makes of a good plan.
     pub fn keep_order(&self, drop_in: &str) -> io::Result<()> {
-        self.write(ORDER, drop_in.as_bytes())
+        self.write(ORDER, drop_in)
     }
 
     /// Saves the files of a good plan.
@@ -164,31 +165,22 @@ impl RuntimeDir {
     }
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
-        self.write(name, &serde_json::to_vec(value).map_err(io::Error::other)?)
+        self.write(
+            name,
+            &serde_json::to_string(value).map_err(io::Error::other)?,
+        )
     }
 
     /// Writes a file whole or not at all, readable by its owner only: a configuration may hold a password.
-    fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
+    fn write(&self, name: &str, text: &str) -> io::Result<()> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(&self.directory)?;
-        let new = self
-            .directory
-            .join(format!("{name}.{}", std::process::id()));
-        // Left by an earlier process of this number, or put there by somebody.
-        let _ = fs::remove_file(&new);
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)
-            .and_then(|mut file| file.write_all(text))
-            .and_then(|()| fs::rename(&new, self.directory.join(name)));
-        if written.is_err() {
-            // If it cannot be removed either, the directory is gone after the reboot.
-            let _ = fs::remove_file(&new);
-        }
-        written
+        let file = SmallFile {
+            mode: 0o600,
+            ..SmallFile::new(text)
+        };
+        small_file::replace(&self.directory.join(name), &file)
     }
 }

@@ -37,7 +37,7 @@ pub fn within<T: Send + 'static>(
 /// MiB or not in UTF-8.
 pub fn read(path: &Path) -> io::Result<String> {
     let path: PathBuf = path.to_owned();
-    within(PATIENCE, move || text_of(open_regular(&path)?))
+    within(PATIENCE, move || text_of(open_regular(&path, 0)?))
 }
 
 /// As [`read`], for a configuration, which may come through a pipe or be masked by a link to /dev/null.
@@ -46,8 +46,12 @@ pub fn read_any(path: &Path) -> io::Result<String> {
     within(PATIENCE, move || text_of(File::open(&path)?))
 }
 
-/// Opens a regular file without blocking on anything else.
-fn open_regular(path: &Path) -> io::Result<File> {
+/// Opens a regular file to read it, without blocking on anything else; `flags` are further ones of open(2). With
+/// [`NO_LINK`] a link to a regular file is none.
+///
+/// # Errors
+/// Any I/O error; `InvalidInput` for anything but a regular file.
+pub(super) fn open_regular(path: &Path, flags: i32) -> io::Result<File> {
     let is_regular = |about: Metadata| match about.is_file() {
         true => Ok(()),
         false => Err(io::Error::new(
@@ -56,17 +60,24 @@ fn open_regular(path: &Path) -> io::Result<File> {
         )),
     };
     // Opening a device can have an effect (a watchdog starts), so the type is checked first.
-    is_regular(std::fs::metadata(path)?)?;
+    is_regular(match flags & NO_LINK {
+        0 => std::fs::metadata(path)?,
+        _ => std::fs::symlink_metadata(path)?,
+    })?;
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | flags)
         .open(path)?;
     // It may have been replaced since.
     is_regular(file.metadata()?)?;
     Ok(file)
 }
 
-fn text_of(file: File) -> io::Result<String> {
+/// All of a file that was opened.
+///
+/// # Errors
+/// Any I/O error; `InvalidData` for a file over 1 MiB or not in UTF-8.
+pub(super) fn text_of(file: File) -> io::Result<String> {
     use io::Read as _;
     let mut bytes = Vec::new();
     let unusable = |why| io::Error::new(io::ErrorKind::InvalidData, why);

@@ -39,17 +39,14 @@ impl SmallFile {
 pub fn read(path: &Path) -> io::Result<Option<SmallFile>> {
     let path = path.to_owned();
     files::within(PATIENCE, move || {
-        let open = OpenOptions::new()
-            .read(true)
-            .custom_flags(NO_LINK)
-            .open(&path);
-        let about = match open {
-            Ok(file) => file.metadata()?,
+        let file = match files::open_regular(&path, NO_LINK) {
+            Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        let about = file.metadata()?;
         Ok(Some(SmallFile {
-            text: files::read(&path)?,
+            text: files::text_of(file)?,
             mode: about.mode() & 0o7777,
             owner: (about.uid(), about.gid()),
         }))
