@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use super::app::{App, Asking, ask};
 use super::balancer::Process;
 use super::{TIME, intents, undo};
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, step_of, wait_until};
 use crate::support::fetched::fetched;
 use crate::support::loopback;
 use crate::support::ports::ports;
@@ -266,7 +265,7 @@ fn a_request_that_never_ends_is_told_at_the_deadline() {
         "endless",
         &caddy.keys("timeout = \"8s\"\nattempt-timeout = \"7s\""),
     );
-    assert_eq!(binary.verb(&["run"]).code, Some(1));
+    assert_eq!(binary.verb(&["run"]).code, 1);
     let report = binary.report();
     let leave = step_of(&report, "leave");
     assert_eq!(leave["state"], "timed-out", "{report:#}");
@@ -424,7 +423,7 @@ fn what_a_run_has_left_is_undone_by_the_next_start() {
     let caddy = Caddy::start("start", &apps.each_ref());
     let binary = binary("start", &caddy.keys(""));
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(run.code, 0, "{}", run.stderr);
     let told = format!(
         "leaves the removal of upstream s1 of Caddy at {}",
         caddy.url()
@@ -433,16 +432,16 @@ fn what_a_run_has_left_is_undone_by_the_next_start() {
     let rehearsal = binary.verb(&["rehearse"]);
     let told = "is put back by `farewell start`";
     assert!(
-        rehearsal.code == Some(1) && rehearsal.stdout.contains(told),
+        rehearsal.code == 1 && rehearsal.stdout.contains(told),
         "{}",
         rehearsal.stdout
     );
     // Draining twice: Caddy does not know it any more, the record does.
-    assert_eq!(binary.verb(&["run"]).code, Some(0));
+    assert_eq!(binary.verb(&["run"]).code, 0);
     assert_eq!(step_of(&binary.report(), "leave")["state"], "already-done");
     assert_eq!(caddy.upstreams(), ["s2"]);
     let start = binary.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert_eq!(caddy.upstreams(), ["s1", "s2"]);
 }
 
@@ -555,10 +554,10 @@ fn the_manual_s_example_works_as_it_stands() {
     };
     let binary = Binary::new("drain-caddy-manual", &manual::example("drain-caddy"));
     let run = binary.verb(&["run"]);
-    assert_eq!(run.code, Some(0), "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(addresses.map(upstreams), [1, 1]);
     let start = binary.verb(&["start", "--undo-only"]);
-    assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+    assert_eq!(start.code, 0, "{}{}", start.stdout, start.stderr);
     assert_eq!(addresses.map(upstreams), [2, 2]);
     drop(both);
 }

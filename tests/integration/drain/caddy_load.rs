@@ -9,8 +9,7 @@ use super::caddy::{Caddy, Settings};
 use super::haproxy::pair;
 use super::load::{CLIENTS, End, Tally, load};
 use crate::support::Dir;
-use crate::support::binary::Binary;
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, wait_until};
 
 /// What one reload of Caddy's can lose at most: of each client the one connection that it makes at that moment.
 const LOST_BY_A_RELOAD: usize = 2 * CLIENTS;

@@ -8,8 +8,7 @@ use farewell::step::{Outcome, StepSpec};
 use super::app::{App, Asking, ask};
 use super::haproxy::{DRAIN, Haproxy, MAINT, READY};
 use super::{TIME, intents, undo};
-use crate::support::binary::{Binary, step_of};
-use crate::support::cli::wait_until;
+use crate::support::binary::{Binary, step_of, wait_until};
 use crate::support::dataplane_stand_in::{DataPlaneStandIn, PASSWORD, USER, Version};
 use crate::support::servers::Server;
 use crate::support::{Run, manual, network, problems, step_with_warnings};
@@ -121,8 +120,9 @@ fn a_session_that_never_ends_is_told_at_the_deadline() {
         "drain-dataplane-endless",
         &format!("[[step]]\nname = \"leave\"\n{}", keys(&api.url, limits)),
     );
-    assert_eq!(binary.verb(&["run"]).code, Some(1));
-    let leave = step_of(&binary.report(), "leave");
+    assert_eq!(binary.verb(&["run"]).code, 1);
+    let report = binary.report();
+    let leave = step_of(&report, "leave");
     assert_eq!(leave["state"], "timed-out", "{leave:#}");
     let said = leave["error"]["message"].as_str().expect("a message");
     let left = format!(
@@ -164,7 +164,7 @@ fn who_may_not_and_who_is_not_known_is_refused_at_once() {
             assert!(failure.cause.contains(said), "{failure}");
             assert!(!failure.to_string().contains("s3cret"), "{failure}");
             assert!(begun.elapsed() < TIME / 4);
-            let withdrawn = run.ear.withdrawn.lock().expect("lock").len();
+            let withdrawn = run.recorder.withdrawn().len();
             assert_eq!(intents(&run).len(), withdrawn);
         }
         assert_eq!(haproxy.state("s1"), READY);
