@@ -12,7 +12,7 @@ use crate::history::record::usec;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
 use crate::plan::load::{LoadedConfig, Plan};
-use crate::plan::steps::{OnFailure, Step};
+use crate::plan::step::{OnFailure, Step};
 use crate::plan::unit_ordering::{Learnt, Ordering};
 use crate::preflight;
 use crate::sys::systemd::Closure;

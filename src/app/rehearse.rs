@@ -16,12 +16,12 @@ use crate::model::event::State;
 use crate::model::secrets::mask;
 use crate::model::trigger::Trigger;
 use crate::plan::load::{LoadedConfig, Plan};
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::preflight::{self, Inspection, resolved_peers};
 use crate::run::rehearsal::{self, Answer, Verdict};
 use crate::sys::terminal::Capabilities;
 use crate::text::sanitize::{columns, padding, plain};
-use crate::view::timeline::Style;
+use crate::view::style::Style;
 
 /// The time limit for inspecting this machine, after that of the steps.
 const MACHINE: Duration = Duration::from_secs(15);

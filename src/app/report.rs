@@ -11,7 +11,8 @@ use crate::sys::clock::rfc3339;
 use crate::sys::terminal::Capabilities;
 use crate::text::elapsed;
 use crate::text::sanitize::plain;
-use crate::view::timeline::{self, Style};
+use crate::view::style::Style;
+use crate::view::timeline;
 
 /// Shows one past run, or a list of them.
 pub fn report(options: &Options, run: Option<&str>, list: bool, as_json: bool) -> u8 {

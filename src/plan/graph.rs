@@ -5,7 +5,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::steps::{Draft, Step};
+use super::step::Step;
+use super::steps::Draft;
 use crate::config::problem::{Problem, Severity};
 use crate::config::suggestion::did_you_mean;
 use crate::model::trigger::Trigger;

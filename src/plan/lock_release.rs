@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::steps::{Draft, Step};
+use super::step::Step;
+use super::steps::Draft;
 use crate::config::problem::{Problem, Severity};
 use crate::model::trigger::Trigger;
 

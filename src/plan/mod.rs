@@ -4,5 +4,6 @@ pub mod graph;
 pub mod load;
 mod lock_release;
 pub mod settings;
+pub mod step;
 pub mod steps;
 pub mod unit_ordering;

@@ -1,126 +1,18 @@
-//! `[[step]]`: the keys of every step.
+//! `[[step]]`: the steps as the configuration has them, and the keys of every one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::step::{OnFailure, Step, attempt_timeout};
 use crate::config::credential_hosts::Hosts;
 use crate::config::document::{Located, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
 use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
-use crate::model::trigger::{ComesBack, Trigger};
-use crate::step::{Action, AttemptPolicy, Dependencies, Held, TIMEOUT};
+use crate::model::trigger::Trigger;
+use crate::step::{AttemptPolicy, TIMEOUT};
 use crate::steps::KINDS;
-
-/// The shortest default of `attempt-timeout`.
-const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
-
-/// The `attempt-timeout` of a step that is retried, where the configuration gives none.
-pub fn attempt_timeout(timeout: Duration) -> Duration {
-    (timeout / 3).max(SHORTEST_ATTEMPT)
-}
-
-/// What a failure of a step means for those that have not begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// Nothing: they run anyway.
-    Continue,
-    /// They are cancelled, except those marked `always`.
-    Stop,
-}
-
-/// A step of the plan. Other steps are named by their index in it.
-pub struct Step {
-    /// Its unique name.
-    pub name: String,
-    /// The name of its kind.
-    pub kind: &'static str,
-    /// The steps that must have ended before it begins.
-    pub after: Vec<usize>,
-    /// What it may take in all.
-    pub timeout: Duration,
-    /// What one attempt may take.
-    pub attempt_timeout: Duration,
-    /// How many attempts are made at most; `None`: as many as the time allows.
-    pub attempts: Option<u32>,
-    /// What its failure means for the others.
-    pub on_failure: OnFailure,
-    /// The triggers that it runs on.
-    pub when: Vec<Trigger>,
-    /// The path that must exist for it to run.
-    pub if_path: Option<Field<PathBuf>>,
-    /// The unit that must be loaded and not inactive for it to run.
-    pub if_unit: Option<Field<String>>,
-    /// Whether it runs even after a stop, or when only the reserve is left.
-    pub always: bool,
-    /// Units that must still run while it runs.
-    pub needs: Vec<String>,
-    /// What an attempt does.
-    pub action: Arc<dyn Action>,
-    /// How it uses its time.
-    pub policy: AttemptPolicy,
-    /// What it may still need to end once it is cancelled.
-    pub grace: Duration,
-    /// What it has to do with the rest of this machine.
-    pub dependencies: Dependencies,
-    /// Whether it may stop the application.
-    pub may_stop: bool,
-    /// What is due after it, to the end of the run.
-    pub held: Option<Held>,
-    /// Whether nobody brings back what it takes out.
-    pub is_permanent: bool,
-    /// Whether it releases what another step holds, at the end of every run, even of one that is told to end at once.
-    pub is_release: bool,
-}
-
-impl Step {
-    /// A step that runs on every trigger, waits for no other, and retries `action` for as long as `timeout` allows.
-    pub fn new(
-        name: String,
-        kind: &'static str,
-        action: Arc<dyn Action>,
-        timeout: Duration,
-    ) -> Step {
-        Step {
-            name,
-            kind,
-            after: Vec::new(),
-            timeout,
-            attempt_timeout: attempt_timeout(timeout).min(timeout),
-            attempts: None,
-            on_failure: OnFailure::Continue,
-            when: Trigger::ALL.to_vec(),
-            if_path: None,
-            if_unit: None,
-            always: false,
-            needs: Vec::new(),
-            action,
-            policy: AttemptPolicy::Retried,
-            grace: Duration::ZERO,
-            dependencies: Dependencies::default(),
-            may_stop: false,
-            held: None,
-            is_permanent: false,
-            is_release: false,
-        }
-    }
-
-    /// Why it is skipped on `trigger`, if it is. A machine that comes back misses what was deleted for good: if it is unknown
-    /// whether it does, such a step runs only if its `when` leaves out restarts.
-    pub fn skipped(&self, trigger: Trigger, comes_back: ComesBack) -> Option<String> {
-        if !self.when.contains(&trigger) {
-            return Some(format!("not on {trigger}"));
-        }
-        let is_for_restarts = self.when.iter().any(|it| it.restarts());
-        (self.is_permanent && is_for_restarts && comes_back == ComesBack::Unknown).then(|| {
-            "it deletes for good, and it is unknown whether this machine comes back; it then runs only if its \
-             `when` leaves out reboot, kexec and soft-reboot"
-                .to_owned()
-        })
-    }
-}
 
 /// A step as it was read, before its place among the others is known.
 pub struct Draft {

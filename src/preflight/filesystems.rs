@@ -9,7 +9,7 @@ use super::requirement::{Requirement, listed};
 use super::{Inspection, Units};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::device_owners;
 use crate::sys::mounts::{Mount, Mounts};

@@ -12,7 +12,7 @@ use super::resolved_peers::Addressed;
 use super::{Finding, Inspection, Units, distinct};
 use crate::config::facts::Facts;
 use crate::config::template::Fact;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 use crate::sys::{device_owners, host, routes};

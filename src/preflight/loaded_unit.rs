@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Finding, Inspection, Ordering, Units, is_after};
 use crate::config::facts::Facts;
 use crate::plan::load::Plan;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::plan::unit_ordering::Learnt;
 use crate::sys::systemd::{UNIT, Unit, escape_path};
 use crate::text::duration;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::requirement::{line, listed, on, outlives};
 use super::{Finding, Units, distinct};
 use crate::plan::load::Plan;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::Unit;
 

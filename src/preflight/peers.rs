@@ -8,7 +8,7 @@ use super::process_owner::{self, ProcessOwner, owner};
 use super::requirement::{Requirement, listed};
 use super::resolved_peers::Addressed;
 use super::{Inspection, Units};
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::http::Endpoint;
 use crate::sys::listeners::{Listening, listeners};

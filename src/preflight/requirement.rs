@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{Finding, SHUTDOWN, Units};
 use crate::model::trigger::Trigger;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{UNIT, Unit};
 

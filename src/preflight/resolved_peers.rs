@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::facts::Facts;
 use crate::model::deadline::Deadline;
 use crate::plan::load::Plan;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::http::Endpoint;
 use crate::sys::{host, routes};
 

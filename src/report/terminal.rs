@@ -12,7 +12,8 @@ use crate::text::sanitize::{columns, fit, padding, plain};
 use crate::view::describe;
 use crate::view::heartbeat::Reminder;
 use crate::view::progress::{Progress, StepProgress};
-use crate::view::timeline::{self, Style};
+use crate::view::style::Style;
+use crate::view::timeline;
 
 /// The pause between two writes: too short for a person to notice, and long enough to batch a thousand quick steps.
 const WRITE_PAUSE: Duration = Duration::from_millis(100);

@@ -10,7 +10,7 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{Copied, EventKind, State, Stream};
 use crate::model::intent::{Intent, IntentId};
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::step::{AttemptContext, AttemptPolicy, Outcome, StepEvents};
 use crate::sys::cancel::{Cancel, Waited};
 use crate::sys::sync::Mutex;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::context::RunContext;
 use crate::config::facts::Facts;
 use crate::model::deadline::{Deadline, Reason};
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::cancel::{Cancel, Waited};
 use crate::sys::dbus::BusError;
 use crate::sys::mounts::{Mount, Mounts};

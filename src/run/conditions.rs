@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::facts::Facts;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::Failure;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::sys::cancel::Cancel;
 use crate::sys::probe;
 use crate::sys::systemd::{self, Manager};

@@ -10,7 +10,7 @@ use super::renewal;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{EventKind, Result, State};
-use crate::plan::steps::{OnFailure, Step};
+use crate::plan::step::{OnFailure, Step};
 use crate::sys::cancel::Cancel;
 use crate::sys::threads::{self, Next};
 use crate::text::duration;

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-use super::signals;
+use super::owners::Owners;
 
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
@@ -230,42 +230,6 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The owners that are trusted.
-#[derive(Clone, Copy)]
-struct Owners {
-    own: u32,
-    /// The uid that stands for every user that this user namespace does not map; root may be among them.
-    unmapped: Option<u32>,
-}
-
-impl Owners {
-    fn get() -> Owners {
-        Owners {
-            own: signals::user(),
-            unmapped: unmapped(),
-        }
-    }
-
-    fn include(self, uid: u32) -> bool {
-        uid == 0 || uid == self.own || Some(uid) == self.unmapped
-    }
-}
-
-/// The uid that the kernel shows for unmapped users; `None` if all are mapped, or that uid belongs to a user.
-fn unmapped() -> Option<u32> {
-    let number = |text: &str| text.trim().parse::<u32>().ok();
-    let overflow = number(&fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?)?;
-    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
-    let is_mapped = map.lines().any(|line| {
-        let mut numbers = line.split_whitespace();
-        let first = numbers.next().and_then(number);
-        let length = numbers.nth(1).and_then(number);
-        matches!((first, length), (Some(first), Some(length))
-            if overflow >= first && overflow - first < length)
-    });
-    (!is_mapped).then_some(overflow)
-}
-
 /// Adds what is wrong with one part of a path.
 fn look(path: &Path, about: &FileStat, owners: Owners, findings: &mut Vec<Finding>) {
     let kind = about.st_mode & KIND;
@@ -389,7 +353,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("farewell-secret-{}", std::process::id()));
         fs::write(&path, "secret").expect("written");
         let shown = path.display();
-        let own = signals::user();
+        let own = crate::sys::signals::user();
         for (owner, mode, expected) in [
             (own, 0o600, None),
             (own, 0o400, None),

@@ -19,6 +19,7 @@ pub mod listeners;
 pub mod mount_users;
 pub mod mounts;
 pub mod notify;
+mod owners;
 pub mod package_manager;
 pub mod probe;
 pub mod process;

@@ -3,4 +3,5 @@
 pub mod describe;
 pub mod heartbeat;
 pub mod progress;
+pub mod style;
 pub mod timeline;

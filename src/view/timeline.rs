@@ -4,78 +4,15 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::model::event::{Purpose, State};
+use crate::model::event::Purpose;
 use crate::text::duration;
 use crate::text::elapsed;
 use crate::text::sanitize::{columns, fit, padding, plain};
 use crate::view::progress::{Progress, StepProgress};
-
-/// How a timeline is drawn.
-#[derive(Clone, Copy, Debug)]
-pub struct Style {
-    /// Characters in a line; a message may be longer.
-    pub width: usize,
-    /// Whether signs outside of ASCII can be read.
-    pub unicode: bool,
-    /// Whether colours are wanted.
-    pub colour: bool,
-}
+use crate::view::style::Style;
 
 /// Bars shorter than this tell nothing.
 const SHORTEST_AXIS: usize = 10;
-
-impl Style {
-    /// The sign of a step in this state.
-    pub fn marker(&self, state: State) -> &'static str {
-        let (sign, ascii) = match state {
-            State::Pending => ("·", "."),
-            State::Running => ("▸", ">"),
-            State::Done | State::AlreadyDone => ("✓", "+"),
-            State::Skipped => ("○", "-"),
-            State::Failed | State::TimedOut => ("✗", "x"),
-            State::Cancelled => ("■", "!"),
-        };
-        if self.unicode { sign } else { ascii }
-    }
-
-    /// What stands where a text was cut.
-    pub fn dots(&self) -> &'static str {
-        if self.unicode { "…" } else { "..." }
-    }
-
-    /// `text` in the colour of a step in this state.
-    pub fn paint(&self, state: State, text: &str) -> String {
-        let code = match state {
-            State::Pending | State::Skipped => "2",
-            State::Running => "36",
-            State::Done | State::AlreadyDone => "32",
-            State::Failed | State::TimedOut => "31",
-            State::Cancelled => "33",
-        };
-        self.coded(code, text)
-    }
-
-    /// `text` in bold.
-    pub fn bold(&self, text: &str) -> String {
-        self.coded("1", text)
-    }
-
-    fn coded(&self, code: &str, text: &str) -> String {
-        if self.colour && !text.is_empty() {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    fn block(&self) -> &'static str {
-        if self.unicode { "█" } else { "#" }
-    }
-
-    fn pace(&self) -> &'static str {
-        if self.unicode { "◂" } else { "<" }
-    }
-}
 
 /// Draws `progress`, each line with its end. A run without a result is shown as running, or, when it is `over`, as cut
 /// off.
@@ -249,6 +186,7 @@ fn pacemakers(progress: &Progress) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::model::error::{ErrorKind, Failure};
+    use crate::model::event::State;
     use crate::model::event::{Event, EventKind, Result, StepName};
     use crate::model::trigger::Trigger;
 

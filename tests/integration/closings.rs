@@ -142,7 +142,7 @@ fn a_failed_step_and_what_follows_from_it_still_give_back() {
         vec![fails, tells(&story, "work"), tells(&story, "give back")],
         None,
     );
-    plan.steps[0].on_failure = farewell::plan::steps::OnFailure::Stop;
+    plan.steps[0].on_failure = farewell::plan::step::OnFailure::Stop;
     let (outcome, ear, _) = run(plan);
     assert_eq!(outcome.result, RunResult::Failed);
     assert_eq!(ear.end(1).state, State::Cancelled);

@@ -11,7 +11,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::Stream;
 use crate::model::intent::{Chain, Intent, IntentId};
 use crate::plan::load::Plan;
-use crate::plan::steps::Step;
+use crate::plan::step::Step;
 use crate::run::panics;
 use crate::step::{Action, AttemptContext, Kind, Outcome, StepEvents, TIMEOUT, Undo};
 use crate::sys::cancel::Cancel;
