@@ -122,8 +122,6 @@ impl Outlook {
             width(|step| step.name.chars().count()),
             width(|step| step.kind.len()),
         );
-        let name = |index: &usize| plan.steps[*index].name.as_str();
-        let list = |indices: &[usize]| indices.iter().map(name).collect::<Vec<_>>().join(", ");
         for (index, step) in plan.steps.iter().enumerate() {
             text += &format!(
                 "\n{:>4}  {:names$}  {:kinds$}  ",
@@ -131,47 +129,63 @@ impl Outlook {
                 step.name,
                 step.kind
             );
-            if !step.when.contains(&trigger) {
-                text += &format!("skipped: not on {trigger}");
-                continue;
-            }
-            let (begin, end) = self.spans[index];
-            text += &match step.after.as_slice() {
-                [] => "at once".to_owned(),
-                after => format!("after {}", list(after)),
-            };
-            text += &format!(
-                "; up to {}; begins by {}, ends by {}",
-                print(step.timeout),
-                print(begin),
-                print(end)
-            );
-            if !self.beside[index].is_empty() {
-                text += &format!("; beside {}", list(&self.beside[index]));
-            }
-            if step.always {
-                text += "; always";
-            }
-            if step.on_failure == OnFailure::Stop {
-                text += "; its failure stops the others";
-            }
-            for (key, condition) in [
-                ("if-path", &step.if_path.is_some()),
-                ("if-unit", &step.if_unit.is_some()),
-            ] {
-                if *condition {
-                    text += &format!("; only where its {key} says so");
-                }
-            }
-            let (along, left) = self.along(index).unwrap_or_default();
-            for also in along {
-                text += &format!("\n      also stops {also}");
-            }
-            for left in left {
-                text += &format!("\n      does not stop {left}");
-            }
+            text += &self.step(plan, index, trigger);
         }
         text += "\n";
+        text += &self.order();
+        text
+    }
+
+    /// When a step runs, beside which others, and what stops with it.
+    fn step(&self, plan: &Plan, index: usize, trigger: Trigger) -> String {
+        let step = &plan.steps[index];
+        if !step.when.contains(&trigger) {
+            return format!("skipped: not on {trigger}");
+        }
+        let print = duration::print;
+        let name = |index: &usize| plan.steps[*index].name.as_str();
+        let list = |indices: &[usize]| indices.iter().map(name).collect::<Vec<_>>().join(", ");
+        let (begin, end) = self.spans[index];
+        let mut text = match step.after.as_slice() {
+            [] => "at once".to_owned(),
+            after => format!("after {}", list(after)),
+        };
+        text += &format!(
+            "; up to {}; begins by {}, ends by {}",
+            print(step.timeout),
+            print(begin),
+            print(end)
+        );
+        if !self.beside[index].is_empty() {
+            text += &format!("; beside {}", list(&self.beside[index]));
+        }
+        if step.always {
+            text += "; always";
+        }
+        if step.on_failure == OnFailure::Stop {
+            text += "; its failure stops the others";
+        }
+        for (key, is_there) in [
+            ("if-path", step.if_path.is_some()),
+            ("if-unit", step.if_unit.is_some()),
+        ] {
+            if is_there {
+                text += &format!("; only where its {key} says so");
+            }
+        }
+        let (along, left) = self.along(index).unwrap_or_default();
+        for also in along {
+            text += &format!("\n      also stops {also}");
+        }
+        for left in left {
+            text += &format!("\n      does not stop {left}");
+        }
+        text
+    }
+
+    /// What farewell.service is ordered after, and what is not known of that.
+    fn order(&self) -> String {
+        let mut text = String::new();
         if let Err(reason) = &self.stops {
             text +=
                 &format!("\nother units that stop with those of the steps are unknown: {reason}\n");

@@ -4,6 +4,9 @@ mod inquiry;
 
 use std::time::Duration;
 
+use log::Level;
+
+use crate::logging::message_id;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::{Diagnosis, Trigger};
 use crate::sys::package_manager;
@@ -88,6 +91,26 @@ impl DetectedTrigger {
     /// Whether this is a shutdown of unknown kind.
     pub fn is_unknown(&self) -> bool {
         self.cause == Cause::Farewell(Diagnosis::UnknownShutdown)
+    }
+
+    /// A warning of a shutdown of unknown kind.
+    pub(super) fn warning(&self) -> Option<String> {
+        (self.is_unknown()).then(|| format!("the kind of this shutdown is unknown: {}", self.seen))
+    }
+
+    /// Logs the trigger of the run with this ID, and what it was seen by.
+    pub(super) fn log(&self, run: &str) {
+        let trigger = self.cause.diagnosis().trigger();
+        let fields = [
+            ("FAREWELL_RUN", run),
+            ("FAREWELL_TRIGGER", trigger.as_str()),
+        ];
+        let text = format!("trigger {trigger}: {}", self.seen);
+        let level = match self.is_unknown() {
+            true => Level::Warn,
+            false => Level::Info,
+        };
+        message_id::TRIGGER.log(level, &text, &fields);
     }
 
     /// Detects why this process runs. Takes no longer than `inquiry` allows, plus [`DPKG_PATIENCE`], whatever PID 1 does.
