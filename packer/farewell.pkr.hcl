@@ -1,10 +1,10 @@
-# Puts farewell into an image: boots a base, installs farewell with install.sh, lets it check the configuration, and seals
-# the image, so that the machines that boot from it have nothing of the one that it was built on.
+# Builds an image with farewell: boots a base, installs farewell with install.sh, which checks the configuration, and
+# seals the image, so that it contains nothing specific to the build machine.
 #
 #   packer build -var base=debian.qcow2 -var binary=farewell -var config=farewell.toml packer/
 #
-# Works as it is with Packer 1.6 (Debian 12) and later; from 1.10 on `packer init packer/plugins` comes first. README.md has
-# the rest ("Put it into an image"). amazon/farewell.pkr.hcl does the same on AWS.
+# Works with Packer 1.6 (Debian 12) and later; from 1.10 on run `packer init packer/plugins` first. README.md has the
+# rest ("Put it into an image"). amazon/farewell.pkr.hcl does the same on AWS.
 
 variable "binary" {
   type        = string

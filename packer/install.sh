@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts farewell into this machine or, with DESTDIR, into the root file system that is below that directory.
+# Installs farewell on this machine or, with DESTDIR, in the root file system below that directory.
 #
 #   packer/install.sh [--binary FILE] [--config FILE] [--conf-dir DIR]
 #   packer/install.sh --uninstall
@@ -8,14 +8,14 @@
 #   --config FILE    becomes /etc/farewell/farewell.toml; default: the sample, and only where there is no configuration
 #   --conf-dir DIR   its *.toml become drop-ins, /etc/farewell/conf.d/*.toml
 #   --stage          for packages: nothing is enabled and the configuration is not checked
-#   --uninstall      takes out what was put in, and leaves the configuration and the records
+#   --uninstall      removes what was installed, except the configuration and the records
 #
-# It enables the units and starts none: an image build must not become a member that leaves. What is there already and the
-# same is not touched, so that a second time changes nothing. It ends with `farewell check --image`, whose exit code is its
-# own: 0, or 78 where the configuration is wrong.
+# It enables the units and starts none: an image build must not become a member that leaves. Files that are up to date
+# are not touched, so that running it again changes nothing. It ends with `farewell check --image`, and its exit code:
+# 0, or 78 if the configuration is wrong.
 #
-# Where things go is asked of systemd (systemd-path(1)), unless the environment says it: unitdir, generatordir, presetdir,
-# catalogdir; and prefix (/usr), zshdir.
+# Directories come from systemd-path(1) unless set in the environment: unitdir, generatordir, presetdir, catalogdir;
+# also prefix (/usr) and zshdir.
 set -eu
 
 # Everybody may read what is installed, whatever root's umask is.
@@ -52,9 +52,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-# asked NAME: what systemd-path(1) calls so, where the machine has it.
+# asked NAME: the directory that systemd-path(1) has for this name.
 asked() {
-    systemd-path "$1" 2>/dev/null || fail 69 "systemd-path does not tell $1: farewell needs systemd 247 or later"
+    systemd-path "$1" 2>/dev/null || fail 69 "systemd-path does not know $1: farewell needs systemd 247 or later"
 }
 
 prefix=${prefix:-/usr}
@@ -69,17 +69,28 @@ fi
 etc=/etc/farewell
 enabled='farewell.service farewell-arm.service'
 
-# Whether systemd runs what is changed here.
+# Whether the running systemd uses the files that are changed here.
 is_live() { [ -z "$root" ] && [ -d /run/systemd/system ]; }
 
-# every DO: calls DO with mode, source and place of each file but the configuration.
+# README.md with links to what is installed beside it.
+readme=$source/README.md rendered=''
+if [ -f "$readme" ]; then
+    rendered=$(mktemp)
+    readme=$rendered
+    trap 'rm -f "$rendered"' EXIT
+    sed -e 's,](units/manual/,](manual/,g' -e 's,\[\([^]]*\)](\(units\|packer\)/[^)]*),\1,g' -e 's,\[\([^]]*\)](SECURITY.md),\1,g' \
+        "$source/README.md" >"$readme"
+fi
+
+# every DO: calls DO with mode, source and destination of each file except the configuration.
 every() {
     "$1" 755 "$program" "$prefix/bin/farewell"
     each "$1" "$unitdir" "$source"/units/*.service "$source"/units/*.timer
     each "$1" "$presetdir" "$source"/units/*.preset
     each "$1" "$catalogdir" "$source"/units/*.catalog
     each "$1" "$prefix/share/dbus-1/system.d" "$source"/units/org.farewell.*.conf
-    each "$1" "$prefix/share/doc/farewell" "$source/units/strict.conf" "$source/README.md" "$source/CHANGELOG.md"
+    each "$1" "$prefix/share/doc/farewell" "$source/units/strict.conf" "$source/CHANGELOG.md"
+    "$1" 644 "$readme" "$prefix/share/doc/farewell/README.md"
     each "$1" "$prefix/share/doc/farewell/manual" "$source"/units/manual/*.md
     each "$1" "$prefix/share/man/man5" "$source"/units/manual/*.5
     each "$1" "$prefix/share/man/man8" "$source"/units/manual/*.8
@@ -88,7 +99,7 @@ every() {
     each "$1" "$zshdir" "$source/units/completions/_farewell"
     each "$1" "$prefix/share/fish/vendor_completions.d" "$source/units/completions/farewell.fish"
     "$1" 644 "$source/LICENSE" "$prefix/share/doc/farewell/copyright"
-    # The licences of what is linked into the program lie beside it where packer/packages/release has built it.
+    # packer/packages/release puts the licences of what is linked into the program beside it.
     licenses=$(dirname "$program")/third-party-licenses.txt
     do=$1
     [ -f "$licenses" ] || do=take
@@ -107,7 +118,7 @@ changes() {
     echo "$1"
 }
 
-# mode_of FILE: the mode of a configuration in place, which nobody reads who could not read it before.
+# mode_of FILE: the mode for a configuration that replaces FILE: readable for no more users than before.
 mode_of() {
     case $(stat -L -c %a "$1") in
     *00) echo 600 ;;
@@ -116,7 +127,7 @@ mode_of() {
     esac
 }
 
-# put MODE FROM TO: a file in place, whole at any moment.
+# put MODE FROM TO: installs a file atomically.
 put() {
     [ -f "$2" ] || fail 66 "$2 is missing"
     if cmp -s "$2" "$root$3" && [ "$(stat -c %a "$root$3")" = "$1" ]; then return; fi
@@ -127,7 +138,7 @@ put() {
     changes "installed $3"
 }
 
-# take MODE FROM TO: the file in place away.
+# take MODE FROM TO: removes an installed file.
 take() {
     [ -e "$root$3" ] || [ -L "$root$3" ] || return 0
     rm -f "$root$3"
@@ -145,22 +156,22 @@ systemctl_there() {
     if [ -z "$root" ]; then systemctl --quiet "$@"; else systemctl --quiet --root="$root" "$@"; fi
 }
 
-# What the machine keeps of the files that were changed.
+# Reloads what the machine caches of changed files.
 reread() {
     [ -n "$changed" ] && [ -z "$stage" ] || return 0
     if [ -z "$root" ]; then journalctl --update-catalog; else journalctl --root="$root" --update-catalog; fi
     if is_live; then systemctl daemon-reload; fi
 }
 
-# Has systemd forget farewell, without a farewell; but where the whole machine goes down meanwhile, it shall have one.
+# Stops the units without a farewell, unless the whole machine is going down.
 forget() {
     skip=/run/farewell/skip
     if [ ! -e "$skip" ] && [ "$(systemctl is-system-running || :)" != stopping ]; then
         mkdir -p "${skip%/*}"
         : >"$skip"
-        trap 'rm -f "$skip"' EXIT
+        trap 'rm -f "$skip" "$rendered"' EXIT
     fi
-    # Where a run is on, this waits for its end.
+    # Waits for a run in progress.
     for unit in $enabled farewell-rehearse.timer; do
         if systemctl --quiet is-active "$unit"; then systemctl stop "$unit"; fi
     done
@@ -178,10 +189,10 @@ remove() {
         rmdir "$root$prefix/share/$folder" 2>/dev/null || :
     done
     reread
-    echo "farewell is removed; $root$etc and $root/var/lib/farewell stay as they are"
+    echo "farewell is removed; $root$etc and $root/var/lib/farewell are kept"
 }
 
-# Before anything is changed.
+# Checks before any change.
 look() {
     [ -f "$program" ] || fail 66 "$program is missing: it is the farewell binary, which cargo build --release makes, or --binary names"
     [ -z "$config" ] || [ -f "$config" ] || fail 66 "$config is missing: it is to become $etc/farewell.toml"
@@ -210,7 +221,7 @@ install_all() {
         changes "enabled $unit"
     done
     reread
-    [ -n "$changed" ] || echo 'everything is there already: nothing was changed'
+    [ -n "$changed" ] || echo 'everything is up to date: nothing was changed'
     if is_live && ! systemctl --quiet is-active farewell.service; then
         echo 'it is active from the next boot on; on this boot: systemctl start farewell'
     fi

@@ -1,10 +1,10 @@
-# Puts farewell into an image of AWS, as ../farewell.pkr.hcl does into a disk of QEMU's, by the same steps.
+# Builds an AMI with farewell, in the same way as ../farewell.pkr.hcl builds a QEMU disk.
 #
 #   packer init packer/amazon
 #   packer build -var binary=farewell -var config=farewell.toml packer/amazon
 #
-# In a folder of its own, since Packer before 1.7 (Debian 12 has 1.6) cannot ask for version 2 of the instance metadata
-# service, by which whoever makes a program of the machine ask an address for them does not get at its credentials.
+# In a directory of its own, since Packer before 1.7 (Debian 12 has 1.6) cannot require version 2 of the instance
+# metadata service, which protects the machine's credentials against server-side request forgery.
 
 packer {
   required_version = ">= 1.7.0"

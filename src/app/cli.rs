@@ -31,7 +31,8 @@ fn triggers(more: Option<&'static str>) -> PossibleValuesParser {
     PossibleValuesParser::new(words)
 }
 
-/// Runs a machine's last duties: leaves its cluster's registry, drains, waits until that is safe, and reports it.
+/// Runs a machine's last duties: leaves its cluster's registry, drains, waits until that is safe, and reports the
+/// result.
 #[derive(Debug, Parser)]
 #[command(
     name = "farewell",
@@ -54,7 +55,7 @@ pub struct Cli {
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Read this file alone: no drop-ins. Default: /etc/farewell/farewell.toml and the drop-ins conf.d/*.toml of
+    /// Read only this file, without drop-ins. Default: /etc/farewell/farewell.toml and the drop-ins conf.d/*.toml of
     /// /usr/lib/farewell, /run/farewell and /etc/farewell
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -68,17 +69,17 @@ pub struct Options {
 pub enum Verb {
     /// Read the configuration and report every problem with file, line and step
     #[command(
-        after_help = "Looks at every fact and credential that the steps name, and at certificates and keys \
+        after_help = "Checks every fact and credential that the steps name, and certificates and keys \
                             together. Exits with 0 when there are only warnings, else with 78."
     )]
     Check {
-        /// For a build machine: facts and credentials of the later machine are not looked at
+        /// For a build machine: do not check facts and credentials of the later machine
         #[arg(long)]
         image: bool,
     },
-    /// Print the steps as they would run: order, what runs side by side, deadlines, worst case
+    /// Print the steps as they would run: order, what runs in parallel, deadlines, worst case
     #[command(
-        after_help = "Changes nothing and asks no peer. Exits with 78 when the configuration is wrong."
+        after_help = "Changes nothing and contacts no peer. Exits with 78 if the configuration is wrong."
     )]
     Plan {
         /// The trigger to plan for
@@ -88,47 +89,47 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Ask everything that a run would need, and change nothing
+    /// Check everything that a run would need, and change nothing
     #[command(
-        after_help = "Asks each step's peers, paths, programs and units, side by side and for at most 10 s each: once, and \
-                            again for other triggers where the answer depends on the trigger. Requests other than GET and \
-                            HEAD are not sent, but OPTIONS in their place. Then looks whether systemd has farewell.service \
-                            loaded as the steps need it (not with --config), and whether everything that the steps rely on \
+        after_help = "Checks each step's peers, paths, programs and units, in parallel and for at most 10 s each: once, and \
+                            again for other triggers if the answer depends on the trigger. Instead of requests other than GET and \
+                            HEAD it sends OPTIONS. Then checks whether systemd has farewell.service \
+                            loaded as the steps need it (not with --config), and whether everything that the steps depend on \
                             outlives the run: peers on this machine and in its containers, the interfaces and addresses on \
                             the way to peers, the daemons of FUSE file systems.\n\
                             The JSON object has result (ok, failed), steps (each with name, kind, state (ready, skipped, \
                             failed), and answer, reason or error (word, message), warnings where there are some, and triggers where the \
                             answers of a step differ, of which there are several then) and \
-                            machine (state, and reason where it was not looked at, else summary, findings and remarks).\n\
-                            A warning is something to look into, such as a member that is not registered under the \
-                            configured name: a run would go on, and leave nothing.\n\
-                            Exits with 1 when something would fail as things are now, with --strict also when there are \
+                            machine (state, and reason if it was not inspected, else summary, findings and remarks).\n\
+                            A warning deserves attention, such as a member that is not registered under the \
+                            configured name: a run would succeed without leaving anything.\n\
+                            Exits with 1 if something would fail now, with --strict also if there are \
                             warnings, and with 78 when the configuration is wrong."
     )]
     Rehearse {
-        /// Fail when there are warnings
+        /// Fail if there are warnings
         #[arg(long)]
         strict: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Get this machine ready for its farewell: what farewell-start.service does at boot
+    /// Prepare this machine for its farewell, as farewell-start.service does at boot
     #[command(
         after_help = "Checks the configuration, keeps this machine's facts and the plan for the shutdown (not with --config), \
-                            undoes what earlier runs have left, and looks whether what systemd has loaded is what the plan \
-                            needs; where that is only older than the configuration it asks for one daemon-reload.\n\
+                            undoes what earlier runs have left, and checks whether what systemd has loaded is what the plan \
+                            needs; if that is only outdated, it requests one daemon-reload.\n\
                             Nothing is undone before the units of the sequence that systemd starts at this boot are up, and a \
-                            lock only when its `ready` holds: where one has failed, or is not up after 2 minutes, what is held \
+                            lock only when its `ready` holds: if one has failed, or is not up after 2 minutes, what is held \
                             is kept and renewed, and farewell-undo.timer tries again each minute.\n\
-                            An undo that does not succeed stays pending for the next start. What another machine has left, of \
+                            An undo that fails stays pending for the next start. What another machine has left, of \
                             which this one's disk is a copy, is not undone. What is to be undone is in the records: the \
                             configuration does not matter.\n\
                             Exits with 0 when this machine is ready, with 1 when it is not, or something is still to be \
-                            undone, with 75 when a run is on, or another start, and with 78 when the configuration is wrong."
+                            undone, with 75 when a run, or another start, is in progress, and with 78 when the configuration is wrong."
     )]
     Start {
-        /// Show and do just the undo
+        /// Only show and do the undo
         #[arg(long)]
         undo_only: bool,
         /// Do not wait until the units of the sequence are up, or a lock's `ready` holds
@@ -137,12 +138,12 @@ pub enum Verb {
     },
     /// Run the sequence within its budget, and leave a record
     #[command(
-        after_help = "SIGTERM or Ctrl-C cuts the run short: what runs is ended, `always` steps still run within \
+        after_help = "SIGTERM or Ctrl-C cuts the run short: running steps are ended, `always` steps still run within \
                             the reserve, and the exit code is 75. A second one ends it at once.\n\
                             One run at a time per state directory; a second one exits with 75 and names the first."
     )]
     Run {
-        /// Why it takes place; found out when not given. With `restart` nothing is run, unless `restart = "run"`
+        /// Its trigger; detected if not given. With `restart` nothing is run, unless `restart = "run"`
         #[arg(long, value_name = "TRIGGER", value_parser = triggers(Some("restart")))]
         trigger: Option<String>,
     },
@@ -153,7 +154,7 @@ pub enum Verb {
                             Exits with 0 whenever it shows a run, whatever its result, and with 66 when there is none."
     )]
     Status {
-        /// Go on until the run ends
+        /// Follow the run until it ends
         #[arg(long)]
         follow: bool,
         /// Print one JSON object, as `farewell report --json` does; `result` is `running` while the run lasts
@@ -173,7 +174,7 @@ pub enum Verb {
     Report {
         /// The run's id, or the beginning of it; default: the last run
         run: Option<String>,
-        /// List all runs, one a line, the last one first
+        /// List all runs, one per line, newest first
         #[arg(long, conflicts_with = "run")]
         list: bool,
         /// Print JSON: one object, with --list an array of them

@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const FILES: Duration = Duration::from_secs(2);
 
 /// The number of problems that are reported; the kernel log is small.
-const TOLD: usize = 10;
+const MAX_REPORTED: usize = 10;
 
 /// Generates the drop-ins if this process was called as the generator. Never fails: a boot must not depend on a farewell.
 pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
@@ -89,11 +89,11 @@ fn generate(directory: &Path) {
 
 /// A run falls back to the last good plan, and so does the order.
 fn fall_back(directory: &Path, problems: &[String]) {
-    for problem in problems.iter().take(TOLD) {
+    for problem in problems.iter().take(MAX_REPORTED) {
         tell(problem);
     }
-    if problems.len() > TOLD {
-        let more = problems.len() - TOLD;
+    if problems.len() > MAX_REPORTED {
+        let more = problems.len() - MAX_REPORTED;
         tell(&format!("and {more} more; see `farewell check`"));
     }
     let kept = RuntimeDir::locate(signals::is_root()).and_then(|kept| kept.order());
@@ -125,7 +125,10 @@ fn demand() -> Result<(Ordering, Duration), Vec<String>> {
     let Some(plan) = trusted.and_then(|loaded| loaded.plan) else {
         return Err(problems);
     };
-    problems.iter().take(TOLD).for_each(|problem| tell(problem));
+    problems
+        .iter()
+        .take(MAX_REPORTED)
+        .for_each(|problem| tell(problem));
     Ok((Ordering::of(&plan, &facts), plan.stop_timeout()))
 }
 

@@ -18,7 +18,7 @@ use crate::sys::files;
 use crate::sys::terminal::Capabilities;
 
 /// How often a run that is followed is read.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The time limit for reading a run from the bus.
 const BUS_PATIENCE: Duration = Duration::from_secs(1);
@@ -120,7 +120,7 @@ fn follow_bus(store: &Store, mut watch: Watch) -> u8 {
         if known.result.is_some() {
             return exit::OK;
         }
-        let seen = watch.next(LOOK);
+        let seen = watch.next(POLL_INTERVAL);
         show_change(Some(&known), watch.run());
         let overdue = known.deadline_usec.saturating_sub(known.started_usec);
         let overdue = age(&known) > Duration::from_micros(overdue) + CLOSING;
@@ -170,7 +170,7 @@ fn follow_record(store: &Store, id: &str) -> u8 {
         if !running {
             break;
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
         if let Ok((past, _)) = read(store, id) {
             let since = past.progress.started.elapsed().unwrap_or_default();
             terminal.update(Update::Tick(since));

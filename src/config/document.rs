@@ -9,7 +9,7 @@ use super::template::Template;
 
 /// A value and the line it begins on, from 1.
 #[derive(Clone, Debug)]
-pub struct Located {
+pub struct Spanned {
     pub line: usize,
     pub value: Value,
 }
@@ -26,7 +26,7 @@ pub enum Value {
     /// A date or time, which no key accepts.
     Datetime,
     /// An array.
-    List(Vec<Located>),
+    List(Vec<Spanned>),
     /// A table, in the order of the file.
     Table(Table),
     /// A string from a record, which is not parsed as a template.
@@ -56,12 +56,12 @@ impl Value {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Key, line of the key, and value.
-    pub entries: Vec<(String, usize, Located)>,
+    pub entries: Vec<(String, usize, Spanned)>,
 }
 
 impl Table {
     /// The entry with this key.
-    pub fn get(&self, key: &str) -> Option<&(String, usize, Located)> {
+    pub fn get(&self, key: &str) -> Option<&(String, usize, Spanned)> {
         self.entries.iter().find(|(name, _, _)| name == key)
     }
 }
@@ -194,11 +194,11 @@ impl<'a> Lines<'a> {
             .into_iter()
             .map(|(key, value)| {
                 let (start, line) = (key.span().start, self.line(key.span().start));
-                let located = Located {
+                let spanned = Spanned {
                     line: self.line(value.span().start),
                     value: self.value(value, problems),
                 };
-                (start, (key.into_inner().into_owned(), line, located))
+                (start, (key.into_inner().into_owned(), line, spanned))
             })
             .collect();
         entries.sort_unstable_by_key(|(start, _)| *start);
@@ -241,7 +241,7 @@ impl<'a> Lines<'a> {
             DeValue::Array(items) => Value::List(
                 items
                     .into_iter()
-                    .map(|item| Located {
+                    .map(|item| Spanned {
                         line: self.line(item.span().start),
                         value: self.value(item, problems),
                     })
@@ -263,7 +263,7 @@ mod tests {
         let Some((
             _,
             line,
-            Located {
+            Spanned {
                 value: Value::Table(inner),
                 ..
             },
@@ -275,7 +275,7 @@ mod tests {
         let Some((
             _,
             _,
-            Located {
+            Spanned {
                 value: Value::List(items),
                 ..
             },

@@ -171,17 +171,17 @@ impl LoadedConfig {
 
     /// Evaluates every value that depends on facts as they are now, and adds the problems.
     pub fn check_facts(&mut self, facts: &Facts) {
-        self.look(facts, |_| true);
+        self.run_checks(facts, |_| true);
     }
 
     /// As [`LoadedConfig::check_facts`], on a build machine: looks only at what depends on no fact's value.
     pub fn check_without_facts(&mut self, facts: &Facts) {
-        self.look(facts, Check::is_early);
+        self.run_checks(facts, Check::is_early);
     }
 
-    fn look(&mut self, facts: &Facts, is_due: impl Fn(&Check) -> bool) {
+    fn run_checks(&mut self, facts: &Facts, is_due: impl Fn(&Check) -> bool) {
         for (file, step, check) in self.checks.iter().filter(|(_, _, it)| is_due(it)) {
-            if let Some((line, key, message)) = check.look(facts) {
+            if let Some((line, key, message)) = check.run(facts) {
                 self.problems.push(Problem {
                     severity: check.severity(),
                     file: file.clone(),

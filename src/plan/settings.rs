@@ -33,15 +33,15 @@ pub enum Restart {
 
 /// The values of `[farewell]`. Its keys:
 ///
-/// - `budget` (duration, or a table of them by trigger; default "90s"): the whole sequence ends within this, and
-///   systemd's stop timeout is made to match; at most 25m, but for the trigger `stop`; in the table, `default` is for
-///   every trigger that it does not name
-/// - `reserve` (duration; default a tenth of the budget where there are `always` steps, else 0s): what of the budget is
-///   kept for `always` steps and the release of locks; less than any budget
-/// - `credential-hosts` (list of hosts; default none): the hosts that `${file:…}` and `${json:…}` may name in the URL of a
-///   request with credentials: names, addresses, or `.example` for every name below that domain
-/// - `restart` ("skip" or "run"; default "skip"): what `systemctl restart farewell`, or an upgrade of its package, is:
-///   `"skip"`: no farewell; `"run"`: one, with the trigger `stop`
+/// - `budget` (duration, or a table of them by trigger; default "90s"): the whole sequence ends within this, and sets
+///   systemd's stop timeout; at most 25m, except for the trigger `stop`; in a table, `default` applies to every trigger
+///   that it does not name
+/// - `reserve` (duration; default a tenth of the budget where there are `always` steps, else 0s): the part of the
+///   budget that is kept for `always` steps and the release of locks; less than any budget
+/// - `credential-hosts` (list of hosts; default none): the hosts that `${file:…}` and `${json:…}` may provide in the
+///   URL of a request with credentials: names, addresses, or `.example` for every name below that domain
+/// - `restart` ("skip" or "run"; default "skip"): what `systemctl restart farewell`, or an upgrade of its package,
+///   does: `"skip"`: no farewell; `"run"`: a farewell with the trigger `stop`
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// By trigger (as `default` or a trigger's word).
@@ -82,7 +82,7 @@ impl Settings {
         for fragment in fragments {
             let reading = Reading::new(&fragment.path, None, facts);
             match fragment.table.get("farewell") {
-                Some((_, line, located)) => match &located.value {
+                Some((_, line, spanned)) => match &spanned.value {
                     Value::Table(table) => {
                         settings.apply(fragment, &Section::new(&reading, table, *line))
                     }

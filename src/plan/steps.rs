@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::step::{OnFailure, Step, attempt_timeout};
 use crate::config::credential_hosts::Hosts;
-use crate::config::document::{Located, Table, Value};
+use crate::config::document::{Spanned, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
@@ -104,7 +104,7 @@ fn label(table: &Table, number: usize) -> String {
         Some((
             _,
             _,
-            Located {
+            Spanned {
                 value: Value::Text(name),
                 ..
             },
@@ -125,15 +125,15 @@ fn tables<'a>(fragment: &'a Fragment, problems: &mut Vec<Problem>) -> Vec<(usize
     top.know("step");
     top.finish();
     let mut tables = Vec::new();
-    if let Some((_, line, located)) = fragment.table.get("step") {
-        let items = match &located.value {
+    if let Some((_, line, spanned)) = fragment.table.get("step") {
+        let items = match &spanned.value {
             Value::List(items) => items.as_slice(),
-            _ => std::slice::from_ref(located),
+            _ => std::slice::from_ref(spanned),
         };
         for item in items {
             match &item.value {
                 Value::Table(table)
-                    if items.len() > 1 || matches!(located.value, Value::List(_)) =>
+                    if items.len() > 1 || matches!(spanned.value, Value::List(_)) =>
                 {
                     tables.push((item.line, table));
                 }
@@ -221,26 +221,25 @@ fn check_name(section: &Section<'_>, name: &str) {
 ///
 /// - `name` (name; required): unique; 1 to 64 letters, digits, `-`, `_`, `.`, `:` or `@`; a step with the name of one
 ///   in an earlier file replaces it whole and keeps its place
-/// - `kind` (kind; required): what it does, and so which other keys it has
-/// - `after` (list of names; default the step above it): the steps that must have ended before it begins; `[]`: at
-///   once, side by side with others
+/// - `kind` (kind; required): what it does; determines its other keys
+/// - `after` (list of names; default the step above it): the steps that must have ended before it begins; `[]`: begins
+///   at once, in parallel with others
 /// - `before` (list of names; default none): the steps that begin only when it has ended; a step with `before` and
 ///   without `after` begins at once
-/// - `timeout` (duration; default "30s"): what it may take in all; never more than the budget leaves
-/// - `attempt-timeout` (duration; default a third of `timeout`, at least 2s, or all of it with `attempts = 1`): what one
-///   attempt or request may take, and each look of a step that waits for something; at most `timeout`; without it a
-///   request of kind `http` that has a body, and every POST and PATCH, is not sent again while the first one may still be
-///   at work: its connection has this time, and its answer the rest of `timeout`
-/// - `attempts` (integer from 1 to 1000000; default as many as `timeout` allows): attempts at most, with jittered
-///   pauses of up to 2s between them; a command is attempted once where this says nothing else;
-///   with 1 no request is sent twice, not even where a connection is closed without an answer
-/// - `on-failure` ("continue" or "stop"; default "continue"): what its failure means for the others: `"continue"`:
-///   nothing; `"stop"`: what has not begun is cancelled, except `always` steps
+/// - `timeout` (duration; default "30s"): the limit of the whole step; never more than the budget leaves
+/// - `attempt-timeout` (duration; default a third of `timeout`, at least 2s, or all of it with `attempts = 1`): the
+///   limit of one attempt or request, and of each check of a step that waits; at most `timeout`; without it a request
+///   of kind `http` with a body, and every POST and PATCH, is not repeated while the first one may still be in
+///   progress: its connection has this time, and its answer the rest of `timeout`
+/// - `attempts` (integer from 1 to 1000000; default as many as `timeout` allows): the maximum number of attempts, with
+///   jittered pauses of up to 2s between them; the default for a command is 1; with 1 no request is sent twice, not
+///   even if the connection is closed without an answer
+/// - `on-failure` ("continue" or "stop"; default "continue"): what its failure does to other steps: `"continue"`:
+///   nothing; `"stop"`: cancels those that have not begun, except `always` steps
 /// - `when` (list of triggers; default all of them): the triggers that it runs on; on others it is skipped, and counts
 ///   as done for those after it
-/// - `if-path` (path; default none): it runs only where this path exists; else it is skipped
-/// - `if-unit` (unit; default none): it runs only where this systemd unit is loaded and not inactive; else it is
-///   skipped
+/// - `if-path` (path; default none): it runs only if this path exists; else it is skipped
+/// - `if-unit` (unit; default none): it runs only if this systemd unit is loaded and not inactive; else it is skipped
 /// - `always` (boolean; default false): it runs even after a stop, or when only the reserve is left
 /// - `needs` (list of units; default none): units that must still run while it runs: farewell.service is ordered after
 ///   them

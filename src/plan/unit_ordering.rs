@@ -62,11 +62,11 @@ impl Ordering {
         let mut ordering = Ordering::default();
         for step in &plan.steps {
             for unit in &step.dependencies.units {
-                let found = ordering.look(&step.name, unit, facts);
+                let found = ordering.value(&step.name, unit, facts);
                 ordering.stopped.extend(found);
             }
             if let Some(unit) = &step.if_unit {
-                let found = ordering.look(&step.name, unit, facts);
+                let found = ordering.value(&step.name, unit, facts);
                 ordering.units.extend(found);
             }
             let named = ordering.stopped.iter().filter(|it| !is_pattern(it));
@@ -78,14 +78,14 @@ impl Ordering {
             };
             let paths = step.dependencies.paths.iter().chain(&step.if_path);
             for path in paths.filter(is_path) {
-                let found = ordering.look(&step.name, path, facts);
+                let found = ordering.value(&step.name, path, facts);
                 ordering.paths.extend(found);
             }
         }
         ordering
     }
 
-    fn look<T>(&mut self, step: &str, field: &Field<T>, facts: &Facts) -> Option<T> {
+    fn value<T>(&mut self, step: &str, field: &Field<T>, facts: &Facts) -> Option<T> {
         match field.get(facts) {
             Ok(value) => Some(value),
             Err(cause) => {

@@ -26,7 +26,7 @@ pub(super) struct Order {
 }
 
 /// Asks systemd about the plan's units, and looks for ordering cycles.
-pub(super) fn look(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) -> Order {
+pub(super) fn inspect(ordering: &Ordering, farewell: &Unit, units: &mut Units<'_>) -> Order {
     let mut order = Order {
         is_whole: true,
         ..Order::default()

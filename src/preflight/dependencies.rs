@@ -23,7 +23,7 @@ pub(super) struct Inspector<'a> {
 
 impl Inspector<'_> {
     /// Checks what the steps depend on. If one check fails, the others are still made.
-    pub(super) fn look(&self, units: &mut Units<'_>, inspection: &mut Inspection) {
+    pub(super) fn inspect(&self, units: &mut Units<'_>, inspection: &mut Inspection) {
         let mut requirements = Vec::new();
         match peers::behind(self.peers, units, inspection) {
             Ok(found) => requirements.extend(found),

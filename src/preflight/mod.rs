@@ -87,7 +87,7 @@ pub fn inspect(
         farewell: &farewell,
         named: Ordering::of(plan, facts).units,
     };
-    scene.look(&mut units, &mut inspection);
+    scene.inspect(&mut units, &mut inspection);
     inspection.summary = loaded_unit::summary(&farewell);
     Ok(inspection)
 }
@@ -122,7 +122,7 @@ fn examine(
     inspection: &mut Inspection,
 ) {
     let ordering = Ordering::of(plan, facts);
-    let order = boot_order::look(&ordering, farewell, units);
+    let order = boot_order::inspect(&ordering, farewell, units);
     inspection.remarks.extend(order.remarks);
     let demand = UnitRequirements::of(plan, facts, &ordering, &order.learnt, units, inspection);
     let findings = loaded_unit::compare(farewell, &demand);

@@ -19,7 +19,7 @@ use crate::step::{AttemptContext, StepEvents};
 use crate::sys::cancel::Cancel;
 use crate::sys::http::Http;
 use crate::sys::sync::Mutex;
-use crate::sys::threads::{self, Next};
+use crate::sys::threads::{self, WhenIdle};
 
 /// Limit of a step's conditions and probe; less if an attempt has less.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ pub fn rehearse(
             && let Some(probe) = waiting.pop_front()
         {
             let (its, sender, asked) = (rehearsal.clone(), sender.clone(), probe.clone());
-            let job = move || -> Next {
+            let job = move || -> WhenIdle {
                 let answer = its.answer(&asked);
                 // The receiver of an abandoned probe is gone.
                 Box::new(move || drop(sender.send((asked, answer))))

@@ -10,7 +10,7 @@ use super::scheduler::{Scheduler, Start};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{EventKind, Result};
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::threads::{self, Next};
+use crate::sys::threads::{self, WhenIdle};
 
 pub use super::scheduler::RunOutcome;
 
@@ -117,7 +117,7 @@ impl Shared {
 
     fn start(self: &Arc<Shared>, run: &Arc<RunContext>, start: Start) -> std::io::Result<()> {
         let (shared, run) = (self.clone(), run.clone());
-        threads::start(move || -> Next {
+        threads::start(move || -> WhenIdle {
             let mut next = Some(start);
             while let Some(start) = next {
                 let ending = attempts::perform(&run, start.index, start.deadline, &start.cancel);

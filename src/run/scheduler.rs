@@ -12,7 +12,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::event::{EventKind, Result, State};
 use crate::plan::step::{OnFailure, Step};
 use crate::sys::cancel::Cancel;
-use crate::sys::threads::{self, Next};
+use crate::sys::threads::{self, WhenIdle};
 use crate::text::duration;
 
 /// How late a step may be before its thread is abandoned. Steps end by themselves at their deadline; only
@@ -196,7 +196,7 @@ impl Scheduler {
             return;
         };
         let (run, cancel) = (self.run.clone(), self.cancel_renewal.clone());
-        let job = move || -> Next {
+        let job = move || -> WhenIdle {
             renewal::keep(&run, index, every, action.as_ref(), &cancel);
             Box::new(|| {})
         };

@@ -17,18 +17,18 @@ use crate::sys::process::{End, Member, Process, ProcessOutcome, Refusal, signal_
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `argv` (list of strings; required): the program and its arguments; no shell is asked
-/// - `user` (string; default farewell's own): who runs it, by name or number. It then begins with a fresh environment:
+/// - `argv` (list of strings; required): the program and its arguments; no shell is involved
+/// - `user` (string; default farewell's own): the user who runs it, by name or number. It then has a fresh environment:
 ///   HOME, USER, LOGNAME and SHELL of this user, farewell's own PATH, LANG and FAREWELL_…, and `environment`
-/// - `no-new-privileges` (boolean; default false): `true`: neither it nor what it starts can get more rights than it has;
-///   sudo(8), set-user-ID programs and file capabilities then give none
-/// - `working-directory` (path; default farewell's own): where it runs; farewell's own is `/` under systemd
-/// - `environment` (table of strings; default none): what is in its environment beside farewell's own (with `user`: beside
-///   the fresh one); credentials go here
-/// - `expect` (integers from 0 to 255; default 0): the exit code that is a success, or a list of them
-/// - `grace` (duration; default "5s"): the time between TERM and KILL when its time ends, at most half of its time
-/// - `leave-behind` (boolean; default false): `false`: the step ends when everything that it started has ended; `true`:
-///   it ends with the program itself, and what that has started (a daemon) runs on until farewell.service is down
+/// - `no-new-privileges` (boolean; default false): `true`: neither it nor anything it starts can gain privileges by
+///   sudo(8), set-user-ID programs or file capabilities
+/// - `working-directory` (path; default farewell's own): its working directory; farewell's own is `/` under systemd
+/// - `environment` (table of strings; default none): variables added to farewell's environment (with `user`: to the
+///   fresh one); credentials go here
+/// - `expect` (integers from 0 to 255; default 0): the exit code of success, or a list of them
+/// - `grace` (duration; default "5s"): the time between TERM and KILL at the end of its time; at most half of its time
+/// - `leave-behind` (boolean; default false): `false`: the step ends when everything it started has ended; `true`: it
+///   ends with the program itself, and what that has started (a daemon) keeps running until farewell.service is down
 pub const KIND: Kind = Kind {
     name: "command",
     read,
@@ -122,7 +122,7 @@ fn look_at_script(program: &Field<String>, facts: &Facts) -> Result<(), String> 
         argv: vec![program],
         ..Process::default()
     };
-    match process.look(Deadline::after(PATIENCE, Reason::Attempt), &cancel) {
+    match process.check(Deadline::after(PATIENCE, Reason::Attempt), &cancel) {
         Ok(Err(obstacle)) if obstacle.is_of_a_script() => Err(obstacle.to_string()),
         _ => Ok(()),
     }
@@ -160,7 +160,7 @@ impl Action for Command {
         let process = self.process(context)?;
         let program = process.argv.first().cloned().unwrap_or_default();
         let found = process
-            .look(context.deadline, context.cancel)
+            .check(context.deadline, context.cancel)
             .map_err(|error| not_known(&program, &error))?
             .map_err(|obstacle| not_startable(&process, &program, &obstacle))?;
         let user = process.user.map(|user| format!(" by {user}"));
@@ -277,7 +277,7 @@ fn not_started(
 ) -> Failure {
     match refusal {
         Refusal::UnknownUser(user) => unknown_user(program, &user),
-        Refusal::Io(error) => match process.look(context.deadline, context.cancel) {
+        Refusal::Io(error) => match process.check(context.deadline, context.cancel) {
             Ok(Err(obstacle)) => not_startable(process, program, &obstacle),
             _ => cannot_be_started(process, program, &error),
         },

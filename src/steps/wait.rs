@@ -1,4 +1,4 @@
-//! `wait`: lets some time pass, for what settles without telling.
+//! `wait`: waits for a fixed time, for effects that cannot be observed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::text::duration;
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `for` (duration; required): how long; more than the step's time fails with `timed-out` when that is over
+/// - `for` (duration; required): how long to wait; longer than the step's time fails with `timed-out` at its end
 pub const KIND: Kind = Kind {
     name: "wait",
     read,

@@ -10,7 +10,8 @@ use crate::sys::tcp_connections::{self, Port};
 /// The kind's entry in the table. Its keys:
 ///
 /// - `ports` (integers from 1 to 65535; required): a local TCP port, or a list of them
-/// - `remaining` (integer from 0 to 4294967295; default 0): how many connections all ports together may still have
+/// - `remaining` (integer from 0 to 4294967295; default 0): the number of connections that may be left on all ports
+///   together
 pub const KIND: Kind = Kind {
     name: "wait-connections",
     read,

@@ -1,4 +1,4 @@
-//! `wait-mounts`: waits until paths are mounted and answer, and flushes them where it is asked to.
+//! `wait-mounts`: waits until paths are mounted and answer, and optionally flushes them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +14,8 @@ use crate::sys::sync::Mutex;
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `paths` (paths; required): a path where something is mounted, or a list of them
-/// - `sync` (boolean; default false): whether their file systems are flushed, which counts as one look that may take
-///   all of the step's time
+/// - `paths` (paths; required): a mount point, or a list of them
+/// - `sync` (boolean; default false): whether to flush their file systems, which may take all of the step's time
 pub const KIND: Kind = Kind {
     name: "wait-mounts",
     read,

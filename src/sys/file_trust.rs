@@ -76,7 +76,7 @@ pub fn open(path: &Path) -> io::Result<Opened> {
     let mut place = PathBuf::from("/");
     let mut directory = open_at(None, Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let mut links = 0;
-    look(&place, &fstat(&directory)?, owners, &mut findings);
+    check_part(&place, &fstat(&directory)?, owners, &mut findings);
     while let Some(name) = rest.pop_front() {
         let next = open_at(Some(&directory), Path::new(&name), OFlag::O_PATH)?;
         let about = fstat(&next)?;
@@ -84,7 +84,7 @@ pub fn open(path: &Path) -> io::Result<Opened> {
             b".." => place.parent().unwrap_or(Path::new("/")).to_owned(),
             _ => place.join(&name),
         };
-        look(&at, &about, owners, &mut findings);
+        check_part(&at, &about, owners, &mut findings);
         if about.st_mode & KIND == SFlag::S_IFLNK.bits() {
             links += 1;
             if links > LINKS {
@@ -231,7 +231,7 @@ impl fmt::Display for Finding {
 }
 
 /// Adds what is wrong with one part of a path.
-fn look(path: &Path, about: &FileStat, owners: Owners, findings: &mut Vec<Finding>) {
+fn check_part(path: &Path, about: &FileStat, owners: Owners, findings: &mut Vec<Finding>) {
     let kind = about.st_mode & KIND;
     let is_directory = kind == SFlag::S_IFDIR.bits();
     let (shown, name) = (path.display(), quoted(path));

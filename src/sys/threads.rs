@@ -12,16 +12,16 @@ use crate::sys::sync::Mutex;
 const STACK: usize = 512 << 10;
 
 /// A job, which returns what to call when its thread is idle again.
-type Job = Box<dyn FnOnce() -> Next + Send>;
+type Job = Box<dyn FnOnce() -> WhenIdle + Send>;
 
 /// Called when the thread is idle again, usually to signal that.
-pub type Next = Box<dyn FnOnce() + Send>;
+pub type WhenIdle = Box<dyn FnOnce() + Send>;
 
 /// The idle threads. They end with the process; one whose job never ends is abandoned.
 static IDLE: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
 
 /// Runs `job` on an idle thread, or on a new one.
-pub fn start(job: impl FnOnce() -> Next + Send + 'static) -> io::Result<()> {
+pub fn start(job: impl FnOnce() -> WhenIdle + Send + 'static) -> io::Result<()> {
     let mut job: Job = Box::new(job);
     loop {
         // A statement of its own, so that the list is not locked meanwhile.
@@ -58,7 +58,7 @@ pub fn within<T: Send + 'static>(
     // Kept beside the channel, so that the channel's code is not duplicated for each type.
     let made = Arc::new(Mutex::new(None));
     let (theirs, (sender, receiver)) = (made.clone(), mpsc::channel::<()>());
-    start(move || -> Next {
+    start(move || -> WhenIdle {
         let value = job();
         *theirs.lock() = Some(value);
         // Fails only if the receiver no longer waits.

@@ -131,7 +131,7 @@ fn an_escape_that_looks_like_one_of_a_unit_name_is_warned_of() {
     fs::write(dir.file("a.toml"), text).expect("written");
     let said = check(&dir.0, "a.toml");
     assert_eq!(said.code, 0, "{said:?}");
-    let warning = "a.toml:4: warning: in double quotes `\\x2d` stands for one character; where the backslash itself is \
+    let warning = "a.toml:4: warning: in double quotes `\\x2d` is an escape for one character; where a backslash is \
                    meant, as in the name of a systemd unit, write the string in single quotes\n";
     assert_eq!(said.stderr, warning);
 }

@@ -122,6 +122,23 @@ fn everything_is_in_its_place_and_everybody_may_read_it() {
 
 #[test]
 #[ignore = "needs root; tests/run has it"]
+fn links_of_the_installed_readme_lead_to_installed_files() {
+    let said = in_a_root(
+        "install >said; cd root/usr/share/doc/farewell
+         links=$(grep -o '](\\([^)]*\\))' README.md | sed 's/^](//; s/)$//')
+         for link in $links; do [ -e \"$link\" ] || echo \"dead: $link\"; done
+         echo \"$links\" | grep -c '^manual/'; grep -c ']()' README.md || :",
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    let pages = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+        .expect("README.md")
+        .matches("](units/manual/")
+        .count();
+    assert_eq!(said.stdout, format!("{pages}\n0\n"));
+}
+
+#[test]
+#[ignore = "needs root; tests/run has it"]
 fn a_second_time_changes_nothing_but_what_is_not_the_same() {
     let said = in_a_root(
         "mkdir drop-ins; echo >drop-ins/50-app.toml
@@ -138,7 +155,7 @@ fn a_second_time_changes_nothing_but_what_is_not_the_same() {
         (
             0,
             format!(
-                "everything is there already: nothing was changed\n{told}\
+                "everything is up to date: nothing was changed\n{told}\
                  installed /usr/share/doc/farewell/README.md\nenabled farewell.service\n{told}# mine\n"
             )
             .as_str(),
@@ -198,7 +215,8 @@ fn removal_leaves_the_configuration_and_the_records() {
          install --uninstall | tail -1; listed | comm -13 before -
          install --uninstall; listed | comm -13 before - | wc -l",
     );
-    let last = "farewell is removed; /mnt/root/etc/farewell and /mnt/root/var/lib/farewell stay as they are\n";
+    let last =
+        "farewell is removed; /mnt/root/etc/farewell and /mnt/root/var/lib/farewell are kept\n";
     let left = "etc/farewell\netc/farewell/conf.d\netc/farewell/conf.d/50-app.toml\n\
                 etc/farewell/farewell.toml\nvar/lib/farewell\nvar/lib/farewell/runs\nvar/lib/farewell/runs/1.jsonl\n";
     assert_eq!(
@@ -270,6 +288,6 @@ fn in_the_image_itself_it_does_the_same_and_needs_systemd() {
     );
     assert_eq!(
         said.stderr,
-        "install.sh: systemd-path does not tell systemd-system-unit: farewell needs systemd 247 or later\n"
+        "install.sh: systemd-path does not know systemd-system-unit: farewell needs systemd 247 or later\n"
     );
 }

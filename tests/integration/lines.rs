@@ -8,7 +8,7 @@ use crate::support::case::SLACK;
 use crate::support::servers::{Manner, Server, dead_url};
 use farewell::model::deadline::{Deadline, Reason};
 use farewell::model::error::{ErrorKind, Failure};
-use farewell::sys::http::{Endpoint, Http, Next, Request, StreamEnd, TlsFiles};
+use farewell::sys::http::{Endpoint, Flow, Http, Request, StreamEnd, TlsFiles};
 
 /// Hears `most` lines at most, and tells how it ended and what was heard.
 fn hear(url: &str, time: Duration, most: usize) -> (Result<StreamEnd, Failure>, Vec<String>) {
@@ -19,9 +19,9 @@ fn hear(url: &str, time: Duration, most: usize) -> (Result<StreamEnd, Failure>, 
     let heard = Http::new().lines(&endpoint, &tls, &request, deadline, &mut |line| {
         lines.push(String::from_utf8_lossy(line).into_owned());
         if lines.len() < most {
-            Next::More
+            Flow::Continue
         } else {
-            Next::Enough
+            Flow::Stop
         }
     });
     (heard, lines)
@@ -52,7 +52,7 @@ fn lines_are_heard_as_they_come_until_enough_is_heard() {
     let url = endless(&["one\ntw", "o\n", "three"]);
     let begun = Instant::now();
     let (heard, lines) = hear(&url, LONG, 2);
-    assert!(matches!(heard, Ok(StreamEnd::Enough)), "{heard:?}");
+    assert!(matches!(heard, Ok(StreamEnd::Stopped)), "{heard:?}");
     assert_eq!(lines, ["one\n", "two\n"]);
     assert!(begun.elapsed() < LONG / 2);
 }

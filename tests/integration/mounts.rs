@@ -187,7 +187,7 @@ fn program() {
     );
     let (word, message) = inside.failure();
     assert_eq!(word, "timed-out");
-    assert!(message.contains("still there after SIGKILL"), "{message}");
+    assert!(message.contains("still running after SIGKILL"), "{message}");
     // The program itself is on it: exec does not return.
     let itself = attempt(
         "command",

@@ -18,7 +18,7 @@ fn a_machine_is_not_sealed_by_mistake() {
         (
             &[][..],
             64,
-            "seal.sh: it takes this machine's identity away: say --build-machine if that is meant",
+            "seal.sh: this removes this machine's identity: pass --build-machine to confirm",
         ),
         (
             &["--build-machine"],

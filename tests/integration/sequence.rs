@@ -233,7 +233,10 @@ fn grandchildren_that_are_left_are_ended() {
     let bad = step_of(&binary.report(), "bad").clone();
     assert_eq!(bad["state"], "timed-out", "{bad}");
     let message = bad["error"]["message"].as_str().expect("a message");
-    assert!(message.contains("what it started had not"), "{message}");
+    assert!(
+        message.contains("processes that it started had not"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -67,9 +67,7 @@ fn is_there(named: &str) -> bool {
 fn attacks() -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join("SECURITY.md")).expect("SECURITY.md");
     let (_, table) = text
-        .split_once(
-            "\n| attacker | what they can do | what is defended | test |\n|---|---|---|---|\n",
-        )
+        .split_once("\n| attacker | attack | defence | tests |\n|---|---|---|---|\n")
         .expect("the table of attacks");
     let rows = table.lines().take_while(|line| line.starts_with('|'));
     let cells = |row: &str| {

@@ -33,18 +33,18 @@ pub use url_parameters::parameters;
 
 /// What is configured of a peer. Its keys:
 ///
-/// - `url` (URLs; required): its address, `http://…`, `https://…` or `unix:///run/app.sock` (a local agent behind a unix
+/// - `url` (URLs; required): its address, `http://…`, `https://…` or `unix:///run/app.sock` (a local agent on a unix
 ///   socket), or a list of a cluster's addresses, tried in turn
 /// - `headers` (table of strings; default none): headers of every request
-/// - `user` (string; default none; only with `password`): who asks, sent as Basic
+/// - `user` (string; default none; only with `password`): the user, sent as HTTP Basic authentication
 /// - `password` (string; default none; only with `user`): the password of `user`; a secret, best as
 ///   `${credential:NAME}`
-/// - `ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM; a server's own
-///   certificate in it is trusted as it is, self-signed too
+/// - `ca-file` (path; default the system's authorities): the trusted authorities, in PEM; a server certificate in it is
+///   trusted as well, even if self-signed
 /// - `cert-file` (path; default none; only with `key-file`): the client's certificate, in PEM
 /// - `key-file` (path; default none; only with `cert-file`): the key of the client's certificate, in PEM
-/// - `server-name` (string; default the URL's host): the name that the certificate of the server at `url` must be for; other
-///   members, whose addresses their cluster tells, prove those
+/// - `server-name` (string; default the URL's host): the name that the certificate of the server at `url` must have;
+///   other members, whose addresses their cluster announces, need certificates for those
 pub struct Peer {
     urls: Vec<Field<Endpoint>>,
     headers: Vec<(String, Field<String>)>,

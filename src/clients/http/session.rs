@@ -8,7 +8,7 @@ use super::credential_names::{Credential, credential};
 use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{
-    Answer, Endpoint, ExchangeError, Http, Limits, Next, Request, StreamEnd, TlsFiles,
+    Answer, Endpoint, ExchangeError, Flow, Http, Limits, Request, StreamEnd, TlsFiles,
 };
 
 /// A peer with all facts put in: good for one attempt.
@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
         &self,
         request: &Request,
         deadline: Deadline,
-        hear: &mut dyn FnMut(&[u8]) -> Next,
+        hear: &mut dyn FnMut(&[u8]) -> Flow,
     ) -> Result<StreamEnd, Failure> {
         let endpoint = self.endpoint().ok_or_else(|| together(Vec::new()))?;
         let request = self.completed(request, endpoint);

@@ -26,14 +26,11 @@ use health::Wanted;
 /// What is configured of a node in its cluster. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URLs; required): where the cluster is asked: this node's own address, or a list with it among the others,
-///   tried in turn
-/// - `node` (string; required): the node's name, as the cluster knows it (`node.name`; where that is not set, the
-///   host's name)
-/// - `health` ("green" or "yellow"; default "green"): on `reboot`, `kexec` and `soft-reboot` the cluster's health that is
-///   waited for. "green" waits while shards initialise or relocate, and is content with yellow where nothing moves and each
-///   shard of this node has a started copy elsewhere; "yellow" is content with every yellow, as a cluster of one node needs
-///   it
+/// - `url` (URLs; required): this node's address, or a list that includes it, tried in turn
+/// - `node` (string; required): the node's name in the cluster (`node.name`; if not set, the host's name)
+/// - `health` ("green" or "yellow"; default "green"): on `reboot`, `kexec` and `soft-reboot` the cluster's health to
+///   wait for. "green" waits while shards initialise or relocate, and accepts yellow if nothing moves and each shard of
+///   this node has a started copy elsewhere; "yellow" accepts any yellow, as a cluster of one node needs
 pub struct Target {
     peer: Peer,
     node: Field<String>,

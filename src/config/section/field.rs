@@ -177,7 +177,7 @@ impl Check {
     }
 
     /// Runs the check, and returns a problem as (line, key, message).
-    pub fn look(&self, facts: &Facts) -> Option<(usize, String, String)> {
+    pub fn run(&self, facts: &Facts) -> Option<(usize, String, String)> {
         (self.look)(facts)
             .err()
             .map(|message| (self.line, self.key.clone(), message))

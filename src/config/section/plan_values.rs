@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::field::Secrecy;
 use super::table::Section;
-use crate::config::document::{Located, Value};
+use crate::config::document::{Spanned, Value};
 use crate::config::suggestion::did_you_mean;
 use crate::config::template::{Fact, Template};
 use crate::text::duration;
@@ -12,8 +12,8 @@ use crate::text::duration;
 impl Section<'_> {
     /// A string that the plan itself needs: a name, a word, a duration. Its facts are substituted now; `None` also on a
     /// build machine, where they are not known yet.
-    fn word_at(&self, key: &str, located: &Located, expected: &str) -> Option<String> {
-        let template = self.template(key, located, Secrecy::Public, expected)?;
+    fn word_at(&self, key: &str, spanned: &Spanned, expected: &str) -> Option<String> {
+        let template = self.template(key, spanned, Secrecy::Public, expected)?;
         if let Some(literal) = template.literal() {
             return Some(literal.to_owned());
         }
@@ -22,7 +22,7 @@ impl Section<'_> {
             .find(|fact| fact.is_of_run() && **fact != Fact::Trigger)
         {
             self.problem_at(
-                located.line,
+                spanned.line,
                 key,
                 format!("{fact} is known only while a run lasts"),
             );
@@ -31,7 +31,7 @@ impl Section<'_> {
         match self.reading.facts?.render(&template) {
             Ok(text) => Some(text),
             Err(message) => {
-                self.problem_at(located.line, key, message);
+                self.problem_at(spanned.line, key, message);
                 None
             }
         }
@@ -40,14 +40,14 @@ impl Section<'_> {
     /// A plain string that the plan itself needs.
     pub fn word(&self, key: &'static str) -> Option<String> {
         self.entry(key)
-            .and_then(|located| self.word_at(key, located, "a string"))
+            .and_then(|spanned| self.word_at(key, spanned, "a string"))
     }
 
     /// A list of plain strings that the plan itself needs.
     pub fn words(&self, key: &'static str) -> Option<Vec<String>> {
-        let located = self.entry(key)?;
-        let Value::List(items) = &located.value else {
-            self.wrong(key, located, "a list of strings");
+        let spanned = self.entry(key)?;
+        let Value::List(items) = &spanned.value else {
+            self.wrong(key, spanned, "a list of strings");
             return None;
         };
         let words: Vec<_> = items
@@ -64,14 +64,14 @@ impl Section<'_> {
         noun: &str,
         choices: &[(&'static str, T)],
     ) -> Option<T> {
-        let located = self.entry(key)?;
-        let word = self.word_at(key, located, "a string")?;
+        let spanned = self.entry(key)?;
+        let word = self.word_at(key, spanned, "a string")?;
         let chosen = choices
             .iter()
             .find(|(name, _)| *name == word)
             .map(|(_, choice)| choice.clone());
         if chosen.is_none() {
-            self.unknown(key, located.line, noun, &word, choices);
+            self.unknown(key, spanned.line, noun, &word, choices);
         }
         chosen
     }
@@ -83,13 +83,13 @@ impl Section<'_> {
         noun: &str,
         choices: &[(&'static str, T)],
     ) -> Option<Vec<T>> {
-        let located = self.entry(key)?;
-        let Value::List(items) = &located.value else {
-            self.wrong(key, located, "a list of strings");
+        let spanned = self.entry(key)?;
+        let Value::List(items) = &spanned.value else {
+            self.wrong(key, spanned, "a list of strings");
             return None;
         };
         if items.is_empty() {
-            self.problem_at(located.line, key, "must not be empty");
+            self.problem_at(spanned.line, key, "must not be empty");
         }
         let mut chosen = Vec::new();
         for item in items {
@@ -120,13 +120,13 @@ impl Section<'_> {
     /// A duration such as "90s".
     pub fn duration(&self, key: &'static str) -> Option<Duration> {
         self.entry(key)
-            .and_then(|located| self.duration_at(key, located))
+            .and_then(|spanned| self.duration_at(key, spanned))
     }
 
     /// A duration that is also read elsewhere, where its problems are reported; `None` for those, too.
     pub fn duration_elsewhere(&self, key: &str) -> Option<Duration> {
-        let located = self.found(key)?;
-        let template = match &located.value {
+        let spanned = self.found(key)?;
+        let template = match &spanned.value {
             Value::Text(text) => Template::parse(text).ok()?,
             Value::Kept(template) => template.as_ref().clone(),
             _ => return None,
@@ -138,10 +138,10 @@ impl Section<'_> {
         duration::parse(&text).ok()
     }
 
-    fn duration_at(&self, key: &str, located: &Located) -> Option<Duration> {
-        let word = self.word_at(key, located, "a duration such as \"90s\"")?;
+    fn duration_at(&self, key: &str, spanned: &Spanned) -> Option<Duration> {
+        let word = self.word_at(key, spanned, "a duration such as \"90s\"")?;
         duration::parse(&word)
-            .map_err(|message| self.problem_at(located.line, key, message))
+            .map_err(|message| self.problem_at(spanned.line, key, message))
             .ok()
     }
 
@@ -151,12 +151,12 @@ impl Section<'_> {
         key: &'static str,
         names: &[&'static str],
     ) -> Option<Vec<(&'static str, usize, Duration)>> {
-        let located = self.entry(key)?;
-        let Value::Table(table) = &located.value else {
+        let spanned = self.entry(key)?;
+        let Value::Table(table) = &spanned.value else {
             return Some(vec![(
                 "default",
-                located.line,
-                self.duration_at(key, located)?,
+                spanned.line,
+                self.duration_at(key, spanned)?,
             )]);
         };
         let mut durations = Vec::new();

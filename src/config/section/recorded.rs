@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::findings::Reading;
 use super::recorded_template::part;
 use super::table::Section;
-use crate::config::document::{Located, Table, Value};
+use crate::config::document::{Spanned, Table, Value};
 use crate::config::template::{Part, Template};
 use crate::model::intent::{Datum, Keys};
 
@@ -32,12 +32,12 @@ pub fn read_kept<T>(
 }
 
 fn table(keys: &Keys) -> Option<Table> {
-    let entry = |(name, it): (&String, &Datum)| Some((name.clone(), 0, located(it)?));
+    let entry = |(name, it): (&String, &Datum)| Some((name.clone(), 0, spanned(it)?));
     let entries = keys.iter().map(entry).collect::<Option<_>>()?;
     Some(Table { entries })
 }
 
-fn located(datum: &Datum) -> Option<Located> {
+fn spanned(datum: &Datum) -> Option<Spanned> {
     let value = match datum {
         Datum::Flag(flag) => Value::Boolean(*flag),
         Datum::Number(number) => match number.as_i64() {
@@ -47,11 +47,11 @@ fn located(datum: &Datum) -> Option<Located> {
         Datum::Text(text) => Value::Kept(kept(vec![Part::Literal(text.clone())])),
         Datum::Reference(pieces) if pieces.is_empty() => Value::Withheld,
         Datum::Reference(pieces) => Value::Kept(kept(pieces.iter().map(part).collect())),
-        Datum::List(items) => Value::List(items.iter().map(located).collect::<Option<_>>()?),
+        Datum::List(items) => Value::List(items.iter().map(spanned).collect::<Option<_>>()?),
         Datum::Table(keys) => Value::Table(table(keys)?),
         Datum::Old(text) => Value::Old(text.clone()),
     };
-    Some(Located { line: 0, value })
+    Some(Spanned { line: 0, value })
 }
 
 fn kept(parts: Vec<Part>) -> Arc<Template> {

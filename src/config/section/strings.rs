@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::field::{Check, Field, Secrecy};
 use super::table::Section;
-use crate::config::document::{Located, Value};
+use crate::config::document::{Spanned, Value};
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::template::Template;
@@ -16,12 +16,12 @@ impl<'a> Section<'a> {
     pub(super) fn template(
         &self,
         key: &str,
-        located: &Located,
+        spanned: &Spanned,
         secrecy: Secrecy,
         expected: &str,
     ) -> Option<Arc<Template>> {
-        let line = located.line;
-        let template = match &located.value {
+        let line = spanned.line;
+        let template = match &spanned.value {
             Value::Text(text) => self.parsed(key, line, text, secrecy)?,
             Value::Kept(template) if secrecy == Secrecy::Public && template.literal().is_none() => {
                 self.problem_at(line, key, "the record has a reference here instead of text");
@@ -36,7 +36,7 @@ impl<'a> Section<'a> {
                 return None;
             }
             _ => {
-                self.wrong(key, located, expected);
+                self.wrong(key, spanned, expected);
                 return None;
             }
         };
@@ -77,22 +77,22 @@ impl<'a> Section<'a> {
     pub(super) fn field<T: Shaped + 'static>(
         &self,
         key: &str,
-        located: &Located,
+        spanned: &Spanned,
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,
     ) -> Option<Field<T>> {
-        self.field_at(T::SHAPE, key, located, parse, secrecy)
+        self.field_at(T::SHAPE, key, spanned, parse, secrecy)
     }
 
     fn field_at<T: 'static>(
         &self,
         shape: TextKind,
         key: &str,
-        located: &Located,
+        spanned: &Spanned,
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,
     ) -> Option<Field<T>> {
-        let template = self.template(key, located, secrecy, "a string")?;
+        let template = self.template(key, spanned, secrecy, "a string")?;
         let key = format!("{}{key}", self.prefix);
         let field = Field {
             key: key.clone(),
@@ -106,21 +106,21 @@ impl<'a> Section<'a> {
                 secrets::hide(literal);
             }
             if let Err(message) = parse(literal) {
-                self.reading.problem(located.line, Some(key), message);
+                self.reading.problem(spanned.line, Some(key), message);
                 return None;
             }
         } else {
             let look = field.clone();
             let look = Box::new(move |facts: &Facts| look.try_get(facts).map(drop));
             self.reading.check(Check {
-                line: located.line,
+                line: spanned.line,
                 key,
                 severity: Severity::Error,
                 is_early: false,
                 look,
             });
         }
-        self.caution_of_secret(&field, located.line);
+        self.caution_of_secret(&field, spanned.line);
         Some(field)
     }
 
@@ -133,7 +133,7 @@ impl<'a> Section<'a> {
         secrecy: Secrecy,
     ) -> Option<Field<T>> {
         self.entry(key)
-            .and_then(|located| self.field(key, located, parse, secrecy))
+            .and_then(|spanned| self.field(key, spanned, parse, secrecy))
     }
 
     /// As [`Section::text`], for public text of another kind than its type implies.
@@ -144,19 +144,19 @@ impl<'a> Section<'a> {
         parse: fn(&str) -> Result<T, String>,
     ) -> Option<Field<T>> {
         self.entry(key)
-            .and_then(|located| self.field_at(shape, key, located, parse, Secrecy::Public))
+            .and_then(|spanned| self.field_at(shape, key, spanned, parse, Secrecy::Public))
     }
 
     /// The items of a list; a single value counts as a list of one, an empty list is a problem.
-    pub(super) fn items(&self, key: &'static str) -> Option<&'a [Located]> {
-        let located = self.entry(key)?;
-        match &located.value {
+    pub(super) fn items(&self, key: &'static str) -> Option<&'a [Spanned]> {
+        let spanned = self.entry(key)?;
+        match &spanned.value {
             Value::List(items) if items.is_empty() => {
-                self.problem_at(located.line, key, "must not be empty");
+                self.problem_at(spanned.line, key, "must not be empty");
                 None
             }
             Value::List(items) => Some(items.as_slice()),
-            _ => Some(std::slice::from_ref(located)),
+            _ => Some(std::slice::from_ref(spanned)),
         }
     }
 
@@ -189,14 +189,14 @@ impl<'a> Section<'a> {
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,
     ) -> Option<Vec<Field<T>>> {
-        let kept = |item: &Located| match &item.value {
-            Value::Text(text) => Located {
+        let kept = |item: &Spanned| match &item.value {
+            Value::Text(text) => Spanned {
                 line: item.line,
                 value: Value::Text(text.replace(own, &format!("${own}"))),
             },
             _ => item.clone(),
         };
-        let items: Vec<Located> = self.items(key)?.iter().map(kept).collect();
+        let items: Vec<Spanned> = self.items(key)?.iter().map(kept).collect();
         let read = |item| self.field_at(TextKind::Url, key, item, parse, secrecy);
         let fields: Vec<_> = items.iter().map(read).collect();
         fields.into_iter().collect()
@@ -230,11 +230,11 @@ impl<'a> Section<'a> {
             return self.texts(key, parse, secrecy);
         }
         self.know(key);
-        let located = Located {
+        let spanned = Spanned {
             line: self.line,
             value: Value::Text(default.to_owned()),
         };
-        Some(vec![self.field(key, &located, parse, secrecy)?])
+        Some(vec![self.field(key, &spanned, parse, secrecy)?])
     }
 
     /// As [`Section::texts`], where a single string is a problem too.
@@ -244,9 +244,9 @@ impl<'a> Section<'a> {
         parse: fn(&str) -> Result<T, String>,
         secrecy: Secrecy,
     ) -> Option<Vec<Field<T>>> {
-        let located = self.entry(key)?;
-        if !matches!(located.value, Value::List(_)) {
-            self.wrong(key, located, "a list of strings");
+        let spanned = self.entry(key)?;
+        if !matches!(spanned.value, Value::List(_)) {
+            self.wrong(key, spanned, "a list of strings");
             return None;
         }
         self.texts(key, parse, secrecy)
@@ -260,14 +260,14 @@ impl<'a> Section<'a> {
         parse: fn(&str) -> Result<T, String>,
         secrecy: impl Fn(&str) -> Secrecy,
     ) -> Vec<(String, Field<T>)> {
-        let Some(located) = self.entry(key) else {
+        let Some(spanned) = self.entry(key) else {
             return Vec::new();
         };
-        let Value::Table(table) = &located.value else {
-            self.wrong(key, located, "a table of strings");
+        let Value::Table(table) = &spanned.value else {
+            self.wrong(key, spanned, "a table of strings");
             return Vec::new();
         };
-        let read = |(name, line, value): &(String, usize, Located)| {
+        let read = |(name, line, value): &(String, usize, Spanned)| {
             let key = format!("{key}.{name}");
             if let Err(message) = check_name(name) {
                 self.problem_at(*line, &key, message);

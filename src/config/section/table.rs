@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::field::{Check, Look};
 use super::findings::Reading;
 use crate::config::credential_hosts::Hosts;
-use crate::config::document::{Located, Table, Value};
+use crate::config::document::{Spanned, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::suggestion::suggestion;
@@ -176,36 +176,36 @@ impl<'a> Section<'a> {
         }
     }
 
-    pub(super) fn entry(&self, key: &'static str) -> Option<&'a Located> {
+    pub(super) fn entry(&self, key: &'static str) -> Option<&'a Spanned> {
         self.asked.borrow_mut().push(key);
         self.table.get(key).map(|(_, _, value)| value)
     }
 
     /// The value of a key, without marking the key as known.
-    pub(super) fn found(&self, key: &str) -> Option<&'a Located> {
+    pub(super) fn found(&self, key: &str) -> Option<&'a Spanned> {
         self.table.get(key).map(|(_, _, value)| value)
     }
 
-    pub(super) fn wrong(&self, key: &str, located: &Located, expected: &str) {
+    pub(super) fn wrong(&self, key: &str, spanned: &Spanned, expected: &str) {
         self.problem_at(
-            located.line,
+            spanned.line,
             key,
-            format!("expected {expected}, found {}", located.value.type_name()),
+            format!("expected {expected}, found {}", spanned.value.type_name()),
         );
     }
 
     /// A table within this one.
     pub fn table(&self, key: &'static str) -> Option<Section<'a>> {
-        let located = self.entry(key)?;
-        let Value::Table(table) = &located.value else {
-            self.wrong(key, located, "a table");
+        let spanned = self.entry(key)?;
+        let Value::Table(table) = &spanned.value else {
+            self.wrong(key, spanned, "a table");
             return None;
         };
         let prefix = format!("{}{key}.", self.prefix);
         Some(Section {
             reading: self.reading,
             table,
-            line: located.line,
+            line: spanned.line,
             prefix,
             asked: RefCell::default(),
         })

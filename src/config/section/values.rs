@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::field::{Field, Secrecy, plain};
 use super::table::Section;
-use crate::config::document::{Located, Value};
+use crate::config::document::{Spanned, Value};
 use crate::config::facts::Facts;
 use crate::model::error::Failure;
 
@@ -12,11 +12,11 @@ impl Section<'_> {
     /// An integer within `range`.
     pub fn integer(&self, key: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         self.entry(key)
-            .and_then(|located| self.integer_at(key, located, &range))
+            .and_then(|spanned| self.integer_at(key, spanned, &range))
     }
 
-    fn integer_at(&self, key: &str, located: &Located, range: &RangeInclusive<i64>) -> Option<i64> {
-        match located.value {
+    fn integer_at(&self, key: &str, spanned: &Spanned, range: &RangeInclusive<i64>) -> Option<i64> {
+        match spanned.value {
             Value::Integer(number) if range.contains(&number) => Some(number),
             Value::Integer(number) => {
                 let message = format!(
@@ -24,11 +24,11 @@ impl Section<'_> {
                     range.start(),
                     range.end()
                 );
-                self.problem_at(located.line, key, message);
+                self.problem_at(spanned.line, key, message);
                 None
             }
             _ => {
-                self.wrong(key, located, "an integer");
+                self.wrong(key, spanned, "an integer");
                 None
             }
         }
@@ -51,14 +51,14 @@ impl Section<'_> {
         range: RangeInclusive<i64>,
         word: &str,
     ) -> Option<IntegersOrWord> {
-        match self.found(key).map(|located| (located, &located.value)) {
+        match self.found(key).map(|spanned| (spanned, &spanned.value)) {
             Some((_, Value::Text(text))) if text == word => {
                 self.know(key);
                 Some(IntegersOrWord::Word)
             }
-            Some((located, Value::Text(_))) => {
+            Some((spanned, Value::Text(_))) => {
                 self.know(key);
-                self.wrong(key, located, &format!("integers or {word:?}"));
+                self.wrong(key, spanned, &format!("integers or {word:?}"));
                 None
             }
             _ => self.integers(key, range).map(IntegersOrWord::Integers),
@@ -66,11 +66,11 @@ impl Section<'_> {
     }
 
     pub fn boolean(&self, key: &'static str) -> Option<bool> {
-        let located = self.entry(key)?;
-        match located.value {
+        let spanned = self.entry(key)?;
+        match spanned.value {
             Value::Boolean(boolean) => Some(boolean),
             _ => {
-                self.wrong(key, located, "true or false");
+                self.wrong(key, spanned, "true or false");
                 None
             }
         }
@@ -79,19 +79,19 @@ impl Section<'_> {
     /// A value of any type, as JSON, with facts in its strings.
     pub fn json(&self, key: &'static str) -> Option<Json> {
         self.entry(key)
-            .and_then(|located| self.json_at(key, located))
+            .and_then(|spanned| self.json_at(key, spanned))
     }
 
-    fn json_at(&self, key: &str, located: &Located) -> Option<Json> {
-        match &located.value {
+    fn json_at(&self, key: &str, spanned: &Spanned) -> Option<Json> {
+        match &spanned.value {
             Value::Text(_) | Value::Kept(_) | Value::Old(_) | Value::Withheld => self
-                .field(key, located, plain, Secrecy::MayHold)
+                .field(key, spanned, plain, Secrecy::MayHold)
                 .map(Json::Text),
             Value::Integer(number) => Some(Json::Plain((*number).into())),
             Value::Float(number) => Some(Json::Plain((*number).into())),
             Value::Boolean(boolean) => Some(Json::Plain((*boolean).into())),
             Value::Datetime => {
-                self.wrong(key, located, "a JSON value");
+                self.wrong(key, spanned, "a JSON value");
                 None
             }
             Value::List(items) => {
@@ -99,7 +99,7 @@ impl Section<'_> {
                 items.into_iter().collect::<Option<_>>().map(Json::List)
             }
             Value::Table(table) => {
-                let read = |(name, _, value): &(String, usize, Located)| {
+                let read = |(name, _, value): &(String, usize, Spanned)| {
                     Some((name.clone(), self.json_at(&format!("{key}.{name}"), value)?))
                 };
                 let entries: Vec<_> = table.entries.iter().map(read).collect();

@@ -115,7 +115,7 @@ impl Place {
 
 /// The times of a lock that expires by itself, in whole seconds. Its keys:
 ///
-/// - `ttl` (duration; default "30s"): whole seconds, at least 2s: how long a holder that is dead blocks the others
+/// - `ttl` (duration; default "30s"): whole seconds, at least 2s: how long a dead holder blocks the others
 /// - `hold` (duration; default "10m"): whole seconds: how long it stays held while this machine reboots
 #[derive(Clone, Copy, Debug)]
 pub struct Times {

@@ -23,17 +23,18 @@ use store::Store;
 /// The kind's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`], without `url`
-/// - `from` (paths; required): absolute paths of the files to be copied, or a list of them, in which `*`, `?` and `[a-z]`
-///   stand for parts of a name and `**` for any number of directories (`/var/log/app/**`); names at the target are relative
-///   to the part before the first wildcard, and two files that would have the same name fail the step; symbolic links and
-///   special files are left out, with a remark
-/// - `to` (path or URLs; required): the directory that they are copied to, which must be there, since it may be a mount; or
-///   `http://…` or `https://…`, where each file is put (PUT) at the URL with its name behind the path, or in place of
-///   `${name}`; or a list of URLs, as presigned ones, each for the file whose name its path ends in
-/// - `exclude` (list of strings; default none): globs on the names of files and directories that are left out
-/// - `bwlimit` (rate; default none): the most bytes a second, like "20M": a number and `K`, `M` or `G` (KiB, MiB, GiB)
-/// - `s3` (table; default none): signs the requests as S3 wants it (AWS Signature Version 4), and sends files of
-///   more than 64 MiB in parts
+/// - `from` (paths; required): absolute paths of the files to copy, or a list of them; `*`, `?` and `[a-z]` match parts
+///   of a name, and `**` any number of directories (`/var/log/app/**`); names at the target are relative to the part
+///   before the first wildcard, and two files that would have the same name fail the step; symbolic links and special
+///   files are left out, with a remark
+/// - `to` (path or URLs; required): the directory to copy to, which must exist, since it may be a mount; or `http://…`
+///   or `https://…`, to which each file is sent by PUT with its name appended to the path, or in place of `${name}`; or
+///   a list of URLs, such as presigned ones, each for the file whose name ends its path
+/// - `exclude` (list of strings; default none): globs for names of files and directories to leave out
+/// - `bwlimit` (rate; default none): the maximum in bytes per second, such as "20M": a number and `K`, `M` or `G` (KiB,
+///   MiB, GiB)
+/// - `s3` (table; default none): signs the requests for S3 (AWS Signature Version 4), and sends files of more than 64
+///   MiB in parts
 /// - `s3.region` (string; required): the region of the bucket
 /// - `s3.access-key-id` (string; required): the public part of the key
 /// - `s3.secret-access-key` (string; required): the secret part of the key; a secret, best as `${credential:NAME}`

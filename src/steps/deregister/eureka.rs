@@ -1,4 +1,4 @@
-//! `eureka`: takes an instance out of service where that is asked for, and then out of the registry.
+//! `eureka`: optionally takes an instance out of service first, and then removes it from the registry.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ use crate::text::duration;
 ///   turn
 /// - `app` (string; required): the application's name
 /// - `instance` (string; required): the instance's ID, in the case in which it was registered
-/// - `out-of-service` (duration; default "0s"): how long it is out of service before it is removed, so that clients see
-///   it; shorter than `timeout`; `"0s"`: it is removed at once
+/// - `out-of-service` (duration; default "0s"): how long it is out of service before it is removed, so that clients
+///   notice; shorter than `timeout`; `"0s"`: it is removed at once
 ///
 /// Source: Netflix's wiki, "Eureka REST operations", and the resources of eureka-core; the replies were seen on Spring
 /// Cloud 4.1.

@@ -24,7 +24,7 @@ pub const REGISTRIES: &[Member] = &[
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `registry` (registry; required): what is left, and so which other keys the step has
+/// - `registry` (registry; required): the registry to leave; determines the step's other keys
 pub const KIND: Kind = Kind {
     name: "deregister",
     read,

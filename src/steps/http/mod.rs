@@ -1,4 +1,4 @@
-//! `http`: one request, or polling until an answer is as it should be.
+//! `http`: one request, or polling until an answer matches.
 
 mod until;
 
@@ -14,21 +14,21 @@ use until::Until;
 /// The kind's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URLs; required): what is asked for, `http://…`, `https://…` or `unix:///run/app.sock:/path` (a path behind a
-///   unix socket), or a list of addresses, tried in turn; a request with a body, and every POST and PATCH, goes to the
-///   next one only where the one before got nothing of it, has closed the connection or answered 5xx
-/// - `method` (method of HTTP; default "GET"): what is asked; in upper case
-/// - `body` (string; default none; not with `json`): what is sent, as it is; with the header Content-Type
+/// - `url` (URLs; required): the URL, `http://…`, `https://…` or `unix:///run/app.sock:/path` (a path on a unix
+///   socket), or a list of them, tried in turn; a request with a body, and every POST and PATCH, goes to the next one
+///   only if the one before received nothing of it, closed the connection or answered 5xx
+/// - `method` (method of HTTP; default "GET"): the method, in upper case
+/// - `body` (string; default none; not with `json`): the body, sent as it is; with the header Content-Type
 ///   "application/x-www-form-urlencoded" a fact in a field's value is encoded
 /// - `json` (value; default none; not with `body`): what is sent, as JSON
 /// - `expect` (integers from 100 to 599 or "closed"; default any 2xx; not with `until`): the status that is a success, or
 ///   a list of them; "closed" for a request that ends its own server: the step is done when the server has ended the
 ///   connection, before its answer or after one that is 2xx
-/// - `until` (table; default none; not with `expect`): asks again until the answer is as it should be
-/// - `until.status` (integers from 100 to 599; default any 2xx): the status, or a list of them, that is waited for
-/// - `until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of the value in the answer that is waited for
-/// - `until.equals` (value; default anything but null; only with `until.pointer`): the value that is waited for there
-/// - `every` (duration; default "200ms"; only with `until`): how often `until` asks; at least 10ms
+/// - `until` (table; default none; not with `expect`): repeats the request until the answer matches
+/// - `until.status` (integers from 100 to 599; default any 2xx): the status to wait for, or a list of them
+/// - `until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of the value to wait for in the answer
+/// - `until.equals` (value; default anything but null; only with `until.pointer`): the value to wait for there
+/// - `every` (duration; default "200ms"; only with `until`): the interval of `until`; at least 10ms
 pub const KIND: Kind = Kind {
     name: "http",
     read,

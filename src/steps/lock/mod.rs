@@ -16,22 +16,22 @@ pub const LOCKS: &[Member] = &[consul::MEMBER, etcd::MEMBER, fleetlock::MEMBER];
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `via` (lock type; required): what keeps the lock, and so which other keys the step has
-/// - `ready` (table; default none): what `farewell start` asks, by GET, before it gives the lock back on a machine that
-///   has come back: for an application that is active long before it serves; until the answer is as it should be the
-///   lock is kept
-/// - `ready.url` (URLs; required): what is asked, or a list of addresses, tried in turn
+/// - `via` (lock type; required): what holds the lock; determines the step's other keys
+/// - `ready` (table; default none): what `farewell start` requests, by GET, before it releases the lock on a machine
+///   that has come back, for an application that is active long before it is ready; the lock is kept until the answer
+///   matches
+/// - `ready.url` (URLs; required): the URL, or a list of addresses, tried in turn
 /// - `ready.headers` (table of strings; default none): headers of the request
-/// - `ready.user` (string; default none; only with `ready.password`): who asks, sent as Basic
+/// - `ready.user` (string; default none; only with `ready.password`): the user, sent as HTTP Basic authentication
 /// - `ready.password` (string; default none; only with `ready.user`): the password of `user`; a secret, best as
 ///   `${credential:NAME}`
-/// - `ready.ca-file` (path; default the system's authorities): the authorities that are trusted, in PEM
+/// - `ready.ca-file` (path; default the system's authorities): the trusted authorities, in PEM
 /// - `ready.cert-file` (path; default none; only with `ready.key-file`): the client's certificate, in PEM
 /// - `ready.key-file` (path; default none; only with `ready.cert-file`): the key of the client's certificate, in PEM
-/// - `ready.server-name` (string; default the URL's host): the name that the server's certificate must be for
-/// - `ready.expect` (integers from 100 to 599; default any 2xx; not with `ready.until`): the status that is waited for,
-///   or a list of them
-/// - `ready.until` (table; default none; not with `ready.expect`): what the answer must be like
+/// - `ready.server-name` (string; default the URL's host): the name that the server's certificate must have
+/// - `ready.expect` (integers from 100 to 599; default any 2xx; not with `ready.until`): the status to wait for, or a
+///   list of them
+/// - `ready.until` (table; default none; not with `ready.expect`): what the answer must match
 /// - `ready.until.status` (integers from 100 to 599; default any 2xx): the status, or a list of them
 /// - `ready.until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of a value in the answer
 /// - `ready.until.equals` (value; default anything but null; only with `ready.until.pointer`): that value

@@ -1,4 +1,5 @@
-//! `stop-unit`: stops systemd units and what stops with them, and waits until all of it is down, from inside a shutdown too.
+//! `stop-unit`: stops systemd units and what stops with them, and waits until all of it is down, even during a
+//! shutdown.
 
 mod client;
 mod outcome;
@@ -22,16 +23,16 @@ use stop::Stop;
 /// The kind's entry in the table. Its keys:
 ///
 /// - `units` (units; required): the name of a unit with its suffix, or a list of them; a pattern like
-///   `worker@*.service` stands for all loaded units that match it when the step begins; what systemd would stop with
-///   them (Requires=, Requisite=, BindsTo=, PartOf=, PropagatesStopTo=, the members of a slice) is stopped too, what
-///   triggers or upholds them before them
-/// - `signal` (signal; default none): this signal is sent to the main process of each unit named here, in place of its
-///   own stop, which follows when that process has ended
-/// - `grace` (duration; default "10s"): so long before the end of the step's time, but never before half of it is over,
-///   what was not asked to stop yet is stopped at once: units that wait for `signal`, or for the stop of others
-/// - `leave-behind` (boolean; default none): what becomes of processes that a unit's KillMode= or SendSIGKILL= lets run
-///   on: without it they fail the step 10 s after the unit is down; `false`: the step waits for them as long as it may;
-///   `true`: they are told, and the step is done
+///   `worker@*.service` matches all units that are loaded when the step begins; what systemd would stop with them
+///   (Requires=, Requisite=, BindsTo=, PartOf=, PropagatesStopTo=, the members of a slice) is stopped too, and what
+///   triggers or upholds them is stopped first
+/// - `signal` (signal; default none): a signal for the main process of each unit named here, sent instead of the unit's
+///   stop, which follows when that process has ended
+/// - `grace` (duration; default "10s"): this long before the end of the step's time, but never before half of it is
+///   over, units that still wait for `signal`, or for the stop of others, are stopped at once
+/// - `leave-behind` (boolean; default none): what to do with processes that outlive their unit because of KillMode= or
+///   SendSIGKILL=: without it they fail the step 10 s after the unit is down; `false`: the step waits for them until
+///   its deadline; `true`: they are reported, and the step is done
 pub const KIND: Kind = Kind {
     name: "stop-unit",
     read,

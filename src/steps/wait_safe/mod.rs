@@ -23,7 +23,7 @@ pub const CLUSTERS: &[Member] = &[
 
 /// The kind's entry in the table. Its keys:
 ///
-/// - `cluster` (cluster; required): what must be safe, and so which other keys the step has
+/// - `cluster` (cluster; required): the cluster; determines the step's other keys
 pub const KIND: Kind = Kind {
     name: "wait-safe",
     read,

@@ -13,8 +13,8 @@ use crate::sys::http::{Answer, Request};
 /// The cluster's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URL; required): the management interface of this node, and one address alone: the node that answers there
-///   is asked about itself
+/// - `url` (URL; required): the management interface of this node, and no list: the node that answers there is asked
+///   about itself
 ///
 /// Source: RabbitMQ's "HTTP API Reference", Health Checks, and `rabbit_mgmt_wm_health_check_node_is_quorum_critical.erl`;
 /// RabbitMQ 3.8.10 and later. It asks

@@ -19,7 +19,7 @@ use crate::sys::threads;
 const AHEAD: usize = 2;
 
 /// How often a wait for a piece checks for cancellation.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a file could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl<'a> Feed<'a> {
     ) -> io::Result<Feed<'a>> {
         let (sender, pieces) = sync_channel(AHEAD);
         let (file, left) = (file.clone(), part.end.saturating_sub(part.start));
-        threads::start(move || -> threads::Next {
+        threads::start(move || -> threads::WhenIdle {
             if let Err(fault) = read(&file, part, &sender) {
                 // Without a receiver nobody needs it.
                 let _ = sender.send(Err(Unread::of(&fault)));
@@ -145,7 +145,7 @@ impl<'a> Feed<'a> {
                     "was not read within the {subject}"
                 )));
             };
-            match self.pieces.recv_timeout(left.min(LOOK)) {
+            match self.pieces.recv_timeout(left.min(POLL_INTERVAL)) {
                 Ok(piece) => {
                     (self.piece, self.taken) = (piece?, 0);
                     return Ok(());

@@ -10,18 +10,18 @@ use crate::model::error::{ErrorKind, Failure};
 
 /// What to do after a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum Flow {
     /// The next line.
-    More,
+    Continue,
     /// Stop: the connection is dropped.
-    Enough,
+    Stop,
 }
 
 /// How a streaming answer ended.
 #[derive(Debug)]
 pub enum StreamEnd {
     /// The caller stopped it.
-    Enough,
+    Stopped,
     /// The peer ended it.
     Ended,
     /// The deadline was reached.
@@ -36,7 +36,7 @@ pub(super) fn read(
     body: Body,
     tls: &TlsFiles,
     left: Duration,
-    hear: &mut dyn FnMut(&[u8]) -> Next,
+    hear: &mut dyn FnMut(&[u8]) -> Flow,
 ) -> Result<StreamEnd, Failure> {
     if !answer.is_success() {
         return exchange::whole(answer, body, tls, left)
@@ -53,8 +53,8 @@ pub(super) fn read(
         match read {
             Ok(0) => return Ok(StreamEnd::Ended),
             Ok(_) if line.ends_with(b"\n") => match hear(&line) {
-                Next::More => {}
-                Next::Enough => return Ok(StreamEnd::Enough),
+                Flow::Continue => {}
+                Flow::Stop => return Ok(StreamEnd::Stopped),
             },
             Ok(_) if line.len() < BODY_LIMIT => return Ok(StreamEnd::Ended),
             Ok(_) => {

@@ -26,7 +26,7 @@ use ureq::{Agent, Body};
 
 pub use endpoint::{Endpoint, server_name};
 pub use exchange::{ExchangeError, Limits};
-pub use lines::{Next, StreamEnd};
+pub use lines::{Flow, StreamEnd};
 pub use message::{Answer, Request, encoded, header_name, header_value, method, strictly_encoded};
 pub use signature::{EMPTY, Signer};
 pub use tls::TlsFiles;
@@ -188,7 +188,7 @@ impl Http {
         tls: &TlsFiles,
         request: &Request,
         deadline: Deadline,
-        hear: &mut dyn FnMut(&[u8]) -> Next,
+        hear: &mut dyn FnMut(&[u8]) -> Flow,
     ) -> Result<StreamEnd, Failure> {
         let mut read = |answer: Answer, body, tls: &TlsFiles, left| {
             lines::read(answer, body, tls, left, hear).map_err(ExchangeError::sent)

@@ -115,7 +115,7 @@ pub fn use_program(program: impl Into<PathBuf>) {
 /// # Errors
 /// When that cannot be known in time; see [`ProbeError`].
 pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, ProbeError> {
-    Ok(look("exists", path, deadline, cancel)? == b"yes")
+    Ok(ask_about("exists", path, deadline, cancel)? == b"yes")
 }
 
 /// Whether there is anything at `path` itself, even a dangling symbolic link.
@@ -123,7 +123,7 @@ pub fn exists(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, 
 /// # Errors
 /// When that cannot be known in time; see [`ProbeError`].
 pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool, ProbeError> {
-    Ok(look("remains", path, deadline, cancel)? == b"yes")
+    Ok(ask_about("remains", path, deadline, cancel)? == b"yes")
 }
 
 /// Opens the file or directory at `path`, which triggers an automount, stats its file system (so that the answer does
@@ -132,7 +132,7 @@ pub fn remains(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<bool,
 /// # Errors
 /// If the file system does not answer in time, or with an error; see [`ProbeError`].
 pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, ProbeError> {
-    let answer = look("probe", path, deadline, cancel)?;
+    let answer = ask_about("probe", path, deadline, cancel)?;
     let (mount, canonical) = split(&answer);
     Ok(Probe {
         mount: number(mount).ok_or_else(no_answer)?,
@@ -145,7 +145,7 @@ pub fn probe(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Probe, 
 /// # Errors
 /// If it did not end in time, or failed; see [`ProbeError`].
 pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), ProbeError> {
-    look("sync", path, deadline, cancel).map(drop)
+    ask_about("sync", path, deadline, cancel).map(drop)
 }
 
 /// Removes the file at `path` (not a directory) and flushes the directory that it was in.
@@ -153,7 +153,7 @@ pub fn sync(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<(), Prob
 /// # Errors
 /// If it could not be removed in time; see [`ProbeError`].
 pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Removal, ProbeError> {
-    match look("remove", path, deadline, cancel)?.as_slice() {
+    match ask_about("remove", path, deadline, cancel)?.as_slice() {
         b"removed" => Ok(Removal::Removed),
         b"gone" => Ok(Removal::AlreadyGone),
         b"no-parent" => Ok(Removal::NoParent),
@@ -166,7 +166,7 @@ pub fn remove(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Remova
 /// # Errors
 /// What keeps it from being removed: its directory cannot be written, or it is a directory itself; see [`ProbeError`].
 pub fn prospect(path: &Path, deadline: Deadline, cancel: &Cancel) -> Result<Prospect, ProbeError> {
-    let answer = look("prospect", path, deadline, cancel)?;
+    let answer = ask_about("prospect", path, deadline, cancel)?;
     let (word, mount) = split(&answer);
     let removal = match word {
         b"removed" => Removal::Removed,
@@ -199,7 +199,7 @@ fn no_answer() -> io::Error {
 }
 
 /// Probes one path with one verb.
-fn look(
+fn ask_about(
     verb: &str,
     path: &Path,
     deadline: Deadline,

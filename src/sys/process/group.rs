@@ -47,15 +47,15 @@ impl Group {
 
     /// Whether the leader has ended; does not reap it.
     pub fn leader_has_ended(&self) -> bool {
-        self.look() != Ok(WaitStatus::StillAlive)
+        self.leader_state() != Ok(WaitStatus::StillAlive)
     }
 
     /// How the leader ended, without reaping it; `None` for a real-time signal, for which nix has no name.
     pub fn leader_status(&self) -> Option<WaitStatus> {
-        self.look().ok()
+        self.leader_state().ok()
     }
 
-    fn look(&self) -> nix::Result<WaitStatus> {
+    fn leader_state(&self) -> nix::Result<WaitStatus> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
             match waitid(Id::Pid(self.leader), flags) {

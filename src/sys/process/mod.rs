@@ -180,7 +180,7 @@ impl Process {
     }
 
     /// Checks whether it could be started now, and where its program is. Nothing is started.
-    pub fn look(
+    pub fn check(
         &self,
         deadline: Deadline,
         cancel: &Cancel,

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::model::event::Stream;
 use crate::model::secrets;
-use crate::sys::threads::{self, Next};
+use crate::sys::threads::{self, WhenIdle};
 
 /// The longest line, in bytes.
 const LINE: usize = 64 << 10;
@@ -74,7 +74,7 @@ impl Output {
     pub fn drain(&mut self) {
         fn drop_all(mut pipe: impl io::Read + Send + 'static) {
             // Without a thread the pipe is closed, and writers get SIGPIPE.
-            let _ = threads::start(move || -> Next {
+            let _ = threads::start(move || -> WhenIdle {
                 let _ = io::copy(&mut pipe, &mut io::sink());
                 Box::new(|| {})
             });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::unit::{Unit, UnitState};
 
 /// How many units are examined to find out whether something starts one at boot.
-const LOOKS: usize = 200;
+const MAX_UNITS: usize = 200;
 
 /// How far a unit has come after a boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ pub fn starts_at_boot<E>(
     let mut seen: BTreeSet<String> = unit.names.iter().cloned().collect();
     let mut open: Vec<String> = starters(unit).cloned().collect();
     while let Some(name) = open.pop() {
-        if seen.len() > LOOKS || !seen.insert(name.clone()) {
+        if seen.len() > MAX_UNITS || !seen.insert(name.clone()) {
             continue;
         }
         let (starter, state) = look(&name)?;

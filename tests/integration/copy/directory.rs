@@ -25,7 +25,7 @@ fn every_problem_of_the_keys_is_told() {
         ("from = \"/a/*\"", "\"to\": missing"),
         ("from = \"a\"\nto = \"/b\"", "absolute"),
         ("from = \"/a/\"\nto = \"/b\"", "`/a/**`"),
-        ("from = \"/a/b**\"\nto = \"/b\"", "whole directories"),
+        ("from = \"/a/b**\"\nto = \"/b\"", "whole path component"),
         ("from = []\nto = \"/b\"", "must not be empty"),
         ("from = \"/a\"\nto = \"/b\"\nbwlimit = \"fast\"", "like 20M"),
         (

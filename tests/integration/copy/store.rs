@@ -65,7 +65,7 @@ fn every_problem_of_the_keys_is_told() {
     let step = "kind = \"copy\"\nfrom = \"/a\"\nto = \"https://h/x?token=s3cret-token\"";
     let facts = Facts::new(Trigger::Stop, "run-1");
     let checks = read(step).2;
-    let told: Vec<_> = checks.iter().filter_map(|it| it.look(&facts)).collect();
+    let told: Vec<_> = checks.iter().filter_map(|it| it.run(&facts)).collect();
     let is_told = |(_, key, message): &(usize, String, String)| {
         key == "to" && message.contains("the parameter `token` is a secret in a URL")
     };
@@ -73,7 +73,10 @@ fn every_problem_of_the_keys_is_told() {
     for (keys, expected) in [
         ("to = \"ftp://h/x\"", "http://"),
         ("to = \"x\"", "neither an absolute path nor a URL"),
-        ("to = \"https://u:p@h/\"", "no user and no password"),
+        (
+            "to = \"https://u:p@h/\"",
+            "must not contain a user or password",
+        ),
         (
             "to = [\"/a\", \"https://h/b\"]",
             "one directory, or to URLs",

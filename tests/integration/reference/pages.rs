@@ -156,7 +156,7 @@ fn member(member: &Member, table: &str, documented: &Documented) -> String {
         };
         let peer: Vec<&Key> = peer.iter().collect();
         let told = format!(
-            "And what everything has that speaks HTTP: {}{without}.",
+            "The keys that all HTTP peers have: {}{without}.",
             names(&peer)
         );
         page += &format!(".PP\n{}\n", text(&told));

@@ -14,7 +14,7 @@ use crate::model::deadline::{Deadline, Reason};
 use crate::model::trigger::Trigger;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::{Job, Logind, Manager};
-use crate::sys::threads::{self, Next};
+use crate::sys::threads::{self, WhenIdle};
 use crate::sys::{notify, signals};
 use crate::text::elapsed;
 
@@ -170,7 +170,7 @@ fn queue(
 
 /// Starts a detached thread. If none is available, the other threads still ask.
 fn start(work: impl FnOnce() + Send + 'static) {
-    let job = move || -> Next {
+    let job = move || -> WhenIdle {
         work();
         Box::new(|| {})
     };

@@ -1,4 +1,4 @@
-//! `consul`: takes a service out of the agent on this machine, and so out of Consul's catalog.
+//! `consul`: deregisters a service from the agent on this machine, and so from Consul's catalog.
 
 mod catalog;
 
@@ -19,8 +19,8 @@ use catalog::{Catalog, Listing};
 /// The registry's entry in the table. Its keys:
 ///
 /// - those of every [`Agent`]
-/// - `service` (string; required): the service's ID; where it was registered without one, its name
-/// - `url` (URLs; default "http://127.0.0.1:8500"): the agent that the service was registered with; another one does
+/// - `service` (string; required): the service's ID; its name, if it was registered without an ID
+/// - `url` (URLs; default "http://127.0.0.1:8500"): the agent with which the service was registered; another one does
 ///   not know it
 /// - `token` (string; default none): the ACL token, sent as `X-Consul-Token`; a secret, best as `${credential:NAME}`
 ///

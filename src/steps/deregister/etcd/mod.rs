@@ -1,4 +1,4 @@
-//! `etcd`: takes a key, a prefix, a lease or a member out, through the JSON gateway (etcd 3.4 and later).
+//! `etcd`: removes a key, a prefix, a lease or a member, through the JSON gateway (etcd 3.4 and later).
 
 mod rehearsal;
 
@@ -27,7 +27,7 @@ use crate::sys::sync::Mutex;
 ///   hexadecimal, as etcdctl prints it
 /// - `member` (string; exactly one of `key`, `prefix`, `lease`, `member`): a member of the cluster: its ID in
 ///   hexadecimal, or its name
-/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+/// - `user` (string; default none; only with `password`): the user; exchanged for a token at each attempt
 pub const MEMBER: Member = Member {
     name: "etcd",
     read,

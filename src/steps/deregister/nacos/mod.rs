@@ -1,4 +1,4 @@
-//! `nacos`: takes an instance out of a service (Nacos 3, 2 and 1, through the API that the server has).
+//! `nacos`: removes an instance from a service (Nacos 3, 2 and 1, through the API that the server has).
 
 mod client;
 mod undo;
@@ -17,17 +17,17 @@ use client::{Client, EVERY, Entry, Instance};
 /// The registry's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URLs; required): the server's address, with its context path where that is not `/nacos`, or a list of them,
+/// - `url` (URLs; required): the server's address, with its context path unless that is `/nacos`, or a list of them,
 ///   tried in turn
 /// - `service` (string; required): the service's name
-/// - `ip` (string; required): the address that the instance is registered with
-/// - `port` (integer from 0 to 65535; required): the port that the instance is registered with
+/// - `ip` (string; required): the address with which the instance is registered
+/// - `port` (integer from 0 to 65535; required): the port with which the instance is registered
 /// - `namespace` (string; default the server's, `public`): the namespace's ID
 /// - `group` (string; default the server's, `DEFAULT_GROUP`): the service's group
-/// - `cluster` (string; default the one that it is listed in): the cluster of the service that the instance is in; needed where
-///   the same address is in several
-/// - `ephemeral` (boolean; default true): whether it was registered as one that lives by its heartbeat
-/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+/// - `cluster` (string; default the one that it is listed in): the cluster of the instance; needed if the same address
+///   is in several clusters of the service
+/// - `ephemeral` (boolean; default true): whether it was registered as ephemeral, and depends on its heartbeat
+/// - `user` (string; default none; only with `password`): the user; exchanged for a token at each attempt
 ///
 /// Source: Nacos' documentation, "Client API" (3) and "Open API" (2 and 1), and the controllers in its source
 /// (`InstanceOpenApiController`, `InstanceControllerV2`, `InstanceController`, `UserControllerV3`). BASE is the first of

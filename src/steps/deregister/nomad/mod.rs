@@ -1,4 +1,4 @@
-//! `nomad`: drains the node that the agent on this machine is, and waits until nothing runs on it.
+//! `nomad`: drains this machine's node, and waits until nothing runs on it.
 
 mod node;
 mod undo;
@@ -21,13 +21,12 @@ use node::{Client, NodeWatch};
 /// The registry's entry in the table. Its keys:
 ///
 /// - those of every [`Agent`]
-/// - `url` (URLs; default "http://127.0.0.1:4646"): the agent on this machine, whose own node is the one that is
-///   drained
+/// - `url` (URLs; default "http://127.0.0.1:4646"): the agent on this machine, whose node is drained
 /// - `token` (string; default none): the ACL token, sent as `X-Nomad-Token`; a secret, best as `${credential:NAME}`
 /// - `deadline` (duration; default three quarters of the time that the step has, and at least all but 10s): how long
 ///   allocations may take to move away before Nomad stops them; shorter than `timeout`; `"0s"`: they are stopped at
 ///   once
-/// - `ignore-system-jobs` (boolean; default true): whether allocations of system jobs stay, and are not waited for
+/// - `ignore-system-jobs` (boolean; default true): whether to leave allocations of system jobs running
 ///
 /// Source: Nomad's documentation, "Nodes HTTP API", and `command/agent/node_endpoint.go`; the replies were seen on 2.0.6.
 ///

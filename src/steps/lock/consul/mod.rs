@@ -26,10 +26,10 @@ use requests::Requests;
 /// - `key` (string; required): the lock's name; the session that has acquired this key holds it
 /// - `url` (URLs; default "http://127.0.0.1:8500"): the agent that is asked
 /// - `token` (string; default none): the ACL token, sent as `X-Consul-Token`; a secret, best as `${credential:NAME}`
-/// - `ttl` (duration; default "30s"): whole seconds, from 10s to 24h: a holder that is dead blocks the others for up to
-///   twice as long
+/// - `ttl` (duration; default "30s"): whole seconds, from 10s to 24h: a dead holder blocks the others for up to twice
+///   as long
 /// - `hold` (duration; default "10m"): whole seconds, from 10s to 24h: how long it stays held while this machine
-///   reboots; Consul lets it be up to twice as long
+///   reboots; up to twice as long, as Consul allows
 ///
 /// Source: Consul's documentation, "Session HTTP Endpoint", "KV Store Endpoint", "Transactions", "Blocking Queries".
 /// A session (`PUT /v1/session/create`) without node checks and without lock delay that takes its keys with it; the

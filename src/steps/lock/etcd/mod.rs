@@ -1,4 +1,4 @@
-//! `etcd`: a fair queue of keys with leases, as `etcdctl lock KEY` and etcd's own `concurrency.Mutex` make it.
+//! `etcd`: a fair queue of keys with leases, as used by `etcdctl lock KEY` and etcd's own `concurrency.Mutex`.
 
 mod client;
 mod requests;
@@ -23,8 +23,8 @@ use client::EtcdClient;
 ///
 /// - those of every [`Peer`]
 /// - those of every [`Times`]
-/// - `key` (string; required): the lock's name; whoever has the oldest key under `KEY/` holds it
-/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+/// - `key` (string; required): the lock's name; the oldest key under `KEY/` holds it
+/// - `user` (string; default none; only with `password`): the user; exchanged for a token at each attempt
 ///
 /// Source: etcd's `client/v3/concurrency/mutex.go` for the layout, `api/etcdserverpb/rpc.proto` for the requests.
 /// A lease with the TTL (`/v3/lease/grant`), the key `KEY/LEASE` under it in a transaction that wants it not to be there

@@ -11,7 +11,7 @@ use crate::clients::http::excerpt;
 use crate::model::deadline::Deadline;
 use crate::model::error::Failure;
 use crate::step::lock::state::Place;
-use crate::sys::http::{Next, Request, StreamEnd};
+use crate::sys::http::{Flow, Request, StreamEnd};
 
 /// A key as it is.
 pub(super) struct Entry {
@@ -175,9 +175,9 @@ pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Dea
         // "created" and progress notifications say nothing new; all else ends it.
         let is_quiet = result.is_object() && result["canceled"].is_null();
         if is_quiet && !is_deleted {
-            Next::More
+            Flow::Continue
         } else {
-            Next::Enough
+            Flow::Stop
         }
     });
     is_deleted || matches!(heard, Ok(StreamEnd::Elapsed))

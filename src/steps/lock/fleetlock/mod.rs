@@ -24,10 +24,11 @@ use reply::Reply;
 /// The entry in the table. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URLs; required): the server's base, which `/v1/…` is put behind, or a list of them, tried in turn
+/// - `url` (URLs; required): the server's base URL, to which `/v1/…` is appended, or a list of them, tried in turn
 /// - `group` (string; default "default"): letters, digits, dots and dashes
-/// - `id` (string; default Zincati's): who this is; Zincati's is the machine's id made its own, as `systemd-id128
-///   machine-id --app-specific=de35106b6ec24688b63afddaa156679b` prints it, which poseidon's server wants
+/// - `id` (string; default Zincati's): the client's id; Zincati's is an application-specific machine id, as
+///   `systemd-id128 machine-id --app-specific=de35106b6ec24688b63afddaa156679b` prints it, which poseidon's server
+///   expects
 ///
 /// Source: Zincati's "FleetLock protocol", and the servers coreos/airlock (`internal/server`) and poseidon/fleetlock
 /// (`internal/server.go`). POST `v1/pre-reboot`: any 2xx is held, now or before; 423 (poseidon's `lock_held`) and 500

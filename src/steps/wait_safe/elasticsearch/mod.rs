@@ -1,4 +1,4 @@
-//! `elasticsearch`: prepares this node's shutdown, or excludes it from allocation, and waits until it holds nothing.
+//! `elasticsearch`: prepares this node's shutdown, or excludes it from allocation, and waits until it has no shards.
 
 mod shutdown;
 

@@ -18,9 +18,9 @@ use quorum::{Membership, OtherMembers, needed};
 /// The cluster's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`]
-/// - `url` (URL; required): this member's own address, and one address alone: the member that answers there is the one
-///   that leaves
-/// - `user` (string; default none; only with `password`): who asks; exchanged for a token at each attempt
+/// - `url` (URL; required): this member's own address, and no list: the member that answers there is the one that
+///   leaves
+/// - `user` (string; default none; only with `password`): the user; exchanged for a token at each attempt
 ///
 /// Source: etcd's `api/etcdserverpb/rpc.proto` (Maintenance, Cluster) and `server/etcdserver/api/v3rpc/maintenance.go`; the
 /// gateway of etcd 3.4 and later. It asks

@@ -1,4 +1,5 @@
-//! `hazelcast`: waits until the cluster has the member's data elsewhere, and shuts it down gracefully if wanted.
+//! `hazelcast`: waits until the cluster has the member's data elsewhere, and optionally shuts the member down
+//! gracefully.
 
 mod client;
 mod health;
@@ -21,14 +22,13 @@ use shutdown::LeavingMember;
 /// The cluster's entry in the table. Its keys:
 ///
 /// - those of every [`Peer`], without `user`
-/// - `url` (URLs; required): the member's REST API; without `shutdown` it may be a list of members, of which one that
-///   answers is enough
-/// - `shutdown` (boolean; default false): whether the member is shut down gracefully once the cluster is safe, which is
-///   verified on another member
-/// - `cluster-name` (string; default "dev"): what the cluster calls itself; where Hazelcast's security is on, its
-///   user's name
-/// - `password` (string; default none; only with `shutdown`): looked at only where Hazelcast's security is on; a
-///   secret, best as `${credential:NAME}`
+/// - `url` (URLs; required): the member's REST API; without `shutdown` it may be a list of members, of which one must
+///   answer
+/// - `shutdown` (boolean; default false): whether to shut the member down gracefully once the cluster is safe, and
+///   verify that on another member
+/// - `cluster-name` (string; default "dev"): the cluster's name; if Hazelcast's security is on, the user's name
+/// - `password` (string; default none; only with `shutdown`): checked only if Hazelcast's security is on; a secret,
+///   best as `${credential:NAME}`
 ///
 /// Source: `HttpGetCommandProcessor` and `HttpPostCommandProcessor` of Hazelcast, and what 3.12.13 and 5.5.0 answer;
 /// before 4.1 in text, since then in JSON.
