@@ -12,7 +12,7 @@ use crate::plan::load::{LoadedConfig, Plan};
 pub struct Intake {
     /// The sequence.
     pub plan: Plan,
-    /// What `${…}` stands for.
+    /// Values of `${…}`.
     pub facts: Facts,
     /// Warnings for the operator.
     pub warnings: Vec<String>,

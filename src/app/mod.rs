@@ -103,7 +103,7 @@ fn facts(options: &Options, diagnosis: impl Into<Diagnosis>, run: &str) -> Facts
     Facts::new(diagnosis, run).with_kept(kept.unwrap_or_default())
 }
 
-/// The door to HTTP, which knows the interfaces that led to peers when `farewell start` looked.
+/// The HTTP client, with the interfaces that led to peers at `farewell start`.
 fn http(kept: Option<RuntimeDir>) -> Http {
     Http::with_ways(kept.map(|kept| kept.ways()).unwrap_or_default())
 }

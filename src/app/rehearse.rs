@@ -29,8 +29,8 @@ const MACHINE: Duration = Duration::from_secs(15);
 /// The time limit for sending the last lines to the journal.
 const LOG_CLOSING: Duration = Duration::from_millis(500);
 
-/// Rehearses every step, then inspects this machine, and prints what would fail and what to look into. With `is_strict` a
-/// warning fails, too.
+/// Rehearses every step, then inspects this machine, and prints what would fail and what deserves attention. With
+/// `is_strict` a warning fails, too.
 pub fn rehearse(options: &Options, is_strict: bool, as_json: bool) -> u8 {
     logging::install(LevelFilter::Warn);
     let facts = Arc::new(facts(options, Trigger::Stop, "rehearse"));

@@ -1,4 +1,4 @@
-//! `farewell start`: what is done when a machine has booted, or has come back, for the farewell to come.
+//! `farewell start`: prepares a machine that has booted, or has come back, for its farewell.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! An agent of Consul or Nomad, which is usually on this machine: its address, and the token that it wants.
+//! An agent of Consul or Nomad, usually on this machine: its address and its token.
 //!
 //! Source: Consul's documentation, "HTTP API Structure"; Nomad's, "HTTP API".
 
@@ -13,7 +13,7 @@ use crate::sys::http::header_value;
 /// Whose agent it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Make {
-    /// Where an agent listens that is configured with nothing else.
+    /// The agent's default address.
     url: &'static str,
     /// The header that the token is sent in.
     header: &'static str,
@@ -31,7 +31,7 @@ pub const NOMAD: Make = Make {
     header: "X-Nomad-Token",
 };
 
-/// What is configured of an agent. Its keys:
+/// The configuration of an agent. Its keys:
 ///
 /// - those of every [`Peer`]
 /// - `url` (URLs; default the agent on this machine): the agent's address
@@ -67,7 +67,7 @@ impl Agent {
         }
     }
 
-    /// What a step that talks to it has to do with the rest of this machine.
+    /// The dependencies of a step that talks to it.
     pub fn dependencies(&self) -> Dependencies {
         self.peer.dependencies()
     }
@@ -81,7 +81,7 @@ impl Agent {
         Ok(kept)
     }
 
-    /// Everything ready to send.
+    /// Opens a session.
     pub fn open<'a>(&'a self, context: &AttemptContext<'a>) -> Result<Session<'a>, Failure> {
         let mut session = self.peer.open(context)?;
         if let Some(token) = &self.token {

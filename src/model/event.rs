@@ -102,17 +102,17 @@ pub enum EventKind {
     RunStarted {
         /// The run's id.
         run: String,
-        /// What it is for.
+        /// The run's purpose.
         purpose: Purpose,
         /// The machine that it takes place on.
         machine: Machine,
-        /// Why it takes place.
+        /// The run's trigger.
         trigger: Trigger,
         /// By the wall clock.
         started: SystemTime,
-        /// What the whole run may take.
+        /// The budget of the whole run.
         budget: Duration,
-        /// What of it is kept for `always` steps.
+        /// The part of it that is kept for `always` steps.
         reserve: Duration,
         /// The plan's steps, in its order.
         steps: Arc<[StepName]>,
@@ -120,7 +120,7 @@ pub enum EventKind {
     /// A step begins.
     StepStarted {
         step: usize,
-        /// What it may take from now on.
+        /// The time limit from now on.
         left: Duration,
     },
     /// An attempt failed and another one follows.

@@ -49,12 +49,12 @@ impl Plan {
         self.steps.iter().map(name).collect()
     }
 
-    /// What the whole sequence may take on this trigger.
+    /// The budget of the whole sequence on this trigger.
     pub fn budget(&self, trigger: Trigger) -> Duration {
         self.settings.budget(trigger)
     }
 
-    /// What of the budget is kept for `always` steps.
+    /// The part of the budget that is kept for `always` steps.
     pub fn reserve(&self, trigger: Trigger) -> Duration {
         self.settings
             .reserve(trigger, self.steps.iter().any(|step| step.always))
@@ -174,7 +174,7 @@ impl LoadedConfig {
         self.run_checks(facts, |_| true);
     }
 
-    /// As [`LoadedConfig::check_facts`], on a build machine: looks only at what depends on no fact's value.
+    /// As [`LoadedConfig::check_facts`], on a build machine: checks only what depends on no fact.
     pub fn check_without_facts(&mut self, facts: &Facts) {
         self.run_checks(facts, Check::is_early);
     }

@@ -47,9 +47,9 @@ pub struct Settings {
     /// By trigger (as `default` or a trigger's word).
     budgets: Vec<(&'static str, Duration)>,
     reserve: Option<Duration>,
-    /// The hosts to which facts of files may lead credentials.
+    /// The hosts to which credentials may be sent if the host comes from a file.
     pub credential_hosts: Hosts,
-    /// What a restart is.
+    /// What a restart does.
     pub restart: Restart,
     /// Where `budget` and `reserve` stand, for problems.
     budget_at: (PathBuf, usize),
@@ -164,7 +164,7 @@ impl Settings {
         }
     }
 
-    /// What the whole sequence may take.
+    /// The budget of the whole sequence.
     pub fn budget(&self, trigger: Trigger) -> Duration {
         let named = |name: &str| {
             self.budgets
@@ -177,7 +177,7 @@ impl Settings {
             .unwrap_or(BUDGET)
     }
 
-    /// What of the budget is kept for `always` steps.
+    /// The part of the budget that is kept for `always` steps.
     pub fn reserve(&self, trigger: Trigger, has_always: bool) -> Duration {
         let tenth = if has_always {
             self.budget(trigger) / 10

@@ -33,9 +33,9 @@ pub struct Step {
     pub kind: &'static str,
     /// The steps that must have ended before it begins.
     pub after: Vec<usize>,
-    /// What it may take in all.
+    /// The limit of the whole step.
     pub timeout: Duration,
-    /// What one attempt may take.
+    /// The limit of one attempt.
     pub attempt_timeout: Duration,
     /// How many attempts are made at most; `None`: as many as the time allows.
     pub attempts: Option<u32>,
@@ -53,17 +53,17 @@ pub struct Step {
     pub needs: Vec<String>,
     /// What an attempt does.
     pub action: Arc<dyn Action>,
-    /// How it uses its time.
+    /// How attempts use its time.
     pub policy: AttemptPolicy,
-    /// What it may still need to end once it is cancelled.
+    /// The time it needs to end after cancellation.
     pub grace: Duration,
-    /// What it has to do with the rest of this machine.
+    /// What it uses on this machine.
     pub dependencies: Dependencies,
     /// Whether it may stop the application.
     pub may_stop: bool,
-    /// What is due after it, to the end of the run.
+    /// What it holds until the end of the run.
     pub held: Option<Held>,
-    /// Whether nobody brings back what it takes out.
+    /// Whether it removes something that is not restored.
     pub is_permanent: bool,
     /// Whether it releases what another step holds, at the end of every run, even of one that is told to end at once.
     pub is_release: bool,

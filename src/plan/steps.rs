@@ -157,7 +157,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
     let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.name, kind)).collect();
     let common = Common::read(section);
     let kind = section.required("kind", |section, key| section.choice(key, "kind", &kinds));
-    // Without its kind nobody knows which other keys are right, so they are not looked at.
+    // Without its kind the valid keys are not known, so they are not checked.
     let spec = kind.and_then(|kind| (kind.read)(section));
     let step = name
         .clone()
@@ -167,7 +167,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
             let attempts = common
                 .attempts
                 .or((spec.policy == AttemptPolicy::Once).then_some(1));
-            // Of a wait it is the limit of each look.
+            // For a wait it is the limit of each check.
             let whole = spec.policy != AttemptPolicy::Polled && attempts == Some(1);
             let default = if whole {
                 common.timeout

@@ -35,7 +35,7 @@ pub const KIND: Kind = Kind {
     undo: None,
 };
 
-/// How long a look at a program may take; its file system may not answer.
+/// How long a check of a program may take; its file system may not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many processes are named of those that stay.
@@ -111,10 +111,10 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-/// A script that is there, and that the kernel cannot execute. Whether a program is there at all is the rehearsal's
-/// question: `check` may be asked on another machine.
+/// Reports a script that the kernel cannot execute. Whether the program exists is left to the rehearsal: `check` may
+/// run on another machine.
 fn look_at_script(program: &Field<String>, facts: &Facts) -> Result<(), String> {
-    // What is wrong with its facts is reported of the field itself.
+    // Problems with its facts are reported by the field itself.
     let (Ok(program), Ok(cancel)) = (program.get(facts), Cancel::new()) else {
         return Ok(());
     };
@@ -209,7 +209,7 @@ impl Command {
         if is_expected(&outcome.end) {
             return Ok(Outcome::Done);
         }
-        // What the program itself came to says more than that others of its group were still there.
+        // The program's own failure is more significant than remaining processes of its group.
         let (word, mut cause) = match own {
             End::Exited(code) if !is_expected(&own) => {
                 (ErrorKind::ExitStatus, format!("exited with {code}"))
@@ -267,8 +267,8 @@ fn named(members: &[Member]) -> String {
     format!("{subject} {}", names.join(", "))
 }
 
-/// What the system says of a program that could not be started is the same for a file that is not there, a directory, and
-/// a script whose interpreter is not there; a second check tells them apart.
+/// The system's error is the same for a missing file, a missing directory, and a script with a missing interpreter; a
+/// second check distinguishes them.
 fn not_started(
     context: &AttemptContext<'_>,
     process: &Process,
@@ -310,7 +310,7 @@ fn cannot_be_started(process: &Process, program: &str, why: &dyn fmt::Display) -
     Failure::new(ErrorKind::Io, program, cause)
 }
 
-/// Nobody says whether it could be started.
+/// Whether it could be started is unknown.
 fn not_known(program: &str, error: &ProbeError) -> Failure {
     match error {
         ProbeError::Io(error) => Failure::new(ErrorKind::Io, program, error.to_string()),

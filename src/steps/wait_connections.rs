@@ -34,7 +34,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         .into_iter()
         .filter_map(|port| u16::try_from(port).ok())
         .collect();
-    // A port that is written twice must not be counted twice.
+    // A port that is listed twice must not be counted twice.
     ports.sort_unstable();
     ports.dedup();
     let action = WaitConnections {
@@ -48,7 +48,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 
 impl Action for WaitConnections {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        // Whoever served a port may have ended when its last connection has.
+        // A server may end with its last connection.
         let mut served: Vec<bool> = vec![false; self.ports.len()];
         loop {
             let found = self.look()?;
@@ -99,7 +99,7 @@ impl WaitConnections {
             .map_err(|error| Failure::new(ErrorKind::Io, "/proc/net/tcp", error.to_string()))
     }
 
-    /// `no process listens on port 8081`, where there is one that nobody served.
+    /// `no process listens on port 8081`, if a port was not served.
     fn unserved(&self, served: &[bool]) -> Option<String> {
         let ports = self.ports.iter().zip(served);
         let ports: Vec<String> = ports

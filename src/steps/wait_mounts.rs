@@ -94,8 +94,8 @@ impl WaitMounts {
     }
 }
 
-/// What `work` comes to for each of `paths`, or all their failures as one: a path that hangs must not keep the others
-/// from their flush.
+/// Runs `work` for each of `paths`, and returns all results or all failures as one: a path that hangs must not prevent
+/// the flush of others.
 fn side_by_side<T: Send>(
     paths: &[PathBuf],
     work: impl Fn(usize, &Path) -> Result<T, Failure> + Sync,
@@ -132,7 +132,7 @@ fn failed(path: &Path, kind: ErrorKind, cause: &str) -> Failure {
     Failure::new(kind, path.display().to_string(), cause)
 }
 
-/// The mount that something is said of, behind it.
+/// Appends the mount to a message.
 fn of(mount: Option<&Mount>) -> String {
     mount.map_or_else(String::new, |mount| format!(" ({mount})"))
 }
@@ -185,7 +185,7 @@ fn wait_for(
                 (kind, format!("{cause}{of}"), what)
             }
         };
-        // A last look that the deadline cut short says less than the one before it.
+        // A last check that the deadline cut short is less informative than the one before.
         if let (ErrorKind::TimedOut, None, Some(last)) = (kind, context.deadline.left(), last) {
             return Err(last);
         }
@@ -198,18 +198,18 @@ fn wait_for(
     }
 }
 
-/// What one look at a path saw.
+/// The result of one check of a path.
 enum MountCheck {
     Good(Mount),
     Cancelled,
-    /// Something that no other look will mend.
+    /// A permanent failure.
     Failed(Failure),
-    /// Something that may pass: the word for it, its cause, and the mount that it is about.
+    /// A temporary failure: its kind, its cause, and the mount.
     Wait(ErrorKind, String, Option<Mount>),
 }
 
 fn check_mount(path: &Path, sync: bool, context: &AttemptContext<'_>) -> MountCheck {
-    // Before the probe too: without an answer, this is what names the mount that does not answer.
+    // Read before the probe, too: it names the mount if the probe gets no answer.
     let mounts = Mounts::read().unwrap_or_default();
     let probe = match probe::probe(path, context.request(), context.cancel) {
         Ok(probe) => probe,
@@ -225,7 +225,7 @@ fn check_mount(path: &Path, sync: bool, context: &AttemptContext<'_>) -> MountCh
             return MountCheck::Wait(kind, error.to_string(), mount.cloned());
         }
     };
-    // Anew, since the probe may have triggered an automount.
+    // Read again, since the probe may have triggered an automount.
     let mounts = match Mounts::read() {
         Ok(mounts) => mounts,
         Err(error) => return MountCheck::Wait(ErrorKind::Mount, error.to_string(), None),
@@ -242,7 +242,7 @@ fn check_mount(path: &Path, sync: bool, context: &AttemptContext<'_>) -> MountCh
     if !sync {
         return MountCheck::Good(mount.clone());
     }
-    // What it has flushed stays flushed, so it is not begun anew after each request's time.
+    // A flush is not restarted after each attempt-timeout, since its progress counts.
     match probe::sync(&probe.canonical, context.deadline, context.cancel) {
         Ok(()) => MountCheck::Good(mount.clone()),
         Err(ProbeError::Cancelled) => MountCheck::Cancelled,

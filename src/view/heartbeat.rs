@@ -18,8 +18,8 @@ pub struct Reminder {
 }
 
 impl Reminder {
-    /// The running steps to speak of now, `at` from the run's start: those that began, or were spoken of, five seconds
-    /// ago; ever longer ago in a step that takes long.
+    /// The running steps to report now, `at` from the run's start: those that began, or were reported, five seconds
+    /// ago; less often in long steps.
     pub fn due(&mut self, progress: &Progress, at: Duration) -> Vec<usize> {
         self.told.resize(progress.steps.len(), None);
         let mut due = Vec::new();

@@ -1,4 +1,4 @@
-//! What is told of a run: where it stands, what each event is in a sentence, and its timeline.
+//! Views of a run: its progress, a sentence for each event, and its timeline.
 
 pub mod describe;
 pub mod heartbeat;

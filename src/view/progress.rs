@@ -1,4 +1,4 @@
-//! Where a run stands, as told by its events so far.
+//! The progress of a run, folded from its events.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,20 +6,20 @@ use crate::model::error::Failure;
 use crate::model::event::{Copied, Event, EventKind, Purpose, Result, State};
 use crate::model::trigger::Trigger;
 
-/// A run as far as its events tell. The same for a reporter that hears them and for one who reads a record later.
+/// A run as far as its events show, the same for a live reporter and for a reader of the record.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// The run's id.
     pub run: String,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// Why it takes place.
+    /// Its trigger.
     pub trigger: Trigger,
     /// When it began, by the wall clock.
     pub started: SystemTime,
-    /// What the whole run may take.
+    /// The budget of the whole run.
     pub budget: Duration,
-    /// What of it is kept for `always` steps.
+    /// The part of it that is kept for `always` steps.
     pub reserve: Duration,
     /// The steps in the plan's order.
     pub steps: Vec<StepProgress>,
@@ -27,20 +27,20 @@ pub struct Progress {
     pub result: Option<Result>,
     /// Why it was cut short, if it was.
     pub reason: Option<String>,
-    /// What the operator was warned of.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
     /// The time of the last event, from the run's start.
     pub at: Duration,
 }
 
-/// A step as far as the events tell.
+/// A step as far as the events show.
 #[derive(Clone, Debug)]
 pub struct StepProgress {
     /// Its name.
     pub name: String,
     /// Its kind.
     pub kind: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Attempts made or begun; 0 before it begins.
     pub attempts: u32,
@@ -48,7 +48,7 @@ pub struct StepProgress {
     pub started: Option<Duration>,
     /// When it must have ended, from the run's start.
     pub deadline: Option<Duration>,
-    /// When its end was told, from the run's start: before the start of any step that waited for it.
+    /// When its end was reported, from the run's start: before the start of any step that waited for it.
     pub ended: Option<Duration>,
     /// How long it ran, once it has ended.
     pub took: Option<Duration>,
@@ -58,7 +58,7 @@ pub struct StepProgress {
     pub failure: Option<Failure>,
     /// Why it was skipped or cancelled, or a remark.
     pub reason: Option<String>,
-    /// The files that it has copied, as far as they are listed.
+    /// The files that it has copied, as far as the record lists them.
     pub copied: Vec<Copied>,
 }
 
@@ -107,7 +107,7 @@ impl Progress {
         })
     }
 
-    /// Takes the next event of a run into account, the first one included; `None` before that.
+    /// Applies the next event of a run, including the first one; `None` before that.
     pub fn fold<'a>(progress: &'a mut Option<Progress>, event: &Event) -> Option<&'a Progress> {
         match progress {
             Some(progress) => progress.apply(event),
@@ -116,7 +116,7 @@ impl Progress {
         progress.as_ref()
     }
 
-    /// Takes the next event into account.
+    /// Applies the next event.
     pub fn apply(&mut self, event: &Event) {
         self.at = self.at.max(event.at);
         match &event.kind {

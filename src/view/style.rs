@@ -7,9 +7,9 @@ use crate::model::event::State;
 pub struct Style {
     /// Characters in a line; a message may be longer.
     pub width: usize,
-    /// Whether signs outside of ASCII can be read.
+    /// Whether non-ASCII characters can be shown.
     pub unicode: bool,
-    /// Whether colours are wanted.
+    /// Whether to use colours.
     pub colour: bool,
 }
 
@@ -27,7 +27,7 @@ impl Style {
         if self.unicode { sign } else { ascii }
     }
 
-    /// What stands where a text was cut.
+    /// Marks where a text was cut.
     pub fn dots(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }
     }

@@ -1,4 +1,4 @@
-//! A run drawn as text: its steps on a common time axis, what cost the time, and what went wrong.
+//! Draws a run as text: its steps on a common time axis, what took the time, and what went wrong.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::text::sanitize::{columns, fit, padding, plain};
 use crate::view::progress::{Progress, StepProgress};
 use crate::view::style::Style;
 
-/// Bars shorter than this tell nothing.
+/// Shorter bars are useless.
 const SHORTEST_AXIS: usize = 10;
 
 /// Draws `progress`, each line with its end. A run without a result is shown as running, or, when it is `over`, as cut
@@ -49,7 +49,7 @@ pub fn draw(progress: &Progress, over: bool, style: &Style) -> String {
     text
 }
 
-/// What became of the run, in one line without its end.
+/// The result of the run, in one line without its line end.
 pub fn headline(progress: &Progress, over: bool) -> String {
     let result = match progress.result {
         Some(result) => result.as_str(),
@@ -131,7 +131,7 @@ fn table(text: &mut String, progress: &Progress, pace: &[usize], style: &Style) 
     }
 }
 
-/// The blanks before a bar and its cells, at least one.
+/// The spaces before a bar and its cells, at least one.
 fn bar(
     (start, end): (Duration, Duration),
     total: Duration,
@@ -153,14 +153,14 @@ fn span(step: &StepProgress, now: Duration) -> Option<(Duration, Duration)> {
     Some((start, end.max(start)))
 }
 
-/// How long a step has run until `now`; known even of one of which nobody knows when it began.
+/// How long a step has run until `now`; known even if its start is not.
 fn length(step: &StepProgress, now: Duration) -> Option<Duration> {
     let span = span(step, now).map(|(start, end)| end - start);
     span.or(step.took)
 }
 
 /// The steps that set the pace, by their ends: the one that ended last, the last one that ended before that began, and
-/// so on. Empty when no step ran, or of one that did nobody knows when it began.
+/// so on. Empty if no step ran, or the start of one that ran is not known.
 fn pacemakers(progress: &Progress) -> Vec<usize> {
     let mut steps = progress.steps.iter();
     if steps.any(|step| step.took.is_some() && step.started.is_none()) {
@@ -169,7 +169,7 @@ fn pacemakers(progress: &Progress) -> Vec<usize> {
     let mut ran: Vec<(usize, Duration, Duration)> = (progress.steps.iter().enumerate())
         .filter_map(|(index, step)| Some((index, step.started?, step.ended.unwrap_or(progress.at))))
         .collect();
-    // Of those that end together the longest one.
+    // Of steps that end together, the longest one.
     ran.sort_unstable_by_key(|&(index, start, end)| (Reverse(end), start, index));
     let mut chain = Vec::new();
     let mut bound = Duration::MAX;

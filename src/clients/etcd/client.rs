@@ -10,18 +10,18 @@ use crate::model::secrets;
 use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Endpoint, Request};
 
-/// What every member answers, and what changes nothing.
+/// A harmless request that every member answers.
 const STATUS: &str = "/v3/maintenance/status";
 
-/// How often that is seen before it is taken for something that stays, and the pause between.
+/// How often that must be seen before it counts as permanent, and the pause between.
 const LOOKS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// An answer of etcd's own protocol: what was asked for, or its refusal.
+/// An answer of etcd's own protocol.
 pub enum Reply {
     /// What was asked for.
     Done(Value),
-    /// The thing that was asked about is not there.
+    /// The requested object does not exist.
     NotFound,
 }
 
@@ -33,26 +33,27 @@ pub struct Client<'a> {
     pub context: &'a AttemptContext<'a>,
 }
 
-/// A refusal, or no answer at all.
+/// An error reply, or no answer at all.
 pub struct Refusal {
     /// What is shown of it.
     pub failure: Failure,
-    /// Why etcd has refused, where that matters.
+    /// The reason of an error reply, if it matters.
     pub reason: Reason,
 }
 
-/// Why etcd refuses. Its codes do not tell these apart, its messages do (`api/v3rpc/rpctypes/error.go`).
+/// Reasons of error replies. etcd's codes do not distinguish these, but its messages do
+/// (`api/v3rpc/rpctypes/error.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Authentication is turned off, so that there is nothing to prove.
+    /// Authentication is turned off.
     AuthenticationOff,
-    /// The request wants an account.
+    /// The request needs an account.
     NoUser,
-    /// The member that was asked does not lead any more.
+    /// The member is no longer the leader.
     NotLeader,
-    /// The member that is to lead is not a voting member any more.
+    /// The member to lead is no longer a voting member.
     BadTransferee,
-    /// The gateway does not reach the server behind it, as several versions say it.
+    /// The gateway cannot reach its server, in the words of several versions.
     ServerLost,
     /// Anything else.
     Other,
@@ -83,8 +84,8 @@ impl From<Failure> for Refusal {
 }
 
 impl<'a> Client<'a> {
-    /// Opens it at the configured addresses and at `others`, with a token where there is an account. The password goes to
-    /// configured addresses alone; where none of them is there any more, the token of an earlier attempt is as good.
+    /// Opens it at the configured addresses and at `others`, with a token if there is an account. The password is sent
+    /// only to configured addresses; if none of them answers any more, the token of an earlier attempt is used.
     pub fn open(
         peer: &'a Peer,
         context: &'a AttemptContext<'a>,
@@ -124,7 +125,7 @@ impl<'a> Client<'a> {
         self.try_ask(path, body).map_err(|refusal| refusal.failure)
     }
 
-    /// As [`Client::ask`], with the words of a refusal.
+    /// As [`Client::ask`], with the message of an error reply.
     pub fn try_ask(&self, path: &str, body: &Value) -> Result<Reply, Refusal> {
         let request = Request::json("POST", path, body);
         let sent = self.session.ask(&request, self.context.request());
@@ -142,7 +143,7 @@ impl<'a> Client<'a> {
             };
             return Ok(Reply::Done(document));
         }
-        // Without a code of its own the answer is not etcd's, but that of something before it, or of no gateway at all.
+        // Without a gRPC code the answer is not etcd's, but a proxy's, or that of another server.
         let Some((code, said)) = document.as_ref().and_then(refusal) else {
             return Err(match answer.status {
                 404 => no_gateway(&answer).into(),
@@ -159,11 +160,11 @@ impl<'a> Client<'a> {
         let said = excerpt(said.as_bytes());
         let failure = match code {
             5 => return Ok(Reply::NotFound),
-            // Cancelled, deadline exceeded, resource exhausted, aborted, internal, unavailable: its state of the moment.
+            // Cancelled, deadline exceeded, resource exhausted, aborted, internal, unavailable: temporary.
             1 | 4 | 8 | 10 | 13 | 14 => {
                 Failure::new(ErrorKind::Status, answer.url, said).retryable(true)
             }
-            // A token that was fetched just now, at a member that does not know it yet.
+            // A fresh token, at a member that does not know it yet.
             16 => Failure::new(ErrorKind::Refused, answer.url, said).retryable(true),
             _ if reason == Reason::NoUser => {
                 let cause = format!("{said} (it wants `user` and `password`)");
@@ -174,7 +175,7 @@ impl<'a> Client<'a> {
         Err(Refusal { failure, reason })
     }
 
-    /// As [`Client::ask`], where there is nothing that could be missing.
+    /// As [`Client::ask`], for requests for which "not found" is a failure.
     pub fn must(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         match self.ask(path, body)? {
             Reply::Done(answer) => Ok(answer),
@@ -184,7 +185,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// As [`Client::must`], where a number that is 0 is left out of the answer: what is not an answer of etcd would say that
+    /// As [`Client::must`], but requires etcd's header: counts of 0 are omitted, so that any other JSON would mean that
     /// the keys are gone.
     pub fn must_with_header(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let answer = self.must(path, body)?;
@@ -195,8 +196,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What a connection that was closed without an answer says, where the gateway does so with each request that has the
-    /// token which it gave, and answers those without one.
+    /// Interprets a connection that was closed without an answer: whether the gateway closes each request with the
+    /// token that it issued, and answers those without one.
     fn closed(&self, failure: Failure) -> Failure {
         if failure.closings == 0 || !self.session.has_header("Authorization") {
             return failure;
@@ -223,7 +224,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// What it means that the gateway does not reach the server behind it, where that answers: it will not pass.
+    /// The failure if the gateway cannot reach its server although that answers: it is permanent.
     fn lost(&self, answer: &Answer, said: &str) -> Option<Failure> {
         let endpoint =
             (self.session.endpoints().iter()).find(|it| answer.url.starts_with(&it.to_string()))?;
@@ -259,14 +260,14 @@ impl<'a> Client<'a> {
         Failure::new(kind, self.session.address(), cause)
     }
 
-    /// An answer that etcd does not give, or not for long.
+    /// The failure of an answer that is not etcd's, or only temporarily.
     pub fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
         self.failure(ErrorKind::Protocol, cause).retryable(true)
     }
 }
 
-/// Exchanges the account for a token; `None`, with a remark, where etcd has authentication turned off. `in_short`: in half of
-/// the time, since others may be asked after it.
+/// Exchanges the account for a token; `None`, with a remark, if authentication is turned off. `in_short`: within half
+/// of the time, since other requests may follow.
 fn authenticate(
     session: &Session<'_>,
     context: &AttemptContext<'_>,
@@ -288,7 +289,7 @@ fn authenticate(
     };
     let body = json!({"name": account.user, "password": account.password});
     let reply = match client.try_ask("/v3/auth/authenticate", &body) {
-        // With authentication turned off there is nothing to prove, and every request is let through.
+        // With authentication turned off every request is allowed.
         Err(refusal) if refusal.reason == Reason::AuthenticationOff => {
             let remark = "etcd has authentication turned off: user and password were not used";
             context.events.remark(remark);
@@ -306,13 +307,13 @@ fn authenticate(
     Ok(Some(token.to_owned()))
 }
 
-/// The failure of an address that answers 404 in no words of etcd's.
+/// The failure of an address whose 404 is not etcd's.
 fn no_gateway(answer: &Answer) -> Failure {
     let cause = "status 404: no JSON gateway of etcd 3.4 or later answers here; is it turned off (--enable-grpc-gateway=false)?";
     Failure::new(ErrorKind::Status, &answer.url, cause)
 }
 
-/// The gRPC code and the message of a refusal; the fields' names differ from version to version.
+/// The gRPC code and message of an error reply; the fields' names differ between versions.
 fn refusal(document: &Value) -> Option<(i64, &str)> {
     let code = document.get("code")?.as_i64()?;
     let said = ["message", "error"]

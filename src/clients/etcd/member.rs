@@ -10,11 +10,11 @@ use crate::sys::http::Endpoint;
 pub struct Member {
     /// Its ID.
     pub id: u64,
-    /// Its name; empty where it has never started.
+    /// Its name; empty if it has never started.
     pub name: String,
     /// Whether it has no vote yet.
     pub is_learner: bool,
-    /// Where clients reach it.
+    /// Its client addresses.
     pub urls: Vec<Endpoint>,
 }
 
@@ -35,20 +35,20 @@ impl Member {
     }
 }
 
-/// The members of the cluster, as the member that answers knows them.
+/// The members, according to the member that answers.
 pub fn members(client: &Client<'_>) -> Result<Vec<Member>, Failure> {
     let list = client.must("/v3/cluster/member/list", &json!({}))?;
     parse(&list).ok_or_else(|| client.unexpected_answer("the answer lists no members"))
 }
 
-/// The members in a list; `None` where it is none, or empty.
+/// The members in a list; `None` if it is not a list, or empty.
 fn parse(list: &Value) -> Option<Vec<Member>> {
     let members = list["members"].as_array()?.iter();
     let members: Vec<_> = members.map(Member::parse).collect::<Option<_>>()?;
     (!members.is_empty()).then_some(members)
 }
 
-/// The ID of the member that `wanted` means, by name or by ID in hexadecimal; `None` where there is none.
+/// The ID of the member `wanted`, a name or an ID in hexadecimal; `None` if there is none.
 ///
 /// # Errors
 /// One sentence, if it matches several members.

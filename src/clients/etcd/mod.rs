@@ -11,7 +11,7 @@ pub use member::{Member, find, members};
 
 use serde_json::Value;
 
-/// An int64, which the gateway writes as a string and leaves out where it is 0.
+/// An int64, which the gateway writes as a string and omits if it is 0.
 pub fn integer(value: &Value) -> i64 {
     match value {
         Value::String(text) => text.parse().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Where the credentials of a peer may go, when a fact names its host.
+//! Restricts where a peer's credentials are sent if its host comes from a fact.
 
 use super::local_listener;
 use crate::config::credential_hosts::Hosts;
@@ -8,19 +8,19 @@ use crate::config::template::Fact;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::Endpoint;
 
-/// Keys whose values are credentials wherever they come from.
+/// Keys whose values are always credentials.
 const KEYS: [&str; 2] = ["password", "token"];
 
-/// The hosts that a peer's credentials may be sent to, where a fact of a file names its host.
+/// The hosts to which a peer's credentials may be sent, if its host comes from a file.
 #[derive(Clone)]
 pub struct CredentialHosts {
-    /// `None` where the peer gets no credentials.
+    /// `None` if the peer gets no credentials.
     hosts: Option<Hosts>,
 }
 
 impl CredentialHosts {
-    /// Reads it, and has `check` and `start` refuse an address that is not among the hosts. `is_secret`: a header has a
-    /// secret in it.
+    /// Reads it, and makes `check` and `start` refuse an address that is not among the hosts. `is_secret`: a header
+    /// contains a secret.
     pub fn read(
         section: &Section<'_>,
         key: &'static str,
@@ -65,7 +65,7 @@ impl CredentialHosts {
         self.hosts.is_some()
     }
 
-    /// The address of a URL, with the facts as they are now.
+    /// The address of a URL with the current facts.
     ///
     /// # Errors
     /// As [`Field::get`], and if credentials would go to a host from a file that is not in `[farewell]`.
@@ -90,7 +90,7 @@ impl CredentialHosts {
     }
 }
 
-/// Says so where credentials leave this machine without TLS.
+/// Warns if credentials leave this machine without TLS.
 fn in_the_open(url: &Field<Endpoint>, facts: &Facts) -> Result<(), String> {
     // A fact that cannot be read is reported by the field itself.
     let Ok(endpoint) = url.get(facts) else {

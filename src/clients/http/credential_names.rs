@@ -1,9 +1,9 @@
-//! What the names of headers, variables and parameters say of their values.
+//! Which names of headers, variables and parameters imply credentials.
 
-/// A credential, as its name says.
+/// A credential, according to its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// It proves who asks to everybody who has it, until it is changed.
+    /// Anybody who has it can use it until it is changed.
     Password,
     /// A token, a key, a cookie.
     Token,
@@ -13,16 +13,16 @@ const PASSWORDS: [&str; 3] = ["password", "passwd", "passphrase"];
 
 const TOKENS: [&str; 5] = ["authorization", "cookie", "token", "apikey", "signature"];
 
-/// What stands for a token only as a word of its own.
+/// Words that mean a token only on their own.
 const WORDS: [&str; 4] = ["auth", "credential", "credentials", "sig"];
 
-/// What a name says of the value; `None` where it says nothing. Upper and lower case, `-` and `_` make no difference.
+/// What a name implies about the value, ignoring case, `-` and `_`.
 pub fn credential(name: &str) -> Option<Credential> {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let ends = |words: &[&str]| words.iter().any(|it| name.ends_with(it));
     let word = name.rsplit('-').next().unwrap_or_default();
     match name.as_str() {
-        // Usually the run's id, which must stay readable everywhere.
+        // Usually the run's id, which must stay readable.
         "idempotency-key" => None,
         _ if ends(&PASSWORDS) => Some(Credential::Password),
         _ if ends(&TOKENS) || ends(&["-key"]) || WORDS.contains(&word) => Some(Credential::Token),

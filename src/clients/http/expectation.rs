@@ -1,4 +1,4 @@
-//! What an answer must be like: its status, and a value in it.
+//! What an answer must match: its status, and a value in it.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::config::section::{Json, Section};
 use crate::model::error::Failure;
 use crate::sys::http::{Answer, BODY_LIMIT};
 
-/// What is expected of an answer: the keys `status`, `pointer` and `equals` of a table.
+/// The expected answer: the keys `status`, `pointer` and `equals` of a table.
 pub struct Expectation {
     status: Option<Vec<i64>>,
     pointer: Option<String>,
@@ -66,7 +66,7 @@ impl Expectation {
         }
     }
 
-    /// What the answer lacks beside what its status says; `None` where it is as it should be.
+    /// What does not match in the answer besides its status; `None` if it matches.
     pub fn missing(&self, answer: &Answer, facts: &Facts) -> Result<Option<String>, Failure> {
         let equals = self.equals.as_ref().map(|it| it.get(facts)).transpose()?;
         Ok(self.lack(answer, equals.as_ref()))
@@ -83,7 +83,7 @@ impl Expectation {
         let Ok(document) = serde_json::from_slice::<Value>(&answer.body) else {
             return Some(", which is not JSON".to_owned());
         };
-        // What is there is not shown: a document may hold what nobody should read in a journal.
+        // The actual value is not shown: a document may contain confidential data.
         match (document.pointer(pointer), equals) {
             (None, _) => Some(format!(" with nothing at {pointer:?}")),
             (Some(Value::Null), None) => Some(format!(" with null at {pointer:?}")),
@@ -94,7 +94,7 @@ impl Expectation {
     }
 }
 
-/// Whether two values are the same to a reader, for whom 1 and 1.0 are one number.
+/// Whether two values are equal, with 1 and 1.0 as the same number.
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => {

@@ -1,4 +1,4 @@
-//! Who would get the credentials that are sent to an address of this machine.
+//! Finds which user would get credentials that are sent to an address of this machine.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,16 +10,15 @@ use crate::step::Dependencies;
 use crate::sys::http::Endpoint;
 use crate::sys::{host, listeners, signals};
 
-/// The numbers of ordinary users, as systemd and login.defs(5) share them out; the last ones are those of
-/// systemd-homed.
+/// The uids of ordinary users in systemd and login.defs(5); the last range is that of systemd-homed.
 const USERS: [RangeInclusive<u32>; 2] = [1000..=60000, 60001..=60513];
 
-/// Whether what is sent there leaves this machine not at all: a unix socket, the loopback, or an address of its own.
+/// Whether what is sent there stays on this machine: a unix socket, the loopback, or an address of its own.
 pub(super) fn is_of_this_machine(endpoint: &Endpoint) -> bool {
     endpoint.socket().is_some() || !local(endpoint).is_empty()
 }
 
-/// The addresses of an endpoint's host that are this machine's; names but those of the loopback are not looked up.
+/// The addresses of an endpoint's host that are this machine's; only loopback names are looked up.
 fn local(endpoint: &Endpoint) -> Vec<SocketAddr> {
     let name = endpoint.host().trim_end_matches('.');
     let addresses: Vec<IpAddr> = match name.parse::<IpAddr>() {
@@ -39,7 +38,8 @@ fn is_own(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified() || is_listed()
 }
 
-/// Warns of peers on this machine that get credentials, where an ordinary user listens. Over TLS they prove who they are.
+/// Warns of peers on this machine that get credentials, if an ordinary user listens there. Over TLS a certificate
+/// proves the peer.
 pub fn warnings(dependencies: &Dependencies, facts: &Facts) -> Vec<String> {
     let peers = dependencies
         .peers
@@ -61,7 +61,7 @@ pub fn warnings(dependencies: &Dependencies, facts: &Facts) -> Vec<String> {
     warnings
 }
 
-/// The ordinary user who listens there; `None` where it is somebody else, this process' own user, or nobody.
+/// The ordinary user who listens there; `None` for system users, this process' user, or nobody.
 fn owner(endpoint: &Endpoint) -> Option<u32> {
     let users: Vec<u32> = match endpoint.socket() {
         Some(path) => fs::metadata(path).map(|it| it.uid()).into_iter().collect(),

@@ -1,4 +1,4 @@
-//! What everything that speaks HTTP takes from the configuration, and how it talks to a peer with several addresses.
+//! The configuration of all HTTP peers, and requests to a peer with several addresses.
 
 mod credential_hosts;
 pub mod credential_names;
@@ -31,7 +31,7 @@ pub use session::Session;
 pub use status::{cut, document, excerpt, unexpected};
 pub use url_parameters::parameters;
 
-/// What is configured of a peer. Its keys:
+/// The configuration of a peer. Its keys:
 ///
 /// - `url` (URLs; required): its address, `http://…`, `https://…` or `unix:///run/app.sock` (a local agent on a unix
 ///   socket), or a list of a cluster's addresses, tried in turn
@@ -51,9 +51,9 @@ pub struct Peer {
     account: Option<(Field<String>, Field<String>)>,
     tls: Tls,
     credential_hosts: CredentialHosts,
-    /// The address that answered last, among `urls`.
+    /// The index in `urls` of the address that answered last.
     preferred: AtomicUsize,
-    /// What an earlier attempt got for the account.
+    /// The token of an earlier attempt.
     token: Mutex<Option<String>>,
 }
 
@@ -78,7 +78,7 @@ impl Tls {
     }
 }
 
-/// The path of the unix socket in a URL; the root, which is always there, where the URL is about none.
+/// The path of the unix socket in a URL; the root, which always exists, if it has none.
 fn socket_path(text: &str) -> Result<PathBuf, String> {
     let endpoint = Endpoint::parse(text)?;
     Ok(endpoint.socket().unwrap_or(Path::new("/")).to_owned())
@@ -89,7 +89,7 @@ fn get<T>(field: Option<&Field<T>>, facts: &Facts) -> Result<Option<T>, Failure>
 }
 
 impl Peer {
-    /// Reads a service's address, which paths are put behind; `url` must be there.
+    /// Reads a service's address, to which paths are appended; `url` is required.
     pub fn read(section: &Section<'_>) -> Option<Peer> {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse_base, Secrecy::Public)
@@ -98,7 +98,7 @@ impl Peer {
         Self::read_rest(section, "url", urls, account)
     }
 
-    /// As [`Peer::read`], without `user` and `password`: for a member whose protocol has its own place for a password.
+    /// As [`Peer::read`], without `user` and `password`: for a member with a password of its own.
     pub fn read_without_account(section: &Section<'_>) -> Option<Peer> {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse_base, Secrecy::Public)
@@ -106,14 +106,14 @@ impl Peer {
         Self::read_rest(section, "url", urls, None)
     }
 
-    /// As [`Peer::read`], with an address for where the key is not there: that of an agent on this machine.
+    /// As [`Peer::read`], with a default address: that of an agent on this machine.
     pub fn read_at(section: &Section<'_>, default: &str) -> Option<Peer> {
         let urls = section.texts_or("url", default, Endpoint::parse_base, Secrecy::Public);
         let account = read_account(section);
         Self::read_rest(section, "url", urls, account)
     }
 
-    /// Reads what stands beside addresses that the key `key` has.
+    /// Reads the keys beside `key`, which has the addresses.
     pub fn read_beside(
         section: &Section<'_>,
         key: &'static str,
@@ -123,7 +123,7 @@ impl Peer {
         Self::read_rest(section, key, Some(urls), account)
     }
 
-    /// Reads the address of one thing, which is asked for as it is and may have a query.
+    /// Reads a complete URL, which may have a query.
     pub fn read_whole(section: &Section<'_>) -> Option<Peer> {
         let urls = section.required("url", |section, key| {
             section.texts(key, Endpoint::parse, Secrecy::Public)
@@ -157,7 +157,7 @@ impl Peer {
         for key in TLS_KEYS.into_iter().filter(|key| section.has(key)) {
             let tls = tls.clone();
             section.check(key, move |facts| {
-                // A fact that is missing is reported by the field that it stands in.
+                // A missing fact is reported by the field itself.
                 let problems = tls
                     .get(facts)
                     .map_or_else(|_| Vec::new(), |it| it.problems());
@@ -184,8 +184,7 @@ impl Peer {
         })
     }
 
-    /// Warns of secrets that stand in the configuration itself, for a member that leaves something sticky: they cannot be
-    /// kept for its undo.
+    /// Warns of secrets in the configuration itself, for a member with an undo: they cannot be recorded.
     pub fn warn_of_secrets(&self, section: &Section<'_>) {
         let headers = self.headers.iter();
         let headers = headers.map(|(name, value)| (format!("headers.{name}"), value));
@@ -237,25 +236,25 @@ impl Peer {
             .any(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
-    /// Keeps what was given for the account, for a later attempt at which nobody is there to give another one.
+    /// Keeps the account's token for a later attempt that cannot get another one.
     pub fn remember(&self, token: &str) {
         let mut kept = self.token.lock();
         *kept = Some(token.to_owned());
     }
 
-    /// What was kept by [`Peer::remember`].
+    /// The token from [`Peer::remember`].
     pub fn remembered(&self) -> Option<String> {
         let kept = self.token.lock();
         kept.clone()
     }
 
-    /// Its addresses, with the facts as they are now.
+    /// Its addresses with the current facts.
     pub fn endpoints(&self, facts: &Facts) -> Result<Vec<Endpoint>, Failure> {
         let resolve = |url| self.credential_hosts.resolve(url, facts);
         self.urls.iter().map(resolve).collect()
     }
 
-    /// What a step that talks to it has to do with the rest of this machine.
+    /// The dependencies of a step that talks to it.
     pub fn dependencies(&self) -> Dependencies {
         let tls = &self.tls;
         let files = [&tls.ca_file, &tls.cert_file, &tls.key_file];
@@ -275,7 +274,7 @@ impl Peer {
         }
     }
 
-    /// Everything ready to send, with `user` and `password` as Basic.
+    /// Opens a session with `user` and `password` as HTTP Basic authentication.
     pub fn open<'a>(&'a self, context: &AttemptContext<'a>) -> Result<Session<'a>, Failure> {
         let (mut session, account) = self.open_with_account(context)?;
         if let Some(Account { user, password }) = account {
@@ -286,7 +285,7 @@ impl Peer {
         Ok(session)
     }
 
-    /// Everything ready to send, and the account that the peer's own protocol has a way to prove.
+    /// Opens a session, and returns the account for the peer's own login.
     pub fn open_with_account<'a>(
         &'a self,
         context: &AttemptContext<'a>,
@@ -331,7 +330,7 @@ impl Peer {
     }
 }
 
-/// Who asks.
+/// An account.
 pub struct Account {
     /// The user's name.
     pub user: String,
@@ -364,7 +363,7 @@ fn user_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Warns where the value of a key is a secret in plain text, which cannot be kept for an undo.
+/// Warns if a key is a secret in plain text, which cannot be recorded for an undo.
 pub fn warn_of_secret(section: &Section<'_>, key: &str, value: &Field<String>) {
     if value.is_plain_secret() {
         let message = "a secret that stands here is kept nowhere else: without it what this step leaves cannot be \

@@ -1,8 +1,8 @@
-//! Validation of the IDs that peers and the configuration give, before they are put into a path or kept in a record.
+//! Validates IDs from peers and the configuration before they are put into a path or a record.
 
 use crate::config::section::non_empty;
 
-/// A UUID, as nodes of Nomad and sessions of Consul have it.
+/// A UUID, such as a Nomad node's or a Consul session's ID.
 pub fn uuid(text: &str) -> Result<String, String> {
     let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let is_good = |(at, byte): (usize, u8)| match is_hyphen(at) {
@@ -15,7 +15,7 @@ pub fn uuid(text: &str) -> Result<String, String> {
     }
 }
 
-/// An id of letters, digits, hyphens and underscores, as nodes of Elasticsearch have it.
+/// An id of letters, digits, hyphens and underscores, such as an Elasticsearch node's.
 pub fn node_id(text: &str) -> Result<String, String> {
     let is_good = |it: u8| it.is_ascii_alphanumeric() || it == b'-' || it == b'_';
     match (1..=64).contains(&text.len()) && text.bytes().all(is_good) {

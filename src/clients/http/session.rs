@@ -1,4 +1,4 @@
-//! Asking a peer at its addresses in turn, within one deadline.
+//! Sends requests to a peer's addresses in turn, within one deadline.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use crate::sys::http::{
     Answer, Endpoint, ExchangeError, Flow, Http, Limits, Request, StreamEnd, TlsFiles,
 };
 
-/// A peer with all facts put in: good for one attempt.
+/// A peer with all facts resolved, for one attempt.
 #[derive(Clone)]
 pub struct Session<'a> {
     pub(super) http: &'a Http,
     pub(super) endpoints: Vec<Endpoint>,
-    /// Which of them answered last, to be kept beyond this attempt.
+    /// Which of them answered last, kept for later attempts.
     pub(super) preferred: Option<&'a AtomicUsize>,
     pub(super) headers: Vec<(String, String)>,
-    /// The names of headers that hold credentials, whatever they are called.
+    /// The names of headers that contain credentials.
     pub(super) with_credentials: Arc<[String]>,
     pub(super) tls: Arc<TlsFiles>,
     /// The configured addresses. Every other one was announced by a peer.
     pub(super) configured: Arc<[Endpoint]>,
-    /// As `tls`, without the name that the configured addresses prove: others have names of their own.
+    /// As `tls`, without `server-name`: other addresses have names of their own.
     pub(super) tls_of_others: Arc<TlsFiles>,
 }
 
 impl<'a> Session<'a> {
-    /// Sends this header with every request from now on. A credential must be hidden before.
+    /// Sends this header with every request from now on. A credential must be masked before.
     pub fn set_header(&mut self, name: &str, value: String) {
         self.headers
             .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
@@ -42,7 +42,7 @@ impl<'a> Session<'a> {
         names.any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// Sends no header of that name any more.
+    /// Stops sending headers of that name.
     pub fn remove_header(&mut self, name: &str) {
         self.headers
             .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
         &self.endpoints
     }
 
-    /// The address that answered last, else the first one; `None` where there is none.
+    /// The address that answered last, else the first one; `None` if there is none.
     pub fn endpoint(&self) -> Option<&Endpoint> {
         let at = self.preferred.map_or(0, |it| it.load(Ordering::Relaxed));
         self.endpoints.get(at)
@@ -73,9 +73,9 @@ impl<'a> Session<'a> {
             .map_or_else(String::new, ToString::to_string)
     }
 
-    /// The same at other addresses of the same cluster. Of those that a peer has announced, unix sockets are left out, and
-    /// so is one without TLS where a configured one has it. Each proves its own name, gets a token over TLS alone, and gets
-    /// no password.
+    /// The same with other addresses of the same cluster. Announced unix sockets are left out, and so are addresses
+    /// without TLS if a configured one has it. Each needs a certificate for its own name, gets a token only over TLS,
+    /// and gets no password.
     pub fn elsewhere(&self, mut endpoints: Vec<Endpoint>) -> Session<'a> {
         let needs_tls = self.configured.iter().any(Endpoint::is_https);
         endpoints.retain(|it| {
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends a request to the address that answered last, and to the others in turn while there is no answer.
+    /// Sends a request to the address that answered last, then to the others in turn until one answers.
     ///
     /// # Errors
     /// The failures of all addresses; retryable if one of them is.
@@ -113,8 +113,8 @@ impl<'a> Session<'a> {
         self.send_until(request, deadline, &|answer| answer.status < 500)
     }
 
-    /// As [`Session::send`]; also asks the next address while an answer is not `good`. Where none is, the last answer
-    /// is returned.
+    /// As [`Session::send`]; also tries the next address while an answer is not `good`. If none is, the last answer is
+    /// returned.
     pub fn send_until(
         &self,
         request: &Request,
@@ -124,10 +124,10 @@ impl<'a> Session<'a> {
         self.ask_in_turn(request, deadline.into(), Turn::Always, good)
     }
 
-    /// As [`Session::send_until`], for a request that changes something and that this session must not send again while
-    /// the first one may still be at work: each address has its share of the time for the connection, and the answer has
-    /// the rest of it. Another address is asked only where nothing was sent or the peer has ended the connection, and not
-    /// even there where the run sends nothing twice.
+    /// As [`Session::send_until`], for a request that changes something and must not be repeated while the first one
+    /// may still be in progress: each address has its share of the time for the connection, and the answer has the
+    /// rest. Another address is tried only if nothing was sent or the peer closed the connection, and not even then if
+    /// the run sends nothing twice.
     pub fn send_unrepeated(
         &self,
         request: &Request,
@@ -137,8 +137,8 @@ impl<'a> Session<'a> {
         self.ask_in_turn(request, limits, self.turn(), good)
     }
 
-    /// As [`Session::send_unrepeated`], where the end of the connection is what is waited for: `Some` is an answer that
-    /// is not a success.
+    /// As [`Session::send_unrepeated`], waiting for the end of the connection: `Some` is an answer without a success
+    /// status.
     ///
     /// # Errors
     /// As [`Session::send`]; also if the connection does not end in time.
@@ -176,7 +176,8 @@ impl<'a> Session<'a> {
         self.in_turn(request, limits, turn, &send, good)
     }
 
-    /// Asks the addresses in turn, from the one that answered last on. Where no answer is good the last one is returned.
+    /// Tries the addresses in turn, beginning with the one that answered last. If no answer is good, the last one is
+    /// returned.
     fn in_turn<T: Answered>(
         &self,
         request: &Request,
@@ -201,7 +202,7 @@ impl<'a> Session<'a> {
                     return Ok(answer);
                 }
                 Ok(answer) => bad = Some(answer),
-                // What cannot be asked for is asked of nobody; all else is said of this one address.
+                // An invalid request fails at once; other failures concern this address.
                 Err(unanswered) if unanswered.failure.kind == ErrorKind::Config => {
                     return Err(unanswered.failure);
                 }
@@ -242,8 +243,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Hears the lines of an answer that goes on and on, at the address that answered last and at no other, as
-    /// [`Http::lines`] does.
+    /// Streams an answer's lines from the address that answered last, as [`Http::lines`] does.
     pub fn lines(
         &self,
         request: &Request,
@@ -256,7 +256,7 @@ impl<'a> Session<'a> {
         self.http.lines(endpoint, tls, &request, deadline, hear)
     }
 
-    /// The request with the configured headers, as far as it does not set them itself and the address may have them.
+    /// The request with the configured headers that it does not set itself and that the address may get.
     pub fn completed(&self, request: &Request, endpoint: &Endpoint) -> Request {
         let mut request = request.clone();
         let own = self.headers.iter().filter(|(name, value)| {
@@ -269,8 +269,8 @@ impl<'a> Session<'a> {
         request
     }
 
-    /// Whether an address may have this header: one that a peer has announced gets no password, and other credentials only
-    /// over TLS, where the authorities that `url` is proven by vouch for it.
+    /// Whether an address may get this header: an announced one gets no password, and other credentials only over TLS
+    /// with a certificate from the same authorities as `url`.
     fn may_have(&self, endpoint: &Endpoint, name: &str, value: &str) -> bool {
         let is_listed = || {
             let mut listed = self.with_credentials.iter();
@@ -291,14 +291,14 @@ fn is_basic(value: &str) -> bool {
     scheme.is_some_and(|it| it.eq_ignore_ascii_case("basic "))
 }
 
-/// When the next address is asked.
+/// When to try the next address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
-    /// Whatever became of the request at the one before.
+    /// After any failure.
     Always,
-    /// Where the one before got nothing, or has ended the connection, or did not like what it got.
+    /// If the previous one received nothing, closed the connection, or answered with an error.
     Ended,
-    /// Where the one before got nothing.
+    /// If the previous one received nothing.
     Unsent,
 }
 
@@ -312,7 +312,7 @@ impl Turn {
     }
 }
 
-/// The limits of one address, where so many are left: one that hangs leaves the others their share.
+/// The limits of one address, which leave the remaining ones their share.
 fn share(limits: Limits, turn: Turn, addresses: usize) -> Limits {
     let share = |deadline: Deadline| match deadline.left() {
         Some(left) => {
@@ -323,7 +323,7 @@ fn share(limits: Limits, turn: Turn, addresses: usize) -> Limits {
     };
     match turn {
         Turn::Always => share(limits.answer).into(),
-        // The answer has all of the time: nobody else is asked for it.
+        // The answer has all of the time, since no other address is tried.
         Turn::Ended | Turn::Unsent => Limits {
             connect: share(limits.connect),
             ..limits
@@ -331,7 +331,7 @@ fn share(limits: Limits, turn: Turn, addresses: usize) -> Limits {
     }
 }
 
-/// What an address answers, with the failures of those asked before it.
+/// An address' answer, with the failures of those tried before it.
 trait Answered {
     fn note_failures(&mut self, failures: Vec<Failure>);
 }
@@ -360,7 +360,7 @@ fn together(failures: Vec<Failure>) -> Failure {
         all.cause = format!("{}; {failure}", all.cause);
         all.retryable |= failure.retryable;
         all.closings += failure.closings;
-        // A peer that is there and does not answer says more than one that is not there.
+        // A peer that does not answer is more significant than one that is unreachable.
         if all.kind == ErrorKind::Unreachable {
             all.kind = failure.kind;
         }

@@ -1,4 +1,4 @@
-//! What a status that nobody asked for means, and what the peer said with it.
+//! Turns unexpected statuses into failures, with the peer's message.
 
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ use crate::sys::http::{Answer, BODY_LIMIT};
 /// How much of a peer's error message is shown.
 const EXCERPT: usize = 200;
 
-/// How much of it is looked at for that, white space included: far less than what is read of a body, at whose end a
+/// How much of it is processed for that, including white space: far less than the limit of a body, at whose end a
 /// secret may be cut.
 const LOOKED_AT: usize = 16 * EXCERPT;
 
-/// The failure that a status is which was not asked for: 401 and 403 are `refused`, all others `status`, of which
-/// 408, 429 and 5xx may pass.
+/// The failure of an unexpected status: 401 and 403 are `refused`, all others `status`, of which 408, 429 and 5xx are
+/// retryable.
 pub fn unexpected(answer: &Answer) -> Failure {
     let status = answer.status;
     let said = match excerpt(&answer.body) {
@@ -29,7 +29,7 @@ pub fn unexpected(answer: &Answer) -> Failure {
     match status {
         401 | 403 => failure(ErrorKind::Refused, format!("status {status}{said}")),
         300..=399 => {
-            // Masked before it is taken apart: a part of a secret is not recognised any more.
+            // Masked before it is split: a part of a secret would not be recognised.
             let location = answer.header("location").map(secrets::mask);
             let target = location
                 .as_deref()
@@ -47,7 +47,7 @@ pub fn unexpected(answer: &Answer) -> Failure {
     }
 }
 
-/// The JSON that an answer holds.
+/// Parses the JSON of an answer.
 ///
 /// # Errors
 /// `protocol`, retryable, if the body is not JSON: another server may have answered, or only a part arrived.
@@ -62,8 +62,7 @@ pub fn document(answer: &Answer) -> Result<Value, Failure> {
     Err(Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true))
 }
 
-/// The failure of an answer that was cut, since it is longer than what is read of one; `None` where it is whole. It is no
-/// other protocol's, and has no meaning of its own.
+/// The failure of an answer that was truncated at [`crate::sys::http::BODY_LIMIT`]; `None` if it is complete.
 pub fn cut(answer: &Answer) -> Option<Failure> {
     let cause = format!(
         "status {}, and an answer longer than {} MiB, of which the rest was not read",
@@ -76,7 +75,7 @@ pub fn cut(answer: &Answer) -> Option<Failure> {
 
 /// The beginning of what a peer said, on one line and without control characters.
 pub fn excerpt(body: &[u8]) -> String {
-    // Masked before it is cut: half a secret is not recognised any more.
+    // Masked before it is cut: half a secret would not be recognised.
     let text = String::from_utf8_lossy(body);
     let masked = secrets::mask(&text);
     let words: String = masked

@@ -1,4 +1,4 @@
-//! A node that is excluded from allocation, until nothing is left on it; and how it is let in again.
+//! Excludes a node from allocation until it has no shards, and lets it in again.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Intent, Keys};
 use crate::step::{Action, AttemptContext, Outcome, Poll, late};
 
-/// How often the cluster is asked, half as often while nothing moves, when it is also asked why; behind each fourth
-/// question, whether the node is still excluded.
+/// The poll interval; twice as long while nothing moves, when the reason is requested, too. Every fourth poll also
+/// checks whether the node is still excluded.
 const EVERY: Duration = Duration::from_millis(200);
 const TURNS: u32 = 4;
 
-/// How long nothing moves before it is asked why.
+/// How long nothing moves before the reason is requested.
 const STILL: Duration = Duration::from_secs(1);
 
 /// Whether there is no other node that could take the shards.
@@ -90,7 +90,8 @@ pub fn leave(
                 return Ok(Poll::Pending(what.clone(), watch.pause()));
             }
         }
-        // Seen once more behind it: what is not excluded any more gets its shards back, and what is gone has none.
+        // Checked once more afterwards: a node that is no longer excluded gets its shards back, and one that is gone
+        // has none.
         if is_empty && AllocationExclusions::read(client)?.has(name) {
             return Ok(Poll::Ready(match client.find()? {
                 Some(_) => Outcome::Done,
@@ -102,7 +103,7 @@ pub fn leave(
     })
 }
 
-/// Sees to it that the node is excluded: at first, and when somebody who excluded another node has lost its name.
+/// Ensures that the node is excluded: at first, and after a concurrent write has lost its name.
 fn ensure(client: &Client<'_>, intent: &Intent, name: &str) -> Result<(), Failure> {
     let mut longest = EVERY / 4;
     loop {
@@ -112,13 +113,13 @@ fn ensure(client: &Client<'_>, intent: &Intent, name: &str) -> Result<(), Failur
         }
         let intent_id = client.context.intend(intent)?;
         if let Err(failure) = excluded.add(client, name) {
-            // An answer that refuses leaves nothing; without an answer nobody knows.
+            // An error reply changes nothing; without an answer the effect is unknown.
             if !failure.retryable {
                 client.context.withdraw(intent_id);
             }
             return Err(failure);
         }
-        // Two that write at the same time do not meet again at the same time.
+        // Spreads concurrent writers.
         let pause = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
         longest = 2 * EVERY;
         if !client.context.pause(pause) {
@@ -128,12 +129,12 @@ fn ensure(client: &Client<'_>, intent: &Intent, name: &str) -> Result<(), Failur
     }
 }
 
-/// What is left, and since when nothing has changed.
+/// What is left, and when it last changed.
 struct MoveProgress {
     left: usize,
     since: Instant,
     cause: String,
-    /// Whether the last look found that nothing but a change of the index or the cluster helps.
+    /// Whether the last poll found that only a change of the index or the cluster helps.
     was_everywhere: bool,
 }
 
@@ -193,7 +194,7 @@ impl MoveProgress {
         let Some(move_refusal) = client.move_refusal(shard, node)? else {
             return Ok(());
         };
-        // While other copies are on their way, a node can have one that it will not keep.
+        // While other copies move, a node may hold one that it will not keep.
         let is_everywhere = move_refusal.is_everywhere && !client.is_moving()?;
         if is_everywhere && self.was_everywhere {
             let cause = format!(
@@ -255,7 +256,7 @@ pub fn rehearse(client: &Client<'_>) -> Result<String, Failure> {
     ))
 }
 
-/// Lets a node in again that was excluded, and leaves the other names where they are.
+/// Removes a node's exclusion, and leaves the other names.
 pub struct ExclusionUndo(pub Target);
 
 impl Action for ExclusionUndo {

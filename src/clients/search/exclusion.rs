@@ -1,4 +1,4 @@
-//! The nodes that are excluded from the allocation of shards by name: one setting, a comma list.
+//! The nodes that are excluded from shard allocation by name: one setting, a comma-separated list.
 
 use serde_json::{Map, Value, json};
 
@@ -9,10 +9,10 @@ use crate::sys::http::Request;
 /// The setting's name.
 const SETTING: &str = "cluster.routing.allocation.exclude._name";
 
-/// The two places that a setting can be in.
+/// The two scopes of a setting.
 const PLACES: [&str; 2] = ["transient", "persistent"];
 
-/// The lists of both places, each `None` where it is not there. A transient one hides a persistent one.
+/// The lists of both scopes, `None` if unset. A transient one hides a persistent one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AllocationExclusions([Option<Vec<String>>; 2]);
 
@@ -42,7 +42,7 @@ impl AllocationExclusions {
         Some(AllocationExclusions([transient?, persistent?]))
     }
 
-    /// Whether the list that counts has this name.
+    /// Whether the effective list has this name.
     pub fn has(&self, name: &str) -> bool {
         let [transient, persistent] = &self.0;
         let list = transient.as_ref().or(persistent.as_ref());
@@ -54,8 +54,7 @@ impl AllocationExclusions {
         self.0.iter().flatten().flatten().any(|it| it == name)
     }
 
-    /// What must be written so that this name is excluded, too: in the place that counts; where there is none, in the one
-    /// that outlives a restart of the whole cluster.
+    /// The change that also excludes this name: in the effective scope, else in the persistent one.
     fn with(&self, name: &str) -> Value {
         let place = usize::from(self.0[0].is_none());
         let mut list = self.0[place].clone().unwrap_or_default();
@@ -63,7 +62,7 @@ impl AllocationExclusions {
         json!({PLACES[place]: {SETTING: list.join(",")}})
     }
 
-    /// What must be written so that this name is excluded nowhere, and all others as they were.
+    /// The change that removes this name from both scopes, and keeps all others.
     fn without(&self, name: &str) -> Value {
         let mut body = Map::new();
         for (place, list) in PLACES.into_iter().zip(&self.0) {
@@ -106,7 +105,7 @@ fn split(list: &str) -> Vec<String> {
         .collect()
 }
 
-/// What came of it is seen by reading again.
+/// The result is checked by reading again.
 fn write(client: &Client<'_>, body: &Value) -> Result<(), Failure> {
     let answer = client.must(&Request::json(
         "PUT",

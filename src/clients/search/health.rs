@@ -1,4 +1,4 @@
-//! Whether a cluster bears it that a node is away for a while: its health, and the copies of what is on the node.
+//! Whether a cluster can do without a node for a while: its health, and the copies of the node's shards.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -28,9 +28,9 @@ pub enum Wanted {
 pub(super) const WORDS: [(&str, Wanted); 2] =
     [("green", Wanted::Green), ("yellow", Wanted::Yellow)];
 
-/// What the cluster was like at one look.
+/// The result of one check.
 pub(super) enum HealthCheck {
-    /// Good enough; what somebody should know of it all the same.
+    /// Good enough, perhaps with a remark.
     Sufficient(Option<String>),
     /// What is waited for.
     Insufficient(String),
@@ -44,7 +44,7 @@ struct ShardCopy {
 }
 
 impl Client<'_> {
-    /// Waits until the cluster's health is good enough for a node that comes back, and remarks what is not as it should be.
+    /// Waits until the cluster's health is good enough for a node that comes back, and remarks on the rest.
     ///
     /// # Errors
     /// As [`Client::get`]; what it still waits for at the deadline.
@@ -114,9 +114,9 @@ impl Client<'_> {
         }
     }
 
-    /// The shards of the node that no other one has a started copy of; `None` where there are none.
+    /// The node's shards without a started copy on another node; `None` if there are none.
     fn alone(&self, node: &Node) -> Result<Option<String>, Failure> {
-        // Nothing is left of nodes without shards in the answer, so that it is asked for something else, too.
+        // The filtered answer is empty for nodes without shards, so another field is requested, too.
         let path = "/_cluster/state/routing_nodes?filter_path=cluster_name,routing_nodes.nodes.*.index,\
                     routing_nodes.nodes.*.shard,routing_nodes.nodes.*.state";
         let state = self.get(path)?;
@@ -140,7 +140,7 @@ impl Client<'_> {
     }
 }
 
-/// The copies that can be read and written, wherever they are; `None` where the answer is not a cluster state.
+/// All started copies; `None` if the answer is not a cluster state.
 fn shard_copies(state: &Value) -> Option<Vec<ShardCopy>> {
     state["cluster_name"].as_str()?;
     let mut all = Vec::new();
@@ -150,7 +150,7 @@ fn shard_copies(state: &Value) -> Option<Vec<ShardCopy>> {
         .flatten()
     {
         for shard in list.as_array()? {
-            // One that moves away is as good until it is there.
+            // A relocating one counts until it has moved.
             if matches!(shard["state"].as_str()?, "STARTED" | "RELOCATING") {
                 all.push(ShardCopy {
                     index: shard["index"].as_str()?.to_owned(),

@@ -1,5 +1,5 @@
-//! The part of the REST API that Elasticsearch (7.13 and later) and OpenSearch share: nodes, what is on them, and the
-//! exclusion of one from the allocation of shards.
+//! The part of the REST API that Elasticsearch (7.13 and later) and OpenSearch share: nodes, their shards, and the
+//! exclusion of a node from shard allocation.
 //!
 //! Source: Elasticsearch's documentation, "Nodes info", "Cluster state", "Cluster-level shard allocation filtering",
 //! "Cluster allocation explain"; OpenSearch's pages of the same names.
@@ -23,7 +23,7 @@ use crate::step::{AttemptContext, Dependencies};
 use crate::sys::http::{Answer, Request};
 use health::Wanted;
 
-/// What is configured of a node in its cluster. Its keys:
+/// The configuration of a node in its cluster. Its keys:
 ///
 /// - those of every [`Peer`]
 /// - `url` (URLs; required): this node's address, or a list that includes it, tried in turn
@@ -39,7 +39,7 @@ pub struct Target {
 
 /// A node of a cluster.
 pub struct Node {
-    /// Its ID, which is another one after a start with empty disks.
+    /// Its ID, which changes after a start with empty disks.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -61,7 +61,7 @@ pub struct Client<'a> {
 fn node_name(text: &str) -> Result<String, String> {
     match text {
         "" => Err("must not be empty".to_owned()),
-        // It stands in a comma list of patterns.
+        // It goes into a comma-separated list of patterns.
         text if text.contains([',', '*']) || text.trim() != text => {
             Err(format!("`{text}` is not the name of one node"))
         }
@@ -90,7 +90,7 @@ impl Target {
         self.peer.warn_of_secrets(section);
     }
 
-    /// What a step that talks to it has to do with the rest of this machine.
+    /// The dependencies of a step that talks to it.
     pub fn dependencies(&self) -> Dependencies {
         self.peer.dependencies()
     }
@@ -134,7 +134,7 @@ impl Client<'_> {
         Failure::new(kind, self.address(), cause)
     }
 
-    /// An answer that the cluster does not give, or not for long.
+    /// The failure of an answer that is not the cluster's, or only temporarily.
     pub fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
         self.failure(ErrorKind::Protocol, cause).retryable(true)
     }
@@ -166,10 +166,10 @@ impl Client<'_> {
         }
     }
 
-    /// The node and all others; `None`, with a remark, where it has left the cluster.
+    /// The node and all others; `None`, with a remark, if it has left the cluster.
     ///
-    /// A name that the cluster does not know is that of a node that is gone where one of the configured addresses does not
-    /// answer, which may be its own, and a mistake where all of them do.
+    /// An unknown name is that of a node that is gone if one of the configured addresses, which may be its own, does
+    /// not answer, and a mistake if all of them do.
     ///
     /// # Errors
     /// Also if no node, or several nodes, have the name.

@@ -8,7 +8,7 @@ use super::{Client, Node};
 use crate::model::error::Failure;
 use crate::sys::http::Request;
 
-/// A copy of a shard that is on the node, or on its way from or to it.
+/// A copy of a shard that is on the node, or relocating from or to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// The name of its index.
@@ -17,7 +17,7 @@ pub struct Shard {
     pub number: u64,
     /// Whether it is the primary one.
     pub is_primary: bool,
-    /// Whether it is on its way.
+    /// Whether it is relocating.
     pub moves: bool,
 }
 
@@ -36,15 +36,15 @@ impl fmt::Display for Shard {
 pub(super) struct MoveRefusal {
     /// In words.
     pub cause: String,
-    /// Whether every other node has a copy of it, so that nothing but a change of the index or of the cluster moves it.
+    /// Whether every other node has a copy of it, so that only a change of the index or the cluster can move it.
     pub is_everywhere: bool,
 }
 
 impl Client<'_> {
-    /// What is on the node, as the cluster's state has it: not a health colour, which stays green while a shard stays.
+    /// The node's shards in the cluster state; the health colour may stay green while a shard cannot move.
     pub fn shards(&self, node: &Node) -> Result<Vec<Shard>, Failure> {
         let id = &node.id;
-        // Without shards nothing is left of the node in the answer, so that it is asked for something else, too.
+        // The filtered answer is empty without shards, so another field is requested, too.
         let path = format!(
             "/_cluster/state/routing_nodes?filter_path=cluster_name,routing_nodes.nodes.{id}"
         );
@@ -62,7 +62,7 @@ impl Client<'_> {
             .ok_or_else(|| self.unexpected_answer("the answer lists no shards"))
     }
 
-    /// Why it stays; `None` where the cluster does not say, or it does not stay any more.
+    /// Why it stays; `None` if the cluster does not say, or it no longer stays.
     pub(super) fn move_refusal(
         &self,
         shard: &Shard,
@@ -78,7 +78,7 @@ impl Client<'_> {
             "/_cluster/allocation/explain",
             &body,
         ))?;
-        // 400 and 404: it is not there any more.
+        // 400 and 404: the shard is gone.
         let document = serde_json::from_slice::<Value>(&answer.body).ok();
         let document = document.filter(|_| answer.is_success());
         Ok(document.as_ref().and_then(move_refusal))
@@ -130,7 +130,7 @@ fn move_refusal(explanation: &Value) -> Option<MoveRefusal> {
             let said = deciders(node).into_iter().next();
             let said = said.map_or_else(
                 || node["node_decision"].as_str().unwrap_or("no").to_owned(),
-                // What is in brackets repeats the shard at length.
+                // The text in brackets repeats the shard.
                 |(_, said)| said.split(" [[").next().unwrap_or_default().to_owned(),
             );
             format!("{name}: {said}")

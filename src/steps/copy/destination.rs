@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use crate::config::section::path;
 use crate::sys::http::{Endpoint, strictly_encoded};
 
-/// What stands for a file's name in an address.
+/// The placeholder for a file's name in an address.
 pub(super) const NAME: &str = "${name}";
 
-/// What `to` is, once the facts in it are known.
+/// The value of `to` with facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Destination {
     Directory(PathBuf),
@@ -34,7 +34,7 @@ pub(super) fn destination(text: &str) -> Result<Destination, String> {
         .map(|()| Destination::Urls(urls))
 }
 
-/// The directory, for what looks at paths; the root where it is none.
+/// The directory, for checks of paths; the root for addresses.
 pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     Ok(match destination(text)? {
         Destination::Directory(path) => path,
@@ -42,7 +42,7 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// The first address, for what looks at peers.
+/// The first address, for checks of peers.
 ///
 /// # Errors
 /// As [`destination`], and if it is a directory.

@@ -45,7 +45,7 @@ pub(super) fn copy(
     progress.end(cut)
 }
 
-/// Looks what would be copied, and whether the directory can be written.
+/// Checks what would be copied, and whether the directory is writable.
 pub(super) fn rehearse(order: Order, context: &AttemptContext<'_>) -> Result<String, Failure> {
     let (count, bytes) = count(&order, context)?;
     Ok(format!(

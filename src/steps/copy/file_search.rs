@@ -1,4 +1,4 @@
-//! What the process that looks for files tells.
+//! Reads the reports of the process that searches for files.
 
 use super::progress::failure;
 use crate::model::deadline::Deadline;
@@ -7,7 +7,7 @@ use crate::step::AttemptContext;
 use crate::sys::copy::{self, Listed, Order, Report};
 use crate::sys::probe::ProbeError;
 
-/// What was found, and what could not be looked at.
+/// What was found, and what could not be read.
 #[derive(Default)]
 pub(super) struct Found {
     /// How many files there are, and their bytes.
@@ -17,7 +17,7 @@ pub(super) struct Found {
     pub(super) failures: Vec<Failure>,
 }
 
-/// Looks for what no earlier attempt has copied, and lists it unless the order is a rehearsal's.
+/// Finds what no earlier attempt has copied, and lists it unless the order is a rehearsal's.
 pub(super) fn find(
     order: &Order,
     deadline: Deadline,
@@ -69,7 +69,7 @@ pub(super) fn destination(order: &Order) -> String {
     }
 }
 
-/// Why the process did not come to its end.
+/// Why the process did not finish.
 pub(super) fn cut(order: &Order, context: &AttemptContext<'_>, error: ProbeError) -> Failure {
     let failed = |word, cause: String| Failure::new(word, destination(order), cause);
     match error {

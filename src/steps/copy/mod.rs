@@ -45,7 +45,7 @@ pub const KIND: Kind = Kind {
     undo: None,
 };
 
-/// What means something beside URLs alone.
+/// Keys that only URLs may have.
 const OF_SERVERS: [&str; 7] = [
     "headers",
     "user",
@@ -117,7 +117,7 @@ fn is_url(to: &Field<Destination>) -> bool {
     to.written().contains("://")
 }
 
-/// Several places are addresses, and a directory takes none of the keys that are a server's.
+/// A list must consist of addresses, and a directory has none of a server's keys.
 fn check_destinations(section: &Section<'_>, to: &[Field<Destination>]) {
     let is_directory = |it: &Field<Destination>| it.written().starts_with('/');
     if to.len() > 1 && to.iter().any(is_directory) {
@@ -248,7 +248,7 @@ impl Copy {
 impl Action for Copy {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let order = self.order(context)?;
-        // One attempt that was left behind must not keep the next one.
+        // An abandoned attempt must not block the next one.
         let mut done = self.done.lock().clone();
         let copied = self.copy(order, &mut done, context);
         *self.done.lock() = done;

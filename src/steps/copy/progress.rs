@@ -1,4 +1,4 @@
-//! What an attempt has copied and what not, as people and the record see it.
+//! What an attempt has copied, for people and the record.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::sys::copy::Version;
 /// How many files of one step the record lists.
 const LISTED: usize = 1000;
 
-/// Between two words on the progress, each of which is a line of the record.
+/// The time between two progress reports, each of which is a line of the record.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What all attempts of a step have copied.
@@ -21,7 +21,7 @@ pub(super) struct Done {
     pub(super) versions: Vec<Version>,
     /// The tokens of attempts that have not ended by themselves.
     pub(super) cut: Vec<String>,
-    /// Uploads in parts that a later attempt goes on with.
+    /// Multipart uploads that a later attempt continues.
     pub(super) uploads: Vec<Upload>,
     listed: usize,
     bytes: u64,
@@ -54,13 +54,13 @@ impl<'a> CopyProgress<'a> {
         }
     }
 
-    /// So much is to be copied by this attempt.
+    /// Sets what this attempt will copy.
     pub(super) fn found(&mut self, files: usize, bytes: u64) {
         self.found = Some((files, bytes));
         self.tell(0);
     }
 
-    /// So many bytes are written, of files that need not be whole yet.
+    /// Counts bytes written, also of incomplete files.
     pub(super) fn advance(&mut self, bytes: u64) {
         if self.told.is_none_or(|told| told.elapsed() >= EVERY) {
             self.tell(bytes);
@@ -88,7 +88,7 @@ impl<'a> CopyProgress<'a> {
         }
     }
 
-    /// A file, or all of it, could not be copied.
+    /// A file, or everything, could not be copied.
     pub(super) fn failed(&mut self, failure: Failure) {
         self.failed += 1;
         match &mut self.first {
@@ -102,7 +102,7 @@ impl<'a> CopyProgress<'a> {
         self.done.cut.clear();
     }
 
-    /// What the attempt came to; `cut` is why it did not come to its end.
+    /// The result of the attempt; `cut` is why it did not finish.
     pub(super) fn end(mut self, cut: Option<Failure>) -> Result<Outcome, Failure> {
         let listed = self.done.listed;
         if listed > LISTED {
@@ -122,7 +122,7 @@ impl<'a> CopyProgress<'a> {
         Ok(Outcome::Done)
     }
 
-    /// The failure with what is copied in spite of it.
+    /// The failure, with what was copied all the same.
     fn partial(&self, failure: Failure) -> Failure {
         let (left, bytes) = self.found.unwrap_or_default();
         let before = self.done.versions.len() - self.copied;

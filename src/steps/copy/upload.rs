@@ -1,13 +1,13 @@
-//! An upload in parts that has begun.
+//! A multipart upload that has begun.
 
 use crate::sys::copy::Version;
 
-/// What a later attempt needs to go on with it.
+/// What a later attempt needs to continue it.
 #[derive(Clone, Debug)]
 pub(super) struct Upload {
     pub(super) version: Version,
-    /// What the store calls it.
+    /// The store's id of it.
     pub(super) id: String,
-    /// The tags of the parts that are there, in order.
+    /// The tags of the uploaded parts, in order.
     pub(super) parts: Vec<String>,
 }

@@ -53,18 +53,18 @@ struct Eureka {
     progress: Mutex<Progress>,
 }
 
-/// What attempts so far came to.
+/// The state after earlier attempts.
 #[derive(Clone, Copy, Default)]
 struct Progress {
-    /// What was declared, where this step takes it out of service itself.
+    /// The intent, if this step takes it out of service itself.
     intent_id: Option<IntentId>,
     /// Since when it is out of service.
     since: Option<Instant>,
-    /// Whether it was there, and has been asked to go.
+    /// Whether it existed, and its removal was requested.
     removed: bool,
 }
 
-/// The instance that is meant, and where.
+/// The instance and its server.
 struct Target {
     peer: Peer,
     app: Field<String>,
@@ -134,7 +134,7 @@ impl Target {
             self.instance.get(context.facts)?,
         );
         let mut session = self.peer.open(context)?;
-        // Without it the answers are XML.
+        // Without this header the answers are XML.
         session.set_header("Accept", "application/json".to_owned());
         Ok(Client {
             session,
@@ -170,7 +170,7 @@ impl Client<'_> {
         }
     }
 
-    /// Makes sure that a 404 was Eureka's.
+    /// Checks that a 404 was Eureka's.
     fn is_eureka(&self) -> Result<(), Failure> {
         let answer = self.send("GET", "/apps")?;
         let beginning = &answer.body[..answer.body.len().min(200)];
@@ -238,7 +238,7 @@ impl Eureka {
         Ok(true)
     }
 
-    /// Gives clients their time, or as much of it as leaves some for the removal, which must not be missed for it.
+    /// Waits for clients, but leaves time for the removal.
     fn wait_for_clients(&self, client: &Client<'_>) -> Result<(), Failure> {
         let context = client.context;
         let since = self.progress().since.unwrap_or_else(Instant::now);
@@ -330,7 +330,7 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(Box::new(OutOfServiceUndo(name)))
 }
 
-/// Takes back that an instance is out of service.
+/// Undoes OUT_OF_SERVICE.
 struct OutOfServiceUndo(Target);
 
 impl Action for OutOfServiceUndo {
@@ -345,7 +345,7 @@ impl Action for OutOfServiceUndo {
             Some(OUT_OF_SERVICE) => {}
             Some(_) => return Ok(Outcome::AlreadyDone),
         }
-        // Without a value it would be UNKNOWN until the application registers anew.
+        // Without a value it would be UNKNOWN until the application registers again.
         let answer = client.send("DELETE", &format!("{}/status?value=UP", client.path))?;
         if !matches!(answer.status, 200 | 404) {
             return Err(unexpected(&answer));

@@ -53,7 +53,7 @@ impl Action for Entry {
             Removal::AlreadyGone => return Ok(Outcome::AlreadyDone),
             Removal::Removed => {}
         }
-        // Whoever keeps the entry alive may have written it anew.
+        // The writer of the entry may have created it again.
         if probe::remains(&path, context.request(), context.cancel).map_err(error)? {
             let cause = "was removed, and is there again";
             return Err(

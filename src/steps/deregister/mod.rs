@@ -11,7 +11,7 @@ use crate::config::section::Section;
 use crate::model::intent::Chain;
 use crate::step::{Action, Kind, Member, StepSpec};
 
-/// The registries that a machine can leave. An attempt takes the entry out and asks again whether it is gone; whether a "not
+/// The registries that a machine can leave. An attempt removes the entry and verifies that it is gone; whether a "not
 /// found" means gone or a wrong address is each registry's own decision.
 pub const REGISTRIES: &[Member] = &[
     consul::MEMBER,

@@ -47,7 +47,7 @@ struct Exchange {
     peer: Peer,
     method: Option<Field<String>>,
     body: Option<Body>,
-    /// Whether another request may come to something else than the first one alone, while that is still at work.
+    /// Whether repeating the request could have another effect while the first one is still in progress.
     is_unsafe: bool,
     /// Whether the answer has all of the step's time.
     is_patient: bool,
@@ -83,7 +83,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     check_together(section, is_head, every);
     let until = until.map(|until| Expectation::read(&until, !is_head));
     let method_word = method.as_ref().map_or(Some("GET"), Field::literal);
-    // Whoever sets the time of one attempt wants another one after it.
+    // An explicit attempt-timeout implies that the request may be repeated.
     let is_repeated = section.has("attempt-timeout");
     section.finish();
     let body = body.map(Body::Text).or(json.map(Body::Json));
@@ -199,12 +199,12 @@ fn is_form(session: &Session<'_>) -> bool {
     essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-/// Whether a server is only asked, and nothing is changed there (RFC 9110, 9.2.1).
+/// Whether the method is safe, so that nothing is changed (RFC 9110, 9.2.1).
 fn is_safe(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS")
 }
 
-/// Asks for the options of the same resource, in place of a request that would change something.
+/// Sends OPTIONS for the same resource instead of a request that would change something.
 fn ask_instead(
     session: &Session<'_>,
     request: &Request,
@@ -215,7 +215,7 @@ fn ask_instead(
         method: "OPTIONS".to_owned(),
         ..Request::default()
     };
-    // Many servers know no OPTIONS, and say so with 501.
+    // Many servers do not support OPTIONS, and answer 501.
     let is_answer = |answer: &Answer| answer.status < 500 || answer.status == 501;
     let answer = session.send_until(&asked, context.request(), &is_answer)?;
     if matches!(answer.status, 401 | 403) || !is_answer(&answer) {

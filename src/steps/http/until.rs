@@ -1,4 +1,4 @@
-//! Polling until an answer is as it should be.
+//! Polls until an answer matches.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ impl Action for Until {
 }
 
 impl Until {
-    /// One look: the answer, and what it lacks. One that refuses is a failure, since no other look will change that.
+    /// One poll: the answer, and what does not match. A refusal is a failure, since polling again will not change it.
     fn look(
         &self,
         session: &Session<'_>,

@@ -11,7 +11,7 @@ use crate::model::intent::{Chain, Datum, READY};
 use crate::step::{Action, AttemptContext, Kind, Member, Outcome, StepSpec};
 use ready::{Ready, WhenReady};
 
-/// What can keep a lock.
+/// The lock types.
 pub const LOCKS: &[Member] = &[consul::MEMBER, etcd::MEMBER, fleetlock::MEMBER];
 
 /// The kind's entry in the table. Its keys:

@@ -1,4 +1,4 @@
-//! What must hold at the next start before a lock is released.
+//! The condition for releasing a lock at the next start.
 
 use serde_json::Value;
 
@@ -11,11 +11,11 @@ use crate::model::intent::{Datum, Intent, IntentId, Keys, READY};
 use crate::step::{Action, AttemptContext, Outcome, StepEvents};
 use crate::sys::http::{Answer, Request};
 
-/// An answer that says that the application serves again.
+/// An answer that shows that the application is ready again.
 pub(super) struct Ready {
     peer: Peer,
     expectation: Expectation,
-    /// As it stands in the configuration: with `expect`, in place of `until`.
+    /// Whether the configuration has `expect` instead of `until`.
     is_expect: bool,
 }
 
@@ -66,7 +66,7 @@ impl Ready {
         Ok(keys)
     }
 
-    /// One look: the answer, and what it lacks.
+    /// One poll: the answer, and what does not match.
     fn look(&self, context: &AttemptContext<'_>) -> Result<(Answer, Option<String>), Failure> {
         let session = self.peer.open(context)?;
         let answer = session.send_until(&Request::get(""), context.request(), &|answer| {
@@ -95,7 +95,7 @@ impl Ready {
         Err(Failure::new(ErrorKind::Status, answer.url, cause).retryable(true))
     }
 
-    /// Says in a rehearsal whether it holds.
+    /// Reports in a rehearsal whether it holds.
     pub(super) fn rehearse(&self, context: &AttemptContext<'_>) -> String {
         let seen = match self.look(context) {
             Ok((answer, None)) => {
@@ -113,7 +113,7 @@ impl Ready {
         format!("not ready: {seen}")
     }
 
-    /// Calls `act` with a scope whose intents have this condition in them.
+    /// Calls `act` with a context that adds this condition to intents.
     pub(super) fn condition(
         &self,
         context: &AttemptContext<'_>,
@@ -165,7 +165,7 @@ impl StepEvents for ConditionalEvents<'_> {
     }
 }
 
-/// Gives a lock back when the condition holds.
+/// Releases a lock when the condition holds.
 pub(super) struct WhenReady {
     pub(super) ready: Ready,
     pub(super) undo: Box<dyn Action>,

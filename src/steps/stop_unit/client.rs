@@ -9,13 +9,13 @@ use crate::sys::cancel::Waited;
 use crate::sys::dbus::BusError;
 use crate::sys::systemd::Manager;
 
-/// Before a question is asked again.
+/// The pause before a call is repeated.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// PID 1 at one attempt.
 pub(super) struct Client<'a> {
     pub(super) context: &'a AttemptContext<'a>,
-    /// Made anew after each trouble.
+    /// Opened again after each error.
     manager: Option<Manager>,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Client<'a> {
         Client { context, manager }
     }
 
-    /// Asks PID 1, again after each trouble that may pass.
+    /// Calls PID 1, again after each temporary error.
     pub(super) fn ask<T>(
         &mut self,
         subject: &str,
@@ -34,7 +34,7 @@ impl<'a> Client<'a> {
         self.tell(question).map_err(|error| error.failure(subject))
     }
 
-    /// As [`Client::ask`], with a refusal in the words of PID 1.
+    /// As [`Client::ask`], with the message of an error reply.
     pub(super) fn tell<T>(
         &mut self,
         question: impl Fn(&Manager, Deadline) -> Result<T, BusError>,
@@ -47,7 +47,7 @@ impl<'a> Client<'a> {
             };
             let answer = answer.and_then(|manager| {
                 let answer = question(&manager, deadline);
-                // A refusal is an answer too.
+                // An error reply is an answer, too.
                 if matches!(answer, Ok(_) | Err(BusError::Refused(..))) {
                     self.manager = Some(manager);
                 }

@@ -52,11 +52,11 @@ struct StopUnit {
 /// How units are stopped.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
-    /// What the main process gets first: the signal's name and number.
+    /// The signal for the main process: its name and number.
     signal: Option<(&'static str, i32)>,
-    /// How long before the deadline everything is stopped that was not yet.
+    /// How long before the deadline the remaining units are stopped.
     grace: Duration,
-    /// What becomes of processes that a unit lets run on.
+    /// What to do with processes that outlive their unit.
     leave_behind: Option<bool>,
 }
 
@@ -94,13 +94,13 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     };
     Some(StepSpec {
         dependencies,
-        // What is left behind runs on.
+        // Processes that are left behind keep running.
         may_stop: leave_behind != Some(true),
         ..StepSpec::new(stop, AttemptPolicy::Polled)
     })
 }
 
-/// A unit that can be stopped, or a pattern of such: a template is none, and nothing can be ordered after one.
+/// Accepts a unit or a pattern, but not a template, which can be neither stopped nor ordered.
 fn instance(name: &str) -> Result<String, String> {
     let is_pattern = systemd::is_pattern(name);
     // The characters of a pattern are not allowed in a name.
@@ -140,7 +140,7 @@ impl StopUnit {
     }
 }
 
-/// What the stop of `names` comes to.
+/// The closure of a stop of `names`.
 fn closure(client: &mut Client<'_>, names: &[String]) -> Result<Closure, Failure> {
     let needed = client.context.needed;
     client.ask(&names.join(", "), |manager, deadline| {

@@ -10,7 +10,7 @@ use crate::sys::systemd::{Protection, StopCause};
 const NAMED: usize = 5;
 
 impl Stop<'_> {
-    /// What is waited for. Nothing in it changes by itself with time, for records keep each change.
+    /// What it waits for, without elapsed times, since the record keeps every change.
     pub(super) fn waiting(&self) -> String {
         let open = || self.units.iter().filter(|it| !self.is_finished(it));
         let running: Vec<&StoppingUnit> = open().filter(|it| it.down.is_none()).collect();
@@ -47,7 +47,7 @@ impl Stop<'_> {
         details.join("; ")
     }
 
-    /// How it ended, when nothing is waited for any more.
+    /// The result, when nothing is left to wait for.
     pub(super) fn verdict(&mut self) -> Result<Outcome, Failure> {
         let mut wrong: Vec<Failure> = Vec::new();
         let mut remarks: Vec<String> = Vec::new();
@@ -94,7 +94,7 @@ impl Stop<'_> {
         })
     }
 
-    /// What is worth telling of a stop that went well.
+    /// Remarks on a successful stop.
     fn remarks(&mut self) -> Vec<String> {
         let mut remarks = Vec::new();
         let along = self.closure.along();

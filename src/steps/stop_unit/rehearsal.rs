@@ -1,4 +1,4 @@
-//! What a rehearsal says of a stop that would take place.
+//! Rehearses a stop.
 
 use super::StopUnit;
 use super::client::Client;
@@ -84,7 +84,7 @@ fn missing(
     let tell = |member: &Member| {
         let name = &member.unit.id;
         let suffix = name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
-        // What a file names that does not exist is in the list, too.
+        // Missing units that a unit file names are listed, too.
         let known = loaded
             .iter()
             .map(|it| it.name.as_str())
@@ -95,7 +95,7 @@ fn missing(
     Ok(missing.into_iter().map(tell).collect())
 }
 
-/// What may keep the step from being done, as the units are now.
+/// What may prevent the step from being done now.
 fn warnings(step: &StopUnit, closure: &Closure) -> Vec<String> {
     let mut warnings = Vec::new();
     let (longest, chain) = systemd::longest(&closure.members, &systemd::waits(&closure.members));

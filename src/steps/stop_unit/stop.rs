@@ -1,4 +1,5 @@
-//! The stop itself: units are asked in their order, looked at until nothing of them runs, and asked again where they come back.
+//! The stop itself: stops units in order, polls them until nothing of them runs, and stops them again if they come
+//! back.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,22 +14,22 @@ use crate::sys::dbus::BusError;
 use crate::sys::mount_users::holders;
 use crate::sys::systemd::{self, Closure, Permission, StopCause};
 
-/// Between two looks.
+/// The poll interval.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Between two looks when the stop takes long.
+/// The poll interval of a long stop.
 const SLOWLY: Duration = Duration::from_secs(1);
 
-/// From when on it takes long.
+/// When a stop counts as long.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Between two looks whether a process that got its signal has ended: systemd starts it again 100 ms later by default.
+/// The poll interval for a signalled process: systemd restarts a service 100 ms after its end by default.
 const CLOSELY: Duration = Duration::from_millis(25);
 
-/// How long processes are waited for that systemd lets run on, after their unit is down.
+/// How long to wait for processes that outlive their unit, after the unit is down.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Before a unit is asked again whose stop has failed: at first, and at most.
+/// The first and the longest pause before a failed stop is repeated.
 const AGAIN: Duration = Duration::from_millis(500);
 const RARELY: Duration = Duration::from_secs(15);
 
@@ -44,14 +45,14 @@ pub(super) struct Stop<'a> {
     pub(super) manner: Manner,
     pub(super) closure: Closure,
     pub(super) units: Vec<StoppingUnit>,
-    /// For each place those that must be down first.
+    /// For each unit, those that must be down first.
     waits: Vec<Vec<usize>>,
-    /// The units that are left alone, whose processes in a slice do not count.
+    /// Protected units, whose processes in a slice do not count.
     pub(super) spared: Vec<String>,
     /// Patterns that no unit matches.
     pub(super) unmatched: Vec<String>,
     begun: Instant,
-    /// From then on nothing is waited for any more before a unit is asked.
+    /// From then on units are stopped without waiting for others.
     late: Instant,
     pub(super) has_acted: bool,
     permission: Option<Permission>,
@@ -102,7 +103,7 @@ impl<'a> Stop<'a> {
         self.verdict()
     }
 
-    /// Says what is stopped besides what the configuration names, and what is not.
+    /// Reports what is stopped along, and what is not.
     fn announce(&self) {
         let events = self.client.context.events;
         for also in self.closure.along() {
@@ -131,7 +132,7 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// Looks at every unit. Where PID 1 answers too late, what was seen last is told.
+    /// Reads the state of every unit. If PID 1 answers too late, the last state is reported.
     fn look(&mut self) -> Result<(), Failure> {
         let names: Vec<String> = self.units.iter().map(|it| it.name().to_owned()).collect();
         if names.is_empty() {
@@ -150,7 +151,7 @@ impl<'a> Stop<'a> {
         for (stopping, state) in self.units.iter_mut().zip(states) {
             let was_down = stopping.down.is_some();
             stopping.see(state, &self.spared);
-            // It has come back, and is asked in its turn as any other.
+            // It has come back, and is stopped in its turn like any other.
             if was_down
                 && stopping.down.is_none()
                 && !matches!(stopping.phase, StopPhase::Refused(_))
@@ -161,7 +162,7 @@ impl<'a> Stop<'a> {
         Ok(())
     }
 
-    /// Whether nothing is waited for any more of a unit.
+    /// Whether a unit needs no more waiting.
     pub(super) fn is_finished(&self, stopping: &StoppingUnit) -> bool {
         if matches!(stopping.phase, StopPhase::Refused(_)) || stopping.is_gone() {
             return true;
@@ -175,7 +176,7 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// For each place whether those that wait for it may be stopped: it is down, and what it waited for is.
+    /// For each unit, whether those that wait for it may be stopped: it and what it waited for are down.
     fn settled(&self) -> Vec<bool> {
         let mut settled = vec![false; self.units.len()];
         loop {
@@ -194,7 +195,7 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// Asks every unit to stop whose turn it is.
+    /// Stops every unit whose turn it is.
     fn act(&mut self) {
         let settled = self.settled();
         let is_late = Instant::now() >= self.late;
@@ -205,7 +206,7 @@ impl<'a> Stop<'a> {
             }
             let is_free = is_late || self.waits[at].iter().all(|it| settled[*it]);
             match stopping.phase {
-                // What is only about to start is taken back at once.
+                // A start job is cancelled at once.
                 StopPhase::Waiting if stopping.state.is_down() => self.ask(at),
                 StopPhase::Waiting if is_free => self.begin(at, is_late),
                 StopPhase::Waiting | StopPhase::Refused(_) => {}
@@ -250,7 +251,7 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// Looks after a unit that was asked to stop: what starts it again, or has kept it from stopping.
+    /// Handles a unit whose stop was requested: it may have been restarted, or its stop may have failed.
     fn insist(&mut self, at: usize, times: u32, last: Instant) {
         let stopping = &mut self.units[at];
         let is_stopping = stopping.state.job == "stop" || stopping.state.active == "deactivating";
@@ -260,7 +261,7 @@ impl<'a> Stop<'a> {
         if is_stopping {
             return;
         }
-        // systemd gives up a stop that failed, as that of a mount that is busy.
+        // systemd does not repeat a failed stop, such as that of a busy mount.
         let point = stopping.member.unit.mount_point.clone();
         let pause = (AGAIN * 2_u32.saturating_pow(times.saturating_sub(1))).min(RARELY);
         if last.elapsed() < pause {
@@ -295,7 +296,7 @@ impl<'a> Stop<'a> {
                 stopping.phase = StopPhase::Asked(times, Instant::now());
             }
             Err(error @ BusError::Refused(..)) => self.refused(at, &error, ""),
-            // Asked again after the next look.
+            // Repeated after the next poll.
             Err(_) => {}
         }
     }
@@ -303,7 +304,7 @@ impl<'a> Stop<'a> {
     fn request(&mut self, name: &str) -> Result<(), BusError> {
         self.client.tell(|manager, deadline| {
             match manager.stop(name, deadline) {
-                // It is gone with its last job.
+                // systemd has unloaded it.
                 Err(error) if error.is(NO_SUCH_UNIT) => Ok(()),
                 asked => asked,
             }
@@ -313,13 +314,13 @@ impl<'a> Stop<'a> {
     fn refused(&mut self, at: usize, error: &BusError, reason: &str) {
         let stopping = &mut self.units[at];
         let cause = format!("systemd does not stop it: {error}{reason}");
-        // Another attempt would hear the same.
+        // Another attempt would fail in the same way.
         let failure = Failure::new(ErrorKind::Unit, stopping.name(), cause).retryable(false);
         stopping.phase = StopPhase::Refused(failure);
     }
 
-    /// Has systemd allow the stop of units with RefuseManualStop=yes that it would stop by itself now: in a shutdown, or with
-    /// the unit that they depend on. SIGTERM to their processes would skip their ExecStop=.
+    /// Makes systemd allow the stop of units with RefuseManualStop=yes that it would stop by itself now: in a shutdown,
+    /// or with the unit that they depend on. SIGTERM to their processes would skip their ExecStop=.
     ///
     /// # Errors
     /// Why it stays forbidden, to be appended to systemd's message.
@@ -352,7 +353,7 @@ impl<'a> Stop<'a> {
         reloaded.map_err(|error| format!("; daemon-reload: {error}{LEFT}"))
     }
 
-    /// Takes back what [`Stop::permit`] has allowed.
+    /// Reverts [`Stop::permit`].
     fn take_back(&mut self) {
         if self.permission.take().is_none() {
             return;
@@ -370,7 +371,7 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// Waits until the next look; shorter where a process that got its signal ends.
+    /// Waits until the next poll; shorter while a signalled process ends.
     fn pause(&self) -> Waited {
         let pause = match self.begun.elapsed() < LONG {
             true => EVERY,

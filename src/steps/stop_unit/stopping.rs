@@ -1,4 +1,4 @@
-//! Where the stop of one unit stands.
+//! The progress of one unit's stop.
 
 use std::time::Instant;
 
@@ -12,13 +12,13 @@ const NAMED: usize = 5;
 /// How far a unit's stop has come.
 #[derive(Clone, Debug)]
 pub(super) enum StopPhase {
-    /// It was not asked to stop.
+    /// Its stop was not requested yet.
     Waiting,
-    /// Its main process, of this id, has got the configured signal.
+    /// Its main process, with this id, was sent the configured signal.
     Signalled(u32),
-    /// It was asked to stop, this many times, the last time at this moment.
+    /// Its stop was requested this many times, the last time at this moment.
     Asked(u32, Instant),
-    /// systemd will not stop it.
+    /// systemd refuses to stop it.
     Refused(Failure),
 }
 
@@ -26,17 +26,17 @@ pub(super) enum StopPhase {
 pub(super) struct StoppingUnit {
     pub(super) member: Member,
     pub(super) phase: StopPhase,
-    /// The state of the last look.
+    /// Its state at the last poll.
     pub(super) state: UnitState,
     /// Where its processes are.
     group: Option<String>,
-    /// When it was first asked, or signalled.
+    /// When its stop was first requested, or it was signalled.
     pub(super) since: Option<Instant>,
     /// Since when it is down.
     pub(super) down: Option<Instant>,
-    /// What is left of it, though it is down.
+    /// Processes that are left although it is down.
     pub(super) left: Vec<Process>,
-    /// What keeps it from being stopped, of a mount that is busy.
+    /// What keeps a mount busy.
     pub(super) busy: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl StoppingUnit {
         &self.member.unit.id
     }
 
-    /// Takes in a look at the unit. `except`: units whose processes do not count, for a slice around them.
+    /// Updates the unit's state. `except`: units whose processes do not count in a slice around them.
     pub(super) fn see(&mut self, state: UnitState, except: &[String]) {
         let is_down = state.is_down() && !state.is_to_start();
         self.state = state;
@@ -93,7 +93,7 @@ impl StoppingUnit {
         }
     }
 
-    /// What it still does: its state, for how long it was waited for, and its processes.
+    /// Its state, how long the step has waited for it, and its processes.
     pub(super) fn detail(&self, except: &[String]) -> String {
         let name = self.name();
         let UnitState { active, sub, .. } = &self.state;

@@ -10,9 +10,9 @@ use crate::config::section::Section;
 use crate::model::intent::Chain;
 use crate::step::{Action, Kind, Member, StepSpec};
 
-/// The clusters that a member can leave safely. An attempt waits until the cluster is safe without this member, and does what
-/// the protocol has for it to become so: moving data or leadership away, say. A rehearsal does not fail because the cluster
-/// is not safe at the moment: that is what is waited for.
+/// The clusters that a member can leave safely. An attempt waits until the cluster is safe without this member, and
+/// does what the protocol offers for that, such as moving data or leadership away. A rehearsal does not fail if the
+/// cluster is not safe at the moment.
 pub const CLUSTERS: &[Member] = &[
     elasticsearch::MEMBER,
     etcd::MEMBER,

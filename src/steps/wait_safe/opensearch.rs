@@ -58,7 +58,7 @@ impl Action for OpenSearch {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = self.0.open(context)?;
         match client.find()? {
-            // Nothing is moved for a node that comes back: the cluster must bear it that it is away.
+            // Nothing is moved for a node that comes back: the cluster must do without it meanwhile.
             Some((node, _)) if context.facts.comes_back().is_possible() => {
                 client.wait_for_health(&node)?;
                 Ok(Outcome::Done)

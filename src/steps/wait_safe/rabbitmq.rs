@@ -57,11 +57,11 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-/// What a health check says.
+/// The result of a health check.
 enum Health {
-    /// It can be done without; why, where it says that.
+    /// The node is not needed, perhaps with a reason.
     Good(Option<String>),
-    /// It cannot, and why.
+    /// The node is needed, with the reason.
     Critical(String),
 }
 
@@ -97,7 +97,7 @@ fn no_interface(answer: &Answer) -> Failure {
     Failure::new(ErrorKind::Status, &answer.url, cause)
 }
 
-/// The same, of an answer that was cut in the middle of its list; `None` where it lists no queues.
+/// The same for a truncated answer; `None` if it lists no queues.
 fn critical_cut(body: &[u8]) -> Option<String> {
     const KEY: &str = "\"readable_name\":";
     let text = String::from_utf8_lossy(body);
@@ -162,7 +162,7 @@ impl Action for RabbitMq {
                     }
                 }
                 path = paths.next();
-                // What was good before the other one was waited for is asked again.
+                // Both checks must succeed one after the other, so the first is repeated.
                 if path.is_none() && std::mem::take(&mut waited) {
                     paths = [QUORUM, MIRRORS].into_iter();
                     path = paths.next();

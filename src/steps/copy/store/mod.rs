@@ -18,10 +18,10 @@ use crate::sys::http::{Answer, EMPTY, Endpoint, Request, Signer};
 
 pub(super) use transfer::copy;
 
-/// The object that a rehearsal asks for, and that nobody makes.
+/// The object that a rehearsal requests, which does not exist.
 const NO_OBJECT: &str = ".farewell-rehearsal";
 
-/// What is configured beside the addresses.
+/// The configuration besides the addresses.
 pub(super) struct Store {
     peer: Peer,
     s3: Option<S3>,
@@ -82,7 +82,7 @@ impl Store {
         })
     }
 
-    /// Looks whether the store can be reached and knows the key, and says what would be copied.
+    /// Checks whether the store can be reached and knows the key, and reports what would be copied.
     pub(super) fn rehearse(
         &self,
         urls: Vec<String>,
@@ -139,7 +139,7 @@ fn filled(text: &str) -> Result<String, String> {
 /// A shorter value is not a signature, and would mask common words.
 const SHORTEST: usize = 16;
 
-/// A presigned URL has its key in its query, which is shown to nobody.
+/// A presigned URL has its key in its query, which is masked.
 fn hide_query(url: &str) {
     let keys = parameters(url).filter(|(_, value)| value.len() >= SHORTEST);
     keys.for_each(|(_, value)| secrets::hide(value));
@@ -153,7 +153,7 @@ struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// The request as it is sent to `endpoint`, signed where it is to be; `sha256` is the digest of its body.
+    /// The request as sent to `endpoint`, signed if configured; `sha256` is the digest of its body.
     fn signed(&self, request: Request, endpoint: &Endpoint, sha256: &str) -> Request {
         let mut request = match self.session.endpoints() {
             [base, ..] => self.session.completed(&request, base),
@@ -166,14 +166,14 @@ impl Opened<'_> {
         request
     }
 
-    /// The address of a file that is never there, beside those that are copied.
+    /// The address of a file that never exists, beside the copies.
     fn no_object(&self) -> Result<Endpoint, Failure> {
         let url = self.urls.first().map(std::slice::from_ref);
         destination::address_of(url.unwrap_or_default(), NO_OBJECT.as_ref())
             .map_err(|cause| Failure::new(ErrorKind::Config, "key \"to\"", cause))
     }
 
-    /// Asks S3 for an object that is not there: whoever may not read learns so only after the signature was verified.
+    /// Requests a missing object from S3: missing read permission is reported only after the signature was verified.
     fn ask_for_nothing(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let endpoint = self.no_object()?;
         let request = self.signed(Request::get(""), &endpoint, EMPTY);
@@ -216,7 +216,7 @@ impl Opened<'_> {
     }
 }
 
-/// What stands between the first tags of this name in an answer of S3.
+/// The content of the first element of this name in an answer of S3.
 fn tagged(body: &[u8], name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -235,7 +235,7 @@ fn tagged(body: &[u8], name: &str) -> Option<String> {
     )
 }
 
-/// The failure of an answer that is not a success, and whether the next file would fare no better.
+/// The failure of an answer without a success status, and whether it would affect other files.
 fn refusal(answer: &Answer) -> (Failure, bool) {
     let failure = unexpected(answer);
     let is_of_file = matches!(answer.status, 400 | 409 | 411..=414 | 422);
@@ -249,7 +249,7 @@ fn refusal(answer: &Answer) -> (Failure, bool) {
             Failure::new(failure.kind, failure.subject, excerpt(cause.as_bytes()))
                 .retryable(retryable)
         }
-        // Insufficient Storage (RFC 4918): it does not pass while the machine waits.
+        // Insufficient Storage (RFC 4918) is permanent for this purpose.
         None if answer.status == 507 => Failure {
             kind: ErrorKind::Io,
             retryable: false,

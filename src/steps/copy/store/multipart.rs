@@ -1,5 +1,4 @@
-//! Files that are larger than S3 takes in one request, or than anybody wants to send twice; see "Uploading and copying
-//! objects using multipart upload" in Amazon's guide.
+//! Multipart uploads of large files; see "Uploading and copying objects using multipart upload" in Amazon's guide.
 
 use super::super::upload::Upload;
 use super::put::{Transfer, UploadError};
@@ -12,7 +11,7 @@ use crate::sys::http::{Answer, Endpoint, Request};
 /// Files above this size are sent in parts.
 pub(super) const THRESHOLD: u64 = 64 << 20;
 
-/// The size of a part, and the most parts of an upload: S3 takes 10,000.
+/// The size of a part, and the maximum number of parts: S3 allows 10,000.
 const PART: u64 = 16 << 20;
 const PARTS: u64 = 10_000;
 
@@ -22,7 +21,7 @@ fn part_of(size: u64) -> u64 {
 }
 
 impl Transfer<'_> {
-    /// Copies a file in parts, from where an earlier attempt stopped. `keep` is given what a later attempt needs.
+    /// Copies a file in parts, from where an earlier attempt stopped. `keep` receives what a later attempt needs.
     pub(super) fn put_in_parts(
         &self,
         file: &Listed,
@@ -38,11 +37,11 @@ impl Transfer<'_> {
         let ended = self.rest(file, &object, &mut upload, keep);
         match &ended {
             Ok(_) => keep(None),
-            // What is gone there is begun anew.
+            // An upload that is gone there is started again.
             Err(_) if upload.id.is_empty() => keep(None),
             Err(UploadError::Failed { failure, .. }) if failure.retryable => {}
             Err(_) => {
-                // Parts that nobody puts together cost money.
+                // Parts without a completed upload cost money.
                 let _ = self.ask(&object.with(&format!("uploadId={}", upload.id)), "DELETE");
                 keep(None);
             }
@@ -105,7 +104,7 @@ impl Transfer<'_> {
         Ok(hexadecimal(&whole.finish()))
     }
 
-    /// Has the store put the parts together.
+    /// Completes the upload.
     fn complete(&self, object: &Endpoint, upload: &Upload) -> Result<(), UploadError> {
         let part = |(at, tag): (usize, &String)| {
             let tag = tag
@@ -128,7 +127,7 @@ impl Transfer<'_> {
         };
         let object = object.with(&format!("uploadId={}", upload.id));
         let answer = self.good(self.send(&object, request, &digest)?)?;
-        // Amazon begins with 200 before it knows how this ends.
+        // Amazon answers 200 before it knows the result.
         match tagged(&answer.body, "Code") {
             Some(_) => {
                 let (failure, ends) = refusal(&Answer {

@@ -13,19 +13,19 @@ use crate::sys::http::{Answer, EMPTY, Endpoint, Limits, Request};
 /// Up to this size a file is sent from memory, over a connection that is kept.
 const SMALL: u64 = 256 << 10;
 
-/// Above this size a server is asked whether it takes the file before it is sent (RFC 9110, 10.1.1): who refuses it at once
-/// would cut the connection in the middle, and nobody would hear why.
+/// Above this size the request has `Expect: 100-continue` (RFC 9110, 10.1.1): a server that refuses it would otherwise
+/// close the connection in the middle, and its reason would be lost.
 const ASKED: u64 = 1 << 20;
 
 /// Why a file was not copied.
 #[derive(Clone, Debug)]
 pub(super) enum UploadError {
-    /// It is not there any more, or is none that is copied.
+    /// It is gone, or is not a regular file any more.
     Gone(String),
     /// It could not be copied.
     Failed {
         failure: Failure,
-        /// Whether the next file would fare no better.
+        /// Whether the next file would fail in the same way.
         ends: bool,
     },
 }
@@ -56,7 +56,7 @@ impl UploadError {
     }
 }
 
-/// What is used for all files of an attempt.
+/// Shared by all files of an attempt.
 pub(super) struct Transfer<'a> {
     pub(super) store: Opened<'a>,
     pub(super) context: &'a AttemptContext<'a>,
@@ -82,8 +82,8 @@ impl Transfer<'_> {
         }
     }
 
-    /// Copies a part of a file. Returns the answer, whatever it is, and the SHA-256 of the part. `whole` is what the part
-    /// is added to, where it is signed.
+    /// Copies a part of a file. Returns the answer, whatever its status, and the SHA-256 of the part. `whole` is
+    /// updated with the part, if requests are signed.
     pub(super) fn put(
         &self,
         endpoint: &Endpoint,
@@ -106,7 +106,7 @@ impl Transfer<'_> {
             };
             return Ok((self.send(endpoint, request, &sha256)?, sha256));
         }
-        // S3 compares the body with the digest in the signature, which stands before it.
+        // S3 compares the body with the digest in the signature, which is sent first.
         let announced = match &self.store.signer {
             Some(_) => {
                 let mut feed = self.feed(file, part.clone(), false)?;
@@ -132,7 +132,7 @@ impl Transfer<'_> {
         Ok((answer, feed.sha256()))
     }
 
-    /// Sends a request with what it has for a body, whose digest is `sha256`.
+    /// Sends a request with its body, whose digest is `sha256`.
     pub(super) fn send(
         &self,
         endpoint: &Endpoint,

@@ -1,4 +1,4 @@
-//! All files of an attempt, several at once.
+//! Copies all files of an attempt, several at once.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -21,14 +21,14 @@ use crate::sys::sync::Mutex;
 /// How many files are sent at once.
 const CONNECTIONS: usize = 8;
 
-/// Enough for TLS; only what is touched costs memory.
+/// Enough for TLS; only pages that are used cost memory.
 const STACK: usize = 512 << 10;
 
-/// What a thread tells.
+/// A thread's report.
 enum TransferEvent {
     Copied(Listed, String),
     Troubled(UploadError),
-    /// What is kept of an upload in parts.
+    /// A multipart upload to keep.
     Kept(Version, Option<Upload>),
 }
 
@@ -64,7 +64,7 @@ pub(in super::super) fn copy(
             let builder = thread::Builder::new().name("copy".into()).stack_size(STACK);
             let started = builder.spawn_scoped(context, move || queue.work(transfer, &sender));
             if started.is_err() {
-                // Those that are there do it; without any, the files that are left say so.
+                // The threads that could be started do it; without any, the remaining files fail.
                 break;
             }
         }
@@ -101,7 +101,7 @@ pub(in super::super) fn copy(
     ended
 }
 
-/// Why files are left that nobody has tried.
+/// Why some files were not tried.
 fn late(transfer: &Transfer<'_>) -> Failure {
     let (subject, context) = ("the copy", transfer.context);
     if context.cancel.is_cancelled() {
@@ -125,7 +125,7 @@ fn shown(name: &OsStr) -> String {
 struct Queue {
     files: Mutex<VecDeque<Listed>>,
     uploads: Vec<Upload>,
-    /// Whether no file would fare better.
+    /// Whether every file would fail in the same way.
     is_over: AtomicBool,
 }
 

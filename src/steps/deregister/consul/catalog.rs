@@ -1,4 +1,4 @@
-//! What Consul's catalog lists of a service on the node of an agent, and how it is taken out there.
+//! What Consul's catalog lists of a service on an agent's node, and its removal there.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::model::deadline::Deadline;
 use crate::model::error::{ErrorKind, Failure};
 use crate::sys::http::{Request, encoded};
 
-/// How long the catalog is asked to hold an answer back until something changes.
+/// How long a blocking query of the catalog lasts.
 const HOLD: Duration = Duration::from_secs(10);
 
-/// How long an agent has for taking a service out of the catalog, before that is done in its place.
+/// How long an agent has to remove a service from the catalog before farewell does so.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The least time from one look at the catalog to the next one.
+/// The minimum time between two queries of the catalog.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// How many namesakes are named.
@@ -32,7 +32,7 @@ pub(super) enum Listing {
     Absent(Vec<String>),
 }
 
-/// How many services that a token may see are looked through for an ID.
+/// How many visible services are searched for an ID.
 const SEARCHED: usize = 64;
 
 /// The catalog, about one node.
@@ -44,7 +44,7 @@ pub(super) struct Catalog<'a> {
 }
 
 impl<'a> Catalog<'a> {
-    /// Learns from the agent which node it is; `None` where this token may not know it.
+    /// Reads the agent's node; `None` if this token may not.
     pub fn open(client: &'a Client<'a>, name: Option<String>) -> Result<Option<Self>, Failure> {
         let answer = client.get("/v1/agent/self")?;
         match answer.status {
@@ -75,7 +75,7 @@ impl<'a> Catalog<'a> {
             Listing::Absent(namesakes) => namesakes,
             seen => return Ok(seen),
         };
-        // Before 1.10 a token that may see a service by its name is not shown one with another ID there.
+        // Before 1.10 a service whose ID differs from its name is hidden from a token with permission for its name.
         let names = match &self.name {
             Some(name) => vec![name.clone()],
             None => self.names()?,
@@ -94,8 +94,8 @@ impl<'a> Catalog<'a> {
         Ok(Listing::Absent(namesakes))
     }
 
-    /// The names that the wanted ID may have: those of all services that this token may see, where they are few. Who may see
-    /// many sees them on the node, too.
+    /// The names that the wanted ID may have: those of all visible services, if they are few. A token that may see many
+    /// sees them on the node, too.
     fn names(&self) -> Result<Vec<String>, Failure> {
         let services = self.get("/v1/catalog/services")?;
         let services = services.as_object();
@@ -119,8 +119,8 @@ impl<'a> Catalog<'a> {
         Failure::new(ErrorKind::Protocol, self.client.subject(), cause).retryable(true)
     }
 
-    /// Whether the entries of a service on this node have the wanted ID, the IDs of the others, and the index of that answer.
-    /// With an index, the answer is held back for at most that long until there is something newer.
+    /// Whether the entries of a service on this node have the wanted ID, the IDs of the others, and the index of that
+    /// answer. With an index it is a blocking query.
     fn entries(
         &self,
         name: &str,
@@ -128,7 +128,7 @@ impl<'a> Catalog<'a> {
         deadline: Deadline,
     ) -> Result<(bool, Vec<String>, Option<String>), Failure> {
         let (id, node) = (self.client.id, self.node.as_str());
-        // Of a service with thousands of instances the whole answer would be long.
+        // The whole answer would be long for a service with thousands of instances.
         let filter = filter(&[node], || format!("Node == \"{node}\""));
         let mut path = format!("/v1/catalog/service/{}?{filter}", encoded(name));
         if let Some((index, hold)) = newer {
@@ -154,9 +154,9 @@ impl<'a> Catalog<'a> {
         Ok((!ids.is_empty(), others, index))
     }
 
-    /// Waits until it does not list the service, and takes it out itself where the agent does not, or cannot any more: an
-    /// agent that does not know a service takes nothing out. `asked` says whether the agent or the catalog was asked to
-    /// take it out, in this attempt or an earlier one, and is set here.
+    /// Waits until the service is not listed, and removes it itself if the agent does not: an agent that does not know
+    /// a service cannot. `asked` says whether the agent or the catalog was asked to remove it, in this attempt or an
+    /// earlier one, and is set here.
     ///
     /// # Errors
     /// Also if this token may not remove it, with the call that does.
@@ -193,7 +193,7 @@ impl<'a> Catalog<'a> {
             index = next;
             let what = format!("the catalog to take {id} on {node} out");
             context.events.waiting(&what);
-            // The agent may be taking it out this very moment.
+            // The agent may be removing it right now.
             if let Some(Err(refused)) = &removed
                 && begun.elapsed() >= 3 * patience
             {
@@ -213,7 +213,7 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// Takes it out of the catalog, past the agent; the inner result is whether this token may.
+    /// Removes it from the catalog directly; the inner result is whether this token may.
     fn remove(&self, name: &str) -> Result<Result<(), Failure>, Failure> {
         let path = "/v1/catalog/deregister";
         let body = json!({"Node": self.node, "ServiceID": self.client.id});
@@ -238,7 +238,7 @@ impl<'a> Catalog<'a> {
         }
     }
 
-    /// The remark that the catalog could not tell.
+    /// The remark that the catalog could not be checked.
     pub fn hidden(&self) -> String {
         format!(
             "the catalog shows this token nothing of the node {}, so that only the agent was asked whether it is gone",
@@ -246,7 +246,7 @@ impl<'a> Catalog<'a> {
         )
     }
 
-    /// The failure that no service has the wanted ID, and others have it for their name.
+    /// The failure that no service has the wanted ID, but others have it as their name.
     pub fn id_is_a_name(&self, namesakes: &[String]) -> Failure {
         let more = match namesakes.len().saturating_sub(SHOWN) {
             0 => String::new(),
@@ -262,7 +262,7 @@ impl<'a> Catalog<'a> {
     }
 }
 
-/// A query that filters the answer, where the texts in it allow that: a filter's strings know no escapes.
+/// A query with a filter, unless the texts need escapes, which filters do not have.
 fn filter(texts: &[&str], filter: impl Fn() -> String) -> String {
     if texts.iter().any(|it| it.contains(['"', '\\'])) {
         return String::new();

@@ -49,7 +49,7 @@ pub const MEMBER: Member = Member {
 struct Consul {
     agent: Agent,
     service: Field<String>,
-    /// Whether an earlier attempt asked for it to be taken out.
+    /// Whether an earlier attempt requested its removal.
     asked: AtomicBool,
     /// The service's name, as the agent said before it took the service out.
     name: OnceLock<String>,
@@ -111,7 +111,7 @@ impl Client<'_> {
         format!("service {}", self.id)
     }
 
-    /// Takes it out of the agent, and asks again.
+    /// Deregisters it from the agent, and checks again.
     fn take_out(&self) -> Result<(), Failure> {
         let path = format!("/v1/agent/service/deregister/{}", encoded(self.id));
         let request = Request {
@@ -131,7 +131,7 @@ impl Client<'_> {
     }
 }
 
-/// Whether the agent says that it knows no such service, in the words of several versions.
+/// Whether the agent reports an unknown service, in the words of several versions.
 fn is_unknown_service(answer: &Answer) -> bool {
     let said = answer.body.trim_ascii_start().to_ascii_lowercase();
     said.starts_with(b"unknown service")
@@ -219,6 +219,6 @@ impl Action for Consul {
     }
 }
 
-/// The remark that the catalog could not be looked at.
+/// The remark that the catalog could not be read.
 const UNKNOWN_NODE: &str =
     "this token may not know the agent's node, so that only the agent was asked whether it is gone";

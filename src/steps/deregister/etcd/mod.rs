@@ -34,7 +34,7 @@ pub const MEMBER: Member = Member {
     undo: None,
 };
 
-/// What leaves.
+/// What to remove.
 enum Entry {
     Key(Field<String>),
     Prefix(Field<String>),
@@ -45,7 +45,7 @@ enum Entry {
 struct Etcd {
     peer: Peer,
     entry: Entry,
-    /// Where the other members are: the one that leaves takes its own address with it, and there may be another attempt.
+    /// The addresses of the other members, for later attempts after the leaving one has gone.
     others: Mutex<Vec<Endpoint>>,
     /// Whether the member was there and an earlier attempt asked for its removal, whose answer may have been lost.
     removal_sent: AtomicBool,
@@ -161,8 +161,8 @@ impl Etcd {
         if others.iter().all(|member| member.is_learner) {
             return Err(only_voter(client, wanted));
         }
-        // A member that removed itself ends 0.2 s later, so the others are asked; and each member answers from what it
-        // knows itself (3.4 has no other way), so the one that is leaving comes last.
+        // A member that removed itself ends 0.2 s later, so the others are asked; each member answers from its own
+        // state (3.4 has no other way), so the leaving one comes last.
         let is_own = |it: &&Endpoint| own.iter().any(|member| member.urls.contains(it));
         let mut addresses: Vec<Endpoint> = others.iter().flat_map(|it| it.urls.clone()).collect();
         self.others.lock().clone_from(&addresses);
@@ -217,7 +217,7 @@ fn only_voter(client: &Client<'_>, wanted: &str) -> Failure {
     client.failure(ErrorKind::Refused, cause)
 }
 
-/// How long a member that is behind is given before it is asked again.
+/// How long a lagging member gets before it is asked again.
 const LAG: Duration = Duration::from_millis(100);
 
 /// The end of the range of all keys that begin with `prefix`: its next neighbour of the same length or less. A zero byte

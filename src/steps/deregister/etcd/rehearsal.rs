@@ -1,4 +1,4 @@
-//! What leaving etcd would find, asked with reads alone.
+//! Rehearses leaving etcd with read requests only.
 
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub(super) fn of_lease(client: &Client<'_>, id: i64) -> Result<String, Failure> 
         let asked = json!({"ID": id.to_string(), "keys": keys});
         client.ask("/v3/lease/timetolive", &asked)
     };
-    // Who may not read the keys may still see the lease, and that is all that leaving asks for.
+    // A user who may not read the keys may still see the lease, which is enough.
     let (reply, has_keys) = match ask(true) {
         Err(failure) if failure.kind == ErrorKind::Refused => (ask(false)?, false),
         reply => (reply?, true),

@@ -12,20 +12,20 @@ use crate::model::secrets;
 use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
 
-/// How often the list is looked at.
+/// The poll interval of the list.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
 
-/// The servers' APIs for instances, the newest first. A later server has the earlier ones turned off.
+/// The APIs for instances, newest first. Newer servers have older ones turned off.
 const BASES: [&str; 3] = [
     "/v3/client/ns/instance",
     "/v2/ns/instance",
     "/v1/ns/instance",
 ];
 
-/// The servers' ways to a token, the newest first.
+/// The login APIs, newest first.
 const LOGINS: [&str; 2] = ["/v3/auth/user/login", "/v1/auth/login"];
 
-/// Where a server's APIs are below its address, unless it was told otherwise.
+/// The default context path.
 const CONTEXT: &str = "/nacos";
 
 /// Keys of what is kept of an entry.
@@ -77,18 +77,18 @@ impl Instance {
     }
 }
 
-/// An instance as a list shows it; each where the server tells.
+/// An instance in a list.
 #[derive(Clone, Default)]
 pub(super) struct Entry {
     pub(super) ephemeral: Option<bool>,
     pub(super) cluster: Option<String>,
-    /// Its weight and its metadata, which an update replaces together with the rest.
+    /// Its weight and metadata, which an update replaces, too.
     pub(super) weight: Value,
     pub(super) metadata: Value,
 }
 
 impl Entry {
-    /// What is kept for the day when it is shown again.
+    /// What to record for the undo.
     pub(super) fn keep(&self) -> Keys {
         let mut kept = Keys::new();
         if let Some(cluster) = &self.cluster {
@@ -132,7 +132,7 @@ pub(super) struct Client<'a> {
     found: Option<Entry>,
 }
 
-/// Whether an answer says that the server does not have such an API. With a code of its own a 404 is about the service.
+/// Whether an answer means that the server does not have this API. A 404 with Nacos' own code concerns the service.
 fn is_absent(answer: &Answer) -> bool {
     answer.status == 410 || answer.status == 404 && !has_code(answer)
 }
@@ -142,7 +142,7 @@ fn has_code(answer: &Answer) -> bool {
 }
 
 impl<'a> Client<'a> {
-    /// Proves the account, finds the API out that the server has, and looks at the instance.
+    /// Logs in, finds the server's API, and reads the instance.
     pub(super) fn open(
         peer: &'a Peer,
         context: &'a AttemptContext<'a>,
@@ -222,7 +222,7 @@ impl<'a> Client<'a> {
         self.send(&Request::get(path))
     }
 
-    /// What is in an answer of the server's own protocol, where it is not a refusal.
+    /// The data of an answer in Nacos' format, unless it is an error.
     fn content(answer: &Answer) -> Result<Value, Failure> {
         if !answer.is_success() {
             return Err(unexpected(answer));
@@ -297,7 +297,7 @@ impl<'a> Client<'a> {
         Self::check_change(&self.change("DELETE", path)?)
     }
 
-    /// Shows it to clients, or hides it from them, with everything else as it was found.
+    /// Enables or disables it, with everything else unchanged.
     pub(super) fn enable(
         &self,
         instance: &Instance,
@@ -323,7 +323,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Whether a change was taken. Nacos 1 says no more than `ok`.
+    /// Whether a change was accepted. Nacos 1 answers only `ok`.
     pub(super) fn check_change(answer: &Answer) -> Result<(), Failure> {
         match answer.is_success() && answer.body.trim_ascii() == b"ok" {
             true => Ok(()),
@@ -331,13 +331,13 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Where the answers come from.
+    /// The address that answers.
     pub(super) fn address(&self) -> String {
         self.session.address()
     }
 }
 
-/// What a server has to say to a refusal.
+/// A server's error message.
 fn said(document: &Value) -> String {
     let said = document["message"].as_str().unwrap_or_default();
     match excerpt(said.as_bytes()) {

@@ -52,7 +52,7 @@ pub const MEMBER: Member = Member {
     undo: Some(undo::undo),
 };
 
-/// For how long the list may show what was removed, before it is disabled.
+/// How long the list may show a removed instance before it is disabled.
 const GRACE: Duration = Duration::from_secs(3);
 
 struct Nacos {
@@ -61,7 +61,7 @@ struct Nacos {
     removed: Mutex<Option<Instant>>,
 }
 
-/// Which instance, and where.
+/// The instance and its server.
 struct Target {
     peer: Peer,
     service: Field<String>,
@@ -115,7 +115,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
     })
 }
 
-/// The keys that say which instance is meant.
+/// The keys that identify the instance.
 const KEYS: &str = "`service`, `ip`, `port`, `namespace`, `group` and `cluster`";
 
 impl Target {
@@ -156,7 +156,7 @@ impl Target {
         Ok(kept)
     }
 
-    /// The failure that it is registered as the other kind of instance, which a removal would not touch.
+    /// The failure that it is registered with the other `ephemeral`, so that a removal has no effect.
     fn check(&self, instance: &Instance, is_ephemeral: Option<bool>) -> Result<(), Failure> {
         match is_ephemeral {
             Some(is) if is != self.ephemeral => {
@@ -169,7 +169,7 @@ impl Target {
 }
 
 impl Nacos {
-    /// Waits until the list does not have it; `false` where it still has at `until`, or when nothing more can be waited for.
+    /// Waits until it is not listed; `false` if it still is at `until`, or the time is over.
     fn is_unlisted_by(
         client: &Client<'_>,
         context: &AttemptContext<'_>,
@@ -188,7 +188,7 @@ impl Nacos {
         }
     }
 
-    /// Hides it from the list that clients get, since its removal did not.
+    /// Disables it, since its removal had no effect.
     fn disable(
         &self,
         client: &Client<'_>,
@@ -217,7 +217,7 @@ impl Nacos {
     }
 }
 
-/// Which instance it is, of all that have this address.
+/// Finds the instance among those with this address.
 fn thing(what: &Keys) -> String {
     let keys = ["url", "namespace", "group", "service", "ip", "port"];
     let parts = keys.map(|key| what.get(key).map_or(String::new(), ToString::to_string));
@@ -235,7 +235,7 @@ impl Action for Nacos {
         let removed = || self.removed.lock();
         let before = *removed();
         let Some(entry) = found else {
-            // Also where it is not listed: one that somebody has disabled is hidden, and yet there.
+            // Even if it is not listed: a disabled one exists, but is hidden.
             client.remove(&instance)?;
             return Ok(match before {
                 Some(_) => Outcome::Done,

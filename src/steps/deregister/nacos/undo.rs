@@ -1,4 +1,4 @@
-//! How an instance that was disabled is shown to clients again.
+//! Enables an instance again.
 
 use super::client::{Client, Entry};
 use super::{Target, read_target};
@@ -7,7 +7,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, Outcome};
 
-/// The first run knows how it was.
+/// The first run has the original state.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Ok(Box::new(DisableUndo {
         name: read_kept(&chain.last().what, read_target)?,
@@ -32,7 +32,7 @@ impl Action for DisableUndo {
         let answer = client.enable(&instance, &self.entry, true)?;
         match Client::check_change(&answer) {
             Ok(()) => Ok(Outcome::Done),
-            // The service is gone, with all that was said of its instances.
+            // The service is gone, with the settings of its instances.
             Err(failure)
                 if failure.kind == ErrorKind::Status && matches!(answer.status, 400 | 404) =>
             {

@@ -47,7 +47,7 @@ pub const MEMBER: Member = Member {
     undo: Some(undo::undo),
 };
 
-/// What is kept of the step's time for what comes after the drain's deadline, at most: the tasks' own time to end.
+/// The most of the step's time that is reserved for after the drain's deadline, when tasks end.
 const ROOM: Duration = Duration::from_secs(10);
 
 struct Nomad {
@@ -89,8 +89,8 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 impl Nomad {
-    /// The drain's deadline in nanoseconds, as Nomad takes it, which leaves some of the step's time for what comes after
-    /// it. Nothing at all would be "no deadline" to Nomad, and what is less than nothing is "at once".
+    /// The drain's deadline in nanoseconds for Nomad, which leaves some of the step's time for what comes after it. To
+    /// Nomad 0 means "no deadline", and a negative number "at once".
     fn nanoseconds(&self, context: &AttemptContext<'_>) -> i64 {
         let left = context.deadline.left().unwrap_or_default();
         let fitting = left - (left / 4).min(ROOM);
@@ -128,7 +128,7 @@ impl Nomad {
         what.insert("eligible".to_owned(), eligible.into());
         let intent_id = context.intend(&Intent {
             member: MEMBER.name.to_owned(),
-            // A peer's words may hold what they should not.
+            // A peer's text may contain anything.
             subject: format!("the drain of node {}", mask(name)),
             thing: format!("node {id}"),
             what,
@@ -205,7 +205,7 @@ impl Action for Nomad {
     }
 }
 
-/// The failure that a node is not as it should be.
+/// The failure that a node is not in the expected state.
 fn failure(name: &str, kind: ErrorKind, cause: impl Into<String>) -> Failure {
     Failure::new(kind, format!("node {name}"), cause)
 }

@@ -1,4 +1,4 @@
-//! What Nomad says of this node, asked again as it changes.
+//! This node's state in Nomad, followed by blocking queries.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
 
-/// How long an answer is asked to be held back until something changes.
+/// How long a blocking query lasts.
 const HOLD: Duration = Duration::from_secs(20);
 
-/// The least time from one request to the next one while something is waited for.
+/// The minimum time between two requests while waiting.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// How old what is known of the node may be while allocations are watched: somebody may end its drain.
+/// How old the node's state may be while allocations are watched: an operator may end its drain.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// How many allocations are named.
@@ -34,12 +34,12 @@ pub(super) struct Node {
     pub(super) name: String,
     pub(super) drains: bool,
     pub(super) eligible: bool,
-    /// The run that the last drain was begun by, where Nomad and that drain tell: empty where it was no run of ours.
+    /// The run that began the last drain, if known; empty if it was not one of farewell's.
     pub(super) drained_by: Option<String>,
 }
 
 impl Node {
-    /// Whether nothing new comes to it, and no drain goes on.
+    /// Whether it is ineligible, and no drain is in progress.
     pub(super) fn is_drained(&self) -> bool {
         !self.drains && !self.eligible
     }
@@ -131,14 +131,14 @@ fn node(answer: &Answer) -> Result<Node, Failure> {
     })
 }
 
-/// Looks at one node, each of which is answered when there is something new.
+/// Blocking queries about one node.
 pub(super) struct NodeWatch<'a> {
     client: &'a Client<'a>,
     id: String,
     ignores_system_jobs: bool,
-    /// Of the answers so far: of the node itself, and of its allocations.
+    /// The indices of the last answers: for the node, and for its allocations.
     indices: [Option<String>; 2],
-    /// Whether allocations are asked for in short: whole ones, each with its job, were too long together.
+    /// Whether to request short allocations: full ones, which include their jobs, were too long.
     in_short: bool,
 }
 
@@ -184,12 +184,12 @@ impl<'a> NodeWatch<'a> {
         node(&self.look(0, false)?)
     }
 
-    /// The names of the allocations that are there still.
+    /// The names of the remaining allocations.
     pub(super) fn look_at_allocations(&mut self) -> Result<Vec<String>, Failure> {
         self.live(false)
     }
 
-    /// The same; held back until there is something new, or not.
+    /// The same, with a blocking query if `hold`.
     fn live(&mut self, hold: bool) -> Result<Vec<String>, Failure> {
         let mut answer = self.look(1, hold)?;
         if answer.truncated && !self.in_short {
@@ -202,7 +202,7 @@ impl<'a> NodeWatch<'a> {
             return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
         };
         let is_live = |it: &&Value| {
-            // In short, they are those of all nodes to a Nomad that knows no filter, before 1.3.
+            // Before 1.3, without filters, the short list has those of all nodes.
             let is_elsewhere = it["NodeID"].as_str().is_some_and(|node| node != self.id);
             let is_system = it["Job"]["Type"] == "system" || it["JobType"] == "system";
             let is_ignored = is_elsewhere || self.ignores_system_jobs && is_system;
@@ -215,8 +215,7 @@ impl<'a> NodeWatch<'a> {
         Ok(allocations.iter().filter(is_live).map(name).collect())
     }
 
-    /// Waits until the drain has ended and nothing is left on the node of that name. What runs is watched, and then the
-    /// drain.
+    /// Waits until the drain has ended and nothing is left on the node: watches allocations first, then the drain.
     pub(super) fn until_drained(&mut self, name: &str) -> Result<(), Failure> {
         let context = self.client.context;
         let mut live = self.look_at_allocations()?;
@@ -233,7 +232,7 @@ impl<'a> NodeWatch<'a> {
                         "somebody has ended its drain",
                     ));
                 }
-                // Once more: its drain may have ended while the answer about them was on its way.
+                // Checked once more: the drain may have ended meanwhile.
                 if node.is_drained() && live.is_empty() {
                     live = self.look_at_allocations()?;
                     if live.is_empty() {

@@ -11,8 +11,8 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, Outcome};
 
-/// Makes the undo of what [`super::Nomad`] has declared. Runs that drained the node one after another each found it as
-/// the one before had left it: the first one knows how it was.
+/// Makes the undo of what [`super::Nomad`] has declared. Successive runs found the node as the previous one had left
+/// it: the first one has the original state.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let last = read_kept(&chain.last().what, read)?;
     let first = read_kept(&chain.first().what, read)?;
@@ -67,7 +67,7 @@ impl Action for DrainUndo {
         if !node.drains && node.eligible == eligible {
             return Ok(Outcome::AlreadyDone);
         }
-        // Nomad before 1.1 does not tell whose the last drain was.
+        // Nomad before 1.1 does not show who began the last drain.
         let is_others = |by: &String| !self.runs.contains(by);
         if node.drained_by.as_ref().is_some_and(is_others) {
             let remark = "somebody else has drained this node since: it is left as it is";

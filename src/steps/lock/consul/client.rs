@@ -15,14 +15,14 @@ use crate::step::lock::state::Place;
 /// Consul delays the next acquisition of a key whose session was destroyed.
 const DELAYED: &str = "not held, but delayed by Consul (lock-delay) for the session that had it";
 
-/// What is too short for a blocking query after which all is as it was.
+/// A blocking query that returns unchanged faster than this did not block.
 const SHORT: Duration = Duration::from_millis(100);
 
 pub(super) struct ConsulClient<'a> {
     pub(super) requests: Requests<'a>,
-    /// What is watched: the contender before this one, or the lock itself, and which of them it is.
+    /// What is watched: the contender before this one, or the lock itself.
     watched: RefCell<Option<(Key, bool)>>,
-    /// The lock itself, as long as nobody has changed it: it need not be asked for.
+    /// The lock itself while unchanged, so that it need not be read.
     unchanged: RefCell<Option<Key>>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> ConsulClient<'a> {
         }
     }
 
-    /// Asks for the lock as the first one in the queue.
+    /// Tries to acquire the lock as the first one in the queue.
     fn acquire(&self, place: &Place) -> Result<Position, Failure> {
         let holding = match self.unchanged.take() {
             Some(holding) => Some(holding),
@@ -53,7 +53,7 @@ impl<'a> ConsulClient<'a> {
 /// "held by web-1 (run …)".
 fn held_by(key: &Key) -> String {
     match excerpt(key.value.as_bytes()) {
-        // As others leave it.
+        // As other clients write it.
         holder if holder.is_empty() => format!("held by the session {}", key.session),
         holder => format!("held by {holder}"),
     }
@@ -97,7 +97,7 @@ impl Client for ConsulClient<'_> {
             Some(0) => self.acquire(place),
             Some(at) => {
                 let holding = self.requests.holding(&place.lock)?;
-                // Also where others are before it: it was taken over.
+                // Even if others are before it: it was taken over.
                 if holding
                     .as_ref()
                     .is_some_and(|it| it.session == place.grant())

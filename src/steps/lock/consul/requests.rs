@@ -1,4 +1,4 @@
-//! The requests to sessions and keys, in one attempt.
+//! Requests for sessions and keys.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) struct Key {
     pub(super) name: String,
     /// The beginning of its value, as it can be shown.
     pub(super) value: String,
-    /// The session that has acquired it; empty where none has.
+    /// The session that has acquired it; empty if none has.
     pub(super) session: String,
     created: u64,
     modified: u64,
@@ -49,10 +49,10 @@ impl Key {
     }
 }
 
-/// Why Consul refuses. It has no codes for that, only messages (as of 1.8.7).
+/// Reasons of error replies. Consul has no codes for them, only messages (as of 1.8.7).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refusal {
-    /// A session cannot be made so.
+    /// The session's parameters are invalid.
     SessionInvalid,
     /// There is no such session to be renewed.
     SessionUnknown,
@@ -116,7 +116,7 @@ impl<'a> Requests<'a> {
         Failure::new(kind, self.session.address(), cause)
     }
 
-    /// An answer that Consul does not give, or not for long.
+    /// The failure of an answer that is not Consul's, or only temporarily.
     pub(super) fn unexpected_answer(&self, cause: impl Into<String>) -> Failure {
         self.failure(ErrorKind::Protocol, cause).retryable(true)
     }
@@ -154,7 +154,7 @@ impl<'a> Requests<'a> {
         )?;
         if !answer.is_success() {
             let failure = unexpected(&answer);
-            // As 1.8 refuses a TTL; it will not change its mind.
+            // 1.8 rejects an invalid TTL like this; it is permanent.
             let is_final = Refusal::of(&answer) == Refusal::SessionInvalid;
             let retryable = failure.retryable && !is_final;
             return Err(failure.retryable(retryable));
@@ -165,7 +165,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Whether the session was there to be renewed.
+    /// Whether the session still existed.
     pub(super) fn renew(&self, session: &str) -> Result<bool, Failure> {
         let answer = self.put(format!("/v1/session/renew/{session}"), b"")?;
         match answer.status {
@@ -184,7 +184,7 @@ impl<'a> Requests<'a> {
         self.is_true(&answer).map(drop)
     }
 
-    /// Whether the session has the key now. A session that is not there any more gets none.
+    /// Whether the session has the key now; an expired session cannot acquire it.
     pub(super) fn acquire(&self, key: &str, session: &str, value: &str) -> Result<bool, Failure> {
         let answer = self.put(format!("{}?acquire={session}", path(key)), value.as_bytes())?;
         if answer.status == 500 && Refusal::of(&answer) == Refusal::SessionGone {
@@ -199,7 +199,7 @@ impl<'a> Requests<'a> {
         self.is_true(&answer)
     }
 
-    /// Gives a key from one session to another; `false` where the first one does not have it.
+    /// Moves a key from one session to another; `false` if the first one does not have it.
     pub(super) fn hand_over(
         &self,
         key: &str,
@@ -221,7 +221,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// What a transaction that was not made says.
+    /// The error of a transaction that was rejected.
     fn said(&self, answer: &Answer) -> String {
         let errors = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
         let errors = errors["Errors"].as_array().map_or(&[][..], Vec::as_slice);
@@ -229,7 +229,7 @@ impl<'a> Requests<'a> {
         excerpt(said.join("; ").as_bytes())
     }
 
-    /// Asks whether a key may be written, with a transaction that is never made: Consul looks at that first.
+    /// Checks whether a key may be written, with a transaction that never commits: Consul checks permissions first.
     pub(super) fn may_write(&self, key: &str) -> Result<(), Failure> {
         let never = json!({"KV": {"Verb": "check-index", "Key": key, "Index": u32::MAX}});
         let set = json!({"KV": {"Verb": "set", "Key": key, "Value": ""}});
@@ -269,12 +269,12 @@ impl<'a> Requests<'a> {
         Ok(keys.into_iter().next())
     }
 
-    /// A key with the session that has it; `None` where none has.
+    /// A key with the session that has it; `None` if none has.
     pub(super) fn holding(&self, key: &str) -> Result<Option<Key>, Failure> {
         Ok(self.find(key)?.filter(|it| !it.session.is_empty()))
     }
 
-    /// Who is in the queue, the first one first.
+    /// The contenders, in order.
     pub(super) fn contenders(&self, lock: &str) -> Result<Vec<Key>, Failure> {
         let asked = format!("{}/?recurse&consistent", path(lock));
         let mut keys = self.keys(asked, self.context.request())?;

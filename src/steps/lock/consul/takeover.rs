@@ -8,8 +8,8 @@ use crate::model::intent::Intent;
 use crate::step::lock::state::Place;
 
 impl ConsulClient<'_> {
-    /// Takes over the lock that an earlier run has left, and gives up its places in the queue. Whether this one has the lock
-    /// then is to be asked.
+    /// Takes over the lock that an earlier run has left, and gives up its places in the queue. The caller must check
+    /// whether it has the lock then.
     pub(super) fn take_over(&self, place: &Place, left: &[Intent]) -> Result<(), Failure> {
         let requests = &self.requests;
         let texts = |key: &'static str| {

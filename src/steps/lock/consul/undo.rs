@@ -1,4 +1,4 @@
-//! Giving up a place in the queue, or the lock itself, that an earlier run has left.
+//! Releases a place in the queue, or the lock itself, that an earlier run has left.
 
 use super::MEMBER;
 use super::requests::{Key, Requests};
@@ -9,7 +9,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, Outcome};
 
-/// One run after another may have taken the same session over, each under its own name.
+/// Successive runs may have taken over the same session, each under its own name.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let mut leaving = read_kept(&chain.last().what, read)?;
     leaving.holders = chain.texts("holder");

@@ -84,7 +84,7 @@ impl Client for EtcdClient<'_> {
     }
 
     fn leave(&self, place: &Place) -> Result<bool, Failure> {
-        // The key first: whoever waits for it goes on at once. Without the lease it cannot come back.
+        // The key first, so that the next contender continues at once. Without the lease it cannot come back.
         let was_there = requests::delete_own(&self.client, &place.key, &place.holder)?;
         for grant in &place.grants {
             self.revoke(grant)?;

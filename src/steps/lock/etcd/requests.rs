@@ -21,7 +21,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Keys of another one's making may be anything; they are shown, and compared with the own one.
+    /// Other clients' keys may have any form; they are only shown and compared.
     fn parse(value: &Value) -> Option<Entry> {
         let text = |value: &Value| {
             let bytes = STANDARD.decode(value.as_str().unwrap_or_default()).ok()?;
@@ -95,7 +95,7 @@ pub(super) fn grant(client: &Client<'_>, ttl: Duration) -> Result<i64, Failure> 
     }
 }
 
-/// Whether the lease was there to be kept alive.
+/// Whether the lease still existed.
 pub(super) fn keep_alive(client: &Client<'_>, lease: i64) -> Result<bool, Failure> {
     let asked = json!({"ID": lease.to_string()});
     let answer = match client.ask("/v3/lease/keepalive", &asked)? {
@@ -123,7 +123,7 @@ fn put(place: &Place) -> Value {
     }})
 }
 
-/// Puts the own key, unless it is there.
+/// Creates the own key, unless it exists.
 pub(super) fn join(client: &Client<'_>, place: &Place) -> Result<(), Failure> {
     let is_absent = json!({
         "key": encoded(&place.key), "target": "CREATE", "result": "EQUAL", "create_revision": "0",
@@ -132,20 +132,20 @@ pub(super) fn join(client: &Client<'_>, place: &Place) -> Result<(), Failure> {
     client.must_with_header("/v3/kv/txn", &asked).map(drop)
 }
 
-/// The comparison that holds where the key is there with this value.
+/// The comparison that the key exists with this value.
 fn is_own(key: &str, holder: &str) -> Value {
     json!({"key": encoded(key), "target": "VALUE", "result": "EQUAL", "value": encoded(holder)})
 }
 
-/// Puts the own key once more, under the last lease, where this is its value still; `false` where it is not there any
-/// more. It keeps its place in the queue.
+/// Puts the own key again, under the last lease, if it still has this value; `false` if it is gone. It keeps its place
+/// in the queue.
 pub(super) fn put_again(client: &Client<'_>, place: &Place, value: &str) -> Result<bool, Failure> {
     let asked = json!({"compare": [is_own(&place.key, value)], "success": [put(place)]});
     let answer = client.must_with_header("/v3/kv/txn", &asked)?;
     Ok(answer["succeeded"] == true)
 }
 
-/// Deletes a key if this is its value still; whether it was.
+/// Deletes a key if it still has this value. Returns whether it did.
 pub(super) fn delete_own(client: &Client<'_>, key: &str, holder: &str) -> Result<bool, Failure> {
     let delete = json!({"request_delete_range": {"key": encoded(key)}});
     let asked = json!({"compare": [is_own(key, holder)], "success": [delete]});
@@ -160,8 +160,7 @@ pub(super) fn find(client: &Client<'_>, key: &str) -> Result<Option<Entry>, Fail
     Ok(keys(client, &answer)?.into_iter().next())
 }
 
-/// Watches until the key is deleted, or `deadline`. `false` where the watch could not be kept up: what does not work is
-/// left to be found out by the next look.
+/// Watches until the key is deleted, or until `deadline`. `false` if the watch failed: the next poll finds out why.
 pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Deadline) -> bool {
     let create = json!({
         "key": encoded(key), "start_revision": (revision + 1).to_string(), "filters": ["NOPUT"],
@@ -172,7 +171,7 @@ pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Dea
         let news = serde_json::from_slice::<Value>(line).unwrap_or_default();
         let result = &news["result"];
         is_deleted = result["events"].is_array();
-        // "created" and progress notifications say nothing new; all else ends it.
+        // "created" and progress notifications are ignored; anything else ends the watch.
         let is_quiet = result.is_object() && result["canceled"].is_null();
         if is_quiet && !is_deleted {
             Flow::Continue
@@ -183,7 +182,7 @@ pub(super) fn watch(client: &Client<'_>, key: &str, revision: i64, deadline: Dea
     is_deleted || matches!(heard, Ok(StreamEnd::Elapsed))
 }
 
-/// Who holds the lock. What is written is never true, so that nothing is: etcd looks at once whether it may be.
+/// Who holds the lock. The transaction's condition never holds, so nothing is written, but etcd checks the permission.
 pub(super) fn rehearse(client: &Client<'_>, lock: &str) -> Result<String, Failure> {
     let key = encoded(&format!("{lock}/rehearsal"));
     let never = json!({"key": key, "target": "VERSION", "result": "LESS", "version": "0"});

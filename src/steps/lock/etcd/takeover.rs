@@ -8,8 +8,8 @@ use crate::step::lock::queue::Queue;
 use crate::step::lock::state::Place;
 
 impl EtcdClient<'_> {
-    /// Takes over the place in the queue, or the lock itself, that an earlier run of this machine has left. Where several
-    /// have left one each, the others are given up.
+    /// Takes over the place in the queue, or the lock itself, that an earlier run of this machine has left. If there
+    /// are several, the others are released.
     pub(super) fn take_over(
         &self,
         queue: &Queue,
@@ -57,7 +57,7 @@ impl EtcdClient<'_> {
             self.client.context.events.remark(&remark);
             return Ok(Some(place));
         }
-        // Without its lease a put that is late changes nothing any more, and the key is what it was, or gone.
+        // Without its lease a late put has no effect, and the key is unchanged or gone.
         queue.forget(self, &place)?;
         taken.map(|_| None)
     }

@@ -1,4 +1,4 @@
-//! Giving up a place in the queue that an earlier run has left.
+//! Releases a place in the queue that an earlier run has left.
 
 use super::{MEMBER, requests};
 use crate::clients::etcd::Client;
@@ -8,7 +8,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, Outcome};
 
-/// One run after another may have taken the same key over, each under its own name.
+/// Successive runs may have taken over the same key, each under its own name.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let (peer, key) = read_kept(&chain.last().what, read)?;
     Ok(Box::new(LockUndo {

@@ -1,4 +1,4 @@
-//! The id by which FleetLock's servers know a machine.
+//! The id of a machine for FleetLock servers.
 
 use std::fmt::Write as _;
 

@@ -41,7 +41,7 @@ pub const MEMBER: Member = Member {
     undo: Some(undo),
 };
 
-/// The least time from one request to the next.
+/// The minimum time between two requests.
 const PAUSE: Duration = Duration::from_secs(1);
 
 struct FleetLock {
@@ -49,20 +49,20 @@ struct FleetLock {
     state: LockState<SlotState>,
 }
 
-/// What is known of the slot.
+/// The state of the slot.
 #[derive(Clone, Copy, Default)]
 struct SlotState {
     intent_id: Option<IntentId>,
-    /// A request has no answer, so that it may have taken the slot.
+    /// A request has no answer, and may have taken the slot.
     is_perhaps_held: bool,
     is_held: bool,
-    /// When it was asked for last, and how often.
+    /// When it was last requested, and how often.
     asked: Option<Instant>,
     times: u32,
 }
 
 impl SlotState {
-    /// When it may be asked for again. All members may have begun at the same moment: their first pause spreads them.
+    /// When it may be requested again. The first pause spreads members that began at the same moment.
     fn next(&self) -> Option<Instant> {
         let spread = if self.times > 1 { 0.1 } else { 1.0 };
         Some(self.asked? + PAUSE.mul_f64(1.0 + spread * fastrand::f64()))
@@ -141,12 +141,12 @@ impl Server {
         let mut request = Request::json("POST", path, &self.params(context.facts)?);
         let header = ("fleet-lock-protocol".to_owned(), "true".to_owned());
         request.headers.push(header);
-        // One server's "not now" is no reason to ask another one: both look at the same slots.
+        // After one server's "not now" no other is asked: both have the same slots.
         let answer = session.send(&request, context.request())?;
         reply::judge(&answer)
     }
 
-    /// Gives the slot back; whether it was this one's to give.
+    /// Releases the slot. Returns whether this machine held it.
     fn release_slot(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let session = self.peer.open(context)?;
         Ok(match self.ask(&session, context, "/v1/steady-state")? {
@@ -164,7 +164,7 @@ impl Server {
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let session = self.peer.open(context)?;
         let (id, group) = (self.id(context.facts)?, self.group.get(context.facts)?);
-        // Without the protocol's header no server does anything.
+        // Without the protocol's header the request has no effect.
         let request = Request::json("POST", "/v1/pre-reboot", &json!({}));
         let answer = session.send(&request, context.request())?;
         reply::of_rehearsal(&answer)?;
@@ -183,7 +183,7 @@ impl FleetLock {
         let subject = || format!("a slot of the group {group} at {}", session.address());
         let mut said = "its holder is not known".to_owned();
         loop {
-            // Also after an attempt that failed: whatever comes, a member asks once a second.
+            // Even after a failed attempt a member asks once a second.
             let next = self.state.value().next();
             let pause = next.map(|at| Deadline::at(at, Reason::Attempt));
             if let Some(pause) = pause {
@@ -196,7 +196,7 @@ impl FleetLock {
             let was = self.state.value();
             let turn = self.declare(context, was.intent_id)?;
             let asked = self.server.ask(&session, context, "/v1/pre-reboot");
-            // Without the server's own answer nobody knows whether the request took the slot.
+            // Without the server's own answer the request may have taken the slot.
             let is_known = match &asked {
                 Ok(_) => true,
                 Err(failure) => !failure.retryable && failure.kind != ErrorKind::Protocol,
@@ -221,7 +221,7 @@ impl FleetLock {
         }
     }
 
-    /// Declares the request for the slot, and notes that it is under way.
+    /// Declares the request for the slot, and tracks that it is in progress.
     fn declare(
         &self,
         context: &AttemptContext<'_>,
@@ -243,7 +243,7 @@ impl FleetLock {
         turn
     }
 
-    /// Gives the slot back; where it cannot be held, nothing is asked for.
+    /// Releases the slot; without a request if it cannot be held.
     fn leave(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         if !self.state.value().is_perhaps_held {
             self.withdraw(context);
@@ -258,7 +258,7 @@ impl FleetLock {
         Ok(outcome)
     }
 
-    /// Gives the slot back at the end of a run that is not in the record: nobody would do it later.
+    /// Releases the slot at the end of a run whose intent is not in the record: nothing would do it later.
     fn release_unrecorded(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         self.leave(context)?;
         let cause = "released already, before the machine is back: it could not be recorded for `farewell start`, and \
@@ -278,7 +278,7 @@ impl FleetLock {
         Ok(left)
     }
 
-    /// Takes the intent back where it is known that nothing is held.
+    /// Withdraws the intent if nothing is held.
     fn withdraw(&self, context: &AttemptContext<'_>) {
         let slot = self.state.value();
         if let Some(intent_id) = slot.intent_id.filter(|_| !slot.is_perhaps_held) {
@@ -313,7 +313,7 @@ impl Lock for FleetLock {
             }
             return self.leave(context);
         }
-        // Sent all the same: the other one may have been answered long ago, on a connection that is dead.
+        // Sent all the same: the other request may have been answered on a dead connection.
         self.server.release_slot(context)?;
         let cause =
             "released, but an earlier request for it is still in progress and may take it again";
@@ -345,7 +345,7 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     )?)))
 }
 
-/// Giving back what an earlier run has left.
+/// Releases what an earlier run has left.
 struct LockUndo(Server);
 
 impl Action for LockUndo {

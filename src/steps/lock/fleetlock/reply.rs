@@ -1,4 +1,4 @@
-//! What the servers' answers mean.
+//! Interprets the servers' answers.
 
 use serde_json::Value;
 
@@ -9,11 +9,11 @@ use crate::sys::http::Answer;
 /// An answer of the protocol.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// What was asked for is so.
+    /// Success.
     Granted,
-    /// Another one holds the slot, or all of them are held; the peer's own words.
+    /// Another member holds the slot, or all are held; with the peer's message.
     Locked(String),
-    /// Two requests met at airlock's store, and this one has done nothing. As a failure, it may pass.
+    /// Two requests collided in airlock's store, and this one had no effect. Retryable as a failure.
     Conflict(Box<Failure>),
 }
 
@@ -26,11 +26,10 @@ pub(super) fn judge(answer: &Answer) -> Result<Reply, Failure> {
         |said: String| Failure::new(ErrorKind::Status, answer.url.clone(), said).retryable(true);
     match (answer.status, kind.as_str()) {
         _ if answer.is_success() => Ok(Reply::Granted),
-        // It was free, and the lease could not be written, or nobody knows whether it was.
+        // It was free, and the write failed, or its result is unknown.
         (423, _) if really_said.trim_end().ends_with("held by") => Err(failure(said)),
         (423, _) => Ok(Reply::Locked(said)),
-        // airlock's kind for a full semaphore, for one that another member was faster to change, and for a store that
-        // did not say what it has done.
+        // airlock's kind for a full semaphore, for a concurrent change, and for an unknown result of its store.
         (500, "failed_lock") if says("currently locked") => Ok(Reply::Locked(said)),
         (500, "failed_lock") if says("conflict") => Ok(Reply::Conflict(Box::new(failure(said)))),
         (500, _) if says("uncordoning") => {
@@ -65,7 +64,7 @@ pub(super) fn of_rehearsal(answer: &Answer) -> Result<(), Failure> {
     }
 }
 
-/// The kind and the words of an error, whatever its Content-Type, as the server said them; both may be missing.
+/// The kind and message of an error, whatever its Content-Type; both may be missing.
 fn error(answer: &Answer) -> (String, String) {
     let document = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
     let text = |key: &str| document[key].as_str().unwrap_or_default().to_owned();

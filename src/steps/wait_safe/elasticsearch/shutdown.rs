@@ -1,4 +1,4 @@
-//! The node shutdown interface: a node is prepared to be stopped, until the cluster says that it may be.
+//! The node shutdown API: prepares a node for its stop, and waits until the cluster allows it.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::sys::http::Request;
 /// How often the cluster is asked.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Marks a shutdown as made by this kind of step, and not by somebody else.
+/// Marks a shutdown as made by farewell.
 const REASON: &str = "farewell: the machine of this node ends";
 
 /// The key of the node's ID in what is kept.
 pub(super) const ID: &str = "id";
 
-/// What stands at a node: its preparation.
+/// A registered shutdown of a node.
 struct Shutdown {
     kind: String,
     reason: String,
@@ -31,8 +31,8 @@ fn path(id: &str) -> String {
     format!("/_nodes/{id}/shutdown")
 }
 
-/// What stands at the node; `None` where nothing does. A server without the interface takes the path for another one, and
-/// answers with a table of nodes in place of a list.
+/// The node's registered shutdown, if there is one. A server without the API interprets the path differently, and
+/// answers with a table of nodes instead of a list.
 fn find_shutdown(client: &Client<'_>, id: &str) -> Result<Option<Shutdown>, Failure> {
     let answer = client.get(&path(id))?;
     if !answer["nodes"].is_array() && !answer["nodes"].is_object() {
@@ -65,7 +65,7 @@ fn explanation(node: &Value) -> String {
     open.collect::<Vec<_>>().join("; ")
 }
 
-/// A preparation of the node's shutdown.
+/// A shutdown to register.
 pub(super) struct NodeShutdown<'a> {
     client: &'a Client<'a>,
     node: &'a Node,
@@ -84,7 +84,7 @@ impl<'a> NodeShutdown<'a> {
         }
     }
 
-    /// Makes it and waits until it is complete; `None` where the server has no such interface.
+    /// Registers it and waits until it is complete; `None` if the server does not have the API.
     pub fn make(&self, member: &str, kept: &Keys) -> Result<Option<Outcome>, Failure> {
         let client = self.client;
         if self.kind == "remove" && has_nowhere_to_go(self.others) {
@@ -111,7 +111,7 @@ impl<'a> NodeShutdown<'a> {
                     "node {name} to be ready: {} ({})",
                     it.status, it.explanation
                 ),
-                // Nothing yet, something of another kind, or somebody has deleted it.
+                // Not registered yet, of another kind, or deleted meanwhile.
                 None if self.put(&intent)? => format!("node {name} to be ready"),
                 None => return Ok(Poll::Ready(None)),
             };
@@ -120,7 +120,7 @@ impl<'a> NodeShutdown<'a> {
         })
     }
 
-    /// Whether the server has the interface.
+    /// Whether the server has the API.
     fn put(&self, intent: &Intent) -> Result<bool, Failure> {
         let context = self.client.context;
         let intent_id = context.intend(intent)?;
@@ -144,7 +144,7 @@ impl<'a> NodeShutdown<'a> {
     }
 }
 
-/// Takes a preparation back.
+/// Deletes a registered shutdown.
 pub(super) struct ShutdownUndo {
     target: Target,
     id: String,
@@ -159,7 +159,7 @@ impl ShutdownUndo {
 impl Action for ShutdownUndo {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let client = self.target.open(context)?;
-        // What somebody else has made since stays.
+        // A shutdown that others have registered since stays.
         let is_own = |it: &Shutdown| it.reason == REASON;
         if find_shutdown(&client, &self.id)?.filter(is_own).is_none() {
             return Ok(Outcome::AlreadyDone);

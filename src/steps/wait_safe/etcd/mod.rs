@@ -44,16 +44,16 @@ pub const MEMBER: Member = Member {
     undo: None,
 };
 
-/// How often the others are asked, and how long after that this member itself at the latest.
+/// The poll interval of the others, and of this member at the latest.
 const EVERY: Duration = Duration::from_millis(200);
 const TURNS: u32 = 5;
 
-/// What a member that hangs may cost one look at all of them.
+/// The time limit for one member in a poll.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Etcd {
     peer: Peer,
-    /// What this member said last: who it is, and who the others are. It may be gone at the next attempt.
+    /// The last state of this member and the others, for later attempts after it is gone.
     known: Mutex<Option<Arc<Membership>>>,
 }
 
@@ -74,18 +74,18 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-/// This member alone, whose credentials are good at the others, too.
+/// A session with this member only; its credentials work at the others, too.
 struct OwnMember<'a> {
     own: Client<'a>,
     context: &'a AttemptContext<'a>,
-    /// Why there is no token, as there is none without a quorum. What may be asked without one then shows who is missing.
+    /// Why there is no token: logins need a quorum. Requests that need no token then show which members are missing.
     unproven: Option<Failure>,
 }
 
 /// What was seen in this attempt.
 #[derive(Default)]
 struct Progress {
-    /// What this member said last, while it need not be asked again.
+    /// This member's last state, until it must be read again.
     membership: Option<Arc<Membership>>,
     /// How often the others were asked since then.
     turns: u32,
@@ -99,7 +99,7 @@ impl Etcd {
     fn open<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<OwnMember<'a>, Failure> {
         let known = self.known.lock().clone();
         let others = known.map_or_else(Vec::new, |membership| membership.addresses());
-        // The token is as good at the others, which may be all that is left.
+        // The token also works at the others, which may be all that is left.
         let (session, unproven) = match Client::open(&self.peer, context, &others) {
             Ok(any) => (any.session, None),
             Err(failure) if failure.retryable && failure.kind != ErrorKind::Unreachable => {
@@ -118,7 +118,7 @@ impl Etcd {
         })
     }
 
-    /// What this member says now.
+    /// Reads this member's state.
     fn membership(&self, own_member: &OwnMember<'_>) -> Result<Arc<Membership>, Failure> {
         let membership = Arc::new(Membership::of(&own_member.own)?);
         let before = self.known.lock().replace(membership.clone());
@@ -134,7 +134,7 @@ impl Etcd {
         }
     }
 
-    /// This member does not answer any more. Where the others do without it already, that is what was wanted.
+    /// This member no longer answers. If the others have a quorum without it, the goal is reached.
     fn without_answer(
         &self,
         own_member: &OwnMember<'_>,
@@ -156,7 +156,7 @@ impl Etcd {
         Err(failure)
     }
 
-    /// Asks the others, and this member itself where enough of them were well the last time, and each fifth time.
+    /// Polls the others, and this member itself if enough of them were healthy at the last poll, and every fifth time.
     fn check(
         &self,
         own_member: &OwnMember<'_>,
@@ -187,7 +187,7 @@ impl Etcd {
             return Err(own_member.own.failure(kind, cause).retryable(false));
         }
         if !others.have_quorum(needed) {
-            // Who had no time left for an answer is not known to be missing.
+            // A member without time for an answer does not count as missing.
             if context.deadline.left().is_some() || seen.waiting.is_empty() {
                 seen.waiting = others.missing(&membership, needed);
             }
@@ -213,7 +213,7 @@ impl Etcd {
     }
 }
 
-/// What a member is done with that has left the cluster or has no vote.
+/// The outcome for a member that has left the cluster or has no vote.
 fn has_no_vote(context: &AttemptContext<'_>, membership: &Membership) -> Option<Outcome> {
     let (outcome, remark) = match (membership.is_listed, membership.is_voter) {
         (false, _) => {
@@ -232,8 +232,7 @@ fn has_no_vote(context: &AttemptContext<'_>, membership: &Membership) -> Option<
     Some(outcome)
 }
 
-/// Moves leadership to the other member that is furthest, and says what is waited for then: whatever the answer is, it is
-/// seen by asking again.
+/// Moves leadership to the most advanced other member, and returns what to wait for: the result is checked by polling.
 fn transfer(own_member: &OwnMember<'_>, others: &OtherMembers) -> Result<String, Failure> {
     let Some((target, name)) = others.furthest() else {
         return Ok("a member that can lead".to_owned());
@@ -243,7 +242,7 @@ fn transfer(own_member: &OwnMember<'_>, others: &OtherMembers) -> Result<String,
     let body = json!({"targetID": target.to_string()});
     match (own_member.own).try_ask("/v3/maintenance/transfer-leadership", &body) {
         Ok(Reply::Done(_) | Reply::NotFound) => Ok(seen),
-        // It goes on leading, since the other one did not catch up in time; or nobody knows whether the request arrived.
+        // It remains the leader, since the other one did not catch up in time; or the request may not have arrived.
         Err(refusal)
             if refusal.failure.retryable
                 || matches!(refusal.reason, Reason::NotLeader | Reason::BadTransferee) =>
@@ -268,7 +267,7 @@ impl Action for Etcd {
             }
         });
         match &own_member.unproven {
-            // What was refused without the token was not refused to the account.
+            // A request without a token was refused, which says nothing about the account.
             Some(failure) if polled.is_err() => {
                 let waiting = match seen.waiting.as_str() {
                     "" => String::new(),

@@ -1,4 +1,4 @@
-//! Who votes, who of the others is well, and whether they are enough.
+//! The voting members, which of the others are healthy, and whether they are enough.
 
 use serde_json::{Value, json};
 
@@ -8,16 +8,16 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
 use crate::sys::http::Endpoint;
 
-/// How many entries of the log a member that keeps up may lack for a moment, while many are written.
+/// How many log entries a healthy member may lag behind during many writes.
 const BEHIND: i64 = 1000;
 
-/// What this member says of itself and of the cluster.
+/// This member's view of itself and the cluster.
 pub(super) struct Membership {
     /// Its ID.
     pub own: u64,
     /// Its name, or its ID where it has none.
     pub name: String,
-    /// Who leads; 0: nobody.
+    /// The leader; 0 for none.
     pub leader: u64,
     /// Whether it is in its own list of members.
     pub is_listed: bool,
@@ -29,7 +29,7 @@ pub(super) struct Membership {
     others: Vec<Member>,
 }
 
-/// What a member says of itself.
+/// A member's status.
 struct Status {
     id: u64,
     leader: u64,
@@ -110,11 +110,11 @@ fn enough(voters: usize, comes_back: bool) -> Result<usize, &'static str> {
     }
 }
 
-/// What the others said at one look.
+/// The status of the others at one poll.
 pub(super) struct OtherMembers {
     well: Vec<(String, Status)>,
     ill: Vec<String>,
-    /// How many of them will not be well by waiting, and the word of one that is not.
+    /// How many of them have a permanent failure, and its kind.
     hopeless: usize,
     kind: Option<ErrorKind>,
 }
@@ -154,7 +154,7 @@ impl OtherMembers {
         others
     }
 
-    /// Takes those out that are far behind the others.
+    /// Removes those that are far behind the others.
     fn drop_behind(&mut self, own: i64) {
         let furthest = self.well.iter().map(|(_, it)| it.index).fold(own, i64::max);
         let is_behind = |(_, it): &mut (String, Status)| it.index.saturating_add(BEHIND) < furthest;
@@ -173,8 +173,7 @@ impl OtherMembers {
         self.well.len() >= needed
     }
 
-    /// The word for why waiting is in vain, where too many of them have something that does not pass: no gateway, or a
-    /// certificate for another name.
+    /// The error kind if too many of them have a permanent failure: no gateway, or a certificate for another name.
     pub fn hopeless_kind(&self, membership: &Membership, needed: usize) -> Option<ErrorKind> {
         let may_be_well = membership.others.len().saturating_sub(self.hopeless);
         self.kind.filter(|_| may_be_well < needed)
@@ -186,13 +185,13 @@ impl OtherMembers {
         follow.count() >= needed
     }
 
-    /// The one whose log is furthest: its ID and its name.
+    /// The ID and name of the most advanced one.
     pub fn furthest(&self) -> Option<(u64, &str)> {
         let furthest = self.well.iter().max_by_key(|(_, it)| it.index);
         furthest.map(|(name, it)| (it.id, name.as_str()))
     }
 
-    /// What is waited for while they are too few.
+    /// What to wait for while they are too few.
     pub fn missing(&self, membership: &Membership, needed: usize) -> String {
         let (well, others) = (self.well.len(), membership.others.len());
         format!(
@@ -210,7 +209,7 @@ fn count(membership: &Membership) -> u32 {
         .max(1)
 }
 
-/// A member's name and status, or why it is not well, with the word of what does not pass.
+/// A member's name and status, or why it is not healthy, with the kind of a permanent failure.
 fn ask_member(
     client: &Client<'_>,
     member: &Member,

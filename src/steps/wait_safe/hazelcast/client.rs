@@ -1,4 +1,4 @@
-//! The requests of Hazelcast's REST API, and what its ways to say no mean.
+//! Requests of Hazelcast's REST API, and the meaning of its refusals.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ use crate::sys::http::{Answer, Request, encoded};
 /// Between two looks.
 pub(super) const EVERY: Duration = Duration::from_millis(200);
 
-/// How often a connection must be closed without an answer until it is taken for a refusal: a member that starts or
-/// ends does so too, for a moment.
+/// How often a connection must be closed without an answer to count as a refusal: a member that starts or ends does so
+/// briefly, too.
 const CLOSINGS: usize = 3;
 
 const MANAGEMENT: &str = "/hazelcast/rest/management/cluster";
 
-/// A group of endpoints that Hazelcast lets in, or does not.
+/// A group of endpoints that Hazelcast can enable.
 pub(super) struct Group {
     name: &'static str,
-    /// What 3.x has in its place.
+    /// The equivalent in 3.x.
     property: &'static str,
 }
 
@@ -42,7 +42,7 @@ pub(super) const CLUSTER_WRITE: Group = Group {
 };
 
 impl Group {
-    /// The failure that a closed connection is: Hazelcast has no other way to say that REST, or this part of it, is off.
+    /// The failure of a closed connection, by which Hazelcast reports that REST, or this part of it, is off.
     pub(super) fn is_off(&self, subject: &str) -> Failure {
         let Group { name, property } = self;
         let cause = format!(
@@ -53,7 +53,7 @@ impl Group {
     }
 }
 
-/// What the cluster calls itself, and a password.
+/// The cluster's name, and a password.
 pub(super) struct Account {
     pub(super) name: String,
     /// Both as they are sent, encoded once and, where that matters, twice.
@@ -61,7 +61,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// 3.12 decodes what is sent once, 5.5 twice, which makes a difference to `+` and `%`.
+    /// 3.12 decodes once, 5.5 twice, which matters for `+` and `%`.
     pub(super) fn new(name: String, password: &str) -> Account {
         let once = |text: &str| encoded(text);
         let twice = |text: &str| encoded(&encoded(text));
@@ -87,7 +87,7 @@ pub(super) struct Client<'a, 'b> {
 }
 
 impl<'a> Client<'a, '_> {
-    /// How the cluster is, as the member sees it.
+    /// The cluster's health, as the member sees it.
     pub(super) fn health(&self) -> Result<(Health, Answer), Failure> {
         let answer = self.get("/hazelcast/health", &HEALTH_CHECK)?;
         Ok((Health::read(&answer)?, answer))
@@ -107,7 +107,7 @@ impl<'a> Client<'a, '_> {
         }
     }
 
-    /// Any answer. One that is asked again must change nothing.
+    /// Any answer. The request may be repeated, so it must change nothing.
     fn ask(&self, request: &Request, group: &Group) -> Result<Answer, Failure> {
         let mut closed = 0;
         loop {
@@ -129,20 +129,19 @@ impl<'a> Client<'a, '_> {
         }
     }
 
-    /// Asks the member to shut itself down gracefully. It answers before it begins.
+    /// Requests a graceful shutdown of the member, which answers before it begins.
     pub(super) fn shut_down(&self, account: &Account) -> Result<(), Failure> {
         grant("memberShutdown", account, |request| {
             self.session.send(request, self.context.request())
         })
     }
 
-    /// Whether the account is the cluster's, asked with what needs one and only reads.
+    /// Checks the account with a request that needs one and only reads.
     pub(super) fn check(&self, account: &Account) -> Result<(), Failure> {
         grant("state", account, |request| self.ask(request, &CLUSTER_READ))
     }
 
-    /// Whether a member can be shut down here at all: a path is let through or not by its group, and a GET of this one
-    /// is none that Hazelcast knows.
+    /// Whether the endpoint group that shuts members down is enabled: then a GET of its path is 404.
     pub(super) fn check_writing(&self) -> Result<(), Failure> {
         let request = Request::get(format!("{MANAGEMENT}/memberShutdown"));
         match self.ask(&request, &CLUSTER_WRITE)? {
@@ -151,7 +150,7 @@ impl<'a> Client<'a, '_> {
         }
     }
 
-    /// Says what is waited for, and waits for the next look, `every` after the one that began at `begun`.
+    /// Reports what it waits for, and pauses until `every` after `begun`.
     pub(super) fn pause(&self, begun: Instant, every: Duration, what: &str) -> Result<(), Failure> {
         self.context.events.waiting(what);
         match self.context.pause(every.saturating_sub(begun.elapsed())) {
@@ -186,7 +185,7 @@ fn grant(
     granted
 }
 
-/// Since 4.0 a refusal is a 403; before it is a 200 that says so inside.
+/// Since 4.0 a refusal is a 403; before, it is a 200 with `forbidden`.
 fn judge(answer: &Answer, account: &Account) -> Result<(), Failure> {
     let refused = || {
         let cause = format!(

@@ -1,4 +1,4 @@
-//! What a member says of itself and its cluster: JSON since 4.1, lines of text before.
+//! A member's health answer: JSON since 4.1, lines of text before.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::sys::http::Answer;
 pub(super) struct Health {
     /// `ACTIVE`; `PASSIVE` from the moment that the member is shut down, or while the cluster is `PASSIVE`.
     pub(super) node_state: String,
-    /// `ACTIVE`; in any other state no data are moved.
+    /// `ACTIVE`; in any other state no data is moved.
     cluster_state: String,
     is_safe: bool,
     /// Migrations that wait for their turn, as far as this member knows.
@@ -50,7 +50,7 @@ impl Health {
         })
     }
 
-    /// Nothing is being moved, and the backups of what this member holds are in step. The queue is empty for a moment
+    /// Nothing is being moved, and the backups of what this member holds are in sync. The queue is empty for a moment
     /// while the cluster is not safe, and the cluster safe for a moment while the queue is not empty.
     pub(super) fn is_safe(&self) -> bool {
         self.is_safe && self.queue == 0

@@ -1,4 +1,4 @@
-//! Who is in the cluster, as a member lists it: JSON since 4.1, text before.
+//! A member's list of the cluster: JSON since 4.1, text before.
 
 use serde_json::Value;
 
@@ -55,8 +55,8 @@ impl MemberList {
         self.members.iter().any(|it| it.uuid == uuid)
     }
 
-    /// Where the others answer, when `own` is where this one does. REST has the port that the members talk to each other
-    /// at, or one of its own, which then is the same on all of them as a rule.
+    /// The others' REST addresses, derived from `own`, this member's. REST uses the member port, or a port of its own,
+    /// which usually is the same on all members.
     pub(super) fn others(&self, own: &Endpoint) -> Vec<Endpoint> {
         let scheme = if own.is_https() { "https" } else { "http" };
         let own_port = self.members.iter().find(|it| it.is_own).map(|it| it.port);
@@ -130,7 +130,7 @@ fn from_text(text: &str) -> Option<Vec<Member>> {
 /// `[10.0.0.1]:5701`: the brackets are there for every kind of address.
 fn address(text: &str) -> Option<(String, u16)> {
     let (host, port) = text.strip_prefix('[')?.rsplit_once("]:")?;
-    // The scope of a link-local address stands for an interface of the machine that says it.
+    // The scope of a link-local address is valid only on the machine that reports it.
     let host = host.split('%').next()?;
     Some((host.to_owned(), port.parse().ok()?))
 }

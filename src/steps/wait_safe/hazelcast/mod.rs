@@ -53,7 +53,7 @@ struct Hazelcast {
     name: Option<Field<String>>,
     password: Option<Field<String>>,
     shutdown: bool,
-    /// Who leaves whom, once it is known: the member takes the list with it, and there may be another attempt.
+    /// The leaving member and the others, kept for later attempts after the member is gone.
     leaving: Mutex<Option<LeavingMember>>,
 }
 
@@ -86,7 +86,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     })
 }
 
-/// A word of a peer's, fit to be shown.
+/// A peer's text, sanitized.
 fn word(text: &str) -> String {
     excerpt(text.as_bytes())
 }
@@ -96,7 +96,7 @@ fn is_gone(failure: &Failure) -> bool {
     failure.kind == ErrorKind::Unreachable && failure.closings == 0
 }
 
-/// That a member is down does not prove that the cluster has its data.
+/// A member that is down does not prove that the cluster has its data.
 fn unknown(failure: Failure) -> Failure {
     if !is_gone(&failure) {
         return failure;
@@ -125,8 +125,8 @@ impl Hazelcast {
         Ok(Account::new(name, &password))
     }
 
-    /// Waits until the member says that the cluster is safe; with `leaving`, also until the member is on its way out
-    /// already, by somebody else's request.
+    /// Waits until the member reports that the cluster is safe; with `leaving`, also until it is already shutting down
+    /// on another request.
     fn wait(&self, client: &Client<'_, '_>, leaving: bool) -> Result<Health, Failure> {
         let name = self.name(client.context.facts)?;
         loop {

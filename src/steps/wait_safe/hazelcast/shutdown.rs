@@ -1,4 +1,4 @@
-//! A graceful shutdown of the member, and how the others are seen to have taken over.
+//! Shuts the member down gracefully, and verifies that the others have taken over.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::step::Outcome;
 use crate::sys::http::Endpoint;
 
-/// Between the two looks that must both find the cluster safe.
+/// The pause between the two checks that must both find the cluster safe.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// For how many looks a member may seem untouched after a request whose answer is missing.
+/// How many polls a member may seem unaffected after a request without an answer.
 const UNTOUCHED: u32 = 10;
 
 /// A member that leaves, and those that it leaves.
@@ -21,12 +21,12 @@ pub(super) struct LeavingMember {
     others: Vec<Endpoint>,
     /// How many there are, and how many of them hold data.
     counts: (usize, usize),
-    /// Whether it was this run that asked it to.
+    /// Whether this run requested the shutdown.
     is_asked: bool,
 }
 
 impl Hazelcast {
-    /// Shuts the member down once the cluster is safe, and sees that the cluster has got over it.
+    /// Shuts the member down once the cluster is safe, and waits until the cluster is safe without it.
     pub(super) fn leave(&self, client: &Client<'_, '_>) -> Result<Outcome, Failure> {
         let account = self.account(client.context.facts)?;
         let known = self.leaving.lock().clone();
@@ -36,7 +36,7 @@ impl Hazelcast {
                 self.learn_others(client)?;
                 health.is_leaving()
             }
-            // An attempt before this one knew it; what became of its request is seen now.
+            // An earlier attempt knew it; the effect of its request is checked now.
             Some(_) => match self.wait(client, true) {
                 Ok(health) => health.is_leaving(),
                 Err(failure) if is_gone(&failure) => true,
@@ -56,7 +56,7 @@ impl Hazelcast {
         })
     }
 
-    /// Learns from the member who the others are, while it can be asked.
+    /// Reads the list of the others from the member while it answers.
     fn learn_others(&self, client: &Client<'_, '_>) -> Result<(), Failure> {
         let member_list = client.member_list()?;
         let own = client.session.endpoint();
@@ -78,7 +78,7 @@ impl Hazelcast {
             Err(failure) if failure.kind == ErrorKind::Unreachable => failure,
             Err(failure) => return Err(failure),
         };
-        // Either the member has begun and had no time for an answer, or it takes no such request.
+        // Either the shutdown has begun before the answer, or the request is not allowed.
         for _ in 0..UNTOUCHED {
             let begun = Instant::now();
             match client.health() {
@@ -126,7 +126,7 @@ impl Hazelcast {
                 Ok(None) if safe_before => return Ok(()),
                 Ok(None) => (AGAIN, "safe, seen once".to_owned()),
                 Ok(Some(ref what)) => (EVERY, what.clone()),
-                // The member is down, which another attempt could not change: what passes is waited for here.
+                // The member is down, which another attempt could not change: temporary failures are waited out here.
                 Err(ref failure) if failure.retryable => (EVERY, failure.to_string()),
                 Err(failure) => return Err(unverified(failure)),
             };
@@ -139,8 +139,8 @@ impl Hazelcast {
     }
 }
 
-/// What the others have to do yet, and `None` when they have done with the member. The one that has answered is asked
-/// first from now on.
+/// What the others still have to do; `None` when they are done with the member. The one that answered is asked first
+/// from now on.
 fn look(elsewhere: &mut Client<'_, '_>, own: &str) -> Result<Option<String>, Failure> {
     let (health, answer) = elsewhere.health()?;
     let mut others = elsewhere.session.endpoints().to_vec();
@@ -149,7 +149,7 @@ fn look(elsewhere: &mut Client<'_, '_>, own: &str) -> Result<Option<String>, Fai
         others[..=at].rotate_right(1);
         elsewhere.session = elsewhere.session.elsewhere(others);
     }
-    // The list is asked for only where it matters: a look costs one request as a rule.
+    // The list is read only if needed, so that a poll usually takes one request.
     if !health.is_safe() {
         return Ok(Some(health.describe()));
     }
@@ -165,7 +165,7 @@ fn unverified(failure: Failure) -> Failure {
     Failure { cause, ..failure }
 }
 
-/// Waits until the member does not answer any more. The process that it lives in may go on.
+/// Waits until the member does not answer any more. Its process may go on.
 fn wait_until_down(client: &Client<'_, '_>, account: &Account) -> Result<(), Failure> {
     loop {
         let begun = Instant::now();
