@@ -1,5 +1,6 @@
 //! `[[step]]`: the steps as the configuration has them, and the keys of every one.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Drafts {
     pub duplicates: Vec<Draft>,
     /// Checks that need the facts, with their file and step.
     pub checks: Vec<(PathBuf, Option<String>, Check)>,
+    /// The indices of the steps by their names.
+    places: HashMap<String, usize>,
 }
 
 impl Drafts {
@@ -79,8 +82,11 @@ impl Drafts {
         reading: &Reading<'_>,
         problems: &mut Vec<Problem>,
     ) {
-        match self.steps.iter().position(|other| other.name == draft.name) {
-            None => self.steps.push(draft),
+        match self.places.get(&draft.name).copied() {
+            None => {
+                self.places.insert(draft.name.clone(), self.steps.len());
+                self.steps.push(draft);
+            }
             Some(at) if at < first && self.steps[at].file != draft.file => {
                 let replaced = std::mem::replace(&mut self.steps[at], draft);
                 let label = Some(quoted(&replaced.name));

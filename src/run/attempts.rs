@@ -101,7 +101,6 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
         left: deadline.left().unwrap_or_default(),
     });
     let speaker = StepReporter::new(run.sink.as_ref(), index);
-    let needed = run.plan.needed(index);
     // With a single attempt no request is sent twice, not even after a kept connection turned out to be closed.
     let http = match step.attempts {
         Some(1) => &run.http.sending_once(),
@@ -125,7 +124,7 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
             facts: &run.facts,
             http,
             events: &speaker,
-            needed: &needed,
+            needed: &|| run.plan.needed(index),
         };
         let failed = match panics::catch(|| step.action.attempt(&context)) {
             Ok(outcome) => return speaker.success(outcome, attempt),

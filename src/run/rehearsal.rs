@@ -244,7 +244,7 @@ impl Rehearsal {
             facts,
             http: &self.http,
             events: &remarks,
-            needed: &self.plan.needed(index),
+            needed: &|| self.plan.needed(index),
         };
         for warning in local_listener::warnings(&step.dependencies, facts) {
             remarks.warn(&warning);

@@ -24,7 +24,7 @@ pub fn keep(run: &RunContext, index: usize, every: Duration, action: &dyn Action
             facts: &run.facts,
             http: &run.http,
             events: &speaker,
-            needed: &[],
+            needed: &Vec::new,
         };
         let attempt = panics::catch(|| action.attempt(&context));
         let failure = match attempt {

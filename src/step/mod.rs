@@ -76,8 +76,8 @@ pub struct AttemptContext<'a> {
     pub http: &'a Http,
     /// Receives progress.
     pub events: &'a dyn StepEvents,
-    /// Units in the `needs` of this step, or of one that may run beside or after it: only naming them stops them.
-    pub needed: &'a [String],
+    /// Finds the units in the `needs` of this step, or of one that may run beside or after it: only naming them stops them.
+    pub needed: &'a (dyn Fn() -> Vec<String> + Sync),
 }
 
 impl AttemptContext<'_> {

@@ -97,9 +97,10 @@ fn table(text: &mut String, progress: &Progress, pace: &[usize], style: &Style) 
     // Two for the marker, two between columns, two for the sign at the end.
     let taken = 2 + names + 2 + states + 2 + times + attempts_and_gap + 2 + 2;
     let axis = Some(style.width.saturating_sub(taken)).filter(|axis| *axis >= SHORTEST_AXIS);
-    for (index, (step, [name, state, took, tries])) in progress.steps.iter().zip(&rows).enumerate()
-    {
-        let paced = pace.contains(&index);
+    let mut sets_pace = vec![false; rows.len()];
+    pace.iter().for_each(|index| sets_pace[*index] = true);
+    let steps = progress.steps.iter().zip(&rows).zip(sets_pace);
+    for ((step, [name, state, took, tries]), paced) in steps {
         let bar = match (axis, span(step, progress.at)) {
             (Some(axis), Some(span)) => bar(span, progress.at, axis, style),
             _ => (String::new(), String::new()),

@@ -55,7 +55,7 @@ pub fn renew(
         let deadline = Deadline::after(time, Reason::Attempt);
         let context = AttemptContext {
             deadline,
-            needed: &[],
+            needed: &Vec::new,
             attempt_timeout: time,
             cancel: &cancel,
             facts,

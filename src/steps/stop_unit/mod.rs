@@ -142,9 +142,9 @@ impl StopUnit {
 
 /// The closure of a stop of `names`.
 fn closure(client: &mut Client<'_>, names: &[String]) -> Result<Closure, Failure> {
-    let needed = client.context.needed;
+    let needed = (client.context.needed)();
     client.ask(&names.join(", "), |manager, deadline| {
-        systemd::stop_of(manager, names, needed, deadline)
+        systemd::stop_of(manager, names, &needed, deadline)
     })
 }
 

@@ -91,7 +91,7 @@ impl Run {
             facts: &self.facts,
             http: &self.http,
             events: &self.recorder,
-            needed: &[],
+            needed: &Vec::new,
         }
     }
 
