@@ -123,10 +123,11 @@ impl Drop for KeepInUse {
 }
 
 impl KeepInUse {
-    /// Starts, if an automount of this machine has an idle timeout.
+    /// Starts, if a step uses a path and an automount of this machine has an idle timeout.
     pub(super) fn start(run: &Arc<RunContext>) -> KeepInUse {
-        let has_one = Mounts::read().is_ok_and(|mounts| mounts.iter().any(|it| idle(it).is_some()));
-        if !has_one {
+        let uses_path = |step: &Step| !step.dependencies.paths.is_empty() || step.if_path.is_some();
+        let has_one = || Mounts::read().is_ok_and(|it| it.iter().any(|it| idle(it).is_some()));
+        if !run.plan.steps.iter().any(uses_path) || !has_one() {
             return KeepInUse(None);
         }
         let Ok(cancel) = Cancel::new().map(Arc::new) else {

@@ -1,6 +1,7 @@
 //! The users whose files are trusted.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use super::signals;
 
@@ -15,9 +16,11 @@ pub(super) struct Owners {
 impl Owners {
     /// Root, this process's user, and those that this user namespace does not map.
     pub(super) fn get() -> Owners {
+        // What the user namespace of a process maps does not change while it runs.
+        static UNMAPPED: OnceLock<Option<u32>> = OnceLock::new();
         Owners {
             own: signals::user(),
-            unmapped: unmapped(),
+            unmapped: *UNMAPPED.get_or_init(unmapped),
         }
     }
 
