@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use zbus::Variant;
+use serde::{Serialize, Serializer};
+use zbus::wire::as_variant;
+use zbus::{Signature, Type};
 
 use crate::model::event::State;
 
@@ -17,10 +19,38 @@ pub const PATH: &str = "/org/farewell/Agent1";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// Properties by their names.
-pub(super) type Properties<'a> = BTreeMap<&'static str, Variant<'a>>;
+pub(super) type Properties<'a> = BTreeMap<&'static str, Property<'a>>;
 
 /// A step on the wire: name, kind, state, message, attempt, and duration in microseconds.
-pub(super) type Row = (String, String, String, String, u32, u64);
+pub(super) type Row<S = String> = (S, S, S, S, u32, u64);
+
+/// The value of a property. It goes over the wire as a variant, without making a [`zbus::Variant`] of each value of each
+/// step first.
+#[derive(Clone, Copy)]
+pub(super) enum Property<'a> {
+    Text(&'a str),
+    Count(u32),
+    Usec(u64),
+    Steps(&'a [Step]),
+}
+
+impl Type for Property<'_> {
+    const SIGNATURE: &'static Signature = &Signature::Variant;
+}
+
+impl Serialize for Property<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Property::Text(text) => as_variant::serialize(text, serializer),
+            Property::Count(count) => as_variant::serialize(count, serializer),
+            Property::Usec(usec) => as_variant::serialize(usec, serializer),
+            Property::Steps(steps) => {
+                let rows: Vec<Row<&str>> = steps.iter().map(Step::row).collect();
+                as_variant::serialize(&rows, serializer)
+            }
+        }
+    }
+}
 
 /// A run at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,28 +123,33 @@ impl Snapshot {
             Some(_) => "finished",
             None => "running",
         };
-        let steps: Vec<Row> = self.steps.iter().map(Step::row).collect();
         BTreeMap::from([
-            ("RunId", self.run.as_str().into()),
-            ("Trigger", self.trigger.as_str().into()),
-            ("State", state.into()),
-            ("Result", self.outcome().into()),
-            ("StartedUSec", self.started_usec.into()),
-            ("DeadlineUSec", self.deadline_usec.into()),
-            ("StepsTotal", count(self.steps.len()).into()),
-            ("StepsDone", self.ended().into()),
-            ("Steps", steps.into()),
+            ("RunId", Property::Text(&self.run)),
+            ("Trigger", Property::Text(&self.trigger)),
+            ("State", Property::Text(state)),
+            ("Result", Property::Text(self.outcome())),
+            ("StartedUSec", Property::Usec(self.started_usec)),
+            ("DeadlineUSec", Property::Usec(self.deadline_usec)),
+            ("StepsTotal", Property::Count(count(self.steps.len()))),
+            ("StepsDone", Property::Count(self.ended())),
+            ("Steps", Property::Steps(&self.steps)),
         ])
     }
 }
 
 impl Step {
     /// The step as it goes over the wire now.
-    fn row(&self) -> Row {
+    fn row(&self) -> Row<&str> {
         let usec = u64::try_from(self.span.length().as_micros()).unwrap_or(u64::MAX);
-        let state = self.state.as_str().to_owned();
-        let (name, kind) = (self.name.clone(), self.kind.clone());
-        (name, kind, state, self.message.clone(), self.attempt, usec)
+        let state = self.state.as_str();
+        (
+            &self.name,
+            &self.kind,
+            state,
+            &self.message,
+            self.attempt,
+            usec,
+        )
     }
 
     /// The step read from the wire; `None` for a state that this version of farewell does not know.

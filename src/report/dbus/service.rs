@@ -3,7 +3,7 @@
 use zbus::Message;
 use zbus::message::{Flags, Header};
 
-use super::interface::{NAME, PATH, PROPERTIES, Snapshot};
+use super::interface::{NAME, PATH, PROPERTIES, Property, Snapshot};
 use crate::sys::dbus::{BusError, Incoming, LONGEST_CALL};
 use crate::sys::host;
 
@@ -62,7 +62,7 @@ pub(super) fn answer(run: &Snapshot, call: &Incoming) -> zbus::Result<Option<Mes
     refusal.answer(&header).map(Some)
 }
 
-fn get<'a>(run: &'a Snapshot, call: &Incoming) -> Result<zbus::Variant<'a>, Refusal> {
+fn get<'a>(run: &'a Snapshot, call: &Incoming) -> Result<Property<'a>, Refusal> {
     let (interface, name): (String, String) = call.read().map_err(Refusal::of)?;
     known(&interface)?;
     let value = run.properties().remove(name.as_str());

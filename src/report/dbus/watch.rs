@@ -125,7 +125,7 @@ fn take(run: &mut Snapshot, properties: Properties) -> Result<(), BusError> {
 }
 
 fn step(row: zbus::Structure<'_>) -> Result<Step, BusError> {
-    let row = Row::try_from(row)?;
+    let row: Row = row.try_into()?;
     let state = row.2.clone();
     Step::from_row(row).ok_or_else(|| BusError::Unexpected(format!("a step that is {state}")))
 }
