@@ -202,11 +202,11 @@ impl Record {
             // What remains is reserved space, not part of the record.
             let _ = reserved_space::give_back(file, self.length);
         }
-        if let Some(Syncing { wake, thread, .. }) = self.sync.take() {
+        let last_sync = self.sync.take().map(|Syncing { wake, thread, .. }| {
             drop(wake);
-            // A panic of that thread costs the sync and nothing else.
-            let _ = thread.join();
-        }
+            thread
+        });
+        // While the last lines are synced.
         if self.file.is_some()
             && let Err(error) = self.store.prune(&self.run)
         {
@@ -214,6 +214,10 @@ impl Record {
                 "{}: cannot remove old records: {error}",
                 self.store.directory().display()
             );
+        }
+        if let Some(thread) = last_sync {
+            // A panic of that thread costs the sync and nothing else.
+            let _ = thread.join();
         }
     }
 }
