@@ -1,4 +1,7 @@
 //! Messages to the service manager, by the protocol of sd_notify(3).
+//!
+//! Written here instead of with the crate `sd-notify`: its extension of the timeout is a `u32` of microseconds, which ends at
+//! 72 minutes, less than a budget may be, and its socket blocks for as long as the manager reads nothing.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;

@@ -337,24 +337,33 @@ impl Bench {
     }
 
     fn chain(&self) {
-        for length in [10, 100, 1000] {
+        let mut last: Option<f64> = None;
+        for (length, runs) in [(10, RUNS), (100, RUNS), (1000, RUNS), (10_000, 5)] {
             let step = |number: usize| {
                 format!("[[step]]\nname = \"s{number}\"\nkind = \"wait\"\nfor = \"0s\"\n")
             };
             let config = self.write("chain.toml", &(0..length).map(step).collect::<String>());
-            let costs: Vec<Cost> = (0..RUNS)
-                .map(|_| cost(&mut self.farewell(&config)))
-                .collect();
             let empty = self.write("one.toml", &step(0));
-            let base: Vec<Cost> = (0..RUNS)
-                .map(|_| cost(&mut self.farewell(&empty)))
-                .collect();
-            let more = (medians(&costs).wall - medians(&base).wall) / (length - 1) as f64;
+            let (mut costs, mut base) = (Vec::new(), Vec::new());
+            for _ in 0..runs {
+                costs.push(cost(&mut self.farewell(&config)));
+                base.push(cost(&mut self.farewell(&empty)));
+            }
+            let (costs, base) = (medians(&costs), medians(&base));
+            let more = |all: f64, one: f64| (all - one) / (length - 1) as f64;
             row(
                 &format!("a chain of {length} no-op steps, each beyond the first"),
-                format!("{:.3} ms", more * 1e3),
+                format!("{:.3} ms", more(costs.wall, base.wall) * 1e3),
                 "0.1 ms",
             );
+            let cpu = more(costs.cpu, base.cpu);
+            if let Some(before) = last.replace(cpu) {
+                row(
+                    "  CPU of each beside that in a chain of a tenth",
+                    format!("{:.2}", cpu / before),
+                    "1.20",
+                );
+            }
         }
     }
 
