@@ -121,7 +121,7 @@ fn skipped_and_failed_steps_count_as_done_for_those_after_them() {
         + &word("otherwise", "after = []\nwhen = [\"kexec\"]")
         + &word(
             "here",
-            "after = [\"fails\", \"elsewhere\", \"otherwise\"]\nif-path = \"@/config\"",
+            "after = [\"fails\", \"elsewhere\", \"otherwise\"]\nif-path = \"@/farewell.toml\"",
         );
     let (binary, ended) = run("counts", &config, 1);
     assert_eq!(binary.words(), ["here"]);
