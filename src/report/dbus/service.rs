@@ -1,4 +1,8 @@
 //! Answers method calls to a run on the bus: its properties, and introspection.
+//!
+//! Written here because zbus' own object server (`#[interface]` with its runtime, zbus 6.2) makes the program 565 kB larger,
+//! 5.8 MB instead of 5.2, which is over the limit of 5 MiB. A run of one step costs 740,000 instructions with it and 320,000
+//! with this, and it has no limit for what callers may cost.
 
 use zbus::Message;
 use zbus::message::{Flags, Header};
