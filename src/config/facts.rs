@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::{env, io};
 
+use super::captured::CapturedValues;
 use super::credential::credential;
 use super::fact_position::TemplateWriter;
 use super::pointer;
@@ -34,6 +35,7 @@ pub struct Facts {
     secret: Mutex<BTreeSet<String>>,
     /// How the trigger was used.
     asked: AtomicU8,
+    captured: CapturedValues,
 }
 
 /// How the trigger was used.
@@ -59,6 +61,7 @@ impl Facts {
             found: Mutex::default(),
             secret: Mutex::default(),
             asked: AtomicU8::new(TriggerUse::Nothing as u8),
+            captured: CapturedValues::default(),
         }
     }
 
@@ -147,6 +150,16 @@ impl Facts {
     /// Sets how the run went so far.
     pub fn set_progress(&self, result: event::Result, failed: Vec<String>) {
         *self.progress.lock() = (result, failed);
+    }
+
+    /// Makes what a step has captured a fact of this run. A secret is masked in every output from then on.
+    pub fn capture(&self, fact: &Fact, value: String, is_secret: bool) {
+        self.captured.insert(fact, value, is_secret);
+    }
+
+    /// Whether a step has captured it as a secret.
+    pub fn is_captured_secret(&self, fact: &Fact) -> bool {
+        self.captured.is_secret(fact)
     }
 
     /// Substitutes the facts in `template`. Credentials are masked in every output from then on.
@@ -239,6 +252,11 @@ impl Facts {
             Fact::Run => Ok(self.run.clone()),
             Fact::Result => Ok(progress().0.as_str().to_owned()),
             Fact::Failed => Ok(progress().1.join(",")),
+            Fact::Step(step, _) => self.captured.get(fact).ok_or_else(|| {
+                format!(
+                    "the step `{step}` has captured nothing in this run; it failed or was skipped"
+                )
+            }),
             Fact::Credential(name) => {
                 let secret = credential(name)?;
                 secrets::hide(&secret);
@@ -370,24 +388,5 @@ mod tests {
                 .expect_err("no file")
                 .contains("no file `no-such`")
         );
-    }
-
-    #[test]
-    fn values_of_a_json_file_are_found_by_pointer() {
-        let path = env::temp_dir().join(format!("farewell-facts-{}.json", std::process::id()));
-        let text = "\u{feff}{\"v1\":{\"region\":\"\\u0065u\",\"zone\":3,\"list\":[true,-0.0e+1]},\"\":{\"a/b~\":1.50},\
-                    \"id\": 12345678901234567890123 }";
-        std::fs::write(&path, text).expect("written");
-        let at = |pointer: &str| render(&format!("${{json:{}#{pointer}}}", path.display()));
-        assert_eq!(at("/v1/region").as_deref(), Ok("eu"));
-        assert_eq!(at("/v1/zone").as_deref(), Ok("3"));
-        assert_eq!(at("//a~1b~0").as_deref(), Ok("1.50"));
-        assert_eq!(at("/id").as_deref(), Ok("12345678901234567890123"));
-        assert_eq!(at("/v1/list/0").as_deref(), Ok("true"));
-        assert_eq!(at("/v1/list/1").as_deref(), Ok("-0.0e+1"));
-        for pointer in ["", "/v1/list", "/v2", "/v1/list/00", "/v1/list/2", "/id/0"] {
-            assert!(at(pointer).is_err(), "{pointer}");
-        }
-        std::fs::remove_file(&path).expect("removed");
     }
 }

@@ -1,5 +1,6 @@
 //! Reads configuration files into typed values: fragments, tables, facts. Nothing is decided here.
 
+mod captured;
 mod credential;
 pub mod credential_hosts;
 pub mod document;

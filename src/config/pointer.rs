@@ -1,4 +1,4 @@
-//! Values in JSON files, by JSON pointer.
+//! Values in JSON, by JSON pointer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,15 +7,22 @@ use serde_json::value::RawValue;
 
 use crate::sys::files;
 
-/// The string, number or boolean at a JSON pointer (RFC 6901) in a file, with numbers as written: 1.50 stays 1.50, and
-/// no digit of a long number is lost.
+/// The string, number or boolean at a JSON pointer (RFC 6901) in a file, as [`value_in`] finds it.
 ///
 /// # Errors
-/// If the file cannot be read or is not JSON, or there is no such value.
+/// If the file cannot be read, and as [`value_in`].
 pub fn value_at(path: &Path, pointer: &str) -> Result<String, String> {
     let text = files::read(path).map_err(|error| error.to_string())?;
     // Some editors put a byte order mark in front.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    value_in(text.strip_prefix('\u{feff}').unwrap_or(&text), pointer)
+}
+
+/// The string, number or boolean at a JSON pointer (RFC 6901) in a text, with numbers as written: 1.50 stays 1.50, and
+/// no digit of a long number is lost.
+///
+/// # Errors
+/// If the text is not JSON, or there is no such value. The sentence holds nothing of the text.
+pub fn value_in(text: &str, pointer: &str) -> Result<String, String> {
     let no_json = |error: serde_json::Error| {
         format!(
             "not valid JSON at line {}, column {}",
@@ -46,4 +53,28 @@ fn inside<'a>(value: &'a RawValue, token: &str) -> Option<&'a RawValue> {
     }
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
     members.get(token).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_a_json_file_are_found_by_pointer() {
+        let path = std::env::temp_dir().join(format!("farewell-facts-{}.json", std::process::id()));
+        let text = "\u{feff}{\"v1\":{\"region\":\"\\u0065u\",\"zone\":3,\"list\":[true,-0.0e+1]},\"\":{\"a/b~\":1.50},\
+                    \"id\": 12345678901234567890123 }";
+        std::fs::write(&path, text).expect("written");
+        let at = |pointer: &str| value_at(&path, pointer);
+        assert_eq!(at("/v1/region").as_deref(), Ok("eu"));
+        assert_eq!(at("/v1/zone").as_deref(), Ok("3"));
+        assert_eq!(at("//a~1b~0").as_deref(), Ok("1.50"));
+        assert_eq!(at("/id").as_deref(), Ok("12345678901234567890123"));
+        assert_eq!(at("/v1/list/0").as_deref(), Ok("true"));
+        assert_eq!(at("/v1/list/1").as_deref(), Ok("-0.0e+1"));
+        for pointer in ["", "/v1/list", "/v2", "/v1/list/00", "/v1/list/2", "/id/0"] {
+            assert!(at(pointer).is_err(), "{pointer}");
+        }
+        std::fs::remove_file(&path).expect("removed");
+    }
 }

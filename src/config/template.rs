@@ -18,6 +18,7 @@ use std::path::PathBuf;
 /// - `${file:PATH}`: a file's content, without white space at its end
 /// - `${json:PATH#/POINTER}`: the string, number or boolean at a JSON pointer (RFC 6901) in a file, such as cloud-init's instance data
 /// - `${credential:NAME}`: a credential, which is never shown
+/// - `${step:STEP.NAME}`: what an earlier step of kind `http` has captured under this name (`capture`)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// The host's name.
@@ -44,6 +45,8 @@ pub enum Fact {
     Json(PathBuf, String),
     /// A credential, which is never shown.
     Credential(String),
+    /// What a step has captured: the step, and the name.
+    Step(String, String),
 }
 
 impl Fact {
@@ -82,12 +85,19 @@ impl Fact {
                 Err(format!("`{argument}` is not a credential name"))
             }
             "credential" => Ok(Fact::Credential(argument.to_owned())),
+            "step" => match argument.rsplit_once('.') {
+                Some((step, name)) if !step.is_empty() && !name.is_empty() => {
+                    Ok(Fact::Step(step.to_owned(), name.to_owned()))
+                }
+                _ => missing("STEP.NAME"),
+            },
             _ => {
                 let known = SIMPLE.iter().map(|(name, _)| *name).chain([
                     "env",
                     "file",
                     "json",
                     "credential",
+                    "step",
                 ]);
                 Err(format!(
                     "unknown fact ${{{text}}}{}",
@@ -106,7 +116,7 @@ impl Fact {
     pub fn is_of_run(&self) -> bool {
         matches!(
             self,
-            Fact::Trigger | Fact::Run | Fact::Result | Fact::Failed
+            Fact::Trigger | Fact::Run | Fact::Result | Fact::Failed | Fact::Step(..)
         )
     }
 }
@@ -127,6 +137,7 @@ impl fmt::Display for Fact {
             Fact::File(path) => write!(out, "${{file:{}}}", path.display()),
             Fact::Json(path, pointer) => write!(out, "${{json:{}#{pointer}}}", path.display()),
             Fact::Credential(name) => write!(out, "${{credential:{name}}}"),
+            Fact::Step(step, name) => write!(out, "${{step:{step}.{name}}}"),
         }
     }
 }
@@ -232,6 +243,20 @@ impl Template {
             Part::Fact(fact) => Some(fact),
             Part::Literal(_) => None,
         })
+    }
+
+    /// What steps have captured, among the facts in it.
+    pub fn captured(&self) -> impl Iterator<Item = &Fact> {
+        self.facts().filter(|it| matches!(it, Fact::Step(..)))
+    }
+
+    /// The same, with an `x` in place of what steps capture: its shape, before a run.
+    pub fn without_captured(&self) -> Template {
+        let part = |part: &Part| match part {
+            Part::Fact(Fact::Step(..)) => Part::Literal("x".to_owned()),
+            part => part.clone(),
+        };
+        Template::of(self.parts.iter().map(part).collect())
     }
 
     /// Whether it contains a credential.

@@ -53,6 +53,22 @@ pub fn host_fact(url: &Template) -> Option<&Fact> {
     None
 }
 
+/// Whether all that steps capture stands behind the host, in the path or the query. What begins with a fact may be anything.
+pub(super) fn is_behind_host(url: &Template) -> bool {
+    let mut before = String::new();
+    url.parts().iter().all(|part| match part {
+        Part::Literal(text) => {
+            before.push_str(text);
+            true
+        }
+        Part::Fact(fact) => {
+            let is_behind = matches!(url_part(&before), UrlPart::Path | UrlPart::Query);
+            before.push('x');
+            is_behind || !matches!(fact, Fact::Step(..))
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

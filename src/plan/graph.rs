@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::captures;
 use super::step::Step;
 use super::steps::Draft;
 use crate::config::problem::{Problem, Severity};
@@ -23,6 +24,7 @@ pub fn arrange(drafts: Vec<Draft>, duplicates: &[Draft], problems: &mut Vec<Prob
         problems.push(cycle(&drafts, &after));
         return Vec::new();
     }
+    captures::check(&drafts, &after, problems);
     if drafts.iter().any(|draft| draft.step.is_none()) {
         return Vec::new();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::section::Field;
 use crate::model::trigger::{ComesBack, Trigger};
-use crate::step::{Action, AttemptPolicy, Dependencies, Held};
+use crate::step::{Action, AttemptPolicy, CapturedName, Dependencies, Held};
 
 /// The shortest default of `attempt-timeout`.
 const SHORTEST_ATTEMPT: Duration = Duration::from_secs(2);
@@ -59,6 +59,12 @@ pub struct Step {
     pub grace: Duration,
     /// What it uses on this machine.
     pub dependencies: Dependencies,
+    /// What it captures for later steps.
+    pub captures: Vec<CapturedName>,
+    /// What it uses of other steps, as it is written: known only while a run lasts.
+    pub uses: Vec<String>,
+    /// Whether `farewell start` may have to undo it.
+    pub is_undone: bool,
     /// Whether it may stop the application.
     pub may_stop: bool,
     /// What it holds until the end of the run.
@@ -94,6 +100,9 @@ impl Step {
             policy: AttemptPolicy::Retried,
             grace: Duration::ZERO,
             dependencies: Dependencies::default(),
+            captures: Vec::new(),
+            uses: Vec::new(),
+            is_undone: false,
             may_stop: false,
             held: None,
             is_permanent: false,

@@ -10,7 +10,7 @@ use crate::config::document::{Spanned, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::fragments::Fragment;
 use crate::config::problem::Problem;
-use crate::config::section::{self, Check, Field, Reading, Secrecy, Section};
+use crate::config::section::{self, CapturedUse, Check, Field, Reading, Secrecy, Section};
 use crate::model::trigger::Trigger;
 use crate::step::{AttemptPolicy, TIMEOUT};
 use crate::steps::KINDS;
@@ -25,6 +25,8 @@ pub struct Draft {
     pub after: Option<Vec<String>>,
     /// The names in `before`.
     pub before: Vec<String>,
+    /// What other steps are to capture for it.
+    pub captured: Vec<CapturedUse>,
     /// Its file.
     pub file: PathBuf,
     /// The lines of `name`, of `after` and of `before`.
@@ -62,7 +64,13 @@ impl Drafts {
                 let reading = Reading::new(&fragment.path, Some(label.clone()), facts)
                     .with_credential_hosts(hosts);
                 let draft = draft(&Section::new(&reading, table, line), &fragment.path);
-                if let Some(draft) = draft {
+                if let Some(mut draft) = draft {
+                    draft.captured = reading.captured();
+                    if let Some(step) = &mut draft.step {
+                        let uses = draft.captured.iter().map(|it| it.fact.to_string());
+                        step.uses = uses.collect();
+                        step.uses.dedup();
+                    }
                     drafts.place(draft, first, &reading, problems);
                 }
                 let (found, checks) = reading.finish();
@@ -192,6 +200,8 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
                 policy: spec.policy,
                 grace: spec.grace,
                 dependencies: spec.dependencies,
+                captures: spec.captures,
+                is_undone: kind.undo.is_some(),
                 may_stop: spec.may_stop,
                 held: spec.held,
                 is_permanent: spec.is_permanent,
@@ -203,6 +213,7 @@ fn draft(section: &Section<'_>, file: &Path) -> Option<Draft> {
         step,
         after: common.after,
         before: common.before,
+        captured: Vec::new(),
         file: file.to_owned(),
         lines: [
             section.line_of("name"),

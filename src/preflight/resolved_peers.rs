@@ -34,7 +34,7 @@ pub fn peers<'a>(plan: &'a Plan, facts: &Facts, deadline: Deadline) -> Vec<Addre
             .dependencies
             .peers
             .iter()
-            .filter_map(|it| it.get(facts).ok());
+            .filter_map(|it| it.get_ahead(facts).ok());
         let on_a_network = known.filter(|endpoint| endpoint.socket().is_none());
         asked.extend(on_a_network.map(|endpoint| (step, endpoint)));
     }

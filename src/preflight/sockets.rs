@@ -19,7 +19,7 @@ pub(super) fn behind<'a>(
 ) -> Result<Vec<Requirement<'a>>, BusError> {
     let peers: Vec<_> = (plan.steps.iter())
         .flat_map(|step| step.dependencies.peers.iter().map(move |peer| (step, peer)))
-        .filter_map(|(step, peer)| Some((step, peer.get(facts).ok()?)))
+        .filter_map(|(step, peer)| Some((step, peer.get_ahead(facts).ok()?)))
         .filter(|(_, endpoint)| endpoint.socket().is_some())
         .collect();
     let paths: Vec<&Path> = peers.iter().filter_map(|(_, it)| it.socket()).collect();

@@ -229,6 +229,15 @@ impl Rehearsal {
 
     fn ask(&self, index: usize, facts: &Facts) -> Answer {
         let step = &self.plan.steps[index];
+        if !step.uses.is_empty() {
+            let facts = step.uses.join(", ");
+            return Answer::Ready {
+                said: format!(
+                    "not asked: {facts} is known only in a run, when it has been captured"
+                ),
+                warnings: Vec::new(),
+            };
+        }
         let deadline = || Deadline::after(self.limit(index), Reason::Attempt);
         let unmet = panics::catch(|| conditions::unmet(step, facts, deadline(), &self.cancel));
         match unmet {

@@ -189,6 +189,8 @@ pub struct StepSpec {
     pub may_stop: bool,
     /// What it holds until the end of the run.
     pub held: Option<Held>,
+    /// What it captures for later steps: `${step:STEP.NAME}`.
+    pub captures: Vec<CapturedName>,
     /// Whether it removes something that neither `farewell start` nor the member itself restores if the machine comes
     /// back after all.
     pub is_permanent: bool,
@@ -204,9 +206,19 @@ impl StepSpec {
             dependencies: Dependencies::default(),
             may_stop: false,
             held: None,
+            captures: Vec::new(),
             is_permanent: false,
         }
     }
+}
+
+/// The name of something that a step captures.
+#[derive(Clone, Debug)]
+pub struct CapturedName {
+    /// The name behind the step's.
+    pub name: String,
+    /// Whether its value is a secret.
+    pub is_secret: bool,
 }
 
 /// What a step holds after it has ended: it is renewed, and released at the end of the run.

@@ -107,6 +107,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
         dependencies,
         may_stop: true,
         held: None,
+        captures: Vec::new(),
         is_permanent: false,
     })
 }

@@ -1,5 +1,6 @@
 //! What farewell does, shown with the program itself, real servers and real machines. One module a suite of `tests/run`.
 
+mod captures;
 mod children;
 mod closings;
 mod command;

@@ -93,7 +93,7 @@ impl CredentialHosts {
 /// Warns if credentials leave this machine without TLS.
 fn in_the_open(url: &Field<Endpoint>, facts: &Facts) -> Result<(), String> {
     // A fact that cannot be read is reported by the field itself.
-    let Ok(endpoint) = url.get(facts) else {
+    let Ok(endpoint) = url.get_ahead(facts) else {
         return Ok(());
     };
     if endpoint.is_https() || local_listener::is_of_this_machine(&endpoint) {

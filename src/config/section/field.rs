@@ -112,6 +112,14 @@ impl<T> Field<T> {
             let (text, _) = facts.render_at(self.shape, &self.template)?;
             return Ok(Datum::Text(text));
         }
+        // Another process undoes it, which has captured nothing.
+        if self
+            .template
+            .captured()
+            .any(|it| facts.is_captured_secret(it))
+        {
+            return Ok(Datum::Reference(Vec::new()));
+        }
         let piece = |part: &Part| match part {
             Part::Literal(text) => Ok(Piece::Text(text.clone())),
             Part::Fact(fact) => match source(fact) {
@@ -126,6 +134,16 @@ impl<T> Field<T> {
             Secrecy::Secret => Datum::Reference(Vec::new()),
             Secrecy::Public | Secrecy::MayHold => Datum::Text(facts.render(&self.template)?),
         })
+    }
+
+    /// As [`Field::get`], with an `x` in place of what steps capture: good for its shape alone, before a run.
+    pub fn get_ahead(&self, facts: &Facts) -> Result<T, Failure> {
+        let template = Arc::new(self.template.without_captured());
+        let ahead = Field {
+            template,
+            ..self.clone()
+        };
+        ahead.get(facts)
     }
 
     pub fn key(&self) -> &str {

@@ -7,6 +7,7 @@ use super::field::Check;
 use crate::config::credential_hosts::Hosts;
 use crate::config::facts::Facts;
 use crate::config::problem::{Problem, Severity};
+use crate::config::template::Fact;
 
 /// Collects problems and checks while the tables of one step (or of `[farewell]`) are read.
 pub struct Reading<'a> {
@@ -22,6 +23,20 @@ pub struct Reading<'a> {
 struct Found {
     problems: Vec<Problem>,
     checks: Vec<Check>,
+    captured: Vec<CapturedUse>,
+}
+
+/// A place where something stands that another step is to capture.
+#[derive(Clone, Debug)]
+pub struct CapturedUse {
+    /// The fact.
+    pub fact: Fact,
+    /// Its line.
+    pub line: usize,
+    /// Its key.
+    pub key: String,
+    /// Whether others can see it there.
+    pub is_public: bool,
 }
 
 impl<'a> Reading<'a> {
@@ -76,6 +91,15 @@ impl<'a> Reading<'a> {
     /// Adds a check for later.
     pub(super) fn check(&self, check: Check) {
         self.found.borrow_mut().checks.push(check);
+    }
+
+    pub(super) fn uses_captured(&self, captured: CapturedUse) {
+        self.found.borrow_mut().captured.push(captured);
+    }
+
+    /// What other steps are to capture for this one, so far.
+    pub fn captured(&self) -> Vec<CapturedUse> {
+        self.found.borrow().captured.clone()
     }
 
     /// The problems so far, and the checks to run when the facts are known.

@@ -11,7 +11,7 @@ mod table;
 mod values;
 
 pub use field::{Check, Field, Secrecy, non_empty, path, plain, unit_name};
-pub use findings::Reading;
+pub use findings::{CapturedUse, Reading};
 pub use recorded::read_kept;
 pub use table::Section;
 pub use values::{IntegersOrWord, Json};

@@ -123,19 +123,23 @@ impl Section<'_> {
             .and_then(|spanned| self.duration_at(key, spanned))
     }
 
-    /// A duration that is also read elsewhere, where its problems are reported; `None` for those, too.
-    pub fn duration_elsewhere(&self, key: &str) -> Option<Duration> {
+    /// A plain string that is also read elsewhere, where its problems are reported; `None` for those, too.
+    pub fn word_elsewhere(&self, key: &str) -> Option<String> {
         let spanned = self.found(key)?;
         let template = match &spanned.value {
             Value::Text(text) => Template::parse(text).ok()?,
             Value::Kept(template) => template.as_ref().clone(),
             _ => return None,
         };
-        let text = match template.literal() {
-            Some(literal) => literal.to_owned(),
-            None => self.reading.facts?.render(&template).ok()?,
-        };
-        duration::parse(&text).ok()
+        match template.literal() {
+            Some(literal) => Some(literal.to_owned()),
+            None => self.reading.facts?.render(&template).ok(),
+        }
+    }
+
+    /// As [`Section::word_elsewhere`], for a duration.
+    pub fn duration_elsewhere(&self, key: &str) -> Option<Duration> {
+        duration::parse(&self.word_elsewhere(key)?).ok()
     }
 
     fn duration_at(&self, key: &str, spanned: &Spanned) -> Option<Duration> {

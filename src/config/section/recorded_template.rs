@@ -30,6 +30,7 @@ pub(super) fn source(fact: &Fact) -> Option<Source> {
         | Fact::Trigger
         | Fact::Run
         | Fact::Result
-        | Fact::Failed => None,
+        | Fact::Failed
+        | Fact::Step(..) => None,
     }
 }

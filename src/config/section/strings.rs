@@ -7,8 +7,9 @@ use super::table::Section;
 use crate::config::document::{Spanned, Value};
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
-use crate::config::template::Template;
+use crate::config::template::{Fact, Template};
 use crate::config::text_kind::{Shaped, TextKind};
+use crate::config::url_part::is_behind_host;
 use crate::model::secrets;
 
 impl<'a> Section<'a> {
@@ -106,6 +107,12 @@ impl<'a> Section<'a> {
                 secrets::hide(literal);
             }
             if let Err(message) = parse(literal) {
+                self.reading.problem(spanned.line, Some(key), message);
+                return None;
+            }
+        } else if let Some(captured) = field.template.captured().next() {
+            self.uses_captured(&field.template, spanned.line, &key, secrecy);
+            if let Some(message) = misplaced(&field.template, captured, shape) {
                 self.reading.problem(spanned.line, Some(key), message);
                 return None;
             }
@@ -277,6 +284,19 @@ impl<'a> Section<'a> {
         };
         table.entries.iter().filter_map(read).collect()
     }
+}
+
+/// Why what a step captures cannot stand there: where a step goes, and what it is about, is known before the run begins.
+fn misplaced(template: &Template, captured: &Fact, shape: TextKind) -> Option<String> {
+    let where_it_may = match shape {
+        TextKind::Text => return None,
+        TextKind::Url if is_behind_host(template) => return None,
+        TextKind::Url => "in a URL it may stand only in the path or the query",
+        TextKind::Path | TextKind::Glob | TextKind::Key | TextKind::Pattern => {
+            "it may stand only in plain text, and in the path or the query of a URL"
+        }
+    };
+    Some(format!("{captured} is not allowed here: {where_it_may}"))
 }
 
 /// Whether a text is only a fact, or something meant as one.

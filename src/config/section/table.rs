@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 
-use super::field::{Check, Look};
-use super::findings::Reading;
+use super::field::{Check, Look, Secrecy};
+use super::findings::{CapturedUse, Reading};
 use crate::config::credential_hosts::Hosts;
 use crate::config::document::{Spanned, Table, Value};
 use crate::config::facts::Facts;
 use crate::config::problem::Severity;
 use crate::config::suggestion::suggestion;
+use crate::config::template::Template;
 
 const MISSING: &str = "missing";
 
@@ -192,6 +193,45 @@ impl<'a> Section<'a> {
             key,
             format!("expected {expected}, found {}", spanned.value.type_name()),
         );
+    }
+
+    pub(super) fn uses_captured(
+        &self,
+        template: &Template,
+        line: usize,
+        key: &str,
+        secrecy: Secrecy,
+    ) {
+        for fact in template.captured() {
+            self.reading.uses_captured(CapturedUse {
+                fact: fact.clone(),
+                line,
+                key: key.to_owned(),
+                is_public: secrecy == Secrecy::Public,
+            });
+        }
+    }
+
+    /// Tables by name within one table, in the order of the file. Empty if the key is missing.
+    pub fn tables(&self, key: &'static str) -> Vec<(String, Section<'a>)> {
+        let Some(around) = self.table(key) else {
+            return Vec::new();
+        };
+        let read = |(name, line, spanned): &'a (String, usize, Spanned)| {
+            let Value::Table(table) = &spanned.value else {
+                around.wrong(name, spanned, "a table");
+                return None;
+            };
+            let section = Section {
+                reading: self.reading,
+                table,
+                line: *line,
+                prefix: format!("{}{name}.", around.prefix),
+                asked: RefCell::default(),
+            };
+            Some((name.clone(), section))
+        };
+        around.table.entries.iter().filter_map(read).collect()
     }
 
     /// A table within this one.

@@ -1,5 +1,6 @@
 //! `http`: one request, or polling until an answer matches.
 
+mod capture;
 mod until;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::config::section::{Field, IntegersOrWord, Json, Secrecy, Section, plai
 use crate::model::error::Failure;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Kind, Outcome, StepSpec};
 use crate::sys::http::{Answer, Limits, Request, method};
+use capture::Captures;
 use until::Until;
 
 /// The kind's entry in the table. Its keys:
@@ -29,6 +31,9 @@ use until::Until;
 /// - `until.pointer` (JSON pointer; default none): the JSON pointer (RFC 6901) of the value to wait for in the answer
 /// - `until.equals` (value; default anything but null; only with `until.pointer`): the value to wait for there
 /// - `every` (duration; default "200ms"; only with `until`): the interval of `until`; at least 10ms
+/// - `capture` (table of captures; default none): values of a good answer, which is JSON, for later steps, as
+///   `${step:STEP.NAME}`; `{ NAME = { pointer = "/POINTER", secret = true } }`: `pointer` is the JSON pointer (RFC 6901) of a
+///   string, number or boolean; a `secret` (default false) is shown nowhere; the step fails where there is no such value
 pub const KIND: Kind = Kind {
     name: "http",
     read,
@@ -51,6 +56,7 @@ struct Exchange {
     is_unsafe: bool,
     /// Whether the answer has all of the step's time.
     is_patient: bool,
+    captures: Captures,
 }
 
 struct Once {
@@ -80,7 +86,11 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     };
     let until = section.table("until");
     let every = section.duration("every");
+    let captures = Captures::read(section);
     check_together(section, is_head, every);
+    if matches!(expect, Expect::Closed) && section.has("capture") {
+        section.problem("capture", "there is no answer with `expect = \"closed\"`");
+    }
     let until = until.map(|until| Expectation::read(&until, !is_head));
     let method_word = method.as_ref().map_or(Some("GET"), Field::literal);
     // An explicit attempt-timeout implies that the request may be repeated.
@@ -91,7 +101,9 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     let dependencies = peer.dependencies();
     let is_unsafe = body.is_some() || method_word.is_none_or(|it| matches!(it, "POST" | "PATCH"));
     let is_patient = !is_repeated && (is_unsafe || matches!(expect, Expect::Closed));
+    let names = captures.names();
     let exchange = Exchange {
+        captures,
         peer,
         method,
         body,
@@ -116,6 +128,7 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
     };
     Some(StepSpec {
         dependencies,
+        captures: names,
         ..spec
     })
 }
@@ -124,6 +137,9 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 fn check_together(section: &Section<'_>, is_head: bool, every: Option<Duration>) {
     if section.has("body") && section.has("json") {
         section.problem("json", "only one of `body` and `json` can be sent");
+    }
+    if is_head && section.has("capture") {
+        section.problem("capture", "the answer to a HEAD request has no body");
     }
     if is_head && (section.has("body") || section.has("json")) {
         section.problem("method", "a HEAD request has no body");
@@ -263,8 +279,9 @@ impl Action for Once {
                 Some(answer) => Err(unexpected(&answer)),
             };
         }
-        self.send(&session, &request, context)
-            .map(|_| Outcome::Done)
+        let answer = self.send(&session, &request, context)?;
+        self.exchange.captures.take(&answer, context.facts)?;
+        Ok(Outcome::Done)
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
@@ -275,7 +292,11 @@ impl Action for Once {
             return ask_instead(&session, &request, context);
         }
         let answer = self.send(&session, &request, context)?;
+        let captured = self.exchange.captures.rehearse(&answer)?;
         let (method, url) = (request.method, answer.url);
-        Ok(format!("{method} {url}: answered {}", answer.status))
+        Ok(format!(
+            "{method} {url}: answered {}{captured}",
+            answer.status
+        ))
     }
 }

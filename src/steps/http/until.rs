@@ -24,7 +24,10 @@ impl Action for Until {
         loop {
             let begun = Instant::now();
             let seen = match self.look(&session, &request, context) {
-                Ok((_, None)) => return Ok(Outcome::Done),
+                Ok((answer, None)) => {
+                    self.exchange.captures.take(&answer, context.facts)?;
+                    return Ok(Outcome::Done);
+                }
                 Ok((answer, Some(missing))) => format!("last answer {}{missing}", answer.status),
                 Err(failure) if failure.retryable => failure.cause,
                 Err(failure) => return Err(failure),
@@ -48,7 +51,10 @@ impl Action for Until {
         }
         let (answer, missing) = self.look(&session, &request, context)?;
         let seen = match missing {
-            None => ", as it is waited for".to_owned(),
+            None => {
+                let captured = self.exchange.captures.rehearse(&answer)?;
+                format!(", as it is waited for{captured}")
+            }
             Some(missing) => format!("{missing}: not yet as it is waited for"),
         };
         let (method, url) = (request.method, answer.url);

@@ -106,7 +106,8 @@ fn the_documented_facts_are_those_that_are_known() {
         let path = dir.file("farewell.toml");
         let facts: Vec<String> = facts.map(|it| format!("'{it}'")).collect();
         let text = format!(
-            "[[step]]\nname = \"a\"\nkind = \"command\"\nargv = [{}]\n",
+            "[[step]]\nname = \"STEP\"\nkind = \"http\"\nurl = \"http://127.0.0.1:1\"\ncapture = {{ NAME = {{ pointer = \"/a\" }} }}\n\
+             [[step]]\nname = \"a\"\nkind = \"command\"\nargv = [{}]\n",
             facts.join(", ")
         );
         fs::write(&path, text).expect("written");

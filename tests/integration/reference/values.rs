@@ -61,6 +61,8 @@ pub enum Type {
     Method,
     TriggerList,
     TextTable,
+    /// Names, and what is captured under them.
+    Captures,
     Table,
     Any,
     /// One of these words.
@@ -99,6 +101,7 @@ impl Type {
             "method of HTTP" => Type::Method,
             "list of triggers" => Type::TriggerList,
             "table of strings" => Type::TextTable,
+            "table of captures" => Type::Captures,
             "table" => Type::Table,
             "value" => Type::Any,
             "kind" => Type::member(words, KINDS.iter().map(|it| it.name)),
@@ -180,6 +183,7 @@ impl Type {
             Type::Method => "a method of HTTP",
             Type::TriggerList => "a list of triggers",
             Type::TextTable => "a table of strings",
+            Type::Captures => "a table of captures",
             Type::Table => "a table",
             Type::Any => "any value",
             Type::Choice(words) => {
@@ -254,6 +258,17 @@ impl Type {
             Type::TextTable => {
                 json!({"type": "object", "additionalProperties": {"type": "string"}})
             }
+            Type::Captures => json!({
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": {"pattern": "^[A-Za-z0-9_-]+$"},
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"pointer": text(POINTER), "secret": {"type": "boolean"}},
+                    "required": ["pointer"],
+                    "additionalProperties": false,
+                },
+            }),
             Type::Table => json!({"type": "object"}),
             Type::Any => json!({"type": ["string", "number", "boolean", "array", "object"]}),
             Type::Choice(words) => json!({"enum": words}),
@@ -282,6 +297,7 @@ impl Type {
             Type::Method => "\"POST\"",
             Type::TriggerList => "[\"stop\", \"soft-reboot\"]",
             Type::TextTable => "{ A-b = \"c\" }",
+            Type::Captures => "{ a-1 = { pointer = \"/a\", secret = true } }",
             Type::Table => "{}",
             Type::Any => "{ a = [1, 2.5, \"b\", true] }",
             Type::Choice(words) => return format!("\"{}\"", words[0]),
@@ -333,6 +349,15 @@ impl Type {
             Type::Method => &["7", "\"get\""],
             Type::TriggerList => &["\"stop\"", "[]", "[\"restart\"]"],
             Type::TextTable => &["\"a\"", "[]", "{ a = 1 }"],
+            Type::Captures => &[
+                "\"a\"",
+                "{}",
+                "{ a = 1 }",
+                "{ a = {} }",
+                "{ a = { pointer = \"a\" } }",
+                "{ \"a b\" = { pointer = \"/a\" } }",
+                "{ a = { pointer = \"/a\", no-such-key = 1 } }",
+            ],
             Type::Table => &["\"a\"", "[]", "{ no-such-key = 1 }"],
             Type::Any => &["1979-05-27"],
             Type::Integer(low, high) => {
