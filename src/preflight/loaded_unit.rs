@@ -151,7 +151,7 @@ pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding
             false,
             format!(
                 "{UNIT} was started, but its ExecStart= ended with status {status} (systemd.exec(5) says what that means), so that \
-                 a shutdown may run no farewell either: see `journalctl -b -u {UNIT}`, mend it, and run `systemctl restart {UNIT}`"
+                 a farewell may not run at shutdown either: see `journalctl -b -u {UNIT}`, fix it, and run `systemctl restart {UNIT}`"
             ),
         );
     }
@@ -268,7 +268,7 @@ mod tests {
                 true,
                 "farewell.service is not ordered after real.service (step a), so that it ends at the same moment that \
                  farewell starts: run `farewell start`, which orders it; where that does not help, something overrides \
-                 it (`systemctl cat farewell.service` shows who set it)"
+                 it (`systemctl cat farewell.service` shows where it is set)"
                     .to_owned()
             )]
         );
@@ -285,7 +285,11 @@ mod tests {
         };
         let told = found(&wrong, &[]);
         for (at, is_stale, part) in [
-            (0, false, "is inactive, so that a shutdown runs no farewell"),
+            (
+                0,
+                false,
+                "is inactive, so that no farewell runs at shutdown",
+            ),
             (1, false, "its ExecStart= ended with status 226"),
             (2, false, "has NotifyAccess=none"),
             (
@@ -307,7 +311,7 @@ mod tests {
         assert!(
             told[0]
                 .1
-                .contains("is masked, so that a shutdown runs no farewell: run `systemctl unmask"),
+                .contains("is masked, so that no farewell runs at shutdown: run `systemctl unmask"),
             "{told:?}"
         );
     }

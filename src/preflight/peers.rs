@@ -164,7 +164,7 @@ impl Owners {
         for place in self.nobody {
             remark(format!(
                 "step {} talks to {endpoint}, where {place} listens: systemd leaves it running until the very end of a \
-                 shutdown, and who else may end it is not known; where a unit does, name it in `needs`",
+                 shutdown, and what else may end it is not known; if a unit does, name it in `needs`",
                 step.name
             ));
         }

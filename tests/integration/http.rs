@@ -506,7 +506,7 @@ fn certificates_of_no_use_are_refused_with_the_reason() {
     make_useless_certificates(&dir);
     let ca = format!("ca-file = {:?}", dir.file("ca.crt"));
     let run = Run::new();
-    for (name, told) in [("expired", "expired"), ("early", "not valid yet")] {
+    for (name, told) in [("expired", "expired"), ("early", "not valid before")] {
         let server = TlsServer::start(&dir, name, false);
         let failure = fails(&http(&format!("https://{}/", server.address), &ca), TIME);
         assert_eq!(judged(&failure), (ErrorKind::Tls, false), "{failure}");

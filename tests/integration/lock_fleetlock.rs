@@ -250,7 +250,7 @@ fn a_release_does_not_overtake_the_request_that_is_under_way() {
         });
         let failure = member.close(Duration::from_secs(1)).expect_err("under way");
         assert!(
-            failure.retryable && failure.cause.contains("still under way"),
+            failure.retryable && failure.cause.contains("still in progress"),
             "{failure}"
         );
         assert_eq!(heard(&server).last().expect("a request"), "b gives 200");

@@ -164,7 +164,7 @@ fn nothing_else_than_that_certificate_is_trusted() {
     make_useless_certificates(&dir);
     for (name, told) in [
         ("expired", "expired on 2020-01-02"),
-        ("early", "from 2100-01-01"),
+        ("early", "before 2100-01-01"),
     ] {
         let server = TlsServer::start(&dir, name, false);
         for trusted in [name, "ca"] {

@@ -340,11 +340,11 @@ mod tests {
         let long = format!("unix:///{}", "x".repeat(LONGEST_SOCKET));
         for (text, told) in [
             ("unix://run/app.sock", "absolute"),
-            ("unix:/run/app.sock", "begins with"),
+            ("unix:/run/app.sock", "must begin with"),
             ("unix:///run/app.sock?x", ":/path?query"),
-            ("unix:///run/app.sock:v1", "begins with `/`"),
+            ("unix:///run/app.sock:v1", "begin with `/`"),
             ("unix:///run/app sock", "percent-encoded"),
-            ("unix:///run/%zz", "percent-encoded"),
+            ("unix:///run/%zz", "percent-encoding"),
             ("unix:///run/%00", "zero"),
             (&long, "107"),
         ] {

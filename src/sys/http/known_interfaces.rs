@@ -33,8 +33,8 @@ impl fmt::Display for LostInterface {
         let LostInterface { address, interface } = self;
         write!(
             out,
-            "{interface}, the interface that led to {address} when farewell start looked, is gone or down, and over plain \
-             http nobody knows who would answer now: nothing was sent"
+            "{interface}, the interface that led to {address} at `farewell start`, is gone or down, and over plain \
+             http another machine could answer now: nothing was sent"
         )
     }
 }

@@ -314,7 +314,7 @@ mod tests {
         for (id, why) in [
             ("dbus.service", "the system needs it"),
             ("farewell.service", "farewell's own"),
-            ("session-3.scope", "the process that asks is in it"),
+            ("session-3.scope", "this process runs in it"),
             ("agent.service", "this or a later step needs it"),
             (
                 "remote-fs.target",
@@ -322,7 +322,7 @@ mod tests {
             ),
             ("basic.target", "the system needs it"),
             ("-.mount", "systemd never stops it"),
-            ("user.slice (named)", "the process that asks is in it"),
+            ("user.slice (named)", "this process runs in it"),
         ] {
             assert!(of(id).is_some_and(|it| it.ends_with(why)), "{id}: {left:?}");
         }
