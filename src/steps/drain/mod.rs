@@ -8,7 +8,9 @@ mod haproxy;
 mod haproxy_dataplane;
 mod in_flight;
 mod names;
+mod nginx;
 mod requests;
+mod traefik;
 
 use crate::config::section::Section;
 use crate::model::intent::{Chain, Datum, Keys};
@@ -35,6 +37,8 @@ pub const BALANCERS: &[Member] = &[
     file::MEMBER,
     haproxy::MEMBER,
     haproxy_dataplane::MEMBER,
+    nginx::MEMBER,
+    traefik::MEMBER,
 ];
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {

@@ -10,6 +10,12 @@ mod file;
 mod haproxy;
 mod haproxy_dataplane;
 mod load;
+mod nginx;
+mod nginx_file;
+mod nginx_reload;
+mod traefik;
+mod traefik_file;
+mod traefik_load;
 
 use std::time::Duration;
 

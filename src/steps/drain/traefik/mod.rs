@@ -1,0 +1,279 @@
+//! `traefik`: comments a server out in a file that Traefik watches, and waits until Traefik sends it no new requests.
+
+mod effect;
+mod entry;
+mod servers;
+mod toml_file;
+mod undo;
+mod yaml_file;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::section::{Field, Secrecy, Section, path};
+use crate::model::error::{ErrorKind, Failure};
+use crate::model::intent::{Datum, Keys};
+use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, Outcome, StepSpec};
+use crate::sys::edited_file::{EditedFile, Reading};
+use crate::sys::probe::{self, Removal};
+
+use effect::Effect;
+use entry::Entry;
+use servers::{entries, entries_before, is_commented_out};
+
+/// The balancer's entry in the table. Its keys:
+///
+/// - those of every [`Peer`], without `url`
+/// - `path` (path; required): the file of Traefik's file provider, in YAML or TOML, that contains the server; a symbolic link is
+///   not followed
+/// - `server` (URL; required): the server's URL as written in that file; it is taken out of every HTTP service of the file
+/// - `settle` (duration; default "2s"; not with `api`): how long Traefik needs until it has read the file: its
+///   `providers.providersThrottleDuration`
+/// - `api` (URLs; default none; not with `settle`): Traefik's API, which tells when the change has taken effect
+///
+/// Source: Traefik's documentation, "Traefik & File" and "API"; seen on 3.7.15.
+///
+/// | request | replies |
+/// |---|---|
+/// | `GET /api/http/services/NAME@file` | 200 with `loadBalancer.servers`; 404: there is no such service |
+///
+/// The change of the file is sticky.
+///
+/// [`Peer`]: crate::clients::http::Peer
+pub const MEMBER: Member = Member {
+    name: "traefik",
+    read,
+    undo: Some(undo::undo),
+};
+
+struct Traefik {
+    path: Field<PathBuf>,
+    server: Field<String>,
+    effect: Effect,
+}
+
+fn read(section: &Section<'_>) -> Option<StepSpec> {
+    let file = section.required("path", |section, key| {
+        section.text(key, path, Secrecy::Public)
+    });
+    let server = section.required("server", |section, key| {
+        section.text(key, server, Secrecy::Public)
+    });
+    let effect = Effect::read(section);
+    let action = Traefik {
+        path: file?,
+        server: server?,
+        effect: effect?,
+    };
+    let mut dependencies: Dependencies = action.effect.dependencies();
+    dependencies.paths.push(action.path.clone());
+    Some(StepSpec {
+        dependencies,
+        ..StepSpec::new(action, AttemptPolicy::Polled)
+    })
+}
+
+/// The URL of a server.
+fn server(text: &str) -> Result<String, String> {
+    let is_good = |it: char| !it.is_whitespace() && !it.is_control() && !"\"'#".contains(it);
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|it| text.strip_prefix(it));
+    match rest.is_some_and(|it| !it.is_empty() && it.chars().all(is_good)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "`{text}` is not a server's URL: http://10.0.0.11:8080"
+        )),
+    }
+}
+
+/// The file and the server of one attempt.
+struct Place<'a> {
+    context: &'a AttemptContext<'a>,
+    path: PathBuf,
+    server: String,
+}
+
+/// The file as it was read.
+struct Found {
+    file: EditedFile,
+    reading: Reading,
+    /// All servers of all services.
+    all: Vec<Entry>,
+    /// The services that contain the server, or did so before farewell commented it out.
+    services: Vec<String>,
+    /// Whether the server is commented out, by farewell or by hand.
+    is_out: bool,
+}
+
+impl Place<'_> {
+    fn failed(&self, kind: ErrorKind, cause: impl ToString) -> Failure {
+        Failure::new(kind, self.path.display().to_string(), cause.to_string())
+    }
+
+    fn refused(&self, cause: impl ToString) -> Failure {
+        self.failed(ErrorKind::Refused, cause)
+    }
+
+    fn not_written(&self, error: &io::Error) -> Failure {
+        let passes = error.kind() == io::ErrorKind::ResourceBusy;
+        self.failed(ErrorKind::Io, error).retryable(passes)
+    }
+
+    fn is_own(&self, entry: &Entry) -> bool {
+        entry.url == self.server
+    }
+
+    fn read(&self) -> Result<Option<(EditedFile, Reading)>, Failure> {
+        let io = |error| self.failed(ErrorKind::Io, error);
+        let file = EditedFile::at(&self.path).map_err(io)?;
+        let reading = file.read().map_err(io)?;
+        Ok(reading.map(|reading| (file, reading)))
+    }
+
+    fn found(&self) -> Result<Found, Failure> {
+        let Some((file, reading)) = self.read()? else {
+            return Err(self.failed(ErrorKind::Io, "there is no such file"));
+        };
+        let refused = |cause: String| self.refused(cause);
+        let all = entries(&self.path, &reading.text).map_err(refused)?;
+        let before = entries_before(&self.path, &reading.text).map_err(refused)?;
+        let of = |entries: &[Entry]| {
+            let ours = entries.iter().filter(|it| self.is_own(it));
+            let mut services: Vec<String> = ours.map(|it| it.service.clone()).collect();
+            services.dedup();
+            services
+        };
+        let is_out = of(&all).is_empty();
+        if is_out && !is_commented_out(&reading.text, &self.server) {
+            return Err(self.unknown(&all));
+        }
+        let services = of(if is_out { &before } else { &all });
+        Ok(Found {
+            file,
+            reading,
+            all,
+            services,
+            is_out,
+        })
+    }
+
+    fn unknown(&self, all: &[Entry]) -> Failure {
+        let server = &self.server;
+        let mut known: Vec<&str> = all.iter().map(|it| it.url.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        self.refused(match known.is_empty() {
+            true => "contains no HTTP service with a server".to_owned(),
+            false => format!("contains no server {server}, only {}", known.join(", ")),
+        })
+    }
+
+    /// Checks that each service has other servers: Traefik does not load a file with an empty service, and keeps the old
+    /// configuration.
+    fn check_others(&self, found: &Found) -> Result<(), Failure> {
+        let has_others = |name: &&String| {
+            let mut all = found.all.iter();
+            all.any(|it| it.service == **name && !self.is_own(it))
+        };
+        match found.services.iter().find(|it| !has_others(it)) {
+            Some(name) if !found.is_out => Err(self.refused(format!(
+                "{} is the only server of service {name}, and is not taken out: Traefik does not load a file with an empty service",
+                self.server
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Comments the server out, after declaring the intent.
+    fn take_out(&self, found: &Found, effect: &Effect) -> Result<(), Failure> {
+        self.check_others(found)?;
+        let ours: Vec<&Entry> = found.all.iter().filter(|it| self.is_own(it)).collect();
+        let text = &found.reading.text;
+        let out = servers::take_out(text, &ours);
+        // Verify the result before it is written.
+        let left = entries(&self.path, &out).map_err(|cause| self.refused(cause))?;
+        if left.len() + ours.len() != found.all.len() || left.iter().any(|it| self.is_own(it)) {
+            return Err(self.refused("the servers of this file are not supported"));
+        }
+        let subject = format!(
+            "the removal of {} from {}",
+            self.server,
+            self.path.display()
+        );
+        let what = self.kept(text, &ours, effect)?;
+        super::declared(self.context, MEMBER.name, subject, what, &mut || {
+            let replaced = found.file.replace(&found.reading, &out);
+            replaced.map(drop).map_err(|error| self.not_written(&error))
+        })?;
+        Ok(())
+    }
+
+    fn kept(&self, text: &str, ours: &[&Entry], effect: &Effect) -> Result<Keys, Failure> {
+        let entries = ours.iter().map(|it| -> Datum {
+            super::keys(vec![
+                ("service", it.service.as_str().into()),
+                ("lines", servers::lines_of(text, it).into()),
+            ])
+            .into()
+        });
+        let mut what = effect.keep(self.context.facts)?;
+        what.extend(super::keys(vec![
+            ("path", self.path.display().to_string().into()),
+            ("server", self.server.as_str().into()),
+            ("entries", entries.collect::<Vec<_>>().into()),
+        ]));
+        Ok(what)
+    }
+}
+
+impl Traefik {
+    fn place<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Place<'a>, Failure> {
+        Ok(Place {
+            context,
+            path: self.path.get(context.facts)?,
+            server: self.server.get(context.facts)?,
+        })
+    }
+}
+
+impl Action for Traefik {
+    fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
+        let place = self.place(context)?;
+        let found = place.found()?;
+        if !found.is_out {
+            place.take_out(&found, &self.effect)?;
+        }
+        self.effect.wait_out(&place, &found.services)?;
+        Ok(match found.is_out {
+            true => Outcome::AlreadyDone,
+            false => Outcome::Done,
+        })
+    }
+
+    fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let place = self.place(context)?;
+        let found = place.found()?;
+        place.check_others(&found)?;
+        let (path, server) = (place.path.display(), &place.server);
+        let prospect = probe::prospect(&place.path, context.request(), context.cancel);
+        match prospect.map_err(|it| it.failure(path.to_string()))?.removal {
+            Removal::Removed => {}
+            Removal::AlreadyGone | Removal::NoParent => {
+                return Err(place.failed(ErrorKind::Io, "there is no such file"));
+            }
+        }
+        let said = self.effect.rehearse(&place, &found)?;
+        if found.is_out {
+            let warning = format!(
+                "{server} is already commented out in {path}, so a run would change nothing"
+            );
+            context.events.warn(&warning);
+            return Ok(format!("{path}: {server} is already commented out{said}"));
+        }
+        Ok(format!(
+            "{path}: {server} is in service {}, and can be taken out{said}",
+            found.services.join(", ")
+        ))
+    }
+}
