@@ -1,5 +1,6 @@
 //! Compares farewell.service, as systemd has it loaded, with what the plan needs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +26,12 @@ pub(super) struct Required {
     pub(super) unit: Unit,
     /// Which step needs it: `step stop-app`.
     pub(super) why: String,
+}
+
+/// The paths that the steps need, and every directory above them but the root, which systemd never unmounts.
+fn places(ordering: &Ordering) -> BTreeSet<&Path> {
+    let paths = ordering.paths.iter().flat_map(|path| path.ancestors());
+    paths.filter(|place| *place != Path::new("/")).collect()
 }
 
 impl UnitRequirements {
@@ -68,14 +75,7 @@ impl UnitRequirements {
                 look(name, format!("{steps}, with {named}"), remarks);
             }
         }
-        let mut places: Vec<&Path> = (ordering.paths.iter())
-            .flat_map(|path| path.ancestors())
-            // systemd never unmounts the root.
-            .filter(|place| *place != Path::new("/"))
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        for place in places {
+        for place in places(ordering) {
             for suffix in ["mount", "automount"] {
                 let steps = steps(plan, |step| uses_place(step, facts, place));
                 look(&escape_path(place, suffix), steps, remarks);
@@ -123,8 +123,7 @@ const ORIGIN: &str = "`systemctl cat farewell.service` shows where it is set";
 
 /// What is wrong with `farewell`.
 pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut find = |is_stale, message: String| findings.push(Finding { message, is_stale });
+    let finding = |is_stale| move |message: String| Finding { message, is_stale };
     if farewell.load != "loaded" {
         let state = &farewell.load;
         let remedy = match state.as_str() {
@@ -133,65 +132,68 @@ pub(super) fn compare(farewell: &Unit, demand: &UnitRequirements) -> Vec<Finding
         };
         let message = format!("{UNIT} is {state}, so that no farewell runs at shutdown: {remedy}");
         // Other findings would be meaningless.
-        find(false, message);
-        return findings;
+        return vec![finding(false)(message)];
     }
-    if farewell.active != "active" {
-        let state = &farewell.active;
-        find(
-            false,
-            format!(
-                "{UNIT} is {state}, so that no farewell runs at shutdown: run `systemctl start {UNIT}`"
-            ),
-        );
-    }
-    if farewell.status != 0 {
-        let status = farewell.status;
-        find(
-            false,
-            format!(
-                "{UNIT} was started, but its ExecStart= ended with status {status} (systemd.exec(5) says what that means), so that \
-                 a farewell may not run at shutdown either: see `journalctl -b -u {UNIT}`, fix it, and run `systemctl restart {UNIT}`"
-            ),
-        );
-    }
-    if !["exec", "all"].contains(&farewell.notify_access.as_str()) {
-        let access = &farewell.notify_access;
-        find(
-            false,
-            format!(
-                "{UNIT} has NotifyAccess={access}, so that a run can neither report its status nor extend its stop timeout: set \
-                 NotifyAccess=exec ({ORIGIN})"
-            ),
-        );
-    }
+    let mut findings: Vec<Finding> = wrong_state(farewell).map(finding(false)).collect();
+    findings.extend(stale_settings(farewell, demand).map(finding(true)));
+    findings
+}
+
+/// What keeps a loaded unit from running a farewell, or from reporting it.
+fn wrong_state(farewell: &Unit) -> impl Iterator<Item = String> {
+    let Unit {
+        active,
+        status,
+        notify_access,
+        ..
+    } = farewell;
+    let inactive = (active != "active").then(|| {
+        format!(
+            "{UNIT} is {active}, so that no farewell runs at shutdown: run `systemctl start {UNIT}`"
+        )
+    });
+    let failed = (*status != 0).then(|| {
+        format!(
+            "{UNIT} was started, but its ExecStart= ended with status {status} (systemd.exec(5) says what that means), so that \
+             a farewell may not run at shutdown either: see `journalctl -b -u {UNIT}`, fix it, and run `systemctl restart {UNIT}`"
+        )
+    });
+    let mute = !["exec", "all"].contains(&notify_access.as_str());
+    let mute = mute.then(|| {
+        format!(
+            "{UNIT} has NotifyAccess={notify_access}, so that a run can neither report its status nor extend its stop timeout: set \
+             NotifyAccess=exec ({ORIGIN})"
+        )
+    });
+    inactive.into_iter().chain(failed).chain(mute)
+}
+
+/// What is not what the configuration needs, as systemd has loaded it.
+fn stale_settings(farewell: &Unit, demand: &UnitRequirements) -> impl Iterator<Item = String> {
     let granted = farewell.stop_timeout;
-    if let Some(granted) = granted.filter(|granted| *granted < demand.stop_timeout) {
+    let short = granted.filter(|granted| *granted < demand.stop_timeout);
+    let short = short.map(|granted| {
         let (granted, needed) = (
             duration::print(granted),
             duration::print(demand.stop_timeout),
         );
-        find(
-            true,
-            format!(
-                "{UNIT} has TimeoutStopSec={granted}, and the budget needs {needed}: run `systemctl daemon-reload`; where that \
-                 does not help, something overrides it ({ORIGIN})"
-            ),
-        );
-    }
-    for Required { unit, why } in &demand.after {
-        if !is_after(farewell, unit) {
-            let name = &unit.id;
-            find(
-                true,
-                format!(
-                    "{UNIT} is not ordered after {name} ({why}), so that it ends at the same moment that farewell starts: run \
-                     `farewell start`, which orders it; where that does not help, something overrides it ({ORIGIN})"
-                ),
-            );
-        }
-    }
-    findings
+        format!(
+            "{UNIT} has TimeoutStopSec={granted}, and the budget needs {needed}: run `systemctl daemon-reload`; where that \
+             does not help, something overrides it ({ORIGIN})"
+        )
+    });
+    let unordered = demand
+        .after
+        .iter()
+        .filter(|it| !is_after(farewell, &it.unit));
+    let unordered = unordered.map(|Required { unit, why }| {
+        let name = &unit.id;
+        format!(
+            "{UNIT} is not ordered after {name} ({why}), so that it ends at the same moment that farewell starts: run \
+             `farewell start`, which orders it; where that does not help, something overrides it ({ORIGIN})"
+        )
+    });
+    short.into_iter().chain(unordered)
 }
 
 /// A summary of `farewell` if nothing is wrong.

@@ -21,17 +21,19 @@ const CONNECTION: Duration = Duration::from_secs(1);
 /// The socket units of this machine, read once.
 pub(super) type Sockets = Option<Result<Vec<Socket>, dbus::BusError>>;
 
+/// Adds a remark, once.
+fn remark(inspection: &mut Inspection, text: String) {
+    if !inspection.remarks.contains(&text) {
+        inspection.remarks.push(text);
+    }
+}
+
 /// What the steps depend on for their peers on this machine.
 pub(super) fn behind<'a>(
     peers: &[Addressed<'a>],
     units: &mut Units<'_>,
     inspection: &mut Inspection,
 ) -> Result<Vec<Requirement<'a>>, BusError> {
-    let remark = |inspection: &mut Inspection, text: String| {
-        if !inspection.remarks.contains(&text) {
-            inspection.remarks.push(text);
-        }
-    };
     let own = match host::addresses() {
         Ok(own) => own,
         Err(error) => {
@@ -51,27 +53,11 @@ pub(super) fn behind<'a>(
             return Ok(Vec::new());
         }
     };
-    let (mut found, mut sockets, mut redirected) = (Vec::new(), None, BTreeMap::new());
+    let (mut found, mut sockets, mut answering) = (Vec::new(), None, BTreeMap::new());
     for (peer, listening) in peers.into_iter().zip(listening) {
         let (step, endpoint) = (peer.step, &peer.endpoint);
         let Some(listening) = listening else {
-            // If nobody listens, the step's own probe finds it unreachable, or the kernel forwards it elsewhere.
-            let answers =
-                |address: &SocketAddr| TcpStream::connect_timeout(address, CONNECTION).is_ok();
-            let is_redirected = redirected.entry(peer.address);
-            if *is_redirected.or_insert_with_key(answers) {
-                let engines = process_owner::all_running(units)?;
-                if engines.is_empty() {
-                    let text = format!(
-                        "step {} talks to {endpoint}, where something answers although no process of this machine listens (a \
-                         container's published port, say): name the unit that ends him in `needs`",
-                        step.name
-                    );
-                    remark(inspection, text);
-                } else {
-                    found.push(published(peer, engines));
-                }
-            }
+            found.extend(forwarded(peer, &mut answering, units, inspection)?);
             continue;
         };
         if listening.holders.is_empty() && listening.is_hidden {
@@ -89,6 +75,31 @@ pub(super) fn behind<'a>(
         found.extend(owners.requirements(step, endpoint, |text| remark(inspection, text)));
     }
     Ok(found)
+}
+
+/// The requirement of a peer at whose address no process of this machine listens, where the kernel forwards connections to a
+/// container. Where it does not, the step's own probe finds the peer unreachable.
+fn forwarded<'a>(
+    peer: &Addressed<'a>,
+    answering: &mut BTreeMap<SocketAddr, bool>,
+    units: &mut Units<'_>,
+    inspection: &mut Inspection,
+) -> Result<Option<Requirement<'a>>, BusError> {
+    let answers = |address: &SocketAddr| TcpStream::connect_timeout(address, CONNECTION).is_ok();
+    if !*answering.entry(peer.address).or_insert_with_key(answers) {
+        return Ok(None);
+    }
+    let engines = process_owner::all_running(units)?;
+    if !engines.is_empty() {
+        return Ok(Some(published(peer, engines)));
+    }
+    let text = format!(
+        "step {} talks to {}, where something answers although no process of this machine listens (a container's published \
+         port, say): name the unit that ends it in `needs`",
+        peer.step.name, peer.endpoint
+    );
+    remark(inspection, text);
+    Ok(None)
 }
 
 /// A peer at a port that the kernel forwards elsewhere.

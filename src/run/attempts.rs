@@ -83,8 +83,16 @@ impl Ending {
     }
 }
 
-/// Runs a step from its conditions to its end, at the latest at `deadline`.
-pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
+/// Begins a step.
+///
+/// # Errors
+/// How it ends where its conditions are not met, or cannot be checked.
+fn begin(
+    run: &RunContext,
+    index: usize,
+    deadline: Deadline,
+    cancel: &Cancel,
+) -> Result<(), Ending> {
     let step = &run.plan.steps[index];
     let unmet = panics::catch(|| {
         automounts::mount_missing(step, &run.facts, deadline, cancel);
@@ -92,14 +100,50 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
     });
     match unmet {
         Ok(None) => {}
-        Ok(Some(reason)) => return Ending::not_begun(State::Skipped, reason),
-        Err(failure) if cancel.is_cancelled() => return stopped(0, failure),
-        Err(failure) => return Ending::failed(0, failure),
+        Ok(Some(reason)) => return Err(Ending::not_begun(State::Skipped, reason)),
+        Err(failure) if cancel.is_cancelled() => return Err(stopped(0, failure)),
+        Err(failure) => return Err(Ending::failed(0, failure)),
     }
     run.sink.emit(EventKind::StepStarted {
         step: index,
         left: deadline.left().unwrap_or_default(),
     });
+    Ok(())
+}
+
+/// The time limit of the next attempt.
+fn limit(step: &Step, deadline: Deadline) -> Deadline {
+    match step.policy {
+        AttemptPolicy::Polled | AttemptPolicy::Patient => deadline,
+        AttemptPolicy::Once | AttemptPolicy::Retried => {
+            deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt))
+        }
+    }
+}
+
+/// Why no attempt follows.
+enum Last {
+    Failed,
+    TimedOut,
+}
+
+/// Whether the attempt that failed so, within its `limit`, was the last one, however much time is left.
+fn is_last(step: &Step, limit: Deadline, attempt: u32, failure: &Failure) -> Option<Last> {
+    // One of several addresses may have used up only its own share of the time.
+    let is_over = limit.left().is_none_or(|left| left <= TOO_SHORT);
+    if failure.kind == ErrorKind::TimedOut && limit.reason() != Reason::Attempt && is_over {
+        return Some(Last::TimedOut);
+    }
+    let is_enough = step.attempts.is_some_and(|attempts| attempt >= attempts);
+    (!failure.retryable || is_enough).then_some(Last::Failed)
+}
+
+/// Runs a step from its conditions to its end, at the latest at `deadline`.
+pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Cancel) -> Ending {
+    if let Err(ending) = begin(run, index, deadline, cancel) {
+        return ending;
+    }
+    let step = &run.plan.steps[index];
     let speaker = StepReporter::new(run.sink.as_ref(), index);
     // With a single attempt no request is sent twice, not even after a kept connection turned out to be closed.
     let http = match step.attempts {
@@ -110,12 +154,7 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
-        let limit = match step.policy {
-            AttemptPolicy::Polled | AttemptPolicy::Patient => deadline,
-            AttemptPolicy::Once | AttemptPolicy::Retried => {
-                deadline.earlier(Deadline::after(step.attempt_timeout, Reason::Attempt))
-            }
-        };
+        let limit = limit(step, deadline);
         speaker.begin_attempt();
         let context = AttemptContext {
             deadline: limit,
@@ -134,19 +173,14 @@ pub fn perform(run: &RunContext, index: usize, deadline: Deadline, cancel: &Canc
             Some(first) => after(first, failed),
             None => first.insert(failed).clone(),
         };
-        if cancel.is_cancelled() {
-            return stopped(attempt, failure);
-        }
-        // One of several addresses may have used up only its own share of the time.
-        let is_over = limit.left().is_none_or(|left| left <= TOO_SHORT);
-        if failure.kind == ErrorKind::TimedOut && limit.reason() != Reason::Attempt && is_over {
-            return at_the_deadline(step, deadline, attempt, failure);
-        }
-        if !failure.retryable || step.attempts.is_some_and(|attempts| attempt >= attempts) {
-            return Ending::failed(attempt, failure);
-        }
-        let Some(left) = deadline.left().filter(|left| *left > TOO_SHORT) else {
-            return at_the_deadline(step, deadline, attempt, failure);
+        let left = deadline.left().filter(|left| *left > TOO_SHORT);
+        let left = match (is_last(step, limit, attempt, &failure), left) {
+            _ if cancel.is_cancelled() => return stopped(attempt, failure),
+            (Some(Last::Failed), _) => return Ending::failed(attempt, failure),
+            (Some(Last::TimedOut), _) | (None, None) => {
+                return at_the_deadline(step, deadline, attempt, failure);
+            }
+            (None, Some(left)) => left,
         };
         // At most half of what is left, so that the last attempts come close to the deadline.
         let again = pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(left / 2);

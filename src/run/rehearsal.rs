@@ -95,22 +95,61 @@ pub fn rehearse(
         http,
         cancel: Cancel::new()?,
     });
-    let (sender, inbox) = mpsc::channel();
     // Releases, which come last, need nothing that the steps they belong to do not need.
     let count = plan.steps.iter().filter(|it| !it.is_release).count();
     let first = |index| Probe {
         index,
         triggers: in_order(&plan.steps[index].when),
     };
-    let mut waiting: VecDeque<Probe> = (0..count).map(first).collect();
-    let mut running: Vec<(Probe, Instant)> = Vec::new();
-    let mut answers: Vec<Vec<Verdict>> = vec![Vec::new(); count];
+    let (sender, inbox) = mpsc::channel();
+    let mut probes = Probes {
+        rehearsal,
+        sender,
+        waiting: (0..count).map(first).collect(),
+        running: Vec::new(),
+        answers: vec![Vec::new(); count],
+    };
     let mut told = 0;
     loop {
-        while running.len() < AT_ONCE
-            && let Some(probe) = waiting.pop_front()
+        probes.start();
+        while told < count && !probes.is_open(told) {
+            tell(told, &probes.answers[told]);
+            told += 1;
+        }
+        let Some(late) = probes.running.iter().map(|(_, late)| *late).min() else {
+            return Ok(probes.answers);
+        };
+        match inbox.recv_timeout(late.saturating_duration_since(Instant::now())) {
+            Ok((probe, answer)) => probes.end(&probe, answer),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                probes.abandon_late()
+            }
+        }
+    }
+}
+
+/// What a probe came to, and the triggers that its answer depended on.
+type Answered = (Answer, TriggerUse);
+
+/// The probes of a rehearsal, each on a thread of its own, and what they came to.
+struct Probes {
+    rehearsal: Arc<Rehearsal>,
+    sender: mpsc::Sender<(Probe, Answered)>,
+    waiting: VecDeque<Probe>,
+    /// With the time at which each is late.
+    running: Vec<(Probe, Instant)>,
+    /// By the index of the step.
+    answers: Vec<Vec<Verdict>>,
+}
+
+impl Probes {
+    /// Starts as many as may run at the same time.
+    fn start(&mut self) {
+        while self.running.len() < AT_ONCE
+            && let Some(probe) = self.waiting.pop_front()
         {
-            let (its, sender, asked) = (rehearsal.clone(), sender.clone(), probe.clone());
+            let (its, sender) = (self.rehearsal.clone(), self.sender.clone());
+            let asked = probe.clone();
             let job = move || -> WhenIdle {
                 let answer = its.answer(&asked);
                 // The receiver of an abandoned probe is gone.
@@ -118,55 +157,59 @@ pub fn rehearse(
             };
             match threads::start(job) {
                 Ok(()) => {
-                    let late = Instant::now() + rehearsal.limit(probe.index) * 2 + SLACK;
-                    running.push((probe, late));
+                    let limit = self.rehearsal.limit(probe.index);
+                    self.running
+                        .push((probe, Instant::now() + limit * 2 + SLACK));
                 }
                 Err(error) => {
                     let failure = Failure::new(ErrorKind::Io, "a thread for it", error.to_string());
-                    let verdicts = &mut answers[probe.index];
-                    add(verdicts, probe.triggers, Answer::Failed(failure));
+                    self.add(probe.index, probe.triggers, Answer::Failed(failure));
                 }
             }
         }
-        let is_open = |index: usize| {
-            let mut open = running.iter().map(|(it, _)| it).chain(&waiting);
-            open.any(|it| it.index == index)
+    }
+
+    /// Whether an answer of this step is still missing.
+    fn is_open(&self, index: usize) -> bool {
+        let mut open = self.running.iter().map(|(it, _)| it).chain(&self.waiting);
+        open.any(|it| it.index == index)
+    }
+
+    /// Takes the answer of a probe, which is made again for those of its triggers that the answer is not true of.
+    fn end(&mut self, probe: &Probe, (answer, asked): Answered) {
+        let is_its =
+            |(it, _): &(Probe, Instant)| it.index == probe.index && it.triggers == probe.triggers;
+        let Some(at) = self.running.iter().position(is_its) else {
+            // It was abandoned and reported before.
+            return;
         };
-        while told < count && !is_open(told) {
-            tell(told, &answers[told]);
-            told += 1;
+        self.running.swap_remove(at);
+        let (same, others) = split(&probe.triggers, asked);
+        self.add(probe.index, same, answer);
+        self.waiting
+            .extend(others.into_iter().map(|triggers| Probe {
+                index: probe.index,
+                triggers,
+            }));
+    }
+
+    /// Gives up those that are late.
+    fn abandon_late(&mut self) {
+        let now = Instant::now();
+        let late: Vec<Probe> = (self.running)
+            .extract_if(.., |(_, late)| *late <= now)
+            .map(|(probe, _)| probe)
+            .collect();
+        for probe in late {
+            let cause = "did not end at its deadline and was abandoned";
+            let kind = self.rehearsal.plan.steps[probe.index].kind;
+            let failure = Failure::new(ErrorKind::TimedOut, kind, cause);
+            self.add(probe.index, probe.triggers, Answer::Failed(failure));
         }
-        let Some(late) = running.iter().map(|(_, late)| *late).min() else {
-            return Ok(answers);
-        };
-        match inbox.recv_timeout(late.saturating_duration_since(Instant::now())) {
-            Ok((probe, (answer, asked))) => {
-                let is_its = |(it, _): &(Probe, Instant)| {
-                    it.index == probe.index && it.triggers == probe.triggers
-                };
-                let Some(at) = running.iter().position(is_its) else {
-                    // It was abandoned and reported before.
-                    continue;
-                };
-                running.swap_remove(at);
-                let (same, others) = split(&probe.triggers, asked);
-                add(&mut answers[probe.index], same, answer);
-                waiting.extend(others.into_iter().map(|triggers| Probe {
-                    index: probe.index,
-                    triggers,
-                }));
-            }
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                let now = Instant::now();
-                for (probe, _) in running.extract_if(.., |(_, late)| *late <= now) {
-                    let cause = "did not end at its deadline and was abandoned";
-                    let kind = plan.steps[probe.index].kind;
-                    let failure = Failure::new(ErrorKind::TimedOut, kind, cause);
-                    let verdicts = &mut answers[probe.index];
-                    add(verdicts, probe.triggers, Answer::Failed(failure));
-                }
-            }
-        }
+    }
+
+    fn add(&mut self, index: usize, triggers: Vec<Trigger>, answer: Answer) {
+        add(&mut self.answers[index], triggers, answer);
     }
 }
 

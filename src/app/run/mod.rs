@@ -66,16 +66,10 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     let machine = host::machine();
     let events = Arc::new(EventBus::new(begun));
     events.set_store(store.clone(), machine.clone());
-    reporters::add(&events, store, sink, matches!(entry, Entry::Unlocked(_)));
-    reporters::add_dbus(&events, begun, holder.by_systemd);
-    // On a machine that stays up the console may be in use.
-    if trigger != Trigger::Stop && holder.by_systemd {
-        reporters::add_console(&events);
-    }
-    let (held, warning) = match entry {
-        Entry::Alone(held) => (Some(held), None),
-        Entry::Beside(message) | Entry::Unlocked(message) => (None, Some(message)),
-    };
+    let is_unlocked = matches!(entry, Entry::Unlocked(_));
+    reporters::add(&events, store, sink, is_unlocked);
+    reporters::add_of_machine(&events, begun, trigger, holder.by_systemd);
+    let (lock, warning) = entry.into_parts();
     let warnings = (detected.warning().into_iter())
         .chain(intake.warnings)
         .chain(warning);
@@ -95,8 +89,12 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     // No process that a step started outlives the run.
     process::kill_all();
     observers::close(&events);
-    drop(held);
-    match outcome.result {
+    drop(lock);
+    exit_code(outcome.result)
+}
+
+fn exit_code(result: event::Result) -> u8 {
+    match result {
         event::Result::Ok => exit::OK,
         event::Result::Failed => exit::FAILED,
         event::Result::CutShort => exit::CUT_SHORT,

@@ -7,6 +7,7 @@ use crate::app::observers;
 use crate::history::state_dir::Store;
 use crate::logging::Sink;
 use crate::model::event::EventKind;
+use crate::model::trigger::Trigger;
 use crate::report::console::Console;
 use crate::report::dbus::DBus;
 use crate::report::event_bus::EventBus;
@@ -35,9 +36,25 @@ pub(super) fn add(events: &Arc<EventBus>, store: Store, sink: Sink, warned: bool
     }
 }
 
+/// Starts the reporters that everybody on the machine sees: on D-Bus, and on the console of one that goes down. On a machine
+/// that stays up the console may be in use.
+pub(super) fn add_of_machine(
+    events: &Arc<EventBus>,
+    begun: Instant,
+    trigger: Trigger,
+    by_systemd: bool,
+) {
+    add_dbus(events, begun, by_systemd);
+    let goes_down = trigger != Trigger::Stop && by_systemd;
+    if let Some(console) = goes_down.then(Console::new).flatten() {
+        let every = Some(Console::EVERY);
+        observers::add_one(events, "console", every, Box::new(console));
+    }
+}
+
 /// Starts the D-Bus reporter if it may own the name: the policy allows it to root alone, and a bus that was
 /// given by address is the caller's own. A run by hand on a machine without the policy goes without it silently.
-pub(super) fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool) {
+fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool) {
     let named = dbus::is_named();
     if !signals::is_root() && !named {
         return;
@@ -53,13 +70,5 @@ pub(super) fn add_dbus(events: &Arc<EventBus>, begun: Instant, by_systemd: bool)
     match DBus::new(begun, Box::new(complain), events.guard()) {
         Ok(reporter) => observers::add_one(events, "D-Bus", None, Box::new(reporter)),
         Err(error) => observers::without("D-Bus", &error),
-    }
-}
-
-/// Starts the one that writes to the console of the machine, where there is one.
-pub(super) fn add_console(events: &EventBus) {
-    if let Some(console) = Console::new() {
-        let every = Some(Console::EVERY);
-        observers::add_one(events, "console", every, Box::new(console));
     }
 }

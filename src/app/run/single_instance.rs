@@ -31,6 +31,16 @@ pub enum Entry {
     Unlocked(String),
 }
 
+impl Entry {
+    /// The lock, which is held until it is dropped, and the warning.
+    pub fn into_parts(self) -> (Option<RunLock>, Option<String>) {
+        match self {
+            Entry::Alone(lock) => (Some(lock), None),
+            Entry::Beside(warning) | Entry::Unlocked(warning) => (None, Some(warning)),
+        }
+    }
+}
+
 /// What a run does about the one that has the lock.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {

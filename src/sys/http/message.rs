@@ -1,5 +1,8 @@
 //! Requests and answers.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
+use ureq::http::{HeaderName, HeaderValue, Method};
+
 /// A request to any server.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -72,18 +75,13 @@ impl Answer {
     }
 }
 
-fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_tchar)
-}
-
 /// Checks a header's name.
 ///
 /// # Errors
 /// If it is not a header name, or one that only the client itself may set.
 pub fn header_name(name: &str) -> Result<(), String> {
     const OURS: [&str; 4] = ["content-length", "transfer-encoding", "expect", "upgrade"];
-    if !is_token(name) {
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Err("is not a header name".to_owned());
     }
     if OURS.contains(&name.to_ascii_lowercase().as_str()) {
@@ -97,38 +95,30 @@ pub fn header_name(name: &str) -> Result<(), String> {
 /// # Errors
 /// If a header cannot contain it. The message does not repeat it, since it may be a credential.
 pub fn header_value(value: &str) -> Result<String, String> {
-    if value
-        .bytes()
-        .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
-    {
-        Ok(value.trim_matches([' ', '\t']).to_owned())
-    } else {
-        Err("contains a control character, a line break or a non-ASCII character".to_owned())
+    match HeaderValue::from_str(value) {
+        Ok(_) if value.is_ascii() => Ok(value.trim_matches([' ', '\t']).to_owned()),
+        _ => Err("contains a control character, a line break or a non-ASCII character".to_owned()),
     }
 }
+
+/// What RFC 3986 reserves: all but letters, digits and these four.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Percent-encodes a path segment, or a value of a query or form: everything but RFC 3986's unreserved characters and
 /// the colon.
 pub fn encoded(text: &str) -> String {
-    percent_encoded(text.as_bytes(), b"-._~:")
+    const BUT_COLON: &AsciiSet = &RESERVED.remove(b':');
+    utf8_percent_encode(text, BUT_COLON).to_string()
 }
 
 /// As [`encoded`], including the colon, as Amazon's signatures need it, and the path of a unix socket, which a colon
 /// ends.
 pub fn strictly_encoded(bytes: &[u8]) -> String {
-    percent_encoded(bytes, b"-._~")
-}
-
-fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
-    let mut encoded = String::with_capacity(bytes.len());
-    for byte in bytes {
-        if byte.is_ascii_alphanumeric() || kept.contains(byte) {
-            encoded.push(char::from(*byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    percent_encode(bytes, RESERVED).to_string()
 }
 
 /// Checks a method.
@@ -136,7 +126,8 @@ fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
 /// # Errors
 /// If it is not a token in upper case, or is CONNECT.
 pub fn method(text: &str) -> Result<String, String> {
-    if !is_token(text) || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+    let is_token = Method::from_bytes(text.as_bytes()).is_ok();
+    if !is_token || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
         return Err(format!(
             "`{text}` is not a method: use a word in upper case such as POST"
         ));

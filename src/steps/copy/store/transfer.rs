@@ -32,6 +32,14 @@ enum TransferEvent {
     Kept(Version, Option<Upload>),
 }
 
+fn copy_of(file: &Listed, sha256: String) -> Copied {
+    Copied {
+        name: shown(file.name()),
+        bytes: file.version.size,
+        sha256,
+    }
+}
+
 /// Copies what was found, and counts it.
 pub(in super::super) fn copy(
     store: &Store,
@@ -60,10 +68,7 @@ pub(in super::super) fn copy(
     let mut sent = 0;
     thread::scope(|context| {
         for _ in 0..threads {
-            let (sender, transfer, queue) = (sender.clone(), &transfer, &queue);
-            let builder = thread::Builder::new().name("copy".into()).stack_size(STACK);
-            let started = builder.spawn_scoped(context, move || queue.work(transfer, &sender));
-            if started.is_err() {
+            if !queue.start(context, &transfer, sender.clone()) {
                 // The threads that could be started do it; without any, the remaining files fail.
                 break;
             }
@@ -72,13 +77,8 @@ pub(in super::super) fn copy(
         for news in news {
             match news {
                 TransferEvent::Copied(file, sha256) => {
-                    let copy = Copied {
-                        name: shown(file.name()),
-                        bytes: file.version.size,
-                        sha256,
-                    };
-                    sent += copy.bytes;
-                    progress.copied(copy, file.version);
+                    sent += file.version.size;
+                    progress.copied(copy_of(&file, sha256), file.version);
                     progress.advance(sent);
                 }
                 TransferEvent::Troubled(UploadError::Gone(why)) => {
@@ -88,7 +88,7 @@ pub(in super::super) fn copy(
                     progress.failed(failure)
                 }
                 TransferEvent::Kept(version, upload) => {
-                    kept.retain(|it| it.version != version);
+                    kept.retain(|it: &Upload| it.version != version);
                     kept.extend(upload);
                 }
             }
@@ -130,6 +130,18 @@ struct Queue {
 }
 
 impl Queue {
+    /// Starts a thread that works on it; whether there is one.
+    fn start<'scope>(
+        &'scope self,
+        threads: &'scope thread::Scope<'scope, '_>,
+        transfer: &'scope Transfer<'_>,
+        sender: Sender<TransferEvent>,
+    ) -> bool {
+        let builder = thread::Builder::new().name("copy".into()).stack_size(STACK);
+        let work = move || self.work(transfer, &sender);
+        builder.spawn_scoped(threads, work).is_ok()
+    }
+
     fn next(&self) -> Option<Listed> {
         let mut files = self.files.lock();
         files.pop_front()
