@@ -74,7 +74,7 @@ fn every_problem_of_the_keys_is_told() {
         ("to = \"ftp://h/x\"", "http://"),
         ("to = \"x\"", "neither an absolute path nor a URL"),
         (
-            "to = \"https://u:p@h/\"",
+            "to = \"https://u:s3cret-store@h/\"",
             "must not contain a user or password",
         ),
         (

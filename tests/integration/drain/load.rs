@@ -121,7 +121,7 @@ fn ask_on_and_on(port: u16, keeps: bool, tally: &Tally, is_over: &AtomicBool) {
         match ended {
             Ok(client) => {
                 counter.fetch_add(1, Ordering::SeqCst);
-                kept = keeps.then_some(client).filter(|it| !it.is_release);
+                kept = keeps.then_some(client).filter(|it| !it.closes);
             }
             Err(_) => {
                 tally.failed.fetch_add(1, Ordering::SeqCst);
@@ -150,7 +150,7 @@ impl From<std::io::Error> for Failed {
 struct Client {
     stream: BufReader<TcpStream>,
     /// Whether the server has said that it closes the connection.
-    is_release: bool,
+    closes: bool,
 }
 
 impl Client {
@@ -160,7 +160,7 @@ impl Client {
         stream.set_read_timeout(Some(GENEROUS))?;
         Ok(Client {
             stream: BufReader::new(stream),
-            is_release: false,
+            closes: false,
         })
     }
 
@@ -186,7 +186,7 @@ impl Client {
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().ok();
             }
-            self.is_release |= line == "connection: close";
+            self.closes |= line == "connection: close";
             if line.is_empty() {
                 break;
             }
