@@ -82,3 +82,4 @@ mod units;
 mod verbs;
 mod vm;
 mod wait_safe_etcd;
+mod wrong_answers;

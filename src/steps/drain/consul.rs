@@ -8,7 +8,7 @@ use crate::config::section::{Field, Secrecy, Section, read_kept};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Chain;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Member, Outcome, StepSpec};
-use crate::sys::http::encoded;
+use crate::sys::http::{Answer, encoded};
 
 /// The balancer's entry in the table. Its keys:
 ///
@@ -113,14 +113,21 @@ impl Client<'_> {
             404 if answer.says("AggregatedStatus") || answer.says("ServiceId") => return Ok(None),
             _ => return Err(unexpected(&answer)),
         };
+        let (name, status) = (
+            document["Service"]["Service"].as_str(),
+            document["AggregatedStatus"].as_str(),
+        );
+        let (Some(name), Some(status)) = (name, status) else {
+            return Err(meaningless(&answer, "a service and its checks"));
+        };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let checks = document["Checks"].as_array().map_or(&[][..], Vec::as_slice);
         let own = checks.iter().find(|it| it["CheckID"] == self.check());
         Ok(Some(Seen {
-            name: text(&document["Service"]["Service"]),
+            name: name.to_owned(),
             node: text(&checks.first().unwrap_or(&Value::Null)["Node"]),
             maintenance: own.map(|it| text(&it["Notes"])),
-            status: text(&document["AggregatedStatus"]),
+            status: status.to_owned(),
         }))
     }
 
@@ -144,14 +151,18 @@ impl Client<'_> {
     /// That clients may still find it, where they do.
     fn listed(&self, seen: &Seen) -> Result<Option<String>, Failure> {
         let path = format!("/v1/health/service/{}", encoded(&seen.name));
-        let listed = document(&super::must(&self.session, self.context, "GET", path)?)?;
+        let answer = super::must(&self.session, self.context, "GET", path)?;
+        let listed = document(&answer)?;
+        let is_entry = |entry: &Value| entry["Service"]["ID"].is_string();
+        let entries = listed.as_array().filter(|it| it.iter().all(is_entry));
+        let entries = entries.ok_or_else(|| meaningless(&answer, "a list of services"))?;
         let is_found = |entry: &Value| {
             let mut checks = entry["Checks"].as_array().into_iter().flatten();
             entry["Service"]["ID"] == self.id
                 && entry["Node"]["Node"] == seen.node
                 && !checks.any(|it| it["CheckID"] == self.check())
         };
-        let is_found = listed.as_array().into_iter().flatten().any(is_found);
+        let is_found = entries.iter().any(is_found);
         let subject = || {
             format!(
                 "the catalog to list service {} on {} as critical",
@@ -160,6 +171,12 @@ impl Client<'_> {
         };
         Ok(is_found.then(subject))
     }
+}
+
+/// The failure that an answer is not what Consul gives.
+fn meaningless(answer: &Answer, expected: &str) -> Failure {
+    let cause = format!("the answer is not {expected}");
+    Failure::new(ErrorKind::Protocol, answer.url.clone(), cause).retryable(true)
 }
 
 impl Consul {

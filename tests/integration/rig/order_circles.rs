@@ -142,7 +142,7 @@ fn through_a_before_of_farewell() {
             .boot(),
         &[
             "app.service is ordered after farewell.service, so",
-            "take app.service out of `Before=` in line 2 of /etc/systemd/system/farewell.service.d/early.conf",
+            "remove app.service from `Before=` in line 2 of /etc/systemd/system/farewell.service.d/early.conf",
         ],
         "rm /etc/systemd/system/farewell.service.d/early.conf",
     );

@@ -141,9 +141,16 @@ fn listed(
         return Ok(None);
     }
     if !answer.is_success() {
-        return Err(unexpected(&answer));
+        let failure = unexpected(&answer);
+        // While it starts, Traefik answers 404 to everything.
+        let is_passing = failure.retryable || answer.status == 404;
+        return Err(failure.retryable(is_passing));
     }
     let found = document(&answer)?;
+    if !found["name"].is_string() {
+        let cause = "the answer is not one of Traefik's services";
+        return Err(Failure::new(ErrorKind::Protocol, answer.url, cause).retryable(true));
+    }
     let servers = found["loadBalancer"]["servers"].as_array();
     let mut servers = servers.map_or(&[][..], Vec::as_slice).iter();
     Ok(Some(servers.any(|it| it["url"] == place.server.as_str())))
