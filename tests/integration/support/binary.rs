@@ -244,9 +244,10 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Runs a command to its end.
+    /// Runs a command to its end. A build of what is released or of an image takes minutes, and other builds may be under
+    /// way.
     pub fn of(command: &mut Command) -> Ended {
-        Running::spawn(command).end(GENEROUS)
+        Running::spawn(command).end(20 * GENEROUS)
     }
 }
 
