@@ -25,6 +25,9 @@ const BACKLOG: usize = 512 << 10;
 /// The socket's send buffer; the default holds three long entries.
 const SEND_BUFFER: usize = 8 << 20;
 
+/// The shortest and the longest pause between two attempts to send what was kept.
+const PAUSES: [Duration; 2] = [Duration::from_micros(100), Duration::from_millis(2)];
+
 const CUT: &str = " … (cut)";
 
 /// A socket to journald. Entries that it does not accept at once are kept, up to a limit, and sent before the next one.
@@ -72,15 +75,26 @@ impl Journal {
     /// Sends kept entries until none is left, for at most `limit`. Returns whether none is left.
     pub fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
+        let (mut pause, mut kept) = (PAUSES[0], usize::MAX);
         loop {
-            if self.retry(&mut self.backlog.lock()) {
-                return true;
-            }
+            let left = {
+                let mut backlog = self.backlog.lock();
+                if self.retry(&mut backlog) {
+                    return true;
+                }
+                backlog.entries.len()
+            };
             if Instant::now() >= end {
                 return false;
             }
-            // poll(2) does not report room in the queue of a peer to which the socket is not connected.
-            std::thread::sleep(Duration::from_millis(2));
+            // poll(2) does not report room in the queue of a peer to which the socket is not connected. That queue may hold
+            // no more than ten entries, so a journald that reads is not left waiting.
+            pause = match left < kept {
+                true => PAUSES[0],
+                false => (pause * 2).min(PAUSES[1]),
+            };
+            kept = left;
+            std::thread::sleep(pause);
         }
     }
 
