@@ -161,7 +161,8 @@ fn without_farewell_start() {
     settle(&machine);
     machine.must("systemctl mask farewell-start.service network-online.target");
     let said = machine.sh("farewell rehearse");
-    let told = "farewell-start.service is masked, so that nothing is checked, kept or undone at boot";
+    let told =
+        "farewell-start.service is masked, so that nothing is checked, kept or undone at boot";
     assert!(said.stdout.contains(told) && said.code == 1, "{said:?}");
     machine.must("systemctl restart farewell.service");
     marked(machine);
