@@ -1,13 +1,12 @@
 //! No secret of a member in anything that is left or shown, though its peer repeats everything that it is sent.
 
 use std::fs;
-use std::io::{BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::support::Dir;
 use crate::support::binary::Binary;
-use crate::support::servers::{answer, read_request};
+use crate::support::loopback::{Loopback, Reply};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -15,24 +14,7 @@ const SECRET: &str = "s3cr3t-Of-A-Member";
 
 /// Answers every request with a status and with everything that it was sent.
 fn parrot(status: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    // Ends with the test's process.
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
-                while let Some(request) = read_request(&mut reader) {
-                    assert!(
-                        stream
-                            .write_all(answer(status, "", &request).as_bytes())
-                            .is_ok()
-                    );
-                }
-            });
-        }
-    });
-    address
+    Loopback::start(move |asked| Reply::text(status, &asked.whole)).address
 }
 
 /// A step of every member that takes a secret.

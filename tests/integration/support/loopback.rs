@@ -1,12 +1,12 @@
 //! A loopback server that a test gives its answers, one that stands before a real server, and questions to either.
 
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use super::binary::wait_until;
-use super::servers::{answer, read_request};
+use super::servers::{answer, each_connection, read_request};
 
 /// A request, taken apart.
 pub struct Asked {
@@ -87,15 +87,7 @@ impl Loopback {
     }
 
     pub fn at(port: u16, handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Loopback {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let handler: Arc<Handler> = Arc::new(handler);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let handler = handler.clone();
-                std::thread::spawn(move || serve(stream, &*handler));
-            }
-        });
+        let address = each_connection(port, move |stream| serve(stream, &handler));
         Loopback { address }
     }
 
@@ -141,7 +133,6 @@ pub enum Held {
 pub struct Middleman {
     pub address: SocketAddr,
     state: Arc<State>,
-    connect: Arc<Mutex<mpsc::Sender<mpsc::Sender<TcpStream>>>>,
 }
 
 #[derive(Default)]
@@ -178,20 +169,11 @@ impl Middleman {
                 }
             }
         });
-        let listener = TcpListener::bind(("127.0.0.1", enter())).expect("a port");
-        let middleman = Middleman {
-            address: listener.local_addr().expect("an address"),
-            state: Arc::default(),
-            connect: Arc::new(Mutex::new(connect)),
-        };
-        let (state, connect) = (middleman.state.clone(), middleman.connect.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (state, connect) = (state.clone(), connect.clone());
-                std::thread::spawn(move || state.pass(stream, &connect));
-            }
-        });
-        middleman
+        let state = Arc::<State>::default();
+        let passing = state.clone();
+        let connect = Mutex::new(connect);
+        let address = each_connection(enter(), move |stream| passing.pass(stream, &connect));
+        Middleman { address, state }
     }
 
     pub fn url(&self) -> String {

@@ -36,6 +36,20 @@ pub struct Server {
     sent: Arc<AtomicUsize>,
 }
 
+/// Serves each connection to this port (0: any) on a thread of its own, to the end of the test's process; the address.
+pub fn each_connection(port: u16, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
 /// A whole answer.
 pub fn answer(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
@@ -44,27 +58,20 @@ pub fn answer(status: &str, headers: &str, body: &str) -> String {
 
 impl Server {
     pub fn start(manner: Manner) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let server = Server {
-            address: listener.local_addr().expect("an address"),
-            connections: Arc::default(),
-            requests: Arc::default(),
-            sent: Arc::default(),
-        };
-        let (connections, requests, sent) = (
-            server.connections.clone(),
-            server.requests.clone(),
-            server.sent.clone(),
-        );
-        // Ends with the test's process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (manner, requests, sent) = (manner.clone(), requests.clone(), sent.clone());
-                std::thread::spawn(move || serve(stream, &manner, &requests, &sent));
-            }
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let sent: Arc<AtomicUsize> = Arc::default();
+        let (counted, heard, flooded) = (connections.clone(), requests.clone(), sent.clone());
+        let address = each_connection(0, move |stream| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            serve(stream, &manner, &heard, &flooded);
         });
-        server
+        Server {
+            address,
+            connections,
+            requests,
+            sent,
+        }
     }
 
     pub fn answers(answers: &[&str]) -> Server {
@@ -226,24 +233,17 @@ impl TlsServer {
             .with_single_cert(vec![certificate(name)], key)
             .expect("a certificate and its key");
         let config = Arc::new(config);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = requests.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (config, heard) = (config.clone(), heard.clone());
-                std::thread::spawn(move || {
-                    let connection = rustls::ServerConnection::new(config).expect("a config");
-                    let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
-                    while let Some(request) = read_request(&mut stream) {
-                        let name = stream.get_ref().conn.server_name().unwrap_or("none");
-                        let request = format!("{name}\n{request}");
-                        heard.lock().expect("lock").push(request);
-                        let whole = answer("200 OK", "", "ok");
-                        let _ = stream.get_mut().write_all(whole.as_bytes());
-                    }
-                });
+        let address = each_connection(0, move |stream| {
+            let connection = rustls::ServerConnection::new(config.clone()).expect("a config");
+            let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
+            while let Some(request) = read_request(&mut stream) {
+                let name = stream.get_ref().conn.server_name().unwrap_or("none");
+                let request = format!("{name}\n{request}");
+                heard.lock().expect("lock").push(request);
+                let whole = answer("200 OK", "", "ok");
+                let _ = stream.get_mut().write_all(whole.as_bytes());
             }
         });
         TlsServer { address, requests }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Dir;
 use super::binary::{GENEROUS, Running};
 use super::own_process::again;
-use super::servers::{answer, read_request};
+use super::servers::{answer, each_connection, read_request};
 use farewell::app::undo::{UndoOutcome, undo};
 use farewell::config::facts::Facts;
 use farewell::config::fragments::Source;
@@ -59,17 +59,9 @@ struct State {
 
 impl Peer {
     pub fn start() -> Peer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let state = Arc::<State>::default();
         let shared = state.clone();
-        // Ends with the test's process.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let state = shared.clone();
-                std::thread::spawn(move || state.serve(stream));
-            }
-        });
+        let address = each_connection(0, move |stream| shared.serve(stream));
         Peer { address, state }
     }
 
