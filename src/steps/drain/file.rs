@@ -30,7 +30,7 @@ pub const MEMBER: Member = Member {
     undo: Some(undo),
 };
 
-/// What is in a file that a step has created.
+/// The content of a file that a step creates.
 const TEXT: &str = "farewell\n";
 
 /// The longest file that is kept in a record.
@@ -95,7 +95,7 @@ fn remove(path: &Path, context: &AttemptContext<'_>) -> Result<bool, Failure> {
 }
 
 impl Marker {
-    /// What the health check says now, where there is one: `None` when it fails.
+    /// The result of the health check, if one is configured; `None` when it fails.
     fn healthy(&self, context: &AttemptContext<'_>) -> Result<Option<String>, Failure> {
         let Some(peer) = &self.check else {
             return Ok(None);
@@ -117,7 +117,7 @@ impl Marker {
         Ok(answer.is_success().then(subject))
     }
 
-    /// Changes the file, having declared it; whether there was anything to change.
+    /// Declares the change of the file and makes it. Returns whether there was anything to change.
     fn change(&self, context: &AttemptContext<'_>) -> Result<bool, Failure> {
         let path = self.path.get(context.facts)?;
         let found = small_file::read(&path).map_err(|error| failed(&path, error))?;
@@ -204,7 +204,7 @@ impl Action for Marker {
     }
 }
 
-/// What a run has left.
+/// The undo of a change that a run has made.
 struct Restore {
     path: Field<PathBuf>,
     /// What was removed; `None` where the file was created.

@@ -1,4 +1,4 @@
-//! Waiting until nothing is in flight any more, whatever the balancer.
+//! Waiting until nothing is in flight, for every balancer.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub(super) fn until_quiet(
     }
 }
 
-/// As [`until_quiet`], in several balancers at once. One that refuses keeps the others from nothing: it is left out from then
-/// on, and told when they are quiet.
+/// As [`until_quiet`], in several balancers at once. One that refuses does not hold up the others: it is left out from then
+/// on, and reported when they are quiet.
 ///
 /// # Errors
 /// As [`until_quiet`], and what was refused.
@@ -83,7 +83,7 @@ pub(super) fn until_all_quiet<T>(
     }
 }
 
-/// Waits for this long, whatever is in flight; `subject` is what it is for.
+/// Waits for a fixed time; `subject` says what for.
 pub(super) fn settle(
     context: &AttemptContext<'_>,
     subject: &str,
@@ -118,7 +118,7 @@ pub(super) fn pause(context: &AttemptContext<'_>, time: Duration) -> Option<Stri
     })
 }
 
-/// The failures of several balancers as one. It passes where one of them does.
+/// Merges the failures of several balancers. The result is retryable if one of them is.
 pub(super) fn together(failures: Vec<Failure>) -> Option<Failure> {
     failures.into_iter().reduce(|all, failure| Failure {
         cause: format!("{}; {failure}", all.cause),

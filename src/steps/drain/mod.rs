@@ -49,7 +49,7 @@ fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     Member::undo("balancer", BALANCERS, chain)
 }
 
-/// The keys of what a member is about to leave.
+/// The keys of an intent.
 fn keys(keys: Vec<(&str, Datum)>) -> Keys {
     let keys = keys.into_iter().map(|(key, it)| (key.to_owned(), it));
     keys.collect()

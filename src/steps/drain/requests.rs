@@ -1,4 +1,4 @@
-//! Requests to balancers with an API over HTTP, and the intent that is declared before one of them sticks.
+//! Requests to balancers with an HTTP API, and the intent that is declared before a change.
 
 use crate::clients::http::{Peer, Session, unexpected};
 use crate::config::facts::Facts;
@@ -45,7 +45,7 @@ pub(super) fn keep_one(peer: &Peer, facts: &Facts, at: usize) -> Result<Keys, Fa
     Ok(kept)
 }
 
-/// Declares what a balancer's member is about to leave, and does it. What is refused is taken back: it leaves nothing.
+/// Declares an intent and acts on it. If the balancer refuses, nothing is left, and the intent is withdrawn.
 pub(super) fn declared(
     context: &AttemptContext<'_>,
     member: &str,

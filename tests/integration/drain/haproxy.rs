@@ -397,7 +397,7 @@ fn a_balancer_that_restarts_in_the_middle_drains_it_again() {
     });
     assert_eq!(ended, Ok(Outcome::Done));
     let remarks = run.remarks();
-    let said = format!("web/s1 at {admin} was drained no more: HAProxy was restarted");
+    let said = format!("web/s1 at {admin} was no longer drained: HAProxy was restarted");
     assert!(remarks[0].starts_with(&said), "{remarks:?}");
     assert_eq!(intents(&run).len(), 1);
     app.release();

@@ -225,7 +225,7 @@ fn a_balancer_that_hangs_or_restarts_in_the_middle_drains_it_again() {
     assert_eq!(ended, Ok(Outcome::Done));
     let remarks = run.remarks();
     let said = format!(
-        "web/s1 at {}/ was drained no more: HAProxy was restarted",
+        "web/s1 at {}/ was no longer drained: HAProxy was restarted",
         api.url
     );
     assert!(remarks[0].starts_with(&said), "{remarks:?}");

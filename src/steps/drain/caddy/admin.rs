@@ -8,7 +8,7 @@ use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
 use crate::sys::http::{Answer, Request, encoded};
 
-/// One attempt's talk with one Caddy about one upstream.
+/// One attempt's connection to one Caddy, about one upstream.
 pub(super) struct Admin<'a> {
     session: Session<'a>,
     context: &'a AttemptContext<'a>,

@@ -72,11 +72,11 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 /// The upstream in one Caddy, and what this attempt has seen of it.
-struct Place<'a> {
+struct Target<'a> {
     admin: Admin<'a>,
     caddy: &'a Caddy,
     context: &'a AttemptContext<'a>,
-    /// What the intent keeps of the peer.
+    /// The keys of the peer for the intent.
     peer: Keys,
     /// Whether this attempt has seen that it is out.
     is_out: bool,
@@ -84,12 +84,12 @@ struct Place<'a> {
     is_changed: bool,
 }
 
-impl Place<'_> {
+impl Target<'_> {
     fn subject(&self) -> String {
         format!("the removal of {}", self.admin.subject())
     }
 
-    /// Does what is to be done next; what it waits for, or `None` when nothing is in flight.
+    /// Takes the next step of the drain. Returns what it waits for, or `None` when nothing is in flight.
     fn advance(&mut self) -> Result<Option<String>, Failure> {
         if self.admin.is_known()?
             && let Some(upstream) = self.admin.look()?
@@ -153,7 +153,7 @@ impl Place<'_> {
         })
     }
 
-    /// How things are now.
+    /// The current state, for the rehearsal.
     fn state(&self) -> Result<String, Failure> {
         let subject = self.admin.subject();
         // What an earlier run has left is not known to a rehearsal.
@@ -203,12 +203,12 @@ fn kept(admin: &Admin<'_>, upstream: &Upstream) -> Keys {
 }
 
 impl Caddy {
-    fn places<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Vec<Place<'a>>, Failure> {
+    fn targets<'a>(&'a self, context: &'a AttemptContext<'a>) -> Result<Vec<Target<'a>>, Failure> {
         let session = self.peer.open(context)?;
         let id = self.id.get(context.facts)?;
-        let place = |(at, endpoint): (usize, &_)| {
+        let target = |(at, endpoint): (usize, &_)| {
             let session = session.elsewhere(vec![Clone::clone(endpoint)]);
-            Ok(Place {
+            Ok(Target {
                 admin: Admin::new(session, context, &id),
                 caddy: self,
                 context,
@@ -217,15 +217,15 @@ impl Caddy {
                 is_changed: false,
             })
         };
-        session.endpoints().iter().enumerate().map(place).collect()
+        session.endpoints().iter().enumerate().map(target).collect()
     }
 }
 
 impl Action for Caddy {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let mut places = self.places(context)?;
-        super::until_all_quiet(context, &mut places, &|place| place.advance())?;
-        Ok(match places.iter().any(|it| it.is_changed) {
+        let mut targets = self.targets(context)?;
+        super::until_all_quiet(context, &mut targets, &|target| target.advance())?;
+        Ok(match targets.iter().any(|it| it.is_changed) {
             true => Outcome::Done,
             false => Outcome::AlreadyDone,
         })
@@ -233,8 +233,8 @@ impl Action for Caddy {
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let (mut said, mut failures) = (Vec::new(), Vec::new());
-        for place in self.places(context)? {
-            match place.state() {
+        for target in self.targets(context)? {
+            match target.state() {
                 Ok(sentence) => said.push(sentence),
                 Err(failure) => failures.push(failure),
             }

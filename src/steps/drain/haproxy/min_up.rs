@@ -3,46 +3,45 @@
 use std::time::Duration;
 
 use super::super::pause;
-use super::place::Place;
 use super::runtime::State;
+use super::target::Target;
 use crate::model::deadline::{Deadline, Reason};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
 
-/// Between two looks, in milliseconds: never the same for two that wait for each other.
+/// The pause between two checks, in milliseconds; random, so that two machines that wait for each other do not stay in step.
 const PAUSE: std::ops::Range<u64> = 100..300;
 
-/// Drains a server that is ready as soon as `min_up` others are up beside it in every HAProxy, and are still up when it is
-/// drained: where two did that at the same moment each is set ready again. After half of the time that is left it goes on
-/// as it is: a machine that ends cannot wait for ever. What HAProxy does not answer is no matter here: the drain itself tells
-/// of it.
+/// Drains the server once `min_up` others are up in every HAProxy. Afterwards it checks again: if another server was drained
+/// at the same moment, it sets its own ready again and waits. After half of the remaining time it drains anyway, since a
+/// machine that shuts down cannot wait for ever. A HAProxy that does not answer is ignored here: the drain itself reports it.
 ///
 /// # Errors
 /// If the run was told to stop, or has no time left.
 pub(super) fn drain(
-    places: &mut [Place<'_>],
+    targets: &mut [Target<'_>],
     min_up: i64,
     context: &AttemptContext<'_>,
 ) -> Result<(), Failure> {
     let half = context.deadline.left().unwrap_or_default() / 2;
     let until = Deadline::after(half, Reason::Timeout);
     loop {
-        let lacking = match lacking(places, min_up, State::Ready) {
+        let lacking = match lacking(targets, min_up, State::Ready) {
             None => {
-                for place in places.iter_mut() {
-                    let is_ready = |place: &Place<'_>| {
-                        let seen = place.runtime.must();
+                for target in targets.iter_mut() {
+                    let is_ready = |target: &Target<'_>| {
+                        let seen = target.runtime.must();
                         seen.is_ok_and(|it| it.state == State::Ready)
                     };
-                    if is_ready(place) {
-                        let _ = place.set(State::Ready, State::Drain);
+                    if is_ready(target) {
+                        let _ = target.set(State::Ready, State::Drain);
                     }
                 }
-                let Some(lacking) = self::lacking(places, min_up, State::Drain) else {
+                let Some(lacking) = self::lacking(targets, min_up, State::Drain) else {
                     return Ok(());
                 };
-                for place in places.iter_mut().filter(|it| it.is_changed) {
-                    let _ = place.take_back();
+                for target in targets.iter_mut().filter(|it| it.is_changed) {
+                    let _ = target.take_back();
                 }
                 context.events.note(&format!(
                     "set ready again, since another one was drained meanwhile: {lacking}"
@@ -66,15 +65,15 @@ pub(super) fn drain(
     }
 }
 
-/// Where fewer than so many other servers are up, among those HAProxies in which the server is in this state.
-fn lacking(places: &[Place<'_>], min_up: i64, state: State) -> Option<String> {
-    places.iter().find_map(|place| {
-        let seen = place.runtime.must().ok()?;
+/// Which HAProxy has fewer than `min_up` other servers up, of those in which the server is in this state.
+fn lacking(targets: &[Target<'_>], min_up: i64, state: State) -> Option<String> {
+    targets.iter().find_map(|target| {
+        let seen = target.runtime.must().ok()?;
         let is_lacking = seen.state == state && seen.others_up < min_up;
         is_lacking.then(|| {
             format!(
                 "{min_up} other servers to be up beside {}, where {} are",
-                place.runtime.subject(),
+                target.runtime.subject(),
                 seen.others_up
             )
         })

@@ -1,8 +1,8 @@
 //! `haproxy`: drains a server by HAProxy's runtime API, and waits until it has no session and no queue.
 
 mod min_up;
-mod place;
 mod runtime;
+mod target;
 mod undo;
 
 use super::server_name;
@@ -12,7 +12,7 @@ use crate::model::error::Failure;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, Outcome, StepSpec};
 use crate::sys::command_socket;
 use crate::sys::http::Endpoint;
-use place::Place;
+use target::Target;
 
 /// The balancer's entry in the table. Its keys:
 ///
@@ -81,21 +81,21 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 impl Haproxy {
-    fn places<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Vec<Place<'a>>, Failure> {
+    fn targets<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Vec<Target<'a>>, Failure> {
         let (backend, server) = (
             self.backend.get(context.facts)?,
             self.server.get(context.facts)?,
         );
-        let place = |socket: &Field<Endpoint>| {
+        let target = |socket: &Field<Endpoint>| {
             let socket = socket.get(context.facts)?;
-            Ok(Place::new(context, socket, &backend, &server, self.maint))
+            Ok(Target::new(context, socket, &backend, &server, self.maint))
         };
-        self.sockets.iter().map(place).collect()
+        self.sockets.iter().map(target).collect()
     }
 
-    /// What one HAProxy says of the server, and of who asks.
-    fn answer(&self, place: &Place<'_>, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let runtime = &place.runtime;
+    /// The state of the server in one HAProxy, and whether this socket may change it.
+    fn answer(&self, target: &Target<'_>, context: &AttemptContext<'_>) -> Result<String, Failure> {
+        let runtime = &target.runtime;
         let seen = runtime.must()?;
         let may = match runtime.level()?.as_deref() {
             Some("admin") => "this socket may change it",
@@ -127,12 +127,12 @@ impl Haproxy {
 
 impl Action for Haproxy {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let mut places = self.places(context)?;
+        let mut targets = self.targets(context)?;
         if self.min_up > 0 {
-            min_up::drain(&mut places, self.min_up, context)?;
+            min_up::drain(&mut targets, self.min_up, context)?;
         }
-        super::until_all_quiet(context, &mut places, &|place| place.advance())?;
-        Ok(match places.iter().any(|it| it.is_changed) {
+        super::until_all_quiet(context, &mut targets, &|target| target.advance())?;
+        Ok(match targets.iter().any(|it| it.is_changed) {
             true => Outcome::Done,
             false => Outcome::AlreadyDone,
         })
@@ -140,8 +140,8 @@ impl Action for Haproxy {
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let (mut said, mut failures) = (Vec::new(), Vec::new());
-        for place in self.places(context)? {
-            match self.answer(&place, context) {
+        for target in self.targets(context)? {
+            match self.answer(&target, context) {
                 Ok(sentence) => said.push(sentence),
                 Err(failure) => failures.push(failure),
             }

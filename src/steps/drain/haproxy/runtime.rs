@@ -1,4 +1,4 @@
-//! One server, as the runtime API of one HAProxy tells of it.
+//! One server, as the runtime API of one HAProxy describes it.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::step::AttemptContext;
 use crate::sys::command_socket;
 use crate::sys::http::Endpoint;
 
-/// What somebody has set a server to.
+/// The administrative state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Ready,
@@ -26,7 +26,7 @@ impl State {
         }
     }
 
-    /// The state of that name.
+    /// The state with this name.
     pub(super) fn parse(word: &str) -> Result<State, String> {
         let states = [State::Ready, State::Drain, State::Maint];
         let found = states.into_iter().find(|it| it.word() == word);
@@ -43,7 +43,7 @@ impl State {
     }
 }
 
-/// What one look saw.
+/// The server as it was read.
 pub(super) struct Seen {
     pub(super) state: State,
     pub(super) sessions: u64,
@@ -67,10 +67,10 @@ impl Seen {
     }
 }
 
-/// What the look for a server came to.
+/// Whether HAProxy knows the server.
 pub(super) enum Found {
     Server(Seen),
-    /// That there is none, in words.
+    /// It does not; what it lacks, for the operator.
     Unknown(String),
 }
 
@@ -97,12 +97,12 @@ impl<'a> Runtime<'a> {
         }
     }
 
-    /// Where it is.
+    /// The address of the runtime API.
     pub(super) fn address(&self) -> String {
         command_socket::shown(&self.socket)
     }
 
-    /// As HAProxy and its users write it.
+    /// `BACKEND/SERVER`.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.backend, self.server)
     }
@@ -136,7 +136,7 @@ impl<'a> Runtime<'a> {
         })
     }
 
-    /// Looks for the server.
+    /// Reads the server and the state of the others in its backend.
     pub(super) fn look(&self) -> Result<Found, Failure> {
         let backend = &self.backend;
         let said = self.ask(&format!(
@@ -190,7 +190,7 @@ impl<'a> Runtime<'a> {
         }))
     }
 
-    /// As [`Runtime::look`], where a server that is not there is a refusal.
+    /// As [`Runtime::look`]; an unknown server is a refusal.
     pub(super) fn must(&self) -> Result<Seen, Failure> {
         match self.look()? {
             Found::Server(seen) => Ok(seen),
@@ -198,7 +198,7 @@ impl<'a> Runtime<'a> {
         }
     }
 
-    /// Sets the server's state. A blank line is all that HAProxy says to what it does.
+    /// Sets the server's state. HAProxy confirms with a blank line; any other text is a refusal.
     pub(super) fn set(&self, state: State) -> Result<(), Failure> {
         let command = format!("set server {} state {}", self.full_name(), state.word());
         let said = self.ask(&command)?;
@@ -211,7 +211,7 @@ impl<'a> Runtime<'a> {
         }
     }
 
-    /// The level of the socket; `None` where HAProxy does not tell it.
+    /// The access level of the socket; `None` if HAProxy does not report it.
     pub(super) fn level(&self) -> Result<Option<String>, Failure> {
         let said = self.ask("show cli level")?;
         let levels = ["admin", "operator", "user"];

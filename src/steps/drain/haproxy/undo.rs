@@ -10,8 +10,8 @@ use crate::step::{Action, AttemptContext, Outcome};
 use crate::sys::command_socket;
 use crate::sys::http::Endpoint;
 
-/// Makes the undo of what [`super::Haproxy`] has declared in one HAProxy. Of runs that drained one after another the first
-/// one knows how it was.
+/// Makes the undo of what [`super::Haproxy`] has declared in one HAProxy. If several runs have drained
+/// it, the first one knows the original state.
 pub(super) fn undo(chain: &Chain) -> Result<Box<dyn Action>, String> {
     let mut last = read_kept(&chain.last().what, read)?;
     last.before = read_kept(&chain.first().what, read)?.before;
@@ -26,7 +26,7 @@ struct Undrain {
     backend: Field<String>,
     server: Field<String>,
     before: State,
-    /// What runs have set it to.
+    /// The states that runs have set.
     left: Vec<State>,
 }
 

@@ -30,7 +30,7 @@ impl Version {
     }
 }
 
-/// What one look saw.
+/// The server as it was read.
 pub(super) struct Seen {
     /// `ready`, `drain` or `maint`.
     pub(super) state: String,
@@ -53,10 +53,10 @@ impl Seen {
     }
 }
 
-/// What the look for a server came to.
+/// Whether HAProxy knows the server.
 pub(super) enum Found {
     Server(Seen),
-    /// That there is none, in words.
+    /// It does not; what it lacks, for the operator.
     Unknown(String),
 }
 
@@ -143,8 +143,8 @@ impl<'a> Api<'a> {
         }
     }
 
-    /// Looks for the server. What is not there is told by the statistics: where HAProxy itself does not answer, they are 500,
-    /// while the API's answer for a server is 404 then too.
+    /// Reads the server. Whether it exists is known from the statistics, which are 500 where HAProxy itself does not answer; the
+    /// API's answer for a server is 404 in both cases.
     pub(super) fn look(&self) -> Result<Found, Failure> {
         let (version, answer) = self.statistics()?;
         if answer.status != 200 {

@@ -77,22 +77,22 @@ fn read(section: &Section<'_>) -> Option<StepSpec> {
 }
 
 /// The server in one HAProxy, and what this attempt has done to it.
-struct Place<'a> {
+struct Target<'a> {
     api: Api<'a>,
     context: &'a AttemptContext<'a>,
-    /// What the intent keeps of the peer.
+    /// The keys of the peer for the intent.
     peer: Keys,
     is_changed: bool,
 }
 
-impl Place<'_> {
-    /// Does what is to be done next; what it waits for, or `None` when nothing is in flight.
+impl Target<'_> {
+    /// Takes the next step of the drain. Returns what it waits for, or `None` when nothing is in flight.
     fn advance(&mut self) -> Result<Option<String>, Failure> {
         let mut seen = self.api.must()?;
         if seen.state == READY {
             if self.is_changed {
                 self.context.events.remark(&format!(
-                    "{} was drained no more: HAProxy was restarted or reloaded, or somebody set it ready; it was drained again",
+                    "{} was no longer drained: HAProxy was restarted or reloaded, or somebody set it ready; it was drained again",
                     self.api.subject()
                 ));
             }
@@ -120,17 +120,17 @@ impl Place<'_> {
 
 impl Action for Server {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let mut places = Vec::new();
+        let mut targets = Vec::new();
         for (at, api) in self.everywhere(context)?.into_iter().enumerate() {
-            places.push(Place {
+            targets.push(Target {
                 api,
                 context,
                 peer: super::keep_one(&self.peer, context.facts, at)?,
                 is_changed: false,
             });
         }
-        super::until_all_quiet(context, &mut places, &|place| place.advance())?;
-        Ok(match places.iter().any(|it| it.is_changed) {
+        super::until_all_quiet(context, &mut targets, &|target| target.advance())?;
+        Ok(match targets.iter().any(|it| it.is_changed) {
             true => Outcome::Done,
             false => Outcome::AlreadyDone,
         })

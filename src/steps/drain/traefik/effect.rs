@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Found, Place};
+use super::{Found, Target};
 use crate::clients::http::{Peer, Session, document, unexpected};
 use crate::config::facts::Facts;
 use crate::config::section::{Secrecy, Section};
@@ -59,42 +59,42 @@ impl Effect {
     }
 
     /// Waits until Traefik has removed the server from these services.
-    pub(super) fn wait_out(&self, place: &Place<'_>, services: &[String]) -> Result<(), Failure> {
+    pub(super) fn wait_out(&self, target: &Target<'_>, services: &[String]) -> Result<(), Failure> {
         let peer = match self {
             Effect::Settle(time) => {
-                let subject = format!("Traefik to read {}", place.path.display());
-                return super::super::settle(place.context, &subject, *time);
+                let subject = format!("Traefik to read {}", target.path.display());
+                return super::super::settle(target.context, &subject, *time);
             }
             Effect::Api(peer) => peer,
         };
-        let session = peer.open(place.context)?;
-        self::wait(place, &session, services, "to remove", &|listed| {
+        let session = peer.open(target.context)?;
+        self::wait(target, &session, services, "to remove", &|listed| {
             listed != Some(true)
         })
     }
 
     /// Waits until Traefik has the server in these services again. Without its API this cannot be seen.
-    pub(super) fn wait_in(&self, place: &Place<'_>, services: &[String]) -> Result<(), Failure> {
+    pub(super) fn wait_in(&self, target: &Target<'_>, services: &[String]) -> Result<(), Failure> {
         let Effect::Api(peer) = self else {
             return Ok(());
         };
-        let session = peer.open(place.context)?;
-        self::wait(place, &session, services, "to have", &|listed| {
+        let session = peer.open(target.context)?;
+        self::wait(target, &session, services, "to have", &|listed| {
             listed == Some(true)
         })
     }
 
     /// Checks that Traefik knows the services; returns what to add to the rehearsal's sentence.
-    pub(super) fn rehearse(&self, place: &Place<'_>, found: &Found) -> Result<String, Failure> {
+    pub(super) fn rehearse(&self, target: &Target<'_>, found: &Found) -> Result<String, Failure> {
         let Effect::Api(peer) = self else {
             return Ok(String::new());
         };
-        let session = peer.open(place.context)?;
+        let session = peer.open(target.context)?;
         for service in &found.services {
-            if listed(place, &session, service)?.is_none() {
+            if listed(target, &session, service)?.is_none() {
                 let cause = format!(
                     "has no service {service}@file: does it read {}?",
-                    place.path.display()
+                    target.path.display()
                 );
                 return Err(Failure::new(ErrorKind::Refused, subject(&session), cause));
             }
@@ -108,20 +108,20 @@ fn subject(session: &Session<'_>) -> String {
 }
 
 fn wait(
-    place: &Place<'_>,
+    target: &Target<'_>,
     session: &Session<'_>,
     services: &[String],
     what: &str,
     is_so: &dyn Fn(Option<bool>) -> bool,
 ) -> Result<(), Failure> {
-    super::super::until_quiet(place.context, &mut || {
+    super::super::until_quiet(target.context, &mut || {
         for service in services {
-            if !is_so(listed(place, session, service)?) {
+            if !is_so(listed(target, session, service)?) {
                 return Ok(Some(format!(
                     "{} {what} {} in service {service} (if that does not change, see its log: does it load {}?)",
                     subject(session),
-                    place.server,
-                    place.path.display()
+                    target.server,
+                    target.path.display()
                 )));
             }
         }
@@ -131,12 +131,12 @@ fn wait(
 
 /// Whether Traefik has the server in a service; `None` if there is no such service.
 fn listed(
-    place: &Place<'_>,
+    target: &Target<'_>,
     session: &Session<'_>,
     service: &str,
 ) -> Result<Option<bool>, Failure> {
     let path = format!("/api/http/services/{}", encoded(&format!("{service}@file")));
-    let answer = super::super::ask(session, place.context, "GET", path)?;
+    let answer = super::super::ask(session, target.context, "GET", path)?;
     if answer.status == 404 && document(&answer).is_ok_and(|it| it["message"].is_string()) {
         return Ok(None);
     }
@@ -153,5 +153,5 @@ fn listed(
     }
     let servers = found["loadBalancer"]["servers"].as_array();
     let mut servers = servers.map_or(&[][..], Vec::as_slice).iter();
-    Ok(Some(servers.any(|it| it["url"] == place.server.as_str())))
+    Ok(Some(servers.any(|it| it["url"] == target.server.as_str())))
 }

@@ -88,7 +88,7 @@ fn server(text: &str) -> Result<String, String> {
 }
 
 /// The file and the server of one attempt.
-struct Place<'a> {
+struct Target<'a> {
     context: &'a AttemptContext<'a>,
     path: PathBuf,
     server: String,
@@ -106,7 +106,7 @@ struct Found {
     is_out: bool,
 }
 
-impl Place<'_> {
+impl Target<'_> {
     fn failed(&self, kind: ErrorKind, cause: impl ToString) -> Failure {
         Failure::new(kind, self.path.display().to_string(), cause.to_string())
     }
@@ -228,8 +228,8 @@ impl Place<'_> {
 }
 
 impl Traefik {
-    fn place<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Place<'a>, Failure> {
-        Ok(Place {
+    fn target<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Target<'a>, Failure> {
+        Ok(Target {
             context,
             path: self.path.get(context.facts)?,
             server: self.server.get(context.facts)?,
@@ -239,12 +239,12 @@ impl Traefik {
 
 impl Action for Traefik {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let place = self.place(context)?;
-        let found = place.found()?;
+        let target = self.target(context)?;
+        let found = target.found()?;
         if !found.is_out {
-            place.take_out(&found, &self.effect)?;
+            target.take_out(&found, &self.effect)?;
         }
-        self.effect.wait_out(&place, &found.services)?;
+        self.effect.wait_out(&target, &found.services)?;
         Ok(match found.is_out {
             true => Outcome::AlreadyDone,
             false => Outcome::Done,
@@ -252,18 +252,18 @@ impl Action for Traefik {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let place = self.place(context)?;
-        let found = place.found()?;
-        place.check_others(&found)?;
-        let (path, server) = (place.path.display(), &place.server);
-        let prospect = probe::prospect(&place.path, context.request(), context.cancel);
+        let target = self.target(context)?;
+        let found = target.found()?;
+        target.check_others(&found)?;
+        let (path, server) = (target.path.display(), &target.server);
+        let prospect = probe::prospect(&target.path, context.request(), context.cancel);
         match prospect.map_err(|it| it.failure(path.to_string()))?.removal {
             Removal::Removed => {}
             Removal::AlreadyGone | Removal::NoParent => {
-                return Err(place.failed(ErrorKind::Io, "there is no such file"));
+                return Err(target.failed(ErrorKind::Io, "there is no such file"));
             }
         }
-        let said = self.effect.rehearse(&place, &found)?;
+        let said = self.effect.rehearse(&target, &found)?;
         if found.is_out {
             let warning = format!(
                 "{server} is already commented out in {path}, so a run would change nothing"

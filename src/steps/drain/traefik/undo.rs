@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::effect::Effect;
 use super::servers::{entries, put_back};
-use super::{Place, server};
+use super::{Target, server};
 use crate::config::section::{Field, Secrecy, Section, path, plain, read_kept};
 use crate::model::error::Failure;
 use crate::model::intent::{Chain, Datum};
@@ -71,8 +71,8 @@ fn read_entry(section: &Section<'_>) -> Option<Kept> {
 }
 
 impl PutBack {
-    fn place<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Place<'a>, Failure> {
-        Ok(Place {
+    fn target<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Target<'a>, Failure> {
+        Ok(Target {
             context,
             path: self.path.get(context.facts)?,
             server: self.server.get(context.facts)?,
@@ -80,13 +80,13 @@ impl PutBack {
     }
 
     /// The restored content, and the services that contain the server again.
-    fn restored(&self, place: &Place<'_>, text: &str) -> Result<(String, Vec<String>), Failure> {
-        let refused = |cause: String| place.refused(cause);
+    fn restored(&self, target: &Target<'_>, text: &str) -> Result<(String, Vec<String>), Failure> {
+        let refused = |cause: String| target.refused(cause);
         let has = |text: &str, service: &str| -> Result<bool, Failure> {
-            let all = entries(&place.path, text).map_err(refused)?;
+            let all = entries(&target.path, text).map_err(refused)?;
             Ok(all
                 .iter()
-                .any(|it| place.is_own(it) && it.service == service))
+                .any(|it| target.is_own(it) && it.service == service))
         };
         let (mut restored, mut services) = (text.to_owned(), Vec::new());
         for kept in &self.entries {
@@ -99,11 +99,11 @@ impl PutBack {
             }
             let remark = format!(
                 "{} in service {} of {} has been changed since, and is left as it is",
-                place.server,
+                target.server,
                 kept.service,
-                place.path.display()
+                target.path.display()
             );
-            place.context.events.remark(&remark);
+            target.context.events.remark(&remark);
         }
         Ok((restored, services))
     }
@@ -111,19 +111,19 @@ impl PutBack {
 
 impl Action for PutBack {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let place = self.place(context)?;
-        let Some((file, reading)) = place.read()? else {
-            let remark = format!("{} no longer exists", place.path.display());
+        let target = self.target(context)?;
+        let Some((file, reading)) = target.read()? else {
+            let remark = format!("{} no longer exists", target.path.display());
             context.events.remark(&remark);
             return Ok(Outcome::AlreadyDone);
         };
-        let (text, services) = self.restored(&place, &reading.text)?;
+        let (text, services) = self.restored(&target, &reading.text)?;
         let is_changed = text != reading.text;
         if is_changed {
             let replaced = file.replace(&reading, &text);
-            replaced.map_err(|error| place.not_written(&error))?;
+            replaced.map_err(|error| target.not_written(&error))?;
         }
-        self.effect.wait_in(&place, &services)?;
+        self.effect.wait_in(&target, &services)?;
         Ok(match is_changed {
             true => Outcome::Done,
             false => Outcome::AlreadyDone,
@@ -131,14 +131,14 @@ impl Action for PutBack {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let place = self.place(context)?;
-        let is = match place.read()? {
+        let target = self.target(context)?;
+        let is = match target.read()? {
             None => "no longer exists",
-            Some((_, reading)) => match self.restored(&place, &reading.text)?.0 == reading.text {
+            Some((_, reading)) => match self.restored(&target, &reading.text)?.0 == reading.text {
                 true => "contains nothing to be undone",
                 false => "contains lines that are commented out",
             },
         };
-        Ok(format!("{} {is}", place.path.display()))
+        Ok(format!("{} {is}", target.path.display()))
     }
 }

@@ -1,4 +1,4 @@
-//! The drain of a server in one HAProxy, step by step.
+//! The drain of a server in one HAProxy.
 
 use super::super::{declared, keys};
 use super::MEMBER;
@@ -9,7 +9,7 @@ use crate::step::AttemptContext;
 use crate::sys::http::Endpoint;
 
 /// A server in one HAProxy, and what this attempt has done to it.
-pub(super) struct Place<'a> {
+pub(super) struct Target<'a> {
     pub(super) runtime: Runtime<'a>,
     context: &'a AttemptContext<'a>,
     maint: bool,
@@ -17,15 +17,15 @@ pub(super) struct Place<'a> {
     pub(super) is_changed: bool,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Target<'a> {
     pub(super) fn new(
         context: &'a AttemptContext<'a>,
         socket: Endpoint,
         backend: &str,
         server: &str,
         maint: bool,
-    ) -> Place<'a> {
-        Place {
+    ) -> Target<'a> {
+        Target {
             runtime: Runtime::new(context, socket, backend, server),
             context,
             maint,
@@ -34,13 +34,13 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Does what is to be done next; what it waits for, or `None` when nothing is in flight and nothing left to do.
+    /// Takes the next step of the drain. Returns what it waits for, or `None` when nothing is in flight and nothing is left to do.
     pub(super) fn advance(&mut self) -> Result<Option<String>, Failure> {
         let mut seen = self.runtime.must()?;
         if seen.state == State::Ready {
             if self.is_changed {
                 self.context.events.remark(&format!(
-                    "{} was drained no more: HAProxy was restarted or reloaded, or somebody set it ready; it was drained again",
+                    "{} was no longer drained: HAProxy was restarted or reloaded, or somebody set it ready; it was drained again",
                     self.runtime.subject()
                 ));
             }
@@ -53,7 +53,7 @@ impl<'a> Place<'a> {
         Ok(seen.is_busy().then(subject))
     }
 
-    /// Sets the server from one state to another, having declared it, and looks again.
+    /// Declares the change from one state to another, makes it, and reads the server again.
     pub(super) fn set(&mut self, before: State, state: State) -> Result<Seen, Failure> {
         match self.intent_id {
             Some(_) => self.runtime.set(state)?,
@@ -68,7 +68,7 @@ impl<'a> Place<'a> {
         self.runtime.must()
     }
 
-    /// Takes a drain back that was begun a moment ago.
+    /// Reverts a drain that has just begun.
     pub(super) fn take_back(&mut self) -> Result<(), Failure> {
         self.runtime.set(State::Ready)?;
         self.is_changed = false;
