@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::app::{App, Asking, ask};
 use super::balancer::Process;
 use super::{TIME, intents, undo};
-use crate::support::binary::{Binary, step_of, wait_until};
+use crate::support::binary::{Binary, GENEROUS, step_of, wait_until};
 use crate::support::fetched::fetched;
 use crate::support::loopback;
 use crate::support::ports::ports;
@@ -88,8 +88,18 @@ impl Caddy {
     /// What the admin API answers, beside its status.
     pub fn says(&self, method: &str, path: &str, body: &str) -> String {
         let json = "Content-Type: application/json\r\n";
-        let (status, text) = loopback::ask(&self.url(), &format!("{method} {path}"), json, body);
-        assert_eq!(status, 200, "{method} {path}: {text}");
+        let request = format!("{method} {path}");
+        let begun = Instant::now();
+        let (status, text) = loop {
+            let answer = loopback::ask(&self.url(), &request, json, body);
+            // While Caddy loads a configuration it replaces its admin API too, and a connection may be lost.
+            let is_lost = method == "GET" && answer.0 == 0;
+            if !is_lost || begun.elapsed() > GENEROUS {
+                break answer;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(status, 200, "{request}: {text}");
         text
     }
 
