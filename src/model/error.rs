@@ -86,6 +86,12 @@ impl Failure {
         self.retryable = retryable;
         self
     }
+
+    /// The same failure, retryable if it was so before or if `condition` is true.
+    pub fn retryable_if(self, condition: bool) -> Self {
+        let retryable = self.retryable || condition;
+        self.retryable(retryable)
+    }
 }
 
 impl fmt::Display for Failure {

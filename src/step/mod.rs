@@ -30,6 +30,16 @@ pub enum Outcome {
     AlreadyDone,
 }
 
+impl Outcome {
+    /// The outcome of an attempt that has changed something, or found nothing to change.
+    pub fn of_change(is_changed: bool) -> Outcome {
+        match is_changed {
+            true => Outcome::Done,
+            false => Outcome::AlreadyDone,
+        }
+    }
+}
+
 /// What steps report while they run.
 pub trait StepEvents: Sync {
     /// What the step waits for, as a noun phrase: "3 connections on port 8080". Report it again whenever it changes.

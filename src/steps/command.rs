@@ -232,9 +232,7 @@ impl Command {
         }
         // `attempts` says whether it is tried again.
         let is_own = matches!(word, ErrorKind::ExitStatus | ErrorKind::Signalled);
-        let failure = Failure::new(word, program, cause);
-        let retryable = failure.retryable || is_own;
-        Err(failure.retryable(retryable))
+        Err(Failure::new(word, program, cause).retryable_if(is_own))
     }
 }
 

@@ -170,10 +170,7 @@ impl Action for Marker {
         let interval = duration::print(self.interval);
         let subject = format!("the balancer to look {times} times, every {interval}");
         super::settle(context, &subject, self.interval * times)?;
-        Ok(match is_changed {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(is_changed))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

@@ -88,10 +88,7 @@ impl Stop<'_> {
         if !remarks.is_empty() {
             self.client.context.events.remark(&remarks.join("; "));
         }
-        Ok(match self.has_acted {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(self.has_acted))
     }
 
     /// Remarks on a successful stop.

@@ -142,10 +142,7 @@ fn leave_lease(client: &Client<'_>, id: i64) -> Result<Outcome, Failure> {
 impl Etcd {
     fn leave_member(&self, client: &Client<'_>, wanted: &str) -> Result<Outcome, Failure> {
         let members = etcd::members(client)?;
-        let gone = match self.removal_sent.load(Ordering::SeqCst) {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        };
+        let gone = Outcome::of_change(self.removal_sent.load(Ordering::SeqCst));
         let Some(id) = etcd::find(&members, wanted)
             .map_err(|cause| client.failure(ErrorKind::Config, cause))?
         else {

@@ -225,10 +225,7 @@ impl Action for Caddy {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let mut targets = self.targets(context)?;
         super::until_all_quiet(context, &mut targets, &|target| target.advance())?;
-        Ok(match targets.iter().any(|it| it.is_changed) {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(targets.iter().any(|it| it.is_changed)))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

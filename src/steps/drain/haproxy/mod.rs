@@ -132,10 +132,7 @@ impl Action for Haproxy {
             min_up::drain(&mut targets, self.min_up, context)?;
         }
         super::until_all_quiet(context, &mut targets, &|target| target.advance())?;
-        Ok(match targets.iter().any(|it| it.is_changed) {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(targets.iter().any(|it| it.is_changed)))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

@@ -220,10 +220,7 @@ impl<'a> Api<'a> {
     fn state(&self, answer: &Answer) -> Result<String, Failure> {
         if !answer.is_success() {
             // It was there a moment ago: HAProxy restarts.
-            let may_pass = answer.status == 404;
-            let failure = unexpected(answer);
-            let passes = failure.retryable || may_pass;
-            return Err(failure.retryable(passes));
+            return Err(unexpected(answer).retryable_if(answer.status == 404));
         }
         let server = document(answer)?;
         let state = server["admin_state"].as_str();

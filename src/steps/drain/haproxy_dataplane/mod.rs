@@ -130,10 +130,7 @@ impl Action for Server {
             });
         }
         super::until_all_quiet(context, &mut targets, &|target| target.advance())?;
-        Ok(match targets.iter().any(|it| it.is_changed) {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(targets.iter().any(|it| it.is_changed)))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

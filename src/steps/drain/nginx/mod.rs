@@ -283,10 +283,7 @@ impl Action for Nginx {
         }
         place.argvs.reload(context)?;
         place.wait(&seen)?;
-        Ok(match is_changed {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(is_changed))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

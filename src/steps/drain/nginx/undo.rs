@@ -173,10 +173,7 @@ impl Action for PutBack {
             let replaced = found.file.replace(&reading, &found.text);
             reading = replaced.map_err(|error| place.not_written(&error))?;
         }
-        let outcome = match is_changed {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        };
+        let outcome = Outcome::of_change(is_changed);
         if !is_changed && !found.is_up {
             return Ok(outcome);
         }

@@ -141,10 +141,8 @@ fn listed(
         return Ok(None);
     }
     if !answer.is_success() {
-        let failure = unexpected(&answer);
         // While it starts, Traefik answers 404 to everything.
-        let is_passing = failure.retryable || answer.status == 404;
-        return Err(failure.retryable(is_passing));
+        return Err(unexpected(&answer).retryable_if(answer.status == 404));
     }
     let found = document(&answer)?;
     if !found["name"].is_string() {

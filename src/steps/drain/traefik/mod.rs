@@ -245,10 +245,7 @@ impl Action for Traefik {
             target.take_out(&found, &self.effect)?;
         }
         self.effect.wait_out(&target, &found.services)?;
-        Ok(match found.is_out {
-            true => Outcome::AlreadyDone,
-            false => Outcome::Done,
-        })
+        Ok(Outcome::of_change(!found.is_out))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {

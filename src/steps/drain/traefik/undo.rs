@@ -124,10 +124,7 @@ impl Action for PutBack {
             replaced.map_err(|error| target.not_written(&error))?;
         }
         self.effect.wait_in(&target, &services)?;
-        Ok(match is_changed {
-            true => Outcome::Done,
-            false => Outcome::AlreadyDone,
-        })
+        Ok(Outcome::of_change(is_changed))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
