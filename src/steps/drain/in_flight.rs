@@ -49,13 +49,13 @@ pub(super) fn until_quiet(
 /// As [`until_quiet`], and what was refused.
 pub(super) fn until_all_quiet<T>(
     context: &AttemptContext<'_>,
-    places: &mut Vec<T>,
+    targets: &mut Vec<T>,
     advance: &dyn Fn(&mut T) -> Result<Option<String>, Failure>,
 ) -> Result<(), Failure> {
     let mut refusals = Vec::new();
     until_quiet(context, &mut || {
         let (mut subjects, mut failures) = (Vec::new(), Vec::new());
-        places.retain_mut(|place| match advance(place) {
+        targets.retain_mut(|target| match advance(target) {
             Ok(None) => true,
             Ok(Some(subject)) => {
                 subjects.push(subject);
@@ -80,6 +80,26 @@ pub(super) fn until_all_quiet<T>(
     match together(refusals) {
         Some(refusal) => Err(refusal.retryable(false)),
         None => Ok(()),
+    }
+}
+
+/// Joins what a rehearsal says of several balancers.
+///
+/// # Errors
+/// The failures of all of them, if there are any.
+pub(super) fn rehearse_all(
+    answers: impl Iterator<Item = Result<String, Failure>>,
+) -> Result<String, Failure> {
+    let (mut said, mut failures) = (Vec::new(), Vec::new());
+    for answer in answers {
+        match answer {
+            Ok(sentence) => said.push(sentence),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match together(failures) {
+        Some(failure) => Err(failure),
+        None => Ok(said.join(", ")),
     }
 }
 
@@ -119,7 +139,7 @@ pub(super) fn pause(context: &AttemptContext<'_>, time: Duration) -> Option<Stri
 }
 
 /// Merges the failures of several balancers. The result is retryable if one of them is.
-pub(super) fn together(failures: Vec<Failure>) -> Option<Failure> {
+fn together(failures: Vec<Failure>) -> Option<Failure> {
     failures.into_iter().reduce(|all, failure| Failure {
         cause: format!("{}; {failure}", all.cause),
         retryable: all.retryable || failure.retryable,

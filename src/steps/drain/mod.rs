@@ -6,8 +6,8 @@ mod envoy;
 mod file;
 mod haproxy;
 mod haproxy_dataplane;
+mod haproxy_server;
 mod in_flight;
-mod names;
 mod nginx;
 mod requests;
 mod traefik;
@@ -16,8 +16,8 @@ use crate::config::section::Section;
 use crate::model::intent::{Chain, Datum, Keys};
 use crate::step::{Action, Kind, Member, StepSpec};
 
-use in_flight::{pause, settle, together, until_all_quiet, until_quiet};
-use names::server_name;
+use haproxy_server::{Load, server_name};
+use in_flight::{pause, rehearse_all, settle, until_all_quiet, until_quiet};
 use requests::{ask, declared, keep_one, must};
 
 /// The kind's entry in the table. Its keys:

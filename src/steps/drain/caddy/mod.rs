@@ -229,16 +229,7 @@ impl Action for Caddy {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let (mut said, mut failures) = (Vec::new(), Vec::new());
-        for target in self.targets(context)? {
-            match target.state() {
-                Ok(sentence) => said.push(sentence),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        match super::together(failures) {
-            Some(failure) => Err(failure),
-            None => Ok(said.join(", ")),
-        }
+        let targets = self.targets(context)?;
+        super::rehearse_all(targets.iter().map(|target| target.state()))
     }
 }

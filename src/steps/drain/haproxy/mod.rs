@@ -120,7 +120,7 @@ impl Haproxy {
             "{}: {}, {}, {others} others up; {may}",
             runtime.subject(),
             seen.state.word(),
-            seen.load()
+            seen.load
         ))
     }
 }
@@ -136,16 +136,7 @@ impl Action for Haproxy {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let (mut said, mut failures) = (Vec::new(), Vec::new());
-        for target in self.targets(context)? {
-            match self.answer(&target, context) {
-                Ok(sentence) => said.push(sentence),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        match super::together(failures) {
-            Some(failure) => Err(failure),
-            None => Ok(said.join(", ")),
-        }
+        let targets = self.targets(context)?;
+        super::rehearse_all(targets.iter().map(|target| self.answer(target, context)))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::super::Load;
 use crate::clients::http::excerpt;
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
@@ -46,25 +47,9 @@ impl State {
 /// The server as it was read.
 pub(super) struct Seen {
     pub(super) state: State,
-    pub(super) sessions: u64,
-    pub(super) queued: u64,
+    pub(super) load: Load,
     /// How many other servers of the backend take new sessions.
     pub(super) others_up: i64,
-}
-
-impl Seen {
-    pub(super) fn is_busy(&self) -> bool {
-        self.sessions + self.queued > 0
-    }
-
-    /// `3 sessions and 1 queued`.
-    pub(super) fn load(&self) -> String {
-        let plural = if self.sessions == 1 { "" } else { "s" };
-        format!(
-            "{} session{plural} and {} queued",
-            self.sessions, self.queued
-        )
-    }
 }
 
 /// Whether HAProxy knows the server.
@@ -184,8 +169,7 @@ impl<'a> Runtime<'a> {
         let (sessions, queued) = load.ok_or_else(|| self.unexpected_answer(&said))?;
         Ok(Found::Server(Seen {
             state,
-            sessions,
-            queued,
+            load: Load { sessions, queued },
             others_up,
         }))
     }

@@ -46,11 +46,11 @@ impl<'a> Target<'a> {
             }
             seen = self.set(seen.state, State::Drain)?;
         }
-        if !seen.is_busy() && self.maint && seen.state == State::Drain {
+        if seen.load.is_zero() && self.maint && seen.state == State::Drain {
             seen = self.set(seen.state, State::Maint)?;
         }
-        let subject = || format!("{} of {}", seen.load(), self.runtime.subject());
-        Ok(seen.is_busy().then(subject))
+        let subject = || format!("{} of {}", seen.load, self.runtime.subject());
+        Ok((!seen.load.is_zero()).then(subject))
     }
 
     /// Declares the change from one state to another, makes it, and reads the server again.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use serde_json::{Value, json};
 
-use super::super::ask;
+use super::super::{Load, ask};
 use crate::clients::http::{Session, document, unexpected};
 use crate::model::error::{ErrorKind, Failure};
 use crate::step::AttemptContext;
@@ -34,23 +34,7 @@ impl Version {
 pub(super) struct Seen {
     /// `ready`, `drain` or `maint`.
     pub(super) state: String,
-    sessions: u64,
-    queued: u64,
-}
-
-impl Seen {
-    pub(super) fn is_busy(&self) -> bool {
-        self.sessions + self.queued > 0
-    }
-
-    /// `3 sessions and 1 queued`.
-    pub(super) fn load(&self) -> String {
-        let plural = if self.sessions == 1 { "" } else { "s" };
-        format!(
-            "{} session{plural} and {} queued",
-            self.sessions, self.queued
-        )
-    }
+    pub(super) load: Load,
 }
 
 /// Whether HAProxy knows the server.
@@ -167,8 +151,7 @@ impl<'a> Api<'a> {
         let answer = ask(&self.session, self.context, "GET", self.path(version))?;
         Ok(Found::Server(Seen {
             state: self.state(&answer)?,
-            sessions,
-            queued,
+            load: Load { sessions, queued },
         }))
     }
 

@@ -99,8 +99,8 @@ impl Target<'_> {
             self.drain()?;
             seen = self.api.must()?;
         }
-        let subject = || format!("{} of {}", seen.load(), self.api.subject());
-        Ok(seen.is_busy().then(subject))
+        let subject = || format!("{} of {}", seen.load, self.api.subject());
+        Ok((!seen.load.is_zero()).then(subject))
     }
 
     fn drain(&mut self) -> Result<(), Failure> {
@@ -134,22 +134,16 @@ impl Action for Server {
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let (mut said, mut failures) = (Vec::new(), Vec::new());
-        for api in self.everywhere(context)? {
-            match api.must() {
-                Ok(seen) => said.push(format!(
-                    "{} (Data Plane API {}): {}, {}; whether the API may change it is not shown",
-                    api.subject(),
-                    api.version(),
-                    seen.state,
-                    seen.load()
-                )),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        match super::together(failures) {
-            Some(failure) => Err(failure),
-            None => Ok(said.join(", ")),
-        }
+        let apis = self.everywhere(context)?;
+        super::rehearse_all(apis.iter().map(|api| {
+            let seen = api.must()?;
+            Ok(format!(
+                "{} (Data Plane API {}): {}, {}; whether the API may change it is not shown",
+                api.subject(),
+                api.version(),
+                seen.state,
+                seen.load
+            ))
+        }))
     }
 }
