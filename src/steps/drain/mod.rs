@@ -1,6 +1,7 @@
 //! `drain`: takes a server out of its balancer, then waits until nothing of it is in flight.
 
 mod caddy;
+mod config_file;
 mod consul;
 mod envoy;
 mod file;
@@ -16,6 +17,7 @@ use crate::config::section::Section;
 use crate::model::intent::{Chain, Datum, Keys};
 use crate::step::{Action, Kind, Member, StepSpec};
 
+use config_file::ConfigFile;
 use haproxy_server::{Load, server_name};
 use in_flight::{pause, rehearse_all, settle, until_all_quiet, until_quiet};
 use requests::{ask, declared, keep_one, must};

@@ -6,14 +6,14 @@ mod undo;
 mod upstreams;
 mod workers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::ConfigFile;
 use crate::config::section::{Field, Secrecy, Section, path};
-use crate::model::error::{ErrorKind, Failure};
+use crate::model::error::Failure;
 use crate::model::intent::{Datum, Keys};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, Outcome, StepSpec};
 use crate::sys::edited_file::{EditedFile, Reading};
-use crate::sys::probe::{self, Removal};
 
 use commands::{Argvs, Commands};
 use upstreams::{Server, servers};
@@ -89,26 +89,18 @@ struct Found {
 }
 
 /// The file, the server and the commands of one attempt.
-struct Place<'a> {
+struct Target<'a> {
     context: &'a AttemptContext<'a>,
-    path: PathBuf,
+    config: ConfigFile,
     server: String,
     argvs: Argvs,
 }
 
-impl Place<'_> {
-    fn failed(&self, kind: ErrorKind, cause: impl ToString) -> Failure {
-        failed(&self.path, kind, cause)
-    }
-
+impl Target<'_> {
     /// Reads the file, which must contain the server.
     fn found(&self) -> Result<Found, Failure> {
-        let io = |error| self.failed(ErrorKind::Io, error);
-        let file = EditedFile::at(&self.path).map_err(io)?;
-        let Some(reading) = file.read().map_err(io)? else {
-            return Err(self.failed(ErrorKind::Io, "there is no such file"));
-        };
-        let refused = |cause: String| self.failed(ErrorKind::Refused, cause);
+        let (file, reading) = self.config.must_read()?;
+        let refused = |cause: String| self.config.refused(cause);
         let all = servers(&reading.text).map_err(refused)?;
         if all.iter().any(|it| it.address() == self.server) {
             return Ok(Found { file, reading, all });
@@ -163,12 +155,16 @@ impl Place<'_> {
             self.context.events.remark(&remark);
         }
         let text = upstreams::take_down(&reading.text, &ours);
-        let subject = format!("`down` for {} in {}", self.server, self.path.display());
+        let subject = format!(
+            "`down` for {} in {}",
+            self.server,
+            self.config.path().display()
+        );
         let what = self.kept(&text, &all)?;
         let mut changed = None;
         super::declared(self.context, MEMBER.name, subject, what, &mut || {
             let replaced = file.replace(&reading, &text);
-            let replaced = replaced.map_err(|error| self.not_written(&error))?;
+            let replaced = replaced.map_err(|error| self.config.not_written(&error))?;
             if let Err(failure) = self.argvs.test(self.context) {
                 return Err(self.put_back(&file, &replaced, &reading.text, failure));
             }
@@ -178,14 +174,9 @@ impl Place<'_> {
         Ok((true, changed.unwrap_or(reading)))
     }
 
-    fn not_written(&self, error: &std::io::Error) -> Failure {
-        let passes = error.kind() == std::io::ErrorKind::ResourceBusy;
-        self.failed(ErrorKind::Io, error).retryable(passes)
-    }
-
     /// Restores the file after a failed test, and returns the failure to report.
     fn put_back(&self, file: &EditedFile, now: &Reading, text: &str, failure: Failure) -> Failure {
-        let path = self.path.display();
+        let path = self.config.path().display();
         match file.replace(now, text) {
             Ok(_) => {
                 let cause = format!("{}; {path} was restored", failure.cause);
@@ -201,7 +192,7 @@ impl Place<'_> {
 
     /// What an undo needs: the servers that get `down`, and the commands.
     fn kept(&self, text: &str, before: &[Server]) -> Result<Keys, Failure> {
-        let all = servers(text).map_err(|cause| self.failed(ErrorKind::Refused, cause))?;
+        let all = servers(text).map_err(|cause| self.config.refused(cause))?;
         let was_down = |server: &Server| {
             let is_same = |it: &&Server| {
                 (&it.upstream, it.number, it.address())
@@ -222,7 +213,7 @@ impl Place<'_> {
             .into()
         });
         let mut what = vec![
-            ("path", self.path.display().to_string().into()),
+            ("path", self.config.path().display().to_string().into()),
             ("server", self.server.as_str().into()),
             ("lines", lines.collect::<Vec<_>>().into()),
         ];
@@ -252,15 +243,11 @@ impl Place<'_> {
     }
 }
 
-fn failed(path: &Path, kind: ErrorKind, cause: impl ToString) -> Failure {
-    Failure::new(kind, path.display().to_string(), cause.to_string())
-}
-
 impl Nginx {
-    fn place<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Place<'a>, Failure> {
-        Ok(Place {
+    fn target<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Target<'a>, Failure> {
+        Ok(Target {
             context,
-            path: self.path.get(context.facts)?,
+            config: ConfigFile(self.path.get(context.facts)?),
             server: self.server.get(context.facts)?,
             argvs: self.commands.get(context)?,
         })
@@ -269,38 +256,38 @@ impl Nginx {
 
 impl Action for Nginx {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let place = self.place(context)?;
-        let found = place.found()?;
-        look(&place.argvs.test)?;
-        let (is_changed, reading) = place.take_down(found)?;
-        let seen = look(&place.argvs.test)?;
+        let target = self.target(context)?;
+        let found = target.found()?;
+        look(&target.argvs.test)?;
+        let (is_changed, reading) = target.take_down(found)?;
+        let seen = look(&target.argvs.test)?;
         if !is_changed && seen.have_read(reading.changed()) {
-            place.wait(&seen.ending())?;
+            target.wait(&seen.ending())?;
             return Ok(Outcome::AlreadyDone);
         }
         if !is_changed {
-            place.argvs.test(context)?;
+            target.argvs.test(context)?;
         }
-        place.argvs.reload(context)?;
-        place.wait(&seen)?;
+        target.argvs.reload(context)?;
+        target.wait(&seen)?;
         Ok(Outcome::of_change(is_changed))
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let place = self.place(context)?;
-        let all = place.found()?.all;
-        writable(&place.path, context)?;
-        place.argvs.look(context)?;
-        place.argvs.test(context)?;
-        let seen = look(&place.argvs.test)?;
-        let ours: Vec<&Server> = all.iter().filter(|it| place.is_own(it)).collect();
+        let target = self.target(context)?;
+        let all = target.found()?.all;
+        target.config.check_replaceable(context)?;
+        target.argvs.look(context)?;
+        target.argvs.test(context)?;
+        let seen = look(&target.argvs.test)?;
+        let ours: Vec<&Server> = all.iter().filter(|it| target.is_own(it)).collect();
         let up = ours.iter().filter(|it| !it.is_down()).count();
-        let (path, server) = (place.path.display(), &place.server);
+        let (path, server) = (target.config.path().display(), &target.server);
         if up == 0 {
             let warning =
                 format!("{server} is already down in {path}, so a run would change nothing");
             context.events.warn(&warning);
-        } else if let Some(warning) = place.last_ones(&all) {
+        } else if let Some(warning) = target.last_ones(&all) {
             context.events.warn(&warning);
         }
         Ok(format!(
@@ -308,17 +295,5 @@ impl Action for Nginx {
             ours.len(),
             seen.count()
         ))
-    }
-}
-
-/// Checks that a file can be replaced in its directory.
-fn writable(path: &Path, context: &AttemptContext<'_>) -> Result<(), Failure> {
-    let prospect = probe::prospect(path, context.request(), context.cancel);
-    let prospect = prospect.map_err(|it| it.failure(path.display().to_string()))?;
-    match prospect.removal {
-        Removal::Removed => Ok(()),
-        Removal::AlreadyGone | Removal::NoParent => {
-            Err(failed(path, ErrorKind::Io, "there is no such file"))
-        }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::super::ConfigFile;
 use super::commands::Commands;
 use super::upstreams::{self, Server, servers};
 use super::workers::{Old, Seen, look};
-use super::{Place, address};
+use super::{Target, address};
 use crate::config::section::{Field, Secrecy, Section, path, plain, read_kept};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::{Chain, Datum};
@@ -92,29 +93,27 @@ struct Found {
 }
 
 impl PutBack {
-    fn place<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Place<'a>, Failure> {
-        Ok(Place {
+    fn target<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Target<'a>, Failure> {
+        Ok(Target {
             context,
-            path: self.path.get(context.facts)?,
+            config: ConfigFile(self.path.get(context.facts)?),
             server: self.server.get(context.facts)?,
             argvs: self.commands.get(context)?,
         })
     }
 
     /// `None` if the file no longer exists.
-    fn found(&self, place: &Place<'_>) -> Result<Option<Found>, Failure> {
-        let io = |error| place.failed(ErrorKind::Io, error);
-        let file = EditedFile::at(&place.path).map_err(io)?;
-        let Some(reading) = file.read().map_err(io)? else {
+    fn found(&self, target: &Target<'_>) -> Result<Option<Found>, Failure> {
+        let Some((file, reading)) = target.config.read()? else {
             return Ok(None);
         };
-        let refused = |cause: String| place.failed(ErrorKind::Refused, cause);
+        let refused = |cause: String| target.config.refused(cause);
         let all = servers(&reading.text).map_err(refused)?;
         let (mut ours, mut is_up) = (Vec::new(), false);
         for line in &self.lines {
             let is_at = |it: &&Server| {
                 (it.upstream.as_str(), it.number, it.address())
-                    == (line.upstream.as_str(), line.number, place.server.as_str())
+                    == (line.upstream.as_str(), line.number, target.server.as_str())
             };
             let remark = match all.iter().find(is_at) {
                 None => "no longer exists",
@@ -132,9 +131,9 @@ impl PutBack {
                 "`server {}` of upstream {} in {} {remark}",
                 line.words,
                 line.upstream,
-                place.path.display()
+                target.config.path().display()
             );
-            place.context.events.remark(&remark);
+            target.context.events.remark(&remark);
         }
         ours.sort_by_key(|it| all.iter().position(|other| other == *it));
         let text = upstreams::put_back(&reading.text, &ours);
@@ -147,10 +146,10 @@ impl PutBack {
     }
 
     /// Reloads nginx, and waits until it has replaced its workers.
-    fn reload(&self, place: &Place<'_>, seen: &Seen) -> Result<(), Failure> {
-        place.argvs.test(place.context)?;
-        place.argvs.reload(place.context)?;
-        super::super::until_quiet(place.context, &mut || {
+    fn reload(&self, target: &Target<'_>, seen: &Seen) -> Result<(), Failure> {
+        target.argvs.test(target.context)?;
+        target.argvs.reload(target.context)?;
+        super::super::until_quiet(target.context, &mut || {
             Ok(match seen.now()? {
                 Old::Gone | Old::Ending(_) => None,
                 Old::Untouched(_) => Some("nginx to start new workers".to_owned()),
@@ -161,9 +160,9 @@ impl PutBack {
 
 impl Action for PutBack {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
-        let place = self.place(context)?;
-        let Some(found) = self.found(&place)? else {
-            let remark = format!("{} no longer exists", place.path.display());
+        let target = self.target(context)?;
+        let Some(found) = self.found(&target)? else {
+            let remark = format!("{} no longer exists", target.config.path().display());
             context.events.remark(&remark);
             return Ok(Outcome::AlreadyDone);
         };
@@ -171,13 +170,13 @@ impl Action for PutBack {
         let mut reading = found.reading;
         if is_changed {
             let replaced = found.file.replace(&reading, &found.text);
-            reading = replaced.map_err(|error| place.not_written(&error))?;
+            reading = replaced.map_err(|error| target.config.not_written(&error))?;
         }
         let outcome = Outcome::of_change(is_changed);
         if !is_changed && !found.is_up {
             return Ok(outcome);
         }
-        match look(&place.argvs.test) {
+        match look(&target.argvs.test) {
             // nginx reads the file when it starts.
             Err(failure) if failure.kind == ErrorKind::Unreachable => {
                 context
@@ -186,18 +185,18 @@ impl Action for PutBack {
             }
             Err(failure) => return Err(failure),
             Ok(seen) if !is_changed && seen.have_read(reading.changed()) => {}
-            Ok(seen) => self.reload(&place, &seen)?,
+            Ok(seen) => self.reload(&target, &seen)?,
         }
         Ok(outcome)
     }
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
-        let place = self.place(context)?;
-        let is = match self.found(&place)? {
+        let target = self.target(context)?;
+        let is = match self.found(&target)? {
             None => "no longer exists",
             Some(found) if found.text == found.reading.text => "contains nothing to be undone",
             Some(_) => "contains a server that is down",
         };
-        Ok(format!("{} {is}", place.path.display()))
+        Ok(format!("{} {is}", target.config.path().display()))
     }
 }

@@ -62,7 +62,7 @@ impl Effect {
     pub(super) fn wait_out(&self, target: &Target<'_>, services: &[String]) -> Result<(), Failure> {
         let peer = match self {
             Effect::Settle(time) => {
-                let subject = format!("Traefik to read {}", target.path.display());
+                let subject = format!("Traefik to read {}", target.config.path().display());
                 return super::super::settle(target.context, &subject, *time);
             }
             Effect::Api(peer) => peer,
@@ -94,7 +94,7 @@ impl Effect {
             if listed(target, &session, service)?.is_none() {
                 let cause = format!(
                     "has no service {service}@file: does it read {}?",
-                    target.path.display()
+                    target.config.path().display()
                 );
                 return Err(Failure::new(ErrorKind::Refused, subject(&session), cause));
             }
@@ -121,7 +121,7 @@ fn wait(
                     "{} {what} {} in service {service} (if that does not change, see its log: does it load {}?)",
                     subject(session),
                     target.server,
-                    target.path.display()
+                    target.config.path().display()
                 )));
             }
         }

@@ -36,6 +36,11 @@ pub(super) fn at_line(line: usize, cause: impl AsRef<str>) -> String {
     format!("line {}: {}", line + 1, cause.as_ref())
 }
 
+/// An error message for syntax that is not supported.
+pub(super) fn unsupported(what: &str) -> String {
+    format!("`{what}` is not supported")
+}
+
 /// Splits a value that begins with a quoted string into the string and the rest. `None` if the quote is not closed or the
 /// string contains an escape.
 pub(super) fn unquoted(value: &str) -> Option<(&str, &str)> {

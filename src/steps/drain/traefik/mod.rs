@@ -7,15 +7,14 @@ mod toml_file;
 mod undo;
 mod yaml_file;
 
-use std::io;
 use std::path::PathBuf;
 
+use super::ConfigFile;
 use crate::config::section::{Field, Secrecy, Section, path};
-use crate::model::error::{ErrorKind, Failure};
+use crate::model::error::Failure;
 use crate::model::intent::{Datum, Keys};
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Member, Outcome, StepSpec};
 use crate::sys::edited_file::{EditedFile, Reading};
-use crate::sys::probe::{self, Removal};
 
 use effect::Effect;
 use entry::Entry;
@@ -90,7 +89,7 @@ fn server(text: &str) -> Result<String, String> {
 /// The file and the server of one attempt.
 struct Target<'a> {
     context: &'a AttemptContext<'a>,
-    path: PathBuf,
+    config: ConfigFile,
     server: String,
 }
 
@@ -107,37 +106,15 @@ struct Found {
 }
 
 impl Target<'_> {
-    fn failed(&self, kind: ErrorKind, cause: impl ToString) -> Failure {
-        Failure::new(kind, self.path.display().to_string(), cause.to_string())
-    }
-
-    fn refused(&self, cause: impl ToString) -> Failure {
-        self.failed(ErrorKind::Refused, cause)
-    }
-
-    fn not_written(&self, error: &io::Error) -> Failure {
-        let passes = error.kind() == io::ErrorKind::ResourceBusy;
-        self.failed(ErrorKind::Io, error).retryable(passes)
-    }
-
     fn is_own(&self, entry: &Entry) -> bool {
         entry.url == self.server
     }
 
-    fn read(&self) -> Result<Option<(EditedFile, Reading)>, Failure> {
-        let io = |error| self.failed(ErrorKind::Io, error);
-        let file = EditedFile::at(&self.path).map_err(io)?;
-        let reading = file.read().map_err(io)?;
-        Ok(reading.map(|reading| (file, reading)))
-    }
-
     fn found(&self) -> Result<Found, Failure> {
-        let Some((file, reading)) = self.read()? else {
-            return Err(self.failed(ErrorKind::Io, "there is no such file"));
-        };
-        let refused = |cause: String| self.refused(cause);
-        let all = entries(&self.path, &reading.text).map_err(refused)?;
-        let before = entries_before(&self.path, &reading.text).map_err(refused)?;
+        let (file, reading) = self.config.must_read()?;
+        let refused = |cause: String| self.config.refused(cause);
+        let all = entries(self.config.path(), &reading.text).map_err(refused)?;
+        let before = entries_before(self.config.path(), &reading.text).map_err(refused)?;
         let of = |entries: &[Entry]| {
             let ours = entries.iter().filter(|it| self.is_own(it));
             let mut services: Vec<String> = ours.map(|it| it.service.clone()).collect();
@@ -163,7 +140,7 @@ impl Target<'_> {
         let mut known: Vec<&str> = all.iter().map(|it| it.url.as_str()).collect();
         known.sort_unstable();
         known.dedup();
-        self.refused(match known.is_empty() {
+        self.config.refused(match known.is_empty() {
             true => "contains no HTTP service with a server".to_owned(),
             false => format!("contains no server {server}, only {}", known.join(", ")),
         })
@@ -177,7 +154,7 @@ impl Target<'_> {
             all.any(|it| it.service == **name && !self.is_own(it))
         };
         match found.services.iter().find(|it| !has_others(it)) {
-            Some(name) if !found.is_out => Err(self.refused(format!(
+            Some(name) if !found.is_out => Err(self.config.refused(format!(
                 "{} is the only server of service {name}, and is not taken out: Traefik does not load a file with an empty service",
                 self.server
             ))),
@@ -192,19 +169,23 @@ impl Target<'_> {
         let text = &found.reading.text;
         let out = servers::take_out(text, &ours);
         // Verify the result before it is written.
-        let left = entries(&self.path, &out).map_err(|cause| self.refused(cause))?;
+        let left = entries(self.config.path(), &out).map_err(|cause| self.config.refused(cause))?;
         if left.len() + ours.len() != found.all.len() || left.iter().any(|it| self.is_own(it)) {
-            return Err(self.refused("the servers of this file are not supported"));
+            return Err(self
+                .config
+                .refused("the servers of this file are not supported"));
         }
         let subject = format!(
             "the removal of {} from {}",
             self.server,
-            self.path.display()
+            self.config.path().display()
         );
         let what = self.kept(text, &ours, effect)?;
         super::declared(self.context, MEMBER.name, subject, what, &mut || {
             let replaced = found.file.replace(&found.reading, &out);
-            replaced.map(drop).map_err(|error| self.not_written(&error))
+            replaced
+                .map(drop)
+                .map_err(|error| self.config.not_written(&error))
         })?;
         Ok(())
     }
@@ -219,7 +200,7 @@ impl Target<'_> {
         });
         let mut what = effect.keep(self.context.facts)?;
         what.extend(super::keys(vec![
-            ("path", self.path.display().to_string().into()),
+            ("path", self.config.path().display().to_string().into()),
             ("server", self.server.as_str().into()),
             ("entries", entries.collect::<Vec<_>>().into()),
         ]));
@@ -231,7 +212,7 @@ impl Traefik {
     fn target<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Target<'a>, Failure> {
         Ok(Target {
             context,
-            path: self.path.get(context.facts)?,
+            config: ConfigFile(self.path.get(context.facts)?),
             server: self.server.get(context.facts)?,
         })
     }
@@ -252,14 +233,8 @@ impl Action for Traefik {
         let target = self.target(context)?;
         let found = target.found()?;
         target.check_others(&found)?;
-        let (path, server) = (target.path.display(), &target.server);
-        let prospect = probe::prospect(&target.path, context.request(), context.cancel);
-        match prospect.map_err(|it| it.failure(path.to_string()))?.removal {
-            Removal::Removed => {}
-            Removal::AlreadyGone | Removal::NoParent => {
-                return Err(target.failed(ErrorKind::Io, "there is no such file"));
-            }
-        }
+        let (path, server) = (target.config.path().display(), &target.server);
+        target.config.check_replaceable(context)?;
         let said = self.effect.rehearse(&target, &found)?;
         if found.is_out {
             let warning = format!(

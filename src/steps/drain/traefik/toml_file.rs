@@ -1,6 +1,6 @@
 //! Finds servers in TOML, each with its own header `[[http.services.NAME.loadBalancer.servers]]`.
 
-use super::entry::{Entry, at_line, depth, leads_there, service, unquoted};
+use super::entry::{Entry, at_line, depth, leads_there, service, unquoted, unsupported};
 
 /// All servers of all HTTP services.
 ///
@@ -93,10 +93,6 @@ impl Walk {
         }
         Ok(())
     }
-}
-
-fn unsupported(what: &str) -> String {
-    format!("`{what}` is not supported")
 }
 
 /// Splits a line into a dotted key and the rest.

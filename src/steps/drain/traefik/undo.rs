@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::ConfigFile;
 use super::effect::Effect;
 use super::servers::{entries, put_back};
 use super::{Target, server};
@@ -74,16 +75,16 @@ impl PutBack {
     fn target<'a>(&self, context: &'a AttemptContext<'a>) -> Result<Target<'a>, Failure> {
         Ok(Target {
             context,
-            path: self.path.get(context.facts)?,
+            config: ConfigFile(self.path.get(context.facts)?),
             server: self.server.get(context.facts)?,
         })
     }
 
     /// The restored content, and the services that contain the server again.
     fn restored(&self, target: &Target<'_>, text: &str) -> Result<(String, Vec<String>), Failure> {
-        let refused = |cause: String| target.refused(cause);
+        let refused = |cause: String| target.config.refused(cause);
         let has = |text: &str, service: &str| -> Result<bool, Failure> {
-            let all = entries(&target.path, text).map_err(refused)?;
+            let all = entries(target.config.path(), text).map_err(refused)?;
             Ok(all
                 .iter()
                 .any(|it| target.is_own(it) && it.service == service))
@@ -101,7 +102,7 @@ impl PutBack {
                 "{} in service {} of {} has been changed since, and is left as it is",
                 target.server,
                 kept.service,
-                target.path.display()
+                target.config.path().display()
             );
             target.context.events.remark(&remark);
         }
@@ -112,8 +113,8 @@ impl PutBack {
 impl Action for PutBack {
     fn attempt(&self, context: &AttemptContext<'_>) -> Result<Outcome, Failure> {
         let target = self.target(context)?;
-        let Some((file, reading)) = target.read()? else {
-            let remark = format!("{} no longer exists", target.path.display());
+        let Some((file, reading)) = target.config.read()? else {
+            let remark = format!("{} no longer exists", target.config.path().display());
             context.events.remark(&remark);
             return Ok(Outcome::AlreadyDone);
         };
@@ -121,7 +122,7 @@ impl Action for PutBack {
         let is_changed = text != reading.text;
         if is_changed {
             let replaced = file.replace(&reading, &text);
-            replaced.map_err(|error| target.not_written(&error))?;
+            replaced.map_err(|error| target.config.not_written(&error))?;
         }
         self.effect.wait_in(&target, &services)?;
         Ok(Outcome::of_change(is_changed))
@@ -129,13 +130,13 @@ impl Action for PutBack {
 
     fn rehearse(&self, context: &AttemptContext<'_>) -> Result<String, Failure> {
         let target = self.target(context)?;
-        let is = match target.read()? {
+        let is = match target.config.read()? {
             None => "no longer exists",
             Some((_, reading)) => match self.restored(&target, &reading.text)?.0 == reading.text {
                 true => "contains nothing to be undone",
                 false => "contains lines that are commented out",
             },
         };
-        Ok(format!("{} {is}", target.path.display()))
+        Ok(format!("{} {is}", target.config.path().display()))
     }
 }

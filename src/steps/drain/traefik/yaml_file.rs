@@ -1,6 +1,6 @@
 //! Finds servers in YAML in block style, with one key or item per line.
 
-use super::entry::{Entry, at_line, depth, leads_there, service, unquoted};
+use super::entry::{Entry, at_line, depth, leads_there, service, unquoted, unsupported};
 
 /// All servers of all HTTP services.
 ///
@@ -176,10 +176,6 @@ impl Walk {
         }
         Ok(())
     }
-}
-
-fn unsupported(what: &str) -> String {
-    format!("`{what}` is not supported")
 }
 
 /// Splits a line into its key and value.
