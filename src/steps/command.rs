@@ -13,7 +13,7 @@ use crate::model::event::Stream;
 use crate::step::{Action, AttemptContext, AttemptPolicy, Dependencies, Kind, Outcome, StepSpec};
 use crate::sys::cancel::Cancel;
 use crate::sys::probe::{Obstacle, ProbeError};
-use crate::sys::process::{End, Member, Process, ProcessOutcome, Refusal, signal_noun};
+use crate::sys::process::{End, Member, Process, ProcessOutcome, Refusal};
 
 /// The kind's entry in the table. Its keys:
 ///
@@ -53,15 +53,7 @@ struct Command {
 }
 
 fn read(section: &Section<'_>) -> Option<StepSpec> {
-    let argv = section.required("argv", |section, key| {
-        section.list(key, plain, Secrecy::Public)
-    });
-    if argv
-        .as_ref()
-        .is_some_and(|argv| argv[0].literal() == Some(""))
-    {
-        section.problem("argv", "its first word, the program, must not be empty");
-    }
+    let argv = section.required("argv", Section::argv);
     let user = section.text("user", non_empty, Secrecy::Public);
     let working_directory = section.text("working-directory", path, Secrecy::Public);
     let environment = section.map("environment", variable, plain, |_| Secrecy::MayHold);
@@ -212,16 +204,11 @@ impl Command {
         }
         // The program's own failure is more significant than remaining processes of its group.
         let (word, mut cause) = match own {
-            End::Exited(code) if !is_expected(&own) => {
-                (ErrorKind::ExitStatus, format!("exited with {code}"))
-            }
-            End::Signalled(number) => (
-                ErrorKind::Signalled,
-                format!("ended by {}", signal_noun(number)),
-            ),
+            End::Exited(_) if !is_expected(&own) => (ErrorKind::ExitStatus, own.to_string()),
+            End::Signalled(_) => (ErrorKind::Signalled, own.to_string()),
             _ => match outcome.end {
                 End::TimedOut(reason) => (ErrorKind::TimedOut, timed_out(outcome, reason)),
-                _ => (ErrorKind::TimedOut, "told to stop".to_owned()),
+                _ => (ErrorKind::TimedOut, End::Cancelled.to_string()),
             },
         };
         if word != ErrorKind::TimedOut && !outcome.stayed.is_empty() && !self.leave_behind {
@@ -238,12 +225,12 @@ impl Command {
 
 /// What was still there when the time was over.
 fn timed_out(outcome: &ProcessOutcome, reason: Reason) -> String {
-    let over = format!("when the {} was over", reason.describe());
     if outcome.leader.is_none() {
-        return format!("had not ended {over}");
+        return End::TimedOut(reason).to_string();
     }
     format!(
-        "ended, but processes that it started had not {over}: {} (`leave-behind = true` lets them run on)",
+        "ended, but processes that it started had not when the {} was over: {} (`leave-behind = true` lets them run on)",
+        reason.describe(),
         named(&outcome.stayed)
     )
 }

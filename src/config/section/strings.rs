@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::field::{Check, Field, Secrecy};
+use super::field::{Check, Field, Secrecy, plain};
 use super::table::Section;
 use crate::config::document::{Spanned, Value};
 use crate::config::facts::Facts;
@@ -257,6 +257,16 @@ impl<'a> Section<'a> {
             return None;
         }
         self.texts(key, parse, secrecy)
+    }
+
+    /// A program and its arguments.
+    pub fn argv(&self, key: &'static str) -> Option<Vec<Field<String>>> {
+        let argv = self.list(key, plain, Secrecy::Public)?;
+        let program = argv.first().and_then(Field::literal);
+        if program.is_some_and(str::is_empty) {
+            self.problem(key, "its first word, the program, must not be empty");
+        }
+        Some(argv)
     }
 
     /// A table of strings, in the order of the file: headers, an environment. Empty if the key is missing.

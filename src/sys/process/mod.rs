@@ -9,6 +9,7 @@ mod poll;
 mod program;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -65,6 +66,20 @@ pub enum End {
     TimedOut(Reason),
     /// By farewell, since the run was told to stop.
     Cancelled,
+}
+
+/// As the cause of a failure: `exited with 3`.
+impl fmt::Display for End {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Exited(code) => write!(out, "exited with {code}"),
+            End::Signalled(number) => write!(out, "ended by {}", signal_noun(*number)),
+            End::TimedOut(reason) => {
+                write!(out, "had not ended when the {} was over", reason.describe())
+            }
+            End::Cancelled => out.write_str("told to stop"),
+        }
+    }
 }
 
 /// The outcome of a child that has ended.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::clients::http::excerpt;
-use crate::config::section::{Field, Secrecy, Section, plain};
+use crate::config::section::{Field, Section};
 use crate::model::error::{ErrorKind, Failure};
 use crate::model::intent::Datum;
 use crate::step::AttemptContext;
-use crate::sys::process::{End, Process, Refusal, signal_noun};
+use crate::sys::process::{End, Process, Refusal};
 
 /// The time between TERM and KILL.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
@@ -32,16 +32,9 @@ impl Commands {
     /// Reads both keys. The default of `test` is `reload` with `-t` instead of `-s reload`, so that it uses the same program,
     /// the same container and the same `-c`; it is `nginx -t` if `reload` does not contain `-s reload`.
     pub(super) fn read(section: &Section<'_>) -> Option<Commands> {
-        let argv = |key| section.list(key, plain, Secrecy::Public);
-        let reload = section.required("reload", |_, key| argv(key));
+        let reload = section.required("reload", Section::argv);
         let given = section.has("test");
-        let test = argv("test");
-        for (key, argv) in [("reload", &reload), ("test", &test)] {
-            let first = argv.as_ref().and_then(|it| it.first());
-            if first.is_some_and(|it| it.literal() == Some("")) {
-                section.problem(key, "its first word, the program, must not be empty");
-            }
-        }
+        let test = section.argv("test");
         let test = match given {
             true => Some(test?),
             false => None,
@@ -157,22 +150,16 @@ fn run(argv: &[String], kind: ErrorKind, context: &AttemptContext<'_>) -> Result
             Refusal::Io(error) => not_started(argv, &error.to_string()),
             Refusal::UnknownUser(user) => not_started(argv, &format!("no user {user}")),
         })?;
-    let (kind, ended) = match outcome.leader.unwrap_or(outcome.end) {
+    let ended = outcome.leader.unwrap_or(outcome.end);
+    let kind = match ended {
         End::Exited(0) => return Ok(()),
-        End::Exited(code) => (kind, format!("exited with {code}")),
-        End::Signalled(number) => (
-            ErrorKind::Signalled,
-            format!("ended by {}", signal_noun(number)),
-        ),
-        End::TimedOut(reason) => (
-            ErrorKind::TimedOut,
-            format!("had not ended when the {} was over", reason.describe()),
-        ),
-        End::Cancelled => (ErrorKind::TimedOut, "told to stop".to_owned()),
+        End::Exited(_) => kind,
+        End::Signalled(_) => ErrorKind::Signalled,
+        End::TimedOut(_) | End::Cancelled => ErrorKind::TimedOut,
     };
     let said = excerpt(lines.join(" / ").as_bytes());
     let cause = match said.is_empty() {
-        true => ended,
+        true => ended.to_string(),
         false => format!("{ended}: {said}"),
     };
     Err(Failure::new(kind, subject, cause))
