@@ -127,7 +127,7 @@ enum Last {
     TimedOut,
 }
 
-/// Whether the attempt that failed so, within its `limit`, was the last one, however much time is left.
+/// Why the attempt that ended with `failure`, within its `limit`, is the last one, if it is.
 fn is_last(step: &Step, limit: Deadline, attempt: u32, failure: &Failure) -> Option<Last> {
     // One of several addresses may have used up only its own share of the time.
     let is_over = limit.left().is_none_or(|left| left <= TOO_SHORT);

@@ -128,15 +128,15 @@ pub fn rehearse(
     }
 }
 
-/// What a probe came to, and the triggers that its answer depended on.
+/// The answer of a probe, and how it depends on the trigger.
 type Answered = (Answer, TriggerUse);
 
-/// The probes of a rehearsal, each on a thread of its own, and what they came to.
+/// The probes of a rehearsal, each on its own thread, and their answers.
 struct Probes {
     rehearsal: Arc<Rehearsal>,
     sender: mpsc::Sender<(Probe, Answered)>,
     waiting: VecDeque<Probe>,
-    /// With the time at which each is late.
+    /// Each with the time at which it is late.
     running: Vec<(Probe, Instant)>,
     /// By the index of the step.
     answers: Vec<Vec<Verdict>>,
@@ -175,7 +175,7 @@ impl Probes {
         open.any(|it| it.index == index)
     }
 
-    /// Takes the answer of a probe, which is made again for those of its triggers that the answer is not true of.
+    /// Records the answer of a probe, and queues another probe for those of its triggers to which it does not apply.
     fn end(&mut self, probe: &Probe, (answer, asked): Answered) {
         let is_its =
             |(it, _): &(Probe, Instant)| it.index == probe.index && it.triggers == probe.triggers;

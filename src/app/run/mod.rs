@@ -37,14 +37,14 @@ pub fn run(options: &Options, trigger: Option<&str>, begun: Instant) -> u8 {
     let is_told_to_stop = stop_on_signals(runner.control());
     let started = SystemTime::now();
     let id = records::new_id(started);
-    let begin = Begin {
+    let detection = Detection {
         options,
         begun,
         id: &id,
         is_told_to_stop: &is_told_to_stop,
         sink,
     };
-    let (detected, intake) = match begin.detect(trigger) {
+    let (detected, intake) = match detection.detect(trigger) {
         Ok(Some(found)) => found,
         Ok(None) => {
             observers::flush_log();
@@ -101,7 +101,7 @@ fn exit_code(result: event::Result) -> u8 {
     }
 }
 
-/// A first signal to stop stops the run, a second one at once. Whether there was one.
+/// Stops the run at the first signal to stop, and at once at the second. The flag says whether there was one.
 fn stop_on_signals(control: Control) -> Arc<AtomicBool> {
     let is_told = Arc::new(AtomicBool::new(false));
     let telling = is_told.clone();
@@ -120,8 +120,8 @@ fn stop_on_signals(control: Control) -> Arc<AtomicBool> {
     is_told
 }
 
-/// What is known when a run begins.
-struct Begin<'a> {
+/// What finding the trigger, and the plan for it, needs.
+struct Detection<'a> {
     options: &'a Options,
     begun: Instant,
     id: &'a str,
@@ -129,7 +129,7 @@ struct Begin<'a> {
     sink: Sink,
 }
 
-impl Begin<'_> {
+impl Detection<'_> {
     /// The trigger, given or found out, and what it runs; `None` if this run is skipped, which is logged.
     ///
     /// # Errors

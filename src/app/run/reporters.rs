@@ -1,4 +1,4 @@
-//! The reporters of a run: its record, those that every run has, systemd, D-Bus and the console.
+//! The reporters of a run: the record, the terminal and the journal, systemd, D-Bus, and the console.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,8 +36,8 @@ pub(super) fn add(events: &Arc<EventBus>, store: Store, sink: Sink, warned: bool
     }
 }
 
-/// Starts the reporters that everybody on the machine sees: on D-Bus, and on the console of one that goes down. On a machine
-/// that stays up the console may be in use.
+/// Starts the D-Bus reporter and, when the machine shuts down, the console reporter. While it stays up, the console may be in
+/// use.
 pub(super) fn add_of_machine(
     events: &Arc<EventBus>,
     begun: Instant,

@@ -134,7 +134,7 @@ impl ProcessOutcome {
 }
 
 /// `signal 9 (SIGKILL)`.
-pub fn signal_noun(number: i32) -> String {
+fn signal_noun(number: i32) -> String {
     match Signal::try_from(number) {
         Ok(signal) => format!("signal {number} ({signal})"),
         Err(_) => format!("signal {number}"),
