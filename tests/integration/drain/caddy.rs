@@ -538,11 +538,7 @@ fn an_answer_that_is_not_caddy_s_is_told() {
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let addresses = ["10.0.0.11", "10.0.0.12"];
-    for address in addresses {
-        let mut ip = std::process::Command::new("ip");
-        let added = ip.args(["address", "add", address, "dev", "lo"]).status();
-        assert!(added.expect("ip").success());
-    }
+    addresses.into_iter().for_each(network::add);
     let hostname = farewell::sys::host::hostname().expect("a name");
     let apps = ["one", "two"].map(App::start);
     let ids = [hostname.as_str(), "other"];

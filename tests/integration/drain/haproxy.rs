@@ -125,6 +125,17 @@ fn binary(name: &str, keys: &str) -> Binary {
     )
 }
 
+/// Runs the drain of a server with a session that does not end: it fails at its deadline, and says what is left at `address`.
+pub fn tells_of_one_session(binary: &Binary, address: &str) {
+    assert_eq!(binary.verb(&["run"]).code, 1);
+    let report = binary.report();
+    let leave = step_of(&report, "leave");
+    assert_eq!(leave["state"], "timed-out", "{report:#}");
+    let said = leave["error"]["message"].as_str().expect("a message");
+    let left = format!("1 session and 0 queued of web/s1 at {address}: still there");
+    assert!(said.starts_with(&left), "{said}");
+}
+
 #[test]
 fn keys_are_checked() {
     for (socket, rest) in [
@@ -262,16 +273,7 @@ fn a_session_that_never_ends_is_told_at_the_deadline() {
             "timeout = \"1500ms\"\nattempt-timeout = \"1s\"",
         ),
     );
-    assert_eq!(binary.verb(&["run"]).code, 1);
-    let report = binary.report();
-    let leave = step_of(&report, "leave");
-    assert_eq!(leave["state"], "timed-out", "{report:#}");
-    let said = leave["error"]["message"].as_str().expect("a message");
-    let left = format!(
-        "1 session and 0 queued of web/s1 at {}: still there",
-        haproxy.address
-    );
-    assert!(said.starts_with(&left), "{said}");
+    tells_of_one_session(&binary, &haproxy.address);
     assert_eq!(haproxy.state("s1"), DRAIN);
     app.release();
     assert_eq!(asking.end().as_deref(), Ok("one"));
@@ -611,11 +613,7 @@ fn what_a_run_has_left_is_undone_by_the_next_start() {
 fn the_manual_s_example_works_as_it_stands() {
     network::own();
     let addresses = ["10.0.0.11", "10.0.0.12"];
-    for address in addresses {
-        let mut ip = std::process::Command::new("ip");
-        let added = ip.args(["address", "add", address, "dev", "lo"]).status();
-        assert!(added.expect("ip").success());
-    }
+    addresses.into_iter().for_each(network::add);
     let hostname = farewell::sys::host::hostname().expect("a name");
     let apps = [App::start("one"), App::start("two")];
     let names = [hostname.as_str(), "other"];

@@ -6,9 +6,9 @@ use farewell::model::error::ErrorKind;
 use farewell::step::{Outcome, StepSpec};
 
 use super::app::{App, Asking, ask};
-use super::haproxy::{DRAIN, Haproxy, MAINT, READY};
+use super::haproxy::{DRAIN, Haproxy, MAINT, READY, tells_of_one_session};
 use super::{TIME, intents, undo};
-use crate::support::binary::{Binary, step_of, wait_until};
+use crate::support::binary::{Binary, wait_until};
 use crate::support::dataplane_stand_in::{DataPlaneStandIn, PASSWORD, USER, Version};
 use crate::support::servers::Server;
 use crate::support::{Run, manual, network, problems, step_with_warnings};
@@ -120,16 +120,7 @@ fn a_session_that_never_ends_is_told_at_the_deadline() {
         "drain-dataplane-endless",
         &format!("[[step]]\nname = \"leave\"\n{}", keys(&api.url, limits)),
     );
-    assert_eq!(binary.verb(&["run"]).code, 1);
-    let report = binary.report();
-    let leave = step_of(&report, "leave");
-    assert_eq!(leave["state"], "timed-out", "{leave:#}");
-    let said = leave["error"]["message"].as_str().expect("a message");
-    let left = format!(
-        "1 session and 0 queued of web/s1 at {}/: still there",
-        api.url
-    );
-    assert!(said.starts_with(&left), "{said}");
+    tells_of_one_session(&binary, &format!("{}/", api.url));
     assert_eq!(haproxy.state("s1"), DRAIN);
     app.release();
     assert_eq!(asking.end().as_deref(), Ok("one"));

@@ -364,11 +364,7 @@ fn the_manual_s_example_works_as_it_stands() {
     for own in ["/etc/nginx", "/run"] {
         namespace::mount(&["-t", "tmpfs", "own"], Path::new(own));
     }
-    let mut ip = std::process::Command::new("ip");
-    let added = ip
-        .args(["address", "add", "10.0.0.11", "dev", "lo"])
-        .status();
-    assert!(added.expect("ip").success());
+    network::add("10.0.0.11");
     let dir = Dir::new("drain-nginx-manual");
     let whole =
         configuration(&dir, "conf.d/*.conf", 80).replace(&dir.file("nginx.pid"), "/run/nginx.pid");

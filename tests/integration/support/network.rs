@@ -7,8 +7,15 @@ use std::process::Command;
 pub fn own() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
         .expect("a network namespace (as root)");
-    let up = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status();
-    assert!(up.expect("ip (apt install iproute2)").success());
+    ip(&["link", "set", "lo", "up"]);
+}
+
+/// Gives the loopback interface of this network one more address.
+pub fn add(address: &str) {
+    ip(&["address", "add", address, "dev", "lo"]);
+}
+
+fn ip(arguments: &[&str]) {
+    let ended = Command::new("ip").args(arguments).status();
+    assert!(ended.expect("ip (apt install iproute2)").success());
 }
